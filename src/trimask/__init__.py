@@ -1,0 +1,1 @@
+"""trimask: tri-modal masked diffusion models, pretrained from scratch."""
