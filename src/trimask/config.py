@@ -1,0 +1,316 @@
+"""Configurations: frozen dataclasses <-> JSON, overrides by dotted path, fingerprints.
+
+A configuration is a tree of dataclasses. Leaves are `int`, `float`, `bool`, `str`, `None`, `Path`, enums and literals; branches are
+dataclasses, tuples, `dict[str, X]` and unions. Where the annotation does not say which class a value has (an abstract base class,
+or a union of dataclasses), the stored object carries a `"type"` field with the class's name. The name is looked up among the
+final subclasses that exist, so there is no registry to keep: a class can be configured as soon as it is defined.
+"""
+
+import difflib
+import enum
+import functools
+import hashlib
+import json
+import math
+import types
+from abc import ABCMeta
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_TAG = "type"
+_NOUNS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+    Path: "a path",
+    types.NoneType: "null",
+}
+
+
+class ConfigError(ValueError):
+    """A configuration does not fit its classes; the message starts with the dotted path and says what would be right."""
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as plain JSON values; `from_dict(type(config), to_dict(config)) == config`.
+
+    Raises `ConfigError` where a value is not of its field's type (a whole number in a float field becomes a float).
+    """
+    if not is_dataclass(config) or isinstance(config, type):
+        raise ConfigError(f"{config!r} is not a configuration: give an instance of a dataclass")
+    return cast(dict[str, Any], _encode(type(config), config, ""))
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Build `cls` from what `to_dict` made. A field may be left out only if it has a default.
+
+    Raises `ConfigError` for an unknown, missing or mistyped field, an unknown type name, or a value its class refuses.
+    """
+    return cast(T, _decode(cls, data, ""))
+
+
+def override(config: T, values: Mapping[str, str]) -> T:
+    """A copy of `config` with the leaves at dotted paths replaced: `override(run, {"model.depth": "6", "betas": "0.9,0.99"})`.
+
+    Strings are parsed by the field's type: tuples as comma lists, `none` where the field may be None, tuple items by index
+    (`phases.0.num_steps`). Values change, types never: a group as a whole cannot be replaced. All values are set before the classes
+    check themselves, so two fields that depend on each other can be changed together.
+    """
+    data = to_dict(config)
+    for path, text in values.items():
+        _set(config, type(config), data, path, text)
+    return from_dict(cast(type[T], type(config)), data)
+
+
+def fingerprint(config: Any) -> str:
+    """First 16 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces): equal configurations, equal fingerprints."""
+    canonical = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+# Types: what an annotation allows.
+
+
+@functools.cache
+def _annotations(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls) if field.init}
+
+
+def _is_interface(annotation: Any) -> bool:
+    return isinstance(annotation, ABCMeta) and "__final__" not in annotation.__dict__
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union; a type that is no union is its own only alternative."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _tagged(annotation: Any) -> dict[str, type] | None:
+    """Class name -> class where the annotation leaves the class open, else None."""
+    groups = [member for member in _members(annotation) if _is_interface(member) or is_dataclass(member)]
+    if not any(_is_interface(member) for member in groups) and len(groups) < 2:
+        return None
+    classes = [cls for member in groups for cls in ([member] if not _is_interface(member) else _final_subclasses(member))]
+    return {cls.__name__: cls for cls in sorted(classes, key=lambda cls: cls.__name__)}
+
+
+def _final_subclasses(cls: type) -> Iterator[type]:
+    # `@dataclass(slots=True)` makes a second class and the first stays among the subclasses until it is collected: only the second
+    # gets `@final`, which stands above it.
+    for subclass in cls.__subclasses__():
+        if "__final__" in subclass.__dict__ and is_dataclass(subclass):
+            yield subclass
+        yield from _final_subclasses(subclass)
+
+
+def _word(member: enum.Enum) -> str:
+    return member.value if isinstance(member.value, str) else member.name
+
+
+def _describe(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in get_args(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return "one of " + ", ".join(repr(_word(member)) for member in annotation)
+    if len(_members(annotation)) > 1:
+        return " or ".join(_describe(member) for member in _members(annotation))
+    if get_origin(annotation) is tuple:
+        items = get_args(annotation)
+        several = len(items) == 2 and items[1] is Ellipsis
+        return f"a list of {_describe(items[0])}" if several else "a list of " + ", ".join(map(_describe, items))
+    if get_origin(annotation) is dict:
+        return f"an object of {_describe(get_args(annotation)[1])} by name"
+    return _NOUNS.get(annotation, f"an object ({getattr(annotation, '__name__', annotation)})")
+
+
+# Values.
+
+
+def _encode(annotation: Any, value: Any, path: str) -> Any:
+    tagged = _tagged(annotation)
+    if tagged is not None and is_dataclass(value):
+        if tagged.get(type(value).__name__) is not type(value):
+            _fail(path, value, f"an instance of {_one_of(tagged)} (final dataclasses)")
+        return {_TAG: type(value).__name__, **_encode_fields(value, path)}
+    for member in _members(annotation):
+        if is_dataclass(member) and type(value) is member:
+            return _encode_fields(value, path)
+        origin, arguments = get_origin(member), get_args(member)
+        if origin is tuple and isinstance(value, tuple):
+            kinds = _item_types(arguments, value, path)
+            return [_encode(kind, item, _join(path, i)) for i, (kind, item) in enumerate(zip(kinds, value, strict=True))]
+        if origin is dict and isinstance(value, dict):
+            assert arguments[0] is str, f"{path}: only dict[str, X] can be stored"
+            return {name: _encode(arguments[1], item, _join(path, name)) for name, item in value.items()}
+        if isinstance(member, type) and issubclass(member, enum.Enum) and isinstance(value, member):
+            return _word(value)
+        if member is Path and isinstance(value, Path):
+            return value.as_posix()
+    return _leaf(annotation, value, path)
+
+
+def _encode_fields(value: Any, path: str) -> dict[str, Any]:
+    hints = _annotations(type(value))
+    return {name: _encode(hint, getattr(value, name), _join(path, name)) for name, hint in hints.items()}
+
+
+def _decode(annotation: Any, data: Any, path: str) -> Any:
+    tagged = _tagged(annotation)
+    if isinstance(data, Mapping) and tagged is not None:
+        name = data.get(_TAG)
+        if not isinstance(name, str) or name not in tagged:
+            _fail(_join(path, _TAG), name, _one_of(tagged, name))
+        return _build(tagged[name], {key: item for key, item in data.items() if key != _TAG}, path)
+    for member in _members(annotation):
+        origin, arguments = get_origin(member), get_args(member)
+        if is_dataclass(member) and isinstance(data, Mapping):
+            return _build(cast(type, member), data, path)
+        if origin is tuple and isinstance(data, (list, tuple)):
+            kinds = _item_types(arguments, data, path)
+            return tuple(_decode(kind, item, _join(path, i)) for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+        if origin is dict and isinstance(data, Mapping):
+            return {name: _decode(arguments[1], item, _join(path, name)) for name, item in data.items()}
+        if isinstance(member, type) and issubclass(member, enum.Enum) and isinstance(data, str):
+            words = {_word(option): option for option in member}
+            return words[data] if data in words else _fail(path, data, _one_of(words, data))
+        if member is Path and isinstance(data, str):
+            return Path(data)
+    return _leaf(annotation, data, path)
+
+
+def _build(cls: type, data: Mapping[str, Any], path: str) -> Any:
+    hints = _annotations(cls)
+    for name in data:
+        if name not in hints:
+            _fail(_join(path, name), data[name], f"{cls.__name__} has no such field; {_one_of(hints, name)}")
+    for field in fields(cls):
+        if field.init and field.name not in data and field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"{_join(path, field.name)} is missing: {cls.__name__} needs {_describe(hints[field.name])} there")
+    arguments = {name: _decode(hints[name], item, _join(path, name)) for name, item in data.items()}
+    try:
+        return cls(**arguments)
+    except ConfigError:
+        raise
+    except ValueError as error:  # the class's own check: all it lacks is where it stands
+        raise ConfigError(f"{path}: {error}" if path else str(error)) from error
+
+
+def _leaf(annotation: Any, value: Any, path: str) -> Any:
+    members = _members(annotation)
+    for member in members:
+        if get_origin(member) is Literal and any(value == c and type(value) is type(c) for c in get_args(member)):
+            return value
+        if member in (int, bool, str, types.NoneType) and type(value) is member:
+            return value
+    if float in members and type(value) in (int, float):
+        return float(value) if math.isfinite(value) else _fail(path, value, "a finite number (JSON has no other)")
+    return _fail(path, value, _describe(annotation))
+
+
+def _item_types(arguments: tuple[Any, ...], items: Any, path: str) -> list[Any]:
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return [arguments[0]] * len(items)
+    if len(items) != len(arguments):
+        _fail(path, items, f"{len(arguments)} items, not {len(items)}")
+    return list(arguments)
+
+
+# Overrides.
+
+
+def _set(config: Any, annotation: Any, data: Any, path: str, text: str) -> None:
+    """Write `text`, parsed, into `data` at `path`; `config` is walked beside it since it knows the concrete classes."""
+    names, holder, slot = path.split("."), None, None
+    for depth, name in enumerate(names):
+        here = ".".join(names[: depth + 1])
+        if depth:
+            data = data[slot]
+        options = _children(config, annotation)
+        if name not in options:
+            parent = ".".join(names[:depth]) or "the configuration"
+            _fail(here, text, f"{parent} has {_one_of(options, name)}" if options else f"{parent} has no fields")
+        config, annotation = options[name]
+        holder, slot = data, int(name) if isinstance(data, list) else name
+    assert holder is not None
+    holder[slot] = _parse(annotation, text, path, config)
+
+
+def _children(config: Any, annotation: Any) -> dict[str, tuple[Any, Any]]:
+    """Name -> (value, annotation) of what stands directly below."""
+    if is_dataclass(config):
+        return {name: (getattr(config, name), hint) for name, hint in _annotations(type(config)).items()}
+    for member in _members(annotation):
+        arguments = get_args(member)
+        if get_origin(member) is tuple and isinstance(config, tuple):
+            kinds = _item_types(arguments, config, "")
+            return {str(i): (item, kind) for i, (item, kind) in enumerate(zip(config, kinds, strict=True))}
+        if get_origin(member) is dict and isinstance(config, dict):
+            return {name: (item, arguments[1]) for name, item in config.items()}
+    return {}
+
+
+def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
+    """`text` as the JSON value of a leaf (or a list of leaves)."""
+    members = _members(annotation)
+    if types.NoneType in members and text.lower() in ("none", "null"):
+        return None
+    for member in members:
+        if get_origin(member) is tuple:
+            items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
+            kinds = _item_types(get_args(member), items, path)
+            return [_parse(kind, item, _join(path, i), None) for i, (kind, item) in enumerate(zip(kinds, items, strict=True))]
+        if is_dataclass(member) or _is_interface(member) or get_origin(member) is dict:
+            below = _children(current, annotation)
+            _fail(path, text, f"a group: set {_one_of({_join(path, name): None for name in below})}" if below else "a leaf")
+    for candidate in _readings(members, text):
+        try:
+            _decode(annotation, candidate, path)
+            return candidate
+        except ConfigError:
+            continue
+    return _fail(path, text, _one_of(_choices(members), text) if _choices(members) else _describe(annotation))
+
+
+def _readings(members: tuple[Any, ...], text: str) -> Iterator[Any]:
+    """What `text` may stand for, strictest first: "6" in an `int | str` field is a number."""
+    if text.lower() in ("true", "false"):
+        yield text.lower() == "true"
+    for kind in (int, float):
+        try:
+            yield kind(text)
+        except ValueError:
+            pass
+    yield text
+
+
+def _choices(members: tuple[Any, ...]) -> list[str]:
+    enums = [m for m in members if isinstance(m, type) and issubclass(m, enum.Enum)]
+    literals = [str(c) for m in members if get_origin(m) is Literal for c in get_args(m)]
+    return literals + [_word(option) for e in enums for option in e]
+
+
+# Messages.
+
+
+def _join(path: str, name: str | int) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def _one_of(options: Iterable[str], name: Any = None) -> str:
+    names = list(options)
+    if len(names) == 1:
+        return names[0]
+    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5) if name is not None else []
+    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{meant}one of {', '.join(names) if names else '(nothing)'}"
+
+
+def _fail(path: str, value: Any, right: str) -> NoReturn:
+    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "…"
+    raise ConfigError(f"{path or 'the configuration'} = {shown} ({type(value).__name__}): expected {right}")

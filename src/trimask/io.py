@@ -1,0 +1,151 @@
+"""Files: written whole or not at all, read with one clear line when they are not what was asked for.
+
+A tensor file is a safetensors file whose header says `format` = trimask, `format_version`, `kind` (what it holds) and `config` (JSON,
+enough to rebuild what the tensors belong to).
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = "trimask"
+FORMAT_VERSION = "1"
+_HEADER = ("format", "format_version", "kind", "config")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """What a tensor file holds: tensors by name (on the CPU), the configuration, and further strings."""
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    metadata: dict[str, str]
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on leaving, what was written there takes `path`'s place in one step.
+
+    A crash before that leaves the old file whole, an error removes the temporary file. Missing folders are made. Errors are the
+    `OSError` of the system, with the path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a file: choose another name")
+    # The temporary file keeps the suffix: writers such as image and audio libraries choose the format by it.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(_mode(path))
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)  # the rename itself must survive a power cut
+
+
+def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+    """Write `obj` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file. Raises `FileNotFoundError`, or `ValueError` naming the file and the place where it stops being JSON."""
+    try:
+        return json.loads(_existing(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise ValueError(f"{path} is not valid JSON ({error}): it may be cut short; write it again") from error
+
+
+def save_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], *, kind: str, config: Mapping[str, Any], **metadata: str
+) -> None:
+    """Write a tensor file of this `kind`, atomically. `config` must be plain JSON; `metadata` are further strings."""
+    taken = sorted(set(metadata) & set(_HEADER))
+    assert not taken, f"metadata names {taken} are reserved"
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "config": json.dumps(config, allow_nan=False)}
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        try:
+            save_file(whole, temporary, metadata={**header, **metadata})
+        except SafetensorError as error:  # how the library reports a full disk
+            raise OSError(f"could not write {path}: {error}") from error
+
+
+def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
+    """Read a tensor file of this `kind`.
+
+    Raises `FileNotFoundError`, or `ValueError` for a file that is damaged, not one of this project's, of another version or of
+    another kind.
+    """
+    _existing(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            _check_header(path, metadata, kind)
+            # Copied: the library hands out views of the mapped file, which would change under us if it were replaced in place.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is cut short, damaged or no safetensors file ({error}): write or fetch it again") from error
+    config = json.loads(metadata["config"])
+    rest = {name: value for name, value in metadata.items() if name not in _HEADER}
+    return Artifact(tensors=tensors, config=config, metadata=rest)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes, as hex."""
+    with open(_existing(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kind: str) -> None:
+    if metadata.get("format") != FORMAT or any(name not in metadata for name in _HEADER):
+        raise ValueError(f"{path} is a safetensors file, but not one that {FORMAT} wrote: give a file made by {FORMAT}")
+    if metadata["format_version"] != FORMAT_VERSION:
+        version = metadata["format_version"]
+        raise ValueError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}: write it again or change version")
+    if metadata["kind"] != kind:
+        raise ValueError(f"{path} holds {metadata['kind']!r}, but {kind!r} is needed here: give the other file")
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file: name the file inside")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    return path
+
+
+def _mode(path: Path) -> int:
+    """The permissions of the file to be replaced, or those that a new file would get: temporary files are private by default."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
