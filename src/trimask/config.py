@@ -1,9 +1,10 @@
 """Configurations: frozen dataclasses <-> JSON, overrides by dotted path, fingerprints.
 
-A configuration is a tree of dataclasses. Leaves are `int`, `float`, `bool`, `str`, `None`, `Path`, enums and literals; branches are
-dataclasses, tuples, `dict[str, X]` and unions. Where the annotation does not say which class a value has (an abstract base class,
-or a union of dataclasses), the stored object carries a `"type"` field with the class's name. The name is looked up among the
-final subclasses that exist, so there is no registry to keep: a class can be configured as soon as it is defined.
+A configuration is a tree of dataclasses. Leaves are `int`, `float`, `bool`, `str`, `None`, `Path`, enums and
+literals; branches are dataclasses, tuples, `dict[str, X]` and unions. Where the annotation does not say which
+class a value has (an abstract base class, or a union of dataclasses), the stored object carries a `"type"`
+field with the class's name. The name is looked up among the final subclasses that exist, so there is no
+registry to keep: a class can be configured as soon as it is defined.
 """
 
 import difflib
@@ -33,13 +34,16 @@ _NOUNS: dict[Any, str] = {
 
 
 class ConfigError(ValueError):
-    """A configuration does not fit its classes; the message starts with the dotted path and says what would be right."""
+    """A configuration does not fit its classes; the message starts with the dotted path and says what would
+    be right.
+    """
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The configuration as plain JSON values; `from_dict(type(config), to_dict(config)) == config`.
 
-    Raises `ConfigError` where a value is not of its field's type (a whole number in a float field becomes a float).
+    Raises `ConfigError` where a value is not of its field's type (a whole number in a float field becomes a
+    float).
     """
     if not is_dataclass(config) or isinstance(config, type):
         raise ConfigError(f"{config!r} is not a configuration: give an instance of a dataclass")
@@ -49,17 +53,20 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     """Build `cls` from what `to_dict` made. A field may be left out only if it has a default.
 
-    Raises `ConfigError` for an unknown, missing or mistyped field, an unknown type name, or a value its class refuses.
+    Raises `ConfigError` for an unknown, missing or mistyped field, an unknown type name, or a value its class
+    refuses.
     """
     return cast(T, _decode(cls, data, ""))
 
 
 def override(config: T, values: Mapping[str, str]) -> T:
-    """A copy of `config` with the leaves at dotted paths replaced: `override(run, {"model.depth": "6", "betas": "0.9,0.99"})`.
+    """A copy of `config` with the leaves at dotted paths replaced: `override(run, {"model.depth": "6",
+    "betas": "0.9,0.99"})`.
 
-    Strings are parsed by the field's type: tuples as comma lists, `none` where the field may be None, tuple items by index
-    (`phases.0.num_steps`). Values change, types never: a group as a whole cannot be replaced. All values are set before the classes
-    check themselves, so two fields that depend on each other can be changed together.
+    Strings are parsed by the field's type: tuples as comma lists, `none` where the field may be None, tuple
+    items by index (`phases.0.num_steps`). Values change, types never: a group as a whole cannot be replaced.
+    All values are set before the classes check themselves, so two fields that depend on each other can be
+    changed together.
     """
     data = to_dict(config)
     for path, text in values.items():
@@ -68,7 +75,9 @@ def override(config: T, values: Mapping[str, str]) -> T:
 
 
 def fingerprint(config: Any) -> str:
-    """First 16 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces): equal configurations, equal fingerprints."""
+    """First 16 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces): equal
+    configurations, equal fingerprints.
+    """
     canonical = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -96,13 +105,17 @@ def _tagged(annotation: Any) -> dict[str, type] | None:
     groups = [member for member in _members(annotation) if _is_interface(member) or is_dataclass(member)]
     if not any(_is_interface(member) for member in groups) and len(groups) < 2:
         return None
-    classes = [cls for member in groups for cls in ([member] if not _is_interface(member) else _final_subclasses(member))]
+    classes: set[type] = set()
+    for group in groups:
+        classes.update(_final_subclasses(group) if _is_interface(group) else [cast(type, group)])
+    names = sorted(cls.__name__ for cls in classes)
+    assert len(set(names)) == len(names), f"two classes of one name cannot be told apart in JSON: {names}"
     return {cls.__name__: cls for cls in sorted(classes, key=lambda cls: cls.__name__)}
 
 
 def _final_subclasses(cls: type) -> Iterator[type]:
-    # `@dataclass(slots=True)` makes a second class and the first stays among the subclasses until it is collected: only the second
-    # gets `@final`, which stands above it.
+    # `@dataclass(slots=True)` makes a second class, and the first stays among the subclasses until it is
+    # collected: only the second gets `@final`, which stands above it.
     for subclass in cls.__subclasses__():
         if "__final__" in subclass.__dict__ and is_dataclass(subclass):
             yield subclass
@@ -123,9 +136,13 @@ def _describe(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         items = get_args(annotation)
         several = len(items) == 2 and items[1] is Ellipsis
-        return f"a list of {_describe(items[0])}" if several else "a list of " + ", ".join(map(_describe, items))
+        return (
+            "a list, each " + _describe(items[0])
+            if several
+            else "a list: " + ", ".join(map(_describe, items))
+        )
     if get_origin(annotation) is dict:
-        return f"an object of {_describe(get_args(annotation)[1])} by name"
+        return f"an object by name, each {_describe(get_args(annotation)[1])}"
     return _NOUNS.get(annotation, f"an object ({getattr(annotation, '__name__', annotation)})")
 
 
@@ -136,7 +153,7 @@ def _encode(annotation: Any, value: Any, path: str) -> Any:
     tagged = _tagged(annotation)
     if tagged is not None and is_dataclass(value):
         if tagged.get(type(value).__name__) is not type(value):
-            _fail(path, value, f"an instance of {_one_of(tagged)} (final dataclasses)")
+            _fail(path, value, f"expected an instance of {_one_of(tagged)}")
         return {_TAG: type(value).__name__, **_encode_fields(value, path)}
     for member in _members(annotation):
         if is_dataclass(member) and type(value) is member:
@@ -144,7 +161,7 @@ def _encode(annotation: Any, value: Any, path: str) -> Any:
         origin, arguments = get_origin(member), get_args(member)
         if origin is tuple and isinstance(value, tuple):
             kinds = _item_types(arguments, value, path)
-            return [_encode(kind, item, _join(path, i)) for i, (kind, item) in enumerate(zip(kinds, value, strict=True))]
+            return [_encode(kind, item, _join(path, i)) for i, kind, item in _zip(kinds, value)]
         if origin is dict and isinstance(value, dict):
             assert arguments[0] is str, f"{path}: only dict[str, X] can be stored"
             return {name: _encode(arguments[1], item, _join(path, name)) for name, item in value.items()}
@@ -165,7 +182,7 @@ def _decode(annotation: Any, data: Any, path: str) -> Any:
     if isinstance(data, Mapping) and tagged is not None:
         name = data.get(_TAG)
         if not isinstance(name, str) or name not in tagged:
-            _fail(_join(path, _TAG), name, _one_of(tagged, name))
+            _fail(_join(path, _TAG), name, f"expected {_one_of(tagged, name)}")
         return _build(tagged[name], {key: item for key, item in data.items() if key != _TAG}, path)
     for member in _members(annotation):
         origin, arguments = get_origin(member), get_args(member)
@@ -173,12 +190,12 @@ def _decode(annotation: Any, data: Any, path: str) -> Any:
             return _build(cast(type, member), data, path)
         if origin is tuple and isinstance(data, (list, tuple)):
             kinds = _item_types(arguments, data, path)
-            return tuple(_decode(kind, item, _join(path, i)) for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+            return tuple(_decode(kind, item, _join(path, i)) for i, kind, item in _zip(kinds, data))
         if origin is dict and isinstance(data, Mapping):
             return {name: _decode(arguments[1], item, _join(path, name)) for name, item in data.items()}
         if isinstance(member, type) and issubclass(member, enum.Enum) and isinstance(data, str):
             words = {_word(option): option for option in member}
-            return words[data] if data in words else _fail(path, data, _one_of(words, data))
+            return words[data] if data in words else _fail(path, data, f"expected {_one_of(words, data)}")
         if member is Path and isinstance(data, str):
             return Path(data)
     return _leaf(annotation, data, path)
@@ -188,10 +205,16 @@ def _build(cls: type, data: Mapping[str, Any], path: str) -> Any:
     hints = _annotations(cls)
     for name in data:
         if name not in hints:
-            _fail(_join(path, name), data[name], f"{cls.__name__} has no such field; {_one_of(hints, name)}")
+            _fail(
+                _join(path, name),
+                data[name],
+                f"{cls.__name__} has no such field, only {_one_of(hints, name)}",
+            )
     for field in fields(cls):
-        if field.init and field.name not in data and field.default is MISSING and field.default_factory is MISSING:
-            raise ConfigError(f"{_join(path, field.name)} is missing: {cls.__name__} needs {_describe(hints[field.name])} there")
+        is_required = field.init and field.default is MISSING and field.default_factory is MISSING
+        if is_required and field.name not in data:
+            needs = f"{cls.__name__} needs {_describe(hints[field.name])} there"
+            raise ConfigError(f"{_join(path, field.name)} is missing: {needs}")
     arguments = {name: _decode(hints[name], item, _join(path, name)) for name, item in data.items()}
     try:
         return cls(**arguments)
@@ -204,40 +227,55 @@ def _build(cls: type, data: Mapping[str, Any], path: str) -> Any:
 def _leaf(annotation: Any, value: Any, path: str) -> Any:
     members = _members(annotation)
     for member in members:
-        if get_origin(member) is Literal and any(value == c and type(value) is type(c) for c in get_args(member)):
+        if get_origin(member) is Literal and any(
+            (value, type(value)) == (c, type(c)) for c in get_args(member)
+        ):
             return value
         if member in (int, bool, str, types.NoneType) and type(value) is member:
             return value
     if float in members and type(value) in (int, float):
-        return float(value) if math.isfinite(value) else _fail(path, value, "a finite number (JSON has no other)")
-    return _fail(path, value, _describe(annotation))
+        if math.isfinite(value):
+            return float(value)
+        _fail(path, value, "expected a finite number")
+    return _fail(path, value, f"expected {_describe(annotation)}")
 
 
 def _item_types(arguments: tuple[Any, ...], items: Any, path: str) -> list[Any]:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return [arguments[0]] * len(items)
     if len(items) != len(arguments):
-        _fail(path, items, f"{len(arguments)} items, not {len(items)}")
+        _fail(path, items, f"expected {len(arguments)} items, not {len(items)}")
     return list(arguments)
+
+
+def _zip(kinds: Iterable[Any], items: Iterable[Any]) -> Iterator[tuple[int, Any, Any]]:
+    return ((i, kind, item) for i, (kind, item) in enumerate(zip(kinds, items, strict=True)))
 
 
 # Overrides.
 
 
 def _set(config: Any, annotation: Any, data: Any, path: str, text: str) -> None:
-    """Write `text`, parsed, into `data` at `path`; `config` is walked beside it since it knows the concrete classes."""
-    names, holder, slot = path.split("."), None, None
+    """Write `text`, parsed, into `data` at `path`; `config` is walked beside it since it knows the concrete
+    classes.
+    """
+    names = path.split(".")
+    holder: Any = data
+    slot: int | str = ""
     for depth, name in enumerate(names):
         here = ".".join(names[: depth + 1])
         if depth:
-            data = data[slot]
+            holder = holder[slot]
         options = _children(config, annotation)
         if name not in options:
             parent = ".".join(names[:depth]) or "the configuration"
-            _fail(here, text, f"{parent} has {_one_of(options, name)}" if options else f"{parent} has no fields")
+            _fail(
+                here,
+                text,
+                f"{parent} has only {_one_of(options, name)}" if options else f"{parent} has no parts",
+            )
         config, annotation = options[name]
-        holder, slot = data, int(name) if isinstance(data, list) else name
-    assert holder is not None
+        slot = int(name) if isinstance(holder, list) else name
     holder[slot] = _parse(annotation, text, path, config)
 
 
@@ -249,7 +287,7 @@ def _children(config: Any, annotation: Any) -> dict[str, tuple[Any, Any]]:
         arguments = get_args(member)
         if get_origin(member) is tuple and isinstance(config, tuple):
             kinds = _item_types(arguments, config, "")
-            return {str(i): (item, kind) for i, (item, kind) in enumerate(zip(config, kinds, strict=True))}
+            return {str(i): (item, kind) for i, kind, item in _zip(kinds, config)}
         if get_origin(member) is dict and isinstance(config, dict):
             return {name: (item, arguments[1]) for name, item in config.items()}
     return {}
@@ -264,17 +302,22 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
         if get_origin(member) is tuple:
             items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
             kinds = _item_types(get_args(member), items, path)
-            return [_parse(kind, item, _join(path, i), None) for i, (kind, item) in enumerate(zip(kinds, items, strict=True))]
+            return [_parse(kind, item, _join(path, i), None) for i, kind, item in _zip(kinds, items)]
         if is_dataclass(member) or _is_interface(member) or get_origin(member) is dict:
-            below = _children(current, annotation)
-            _fail(path, text, f"a group: set {_one_of({_join(path, name): None for name in below})}" if below else "a leaf")
+            below = [_join(path, name) for name in _children(current, annotation)]
+            _fail(
+                path,
+                text,
+                f"it is a group, set {_one_of(below)}" if below else "its type cannot be overridden",
+            )
     for candidate in _readings(members, text):
         try:
             _decode(annotation, candidate, path)
             return candidate
         except ConfigError:
             continue
-    return _fail(path, text, _one_of(_choices(members), text) if _choices(members) else _describe(annotation))
+    choices = _choices(members)
+    return _fail(path, text, f"expected {_one_of(choices, text) if choices else _describe(annotation)}")
 
 
 def _readings(members: tuple[Any, ...], text: str) -> Iterator[Any]:
@@ -306,11 +349,11 @@ def _one_of(options: Iterable[str], name: Any = None) -> str:
     names = list(options)
     if len(names) == 1:
         return names[0]
-    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5) if name is not None else []
-    meant = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"{meant}one of {', '.join(names) if names else '(nothing)'}"
+    close = difflib.get_close_matches(str(name), names, n=2, cutoff=0.6) if name is not None else []
+    meant = f" (did you mean {' or '.join(close)}?)" if close else ""
+    return f"one of {', '.join(names) if names else 'nothing'}{meant}"
 
 
 def _fail(path: str, value: Any, right: str) -> NoReturn:
     shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "…"
-    raise ConfigError(f"{path or 'the configuration'} = {shown} ({type(value).__name__}): expected {right}")
+    raise ConfigError(f"{path or 'the configuration'} = {shown} ({type(value).__name__}): {right}")

@@ -23,24 +23,28 @@ def pick(name: str | None = None) -> torch.device:
         raise ValueError(f"device {name!r} is not supported: use cpu, cuda or cuda:N")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError(f"device {name!r} asked for, but this PyTorch ({torch.__version__}) sees no CUDA GPU: use cpu")
+            raise ValueError(f"device {name!r}: this PyTorch ({torch.__version__}) sees no CUDA GPU; use cpu")
         if (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"device {name!r} asked for, but there are {torch.cuda.device_count()}: use cuda:0 or cpu")
+            raise ValueError(f"device {name!r}: GPUs here: {torch.cuda.device_count()}; use cuda:0 or cpu")
     return device
 
 
 def describe(device: torch.device | None = None) -> dict[str, Any]:
-    """Device, versions and threads, as JSON values: what a result file needs for its figures to mean something later."""
+    """Device, versions and threads, as JSON values: what a result file needs for its figures to mean
+    something later.
+    """
     device = pick() if device is None else device
     on_cuda = device.type == "cuda"
     return {
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if on_cuda else platform.processor() or platform.machine(),
+        "device_name": torch.cuda.get_device_name(device)
+        if on_cuda
+        else platform.processor() or platform.machine(),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "cuda": torch.version.cuda if on_cuda else None,
+        "gpu_runtime": str(getattr(torch.version, "cuda", None)) if on_cuda else None,
         "numpy": np.__version__,
         "platform": platform.platform(aliased=True, terse=True),
     }

@@ -1,7 +1,7 @@
 """Files: written whole or not at all, read with one clear line when they are not what was asked for.
 
-A tensor file is a safetensors file whose header says `format` = trimask, `format_version`, `kind` (what it holds) and `config` (JSON,
-enough to rebuild what the tensors belong to).
+A tensor file is a safetensors file whose header says `format` = trimask, `format_version`, `kind` (what it
+holds) and `config` (JSON, enough to rebuild what the tensors belong to).
 """
 
 import hashlib
@@ -35,10 +35,11 @@ class Artifact:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on leaving, what was written there takes `path`'s place in one step.
+    """Yield a temporary path beside `path`; on leaving, what was written there takes `path`'s place in one
+    step.
 
-    A crash before that leaves the old file whole, an error removes the temporary file. Missing folders are made. Errors are the
-    `OSError` of the system, with the path.
+    A crash before that leaves the old file whole, an error removes the temporary file. Missing folders are
+    made. Errors are the `OSError` of the system, with the path.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,20 +68,32 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file. Raises `FileNotFoundError`, or `ValueError` naming the file and the place where it stops being JSON."""
+    """Read a JSON file. Raises `FileNotFoundError`, or `ValueError` naming the file and the place where it
+    stops being JSON.
+    """
     try:
         return json.loads(_existing(path).read_text(encoding="utf-8"))
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise ValueError(f"{path} is not valid JSON ({error}): it may be cut short; write it again") from error
+        raise ValueError(
+            f"{path} is not valid JSON ({error}): it may be cut short; write it again"
+        ) from error
 
 
 def save_tensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], *, kind: str, config: Mapping[str, Any], **metadata: str
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    *,
+    kind: str,
+    config: Mapping[str, Any],
+    **metadata: str,
 ) -> None:
-    """Write a tensor file of this `kind`, atomically. `config` must be plain JSON; `metadata` are further strings."""
+    """Write a tensor file of this `kind`, atomically. `config` must be plain JSON; `metadata` are further
+    strings.
+    """
     taken = sorted(set(metadata) & set(_HEADER))
     assert not taken, f"metadata names {taken} are reserved"
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "config": json.dumps(config, allow_nan=False)}
+    text = json.dumps(config, allow_nan=False)
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "config": text}
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         try:
@@ -92,18 +105,19 @@ def save_tensors(
 def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
     """Read a tensor file of this `kind`.
 
-    Raises `FileNotFoundError`, or `ValueError` for a file that is damaged, not one of this project's, of another version or of
-    another kind.
+    Raises `FileNotFoundError`, or `ValueError` for a file that is damaged, not one of this project's, of
+    another version or of another kind.
     """
     _existing(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             _check_header(path, metadata, kind)
-            # Copied: the library hands out views of the mapped file, which would change under us if it were replaced in place.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            # Copied: the library hands out views of the mapped file, which change if the file is changed in place.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except SafetensorError as error:
-        raise ValueError(f"{path} is cut short, damaged or no safetensors file ({error}): write or fetch it again") from error
+        problem = f"{path} is cut short, damaged or no safetensors file ({error})"
+        raise ValueError(f"{problem}: write or fetch it again") from error
     config = json.loads(metadata["config"])
     rest = {name: value for name, value in metadata.items() if name not in _HEADER}
     return Artifact(tensors=tensors, config=config, metadata=rest)
@@ -117,12 +131,16 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kind: str) -> None:
     if metadata.get("format") != FORMAT or any(name not in metadata for name in _HEADER):
-        raise ValueError(f"{path} is a safetensors file, but not one that {FORMAT} wrote: give a file made by {FORMAT}")
+        raise ValueError(
+            f"{path} is a safetensors file, but not one of {FORMAT}'s: give a file made by {FORMAT}"
+        )
     if metadata["format_version"] != FORMAT_VERSION:
-        version = metadata["format_version"]
-        raise ValueError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}: write it again or change version")
+        versions = f"has format version {metadata['format_version']}, this program reads {FORMAT_VERSION}"
+        raise ValueError(f"{path} {versions}: write it again, or use the program that wrote it")
     if metadata["kind"] != kind:
-        raise ValueError(f"{path} holds {metadata['kind']!r}, but {kind!r} is needed here: give the other file")
+        raise ValueError(
+            f"{path} holds {metadata['kind']!r}, but {kind!r} is needed here: give the other file"
+        )
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -135,7 +153,9 @@ def _existing(path: str | os.PathLike[str]) -> Path:
 
 
 def _mode(path: Path) -> int:
-    """The permissions of the file to be replaced, or those that a new file would get: temporary files are private by default."""
+    """The permissions of the file to be replaced, or those that a new file would get: temporary files are
+    private by default.
+    """
     if path.exists():
         return path.stat().st_mode & 0o777
     umask = os.umask(0)

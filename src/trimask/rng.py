@@ -1,8 +1,9 @@
 """Named random streams: every random number is a pure function of (seed, names, sample, position).
 
-Two kinds. `generator` gives a NumPy generator for host-side work (shuffles, prompts, initialisation seeds). `key` / `fold` /
-`uniform` give counter-based uniforms on tensors, one independent stream per sample: sample 17 draws the same numbers at any
-batch size, on any number of processes and on any device, because nothing is consumed from a shared state.
+Two kinds. `generator` gives a NumPy generator for host-side work (shuffles, prompts, initialisation seeds).
+`key` / `fold` / `uniform` give counter-based uniforms on tensors, one independent stream per sample: sample
+17 draws the same numbers at any batch size, on any number of processes and on any device, because nothing is
+consumed from a shared state.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-# SplitMix64 (Steele, Lea & Flood 2014): the constants as signed 64-bit integers, since torch has no full uint64 arithmetic.
+# SplitMix64 (Steele, Lea & Flood 2014), with the constants as signed 64-bit integers: torch has no full uint64
+# arithmetic.
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MULTIPLIER_2 = 0x94D049BB133111EB - (1 << 64)

@@ -1,7 +1,8 @@
 """Named dimensions: the words that stand in the shape annotations of this project, each with one meaning.
 
-Annotations are jaxtyping strings, `Float[Tensor, "batch length width"]`; they are checked under test only. A word that is missing
-here may be used inside one function; a word that is here means the same everywhere. The aliases are for signatures that repeat.
+Annotations are jaxtyping strings, `Float[Tensor, "batch length width"]`; they are checked under test only. A
+word that is missing here may be used inside one function; a word that is here means the same everywhere. The
+aliases are for signatures that repeat.
 """
 
 from jaxtyping import Bool, Float, Int
