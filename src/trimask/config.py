@@ -107,7 +107,8 @@ def _tagged(annotation: Any) -> dict[str, type] | None:
         return None
     classes: set[type] = set()
     for group in groups:
-        classes.update(_final_subclasses(group) if _is_interface(group) else [cast(type, group)])
+        cls = cast(type, group)
+        classes.update(_final_subclasses(cls) if _is_interface(cls) else [cls])
     names = sorted(cls.__name__ for cls in classes)
     assert len(set(names)) == len(names), f"two classes of one name cannot be told apart in JSON: {names}"
     return {cls.__name__: cls for cls in sorted(classes, key=lambda cls: cls.__name__)}
@@ -260,8 +261,7 @@ def _set(config: Any, annotation: Any, data: Any, path: str, text: str) -> None:
     classes.
     """
     names = path.split(".")
-    holder: Any = data
-    slot: int | str = ""
+    holder, slot = data, cast(Any, "")
     for depth, name in enumerate(names):
         here = ".".join(names[: depth + 1])
         if depth:
@@ -275,7 +275,7 @@ def _set(config: Any, annotation: Any, data: Any, path: str, text: str) -> None:
                 f"{parent} has only {_one_of(options, name)}" if options else f"{parent} has no parts",
             )
         config, annotation = options[name]
-        slot = int(name) if isinstance(holder, list) else name
+        slot = cast(Any, int(name) if isinstance(holder, list) else name)
     holder[slot] = _parse(annotation, text, path, config)
 
 

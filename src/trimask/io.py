@@ -113,7 +113,7 @@ def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             _check_header(path, metadata, kind)
-            # Copied: the library hands out views of the mapped file, which change if the file is changed in place.
+            # Copied: the library hands out views of the mapped file, which change when the file does.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except SafetensorError as error:
         problem = f"{path} is cut short, damaged or no safetensors file ({error})"

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-# SplitMix64 (Steele, Lea & Flood 2014), with the constants as signed 64-bit integers: torch has no full uint64
-# arithmetic.
+# SplitMix64 (Steele, Lea & Flood 2014), with the constants as signed 64-bit integers: torch has no
+# full uint64 arithmetic.
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MULTIPLIER_2 = 0x94D049BB133111EB - (1 << 64)
@@ -32,7 +32,7 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
 
 
 def fold(stream_key: int, indices: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-    """One key per sample: `indices` are the samples' global indices, so the key does not depend on the batch."""
+    """One key per sample: `indices` are the samples' global indices, so a key does not depend on the batch."""
     return _mix(_mix(indices.to(torch.int64) * _GOLDEN + stream_key) ^ stream_key)
 
 
