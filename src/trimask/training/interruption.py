@@ -1,0 +1,50 @@
+"""A polite stop: SIGINT and SIGTERM are noted, and the loop ends at the next whole step."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import final
+
+
+@final
+@dataclass(kw_only=True, slots=True)
+class Interruption:
+    """Whether a signal has arrived since `noted_signals` was entered."""
+
+    has_arrived: bool = False
+
+
+@contextmanager
+def noted_signals() -> Iterator[Interruption]:
+    """Notes the first SIGINT or SIGTERM; a second has its usual effect. Main thread only, as Python has it."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    # What is ignored (a job in the background of a script) stays ignored.
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+    }
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if interruption.has_arrived:
+            restore()
+            os.kill(os.getpid(), number)
+        interruption.has_arrived = True
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield interruption
+    finally:
+        restore()

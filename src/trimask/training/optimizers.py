@@ -1,0 +1,143 @@
+"""AdamW with per-tensor factors, and its state as a flat dictionary of tensors keyed by parameter name."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# What torch's AdamW keeps per parameter (without amsgrad, which nothing here uses).
+_STATE = ("step", "exp_avg", "exp_avg_sq")
+_FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdamWConfig:
+    """AdamW as in PyTorch: the weight decay is multiplied by the learning rate.
+
+    `clip_norm` bounds the global norm of the gradient; None leaves it as it is. Defaults for all but the
+    learning rate are the customary ones of language-model pretraining [D].
+    """
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        for name, is_valid in (
+            ("learning_rate", self.learning_rate > 0),
+            ("beta1", 0 <= self.beta1 < 1),
+            ("beta2", 0 <= self.beta2 < 1),
+            ("eps", self.eps > 0),
+            ("weight_decay", self.weight_decay >= 0),
+            ("clip_norm", self.clip_norm is None or self.clip_norm > 0),
+        ):
+            if not is_valid:
+                raise ValueError(f"{name} is out of range: {getattr(self, name)}")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParameterFactors:
+    """Factors of one tensor on the optimizer's base values: what a parametrization (Complete(d)P) sets."""
+
+    learning_rate: float = 1.0
+    eps: float = 1.0
+    weight_decay: float = 1.0
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParameterGroup:
+    """Named parameters that share their factors."""
+
+    factors: ParameterFactors
+    parameters: tuple[tuple[str, nn.Parameter], ...]
+
+
+def parameter_groups(
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    factors: Callable[[str], ParameterFactors] = lambda name: ParameterFactors(),
+) -> tuple[ParameterGroup, ...]:
+    """Groups trainable parameters by equal factors, in the order in which the factors first occur."""
+    grouped: dict[ParameterFactors, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in named_parameters:
+        if parameter.requires_grad:
+            grouped.setdefault(factors(name), []).append((name, parameter))
+    return tuple(ParameterGroup(factors=key, parameters=tuple(members)) for key, members in grouped.items())
+
+
+def build_adamw(groups: Iterable[ParameterGroup], config: AdamWConfig) -> torch.optim.AdamW:
+    """An AdamW over the groups, base values times factors; fused where the device has a fused kernel."""
+    groups = tuple(groups)
+    parameters = [parameter for group in groups for _, parameter in group.parameters]
+    if not parameters:
+        raise ValueError("there is no trainable parameter to optimize")
+    torch_groups: list[dict[str, Any]] = [
+        {
+            "params": list(group.parameters),
+            "lr": config.learning_rate * group.factors.learning_rate,
+            "base_learning_rate": config.learning_rate * group.factors.learning_rate,
+            "eps": config.eps * group.factors.eps,
+            "weight_decay": config.weight_decay * group.factors.weight_decay,
+        }
+        for group in groups
+    ]
+    is_fused = all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in parameters)
+    return torch.optim.AdamW(torch_groups, betas=(config.beta1, config.beta2), fused=is_fused)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Sets each group's learning rate to `factor` (a schedule's) times the group's base learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_learning_rate"] * factor
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> Float[Tensor, ""]:
+    """Scales all gradients to a global norm of at most `clip_norm`; returns the norm before (on the device)."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if clip_norm is None:
+        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return nn.utils.clip_grad_norm_(parameters, clip_norm)
+
+
+def optimizer_tensors(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+    """The state as `{parameter name}.{step | exp_avg | exp_avg_sq}`; learning rates belong to the schedule."""
+    return {
+        f"{name}.{part}": optimizer.state[parameter][part]
+        for name, parameter in _named(optimizer)
+        if optimizer.state.get(parameter)
+        for part in _STATE
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
+    """Inverse of `optimizer_tensors`; ValueError if names or shapes are not this optimizer's."""
+    named = dict(_named(optimizer))
+    unknown = sorted(key for key in tensors if key.rpartition(".")[0] not in named)
+    if unknown:
+        raise ValueError(f"optimizer state of parameters that the model lacks: {', '.join(unknown[:3])}")
+    is_fused = bool(optimizer.defaults["fused"])
+    for name, parameter in named.items():
+        if f"{name}.step" not in tensors:
+            optimizer.state.pop(parameter, None)  # the parameter had no gradient yet
+            continue
+        missing = [part for part in _STATE if f"{name}.{part}" not in tensors]
+        if missing or tensors[f"{name}.exp_avg"].shape != parameter.shape:
+            shape = tuple(parameter.shape)
+            raise ValueError(f"optimizer state of {name} is incomplete or has another shape than {shape}")
+        state = {part: tensors[f"{name}.{part}"].to(parameter.device, copy=True) for part in _STATE}
+        if not is_fused:
+            state["step"] = state["step"].cpu()  # the plain kernels count steps on the host
+        optimizer.state[parameter] = state
+
+
+def _named(optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, nn.Parameter]]:
+    for group in optimizer.param_groups:
+        yield from zip(group["param_names"], group["params"], strict=True)

@@ -1,0 +1,111 @@
+"""The progress report of a run on stderr: a bar on a terminal, a plain line every ten seconds elsewhere."""
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self, TextIO, final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+_BITS = "bits_per_token"
+_PLAIN_INTERVAL = 10.0  # seconds
+_KEPT = 0.7  # of the smoothed figure at each log point
+
+
+@final
+class ProgressReport:
+    """Step, bits per token of each modality (smoothed), tokens/s and time left; nothing goes to stdout."""
+
+    def __init__(
+        self,
+        describe: str,
+        *,
+        num_steps: int,
+        start: int,
+        deadline: float | None,
+        stream: TextIO | None = None,
+    ) -> None:
+        self._describe = describe
+        self._num_steps = num_steps
+        self._start = start
+        self._deadline = deadline
+        self._stream = stream or sys.stderr
+        self._smoothed: dict[str, float] = {}
+        self._tokens_per_second: float | None = None
+        self._began_at: float | None = None
+        self._next_line = 0.0
+        self._bar: Progress | None = None
+        if self._stream.isatty():
+            console = Console(file=self._stream)
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=console)
+            self._task = self._bar.add_task(describe, total=num_steps, completed=start, figures="")
+
+    def figures(self, row: Mapping[str, float | None]) -> None:
+        """Takes the figures of a log point; an evaluation's (their names have a `/`) are not mixed in."""
+        names = [name for name in row if name.endswith(_BITS) and "/" not in name]
+        for name in names or ["loss"]:
+            value = row.get(name)
+            if value is not None and math.isfinite(value):
+                before = self._smoothed.get(name, value)
+                self._smoothed[name] = _KEPT * before + (1 - _KEPT) * value
+        self._tokens_per_second = row.get("tokens_per_second", self._tokens_per_second)
+
+    def advance(self, step: int, seconds: float) -> None:
+        """Shows that `step` updates are done, after `seconds` of training."""
+        if self._began_at is None:
+            self._began_at = seconds
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, figures=self._text(step, seconds))
+        elif time.monotonic() >= self._next_line or step == self._num_steps:
+            self._next_line = time.monotonic() + _PLAIN_INTERVAL
+            text = f"{self._describe}: step {step}/{self._num_steps} {self._text(step, seconds)}"
+            print(text.rstrip(), file=self._stream, flush=True)
+
+    def _text(self, step: int, seconds: float) -> str:
+        parts = [f"{_label(name)} {value:.3f}" for name, value in self._smoothed.items()]
+        if self._tokens_per_second is not None:
+            parts.append(f"{self._tokens_per_second:,.0f} tokens/s")
+        left = self._seconds_left(step, seconds)
+        if left is not None:
+            parts.append(f"{_clock(left)} left")
+        return "  ".join(parts)
+
+    def _seconds_left(self, step: int, seconds: float) -> float | None:
+        if step >= self._num_steps:
+            return 0.0
+        bounds = []
+        # The first step of this process is left out: it compiles and warms up.
+        num_timed = step - self._start - 1
+        if self._began_at is not None and num_timed > 0:
+            bounds.append((seconds - self._began_at) / num_timed * (self._num_steps - step))
+        if self._deadline is not None:
+            bounds.append(max(self._deadline - seconds, 0.0))
+        return min(bounds) if bounds else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _label(name: str) -> str:
+    if not name.endswith(_BITS):
+        return name
+    modality = name.removesuffix(_BITS).rstrip("_.")
+    return f"{modality} bits/token".lstrip()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

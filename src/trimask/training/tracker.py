@@ -1,0 +1,139 @@
+"""The run's `metrics.jsonl`, one JSON object per log point; and the window of metrics between two."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor
+
+from trimask.io import atomic_write
+
+logger = logging.getLogger(__name__)
+
+METRICS_FILE = "metrics.jsonl"
+# Fields that no resume can reproduce; everything else is equal bit for bit.
+WALL_CLOCK_FIELDS = ("seconds", "tokens_per_second")
+# This metric of a step is a count: it is summed, all others are averaged.
+TOKENS = "tokens"
+
+
+@final
+class Tracker:
+    """Appends rows to a run's `metrics.jsonl`; first cuts rows after `keep_until`: a resume redoes them."""
+
+    def __init__(self, run: Path, *, keep_until: int) -> None:
+        self._path = run / METRICS_FILE
+        if self._path.exists():
+            self._truncate(keep_until)
+        self._file = self._path.open("a", encoding="utf-8")
+
+    def _truncate(self, keep_until: int) -> None:
+        kept = [line for line, row in _rows(self._path) if row["step"] <= keep_until]
+        with atomic_write(self._path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def write(self, row: Mapping[str, float | int | None]) -> None:
+        """Appends one row and hands it to the system, so that a reader sees it at once."""
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's `metrics.jsonl`, oldest first; a torn last line (from a crash) is left out.
+
+    ValueError where the file is missing or a line before the last is not a row.
+    """
+    path = run / METRICS_FILE
+    if not path.is_file():
+        raise ValueError(f"{run} has no {METRICS_FILE}; is it a run directory?")
+    return [row for _, row in _rows(path)]
+
+
+def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Each whole line with the row that it holds."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    torn = lines.pop()  # what follows the last line feed: empty in a whole file
+    if torn:
+        logger.warning("%s ends in a torn line, which is left out", path)
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            row = None
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise ValueError(f"{path}, line {number}: not a row of metrics; remove the line")
+        rows.append((line, row))
+    return rows
+
+
+@final
+class MetricsWindow:
+    """The metrics of the steps since the last log point, kept as tensors until someone needs the figures.
+
+    Reading a tensor waits for the device, so `gather` moves all that is pending at once.
+    """
+
+    def __init__(self, gathered: Sequence[Mapping[str, float]] = ()) -> None:
+        self._gathered: list[dict[str, float]] = [dict(metrics) for metrics in gathered]
+        self._pending: list[dict[str, Tensor | float]] = []
+
+    def __len__(self) -> int:
+        return len(self._gathered) + len(self._pending)
+
+    def append(self, metrics: Mapping[str, Tensor | float]) -> None:
+        # Cloned: a captured graph writes its next outputs into the same memory.
+        self._pending.append(
+            {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in metrics.items()}
+        )
+
+    def gather(self) -> list[dict[str, float]]:
+        """The metrics of each step in the window as floats, oldest first; waits for the device once."""
+        tensors = [v for metrics in self._pending for v in metrics.values() if isinstance(v, Tensor)]
+        values = iter(_floats(tensors))
+        for metrics in self._pending:
+            self._gathered.append(
+                {k: next(values) if isinstance(v, Tensor) else float(v) for k, v in metrics.items()}
+            )
+        self._pending.clear()
+        return self._gathered
+
+    def mean(self) -> dict[str, float]:
+        """Means over the window; `tokens` is summed.
+
+        NaN and infinities are left out: a step reports NaN for a modality that its batch lacks. A metric with
+        no finite value is absent.
+        """
+        gathered = self.gather()
+        result = {}
+        for name in dict.fromkeys(name for metrics in gathered for name in metrics):
+            values = [metrics[name] for metrics in gathered if math.isfinite(metrics.get(name, math.nan))]
+            if values:
+                result[name] = math.fsum(values) / (1 if name == TOKENS else len(values))
+        return result
+
+    def clear(self) -> None:
+        assert not self._pending, "metrics would be lost unread"
+        self._gathered.clear()
+
+
+def _floats(tensors: Sequence[Tensor]) -> list[float]:
+    if not tensors:
+        return []
+    # Float64 holds float32 and counts exactly; mps has no float64.
+    dtype = torch.float32 if any(t.device.type == "mps" for t in tensors) else torch.float64
+    device = next((t.device for t in tensors if t.device.type != "cpu"), tensors[0].device)
+    return torch.stack([t.reshape(()).to(device, dtype) for t in tensors]).tolist()
