@@ -1,0 +1,110 @@
+"""The denoiser: partly masked tokens in, logits over one codebook's range out."""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from trimask import rng
+from trimask.model.block import Block
+from trimask.model.rope import rotary_angles
+from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.layout import Vocabulary
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserConfig:
+    """Size of the transformer. `width` = num_heads × head_dim; the feed-forward is 8/3 × width wide, rounded up to 32."""
+
+    width: int
+    depth: int
+    num_heads: int
+    rope_base: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.depth, self.num_heads) < 1:
+            raise ValueError(f"width {self.width}, depth {self.depth}, num_heads {self.num_heads}: each must be at least 1")
+        if self.width % (4 * self.num_heads):
+            raise ValueError(
+                f"width {self.width} with {self.num_heads} heads: the head dimension must be a whole multiple of 4 "
+                f"(try width {4 * self.num_heads * math.ceil(self.width / (4 * self.num_heads))})"
+            )
+
+    @property
+    def hidden(self) -> int:
+        return 32 * math.ceil(self.width * 8 / 3 / 32)
+
+
+class Denoiser(nn.Module):
+    """Pre-RMSNorm, QK-norm, SwiGLU, RoPE, no biases, no time input, untied embeddings [L: Quokka, Complete(d)P; D: combination].
+
+    `forward` gives hidden states; `logits` turns those of chosen slots into logits over one codebook's range. There is no method
+    that gives logits over the whole vocabulary: a slot's modality and codebook are always known.
+    """
+
+    def __init__(self, config: DenoiserConfig, vocabulary: Vocabulary):
+        super().__init__()
+        self.config = config
+        self.vocabulary = vocabulary
+        self.embedding = nn.Embedding(vocabulary.size, config.width)
+        self.blocks = nn.ModuleList(Block(config.width, config.num_heads, config.hidden) for _ in range(config.depth))
+        self.final_norm = nn.RMSNorm(config.width)
+        self.unembedding = nn.Linear(config.width, vocabulary.size, bias=False)
+
+    @torch.no_grad()
+    def initialize(self, seed: int) -> None:
+        """Fill every parameter from named streams of `seed`: N(0, 1/fan_in) for matrices, residual outputs scaled by 1/√(2·depth).
+
+        The unembedding starts at zero, so that the first prediction is uniform: NELBO = ln V per token.
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            elif name == "unembedding.weight":
+                parameter.zero_()
+            else:
+                scale = 1.0 if name == "embedding.weight" else parameter.shape[1] ** -0.5
+                if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+                    scale /= math.sqrt(2 * self.config.depth)
+                draw = rng.generator(seed, "init", name).standard_normal(tuple(parameter.shape), dtype="float32")
+                parameter.copy_(torch.from_numpy(draw) * scale)
+
+    def forward(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
+        """Final hidden states of every position for `tokens` (the batch's own, partly masked)."""
+        real = batch.position >= 0
+        embedded = self.embedding(tokens[real])
+        h = embedded.new_zeros(batch.num_positions, self.config.width).index_add(0, batch.position[real], embedded)
+        cos, sin = rotary_angles(batch.coordinates, self.config.width // self.config.num_heads, self.config.rope_base)
+        lengths = batch.cu_positions.diff().tolist()
+        for block in self.blocks:
+            h = block(h, cos=cos, sin=sin, lengths=lengths)
+        return self.final_norm(h)
+
+    def logits(self, hidden: Float[Tensor, "slots width"], range_index: int) -> Float[Tensor, "slots codes"]:
+        """Logits over the codebook range `range_index` alone, for slots with these hidden states."""
+        token_range = self.vocabulary.ranges[range_index]
+        return F.linear(hidden, self.unembedding.weight[token_range.start : token_range.stop])
+
+    def cross_entropy(
+        self, tokens: Int[Tensor, "rows slots"], batch: Batch, is_predicted: Bool[Tensor, "rows slots"]
+    ) -> Float[Tensor, "predicted"]:
+        """−log p(clean token | `tokens`) in nats at the slots `is_predicted`, in row-major order.
+
+        Logits are formed at those slots only, one codebook's range at a time.
+        """
+        hidden = self(tokens, batch)
+        target, position = batch.tokens[is_predicted], batch.position[is_predicted]
+        range_index = batch.range_index[is_predicted]
+        losses = hidden.new_zeros(len(target))
+        for token_range in self.vocabulary.ranges:
+            chosen = (range_index == token_range.index).nonzero().squeeze(1)
+            if len(chosen):
+                logits = self.logits(hidden[position[chosen]], token_range.index)
+                loss = F.cross_entropy(logits.float(), target[chosen] - token_range.start, reduction="none")
+                losses = losses.index_copy(0, chosen, loss.to(losses.dtype))
+        return losses

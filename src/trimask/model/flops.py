@@ -1,0 +1,42 @@
+"""Parameter and FLOP counts of the denoiser."""
+
+from dataclasses import dataclass
+from typing import final
+
+from trimask.model.denoiser import DenoiserConfig
+from trimask.vocabulary.layout import Vocabulary
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParameterCount:
+    """Parameters by part: scaling laws differ in whether they count embeddings, so both are reported (METHOD §5)."""
+
+    embedding: int
+    unembedding: int
+    blocks: int
+
+    @property
+    def total(self) -> int:
+        return self.embedding + self.unembedding + self.blocks
+
+
+def count_parameters(config: DenoiserConfig, vocabulary: Vocabulary) -> ParameterCount:
+    """Exact counts; `blocks` includes all norm gains."""
+    head_dim = config.width // config.num_heads
+    block = 4 * config.width**2 + 3 * config.width * config.hidden + 2 * config.width + 2 * head_dim
+    table = vocabulary.size * config.width
+    return ParameterCount(embedding=table, unembedding=table, blocks=config.depth * block + config.width)
+
+
+def forward_flops(config: DenoiserConfig, *, num_positions: int, document_length: int, num_predicted: int, range_size: int) -> int:
+    """Multiply-adds × 2 of one forward pass: what the step needs, without padding.
+
+    Args:
+        num_positions: positions in all documents.
+        document_length: positions of a document (attention is quadratic in it only).
+        num_predicted: slots whose logits are formed, each over `range_size` codes.
+    """
+    matrices = 4 * config.width**2 + 3 * config.width * config.hidden
+    attention = 2 * document_length * config.width
+    return 2 * (num_positions * config.depth * (matrices + attention) + num_predicted * config.width * range_size)

@@ -1,0 +1,124 @@
+"""Sequences laid into rows: the one form in which the model, the loss and the sampler see data.
+
+Text is packed (several documents a row); pairs are padded to the row length [P]. A row is a view for people and for fixed shapes on
+accelerators: what the model computes on are the documents, whose positions are numbered through the batch without padding, with
+boundaries `cu_positions`. So nothing can attend to padding or across documents.
+"""
+
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from trimask.vocabulary.sequence import Sequence
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Rows of documents.
+
+    Attributes:
+        tokens: clean token ids; `pad` (0) at padding.
+        range_index: codebook range of each slot, -1 for special tokens and padding.
+        maskable: target slots.
+        is_condition: condition slots.
+        sequence: document number of each slot, counted through the batch; -1 at padding.
+        position: transformer position of each slot, counted through the batch; -1 at padding.
+        sample_index: global index of each document: names its random streams.
+        cu_positions: document boundaries in positions, from 0 to the number of positions.
+        coordinates: rotary coordinates of each position.
+    """
+
+    tokens: Int[Tensor, "rows slots"]
+    range_index: Int[Tensor, "rows slots"]
+    maskable: Bool[Tensor, "rows slots"]
+    is_condition: Bool[Tensor, "rows slots"]
+    sequence: Int[Tensor, "rows slots"]
+    position: Int[Tensor, "rows slots"]
+    sample_index: Int[Tensor, "sequences"]
+    cu_positions: Int[Tensor, "boundaries"]
+    coordinates: Float[Tensor, "positions 2"]
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.sample_index)
+
+    @property
+    def num_positions(self) -> int:
+        return len(self.coordinates)
+
+    def to(self, device: torch.device) -> "Batch":
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__})
+
+    def describe(self) -> str:
+        """Names the batch in messages: which samples it holds."""
+        indices = self.sample_index.tolist()
+        return f"samples {indices[0]}…{indices[-1]}" if len(indices) > 1 else f"sample {indices[0]}"
+
+
+def pack_rows(sequences: Rows[Sequence], row_length: int) -> list[list[int]]:
+    """Rows of sequence numbers: each sequence goes, in order, to the first row with room (first fit).
+
+    Raises:
+        ValueError: a sequence is longer than `row_length` slots.
+    """
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for number, sequence in enumerate(sequences):
+        if sequence.num_slots > row_length:
+            raise ValueError(
+                f"a {sequence.task.value} sequence of {sequence.num_slots} slots does not fit a row of {row_length}: "
+                "raise row_length or shorten the example"
+            )
+        for row, left in enumerate(room):
+            if sequence.num_slots <= left:
+                break
+        else:
+            row = len(rows)
+            rows.append([])
+            room.append(row_length)
+        rows[row].append(number)
+        room[row] -= sequence.num_slots
+    return rows
+
+
+def make_batch(sequences: Rows[Sequence], sample_index: Rows[int], *, row_length: int | None = None) -> Batch:
+    """Lay `sequences` into rows of `row_length` slots; the longest sequence's length, one sequence a row, by default.
+
+    Raises:
+        ValueError: no sequences, or one that does not fit.
+    """
+    if not sequences:
+        raise ValueError("a batch needs at least one sequence")
+    if row_length is None:
+        row_length = max(sequence.num_slots for sequence in sequences)
+        rows = [[number] for number in range(len(sequences))]
+    else:
+        rows = pack_rows(sequences, row_length)
+    lengths = np.array([sequence.num_positions for sequence in sequences])
+    boundaries = np.concatenate([[0], np.cumsum(lengths)])
+    shape = (len(rows), row_length)
+    arrays = {name: np.full(shape, -1, dtype=np.int64) for name in ("range_index", "sequence", "position")}
+    arrays["tokens"] = np.zeros(shape, dtype=np.int64)
+    arrays |= {name: np.zeros(shape, dtype=bool) for name in ("maskable", "is_condition")}
+    for row, numbers in enumerate(rows):
+        start = 0
+        for number in numbers:
+            sequence = sequences[number]
+            slots = (row, slice(start, start + sequence.num_slots))
+            for name in ("tokens", "range_index", "maskable", "is_condition"):
+                arrays[name][slots] = getattr(sequence, name)
+            arrays["position"][slots] = sequence.position + boundaries[number]
+            arrays["sequence"][slots] = number
+            start += sequence.num_slots
+    return Batch(
+        **{name: torch.from_numpy(array) for name, array in arrays.items()},
+        sample_index=torch.tensor(list(sample_index), dtype=torch.int64),
+        cu_positions=torch.from_numpy(boundaries.astype(np.int64)),
+        coordinates=torch.from_numpy(np.concatenate([sequence.coordinates for sequence in sequences])),
+    )

@@ -1,0 +1,196 @@
+"""Templates: from the codes of an example to one sequence of slots.
+
+A *slot* holds one token. A *position* is one place in the transformer; slots share a position where the codebook layout says so.
+Every template reads
+
+    task token | for each span: begin boundary, the span's slots, close boundary
+
+with the clean condition (if any) first and the targets after it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.modality import CONDITION, Modality, Task
+
+_SPANS: dict[Task, tuple[tuple[Modality, ...], ...]] = {
+    Task.TEXT: ((Modality.TEXT,),),
+    Task.TEXT_TO_IMAGE: ((Modality.TEXT, Modality.IMAGE),),
+    Task.IMAGE_TO_TEXT: ((Modality.IMAGE, Modality.TEXT),),
+    Task.TEXT_TO_SPEECH: ((Modality.TEXT, Modality.AUDIO),),
+    Task.SPEECH_TO_TEXT: ((Modality.AUDIO, Modality.TEXT),),
+    Task.JOINT: ((Modality.TEXT, Modality.IMAGE), (Modality.TEXT, Modality.AUDIO)),
+    Task.TRIPLE: ((Modality.TEXT, Modality.IMAGE, Modality.AUDIO),),
+}
+"""Spans in order, per task; `joint` is a pair of either kind."""
+
+
+def spans_of(task: Task, present: frozenset[Modality]) -> tuple[Modality, ...]:
+    """The spans of `task` in order, given the modalities that the example has."""
+    for spans in _SPANS[task]:
+        if frozenset(spans) == present:
+            return spans
+    wanted = " or ".join("+".join(m.name.lower() for m in spans) for spans in _SPANS[task])
+    got = "+".join(m.name.lower() for m in sorted(present)) or "nothing"
+    raise ValueError(f"task {task.value} needs spans {wanted}, not {got}")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sequence:
+    """One document: tokens and what the model and the loss need to know of each.
+
+    Attributes:
+        task: what is to be generated.
+        tokens: clean token ids.
+        range_index: codebook range of each slot (`Vocabulary.ranges`), -1 for special tokens.
+        position: transformer position of each slot, from 0.
+        maskable: target slots: the ones that are masked in training and filled in sampling.
+        is_condition: condition slots, replaced by mask tokens for guidance; never part of the loss.
+        coordinates: rotary coordinates of each position (two axes; equal ones but on pictures).
+        spans: where each modality's frames stand: slots [start, stop) hold frames × codebooks in order.
+    """
+
+    task: Task
+    tokens: Int[np.ndarray, "slots"]
+    range_index: Int[np.ndarray, "slots"]
+    position: Int[np.ndarray, "slots"]
+    maskable: Bool[np.ndarray, "slots"]
+    is_condition: Bool[np.ndarray, "slots"]
+    coordinates: Float[np.ndarray, "positions 2"]
+    spans: Mapping[Modality, tuple[int, int]]
+
+    @property
+    def num_slots(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def num_positions(self) -> int:
+        return len(self.coordinates)
+
+
+def build_sequence(
+    vocabulary: Vocabulary,
+    task: Task,
+    codes: Mapping[Modality, Int[np.ndarray, "frames codebooks"]],
+    *,
+    num_end: Mapping[Modality, int] | None = None,
+) -> Sequence:
+    """The sequence of `task` for an example with `codes` per modality.
+
+    Args:
+        codes: (frames, codebooks) per modality that the task has.
+        num_end: end frames appended inside a *target* span whose length varies; none by default. Conditions never carry one.
+
+    Raises:
+        ValueError: the example's modalities are not those of the task, or codes are out of range.
+    """
+    condition = CONDITION[task]
+    builder = _Builder(vocabulary, task, has_audio=Modality.AUDIO in codes)
+    for modality in spans_of(task, frozenset(codes)):
+        is_target = modality != condition
+        ends = (num_end or {}).get(modality, 0) if is_target else 0
+        builder.add_span(modality, vocabulary.tokens(modality, codes[modality], ends), is_target=is_target)
+    return builder.finish(task, num_audio=len(codes.get(Modality.AUDIO, ())))
+
+
+class _Builder:
+    """Appends spans and keeps the running slot, position and coordinate."""
+
+    def __init__(self, vocabulary: Vocabulary, task: Task, *, has_audio: bool):
+        self.vocabulary = vocabulary
+        self.tokens: list[np.ndarray] = []
+        self.ranges: list[np.ndarray] = []
+        self.positions: list[np.ndarray] = []
+        self.maskable: list[np.ndarray] = []
+        self.condition: list[np.ndarray] = []
+        self.coordinates: list[np.ndarray] = []
+        self.spans: dict[Modality, tuple[int, int]] = {}
+        self.position_spans: dict[Modality, tuple[int, int]] = {}
+        self.num_slots = self.num_positions = 0
+        self.coordinate = 0.0
+        self._special(vocabulary.task(task))
+
+    def _special(self, token: int) -> None:
+        one = np.ones(1, dtype=np.int64)
+        self._append(one * token, -one, 0 * one, False, False, np.zeros((1, 2)), advance=1.0)
+
+    def _append(self, tokens, ranges, positions, is_target, is_condition, coordinates, advance) -> None:
+        self.tokens.append(tokens)
+        self.ranges.append(ranges)
+        self.positions.append(positions + self.num_positions)
+        self.maskable.append(np.full(len(tokens), is_target))
+        self.condition.append(np.full(len(tokens), is_condition))
+        self.coordinates.append(coordinates + self.coordinate)
+        self.num_slots += len(tokens)
+        self.num_positions += len(coordinates)
+        self.coordinate += advance
+
+    def add_span(self, modality: Modality, tokens: np.ndarray, *, is_target: bool) -> None:
+        space = self.vocabulary.space(modality)
+        num_frames = len(tokens)
+        if num_frames == 0 and not is_target:
+            raise ValueError(f"the {modality.name.lower()} condition is empty: give at least one code")
+        if space.grid is not None and num_frames != space.grid[0] * space.grid[1]:
+            raise ValueError(f"an image span has {space.grid[0]}×{space.grid[1]} cells, not {num_frames}")
+        self._special(self.vocabulary.begin(modality))
+        num_positions = space.layout.num_positions(num_frames, space.num_codebooks)
+        coordinates, advance = _span_coordinates(space.grid, num_positions, max(num_frames, 1))
+        self.spans[modality] = (self.num_slots, self.num_slots + tokens.size)
+        self.position_spans[modality] = (self.num_positions, self.num_positions + num_positions)
+        ranges = np.array([r.index for r in self.vocabulary.ranges_of(modality)], dtype=np.int64)
+        self._append(
+            tokens.reshape(-1),
+            np.tile(ranges, num_frames),
+            space.layout.positions(num_frames, space.num_codebooks).reshape(-1).astype(np.int64),
+            is_target,
+            not is_target,
+            coordinates,
+            advance,
+        )
+        self._special(self.vocabulary.close(modality))
+
+    def finish(self, task: Task, *, num_audio: int) -> Sequence:
+        coordinates = np.concatenate(self.coordinates)
+        if Modality.AUDIO in self.position_spans:
+            _stretch_text(coordinates, self.position_spans)
+        return Sequence(
+            task=task,
+            tokens=np.concatenate(self.tokens),
+            range_index=np.concatenate(self.ranges),
+            position=np.concatenate(self.positions),
+            maskable=np.concatenate(self.maskable),
+            is_condition=np.concatenate(self.condition),
+            coordinates=coordinates.astype(np.float32),
+            spans=self.spans,
+        )
+
+
+def _span_coordinates(grid: tuple[int, int] | None, num_positions: int, num_frames: int) -> tuple[np.ndarray, float]:
+    """Coordinates of a span's positions from 0, and how far the next span starts.
+
+    A line counts its positions on both axes, so it is ordinary RoPE. A picture counts (row, column) [D, as M-RoPE]; codebooks that
+    take positions of their own share their cell's coordinates.
+    """
+    if grid is None:
+        line = np.arange(num_positions, dtype=np.float64)
+        return np.stack([line, line], axis=1), float(num_positions)
+    cell = np.minimum(np.arange(num_positions) * num_frames // max(num_positions, 1), num_frames - 1)
+    return np.stack([cell // grid[1], cell % grid[1]], axis=1).astype(np.float64), float(max(grid))
+
+
+def _stretch_text(coordinates: np.ndarray, spans: Mapping[Modality, tuple[int, int]]) -> None:
+    """Lay the transcript's coordinates evenly over the speech's, so that a letter stands near the frames that say it [D].
+
+    FEASIBILITY: scaling text positions to frames helped text to speech; speech is read in order and at a nearly even rate.
+    """
+    (text_start, text_stop), (audio_start, audio_stop) = spans[Modality.TEXT], spans[Modality.AUDIO]
+    if text_stop > text_start and audio_stop > audio_start:
+        fraction = (np.arange(text_stop - text_start) + 0.5) / (text_stop - text_start)
+        first, last = coordinates[audio_start, 0], coordinates[audio_stop - 1, 0]
+        coordinates[text_start:text_stop] = (first + fraction * (last - first + 1) - 0.5)[:, None]
