@@ -50,8 +50,10 @@ def to_dict(config: Any) -> dict[str, Any]:
     return cast(dict[str, Any], _encode(type(config), config, ""))
 
 
-def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Build `cls` from what `to_dict` made. A field may be left out only if it has a default.
+def from_dict(cls: type[T], data: Any) -> T:
+    """Build `cls` from what `to_dict` made (`data`: whatever stood in a JSON file).
+
+    A field may be left out only if it has a default.
 
     Raises `ConfigError` for an unknown, missing or mistyped field, an unknown type name, or a value its class
     refuses.

@@ -94,12 +94,14 @@ def save_tensors(
     assert not taken, f"metadata names {taken} are reserved"
     text = json.dumps(config, allow_nan=False)
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "config": text}
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copied: the library refuses tensors that share memory (tied weights, views).
+    whole = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         try:
             save_file(whole, temporary, metadata={**header, **metadata})
         except SafetensorError as error:  # how the library reports a full disk
             raise OSError(f"could not write {path}: {error}") from error
+        _sort_metadata(temporary)
 
 
 def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
@@ -127,6 +129,21 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, as hex."""
     with open(_existing(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the header's metadata in order, in place.
+
+    The library writes them in another order each time: without this the same tensors give another file.
+    """
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size, "the header grew by sorting"
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kind: str) -> None:

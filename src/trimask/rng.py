@@ -32,7 +32,7 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
 
 
 def fold(stream_key: int, indices: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-    """One key per sample: `indices` are the samples' global indices, so a key does not depend on the batch."""
+    """One key per sample: `indices` are the samples' global indices, so keys do not depend on the batch."""
     return _mix(_mix(indices.to(torch.int64) * _GOLDEN + stream_key) ^ stream_key)
 
 
