@@ -1,0 +1,49 @@
+# make demo | make test: each sets itself up in .venv (bootstrap.py), without root and without anything but the package index.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+WORKERS ?= 2
+
+.PHONY: demo test test-slow lint format setup clean
+
+# What the demo needs; `make demo ARGS="--minutes 2"` passes arguments on.
+demo: .venv/.ready
+	@$(BIN)/trimask demo $(ARGS)
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m "not slow" $(ARGS)
+
+test-slow: .venv/.ready-dev .venv/.ready-eval
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m slow $(ARGS)
+
+lint: .venv/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/.ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: .venv/.ready-dev
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# One stamp for each set of libraries.
+.venv/.ready: pyproject.toml constraints.txt bootstrap.py
+	$(call bootstrap)
+
+.venv/.ready-dev: .venv/.ready
+	$(call bootstrap,dev)
+
+.venv/.ready-eval: .venv/.ready
+	$(call bootstrap,eval-offline)
+
+define bootstrap
+@if [ -z "$(PYTHON)" ]; then echo "trimask: no Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; fi
+@$(PYTHON) bootstrap.py $(1)
+@touch $@
+endef
