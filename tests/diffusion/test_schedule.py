@@ -1,0 +1,152 @@
+"""Schedules: what alpha, its derivative, its inverse and the weight promise each other."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trimask.diffusion.schedule import (
+    MINIMUM_MASK_RATIO,
+    Cosine,
+    Geometric,
+    Linear,
+    LogLinear,
+    Polynomial,
+    Schedule,
+    per_modality,
+)
+
+schedules = st.one_of(
+    st.just(Linear()),
+    st.just(Cosine()),
+    st.builds(Polynomial, exponent=st.floats(0.3, 5.0)),
+    st.builds(Geometric, sigma_min=st.floats(1e-4, 1e-2), sigma_max=st.floats(0.5, 20.0)),
+    st.builds(LogLinear, eps=st.floats(1e-4, 0.3)),
+)
+times = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8)
+dtypes = st.sampled_from([torch.float32, torch.float64])
+
+
+def unclipped(schedule: Schedule, t: torch.Tensor) -> torch.Tensor:
+    return schedule.mask_ratio(t) > 1.001 * MINIMUM_MASK_RATIO
+
+
+@given(schedules, times, dtypes)
+def test_alpha_falls_from_one_to_zero(schedule: Schedule, values: list[float], dtype: torch.dtype) -> None:
+    ends = schedule.alpha(torch.tensor([0.0, 1.0], dtype=dtype))
+    assert ends[0] == 1
+    assert abs(ends[1]) <= 4 * torch.finfo(dtype).eps
+    alpha = schedule.alpha(torch.tensor(sorted(values), dtype=dtype))
+    assert alpha.dtype == dtype and alpha.shape == (len(values),)
+    assert ((alpha >= 0) & (alpha <= 1)).all()
+    assert (alpha.diff() <= 4 * torch.finfo(dtype).eps).all()
+
+
+@given(schedules, times)
+def test_alpha_falls_strictly_where_it_is_not_clipped(schedule: Schedule, values: list[float]) -> None:
+    first = torch.tensor(values, dtype=torch.float64) * 0.999
+    second = first + 1e-3
+    moved = unclipped(schedule, first)
+    # A wide geometric schedule is flat to rounding at its end.
+    assert (schedule.alpha(second) <= schedule.alpha(first))[moved].all()
+    assert (schedule.alpha_prime(first)[moved] <= 0).all()
+
+
+@given(schedules, times)
+def test_alpha_prime_is_the_derivative(schedule: Schedule, values: list[float]) -> None:
+    t = torch.tensor(values, dtype=torch.float64).clamp(1e-9, 1 - 1e-9).requires_grad_()
+    (derivative,) = torch.autograd.grad(schedule.alpha(t).sum(), t)
+    t = t.detach()
+    kink = (
+        (t - (1 - schedule.eps)).abs() < 1e-9 if isinstance(schedule, LogLinear) else torch.zeros_like(t) > 0
+    )
+    # Within rounding of the clip's edge, either side's derivative is right.
+    at_edge = (schedule.mask_ratio(t) / MINIMUM_MASK_RATIO - 1).abs() < 1e-9
+    plateau = derivative == 0
+    compared = ~kink & ~(at_edge & ~plateau)
+    torch.testing.assert_close(schedule.alpha_prime(t)[compared], derivative[compared], rtol=1e-9, atol=1e-12)
+
+
+@given(schedules, times)
+def test_inverse_recovers_time(schedule: Schedule, values: list[float]) -> None:
+    t = torch.tensor(values, dtype=torch.float64)
+    alpha = schedule.alpha(t)
+    # The inverse is ill-conditioned where alpha is flat (both ends of some schedules): compare alpha
+    # there, t elsewhere.
+    back = schedule.inverse(alpha)
+    assert ((back >= 0) & (back <= 1)).all()
+    torch.testing.assert_close(schedule.alpha(back), alpha, rtol=0, atol=1e-14)
+    steep = unclipped(schedule, t) & (schedule.alpha_prime(t) < -1e-4)
+    torch.testing.assert_close(back[steep], t[steep], rtol=0, atol=1e-10)
+
+
+@given(schedules, times, dtypes)
+def test_loss_weight_is_minus_alpha_prime_over_mask_ratio(
+    schedule: Schedule, values: list[float], dtype: torch.dtype
+) -> None:
+    t = torch.tensor(values, dtype=dtype)
+    weight = schedule.loss_weight(t)
+    assert weight.dtype == dtype and torch.isfinite(weight).all() and (weight >= 0).all()
+    inside = unclipped(schedule, t)
+    expected = -schedule.alpha_prime(t) / schedule.mask_ratio(t)
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-3
+    torch.testing.assert_close(weight[inside], expected[inside], rtol=tolerance, atol=1e-12)
+
+
+@given(schedules)
+def test_weight_of_the_clipped_stretch_is_one_reverse_step(schedule: Schedule) -> None:
+    t_min = float(schedule.inverse(torch.tensor(1 - MINIMUM_MASK_RATIO, dtype=torch.float64)))
+    t = torch.tensor([0.0, 0.3, 0.9], dtype=torch.float64) * t_min
+    torch.testing.assert_close(schedule.loss_weight(t) * t_min, torch.ones_like(t), rtol=1e-6, atol=0)
+    assert (schedule.mask_ratio(t[1:]) == MINIMUM_MASK_RATIO).all() and schedule.mask_ratio(t)[0] == 0
+
+
+def test_published_formulas() -> None:
+    t = torch.linspace(0.03, 0.99, 97, dtype=torch.float64)  # above every clip
+    torch.testing.assert_close(Linear().loss_weight(t), 1 / t)
+    torch.testing.assert_close(Polynomial(exponent=3.0).loss_weight(t), 3 / t)
+    torch.testing.assert_close(Cosine().alpha(t), 1 - torch.cos(math.pi / 2 * (1 - t)))
+    torch.testing.assert_close(Cosine().loss_weight(t), math.pi / 2 * torch.tan(math.pi / 2 * (1 - t)))
+    torch.testing.assert_close(LogLinear(eps=1e-3).alpha(t), 1 - (1 - 1e-3) * t)
+    torch.testing.assert_close(LogLinear(eps=1e-3).loss_weight(t), 1 / t)
+    sigma = 1e-3 ** (1 - t) * 20.0**t
+    # Rescaled, so equal to the published one only up to the published one's own gaps at the ends.
+    torch.testing.assert_close(Geometric().alpha(t), torch.exp(-sigma), rtol=0, atol=1e-3)
+    sigma_prime = sigma * math.log(20.0 / 1e-3)
+    torch.testing.assert_close(Geometric().loss_weight(t), sigma_prime / torch.expm1(sigma - 1e-3))
+
+
+@settings(max_examples=20)
+@given(st.sampled_from([(), (1,), (2, 3), (0,)]), schedules)
+def test_any_shape(shape: tuple[int, ...], schedule: Schedule) -> None:
+    t = torch.full(shape, 0.5, dtype=torch.float64)
+    for value in (schedule.alpha(t), schedule.alpha_prime(t), schedule.loss_weight(t), schedule.inverse(t)):
+        assert value.shape == shape
+
+
+def test_per_modality_picks_each_position_its_own_schedule() -> None:
+    modality = torch.tensor([[0, 1, 2, -1], [2, 2, 5, 0]])
+    t = torch.tensor([0.3, 0.8], dtype=torch.float64)
+    choice = [Linear(), Cosine(), Polynomial(exponent=2.0)]
+    alpha, weight = per_modality(choice, modality, t[:, None])
+    for row in range(2):
+        for column in range(4):
+            index = int(modality[row, column])
+            known = index in (0, 1, 2)
+            assert alpha[row, column] == (choice[index].alpha(t[row]) if known else 1)
+            assert weight[row, column] == (choice[index].loss_weight(t[row]) if known else 0)
+
+
+@pytest.mark.parametrize("exponent", [0.0, -1.0, math.inf, math.nan])
+def test_polynomial_rejects(exponent: float) -> None:
+    with pytest.raises(ValueError, match="exponent"):
+        Polynomial(exponent=exponent)
+
+
+def test_bad_ranges_are_rejected() -> None:
+    with pytest.raises(ValueError, match="sigma_min 2.0"):
+        Geometric(sigma_min=2.0, sigma_max=1.0)
+    with pytest.raises(ValueError, match="eps"):
+        LogLinear(eps=0.0)
