@@ -71,7 +71,6 @@ def ancestral_distribution(oracle: Oracle, schedule: Schedule, *, num_steps: int
     # States that are impossible cannot arise: the table is positive. At visible positions the rows below
     # are not used.
     posterior = oracle.probabilities(states)
-    position = torch.full((len(states), oracle.length, size), 0.0, dtype=torch.float64)
     distribution = torch.zeros(len(states), dtype=torch.float64)
     distribution[-1] = 1.0
     masked = (states == oracle.mask_id)[..., None]
