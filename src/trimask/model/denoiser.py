@@ -28,7 +28,9 @@ class DenoiserConfig:
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.num_heads) < 1:
-            raise ValueError(f"width {self.width}, depth {self.depth}, num_heads {self.num_heads}: each must be at least 1")
+            raise ValueError(
+                f"width {self.width}, depth {self.depth}, num_heads {self.num_heads}: each must be at least 1"
+            )
         if self.width % (4 * self.num_heads):
             raise ValueError(
                 f"width {self.width} with {self.num_heads} heads: the head dimension must be a whole multiple of 4 "
@@ -52,7 +54,9 @@ class Denoiser(nn.Module):
         self.config = config
         self.vocabulary = vocabulary
         self.embedding = nn.Embedding(vocabulary.size, config.width)
-        self.blocks = nn.ModuleList(Block(config.width, config.num_heads, config.hidden) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.num_heads, config.hidden) for _ in range(config.depth)
+        )
         self.final_norm = nn.RMSNorm(config.width)
         self.unembedding = nn.Linear(config.width, vocabulary.size, bias=False)
 
@@ -71,15 +75,21 @@ class Denoiser(nn.Module):
                 scale = 1.0 if name == "embedding.weight" else parameter.shape[1] ** -0.5
                 if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
                     scale /= math.sqrt(2 * self.config.depth)
-                draw = rng.generator(seed, "init", name).standard_normal(tuple(parameter.shape), dtype="float32")
+                draw = rng.generator(seed, "init", name).standard_normal(
+                    tuple(parameter.shape), dtype="float32"
+                )
                 parameter.copy_(torch.from_numpy(draw) * scale)
 
     def forward(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
         """Final hidden states of every position for `tokens` (the batch's own, partly masked)."""
         real = batch.position >= 0
         embedded = self.embedding(tokens[real])
-        h = embedded.new_zeros(batch.num_positions, self.config.width).index_add(0, batch.position[real], embedded)
-        cos, sin = rotary_angles(batch.coordinates, self.config.width // self.config.num_heads, self.config.rope_base)
+        h = embedded.new_zeros(batch.num_positions, self.config.width).index_add(
+            0, batch.position[real], embedded
+        )
+        cos, sin = rotary_angles(
+            batch.coordinates, self.config.width // self.config.num_heads, self.config.rope_base
+        )
         lengths = batch.cu_positions.diff().tolist()
         for block in self.blocks:
             h = block(h, cos=cos, sin=sin, lengths=lengths)

@@ -29,7 +29,9 @@ def count_parameters(config: DenoiserConfig, vocabulary: Vocabulary) -> Paramete
     return ParameterCount(embedding=table, unembedding=table, blocks=config.depth * block + config.width)
 
 
-def forward_flops(config: DenoiserConfig, *, num_positions: int, document_length: int, num_predicted: int, range_size: int) -> int:
+def forward_flops(
+    config: DenoiserConfig, *, num_positions: int, document_length: int, num_predicted: int, range_size: int
+) -> int:
     """Multiply-adds × 2 of one forward pass: what the step needs, without padding.
 
     Args:
@@ -39,4 +41,6 @@ def forward_flops(config: DenoiserConfig, *, num_positions: int, document_length
     """
     matrices = 4 * config.width**2 + 3 * config.width * config.hidden
     attention = 2 * document_length * config.width
-    return 2 * (num_positions * config.depth * (matrices + attention) + num_predicted * config.width * range_size)
+    return 2 * (
+        num_positions * config.depth * (matrices + attention) + num_predicted * config.width * range_size
+    )

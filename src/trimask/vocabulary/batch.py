@@ -14,7 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from trimask.vocabulary.modality import Task
 from trimask.vocabulary.sequence import Sequence
+
+_TASKS = tuple(Task)
 
 
 @final
@@ -29,6 +32,7 @@ class Batch:
         is_condition: condition slots.
         sequence: document number of each slot, counted through the batch; -1 at padding.
         position: transformer position of each slot, counted through the batch; -1 at padding.
+        task: number of each document's task, in the order of `Task`.
         sample_index: global index of each document: names its random streams.
         cu_positions: document boundaries in positions, from 0 to the number of positions.
         coordinates: rotary coordinates of each position.
@@ -40,6 +44,7 @@ class Batch:
     is_condition: Bool[Tensor, "rows slots"]
     sequence: Int[Tensor, "rows slots"]
     position: Int[Tensor, "rows slots"]
+    task: Int[Tensor, "sequences"]
     sample_index: Int[Tensor, "sequences"]
     cu_positions: Int[Tensor, "boundaries"]
     coordinates: Float[Tensor, "positions 2"]
@@ -53,7 +58,9 @@ class Batch:
         return len(self.coordinates)
 
     def to(self, device: torch.device) -> "Batch":
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__})
+        return replace(
+            self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__}
+        )
 
     def describe(self) -> str:
         """Names the batch in messages: which samples it holds."""
@@ -62,7 +69,7 @@ class Batch:
 
 
 def pack_rows(sequences: Rows[Sequence], row_length: int) -> list[list[int]]:
-    """Rows of sequence numbers: each sequence goes, in order, to the first row with room (first fit).
+    """Rows of sequence numbers: text-only sequences share rows (first fit, in order), any other has its own.
 
     Raises:
         ValueError: a sequence is longer than `row_length` slots.
@@ -72,16 +79,15 @@ def pack_rows(sequences: Rows[Sequence], row_length: int) -> list[list[int]]:
     for number, sequence in enumerate(sequences):
         if sequence.num_slots > row_length:
             raise ValueError(
-                f"a {sequence.task.value} sequence of {sequence.num_slots} slots does not fit a row of {row_length}: "
-                "raise row_length or shorten the example"
+                f"a {sequence.task.value} sequence of {sequence.num_slots} slots does not fit a row of "
+                f"{row_length}: raise row_length or shorten the example"
             )
-        for row, left in enumerate(room):
-            if sequence.num_slots <= left:
-                break
-        else:
-            row = len(rows)
+        is_packed = sequence.task is Task.TEXT
+        fits = (row for row, left in enumerate(room) if is_packed and sequence.num_slots <= left)
+        row = next(fits, len(rows))
+        if row == len(rows):
             rows.append([])
-            room.append(row_length)
+            room.append(row_length if is_packed else 0)
         rows[row].append(number)
         room[row] -= sequence.num_slots
     return rows
@@ -118,6 +124,7 @@ def make_batch(sequences: Rows[Sequence], sample_index: Rows[int], *, row_length
             start += sequence.num_slots
     return Batch(
         **{name: torch.from_numpy(array) for name, array in arrays.items()},
+        task=torch.tensor([_TASKS.index(sequence.task) for sequence in sequences], dtype=torch.int64),
         sample_index=torch.tensor(list(sample_index), dtype=torch.int64),
         cu_positions=torch.from_numpy(boundaries.astype(np.int64)),
         coordinates=torch.from_numpy(np.concatenate([sequence.coordinates for sequence in sequences])),

@@ -69,7 +69,9 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if self.image.grid is None or self.image.has_end:
-            raise ValueError("the image code space needs a grid (rows, columns) and has_end=False: an image's size is fixed")
+            raise ValueError(
+                "the image code space needs a grid (rows, columns) and has_end=False: an image's size is fixed"
+            )
         if self.image.grid[0] < 1 or self.image.grid[1] < 1:
             raise ValueError(f"image grid {self.image.grid}: rows and columns must be at least 1")
 
@@ -107,7 +109,11 @@ class Vocabulary:
         for modality in Modality:
             for codebook in range(self.space(modality).num_codebooks):
                 stop = start + self.space(modality).range_size
-                ranges.append(TokenRange(index=len(ranges), modality=modality, codebook=codebook, start=start, stop=stop))
+                ranges.append(
+                    TokenRange(
+                        index=len(ranges), modality=modality, codebook=codebook, start=start, stop=stop
+                    )
+                )
                 start = stop
         return tuple(ranges)
 
@@ -137,7 +143,9 @@ class Vocabulary:
                 f"{modality.name.lower()} codes span [{codes.min()}, {codes.max()}]: the codebook has {space.codebook_size} codes"
             )
         if num_end and not space.has_end:
-            raise ValueError(f"{modality.name.lower()} spans have a fixed length: num_end must be 0, not {num_end}")
+            raise ValueError(
+                f"{modality.name.lower()} spans have a fixed length: num_end must be 0, not {num_end}"
+            )
         starts = np.array([r.start for r in self.ranges_of(modality)], dtype=np.int64)
         end = np.tile(starts + space.codebook_size, (num_end, 1))
         return np.concatenate([codes.astype(np.int64) + starts, end.astype(np.int64)])
@@ -153,7 +161,9 @@ class Vocabulary:
         starts = np.array([r.start for r in self.ranges_of(modality)], dtype=np.int64)
         codes = np.asarray(tokens, dtype=np.int64) - starts
         if codes.size and (codes.min() < 0 or codes.max() >= space.range_size):
-            raise ValueError(f"tokens outside the {modality.name.lower()} ranges (a mask or another modality's token)")
+            raise ValueError(
+                f"tokens outside the {modality.name.lower()} ranges (a mask or another modality's token)"
+            )
         if not space.has_end:
             return codes, True
         is_end = (codes == space.codebook_size).any(axis=1)

@@ -171,7 +171,9 @@ class _Builder:
         )
 
 
-def _span_coordinates(grid: tuple[int, int] | None, num_positions: int, num_frames: int) -> tuple[np.ndarray, float]:
+def _span_coordinates(
+    grid: tuple[int, int] | None, num_positions: int, num_frames: int
+) -> tuple[np.ndarray, float]:
     """Coordinates of a span's positions from 0, and how far the next span starts.
 
     A line counts its positions on both axes, so it is ordinary RoPE. A picture counts (row, column) [D, as M-RoPE]; codebooks that

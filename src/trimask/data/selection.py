@@ -1,0 +1,36 @@
+"""Which part of the quickstart data a run trains on."""
+
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuickstartData:
+    """A choice of the embedded data ("spoken emoji and speeches").
+
+    Attributes:
+        num_concepts: base emoji to train on, spread over the groups (None: all).
+        has_flags: whether country flags count among them.
+        has_variants: whether skin tones and the like are shown beside the base picture.
+        num_sentences: sentences read aloud (None: all).
+        voices: readers to keep.
+        text_window: ids of a text passage at most; longer paragraphs are cut into windows.
+    """
+
+    num_concepts: int | None = None
+    has_flags: bool = False
+    has_variants: bool = True
+    num_sentences: int | None = None
+    voices: tuple[str, ...] = ("slt", "rms")
+    text_window: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("num_concepts", "num_sentences"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value}: must be at least 1, or none for all")
+        if not self.voices:
+            raise ValueError("voices is empty: name at least one of slt, rms")
+        if self.text_window < 8:
+            raise ValueError(f"text_window {self.text_window}: a passage needs at least 8 ids")

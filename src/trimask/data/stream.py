@@ -1,0 +1,100 @@
+"""The stream of training batches: from mixture indices to packed sequences."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from trimask import rng
+from trimask.data.mixture import Mixture
+from trimask.vocabulary.batch import Batch, make_batch
+from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.sequence import Sequence, build_sequence
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanSlack:
+    """How many end frames close a target span whose length varies.
+
+    A model that only ever saw spans of exactly the right length could not say where the content ends in a span that is too
+    long, which is what generation must give it. So a span carries 1 + U{0 … slack} end frames, where slack is the larger of
+    `minimum` and `fraction` of the content. Captions are filled up to a random length within `caption_length`. A text passage that
+    fills its window was cut out of a longer one and carries no end.
+    """
+
+    minimum: int = 4
+    fraction: float = 0.15
+    caption_length: int = 24
+    text_window: int = 128
+
+    def num_end(self, task: Task, modality: Modality, length: int, uniform: float) -> int:
+        """End frames for a span of `length` content frames, given a uniform in [0, 1)."""
+        if modality is Modality.IMAGE or (task is Task.TEXT and length >= self.text_window):
+            return 0
+        slack = max(self.minimum, int(self.fraction * length))
+        if task is Task.IMAGE_TO_TEXT:
+            slack = max(self.caption_length - length - 1, 0)
+        return 1 + int(uniform * (slack + 1))
+
+
+@final
+class TrainingStream:
+    """Batch n of the run: sequences [n × batch, (n + 1) × batch) of the mixture."""
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        vocabulary: Vocabulary,
+        *,
+        slack: SpanSlack,
+        logical_batch: int,
+        row_length: int | None,
+    ):
+        if logical_batch < 1:
+            raise ValueError(f"logical_batch {logical_batch}: a step needs at least one sequence")
+        self.mixture = mixture
+        self.vocabulary = vocabulary
+        self.slack = slack
+        self.logical_batch = logical_batch
+        self.row_length = row_length
+
+    def sequence(self, index: int) -> Sequence:
+        """Sequence `index` of the run."""
+        component, example = self.mixture.example(index)
+        codes = self.mixture.sources[component.source].example(example)
+        draw = rng.generator(self.mixture.seed, "slack", index).random(len(Modality))
+        return build_sequence(
+            self.vocabulary,
+            component.task,
+            codes,
+            num_end=target_ends(self.slack, component.task, codes, draw),
+        )
+
+    def batch(self, step: int) -> Batch:
+        """Batch `step`, longest sequences first: documents of equal length then stand side by side and attend in one call."""
+        indices = range(step * self.logical_batch, (step + 1) * self.logical_batch)
+        sequences = [self.sequence(index) for index in indices]
+        order = sorted(range(len(sequences)), key=lambda i: -sequences[i].num_positions)
+        return make_batch(
+            [sequences[i] for i in order], [indices[i] for i in order], row_length=self.row_length
+        )
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Batches from step `start` on, without end."""
+        while True:
+            yield self.batch(start)
+            start += 1
+
+
+def target_ends(
+    slack: SpanSlack, task: Task, codes: Mapping[Modality, np.ndarray], uniforms: np.ndarray
+) -> dict[Modality, int]:
+    """End frames of each target span of an example (`uniforms`: one per modality)."""
+    return {
+        modality: slack.num_end(task, modality, len(span), float(uniforms[modality]))
+        for modality, span in codes.items()
+        if modality != CONDITION[task]
+    }

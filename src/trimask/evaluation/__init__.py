@@ -1,0 +1,1 @@
+"""Figures about a trained model, each with its floor or ceiling."""

@@ -1,0 +1,1 @@
+"""Named, complete runs, and what turns a name into a run or a model."""

@@ -1,0 +1,84 @@
+"""A recipe becomes a run: tokenize, build, train, export."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trimask.config import to_dict
+from trimask.data.mixture import Mixture
+from trimask.data.stream import TrainingStream
+from trimask.model.denoiser import Denoiser
+from trimask.model.weights import save_denoiser
+from trimask.recipes.tokens import cached_tokens
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers, hashes
+from trimask.training.checkpoint import open_run
+from trimask.training.loop import TrainResult, train
+from trimask.training.run import RunConfig
+from trimask.training.step import DenoiserStep
+
+MODEL = "model.safetensors"
+TOKENIZERS = "tokenizers"
+
+
+def build_denoiser(config: RunConfig, tokenizers: Tokenizers) -> Denoiser:
+    """The untrained denoiser of a run, over the tokenizers' vocabulary."""
+    vocabulary = tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
+    denoiser = Denoiser(config.model, vocabulary)
+    denoiser.initialize(config.seed)
+    return denoiser
+
+
+def pretrain(
+    config: RunConfig,
+    out: Path,
+    *,
+    recipe: str,
+    tokenizer_folder: Path = SHIPPED,
+    resume: bool = False,
+    deadline: float | None = None,
+    report: Callable[[str], None] = lambda message: None,
+    on_progress: Callable[[int, Mapping[str, Any]], None] | None = None,
+) -> TrainResult:
+    """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
+
+    The directory holds its tokenizers, the tokenized data, checkpoints, metrics and at the end `model.safetensors`, so that it can
+    be moved and resumed alone.
+    """
+    tokenizers = Tokenizers.load(tokenizer_folder)
+    resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
+    open_run(out, resolved, resume=resume)
+    sources = cached_tokens(config.data, tokenizers, "train", out / "tokens", report=report)
+    if not (out / TOKENIZERS).exists():
+        shutil.copytree(tokenizer_folder, out / TOKENIZERS, ignore=shutil.ignore_patterns("*.md"))
+    denoiser = build_denoiser(config, tokenizers)
+    stream = TrainingStream(
+        Mixture(config.mixture, sources, config.seed),
+        denoiser.vocabulary,
+        slack=config.slack,
+        logical_batch=config.logical_batch,
+        row_length=config.row_length,
+    )
+    step = DenoiserStep(
+        denoiser,
+        objective=config.objective,
+        optimizer=config.optimizer,
+        lr_schedule=config.lr_schedule,
+        num_steps=config.num_steps,
+        seed=config.seed,
+    )
+    result = train(
+        step,
+        stream.batches,
+        out=out,
+        config=resolved,
+        num_steps=config.num_steps,
+        checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
+        resume=True,  # `open_run` has settled whether this directory may be used
+        deadline=deadline,
+        describe=recipe,
+        on_progress=on_progress,
+    )
+    save_denoiser(out / MODEL, denoiser, recipe=recipe, steps=str(result.steps))
+    return result

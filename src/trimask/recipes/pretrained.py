@@ -1,0 +1,61 @@
+"""From a name or a folder to a model that generates."""
+
+from pathlib import Path
+
+from trimask import io
+from trimask.config import from_dict
+from trimask.model.denoiser import Denoiser
+from trimask.model.weights import load_denoiser
+from trimask.recipes.pretrain import MODEL, TOKENIZERS, build_denoiser
+from trimask.sampling.generate import Generator
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers
+from trimask.training.checkpoint import Checkpoints
+from trimask.training.run import RunConfig
+
+QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
+
+
+def load(run: str | Path) -> Generator:
+    """A generator from `run`: a run directory, or `quickstart`, the model that ships.
+
+    Raises:
+        FileNotFoundError, ValueError: no such run, or a file in it that is damaged or not ours; the message names it and the mend.
+    """
+    if str(run) == "quickstart" and not Path(run).is_dir():
+        if not QUICKSTART.exists():
+            raise FileNotFoundError(
+                f"the shipped model is missing at {QUICKSTART}: install the package again, or train your own"
+            )
+        denoiser, tokenizers = load_denoiser(QUICKSTART), Tokenizers.load(SHIPPED)
+    else:
+        folder = Path(run)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{folder} is no run directory: give one that `trimask train` made, or `quickstart`"
+            )
+        denoiser, tokenizers = _load_run(folder)
+    return Generator(denoiser, text=tokenizers.text, image=tokenizers.image, speech=tokenizers.speech)
+
+
+def _load_run(folder: Path) -> tuple[Denoiser, Tokenizers]:
+    """The finished model of a run, or else its newest whole checkpoint."""
+    config_file = folder / "config.json"
+    if not config_file.exists() or not (folder / TOKENIZERS).is_dir():
+        raise ValueError(f"{folder} is not a run directory: it has no config.json and tokenizers/")
+    tokenizers = Tokenizers.load(folder / TOKENIZERS)
+    if (folder / MODEL).exists():
+        return load_denoiser(folder / MODEL), tokenizers
+    stored = io.read_json(config_file)
+    if not isinstance(stored, dict) or "run" not in stored:
+        raise ValueError(f"{config_file} does not describe a run of the denoiser")
+    denoiser = build_denoiser(from_dict(RunConfig, stored["run"]), tokenizers)
+    checkpoint = Checkpoints(folder, config=stored, keep=1).load_newest()
+    if checkpoint is None:
+        raise ValueError(
+            f"{folder} has no checkpoint yet: let it train until the first one (checkpoint_every steps)"
+        )
+    prefix = "denoiser."
+    denoiser.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
+    )
+    return denoiser.eval(), tokenizers

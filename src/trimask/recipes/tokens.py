@@ -1,0 +1,160 @@
+"""The quickstart data as token sources: what the mixture of a run draws from."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from trimask import config as configuration
+from trimask import io, rng
+from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
+from trimask.data.selection import QuickstartData
+from trimask.data.tokens import Ragged, TokenSource
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.vocabulary.modality import Modality
+
+Split = Literal["train", "composition", "validation", "test"]
+EMOJI, SPOKEN, SPEECHES, TRIPLES = "emoji", "spoken", "speeches", "triples"
+Report = Callable[[str], None]
+
+
+def spoken_prompt(text: str, voice: str) -> str:
+    """What stands for an utterance in the text span: the reader's name, then the words in lower case [D]."""
+    return f"{voice}: {text.lower()}"
+
+
+def select_concepts(images: Sequence[CaptionedImage], data: QuickstartData) -> list[CaptionedImage]:
+    """The images of `data`: concepts taken in turn from each group, in a fixed order, so that any number is a balanced choice."""
+    kept = [row for row in images if data.has_flags or row.group != "flags"]
+    by_group: dict[str, list[str]] = defaultdict(list)
+    for row in kept:
+        if row.base not in by_group[row.group]:
+            by_group[row.group].append(row.base)
+    for bases in by_group.values():
+        bases.sort(key=lambda base: rng.key(0, "concept", base))
+    ranked = sorted(
+        (rank, group, base) for group, bases in by_group.items() for rank, base in enumerate(bases)
+    )
+    chosen = {base for _, _, base in ranked[: data.num_concepts]}
+    return [row for row in kept if row.base in chosen and (data.has_variants or row.hexcode == row.base)]
+
+
+def select_speech(rows: Sequence[Utterance], data: QuickstartData, bases: set[str]) -> list[Utterance]:
+    """Captions of the chosen concepts, and the first `num_sentences` sentences, in the chosen voices."""
+    spoken = [row for row in rows if row.voice in data.voices]
+    captions = [row for row in spoken if row.kind == "caption" and row.base in bases]
+    sentences = sorted(
+        (row for row in spoken if row.kind == "sentence"), key=lambda row: rng.key(0, "sentence", row.id)
+    )
+    return captions + sentences[: data.num_sentences]
+
+
+def tokenize(
+    data: QuickstartData, tokenizers: Tokenizers, split: Split, *, report: Report = lambda message: None
+) -> dict[str, TokenSource]:
+    """Encode one split into its sources: emoji, spoken, speeches, triples (those that the split has)."""
+    # Held-out compositions belong to concepts of the training split.
+    images = select_concepts(load_images(split), data)
+    bases = {row.base for row in images}
+    speech = select_speech(load_speech(split), data, bases) if split != "composition" else []
+    passages = (
+        [text for row in load_text(split) for text in _paragraphs(row.text)] if split != "composition" else []
+    )
+    sources: list[TokenSource] = []
+    pictures = _encode_images(images, tokenizers, report)
+    utterances = _encode_speech(speech, tokenizers, report)
+    if images:
+        captions = [tokenizers.text.encode(row.caption) for row in images]
+        sources.append(
+            _source(EMOJI, {Modality.TEXT: captions, Modality.IMAGE: pictures}, [row.base for row in images])
+        )
+    if speech:
+        spelled = [tokenizers.text.encode(spoken_prompt(r.text, r.voice), is_spelled=True) for r in speech]
+        keys = [row.id for row in speech]
+        sources.append(_source(SPOKEN, {Modality.TEXT: spelled, Modality.AUDIO: utterances}, keys))
+        said = {row.hexcode: number for number, row in enumerate(speech) if row.kind == "caption"}
+        both = [(i, said[row.hexcode]) for i, row in enumerate(images) if row.hexcode in said]
+        if both:
+            codes = {
+                Modality.TEXT: [tokenizers.text.encode(images[i].caption) for i, _ in both],
+                Modality.IMAGE: [pictures[i] for i, _ in both],
+                Modality.AUDIO: [utterances[j] for _, j in both],
+            }
+            sources.append(_source(TRIPLES, codes, [images[i].base for i, _ in both]))
+    if passages:
+        windows = list(_windows(passages, tokenizers, data.text_window))
+        sources.append(_source(SPEECHES, {Modality.TEXT: windows}, list(range(len(windows)))))
+    return {source.name: source for source in sources}
+
+
+def cached_tokens(
+    data: QuickstartData,
+    tokenizers: Tokenizers,
+    split: Split,
+    folder: Path,
+    *,
+    report: Report = lambda message: None,
+) -> dict[str, TokenSource]:
+    """As `tokenize`, kept in `folder`: a resumed run reads what its first start encoded."""
+    index = folder / f"{split}.json"
+    wanted = configuration.to_dict(data)
+    if index.exists():
+        stored = io.read_json(index)
+        if stored["data"] == wanted:
+            sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in stored["sources"]]
+            return {source.name: source for source in sources}
+    sources = tokenize(data, tokenizers, split, report=report)
+    for name, source in sources.items():
+        source.save(folder / f"{split}-{name}.safetensors")
+    io.write_json(index, {"data": wanted, "sources": list(sources)})
+    return sources
+
+
+def _source(name: str, items: dict[Modality, list], keys: Sequence[str | int]) -> TokenSource:
+    codes = {
+        modality: Ragged.of([np.asarray(x).reshape(len(x), -1) for x in spans])
+        for modality, spans in items.items()
+    }
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return TokenSource(
+        name=name, codes=codes, groups=np.array([numbers[key] for key in keys], dtype=np.int64)
+    )
+
+
+@torch.inference_mode()
+def _encode_images(
+    rows: Sequence[CaptionedImage], tokenizers: Tokenizers, report: Report
+) -> list[np.ndarray]:
+    codes: list[np.ndarray] = []
+    for start in range(0, len(rows), 64):
+        pixels = np.stack([row.pixels() for row in rows[start : start + 64]])
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+        codes.extend(tokenizers.image.encode(images).numpy())
+        report(f"encoding images {len(codes)}/{len(rows)}")
+    return codes
+
+
+@torch.inference_mode()
+def _encode_speech(rows: Sequence[Utterance], tokenizers: Tokenizers, report: Report) -> list[np.ndarray]:
+    codes: list[np.ndarray] = []
+    for row in rows:
+        codes.append(tokenizers.speech.encode(torch.from_numpy(row.waveform())).numpy())
+        if len(codes) % 50 == 0 or len(codes) == len(rows):
+            report(f"encoding speech {len(codes)}/{len(rows)}")
+    return codes
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [paragraph.strip() for paragraph in text.split("\n") if paragraph.strip()]
+
+
+def _windows(passages: Iterable[str], tokenizers: Tokenizers, length: int) -> Iterable[list[int]]:
+    """Consecutive windows of at most `length` ids; a last piece too short to say anything is left out."""
+    for passage in passages:
+        ids = tokenizers.text.encode(passage)
+        for start in range(0, len(ids), length):
+            if len(window := ids[start : start + length]) >= min(16, length):
+                yield window

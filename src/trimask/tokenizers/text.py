@@ -1,0 +1,94 @@
+"""Text <-> ids: byte-level BPE through the `tokenizers` library."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import final
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from trimask import io
+
+# The byte-level alphabet maps each byte to a printable character; its order fixes nothing but is kept with the file.
+_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+@final
+class TextTokenizer:
+    """Byte-level BPE: every string has an encoding and decodes back to itself exactly.
+
+    All 256 bytes are units of their own, so a string can also be *spelled*, one id per UTF-8 byte with no merges: speech is
+    trained on spellings, since letters tell more about sounds than merged units do [D].
+    """
+
+    def __init__(self, backend: Tokenizer):
+        self._backend = backend
+        missing = [c for c in _ALPHABET if backend.token_to_id(c) is None]
+        if missing:
+            raise ValueError(
+                f"the text tokenizer lacks {len(missing)} of the 256 byte units: train it with `train`"
+            )
+        self._byte_ids = [backend.token_to_id(_byte_to_unit(byte)) for byte in range(256)]
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary_size: int) -> "TextTokenizer":
+        """Learn merges from `texts` until there are `vocabulary_size` ids (at least the 256 bytes)."""
+        if vocabulary_size < 256:
+            raise ValueError(f"vocabulary_size {vocabulary_size}: byte-level BPE needs at least 256")
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary_size, initial_alphabet=_ALPHABET, special_tokens=[], show_progress=False
+        )
+        backend.train_from_iterator(texts, trainer)
+        return cls(backend)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._backend.get_vocab_size()
+
+    def encode(self, text: str, *, is_spelled: bool = False) -> list[int]:
+        """Ids of `text`; with `is_spelled`, one id per UTF-8 byte."""
+        if is_spelled:
+            return [self._byte_ids[byte] for byte in text.encode("utf-8")]
+        return self._backend.encode(text).ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Inverse of `encode`; bytes that are not valid UTF-8 (a model may produce them) become U+FFFD."""
+        out_of_range = [i for i in ids if not 0 <= i < self.vocabulary_size]
+        if out_of_range:
+            raise ValueError(
+                f"text id {out_of_range[0]} is outside 0…{self.vocabulary_size - 1}: not this tokenizer's"
+            )
+        return self._backend.decode(ids)
+
+    def save(self, path: Path) -> None:
+        with io.atomic_write(path) as temporary:
+            temporary.write_text(self._backend.to_str(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "TextTokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is missing, cut short, or not a byte-level BPE of the `tokenizers` library.
+        """
+        data = io.read_json(path)
+        if not isinstance(data, dict) or data.get("model", {}).get("type") != "BPE":
+            raise ValueError(
+                f"{path} is not a BPE tokenizer of the `tokenizers` library: write it again with `save`"
+            )
+        return cls(Tokenizer.from_str(json.dumps(data)))
+
+
+def _byte_to_unit(byte: int) -> str:
+    """The printable character that stands for `byte` in byte-level BPE (GPT-2's table, from its rule)."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    if byte in printable:
+        return chr(byte)
+    return chr(256 + sum(1 for other in range(byte) if other not in printable))

@@ -1,0 +1,255 @@
+"""One update of the denoiser: mask, predict, weigh, descend."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from trimask import rng
+from trimask.diffusion.forward import complement, is_masked, mask_tokens
+from trimask.diffusion.objective import (
+    NelboTerms,
+    count_targets,
+    mask_ratio_weight,
+    nelbo_terms,
+    training_loss,
+)
+from trimask.diffusion.schedule import Linear, Schedule, per_modality
+from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
+from trimask.model.denoiser import Denoiser
+from trimask.training.lr_schedule import LearningRateSchedule
+from trimask.training.optimizers import (
+    AdamWConfig,
+    build_adamw,
+    clip_gradients,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    parameter_groups,
+    set_learning_rate,
+)
+from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.modality import Modality, Task
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveConfig:
+    """How training tokens are masked and weighed.
+
+    Attributes:
+        text, image, audio: noise schedule per modality [P: schedules are studied; D: per modality].
+        anti_masking: each sequence is seen twice, under a mask and its complement [P?; D: the definition]. Ratios are then drawn
+            uniformly, so the schedules must be linear.
+        condition_dropout: fraction of conditional sequences whose whole condition is masked, for guidance [L: OmniVoice].
+        modality_weights: of the per-modality means in the training loss (text, image, audio).
+    """
+
+    text: Schedule = Linear()
+    image: Schedule = Linear()
+    audio: Schedule = Linear()
+    anti_masking: bool = False
+    condition_dropout: float = 0.1
+    modality_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.condition_dropout < 1:
+            raise ValueError(f"condition_dropout {self.condition_dropout} must be in [0, 1)")
+        if min(self.modality_weights) < 0:
+            raise ValueError(f"modality_weights {self.modality_weights} must not be negative")
+        if self.anti_masking and any(not isinstance(s, Linear) for s in self.schedules):
+            raise ValueError(
+                "anti_masking draws mask ratios uniformly: set the schedules to Linear, or turn it off"
+            )
+
+    @property
+    def schedules(self) -> tuple[Schedule, Schedule, Schedule]:
+        return (self.text, self.image, self.audio)
+
+
+@final
+class SlotTables:
+    """Per-range lookups on the device: what modality a slot has, and which token masks it."""
+
+    def __init__(self, vocabulary: Vocabulary, device: torch.device):
+        # The last entry answers for range −1: special tokens and padding have no modality and are never masked.
+        self._modality = torch.tensor([*(int(r.modality) for r in vocabulary.ranges), -1], device=device)
+        self._mask_id = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad], device=device)
+
+    def modality(self, range_index: Int[Tensor, "rows slots"]) -> Int[Tensor, "rows slots"]:
+        return self._modality[range_index]
+
+    def mask_id(self, range_index: Int[Tensor, "rows slots"]) -> Int[Tensor, "rows slots"]:
+        return self._mask_id[range_index]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """A batch under one mask: the noisy tokens, where they hide targets, and the NELBO weight of each slot."""
+
+    z_t: Int[Tensor, "rows slots"]
+    masked: Bool[Tensor, "rows slots"]
+    weight: Float64[Tensor, "rows slots"]
+
+
+class Corruption:
+    """Draws times and masks for a batch. Every number is a function of (seed, sample index), on any device."""
+
+    def __init__(self, config: ObjectiveConfig, vocabulary: Vocabulary, *, seed: int, device: torch.device):
+        self.config = config
+        self.tables = SlotTables(vocabulary, device)
+        self.seed = seed
+
+    def views(self, batch: Batch, step: int) -> list[View]:
+        """One view, or two complementary ones with anti-masking."""
+        slot = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+        uniforms = self._slot_uniforms(batch, "mask", len(slot))
+        clean = self._drop_conditions(batch)
+        mask_id = self.tables.mask_id(batch.range_index)
+        if self.config.anti_masking:
+            ratio = _per_slot(self._mask_ratios(batch, step), batch)
+            weights = [mask_ratio_weight(ratio), mask_ratio_weight(1 - ratio)]
+        else:
+            alpha, weight = per_modality(
+                self.config.schedules,
+                self.tables.modality(batch.range_index),
+                _per_slot(self._times(batch, step), batch),
+            )
+            ratio, weights = 1 - alpha, [weight]
+        z_t = mask_tokens(
+            clean, mask_ratio=ratio, maskable=batch.maskable, mask_id=mask_id, uniforms=uniforms
+        )
+        noisy = [z_t]
+        if self.config.anti_masking:
+            noisy.append(complement(clean, z_t, maskable=batch.maskable, mask_id=mask_id))
+        return [
+            View(z_t=z, masked=is_masked(z, maskable=batch.maskable, mask_id=mask_id), weight=weight)
+            for z, weight in zip(noisy, weights, strict=True)
+        ]
+
+    def _slot_uniforms(self, batch: Batch, name: str, count: int) -> Float64[Tensor, "rows slots"]:
+        """A uniform for each slot, from its document's stream, counted from the document's first slot."""
+        keys = rng.fold(rng.key(self.seed, name), batch.sample_index)
+        table = rng.uniform(keys, count)
+        real = batch.sequence >= 0
+        first = torch.full_like(batch.sample_index, count)
+        columns = torch.arange(count, device=real.device).expand_as(batch.sequence)
+        first = first.scatter_reduce(0, batch.sequence[real], columns[real], "amin")
+        sequence = batch.sequence.clamp(min=0)
+        return table[sequence, (columns - first[sequence]).clamp(min=0)]
+
+    def _drop_conditions(self, batch: Batch) -> Int[Tensor, "rows slots"]:
+        keys = rng.fold(rng.key(self.seed, "condition"), batch.sample_index)
+        is_dropped = rng.uniform(keys, 1)[:, 0] < self.config.condition_dropout
+        hide = batch.is_condition & is_dropped[batch.sequence.clamp(min=0)]
+        return torch.where(hide, self.tables.mask_id(batch.range_index), batch.tokens)
+
+    def _times(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:
+        """Low-discrepancy times, task by task: each task sees times spread evenly over (0, 1)."""
+        return self._task_by_task(batch, step, lambda n, offset: low_discrepancy_times(n, offset=offset))
+
+    def _mask_ratios(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:
+        """Likewise the mask ratio u of the first view of anti-masking; the second has 1 − u."""
+        return self._task_by_task(
+            batch, step, lambda n, offset: low_discrepancy_mask_ratio_pairs(n, offset=offset)[0]
+        )
+
+    def _task_by_task(
+        self, batch: Batch, step: int, draw: Callable[[int, float], Float64[Tensor, "_members"]]
+    ) -> Float64[Tensor, "sequences"]:
+        values = torch.zeros(batch.num_sequences, dtype=torch.float64, device=batch.tokens.device)
+        # By sample index, not by place: rows are sorted by length, and length says something of the content.
+        order = batch.sample_index.argsort()
+        for task in range(len(Task)):
+            members = order[batch.task[order] == task]
+            if len(members):
+                offset = float(rng.generator(self.seed, "time", step, task).random())
+                values[members] = draw(len(members), offset).to(values.device)
+        return values
+
+
+def _per_slot(values: Float64[Tensor, "sequences"], batch: Batch) -> Float64[Tensor, "rows slots"]:
+    """Spread one value per document over its slots (padding gets the first document's, and is never used)."""
+    return values[batch.sequence.clamp(min=0)]
+
+
+class DenoiserStep:
+    """One update of the denoiser on a batch: the `Step` that the training loop runs."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        objective: ObjectiveConfig,
+        optimizer: AdamWConfig,
+        lr_schedule: LearningRateSchedule,
+        num_steps: int,
+        seed: int,
+    ):
+        self.denoiser = denoiser
+        self.objective = objective
+        device = denoiser.embedding.weight.device
+        self.corruption = Corruption(objective, denoiser.vocabulary, seed=seed, device=device)
+        self.optimizer_config = optimizer
+        self.optimizer = build_adamw(parameter_groups(denoiser.named_parameters()), optimizer)
+        self.lr_schedule = lr_schedule
+        self.num_steps = num_steps
+        self.step = 0
+        self._modality_weights = torch.tensor(objective.modality_weights, device=device)
+
+    def __call__(self, batch: Batch) -> Mapping[str, Tensor | float]:
+        """Forward, backward, update; the loss and each modality's NELBO in bits per token."""
+        batch = batch.to(self._modality_weights.device)
+        set_learning_rate(self.optimizer, self.lr_schedule.factor((self.step + 1) / self.num_steps))
+        self.optimizer.zero_grad(set_to_none=True)
+        modality = self.corruption.tables.modality(batch.range_index)
+        num_targets = count_targets(batch.maskable, modality, num_modalities=len(Modality))
+        views = self.corruption.views(batch, self.step)
+        loss = torch.zeros((), device=num_targets.device)
+        nats = torch.zeros(len(Modality), device=num_targets.device)
+        for view in views:
+            terms = self._terms(batch, view, modality)
+            view_loss = training_loss(
+                terms, num_targets=num_targets * len(views), modality_weights=self._modality_weights
+            )
+            view_loss.backward()
+            loss += view_loss.detach()
+            nats += terms.nats_per_token(num_targets * len(views)).detach()
+        grad_norm = clip_gradients(self.optimizer, self.optimizer_config.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        bits = nats / math.log(2)
+        return {
+            "loss": loss,
+            "grad_norm": grad_norm.detach(),
+            **{f"{m.name.lower()}_bits_per_token": bits[m] for m in Modality},
+            "tokens": float(num_targets.sum()),
+        }
+
+    def _terms(self, batch: Batch, view: View, modality: Int[Tensor, "rows slots"]) -> NelboTerms:
+        cross_entropy: Float[Tensor, "masked"] = self.denoiser.cross_entropy(view.z_t, batch, view.masked)
+        return nelbo_terms(
+            cross_entropy,
+            view.weight[view.masked],
+            modality=modality[view.masked],
+            sequence=batch.sequence[view.masked],
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        weights = {f"denoiser.{name}": p.detach() for name, p in self.denoiser.named_parameters()}
+        state = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
+        return weights | state | {"step": torch.tensor(self.step)}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
+        self.denoiser.load_state_dict(_strip(tensors, "denoiser."))
+        load_optimizer_tensors(self.optimizer, _strip(tensors, "optimizer."))
+        self.step = int(tensors["step"])
+
+
+def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
