@@ -1,11 +1,15 @@
-"""A small real training run, started in a process of its own so that a test can kill it: killable_run.py OUT [--resume]."""
+"""Small real training runs in processes of their own, for a test to kill; see `_serve`."""
 
+import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
+
 from trimask import rng
 from trimask.training.loop import TrainResult, train
 from trimask.training.lr_schedule import WarmupCosine
@@ -19,7 +23,7 @@ from trimask.training.optimizers import (
     set_learning_rate,
 )
 
-NUM_STEPS = 400
+NUM_STEPS = 150
 
 
 class RegressionStep:
@@ -48,7 +52,9 @@ class RegressionStep:
 
     def state_dict(self) -> dict[str, Tensor]:
         model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        optimizer = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
+        optimizer = {
+            f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()
+        }
         return model | optimizer | {"updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
@@ -84,7 +90,29 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _serve() -> None:
+    """For each directory named on stdin: forks a run, prints its process id, then its exit code.
+
+    Forked before anything has run, each is as fresh as a new interpreter, without importing torch again.
+    """
+    for line in iter(sys.stdin.readline, ""):
+        process = os.fork()
+        if process == 0:
+            _run_and_exit(Path(line.rstrip("\n")))
+        print(process, flush=True)
+        _, status = os.waitpid(process, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _run_and_exit(out: Path) -> NoReturn:
+    try:
+        run(out, resume=True)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    result = run(Path(sys.argv[1]), resume="--resume" in sys.argv)
-    print(result.stopped)
+    _serve()

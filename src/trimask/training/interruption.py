@@ -20,7 +20,7 @@ class Interruption:
 
 @contextmanager
 def noted_signals() -> Iterator[Interruption]:
-    """Notes the first SIGINT or SIGTERM; a second has its usual effect. Main thread only, as Python has it."""
+    """Notes the first SIGINT or SIGTERM; a second has its usual effect. Main thread only."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption

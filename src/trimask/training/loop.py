@@ -26,15 +26,15 @@ _GUARDED = ("loss", "grad_norm")
 class Step(Protocol):
     """One update: forward, backward, optimizer.
 
-    All that the next update depends on is in its state (weights, optimizer, its own count of steps) or in
-    the batch; it draws no numbers from global generators. Then a resumed run equals an uninterrupted one exactly.
+    All that the next update depends on is in its state (weights, optimizer, its own count of steps) or
+    in the batch; it draws no numbers from global generators. Then a resumed run equals an uninterrupted one.
     """
 
-    def __call__(self, batch: Any) -> Mapping[str, Tensor | float]:
+    def __call__(self, batch: Any) -> Mapping[str, Tensor | float | int]:
         """Updates on `batch`; returns scalars, left on the device.
 
-        `tokens` is a count (summed), the rest are averaged. `loss` and `grad_norm` must be finite; any other may
-        be NaN where the batch has nothing to measure.
+        `tokens` is a count (summed), the rest are averaged. `loss` and `grad_norm` must be finite; any other
+        may be NaN where the batch has nothing to measure.
         """
         ...
 
@@ -72,7 +72,7 @@ def train(
     log_every: int = 10,
     keep_checkpoints: int = 2,
     resume: bool = False,
-    deadline: float | None = None,
+    deadline: float | int | None = None,
     evaluate: Evaluate | None = None,
     evaluate_every: int | None = None,
     describe: str = "training",
@@ -82,9 +82,9 @@ def train(
 
     `batches(start)` yields batch `start`, `start + 1`, …: pure in the index, so that a resume is exact.
     `config` (plain JSON) is written before the first step; `deadline` counts seconds over all resumes.
-    `evaluate(step)` is called every `evaluate_every` steps; its figures go to the same file as `evaluation/…`.
-    `on_progress(step, row)` is called with each row of `metrics.jsonl`. On SIGINT or SIGTERM the running step is
-    finished and a checkpoint saved; a second signal stops at once.
+    `evaluate(step)` is called every `evaluate_every` steps; its figures go in as `evaluation/…`.
+    `on_progress(step, row)` is called with each row of `metrics.jsonl`. On SIGINT or SIGTERM the running
+    step is finished and a checkpoint saved; a second signal stops at once.
 
     Raises ValueError (a directory in use, another config, batches that end early), OSError (no space, no
     permission) and NonFiniteLoss; in each case the last checkpoint is whole.
@@ -139,7 +139,7 @@ class _Run:
     num_steps: int
     checkpoint_every: int
     log_every: int
-    deadline: float
+    deadline: float | int
     evaluate: Evaluate | None
     evaluate_every: int | None
     on_progress: OnProgress | None
@@ -241,6 +241,7 @@ class _Run:
         index = number - 1
         # Made again rather than kept: a window of batches would hold memory.
         batch = next(iter(self.batches(index)), None)
-        name = batch.describe() if hasattr(batch, "describe") else "has no description"
+        describe = getattr(batch, "describe", None)
+        name = describe() if callable(describe) else "has no description"
         newest = self.checkpoints.describe_newest()
         return NonFiniteLoss(f"step {number} is not finite: {what}. Batch {index}: {name}. {newest}")

@@ -22,8 +22,8 @@ class WarmupCosine(LearningRateSchedule):
     factor(p) = p / w                                               for p < w
     factor(p) = f + (1 - f) (1 + cos(pi (p - w) / (1 - w))) / 2     for p >= w,
 
-    with p the progress, w = `warmup_fraction`, f = `final_fraction`. For update n = 1 … N pass p = n / N: with (n - 1) / N
-    the first update would not move the weights.
+    with p the progress, w = `warmup_fraction`, f = `final_fraction`. For update n = 1 … N pass
+    p = n / N: with (n - 1) / N the first update would not move the weights.
     """
 
     warmup_fraction: float
@@ -43,7 +43,7 @@ class WarmupCosine(LearningRateSchedule):
         return self.final_fraction + (1 - self.final_fraction) * (1 + math.cos(math.pi * decayed)) / 2
 
 
-def warmup_fraction(horizon: float, *, warmup: float = 1000, cap: float = 0.25) -> float:
+def warmup_fraction(horizon: float | int, *, warmup: float | int = 1000, cap: float = 0.25) -> float:
     """The fraction of the horizon spent on warm-up: min(warmup / horizon, cap).
 
     `horizon` and `warmup` in one unit: steps, or tokens. Default: 1,000 steps, at most 25 % of the run [P?].

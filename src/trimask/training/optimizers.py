@@ -100,7 +100,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> Float[Tensor, ""]:
-    """Scales all gradients to a global norm of at most `clip_norm`; returns the norm before (on the device)."""
+    """Scales all gradients to a global norm of at most `clip_norm`; returns the norm before."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if clip_norm is None:
         return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -108,7 +108,7 @@ def clip_gradients(optimizer: torch.optim.Optimizer, clip_norm: float | None) ->
 
 
 def optimizer_tensors(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """The state as `{parameter name}.{step | exp_avg | exp_avg_sq}`; learning rates belong to the schedule."""
+    """The state as `{parameter name}.{step | exp_avg | exp_avg_sq}`; learning rates are the schedule's."""
     return {
         f"{name}.{part}": optimizer.state[parameter][part]
         for name, parameter in _named(optimizer)

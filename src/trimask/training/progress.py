@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self, TextIO, final
+from typing import Any, TextIO, final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -25,7 +25,7 @@ class ProgressReport:
         *,
         num_steps: int,
         start: int,
-        deadline: float | None,
+        deadline: float | int | None,
         stream: TextIO | None = None,
     ) -> None:
         self._describe = describe
@@ -44,13 +44,13 @@ class ProgressReport:
             self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=console)
             self._task = self._bar.add_task(describe, total=num_steps, completed=start, figures="")
 
-    def figures(self, row: Mapping[str, float | None]) -> None:
+    def figures(self, row: Mapping[str, Any]) -> None:
         """Takes the figures of a log point; an evaluation's (their names have a `/`) are not mixed in."""
         names = [name for name in row if name.endswith(_BITS) and "/" not in name]
         for name in names or ["loss"]:
-            value = row.get(name)
+            value: float | None = row.get(name)
             if value is not None and math.isfinite(value):
-                before = self._smoothed.get(name, value)
+                before: float = self._smoothed.get(name, value)
                 self._smoothed[name] = _KEPT * before + (1 - _KEPT) * value
         self._tokens_per_second = row.get("tokens_per_second", self._tokens_per_second)
 
@@ -86,7 +86,7 @@ class ProgressReport:
             bounds.append(max(self._deadline - seconds, 0.0))
         return min(bounds) if bounds else None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressReport":
         if self._bar is not None:
             self._bar.start()
         return self

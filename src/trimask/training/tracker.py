@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Tracker:
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Tracker":
         return self
 
     def __exit__(
@@ -87,14 +87,14 @@ class MetricsWindow:
     Reading a tensor waits for the device, so `gather` moves all that is pending at once.
     """
 
-    def __init__(self, gathered: Sequence[Mapping[str, float]] = ()) -> None:
+    def __init__(self, gathered: Sequence[Mapping[str, float | int]] = ()) -> None:
         self._gathered: list[dict[str, float]] = [dict(metrics) for metrics in gathered]
-        self._pending: list[dict[str, Tensor | float]] = []
+        self._pending: list[dict[str, Tensor | float | int]] = []
 
     def __len__(self) -> int:
         return len(self._gathered) + len(self._pending)
 
-    def append(self, metrics: Mapping[str, Tensor | float]) -> None:
+    def append(self, metrics: Mapping[str, Tensor | float | int]) -> None:
         # Cloned: a captured graph writes its next outputs into the same memory.
         self._pending.append(
             {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in metrics.items()}

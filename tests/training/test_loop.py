@@ -1,0 +1,272 @@
+import importlib.util
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trimask.training.checkpoint import Checkpoints
+from trimask.training.loop import NonFiniteLoss, TrainResult, train
+from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
+
+SCRIPT = Path(__file__).with_name("killable_run.py")
+
+
+def _killable() -> Any:
+    spec = importlib.util.spec_from_file_location("killable_run", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _figures(run: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in WALL_CLOCK_FIELDS} for row in read_metrics(run)]
+
+
+def _weights(run: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+    checkpoint = Checkpoints(run, config=config, keep=2).load_newest()
+    assert checkpoint is not None
+    return checkpoint.tensors
+
+
+def _assert_same_run(run: Path, other: Path, config: dict[str, Any]) -> None:
+    assert _figures(run) == _figures(other)
+    weights, others = _weights(run, config), _weights(other, config)
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+# --- Killed, not asked ---
+
+
+class _Runs:
+    """Talks to `killable_run.py`."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, str(SCRIPT)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, out: Path) -> int:
+        """Starts or resumes the run in `out`; returns its process id."""
+        assert self._server.stdin is not None
+        print(out, file=self._server.stdin, flush=True)
+        return self._next_number()
+
+    def exit_code(self) -> int:
+        return self._next_number()
+
+    def _next_number(self) -> int:
+        assert self._server.stdout is not None
+        return int(self._server.stdout.readline())
+
+    def close(self) -> None:
+        self._server.communicate()  # closes its stdin, at which it ends
+
+
+def _wait_for_new(folder: Path, pattern: str) -> None:
+    """Returns once something that was not there before matches."""
+    before = set(folder.glob(pattern))
+    limit = time.monotonic() + 60
+    while not set(folder.glob(pattern)) - before:
+        assert time.monotonic() < limit, f"nothing in {folder} matches {pattern}"
+
+
+def test_killed_runs_resume_to_the_same_numbers(tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    draws = random.Random(0)
+    runs = _Runs()
+    # Killed three times while it writes a checkpoint (the hidden folder is there), three times at random.
+    for pattern in (".step_*.tmp", "step_*") * 3:
+        process = runs.start(killed)
+        _wait_for_new(killed / "checkpoints", pattern)
+        time.sleep(draws.uniform(0, 0.1 if pattern == "step_*" else 0.002))
+        os.kill(process, signal.SIGKILL)
+        assert runs.exit_code() == -signal.SIGKILL
+    for out in (killed, whole):
+        runs.start(out)
+        assert runs.exit_code() == 0
+    runs.close()
+    assert len(_figures(whole)) > 20
+    _assert_same_run(killed, whole, {"num_steps": _killable().NUM_STEPS})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_the_resume_is_exact(number: signal.Signals, tmp_path: Path) -> None:
+    config = {"seed": 0}
+    result = _count(
+        tmp_path / "stopped", config=config, on_step=lambda step: step == 5 and os.kill(os.getpid(), number)
+    )
+    assert (result.steps, result.stopped) == (5, "interrupted")
+    assert _count(tmp_path / "stopped", config=config, resume=True).stopped == "finished"
+    _count(tmp_path / "whole", config=config)
+    _assert_same_run(tmp_path / "stopped", tmp_path / "whole", config)
+
+
+def test_handlers_are_put_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    _count(tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+    def twice(step: int) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        _count(tmp_path / "run", on_step=twice)
+
+
+# --- A step that counts ---
+
+
+@dataclass(frozen=True)
+class _Batch:
+    index: int
+
+    def describe(self) -> str:
+        return f"shard {self.index}"
+
+
+class _Counter:
+    """A step whose weight is the sum of what it saw."""
+
+    def __init__(self, values: Mapping[int, float], on_step: Any) -> None:
+        self.values, self.on_step = values, on_step
+        self.weight = torch.zeros(())
+
+    def __call__(self, batch: _Batch) -> dict[str, Tensor | float]:
+        self.on_step(batch.index + 1)
+        value = self.values.get(batch.index, float(batch.index))
+        if math.isfinite(value):
+            self.weight = self.weight + value
+        return {
+            "loss": torch.tensor(value),
+            "tokens": 10.0,
+            "text_bits_per_token": math.nan if batch.index % 2 else 1.0,
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"weight": self.weight}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
+        self.weight = tensors["weight"]
+
+
+def _batches(start: int) -> Iterator[_Batch]:
+    index = start
+    while True:
+        yield _Batch(index)
+        index += 1
+
+
+def _count(
+    out: Path,
+    *,
+    values: Mapping[int, float] | None = None,
+    on_step: Any = lambda step: None,
+    config: dict[str, Any] | None = None,
+    **options: Any,
+) -> TrainResult:
+    settings: dict[str, Any] = {"num_steps": 12, "checkpoint_every": 4, "log_every": 3} | options
+    batches = settings.pop("batches", _batches)
+    return train(_Counter(values or {}, on_step), batches, out=out, config=config or {}, **settings)
+
+
+def test_rows_hold_means_totals_and_evaluations(tmp_path: Path) -> None:
+    seen: list[int] = []
+    result = _count(
+        tmp_path / "run",
+        num_steps=7,
+        evaluate=lambda step: {"bits": math.inf if step == 7 else step / 2},
+        evaluate_every=2,
+        on_progress=lambda step, row: seen.append(step),
+    )
+    assert (result.steps, result.stopped) == (7, "finished")
+    bits = {"text_bits_per_token": 1.0}
+    assert _figures(tmp_path / "run") == [
+        {"step": 2, "evaluation/bits": 1.0},
+        {"step": 3, "loss": 1.0, "tokens": 30, **bits},
+        {"step": 4, "evaluation/bits": 2.0},
+        {"step": 6, "loss": 4.0, "tokens": 60, **bits, "evaluation/bits": 3.0},
+        {"step": 7, "loss": 6.0, "tokens": 70, **bits, "evaluation/bits": None},
+    ]
+    assert seen == [2, 3, 4, 6, 7]
+
+
+def test_config_is_there_before_the_first_step_and_stdout_stays_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    _count(run, on_step=lambda step: (run / "config.json").stat(), config={"a": 1})
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "training: step 12/12" in captured.err
+
+
+def test_the_deadline_stops_with_a_checkpoint(tmp_path: Path) -> None:
+    result = _count(tmp_path / "run", num_steps=10**6, deadline=0.2, on_step=lambda step: time.sleep(0.03))
+    assert result.stopped == "deadline" and 0 < result.steps < 10
+    assert float(_weights(tmp_path / "run", {})["weight"]) == sum(range(result.steps))
+    assert _count(tmp_path / "run", num_steps=10**6, deadline=0.2, resume=True).steps == result.steps
+
+
+def test_a_finished_run_resumes_to_nothing(tmp_path: Path) -> None:
+    _count(tmp_path / "run")
+    figures = _figures(tmp_path / "run")
+    assert _count(tmp_path / "run", resume=True).stopped == "finished"
+    assert _figures(tmp_path / "run") == figures
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_non_finite_loss_names_step_batch_and_checkpoint(value: float, tmp_path: Path) -> None:
+    # Found at the log point of step 12, or rather before: at the checkpoint of step 8.
+    with pytest.raises(
+        NonFiniteLoss, match=r"step 7 .*loss = (nan|inf)\. Batch 6: shard 6\. .*step_00000004"
+    ):
+        _count(tmp_path / "run", values={6: value}, log_every=12)
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_00000004"]
+
+
+def test_a_non_finite_weight_is_never_saved(tmp_path: Path) -> None:
+    class Overflowing(_Counter):
+        def state_dict(self) -> dict[str, Tensor]:
+            return {"weight": self.weight / 0}
+
+    with pytest.raises(NonFiniteLoss, match=r"step 4 .*weight after the update.*no checkpoint is there yet"):
+        train(
+            Overflowing({}, lambda step: None),
+            _batches,
+            out=tmp_path,
+            config={},
+            num_steps=8,
+            checkpoint_every=4,
+        )
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_wrong_use_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="checkpoint_every must be at least 1, not 0"):
+        _count(tmp_path / "run", checkpoint_every=0)
+    with pytest.raises(ValueError, match="evaluate and evaluate_every"):
+        _count(tmp_path / "run", evaluate_every=3)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="the batches ended after 2, but the run needs 12"):
+        _count(tmp_path / "run", batches=lambda start: [_Batch(0), _Batch(1)][start:])
