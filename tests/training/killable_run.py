@@ -23,7 +23,7 @@ from trimask.training.optimizers import (
     set_learning_rate,
 )
 
-NUM_STEPS = 150
+NUM_STEPS = 80
 
 
 class RegressionStep:
@@ -115,4 +115,5 @@ def _run_and_exit(out: Path) -> NoReturn:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    RegressionStep()  # torch's first optimizer imports much: once here, not in each fork
     _serve()
