@@ -2,15 +2,16 @@
 
 Standard library only, no root, nothing outside the checkout. Three things differ between machines:
 
-- pip. Debian and Ubuntu ship Python without `ensurepip`; then a pip of the system installs into the environment, or
-  the wheel of pip is fetched from the package index that PIP_INDEX_URL (or a pip configuration file) names.
-- torch. The build of the package index brings gigabytes of GPU libraries. Without an NVIDIA GPU the CPU build is
-  taken: from where pip finds it, else through uv, which knows where it lies.
+- pip. Debian and Ubuntu ship Python without `ensurepip`; then the system's pip installs into `.venv`, or
+  pip's wheel is fetched from the package index that PIP_INDEX_URL (or a pip configuration file) names.
+- torch. The build of the package index brings gigabytes of GPU libraries. Without an NVIDIA GPU the CPU build
+  is taken: from where pip finds it, else through uv, which knows where it lies.
 - what is there already. A second run installs only what changed.
 """
 
 import configparser
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -25,26 +26,24 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 CONSTRAINTS = ROOT / "constraints.txt"
-QUIET = ["--quiet", "--no-input", "--disable-pip-version-check"]
+QUIET = ["-qq", "--no-input", "--disable-pip-version-check"]
 OLDEST = (3, 11)
 
 
 def main(extras: list[str]) -> None:
     if sys.version_info < OLDEST:
-        stop(
-            f"this is Python {sys.version.split()[0]}, trimask needs 3.11 or newer: make PYTHON=/path/to/python3.11 …"
-        )
+        stop(f"Python {sys.version.split()[0]} is too old, 3.11 is needed: make PYTHON=/path/to/python3.11 …")
     if not usable():
         say(f"making {VENV.name} with Python {sys.version.split()[0]}")
         make_venv()
     install_torch()
-    wanted = f".[{','.join(extras)}]" if extras else "."
-    say(f"installing trimask and its libraries{' (' + ', '.join(extras) + ')' if extras else ''}")
-    pip("install", "--constraint", str(CONSTRAINTS), "--editable", wanted, cwd=ROOT)
+    choice = f"[{','.join(extras)}]" if extras else ""
+    say(f"installing trimask{choice}")
+    pip("install", "--constraint", str(CONSTRAINTS), "--editable", f".{choice}")
 
 
 def usable() -> bool:
-    """Whether `.venv` is there with a Python that is new enough and has pip: an interrupted run leaves half of it."""
+    """Whether `.venv` has a Python that is new enough, and pip: an interrupted run leaves half of it."""
     if not PYTHON.exists():
         return False
     check = f"import pip, sys; sys.exit(sys.version_info < {OLDEST})"
@@ -75,11 +74,10 @@ def fetch_pip() -> None:
         stop(
             "this Python comes without pip and without ensurepip. Any one of these mends it: "
             "install the package python3-venv; or install pip for your user; "
-            "or name your package index and run again: PIP_INDEX_URL=https://…/simple make …"
+            "or name your package index: PIP_INDEX_URL=https://…/simple make …"
         )
     say("fetching pip from the package index")
     page = urljoin(index.rstrip("/") + "/", "pip/")
-    wheel = VENV / "pip.whl"
     try:
         request = urllib.request.Request(
             page, headers={"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.1"}
@@ -90,13 +88,11 @@ def fetch_pip() -> None:
             )
         with urllib.request.urlopen(address, timeout=180) as answer:
             content = answer.read()
-    except (OSError, ValueError) as error:
-        stop(
-            f"could not fetch pip from the package index ({error}): check the network and PIP_INDEX_URL, then run again"
-        )
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        stop(f"could not fetch pip from the package index ({error}): check the network and PIP_INDEX_URL")
     if digest and hashlib.sha256(content).hexdigest() != digest:
         stop("pip's wheel came damaged: run again")
-    wheel = wheel.with_name(address.rsplit("/", 1)[-1])
+    wheel = VENV / address.rsplit("/", 1)[-1]
     wheel.write_bytes(content)
     subprocess.run([PYTHON, wheel / "pip", "install", *QUIET, wheel], check=True)
     wheel.unlink()
@@ -149,7 +145,8 @@ def package_index() -> str | None:
 
 def install_torch() -> None:
     pinned = next(line.strip() for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
-    check = f"from importlib.metadata import version as v; raise SystemExit(v('torch').split('+')[0] != '{pinned[7:]}')"
+    found = "__import__('importlib.metadata').metadata.version('torch')"
+    check = f"raise SystemExit('torch==' + {found}.split('+')[0] != '{pinned}')"
     if subprocess.run([PYTHON, "-c", check], stderr=subprocess.DEVNULL).returncode == 0:
         return
     if has_nvidia_gpu() or sys.platform != "linux":
@@ -171,9 +168,7 @@ def install_torch() -> None:
             == 0
         ):
             return
-    say(
-        "the CPU build is out of reach; installing the package index's build with GPU libraries (gigabytes: takes a while)"
-    )
+    say("the CPU build is out of reach: installing the build with GPU libraries (gigabytes, takes a while)")
     pip("install", "--constraint", str(CONSTRAINTS), pinned)
 
 
@@ -185,9 +180,9 @@ def has_nvidia_gpu() -> bool:
     return listing.returncode == 0 and "GPU" in listing.stdout
 
 
-def pip(*arguments: str, may_fail: bool = False, cwd: Path = ROOT) -> bool:
+def pip(*arguments: str, may_fail: bool = False) -> bool:
     command = [str(PYTHON), "-m", "pip", arguments[0], *QUIET, *arguments[1:]]
-    result = subprocess.run(command, cwd=cwd, stderr=subprocess.DEVNULL if may_fail else None)
+    result = subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL if may_fail else None)
     if result.returncode != 0 and not may_fail:
         stop("pip failed (its words are above): check the network and the free disk space, then run again")
     return result.returncode == 0
