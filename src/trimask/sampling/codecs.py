@@ -1,0 +1,242 @@
+"""From what a user gives to a sequence with masked targets, and from codes to what a user wants.
+
+The conventions are those of the training data: captions of images are merged text tokens; all that is spoken
+is spelled, lower-case, behind a tag that names the voice ("slt: good morning").
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import TypeVar, final
+
+import numpy as np
+import PIL.Image
+import torch
+from jaxtyping import Float, Int
+
+from trimask.sampling.length import LengthPolicy
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.sequence import Sequence, build_sequence
+from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
+
+ImageInput = PIL.Image.Image
+_GREY = 128
+_TAG = re.compile(r"^\w+: ?")
+_Codec = TypeVar("_Codec")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Codecs:
+    """The tokenizers of a model, each of which may be absent, and the lengths of spans.
+
+    Raises: ValueError when a tokenizer's geometry is not that of the vocabulary.
+    """
+
+    vocabulary: Vocabulary
+    lengths: LengthPolicy
+    text: TextCodec | None = None
+    image: ImageCodec | None = None
+    speech: SpeechCodec | None = None
+
+    def __post_init__(self) -> None:
+        if self.text is not None:
+            _check("text", self.vocabulary.text, 1, self.text.vocabulary_size)
+        if self.image is not None:
+            _check("image", self.vocabulary.image, self.image.num_codebooks, self.image.codebook_size)
+            if tuple(self.image.grid) != self.vocabulary.image.grid:
+                raise ValueError(
+                    f"the image tokenizer has grid {self.image.grid}, "
+                    f"the vocabulary {self.vocabulary.image.grid}"
+                )
+        if self.speech is not None:
+            _check("speech", self.vocabulary.audio, self.speech.num_codebooks, self.speech.codebook_size)
+
+    def document(
+        self,
+        task: Task,
+        *,
+        prompt: str | None = None,
+        image: ImageInput | None = None,
+        audio: np.ndarray | None = None,
+        pair: str = "image",
+        voice: str = "slt",
+        span_length: int | None = None,
+    ) -> Sequence:
+        """The sequence to fill: condition codes in place, targets zero. Checks all that the user gave."""
+        condition = CONDITION[task]
+        given = {
+            Modality.TEXT: ("prompt", prompt),
+            Modality.IMAGE: ("image", image),
+            Modality.AUDIO: ("audio", audio),
+        }
+        for modality, (name, value) in given.items():
+            is_prefix = task == Task.TEXT and modality == Modality.TEXT
+            if value is None and modality == condition:
+                raise ValueError(f"task {task.value} needs {name}: none was given")
+            if value is not None and modality != condition and not is_prefix:
+                raise ValueError(f"task {task.value} has no use for {name}: leave it out")
+        if span_length is not None and span_length < 1:
+            raise ValueError(f"span_length is {span_length}: give at least 1")
+        if task == Task.TEXT:
+            return self._passage(prompt, span_length)
+        if task == Task.TEXT_TO_IMAGE:
+            if span_length is not None:
+                raise ValueError(f"span_length {span_length} has nothing to act on: an image's size is fixed")
+            assert prompt is not None
+            return self._build(task, {Modality.TEXT: self._encode_text(prompt)}, self._image_span())
+        if task == Task.IMAGE_TO_TEXT:
+            assert image is not None
+            codes = {Modality.IMAGE: self._encode_image(image)}
+            return self._build(task, codes, {Modality.TEXT: span_length or self.lengths.caption_length})
+        if task == Task.TEXT_TO_SPEECH:
+            assert prompt is not None
+            frames = span_length or self.lengths.speech_frames(len(prompt.strip()))
+            codes = {Modality.TEXT: self._encode_text(prompt, voice=voice)}
+            return self._build(task, codes, {Modality.AUDIO: frames})
+        if task == Task.SPEECH_TO_TEXT:
+            assert audio is not None
+            codes = self._encode_speech(audio)
+            length = span_length or self.lengths.transcript_length(len(codes))
+            return self._build(task, {Modality.AUDIO: codes}, {Modality.TEXT: length})
+        return self._build(task, {}, self._joint_spans(task, pair, span_length))
+
+    def decode_text(self, codes: Int[np.ndarray, "frames 1"], *, is_spoken: bool) -> str:
+        """Text of the codes; spoken text loses the voice's tag."""
+        text = self._need_text().decode(codes[:, 0].tolist()) if len(codes) else ""
+        return _TAG.sub("", text, count=1).strip() if is_spoken else text
+
+    @torch.inference_mode()
+    def decode_image(self, codes: Int[np.ndarray, "cells codebooks"]) -> PIL.Image.Image:
+        """RGB picture of the codes."""
+        pixels = self._need_image().decode(torch.from_numpy(codes)[None])[0].float().cpu()
+        scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return PIL.Image.fromarray(scaled.permute(1, 2, 0).contiguous().numpy())
+
+    @torch.inference_mode()
+    def decode_speech(
+        self, codes: Int[np.ndarray, "frames codebooks"]
+    ) -> tuple[Float[np.ndarray, "samples"], int]:
+        """Mono waveform of the codes and its rate in Hz."""
+        codec = self._need_speech()
+        if not len(codes):
+            return np.zeros(0, dtype=np.float32), codec.sample_rate
+        return codec.decode(torch.from_numpy(codes)).float().cpu().numpy(), codec.sample_rate
+
+    def veil(self, image: PIL.Image.Image, masked: Float[np.ndarray, "cells"]) -> PIL.Image.Image:
+        """`image` with each cell mixed with grey by its `masked` share."""
+        grid = self.vocabulary.image.grid
+        assert grid is not None
+        share = (masked.reshape(grid) * 255).round().astype(np.uint8)
+        cover = PIL.Image.fromarray(share).resize(image.size, PIL.Image.Resampling.NEAREST)
+        return PIL.Image.composite(PIL.Image.new("RGB", image.size, (_GREY,) * 3), image, cover)
+
+    def _passage(self, prefix: str | None, span_length: int | None) -> Sequence:
+        """A text span; a prefix stands clean at its start."""
+        self._need_text()
+        length = span_length or self.lengths.text_length
+        sequence = self._build(Task.TEXT, {}, {Modality.TEXT: length})
+        if prefix is None:
+            return sequence
+        codes = self._encode_text(prefix)
+        if len(codes) >= length:
+            raise ValueError(
+                f"the prompt takes {len(codes)} of the span's {length} tokens: raise span_length"
+            )
+        start, _ = sequence.spans[Modality.TEXT]
+        tokens, maskable = sequence.tokens.copy(), sequence.maskable.copy()
+        tokens[start : start + len(codes)] = self.vocabulary.tokens(Modality.TEXT, codes)[:, 0]
+        maskable[start : start + len(codes)] = False
+        return replace(sequence, tokens=tokens, maskable=maskable)
+
+    def _joint_spans(self, task: Task, pair: str, span_length: int | None) -> dict[Modality, int]:
+        """Target spans of a task that generates everything."""
+        if span_length is not None:
+            raise ValueError(
+                f"span_length {span_length} is ambiguous for task {task.value}: set the LengthPolicy instead"
+            )
+        if pair not in ("image", "audio"):
+            raise ValueError(f"pair is {pair!r}: choose image or audio")
+        if task == Task.JOINT and pair == "image":
+            return {Modality.TEXT: self.lengths.caption_length, **self._image_span()}
+        frames = self.lengths.speech_frames(self.lengths.spoken_characters)
+        spans = {Modality.TEXT: self.lengths.spoken_length, Modality.AUDIO: frames}
+        return spans if task == Task.JOINT else {**spans, **self._image_span()}
+
+    def _image_span(self) -> dict[Modality, int]:
+        grid = self.vocabulary.image.grid
+        assert grid is not None
+        return {Modality.IMAGE: grid[0] * grid[1]}
+
+    def _build(
+        self,
+        task: Task,
+        condition: dict[Modality, Int[np.ndarray, "frames codebooks"]],
+        targets: dict[Modality, int],
+    ) -> Sequence:
+        for modality in targets:
+            (self._need_text, self._need_image, self._need_speech)[modality]()
+        spans = {
+            m: np.zeros((n, self.vocabulary.space(m).num_codebooks), dtype=np.int64)
+            for m, n in targets.items()
+        }
+        return build_sequence(self.vocabulary, task, {**condition, **spans})
+
+    def _encode_text(self, prompt: str, voice: str | None = None) -> Int[np.ndarray, "frames 1"]:
+        if not prompt.strip():
+            raise ValueError(f"the prompt {prompt!r} is empty: give some text")
+        codec = self._need_text()
+        if voice is None:
+            ids = codec.encode(prompt)
+        else:
+            ids = codec.encode(f"{voice}: {prompt.strip()}".lower(), is_spelled=True)
+        if len(ids) > self.lengths.max_prompt:
+            raise ValueError(
+                f"the prompt takes {len(ids)} tokens, and {self.lengths.max_prompt} is the most: shorten it"
+            )
+        return np.array(ids, dtype=np.int64).reshape(-1, 1)
+
+    @torch.inference_mode()
+    def _encode_image(self, image: ImageInput) -> Int[np.ndarray, "cells codebooks"]:
+        codec = self._need_image()
+        # Transparent pixels are white, as on the page.
+        page = PIL.Image.new("RGBA", image.size, "white")
+        page.alpha_composite(image.convert("RGBA"))
+        size = (codec.image_size, codec.image_size)
+        rgb = page.convert("RGB")
+        rgb = rgb if rgb.size == size else rgb.resize(size, PIL.Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float() / 127.5 - 1
+        return codec.encode(pixels[None])[0].cpu().numpy().astype(np.int64)
+
+    @torch.inference_mode()
+    def _encode_speech(self, audio: np.ndarray) -> Int[np.ndarray, "frames codebooks"]:
+        codec = self._need_speech()
+        if audio.ndim != 1 or not len(audio):
+            raise ValueError(f"audio has shape {audio.shape}: give a mono waveform at {codec.sample_rate} Hz")
+        if not np.isfinite(audio).all():
+            raise ValueError("audio holds values that are not finite: give a waveform in [-1, 1]")
+        return codec.encode(torch.from_numpy(audio.astype(np.float32))).cpu().numpy().astype(np.int64)
+
+    def _need_text(self) -> TextCodec:
+        return _need(self.text, "text")
+
+    def _need_image(self) -> ImageCodec:
+        return _need(self.image, "image")
+
+    def _need_speech(self) -> SpeechCodec:
+        return _need(self.speech, "speech")
+
+
+def _need(codec: _Codec | None, name: str) -> _Codec:
+    if codec is None:
+        raise ValueError(f"the task needs the {name} tokenizer, and this model was loaded without one")
+    return codec
+
+
+def _check(name: str, space: CodeSpace, num_codebooks: int, codebook_size: int) -> None:
+    if (num_codebooks, codebook_size) != (space.num_codebooks, space.codebook_size):
+        raise ValueError(
+            f"the {name} tokenizer has {num_codebooks} codebooks of {codebook_size} codes, "
+            f"the vocabulary {space.num_codebooks} of {space.codebook_size}: "
+            "load the one that the model was trained with"
+        )

@@ -1,0 +1,99 @@
+"""Filters: reshape a categorical distribution before a code is drawn from it."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Filter(ABC):
+    """Log-probabilities in, log-probabilities out, up to a constant per row; never all -inf."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __call__(self, log_probabilities: Float[Tensor, "n codes"]) -> Float[Tensor, "n codes"]: ...
+
+
+def apply_filters(
+    filters: Iterable[Filter], log_probabilities: Float[Tensor, "n codes"]
+) -> Float[Tensor, "n codes"]:
+    """The filters one after another, in their order."""
+    for each in filters:
+        log_probabilities = each(log_probabilities)
+    return log_probabilities
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Temperature(Filter):
+    """p^(1/value): below 1 sharpens, 1 changes nothing, 0 leaves the most probable code alone.
+
+    Raises: ValueError when the value is negative or not finite.
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.value < math.inf:
+            raise ValueError(
+                f"temperature is {self.value}: give a finite number of at least 0 (0 is greedy, 1 as trained)"
+            )
+
+    def __call__(self, log_probabilities: Float[Tensor, "n codes"]) -> Float[Tensor, "n codes"]:
+        if self.value == 0:
+            greedy = torch.full_like(log_probabilities, -math.inf)
+            return greedy.scatter(1, log_probabilities.argmax(1, keepdim=True), 0.0)
+        return log_probabilities / self.value
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopP(Filter):
+    """Keeps the fewest codes, most probable first, whose probabilities add up to at least `value`; 1 keeps
+    all.
+
+    Raises: ValueError unless 0 < value <= 1.
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.value <= 1:
+            raise ValueError(f"top_p is {self.value}: give a number above 0 and at most 1 (1 keeps all)")
+
+    def __call__(self, log_probabilities: Float[Tensor, "n codes"]) -> Float[Tensor, "n codes"]:
+        if self.value == 1:
+            return log_probabilities
+        probability, code = torch.softmax(log_probabilities.to(torch.float64), dim=-1).sort(
+            dim=-1, descending=True, stable=True
+        )
+        before = probability.cumsum(-1) - probability
+        # The first code has none before it, so one always stays.
+        is_dropped = torch.zeros_like(before, dtype=torch.bool).scatter(1, code, before >= self.value)
+        return log_probabilities.masked_fill(is_dropped, -math.inf)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopK(Filter):
+    """Keeps the `value` most probable codes (all where the range has no more).
+
+    Raises: ValueError when the value is below 1.
+    """
+
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value < 1:
+            raise ValueError(f"top_k is {self.value}: give at least 1")
+
+    def __call__(self, log_probabilities: Float[Tensor, "n codes"]) -> Float[Tensor, "n codes"]:
+        code = log_probabilities.sort(dim=-1, descending=True, stable=True).indices[:, : self.value]
+        kept = torch.zeros_like(log_probabilities, dtype=torch.bool).scatter(1, code, True)
+        return log_probabilities.masked_fill(~kept, -math.inf)

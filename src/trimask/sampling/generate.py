@@ -1,0 +1,287 @@
+"""`Generator`: prompts, images and waveforms in; text, images and waveforms out; for every task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, final
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Int
+from torch import Tensor
+
+from trimask.model.denoiser import Denoiser
+from trimask.sampling.codecs import Codecs, ImageInput
+from trimask.sampling.filters import Temperature, TopP
+from trimask.sampling.grid import Cosine
+from trimask.sampling.length import LengthPolicy, warn_of_length
+from trimask.sampling.order import Ancestral, Confidence
+from trimask.sampling.predictor import DenoiserPredictor, Predictor
+from trimask.sampling.sampler import SamplerConfig, sample
+from trimask.vocabulary.batch import make_batch
+from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.sequence import Sequence as Document
+from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
+
+_TEXT = SamplerConfig(num_steps=64, order=Ancestral(), filters=(Temperature(value=0.8), TopP(value=0.95)))
+_IMAGE = SamplerConfig(
+    num_steps=20,
+    grid=Cosine(),
+    order=Confidence(noise_temperature=0.5),
+    filters=(Temperature(value=0.8),),
+    guidance_scale=1.5,
+)
+_SPEECH = SamplerConfig(
+    num_steps=32,
+    grid=Cosine(),
+    order=Confidence(noise_temperature=0.5, codebook_penalty=5.0),
+    filters=(Temperature(value=0.8),),
+    guidance_scale=2.0,
+)
+_CAPTION = SamplerConfig(
+    num_steps=24, order=Confidence(noise_temperature=0.1), filters=(Temperature(value=0.5),)
+)
+_BOTH = replace(
+    _IMAGE, num_steps=32, order=Confidence(noise_temperature=0.5, codebook_penalty=5.0), guidance_scale=1.0
+)
+
+DEFAULTS: Mapping[Task, SamplerConfig] = MappingProxyType(
+    {
+        Task.TEXT: _TEXT,
+        Task.TEXT_TO_IMAGE: _IMAGE,
+        Task.IMAGE_TO_TEXT: _CAPTION,
+        Task.TEXT_TO_SPEECH: _SPEECH,
+        Task.SPEECH_TO_TEXT: replace(_CAPTION, num_steps=32),
+        Task.JOINT: _BOTH,
+        Task.TRIPLE: _BOTH,
+    }
+)
+"""How each task is sampled [D: METHOD §6; FEASIBILITY: images at guidance 1-1.5, temperature 0.8 and little
+Gumbel noise were best, speech with 32 steps, coarse codebooks first]. Text is ancestral: in order of
+confidence it repeats itself (PEERS)."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """What one sequence gave: only the targets of its task are set.
+
+    Attributes:
+        text: the text, without the voice's tag.
+        image: RGB.
+        waveform: mono float32 samples at `sample_rate` (Hz).
+        is_complete: every span whose length varies came to its end.
+        tokens: the sequence's tokens, as sampled.
+    """
+
+    task: Task
+    text: str | None = None
+    image: PIL.Image.Image | None = None
+    waveform: np.ndarray | None = None
+    sample_rate: int | None = None
+    is_complete: bool = True
+    tokens: np.ndarray
+
+    @property
+    def value(self) -> "str | PIL.Image.Image | tuple[np.ndarray, int] | Generated":
+        """The text, the image, or (waveform, sample_rate); itself where the task has several targets."""
+        if self.task in (Task.JOINT, Task.TRIPLE):
+            return self
+        if self.waveform is not None and self.sample_rate is not None:
+            return self.waveform, self.sample_rate
+        value = self.image if self.text is None else self.text
+        assert value is not None
+        return value
+
+
+@final
+class Generator:
+    """A denoiser with its tokenizers. A tokenizer that the task does not need may be absent.
+
+    Raises: ValueError when a tokenizer's geometry is not that of the vocabulary.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        text: TextCodec | None = None,
+        image: ImageCodec | None = None,
+        speech: SpeechCodec | None = None,
+        lengths: LengthPolicy | None = None,
+        defaults: Mapping[Task, SamplerConfig] = DEFAULTS,
+    ):
+        self.predictor: Predictor = DenoiserPredictor(denoiser)
+        self.vocabulary: Vocabulary = denoiser.vocabulary
+        self.device = next(denoiser.parameters()).device
+        self.lengths = LengthPolicy() if lengths is None else lengths
+        self.codecs = Codecs(
+            vocabulary=denoiser.vocabulary, text=text, image=image, speech=speech, lengths=self.lengths
+        )
+        self.defaults = defaults
+
+    def generate(self, task: Task | str, prompt: str | None = None, **options: Any) -> Any:
+        """One sample: the text, the PIL image or (waveform, sample_rate) itself; a `Generated` for `joint`
+        and `triple`.
+
+        Takes the options of `generate_many`, with a single `image` or `audio`.
+        """
+        return self.generate_many(task, prompt, **options)[0].value
+
+    def generate_many(
+        self,
+        task: Task | str,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        image: ImageInput | Sequence[ImageInput] | None = None,
+        audio: np.ndarray | Sequence[np.ndarray] | None = None,
+        pair: str = "image",
+        voice: str = "slt",
+        seed: int = 0,
+        num_samples: int = 1,
+        batch_size: int = 32,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        span_length: int | None = None,
+        config: SamplerConfig | None = None,
+    ) -> list[Generated]:
+        """`num_samples` results for each prompt (or image, or waveform), prompt by prompt.
+
+        Result k is the same at any `batch_size`, and whatever the other prompts are.
+
+        Args:
+            task: what to generate.
+            prompt: the caption or sentence; for `text` an optional beginning that the result keeps and goes
+                on from.
+            image: PIL image, for `image_to_text`.
+            audio: mono waveform in [-1, 1] at the speech tokenizer's rate, for `speech_to_text`.
+            pair: "image" or "audio", the other side of `joint`.
+            voice: the tag of the voice that speaks.
+            temperature: 0 takes the most probable code.
+            span_length: frames of the target span, instead of the length policy's: text tokens, or speech
+                frames.
+            config: replaces the task's default; the single settings go on top of it.
+
+        Raises:
+            ValueError: unknown task; a prompt that is missing, empty, too long or not used; a missing
+                tokenizer; settings out of range.
+
+        Warns:
+            SpanTooShortWarning: no end came out; the result has is_complete=False.
+            EmptySpanWarning: nothing came before the end.
+        """
+        task = _as_task(task)
+        for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: give at least 1")
+        if guidance_scale not in (None, 1.0) and CONDITION[task] is None:
+            raise ValueError(
+                f"guidance_scale {guidance_scale} has nothing to act on: task {task.value} has no condition"
+            )
+        chosen = (self.defaults[task] if config is None else config).adjusted(
+            num_steps=num_steps, guidance_scale=guidance_scale, temperature=temperature, top_p=top_p
+        )
+        documents = [
+            self.codecs.document(
+                task, prompt=p, image=i, audio=a, pair=pair, voice=voice, span_length=span_length
+            )
+            for p, i, a in _align(task, prompt, image, audio)
+            for _ in range(num_samples)
+        ]
+        results: list[Generated] = []
+        for start in range(0, len(documents), batch_size):
+            chunk = documents[start : start + batch_size]
+            tokens = self._sample(chunk, start, chosen, seed=seed)
+            for document, row in zip(chunk, tokens, strict=True):
+                results.append(self._decode(document, row))
+        return results
+
+    def filmstrip(
+        self, prompt: str, *, num_frames: int = 6, seed: int = 0, **settings: Any
+    ) -> list[PIL.Image.Image]:
+        """How the image of `prompt` is unmasked: pictures evenly spread over the steps, cells greyed by their
+        masked share.
+
+        What is revealed stays, so every picture is the finished one under grey cells. The last is the image
+        that `generate("text_to_image", prompt, seed=seed, **settings)` gives. Settings: those of
+        `SamplerConfig.adjusted`.
+        """
+        if num_frames < 2:
+            raise ValueError(f"num_frames is {num_frames}: give at least 2, the first and the last")
+        document = self.codecs.document(Task.TEXT_TO_IMAGE, prompt=prompt)
+        config = self.defaults[Task.TEXT_TO_IMAGE].adjusted(**settings)
+        cells = slice(*document.spans[Modality.IMAGE])
+        mask_id, num_codebooks = self.vocabulary.mask(Modality.IMAGE), self.vocabulary.image.num_codebooks
+        masked: list[np.ndarray] = []
+
+        def note(step: int, z: Tensor) -> None:
+            masked.append((z[0, cells] == mask_id).reshape(-1, num_codebooks).double().mean(1).cpu().numpy())
+
+        image = self._decode(document, self._sample([document], 0, config, seed=seed, callback=note)[0]).image
+        assert image is not None
+        shown = np.linspace(0, len(masked) - 1, num_frames).round().astype(int)
+        return [self.codecs.veil(image, masked[step]) for step in shown]
+
+    def _sample(
+        self, documents: list[Document], first: int, config: SamplerConfig, *, seed: int, callback: Any = None
+    ) -> Int[np.ndarray, "rows slots"]:
+        batch = make_batch(documents, range(first, first + len(documents))).to(self.device)
+        return sample(self.predictor, batch, config, seed=seed, callback=callback).cpu().numpy()
+
+    def _decode(self, document: Document, row: Int[np.ndarray, "slots"]) -> Generated:
+        """Turn the targets of one sequence into what they stand for; warn of spans that were too short."""
+        tokens = row[: document.num_slots]
+        found: dict[str, Any] = {}
+        is_all_complete = True
+        for modality, (start, stop) in document.spans.items():
+            if modality == CONDITION[document.task]:
+                continue
+            span = tokens[start:stop].reshape(-1, self.vocabulary.space(modality).num_codebooks)
+            codes, is_complete = self.vocabulary.codes(modality, span)
+            is_all_complete &= is_complete
+            warn_of_length(
+                modality.name.lower(),
+                span_length=len(span),
+                is_complete=is_complete,
+                is_empty=len(codes) == 0,
+                mend=_mend(document.task, modality),
+                stacklevel=3,
+            )
+            if modality == Modality.TEXT:
+                found["text"] = self.codecs.decode_text(codes, is_spoken=Modality.AUDIO in document.spans)
+            elif modality == Modality.IMAGE:
+                found["image"] = self.codecs.decode_image(codes)
+            else:
+                found["waveform"], found["sample_rate"] = self.codecs.decode_speech(codes)
+        return Generated(task=document.task, is_complete=is_all_complete, tokens=tokens, **found)
+
+
+def _mend(task: Task, modality: Modality) -> str:
+    """How to give a span more room."""
+    if task not in (Task.JOINT, Task.TRIPLE):
+        return "raise span_length"
+    field = "caption_length" if task == Task.JOINT and modality == Modality.TEXT else "spoken_characters"
+    return f"raise LengthPolicy.{field}"
+
+
+def _as_task(task: Task | str) -> Task:
+    try:
+        return Task(task)
+    except ValueError:
+        raise ValueError(f"unknown task {task!r}: choose one of {', '.join(Task)}") from None
+
+
+def _align(task: Task, prompt: Any, image: Any, audio: Any) -> list[tuple[Any, Any, Any]]:
+    """(prompt, image, audio) of each example: the one that is a sequence says how many there are."""
+    given = {"prompt": prompt, "image": image, "audio": audio}
+    many = [name for name, value in given.items() if isinstance(value, list | tuple)]
+    if len(many) > 1:
+        raise ValueError(f"task {task.value} takes one list, not {' and '.join(many)}")
+    if not many:
+        return [(prompt, image, audio)]
+    if not given[many[0]]:
+        raise ValueError(f"{many[0]} is an empty list: give at least one")
+    return [tuple((given | {many[0]: value}).values()) for value in given[many[0]]]

@@ -1,0 +1,72 @@
+"""Time grids: the times at which the sampler stops between t = 1 (all masked) and t = 0 (all revealed)."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+
+class TimeGrid(ABC):
+    """A falling map from the fraction of steps done to time."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _time(self, done: Float64[Tensor, "times"]) -> Float64[Tensor, "times"]:
+        """Time when the fraction `done` of the steps is done; 1 at 0 and 0 at 1 up to rounding."""
+
+    def times(self, num_steps: int) -> Float64[Tensor, "times"]:
+        """`num_steps` + 1 times, strictly falling from 1 to 0.
+
+        Raises:
+            ValueError: `num_steps` below 1.
+        """
+        if num_steps < 1:
+            raise ValueError(f"num_steps is {num_steps}: give at least 1")
+        times = self._time(torch.arange(num_steps + 1, dtype=torch.float64) / num_steps)
+        times[0], times[-1] = 1.0, 0.0
+        return times
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Uniform(TimeGrid):
+    """t = 1 - done."""
+
+    def _time(self, done: Float64[Tensor, "times"]) -> Float64[Tensor, "times"]:
+        return 1 - done
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cosine(TimeGrid):
+    """t = cos(pi/2 done) (MaskGIT) [L]: few tokens are revealed early, when little is known."""
+
+    def _time(self, done: Float64[Tensor, "times"]) -> Float64[Tensor, "times"]:
+        return torch.cos(math.pi / 2 * done)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shifted(TimeGrid):
+    """t = shift · u / (1 + (shift - 1) · u) with u = 1 - done (METHOD §6) [L].
+
+    A `shift` above 1 lingers near t = 1, so that few tokens are revealed early; 1 is uniform. Codes that
+    shift the *revealed* fraction instead, 1 - t, by a factor c (OmniVoice: 0.1) mean shift = 1/c here.
+
+    Raises: ValueError unless the shift is positive and finite.
+    """
+
+    shift: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shift < math.inf:
+            raise ValueError(f"Shifted.shift is {self.shift}; give a positive, finite number (1 is uniform)")
+
+    def _time(self, done: Float64[Tensor, "times"]) -> Float64[Tensor, "times"]:
+        u = 1 - done
+        return self.shift * u / (1 + (self.shift - 1) * u)

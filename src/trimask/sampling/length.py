@@ -1,0 +1,92 @@
+"""The length policy: how many frames a span gets whose length is not known beforehand.
+
+A masked model fills a span of fixed size. Text and speech spans are made somewhat longer than the content is
+expected to be, and the end token closes the content inside the span; what stands after it is not content.
+When no end token comes out, the span may have been too short: then `SpanTooShortWarning` says so, and the
+result is marked as incomplete. Nothing is cut silently.
+
+    speech:      ceil(frames_per_character · characters · (1 + margin)) + extra frames
+    transcript:  ceil(frames / frames_per_character · (1 + margin)) + extra characters
+    caption, text passage: a constant
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import final
+
+
+class SpanTooShortWarning(UserWarning):
+    """No end token came out: the content may go on beyond its span."""
+
+
+class EmptySpanWarning(UserWarning):
+    """The end token came first: the content is empty."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LengthPolicy:
+    """Sizes of spans. Rates are measured on the training data: they belong to a voice and a frame rate.
+
+    Attributes:
+        frames_per_character: speech frames that a character of the spoken sentence takes (without the voice's
+            tag).
+        margin: room beyond the expected length, as a fraction of it.
+        extra_frames: room beyond that, in speech frames.
+        extra_characters: the same for transcripts; it holds the voice's tag too.
+        caption_length: tokens of an image's caption, its end included.
+        text_length: tokens of a text passage.
+        spoken_characters: characters of a sentence that is generated together with its speech.
+        max_prompt: the most tokens that a prompt may have.
+    """
+
+    frames_per_character: float = 1.85
+    margin: float = 0.15
+    extra_frames: int = 4
+    extra_characters: int = 8
+    caption_length: int = 24
+    text_length: int = 128
+    spoken_characters: int = 40
+    max_prompt: int = 256
+
+    def __post_init__(self) -> None:
+        if not 0 < self.frames_per_character < math.inf:
+            raise ValueError(
+                f"LengthPolicy.frames_per_character is {self.frames_per_character}: give a positive number"
+            )
+        if not 0 <= self.margin < math.inf:
+            raise ValueError(f"LengthPolicy.margin is {self.margin}: give a number of at least 0")
+        for name in ("caption_length", "text_length", "spoken_characters", "max_prompt"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 1")
+        for name in ("extra_frames", "extra_characters"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 0")
+
+    def speech_frames(self, num_characters: int) -> int:
+        """Frames of the span for a sentence of so many characters."""
+        return math.ceil(self.frames_per_character * num_characters * (1 + self.margin)) + self.extra_frames
+
+    def transcript_length(self, num_frames: int) -> int:
+        """Characters of the span for so many frames of speech."""
+        return math.ceil(num_frames / self.frames_per_character * (1 + self.margin)) + self.extra_characters
+
+    @property
+    def spoken_length(self) -> int:
+        """Characters of the span of a sentence that is generated together with its speech."""
+        return math.ceil(self.spoken_characters * (1 + self.margin)) + self.extra_characters
+
+
+def warn_of_length(
+    what: str, *, span_length: int, is_complete: bool, is_empty: bool, mend: str, stacklevel: int
+) -> None:
+    """Warn when a span had no end, or nothing before it. `what`: "text" or "audio"; `mend`: how to give it
+    more room."""
+    if not is_complete:
+        span = f"its span of {span_length} frames"
+        message = f"the {what} did not end within {span} and may be cut short: {mend} (now {span_length})"
+        warnings.warn(message, SpanTooShortWarning, stacklevel=stacklevel + 1)
+    elif is_empty:
+        message = f"the {what} is empty: its end token came first; try another seed or more training"
+        warnings.warn(message, EmptySpanWarning, stacklevel=stacklevel + 1)

@@ -1,0 +1,169 @@
+"""The reverse process in one loop: predict, draw, reveal."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Tensor
+
+from trimask.diffusion.forward import is_masked
+from trimask.diffusion.schedule import Linear, Schedule
+from trimask.sampling.categorical import draw
+from trimask.sampling.filters import Filter, Temperature, TopP, apply_filters
+from trimask.sampling.grid import TimeGrid, Uniform
+from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, Guided, check_guidance_scale
+from trimask.sampling.order import Ancestral, Canvas, Order, Step
+from trimask.sampling.predictor import Prediction, Predictor
+from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.layout import Vocabulary
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerConfig:
+    """How to sample: grid × order × filters × guidance.
+
+    Raises: ValueError for fewer than one step, or a guidance scale that is negative or not finite.
+    """
+
+    num_steps: int
+    grid: TimeGrid = Uniform()
+    order: Order = Ancestral()
+    filters: tuple[Filter, ...] = ()
+    guidance_scale: float = 1.0
+    guidance_ramp: GuidanceRamp = ConstantGuidance()
+    schedule: Schedule = Linear()
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps is {self.num_steps}: give at least 1")
+        check_guidance_scale(self.guidance_scale)
+
+    def adjusted(
+        self,
+        *,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+    ) -> "SamplerConfig":
+        """The same with what is not None replaced; a temperature comes first among the filters, top-p
+        last."""
+        config = self
+        if num_steps is not None:
+            config = replace(config, num_steps=num_steps)
+        if guidance_scale is not None:
+            config = replace(config, guidance_scale=guidance_scale)
+        if temperature is not None:
+            rest = tuple(each for each in config.filters if not isinstance(each, Temperature))
+            config = replace(config, filters=(Temperature(value=temperature), *rest))
+        if top_p is not None:
+            rest = tuple(each for each in config.filters if not isinstance(each, TopP))
+            config = replace(config, filters=(*rest, TopP(value=top_p)))
+        return config
+
+
+@torch.inference_mode()
+def sample(
+    predictor: Predictor,
+    batch: Batch,
+    config: SamplerConfig,
+    *,
+    seed: int,
+    callback: Callable[[int, Tensor], None] | None = None,
+) -> Int[Tensor, "rows slots"]:
+    """Tokens of the batch with every maskable slot filled by a code of its own range; what stands there
+    before is not read.
+
+    Sample k is the same at any batch size: its random numbers are a function of (seed, sample_index, step,
+    slot).
+
+    Args:
+        predictor: log-probabilities; asked once or, with guidance, twice a step, and not at all in a step
+            that reveals nothing.
+        batch: one sequence a row.
+        callback: called with (steps done, z) before the first step and after each one.
+
+    Raises:
+        ValueError: the batch packs several sequences in a row.
+    """
+    if not torch.equal(batch.sequence.amax(1), torch.arange(len(batch.tokens), device=batch.tokens.device)):
+        raise ValueError("sampling needs one sequence a row: make the batch without a row_length")
+    vocabulary = predictor.vocabulary
+    predict = (
+        Guided(predictor, config.guidance_scale, config.guidance_ramp)
+        if config.guidance_scale != 1
+        else predictor
+    )
+    canvas = make_canvas(batch, vocabulary)
+    mask_id = torch.from_numpy(vocabulary.mask_of_range).to(batch.tokens.device)[batch.range_index]
+    z = torch.where(batch.maskable, mask_id, batch.tokens)
+    times = config.grid.times(config.num_steps).tolist()
+    if callback:
+        callback(0, z)
+    for index, (t, s) in enumerate(pairwise(times)):
+        step = _make_step(index, t, s, canvas, config, seed)
+        masked = is_masked(z, maskable=batch.maskable, mask_id=mask_id)
+        proposed = config.order.propose(masked, canvas, step)
+        if proposed.any():
+            drawn, log_confidence = _draw_tokens(
+                predict(z, batch), proposed, batch, vocabulary, config.filters, step.uniforms("code", canvas)
+            )
+            z = torch.where(config.order.reveal(proposed, log_confidence, canvas, step), drawn, z)
+        if callback:
+            callback(index + 1, z)
+    assert not is_masked(z, maskable=batch.maskable, mask_id=mask_id).any(), "the order left masks behind"
+    return z
+
+
+def make_canvas(batch: Batch, vocabulary: Vocabulary) -> Canvas:
+    """What an order may know of the batch."""
+    ranges = batch.range_index
+    modality = torch.tensor([r.modality for r in vocabulary.ranges] + [-1], device=ranges.device)
+    codebook = torch.tensor([r.codebook for r in vocabulary.ranges] + [-1], device=ranges.device)
+    return Canvas(
+        maskable=batch.maskable,
+        modality=modality[ranges],  # index -1: the last entry
+        codebook=codebook[ranges],
+        sample_index=batch.sample_index,
+    )
+
+
+def _make_step(index: int, t: float, s: float, canvas: Canvas, config: SamplerConfig, seed: int) -> Step:
+    row = torch.ones(len(canvas.sample_index), dtype=torch.float64, device=canvas.sample_index.device)
+    return Step(
+        index=index,
+        num_steps=config.num_steps,
+        t=t * row,
+        s=s * row,
+        grid=config.grid,
+        schedule=config.schedule,
+        seed=seed,
+    )
+
+
+def _draw_tokens(
+    prediction: Prediction,
+    proposed: Bool[Tensor, "rows slots"],
+    batch: Batch,
+    vocabulary: Vocabulary,
+    filters: tuple[Filter, ...],
+    uniforms: Float64[Tensor, "rows slots"],
+) -> tuple[Int[Tensor, "rows slots"], Float64[Tensor, "rows slots"]]:
+    """A token for each proposed slot, and its log-probability before the filters; one codebook range at a
+    time."""
+    drawn = batch.tokens.flatten().clone()
+    log_confidence = torch.full_like(uniforms, -math.inf).flatten()
+    is_proposed, range_index = proposed.flatten(), batch.range_index.flatten()
+    for token_range in vocabulary.ranges:
+        slots = (is_proposed & (range_index == token_range.index)).nonzero().squeeze(1)
+        if len(slots):
+            log_probabilities = prediction(slots, token_range.index)
+            code = draw(apply_filters(filters, log_probabilities), uniforms.flatten()[slots])
+            drawn[slots] = code + token_range.start
+            log_confidence[slots] = log_probabilities.gather(1, code[:, None]).squeeze(1).double()
+    return drawn.view_as(batch.tokens), log_confidence.view_as(uniforms)

@@ -1,0 +1,219 @@
+"""Every task through `Generator`, with tokenizers that invert exactly and a random denoiser."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from sampling.fakes import FakeImage, hum, picture, tiny_generator
+from trimask.sampling.generate import DEFAULTS, Generated, Generator
+from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
+from trimask.vocabulary.modality import Modality, Task
+
+TASKS: list[tuple[Task, dict]] = [
+    (Task.TEXT, {}),
+    (Task.TEXT, {"prompt": "once upon"}),
+    (Task.TEXT_TO_IMAGE, {"prompt": "a red hat"}),
+    (Task.IMAGE_TO_TEXT, {"image": picture()}),
+    (Task.TEXT_TO_SPEECH, {"prompt": "Good morning."}),
+    (Task.SPEECH_TO_TEXT, {"audio": hum()}),
+    (Task.JOINT, {"pair": "image"}),
+    (Task.JOINT, {"pair": "audio"}),
+    (Task.TRIPLE, {}),
+]
+# A random model ends its spans anywhere: the warnings themselves are tested below.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::trimask.sampling.length.SpanTooShortWarning"),
+    pytest.mark.filterwarnings("ignore::trimask.sampling.length.EmptySpanWarning"),
+]
+
+
+def bias_end(generator: Generator, modality: Modality, amount: float) -> None:
+    """Make every prediction of a modality be its end, or never."""
+    denoiser = generator.predictor.denoiser  # type: ignore[attr-defined]
+    plain = denoiser.logits
+
+    def biased(hidden: torch.Tensor, range_index: int) -> torch.Tensor:
+        logits = plain(hidden, range_index).clone()
+        if denoiser.vocabulary.ranges[range_index].modality == modality:
+            logits[:, -1] += amount
+        return logits
+
+    denoiser.logits = biased
+
+
+@pytest.mark.parametrize("task, given", TASKS, ids=lambda value: str(value)[:30])
+def test_every_task(task: Task, given: dict) -> None:
+    generator = tiny_generator()
+    one = generator.generate_many(task, num_steps=4, seed=1, **given)[0]
+    assert one.task == task
+    has_text = task in (Task.TEXT, Task.IMAGE_TO_TEXT, Task.SPEECH_TO_TEXT, Task.JOINT, Task.TRIPLE)
+    has_image = task in (Task.TEXT_TO_IMAGE, Task.TRIPLE) or given.get("pair") == "image"
+    has_audio = task in (Task.TEXT_TO_SPEECH, Task.TRIPLE) or given.get("pair") == "audio"
+    assert isinstance(one.text, str) == has_text
+    assert isinstance(one.image, PIL.Image.Image) == has_image
+    assert isinstance(one.waveform, np.ndarray) == has_audio
+    assert one.sample_rate == (100 if has_audio else None)
+    if one.image is not None:
+        assert one.image.size == (8, 8) and one.image.mode == "RGB"
+    if one.waveform is not None:
+        assert one.waveform.dtype == np.float32 and one.waveform.ndim == 1
+    value = generator.generate(task.value, num_steps=4, seed=1, **given)
+    expected = one.value
+    assert type(value) is type(expected)
+    if isinstance(value, tuple):
+        assert value[1] == 100 and np.array_equal(value[0], one.waveform)
+    elif isinstance(value, Generated):
+        assert np.array_equal(value.tokens, one.tokens)
+    else:
+        assert value == expected
+
+
+def test_results_do_not_depend_on_the_batch() -> None:
+    generator = tiny_generator()
+    prompts = ["a hat", "two red hats", "b", "a cat"]
+    settings: dict = {"num_steps": 4, "num_samples": 2, "seed": 7}
+    wide = generator.generate_many(Task.TEXT_TO_SPEECH, prompts, **settings)
+    narrow = generator.generate_many(Task.TEXT_TO_SPEECH, prompts, batch_size=3, **settings)
+    assert len(wide) == 8
+    for a, b in zip(wide, narrow, strict=True):
+        assert np.array_equal(a.tokens, b.tokens)
+    assert not np.array_equal(wide[0].tokens, wide[1].tokens)
+    first = generator.generate_many(Task.TEXT_TO_SPEECH, "a hat", num_steps=4, seed=7)[0]
+    assert np.array_equal(first.tokens, wide[0].tokens)
+
+
+def test_settings_reach_the_sampler() -> None:
+    generator = tiny_generator()
+    greedy = [generator.generate("text", seed=seed, num_steps=1, temperature=0.0) for seed in range(3)]
+    warm = [generator.generate("text", seed=seed, num_steps=1) for seed in range(3)]
+    assert len(set(greedy)) == 1 and len(set(warm)) > 1
+
+
+def test_text_goes_on_from_its_prompt() -> None:
+    generator = tiny_generator()
+    bias_end(generator, Modality.TEXT, -100.0)
+    text = generator.generate("text", "once", span_length=9, num_steps=3)
+    assert text.startswith("once") and len(text) == 9
+
+
+def test_condition_is_encoded_as_in_training() -> None:
+    codecs = tiny_generator().codecs
+    vocabulary = codecs.vocabulary
+    start = vocabulary.ranges[0].start
+
+    def condition(task: Task, modality: Modality, **given: object) -> np.ndarray:
+        document = codecs.document(task, **given)  # type: ignore[arg-type]
+        return document.tokens[slice(*document.spans[modality])]
+
+    spoken = condition(Task.TEXT_TO_SPEECH, Modality.TEXT, prompt=" Good Day ", voice="rms")
+    assert codecs.decode_text(spoken[:, None] - start, is_spoken=False) == "rms: good day"
+    assert spoken.max() < start + 31  # spelled: the fake gives merged text larger ids
+    caption = condition(Task.TEXT_TO_IMAGE, Modality.TEXT, prompt="a hat")
+    assert caption.min() >= start + 31
+    image = condition(Task.IMAGE_TO_TEXT, Modality.IMAGE, image=picture()).reshape(4, 2)
+    codes, _ = vocabulary.codes(Modality.IMAGE, image)
+    assert codes.tolist() == [[4, 4], [4, 4], [0, 0], [0, 0]]
+    assert np.array_equal(np.array(codecs.decode_image(codes)), np.array(picture()))
+    transparent = PIL.Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    white, _ = vocabulary.codes(
+        Modality.IMAGE, condition(Task.IMAGE_TO_TEXT, Modality.IMAGE, image=transparent).reshape(4, 2)
+    )
+    assert (white == 4).all()
+    assert codecs.document(Task.TEXT_TO_SPEECH, prompt="abcd").spans[Modality.AUDIO][1] > 0
+
+
+def test_span_lengths_follow_the_policy() -> None:
+    codecs = tiny_generator().codecs
+    policy = codecs.lengths
+    sizes = {m: stop - start for m, (start, stop) in codecs.document(Task.TRIPLE).spans.items()}
+    frames = policy.speech_frames(policy.spoken_characters)
+    assert sizes == {Modality.TEXT: policy.spoken_length, Modality.IMAGE: 8, Modality.AUDIO: 2 * frames}
+    start, stop = codecs.document(Task.TEXT_TO_SPEECH, prompt="abcd").spans[Modality.AUDIO]
+    assert stop - start == 2 * policy.speech_frames(4)
+    start, stop = codecs.document(Task.SPEECH_TO_TEXT, audio=hum(6)).spans[Modality.TEXT]
+    assert stop - start == policy.transcript_length(6)
+
+
+def test_voice_tag_is_split_off() -> None:
+    codecs = tiny_generator().codecs
+    codes = np.array(codecs._need_text().encode("slt: note: hello", is_spelled=True)).reshape(-1, 1)
+    assert codecs.decode_text(codes, is_spoken=True) == "note: hello"
+    assert codecs.decode_text(codes, is_spoken=False) == "slt: note: hello"
+
+
+@pytest.mark.parametrize(
+    "task, modality, given",
+    [
+        ("text", Modality.TEXT, {}),
+        ("image_to_text", Modality.TEXT, {"image": picture()}),
+        ("text_to_speech", Modality.AUDIO, {"prompt": "hello"}),
+        ("speech_to_text", Modality.TEXT, {"audio": hum()}),
+    ],
+)
+def test_span_without_an_end_warns(task: str, modality: Modality, given: dict) -> None:
+    generator = tiny_generator()
+    bias_end(generator, modality, -100.0)
+    with pytest.warns(SpanTooShortWarning, match="span of 5 frames.*raise span_length"):
+        result = generator.generate_many(task, span_length=5, num_steps=2, **given)[0]
+    assert not result.is_complete
+    bias_end(generator, modality, 200.0)
+    with pytest.warns(EmptySpanWarning, match="its end token came first"):
+        result = generator.generate_many(task, span_length=5, num_steps=2, **given)[0]
+    assert result.is_complete
+    assert result.text == "" or (result.waveform is not None and len(result.waveform) == 0)
+
+
+def test_filmstrip_ends_with_the_image() -> None:
+    generator = tiny_generator()
+    strip = generator.filmstrip("a hat", num_frames=4, seed=2, num_steps=6)
+    image = generator.generate(Task.TEXT_TO_IMAGE, "a hat", seed=2, num_steps=6)
+    assert len(strip) == 4 and np.array_equal(np.array(strip[-1]), np.array(image))
+    assert (np.array(strip[0]) == 128).all()
+    grey = [int((np.array(frame) == 128).all(-1).sum()) for frame in strip]
+    assert grey == sorted(grey, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "task, given, match",
+    [
+        ("text_to_music", {"prompt": "a"}, "unknown task 'text_to_music': choose one of text, text_to_image"),
+        ("text_to_image", {}, "needs prompt"),
+        ("text_to_image", {"prompt": "  "}, "prompt '  ' is empty"),
+        ("text", {"prompt": ""}, "prompt '' is empty"),
+        ("text_to_image", {"prompt": "a" * 300}, "takes 300 tokens, and 256 is the most"),
+        ("text", {"prompt": "a" * 12}, "12 of the span's 12 tokens"),
+        ("image_to_text", {}, "needs image"),
+        ("speech_to_text", {}, "needs audio"),
+        ("image_to_text", {"image": picture(), "prompt": "a"}, "no use for prompt"),
+        ("text", {"audio": hum()}, "no use for audio"),
+        ("speech_to_text", {"audio": np.zeros((2, 8))}, "shape \\(2, 8\\)"),
+        ("speech_to_text", {"audio": np.full(8, np.nan)}, "not finite"),
+        ("text_to_image", {"prompt": "a", "span_length": 3}, "image's size is fixed"),
+        ("triple", {"span_length": 3}, "ambiguous"),
+        ("text", {"span_length": 0}, "span_length is 0"),
+        ("joint", {"pair": "smell"}, "pair is 'smell'"),
+        ("text", {"guidance_scale": 2.0}, "guidance_scale 2.0 has nothing to act on"),
+        ("text", {"num_steps": 0}, "num_steps is 0"),
+        ("text", {"temperature": -1.0}, "temperature is -1.0"),
+        ("text", {"num_samples": 0}, "num_samples is 0"),
+        ("text_to_image", {"prompt": []}, "empty list"),
+    ],
+)
+def test_bad_input_is_named(task: str, given: dict, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        tiny_generator().generate_many(task, **given)
+
+
+def test_missing_and_foreign_tokenizers() -> None:
+    with pytest.raises(ValueError, match="needs the image tokenizer"):
+        tiny_generator(image=None).generate("text_to_image", "a")
+    assert isinstance(tiny_generator(image=None, speech=None).generate("text", num_steps=1), str)
+    foreign = FakeImage()
+    foreign.codebook_size = 7
+    with pytest.raises(ValueError, match="2 codebooks of 7 codes"):
+        tiny_generator(image=foreign)
+
+
+def test_defaults_cover_every_task() -> None:
+    assert set(DEFAULTS) == set(Task)
