@@ -1,8 +1,8 @@
 """trimask: tri-modal masked diffusion models, pretrained from scratch.
 
-    import trimask
-    model = trimask.load("quickstart")
-    picture = model.generate(task="text_to_image", prompt="red apple", seed=0)
+import trimask
+model = trimask.load("quickstart")
+picture = model.generate(task="text_to_image", prompt="red apple", seed=0)
 """
 
 from pathlib import Path
@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 
 
 def load(run: "str | Path") -> "Generator":
-    """A generator from a run directory, or from `quickstart`, the model that ships (see `trimask.recipes.pretrained`)."""
+    """A generator from a run directory, or from `quickstart`, the model that ships (see
+    `trimask.recipes.pretrained`).
+    """
     from trimask.recipes import pretrained  # torch takes seconds to import: `trimask --help` does without
 
     return pretrained.load(run)

@@ -31,8 +31,9 @@ class Component:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixtureConfig:
-    """Components, mixed block by block: each block of `block_length` sequences holds each component's exact share (rounded),
-    in an order shuffled by (seed, block) [L: levanter's block-deterministic mixture]."""
+    """Components, mixed block by block: each block of `block_length` sequences holds each component's exact
+    share (rounded), in an order shuffled by (seed, block) [L: levanter's block-deterministic mixture].
+    """
 
     components: tuple[Component, ...]
     block_length: int = 256
@@ -111,7 +112,7 @@ class _GroupedOrder:
 
 
 def _shares(weights: Sequence[float], total: int) -> Int[np.ndarray, "components"]:
-    """Whole numbers that add up to `total`, in proportion to `weights`, at least 1 each (largest remainder)."""
+    """Integers that add up to `total`, in proportion to `weights`, each at least 1 (largest remainder)."""
     exact = np.array(weights) / sum(weights) * total
     counts = np.maximum(np.floor(exact).astype(np.int64), 1)
     while counts.sum() < total:

@@ -19,10 +19,11 @@ from trimask.vocabulary.sequence import Sequence, build_sequence
 class SpanSlack:
     """How many end frames close a target span whose length varies.
 
-    A model that only ever saw spans of exactly the right length could not say where the content ends in a span that is too
-    long, which is what generation must give it. So a span carries 1 + U{0 … slack} end frames, where slack is the larger of
-    `minimum` and `fraction` of the content. Captions are filled up to a random length within `caption_length`. A text passage that
-    fills its window was cut out of a longer one and carries no end.
+    A model that only ever saw spans of exactly the right length could not say where the content ends in a
+    span that is too long, which is what generation must give it. So a span carries 1 + U{0 … slack} end
+    frames, where slack is the larger of `minimum` and `fraction` of the content. Captions are filled up to a
+    random length within `caption_length`. A text passage that fills its window was cut out of a longer one
+    and carries no end.
     """
 
     minimum: int = 4
@@ -74,7 +75,9 @@ class TrainingStream:
         )
 
     def batch(self, step: int) -> Batch:
-        """Batch `step`, longest sequences first: documents of equal length then stand side by side and attend in one call."""
+        """Batch `step`, longest sequences first: documents of equal length then stand side by side and attend
+        in one call.
+        """
         indices = range(step * self.logical_batch, (step + 1) * self.logical_batch)
         sequences = [self.sequence(index) for index in indices]
         order = sorted(range(len(sequences)), key=lambda i: -sequences[i].num_positions)

@@ -41,8 +41,8 @@ class TokenSource:
     Attributes:
         name: what metrics and messages call it.
         codes: per modality, the codes of each example (frames × codebooks).
-        groups: group number of each example. Sampling draws a group first, then one of its examples, so that groups count
-            equally however many variants they have (skin tones of one emoji).
+        groups: group number of each example. Sampling draws a group first, then one of its examples, so
+            that groups count equally however many variants they have (skin tones of one emoji).
     """
 
     name: str

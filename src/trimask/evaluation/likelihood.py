@@ -41,9 +41,9 @@ def sequence_nelbo(
 ) -> dict[Modality, Float[np.ndarray, "sequences"]]:
     """The NELBO estimate of each sequence, in nats, split by modality.
 
-    NELBO = ∫₀¹ (1/m) E[Σ masked −log p] dm over the mask ratio m, which no schedule changes (METHOD §2). The integral is taken at
-    `num_masks` ratios (j + u)/num_masks with one u per sequence: unbiased, and far less noisy than random ratios.
-    `is_unconditional` hides the condition, as guidance does.
+    NELBO = ∫₀¹ (1/m) E[Σ masked −log p] dm over the mask ratio m, which no schedule changes (METHOD §2). The
+    integral is taken at `num_masks` ratios (j + u)/num_masks with one u per sequence: unbiased, and far less
+    noisy than random ratios. `is_unconditional` hides the condition, as guidance does.
     """
     vocabulary = denoiser.vocabulary
     totals = {modality: np.zeros(len(sequences)) for modality in Modality}
@@ -80,10 +80,20 @@ def sequence_nelbo(
 
 
 def bound(
-    denoiser: Denoiser, sequences: Rows[Sequence], *, modality: Modality, seed: int, **options: int | bool
+    denoiser: Denoiser,
+    sequences: Rows[Sequence],
+    *,
+    modality: Modality,
+    seed: int,
+    num_masks: int = 8,
+    is_unconditional: bool = False,
 ) -> Bound:
-    """The NELBO of the `modality` targets of `sequences`, in bits per token: a ratio of sums, with its standard error."""
-    nats = sequence_nelbo(denoiser, sequences, seed=seed, **options)[modality]
+    """The NELBO of the `modality` targets of `sequences`, in bits per token: a ratio of sums, with its
+    standard error.
+    """
+    nats = sequence_nelbo(
+        denoiser, sequences, seed=seed, num_masks=num_masks, is_unconditional=is_unconditional
+    )[modality]
     tokens = np.array([target_tokens(s, denoiser.vocabulary, modality) for s in sequences], dtype=np.float64)
     mean = nats.sum() / tokens.sum()
     # Standard error of a ratio estimator (delta method).
@@ -105,8 +115,9 @@ def target_tokens(sequence: Sequence, vocabulary: Vocabulary, modality: Modality
 def unigram_bits(
     training: Rows[Sequence], held_out: Rows[Sequence], vocabulary: Vocabulary, modality: Modality
 ) -> float:
-    """Cross-entropy in bits per token of `held_out` under the smoothed frequencies of `training` targets, per codebook: the floor
-    that a model must beat to have learned more than which tokens are common."""
+    """Cross-entropy in bits per token of `held_out` under the smoothed frequencies of `training` targets, per
+    codebook: the floor that a model must beat to have learned more than which tokens are common.
+    """
     total = count = 0.0
     for token_range in vocabulary.ranges_of(modality):
         frequency = np.ones(token_range.size)

@@ -42,15 +42,15 @@ def attend_documents(
 ) -> Float[Tensor, "positions heads head_dim"]:
     """softmax(q kᵀ / √head_dim) v over each document: one SDPA call per run of equally long documents.
 
-    On CPU this loop takes a quarter of the time of dense attention over the whole row (PERFORMANCE), and it is the reference for
-    any other backend.
+    On CPU this loop takes a quarter of the time of dense attention over the whole row (PERFORMANCE), and it
+    is the reference for any other backend.
     """
     outputs = []
     start = 0
     for length, count in _runs(lengths):
         stop = start + length * count
-        parts = (x[start:stop].unflatten(0, (count, length)).transpose(1, 2) for x in (q, k, v))
-        outputs.append(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(0, 1))
+        q_run, k_run, v_run = (x[start:stop].unflatten(0, (count, length)).transpose(1, 2) for x in (q, k, v))
+        outputs.append(F.scaled_dot_product_attention(q_run, k_run, v_run).transpose(1, 2).flatten(0, 1))
         start = stop
     return torch.cat(outputs)
 

@@ -19,7 +19,9 @@ from trimask.vocabulary.layout import Vocabulary
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserConfig:
-    """Size of the transformer. `width` = num_heads × head_dim; the feed-forward is 8/3 × width wide, rounded up to 32."""
+    """Size of the transformer. `width` = num_heads × head_dim; the feed-forward is 8/3 × width wide, rounded
+    up to 32.
+    """
 
     width: int
     depth: int
@@ -33,7 +35,7 @@ class DenoiserConfig:
             )
         if self.width % (4 * self.num_heads):
             raise ValueError(
-                f"width {self.width} with {self.num_heads} heads: the head dimension must be a whole multiple of 4 "
+                f"width {self.width} with {self.num_heads} heads: the head dimension must be a multiple of 4 "
                 f"(try width {4 * self.num_heads * math.ceil(self.width / (4 * self.num_heads))})"
             )
 
@@ -43,10 +45,12 @@ class DenoiserConfig:
 
 
 class Denoiser(nn.Module):
-    """Pre-RMSNorm, QK-norm, SwiGLU, RoPE, no biases, no time input, untied embeddings [L: Quokka, Complete(d)P; D: combination].
+    """Pre-RMSNorm, QK-norm, SwiGLU, RoPE, no biases, no time input, untied embeddings [L: Quokka,
+    Complete(d)P; D: combination].
 
-    `forward` gives hidden states; `logits` turns those of chosen slots into logits over one codebook's range. There is no method
-    that gives logits over the whole vocabulary: a slot's modality and codebook are always known.
+    `forward` gives hidden states; `logits` turns those of chosen slots into logits over one codebook's range.
+    There is no method that gives logits over the whole vocabulary: a slot's modality and codebook are always
+    known.
     """
 
     def __init__(self, config: DenoiserConfig, vocabulary: Vocabulary):
@@ -62,7 +66,8 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Fill every parameter from named streams of `seed`: N(0, 1/fan_in) for matrices, residual outputs scaled by 1/√(2·depth).
+        """Fill every parameter from named streams of `seed`: N(0, 1/fan_in) for matrices, residual outputs
+        scaled by 1/√(2·depth).
 
         The unembedding starts at zero, so that the first prediction is uniform: NELBO = ln V per token.
         """

@@ -10,7 +10,9 @@ from trimask.vocabulary.layout import Vocabulary
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParameterCount:
-    """Parameters by part: scaling laws differ in whether they count embeddings, so both are reported (METHOD §5)."""
+    """Parameters by part: scaling laws differ in whether they count embeddings, so both are reported (METHOD
+    §5).
+    """
 
     embedding: int
     unembedding: int

@@ -25,7 +25,8 @@ def load_denoiser(path: Path) -> Denoiser:
     """Read what `save_denoiser` wrote, as float32.
 
     Raises:
-        FileNotFoundError, ValueError: missing, truncated, not a denoiser of ours, or weights that do not fit its config.
+        FileNotFoundError, ValueError: missing, truncated, not a denoiser of ours, or weights that do not
+            fit its config.
     """
     artifact = io.load_tensors(path, kind=KIND)
     denoiser = Denoiser(

@@ -42,8 +42,8 @@ def pretrain(
 ) -> TrainResult:
     """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
 
-    The directory holds its tokenizers, the tokenized data, checkpoints, metrics and at the end `model.safetensors`, so that it can
-    be moved and resumed alone.
+    The directory holds its tokenizers, the tokenized data, checkpoints, metrics and at the end
+    `model.safetensors`, so that it can be moved and resumed alone.
     """
     tokenizers = Tokenizers.load(tokenizer_folder)
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}

@@ -19,7 +19,8 @@ def load(run: str | Path) -> Generator:
     """A generator from `run`: a run directory, or `quickstart`, the model that ships.
 
     Raises:
-        FileNotFoundError, ValueError: no such run, or a file in it that is damaged or not ours; the message names it and the mend.
+        FileNotFoundError, ValueError: no such run, or a file in it that is damaged or not ours; the
+            message names it and the mend.
     """
     if str(run) == "quickstart" and not Path(run).is_dir():
         if not QUICKSTART.exists():

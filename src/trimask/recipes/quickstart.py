@@ -17,7 +17,8 @@ def quickstart() -> RunConfig:
     """The model that ships: all embedded data, text, images and speech in both directions.
 
     Size: about 3.5M parameters in blocks, 2.4M in embeddings. Cost: about 70 minutes on two CPU cores.
-    Expect: recognizable pictures for captions seen in training and many unseen skin tones; intelligible speech for some of the
+    Expect: recognizable pictures for captions seen in training and many unseen skin tones; intelligible
+        speech for some of the
     sentences; text of about one likely word after another. The model card has the figures.
     """
     return RunConfig(
@@ -69,7 +70,9 @@ def quickstart_mini() -> RunConfig:
 
 
 def debug() -> RunConfig:
-    """Seconds: every task on a handful of examples, to see that all parts fit together. Learns nothing worth keeping."""
+    """Seconds: every task on a handful of examples, to see that all parts fit together. Learns nothing worth
+    keeping.
+    """
     base = quickstart_mini()
     return replace(
         base,

@@ -1,5 +1,6 @@
 """The quickstart data as token sources: what the mixture of a run draws from."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -27,7 +28,9 @@ def spoken_prompt(text: str, voice: str) -> str:
 
 
 def select_concepts(images: Sequence[CaptionedImage], data: QuickstartData) -> list[CaptionedImage]:
-    """The images of `data`: concepts taken in turn from each group, in a fixed order, so that any number is a balanced choice."""
+    """The images of `data`: concepts taken in turn from each group, in a fixed order, so that any number is a
+    balanced choice.
+    """
     kept = [row for row in images if data.has_flags or row.group != "flags"]
     by_group: dict[str, list[str]] = defaultdict(list)
     for row in kept:
@@ -56,13 +59,12 @@ def tokenize(
     data: QuickstartData, tokenizers: Tokenizers, split: Split, *, report: Report = lambda message: None
 ) -> dict[str, TokenSource]:
     """Encode one split into its sources: emoji, spoken, speeches, triples (those that the split has)."""
-    # Held-out compositions belong to concepts of the training split.
     images = select_concepts(load_images(split), data)
     bases = {row.base for row in images}
-    speech = select_speech(load_speech(split), data, bases) if split != "composition" else []
-    passages = (
-        [text for row in load_text(split) for text in _paragraphs(row.text)] if split != "composition" else []
-    )
+    # Held-out compositions are pictures alone: their concepts are spoken of in the training split.
+    is_whole = split != "composition"
+    speech = select_speech(load_speech(split), data, bases) if is_whole else []
+    passages = [row.text for row in load_text(split)] if is_whole else []
     sources: list[TokenSource] = []
     pictures = _encode_images(images, tokenizers, report)
     utterances = _encode_speech(speech, tokenizers, report)
@@ -147,14 +149,24 @@ def _encode_speech(rows: Sequence[Utterance], tokenizers: Tokenizers, report: Re
     return codes
 
 
-def _paragraphs(text: str) -> list[str]:
-    return [paragraph.strip() for paragraph in text.split("\n") if paragraph.strip()]
-
-
 def _windows(passages: Iterable[str], tokenizers: Tokenizers, length: int) -> Iterable[list[int]]:
-    """Consecutive windows of at most `length` ids; a last piece too short to say anything is left out."""
+    """Passages of whole sentences, as many as fit `length` ids; a sentence longer than that is cut and its
+    rest left out.
+    """
     for passage in passages:
-        ids = tokenizers.text.encode(passage)
-        for start in range(0, len(ids), length):
-            if len(window := ids[start : start + length]) >= min(16, length):
+        window: list[int] = []
+        for sentence in _sentences(passage):
+            ids = tokenizers.text.encode(sentence)
+            if window and len(window) + len(ids) > length:
                 yield window
+                window = []
+            window = (window + ids)[:length]
+        if window:
+            yield window
+
+
+def _sentences(text: str) -> list[str]:
+    """`text` cut after sentence ends; each piece but the first keeps the space before it, so that they join
+    to `text`.
+    """
+    return re.split(r"(?<=[.!?;:])(?= [A-Z\"])", text)

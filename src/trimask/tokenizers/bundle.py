@@ -63,5 +63,7 @@ class Tokenizers:
 
 
 def hashes(folder: Path = SHIPPED) -> dict[str, str]:
-    """SHA-256 of each tokenizer file: what tokenized data and a run record, to tell one tokenizer from another."""
+    """SHA-256 of each tokenizer file: what tokenized data and a run record, to tell one tokenizer from
+    another.
+    """
     return {name: io.sha256(folder / name) for name in (_TEXT, _IMAGE, _SPEECH)}

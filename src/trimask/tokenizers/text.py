@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import final
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
 from trimask import io
 
-# The byte-level alphabet maps each byte to a printable character; its order fixes nothing but is kept with the file.
+# The byte-level alphabet maps each byte to a printable character; its order fixes nothing but is kept with
+# the file.
 _ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
@@ -17,18 +17,19 @@ _ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 class TextTokenizer:
     """Byte-level BPE: every string has an encoding and decodes back to itself exactly.
 
-    All 256 bytes are units of their own, so a string can also be *spelled*, one id per UTF-8 byte with no merges: speech is
-    trained on spellings, since letters tell more about sounds than merged units do [D].
+    All 256 bytes are units of their own, so a string can also be *spelled*, one id per UTF-8 byte with no
+    merges: speech is trained on spellings, since letters tell more about sounds than merged units do [D].
     """
 
     def __init__(self, backend: Tokenizer):
         self._backend = backend
-        missing = [c for c in _ALPHABET if backend.token_to_id(c) is None]
-        if missing:
+        ids = [backend.token_to_id(_byte_to_unit(byte)) for byte in range(256)]
+        self._byte_ids = [i for i in ids if i is not None]
+        if len(self._byte_ids) < 256:
+            missing = 256 - len(self._byte_ids)
             raise ValueError(
-                f"the text tokenizer lacks {len(missing)} of the 256 byte units: train it with `train`"
+                f"the text tokenizer lacks {missing} of the 256 byte units: train it with `train`"
             )
-        self._byte_ids = [backend.token_to_id(_byte_to_unit(byte)) for byte in range(256)]
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary_size: int) -> "TextTokenizer":
@@ -72,7 +73,8 @@ class TextTokenizer:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError, ValueError: the file is missing, cut short, or not a byte-level BPE of the `tokenizers` library.
+            FileNotFoundError, ValueError: the file is missing, cut short, or not a byte-level BPE of the
+                `tokenizers` library.
         """
         data = io.read_json(path)
         if not isinstance(data, dict) or data.get("model", {}).get("type") != "BPE":

@@ -21,7 +21,8 @@ class RunConfig:
     Attributes:
         logical_batch: sequences per update: it fixes the gradient noise.
         num_steps: updates; with `logical_batch`, the horizon.
-        row_length: slots of a row; None lays each sequence in a row of its own (CPU: padding is never computed on).
+        row_length: slots of a row; None lays each sequence in a row of its own (CPU: padding is never
+            computed on).
         image_layout, audio_layout: how codebooks share transformer positions.
     """
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from trimask import rng
@@ -43,9 +43,10 @@ class ObjectiveConfig:
 
     Attributes:
         text, image, audio: noise schedule per modality [P: schedules are studied; D: per modality].
-        anti_masking: each sequence is seen twice, under a mask and its complement [P?; D: the definition]. Ratios are then drawn
-            uniformly, so the schedules must be linear.
-        condition_dropout: fraction of conditional sequences whose whole condition is masked, for guidance [L: OmniVoice].
+        anti_masking: each sequence is seen twice, under a mask and its complement [P?; D: the
+            definition]. Ratios are then drawn uniformly, so the schedules must be linear.
+        condition_dropout: fraction of conditional sequences whose whole condition is masked, for guidance
+            [L: OmniVoice].
         modality_weights: of the per-modality means in the training loss (text, image, audio).
     """
 
@@ -76,7 +77,8 @@ class SlotTables:
     """Per-range lookups on the device: what modality a slot has, and which token masks it."""
 
     def __init__(self, vocabulary: Vocabulary, device: torch.device):
-        # The last entry answers for range −1: special tokens and padding have no modality and are never masked.
+        # The last entry answers for range −1: special tokens and padding have no modality and are never
+        # masked.
         self._modality = torch.tensor([*(int(r.modality) for r in vocabulary.ranges), -1], device=device)
         self._mask_id = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad], device=device)
 
@@ -90,7 +92,7 @@ class SlotTables:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """A batch under one mask: the noisy tokens, where they hide targets, and the NELBO weight of each slot."""
+    """A batch under one mask: noisy tokens, where they hide targets, and each slot's NELBO weight."""
 
     z_t: Int[Tensor, "rows slots"]
     masked: Bool[Tensor, "rows slots"]
@@ -98,7 +100,7 @@ class View:
 
 
 class Corruption:
-    """Draws times and masks for a batch. Every number is a function of (seed, sample index), on any device."""
+    """Draws times and masks for a batch: functions of (seed, step, sample index), on any device."""
 
     def __init__(self, config: ObjectiveConfig, vocabulary: Vocabulary, *, seed: int, device: torch.device):
         self.config = config
@@ -232,7 +234,7 @@ class DenoiserStep:
         }
 
     def _terms(self, batch: Batch, view: View, modality: Int[Tensor, "rows slots"]) -> NelboTerms:
-        cross_entropy: Float[Tensor, "masked"] = self.denoiser.cross_entropy(view.z_t, batch, view.masked)
+        cross_entropy = self.denoiser.cross_entropy(view.z_t, batch, view.masked)
         return nelbo_terms(
             cross_entropy,
             view.weight[view.masked],

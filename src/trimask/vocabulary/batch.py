@@ -1,8 +1,9 @@
 """Sequences laid into rows: the one form in which the model, the loss and the sampler see data.
 
-Text is packed (several documents a row); pairs are padded to the row length [P]. A row is a view for people and for fixed shapes on
-accelerators: what the model computes on are the documents, whose positions are numbered through the batch without padding, with
-boundaries `cu_positions`. So nothing can attend to padding or across documents.
+Text is packed (several documents a row); pairs are padded to the row length [P]. A row is a view for people
+and for fixed shapes on accelerators: what the model computes on are the documents, whose positions are
+numbered through the batch without padding, with boundaries `cu_positions`. So nothing can attend to padding
+or across documents.
 """
 
 from collections.abc import Sequence as Rows
@@ -94,7 +95,8 @@ def pack_rows(sequences: Rows[Sequence], row_length: int) -> list[list[int]]:
 
 
 def make_batch(sequences: Rows[Sequence], sample_index: Rows[int], *, row_length: int | None = None) -> Batch:
-    """Lay `sequences` into rows of `row_length` slots; the longest sequence's length, one sequence a row, by default.
+    """Lay `sequences` into rows of `row_length` slots; the longest sequence's length, one sequence a row, by
+    default.
 
     Raises:
         ValueError: no sequences, or one that does not fit.

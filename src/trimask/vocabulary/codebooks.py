@@ -1,9 +1,9 @@
 """Codebook layouts: at which transformer position each code of a frame stands.
 
-A span of `frames × num_codebooks` codes is diffused code by code whatever the layout: each code is masked and predicted on its
-own. The layout only says which codes share a transformer position (their embeddings are summed, and each is predicted from that
-position's hidden state by its own codebook's head). Because codes keep their (frame, codebook) order, every layout is inverted
-by reading them back in that order.
+A span of `frames × num_codebooks` codes is diffused code by code whatever the layout: each code is masked and
+predicted on its own. The layout only says which codes share a transformer position (their embeddings are
+summed, and each is predicted from that position's hidden state by its own codebook's head). Because codes
+keep their (frame, codebook) order, every layout is inverted by reading them back in that order.
 """
 
 from abc import ABC, abstractmethod
@@ -41,7 +41,9 @@ class Flattened(CodebookLayout):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parallel(CodebookLayout):
-    """One frame a position: the codebooks share it [L: OmniVoice]. Shortest, so the choice for small machines."""
+    """One frame a position: the codebooks share it [L: OmniVoice]. Shortest, so the choice for small
+    machines.
+    """
 
     def positions(self, num_frames: int, num_codebooks: int) -> Int[np.ndarray, "frames codebooks"]:
         return np.repeat(np.arange(num_frames)[:, None], num_codebooks, axis=1)
@@ -53,7 +55,9 @@ class Parallel(CodebookLayout):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delayed(CodebookLayout):
-    """Codebook q of frame f stands at f + q [L: MusicGen]: finer codebooks see the coarser ones of their frame further left."""
+    """Codebook q of frame f stands at f + q [L: MusicGen]: finer codebooks see the coarser ones of their
+    frame further left.
+    """
 
     def positions(self, num_frames: int, num_codebooks: int) -> Int[np.ndarray, "frames codebooks"]:
         return np.arange(num_frames)[:, None] + np.arange(num_codebooks)[None, :]

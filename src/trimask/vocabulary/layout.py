@@ -1,8 +1,10 @@
 """The id space: special tokens first, then one contiguous range of ids per codebook of each modality.
 
-    pad | mask × 3 | task × 7 | begin × 3 | end-of-span × 3 | text codes + end | image codebooks | audio codebooks, each + end
+    pad | mask × 3 | task × 7 | begin × 3 | end-of-span × 3 | text codes + end | image codebooks | audio
+    codebooks, each + end
 
-A contiguous range per codebook lets the model compute logits over one range only: a position's modality and codebook are always
+A contiguous range per codebook lets the model compute logits over one range only: a position's modality
+    and codebook are always
 known, so normalizing over that range alone is exact [D].
 """
 
@@ -70,7 +72,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if self.image.grid is None or self.image.has_end:
             raise ValueError(
-                "the image code space needs a grid (rows, columns) and has_end=False: an image's size is fixed"
+                "the image code space needs a grid (rows, columns) and has_end=False: image size is fixed"
             )
         if self.image.grid[0] < 1 or self.image.grid[1] < 1:
             raise ValueError(f"image grid {self.image.grid}: rows and columns must be at least 1")
@@ -136,11 +138,13 @@ class Vocabulary:
         space = self.space(modality)
         if codes.ndim != 2 or codes.shape[1] != space.num_codebooks:
             raise ValueError(
-                f"{modality.name.lower()} codes have shape {codes.shape}: expected (frames, {space.num_codebooks} codebooks)"
+                f"{modality.name.lower()} codes have shape {codes.shape}: "
+                f"expected (frames, {space.num_codebooks} codebooks)"
             )
         if codes.size and (codes.min() < 0 or codes.max() >= space.codebook_size):
             raise ValueError(
-                f"{modality.name.lower()} codes span [{codes.min()}, {codes.max()}]: the codebook has {space.codebook_size} codes"
+                f"{modality.name.lower()} codes span [{codes.min()}, {codes.max()}]: "
+                f"the codebook has {space.codebook_size} codes"
             )
         if num_end and not space.has_end:
             raise ValueError(

@@ -12,7 +12,8 @@ class Modality(IntEnum):
 
 
 class Task(StrEnum):
-    """What a sequence asks to be generated; each has its own task token [P: task tokens say what to generate].
+    """What a sequence asks to be generated; each has its own task token [P: task tokens say what to
+    generate].
 
     `JOINT` masks both sides of a pair, `TRIPLE` all three of (caption, image, speech).
     """

@@ -1,7 +1,7 @@
 """Templates: from the codes of an example to one sequence of slots.
 
-A *slot* holds one token. A *position* is one place in the transformer; slots share a position where the codebook layout says so.
-Every template reads
+A *slot* holds one token. A *position* is one place in the transformer; slots share a position where the
+codebook layout says so. Every template reads
 
     task token | for each span: begin boundary, the span's slots, close boundary
 
@@ -85,7 +85,8 @@ def build_sequence(
 
     Args:
         codes: (frames, codebooks) per modality that the task has.
-        num_end: end frames appended inside a *target* span whose length varies; none by default. Conditions never carry one.
+        num_end: end frames appended inside a *target* span whose length varies; none by default.
+            Conditions never carry one.
 
     Raises:
         ValueError: the example's modalities are not those of the task, or codes are out of range.
@@ -176,8 +177,8 @@ def _span_coordinates(
 ) -> tuple[np.ndarray, float]:
     """Coordinates of a span's positions from 0, and how far the next span starts.
 
-    A line counts its positions on both axes, so it is ordinary RoPE. A picture counts (row, column) [D, as M-RoPE]; codebooks that
-    take positions of their own share their cell's coordinates.
+    A line counts its positions on both axes, so it is ordinary RoPE. A picture counts (row, column) [D, as
+    M-RoPE]; codebooks that take positions of their own share their cell's coordinates.
     """
     if grid is None:
         line = np.arange(num_positions, dtype=np.float64)
@@ -187,9 +188,11 @@ def _span_coordinates(
 
 
 def _stretch_text(coordinates: np.ndarray, spans: Mapping[Modality, tuple[int, int]]) -> None:
-    """Lay the transcript's coordinates evenly over the speech's, so that a letter stands near the frames that say it [D].
+    """Lay the transcript's coordinates evenly over the speech's, so that a letter stands near the frames that
+    say it [D].
 
-    FEASIBILITY: scaling text positions to frames helped text to speech; speech is read in order and at a nearly even rate.
+    FEASIBILITY: scaling text positions to frames helped text to speech; speech is read in order and at a
+        nearly even rate.
     """
     (text_start, text_stop), (audio_start, audio_stop) = spans[Modality.TEXT], spans[Modality.AUDIO]
     if text_stop > text_start and audio_stop > audio_start:

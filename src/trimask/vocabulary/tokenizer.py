@@ -1,13 +1,18 @@
-"""What the rest of the system asks of a tokenizer: it declares its geometry, and turns a raw signal into codes and back."""
+"""What the rest of the system asks of a tokenizer: it declares its geometry, and turns a raw signal into
+codes and back.
+"""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
+@runtime_checkable
 class TextCodec(Protocol):
-    """Text <-> ids. `is_spelled` gives one id per UTF-8 byte (for speech, where letters matter), else merged units."""
+    """Text <-> ids. `is_spelled` gives one id per UTF-8 byte (for speech, where letters matter), else merged
+    units.
+    """
 
     @property
     def vocabulary_size(self) -> int: ...
@@ -15,6 +20,7 @@ class TextCodec(Protocol):
     def decode(self, ids: list[int]) -> str: ...
 
 
+@runtime_checkable
 class ImageCodec(Protocol):
     """Images in [-1, 1] <-> codes, cells in row-major order, coarse codebook first."""
 
@@ -30,6 +36,7 @@ class ImageCodec(Protocol):
     def decode(self, codes: Int[Tensor, "b cells codebooks"]) -> Float[Tensor, "b 3 h w"]: ...
 
 
+@runtime_checkable
 class SpeechCodec(Protocol):
     """Mono waveform at `sample_rate` (Hz) <-> codes at `frame_rate` (frames/s), coarse codebook first."""
 

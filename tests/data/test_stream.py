@@ -1,0 +1,107 @@
+"""Training batches: pure in the step, with end frames as the slack says."""
+
+import numpy as np
+import pytest
+import torch
+
+from trimask.data.mixture import Component, Mixture, MixtureConfig
+from trimask.data.stream import SpanSlack, TrainingStream, target_ends
+from trimask.data.tokens import Ragged, TokenSource
+from trimask.vocabulary.codebooks import Flattened, Parallel
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.modality import Modality, Task
+
+VOCABULARY = Vocabulary(
+    text=CodeSpace(num_codebooks=1, codebook_size=300, has_end=True),
+    image=CodeSpace(num_codebooks=2, codebook_size=16, has_end=False, grid=(2, 2), layout=Parallel()),
+    audio=CodeSpace(num_codebooks=3, codebook_size=8, has_end=True, layout=Flattened()),
+)
+
+
+def make_stream(row_length: int | None = None) -> TrainingStream:
+    draw = np.random.default_rng(0)
+    texts = [draw.integers(0, 300, (n, 1)) for n in (3, 5, 40)]
+    pairs = TokenSource(
+        name="pairs",
+        codes={
+            Modality.TEXT: Ragged.of(texts[:2]),
+            Modality.IMAGE: Ragged.of([draw.integers(0, 16, (4, 2))] * 2),
+        },
+        groups=np.arange(2),
+    )
+    spoken = TokenSource(
+        name="spoken",
+        codes={
+            Modality.TEXT: Ragged.of(texts[:2]),
+            Modality.AUDIO: Ragged.of([draw.integers(0, 8, (9, 3))] * 2),
+        },
+        groups=np.arange(2),
+    )
+    text = TokenSource(name="text", codes={Modality.TEXT: Ragged.of(texts)}, groups=np.arange(3))
+    components = (
+        Component(source="pairs", task=Task.TEXT_TO_IMAGE, weight=1.0),
+        Component(source="spoken", task=Task.TEXT_TO_SPEECH, weight=1.0),
+        Component(source="text", task=Task.TEXT, weight=2.0),
+    )
+    mixture = Mixture(
+        MixtureConfig(components=components, block_length=8),
+        {"pairs": pairs, "spoken": spoken, "text": text},
+        seed=3,
+    )
+    return TrainingStream(
+        mixture, VOCABULARY, slack=SpanSlack(text_window=40), logical_batch=8, row_length=row_length
+    )
+
+
+def test_batches_are_pure_in_the_step():
+    ahead = make_stream().batches(2)
+    fresh = make_stream().batch(3)
+    next(ahead)
+    batch = next(ahead)
+    for name in batch.__slots__:
+        assert torch.equal(getattr(batch, name), getattr(fresh, name)), name
+
+
+def test_a_batch_holds_its_own_samples_longest_first():
+    batch = make_stream().batch(2)
+    assert sorted(batch.sample_index.tolist()) == list(range(16, 24))
+    lengths = batch.cu_positions.diff()
+    assert (lengths[:-1] >= lengths[1:]).all()
+
+
+def test_rows_pack_text_and_pad_pairs():
+    batch = make_stream(row_length=120).batch(0)
+    tasks = list(Task)
+    for row in batch.sequence:
+        inside = {tasks[batch.task[s]] for s in row.unique().tolist() if s >= 0}
+        members = len([s for s in row.unique().tolist() if s >= 0])
+        assert members == 1 or inside == {Task.TEXT}
+    assert len(batch.tokens) < 8
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 0.999999])
+def test_slack_bounds(uniform):
+    slack = SpanSlack(minimum=4, fraction=0.15, caption_length=24, text_window=128)
+    assert 1 <= slack.num_end(Task.TEXT_TO_SPEECH, Modality.AUDIO, 10, uniform) <= 5
+    assert 1 <= slack.num_end(Task.TEXT_TO_SPEECH, Modality.AUDIO, 100, uniform) <= 16
+    assert slack.num_end(Task.TEXT_TO_IMAGE, Modality.IMAGE, 64, uniform) == 0
+    assert slack.num_end(Task.TEXT, Modality.TEXT, 128, uniform) == 0
+    assert 1 <= slack.num_end(Task.TEXT, Modality.TEXT, 127, uniform) <= 20
+    assert 7 + slack.num_end(Task.IMAGE_TO_TEXT, Modality.TEXT, 7, uniform) <= 24
+    assert slack.num_end(Task.IMAGE_TO_TEXT, Modality.TEXT, 30, uniform) == 1
+
+
+def test_conditions_carry_no_end():
+    codes = {
+        Modality.TEXT: np.zeros((3, 1), dtype=np.int64),
+        Modality.AUDIO: np.zeros((9, 3), dtype=np.int64),
+    }
+    assert set(target_ends(SpanSlack(), Task.TEXT_TO_SPEECH, codes, np.zeros(3))) == {Modality.AUDIO}
+    assert set(target_ends(SpanSlack(), Task.SPEECH_TO_TEXT, codes, np.zeros(3))) == {Modality.TEXT}
+    assert set(target_ends(SpanSlack(), Task.JOINT, codes, np.zeros(3))) == {Modality.TEXT, Modality.AUDIO}
+
+
+def test_a_step_needs_a_sequence():
+    with pytest.raises(ValueError, match="logical_batch 0"):
+        stream = make_stream()
+        TrainingStream(stream.mixture, VOCABULARY, slack=SpanSlack(), logical_batch=0, row_length=None)

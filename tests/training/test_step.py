@@ -1,0 +1,179 @@
+"""The denoiser's update: what is masked, what it costs, and that it learns."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trimask.diffusion.schedule import Cosine
+from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.training.lr_schedule import WarmupCosine
+from trimask.training.optimizers import AdamWConfig
+from trimask.training.step import Corruption, DenoiserStep, ObjectiveConfig
+from trimask.vocabulary.batch import Batch, make_batch
+from trimask.vocabulary.codebooks import Parallel
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.modality import Modality, Task
+from trimask.vocabulary.sequence import build_sequence
+
+VOCABULARY = Vocabulary(
+    text=CodeSpace(num_codebooks=1, codebook_size=40, has_end=True),
+    image=CodeSpace(num_codebooks=2, codebook_size=16, has_end=False, grid=(3, 3), layout=Parallel()),
+    audio=CodeSpace(num_codebooks=2, codebook_size=8, has_end=True, layout=Parallel()),
+)
+CPU = torch.device("cpu")
+
+
+def make_sequences(count: int = 12):
+    draw = np.random.default_rng(0)
+    sequences = []
+    for i in range(count):
+        text = draw.integers(0, 40, (int(draw.integers(2, 7)), 1))
+        if i % 3 == 0:
+            codes, task = {Modality.TEXT: text}, Task.TEXT
+        elif i % 3 == 1:
+            codes, task = (
+                {Modality.TEXT: text, Modality.IMAGE: draw.integers(0, 16, (9, 2))},
+                Task.TEXT_TO_IMAGE,
+            )
+        else:
+            codes, task = (
+                {Modality.TEXT: text, Modality.AUDIO: draw.integers(0, 8, (6, 2))},
+                Task.TEXT_TO_SPEECH,
+            )
+        sequences.append(
+            build_sequence(VOCABULARY, task, codes, num_end={Modality.TEXT: 1, Modality.AUDIO: 2})
+        )
+    return sequences
+
+
+def make_corruption(**objective) -> Corruption:
+    return Corruption(ObjectiveConfig(**objective), VOCABULARY, seed=5, device=CPU)
+
+
+def make_step(num_steps: int = 60, **objective) -> DenoiserStep:
+    denoiser = Denoiser(DenoiserConfig(width=32, depth=2, num_heads=2), VOCABULARY)
+    denoiser.initialize(0)
+    return DenoiserStep(
+        denoiser,
+        objective=ObjectiveConfig(**objective),
+        optimizer=AdamWConfig(learning_rate=5e-3),
+        lr_schedule=WarmupCosine(warmup_fraction=0.1),
+        num_steps=num_steps,
+        seed=5,
+    )
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    return make_batch(make_sequences(), range(100, 112))
+
+
+def test_only_targets_are_masked_each_by_its_modality(batch):
+    view = make_corruption(condition_dropout=0.0).views(batch, 0)[0]
+    assert not (view.masked & ~batch.maskable).any()
+    assert torch.equal(view.z_t[~view.masked], batch.tokens[~view.masked])
+    for token_range in VOCABULARY.ranges:
+        here = view.masked & (batch.range_index == token_range.index)
+        assert (view.z_t[here] == VOCABULARY.mask(token_range.modality)).all()
+
+
+def test_masks_are_the_samples_own_whatever_the_batch(batch):
+    """Same sample, other neighbours, other place, other rows: the same uniforms, hence (at equal t) the same mask."""
+    corruption = make_corruption()
+    sequences = make_sequences()
+    alone = make_batch([sequences[3]], [103])
+    packed = make_batch([sequences[0], sequences[3], sequences[6]], [100, 103, 106], row_length=60)
+    one = corruption._slot_uniforms(alone, "mask", alone.tokens.shape[1])[0, : sequences[3].num_slots]
+    many = corruption._slot_uniforms(packed, "mask", packed.tokens.shape[1])[packed.sequence == 1]
+    assert torch.equal(one, many)
+
+
+def test_each_task_sees_times_spread_over_the_interval(batch):
+    times = make_corruption()._times(batch, 7)
+    for task in batch.task.unique():
+        members = times[batch.task == task].sort().values
+        bins = (members * len(members)).floor().long()
+        assert bins.unique().numel() == len(members)
+
+
+def test_conditions_are_dropped_whole_at_the_stated_rate():
+    sequences = make_sequences(600)
+    big = make_batch(sequences, range(600))
+    corruption = make_corruption(condition_dropout=0.3)
+    hidden = corruption._drop_conditions(big) != big.tokens
+    conditional = [s for s in range(600) if sequences[s].is_condition.any()]
+    dropped = 0
+    for s in conditional:
+        inside = hidden[(big.sequence == s) & big.is_condition]
+        assert inside.all() or not inside.any()
+        dropped += bool(inside.all())
+    assert not (hidden & ~big.is_condition).any()
+    rate = dropped / len(conditional)
+    assert abs(rate - 0.3) < 4 * math.sqrt(0.3 * 0.7 / len(conditional))
+
+
+def test_anti_masking_covers_each_target_once(batch):
+    first, second = make_corruption(anti_masking=True).views(batch, 0)
+    assert torch.equal(first.masked ^ second.masked, batch.maskable)
+    real = batch.sequence >= 0
+    torch.testing.assert_close(
+        1 / first.weight[real] + 1 / second.weight[real], torch.ones(int(real.sum()), dtype=torch.float64)
+    )
+    assert torch.equal(first.z_t[~batch.maskable], second.z_t[~batch.maskable])
+
+
+@pytest.mark.parametrize("objective", [{}, {"anti_masking": True}, {"text": Cosine(), "image": Cosine()}])
+def test_a_target_weighs_one_in_expectation(objective):
+    """E[weight · masked] = 1 for each target: with a uniform model's cross-entropy ln V, the loss is ln V per token."""
+    corruption = make_corruption(**objective)
+    sequences = make_sequences(240)
+    means = {modality: [] for modality in Modality}
+    for k in range(150):
+        big = make_batch(sequences, range(k * 240, (k + 1) * 240))
+        modality = corruption.tables.modality(big.range_index)
+        views = corruption.views(big, k)
+        for m in Modality:
+            targets = len(views) * int((big.maskable & (modality == m)).sum())
+            weight = sum(float(view.weight[view.masked & (modality == m)].sum()) for view in views)
+            means[m].append(weight / targets)
+    for m in Modality:
+        error = np.std(means[m]) / math.sqrt(len(means[m]))
+        assert abs(np.mean(means[m]) - 1) < 4 * error < 0.1, m
+
+
+def test_the_first_prediction_costs_ln_v(batch):
+    step = make_step()
+    view = step.corruption.views(batch, 0)[0]
+    loss = step.denoiser.cross_entropy(view.z_t, batch, view.masked)
+    sizes = torch.tensor([r.size for r in VOCABULARY.ranges])[batch.range_index[view.masked]]
+    torch.testing.assert_close(loss, sizes.float().log())
+
+
+def test_an_update_learns_and_its_state_resumes_exactly(batch):
+    one, two = make_step(), make_step()
+    first = one(batch)
+    for _ in range(39):
+        last = one(batch)
+    assert float(last["loss"]) < 0.8 * float(first["loss"])
+    two.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
+    assert float(one(batch)["loss"]) == float(two(batch)["loss"])
+    for a, b in zip(one.denoiser.parameters(), two.denoiser.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_absent_modalities_are_nan_not_zero():
+    text = [s for s in make_sequences() if s.task is Task.TEXT]
+    metrics = make_step()(make_batch(text, range(len(text))))
+    assert math.isnan(float(metrics["image_bits_per_token"]))
+    assert math.isfinite(float(metrics["text_bits_per_token"])) and math.isfinite(float(metrics["loss"]))
+
+
+def test_errors_name_the_value():
+    with pytest.raises(ValueError, match=r"condition_dropout 1\.0"):
+        ObjectiveConfig(condition_dropout=1.0)
+    with pytest.raises(ValueError, match="anti_masking"):
+        ObjectiveConfig(anti_masking=True, text=Cosine())
+    with pytest.raises(ValueError, match="modality_weights"):
+        ObjectiveConfig(modality_weights=(-1.0, 1.0, 1.0))
