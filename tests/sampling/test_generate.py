@@ -127,8 +127,12 @@ def test_span_lengths_follow_the_policy() -> None:
     codecs = tiny_generator().codecs
     policy = codecs.lengths
     sizes = {m: stop - start for m, (start, stop) in codecs.document(Task.TRIPLE).spans.items()}
-    frames = policy.speech_frames(policy.spoken_characters)
-    assert sizes == {Modality.TEXT: policy.spoken_length, Modality.IMAGE: 8, Modality.AUDIO: 2 * frames}
+    frames = policy.speech_frames(policy.caption_characters)
+    assert sizes == {
+        Modality.TEXT: policy.joint_caption_length,
+        Modality.IMAGE: 8,
+        Modality.AUDIO: 2 * frames,
+    }
     start, stop = codecs.document(Task.TEXT_TO_SPEECH, prompt="abcd").spans[Modality.AUDIO]
     assert stop - start == 2 * policy.speech_frames(4)
     start, stop = codecs.document(Task.SPEECH_TO_TEXT, audio=hum(6)).spans[Modality.TEXT]
@@ -193,6 +197,9 @@ def test_filmstrip_ends_with_the_image() -> None:
         ("triple", {"span_length": 3}, "ambiguous"),
         ("text", {"span_length": 0}, "span_length is 0"),
         ("joint", {"pair": "smell"}, "pair is 'smell'"),
+        ("triple", {"pair": "audio"}, "no use for pair"),
+        ("text", {"voice": "slt"}, "voice 'slt' is of no use"),
+        ("text_to_speech", {"prompt": "a", "voice": "no: such"}, "voice 'no: such' is of no use"),
         ("text", {"guidance_scale": 2.0}, "guidance_scale 2.0 has nothing to act on"),
         ("text", {"num_steps": 0}, "num_steps is 0"),
         ("text", {"temperature": -1.0}, "temperature is -1.0"),

@@ -1,10 +1,11 @@
 """From what a user gives to a sequence with masked targets, and from codes to what a user wants.
 
-The conventions are those of the training data: captions of images are merged text tokens; all that is spoken
-is spelled, lower-case, behind a tag that names the voice ("slt: good morning").
+The conventions are those of the training data: captions of images are merged text tokens, in a triple too;
+a transcript is spelled, lower-case, behind a tag that names the voice ("slt: good morning").
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar, final
 
@@ -20,6 +21,7 @@ from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
 ImageInput = PIL.Image.Image
+DEFAULT_VOICE = "slt"
 _GREY = 128
 _TAG = re.compile(r"^\w+: ?")
 _Codec = TypeVar("_Codec")
@@ -59,30 +61,16 @@ class Codecs:
         prompt: str | None = None,
         image: ImageInput | None = None,
         audio: np.ndarray | None = None,
-        pair: str = "image",
-        voice: str = "slt",
+        pair: str | None = None,
+        voice: str | None = None,
         span_length: int | None = None,
     ) -> Sequence:
         """The sequence to fill: condition codes in place, targets zero. Checks all that the user gave."""
-        condition = CONDITION[task]
-        given = {
-            Modality.TEXT: ("prompt", prompt),
-            Modality.IMAGE: ("image", image),
-            Modality.AUDIO: ("audio", audio),
-        }
-        for modality, (name, value) in given.items():
-            is_prefix = task == Task.TEXT and modality == Modality.TEXT
-            if value is None and modality == condition:
-                raise ValueError(f"task {task.value} needs {name}: none was given")
-            if value is not None and modality != condition and not is_prefix:
-                raise ValueError(f"task {task.value} has no use for {name}: leave it out")
-        if span_length is not None and span_length < 1:
-            raise ValueError(f"span_length is {span_length}: give at least 1")
+        given = {Modality.TEXT: prompt, Modality.IMAGE: image, Modality.AUDIO: audio}
+        _check_given(task, given, pair=pair, voice=voice, span_length=span_length)
         if task == Task.TEXT:
             return self._passage(prompt, span_length)
         if task == Task.TEXT_TO_IMAGE:
-            if span_length is not None:
-                raise ValueError(f"span_length {span_length} has nothing to act on: an image's size is fixed")
             assert prompt is not None
             return self._build(task, {Modality.TEXT: self._encode_text(prompt)}, self._image_span())
         if task == Task.IMAGE_TO_TEXT:
@@ -92,17 +80,17 @@ class Codecs:
         if task == Task.TEXT_TO_SPEECH:
             assert prompt is not None
             frames = span_length or self.lengths.speech_frames(len(prompt.strip()))
-            codes = {Modality.TEXT: self._encode_text(prompt, voice=voice)}
+            codes = {Modality.TEXT: self._encode_text(prompt, voice=voice or DEFAULT_VOICE)}
             return self._build(task, codes, {Modality.AUDIO: frames})
         if task == Task.SPEECH_TO_TEXT:
             assert audio is not None
             codes = self._encode_speech(audio)
             length = span_length or self.lengths.transcript_length(len(codes))
             return self._build(task, {Modality.AUDIO: codes}, {Modality.TEXT: length})
-        return self._build(task, {}, self._joint_spans(task, pair, span_length))
+        return self._build(task, {}, self._joint_spans(task, pair or "image"))
 
     def decode_text(self, codes: Int[np.ndarray, "frames 1"], *, is_spoken: bool) -> str:
-        """Text of the codes; spoken text loses the voice's tag."""
+        """Text of the codes; a transcript loses the voice's tag."""
         text = self._need_text().decode(codes[:, 0].tolist()) if len(codes) else ""
         return _TAG.sub("", text, count=1).strip() if is_spoken else text
 
@@ -138,7 +126,7 @@ class Codecs:
         sequence = self._build(Task.TEXT, {}, {Modality.TEXT: length})
         if prefix is None:
             return sequence
-        codes = self._encode_text(prefix)
+        codes = self._encode_text(prefix, is_prefix=True)
         if len(codes) >= length:
             raise ValueError(
                 f"the prompt takes {len(codes)} of the span's {length} tokens: raise span_length"
@@ -149,19 +137,17 @@ class Codecs:
         maskable[start : start + len(codes)] = False
         return replace(sequence, tokens=tokens, maskable=maskable)
 
-    def _joint_spans(self, task: Task, pair: str, span_length: int | None) -> dict[Modality, int]:
+    def _joint_spans(self, task: Task, pair: str) -> dict[Modality, int]:
         """Target spans of a task that generates everything."""
-        if span_length is not None:
-            raise ValueError(
-                f"span_length {span_length} is ambiguous for task {task.value}: set the LengthPolicy instead"
-            )
         if pair not in ("image", "audio"):
             raise ValueError(f"pair is {pair!r}: choose image or audio")
-        if task == Task.JOINT and pair == "image":
-            return {Modality.TEXT: self.lengths.caption_length, **self._image_span()}
+        caption = {Modality.TEXT: self.lengths.joint_caption_length, **self._image_span()}
+        if task == Task.TRIPLE:
+            return {**caption, Modality.AUDIO: self.lengths.speech_frames(self.lengths.caption_characters)}
+        if pair == "image":
+            return caption
         frames = self.lengths.speech_frames(self.lengths.spoken_characters)
-        spans = {Modality.TEXT: self.lengths.spoken_length, Modality.AUDIO: frames}
-        return spans if task == Task.JOINT else {**spans, **self._image_span()}
+        return {Modality.TEXT: self.lengths.spoken_length, Modality.AUDIO: frames}
 
     def _image_span(self) -> dict[Modality, int]:
         grid = self.vocabulary.image.grid
@@ -182,12 +168,14 @@ class Codecs:
         }
         return build_sequence(self.vocabulary, task, {**condition, **spans})
 
-    def _encode_text(self, prompt: str, voice: str | None = None) -> Int[np.ndarray, "frames 1"]:
+    def _encode_text(
+        self, prompt: str, *, voice: str | None = None, is_prefix: bool = False
+    ) -> Int[np.ndarray, "frames 1"]:
         if not prompt.strip():
             raise ValueError(f"the prompt {prompt!r} is empty: give some text")
         codec = self._need_text()
         if voice is None:
-            ids = codec.encode(prompt)
+            ids = codec.encode(prompt if is_prefix else prompt.strip())
         else:
             ids = codec.encode(f"{voice}: {prompt.strip()}".lower(), is_spelled=True)
         if len(ids) > self.lengths.max_prompt:
@@ -239,4 +227,37 @@ def _check(name: str, space: CodeSpace, num_codebooks: int, codebook_size: int) 
             f"the {name} tokenizer has {num_codebooks} codebooks of {codebook_size} codes, "
             f"the vocabulary {space.num_codebooks} of {space.codebook_size}: "
             "load the one that the model was trained with"
+        )
+
+
+def _check_given(
+    task: Task,
+    given: Mapping[Modality, object],
+    *,
+    pair: str | None,
+    voice: str | None,
+    span_length: int | None,
+) -> None:
+    """ValueError for what the task lacks, or has no use for."""
+    condition = CONDITION[task]
+    names = {Modality.TEXT: "prompt", Modality.IMAGE: "image", Modality.AUDIO: "audio"}
+    for modality, value in given.items():
+        is_prefix = task == Task.TEXT and modality == Modality.TEXT
+        if value is None and modality == condition:
+            raise ValueError(f"task {task.value} needs {names[modality]}: none was given")
+        if value is not None and modality != condition and not is_prefix:
+            raise ValueError(f"task {task.value} has no use for {names[modality]}: leave it out")
+    if span_length is not None and span_length < 1:
+        raise ValueError(f"span_length is {span_length}: give at least 1")
+    if span_length is not None and task == Task.TEXT_TO_IMAGE:
+        raise ValueError(f"span_length {span_length} has nothing to act on: an image's size is fixed")
+    if span_length is not None and task in (Task.JOINT, Task.TRIPLE):
+        raise ValueError(
+            f"span_length {span_length} is ambiguous for task {task.value}: set the LengthPolicy instead"
+        )
+    if pair is not None and task != Task.JOINT:
+        raise ValueError(f"task {task.value} has no use for pair: leave it out")
+    if voice is not None and (task != Task.TEXT_TO_SPEECH or not re.fullmatch(r"\w+", voice)):
+        raise ValueError(
+            f"voice {voice!r} is of no use for task {task.value}: name one voice, for text_to_speech"
         )

@@ -136,8 +136,8 @@ class Generator:
         *,
         image: ImageInput | Sequence[ImageInput] | None = None,
         audio: np.ndarray | Sequence[np.ndarray] | None = None,
-        pair: str = "image",
-        voice: str = "slt",
+        pair: str | None = None,
+        voice: str | None = None,
         seed: int = 0,
         num_samples: int = 1,
         batch_size: int = 32,
@@ -158,8 +158,8 @@ class Generator:
                 on from.
             image: PIL image, for `image_to_text`.
             audio: mono waveform in [-1, 1] at the speech tokenizer's rate, for `speech_to_text`.
-            pair: "image" or "audio", the other side of `joint`.
-            voice: the tag of the voice that speaks.
+            pair: "image" (the default) or "audio", the other side of `joint`.
+            voice: the tag of the voice that speaks, for `text_to_speech`; "slt" by default.
             temperature: 0 takes the most probable code.
             span_length: frames of the target span, instead of the length policy's: text tokens, or speech
                 frames.
@@ -247,11 +247,11 @@ class Generator:
                 span_length=len(span),
                 is_complete=is_complete,
                 is_empty=len(codes) == 0,
-                mend=_mend(document.task, modality),
+                mend=_mend(document, modality),
                 stacklevel=3,
             )
             if modality == Modality.TEXT:
-                found["text"] = self.codecs.decode_text(codes, is_spoken=Modality.AUDIO in document.spans)
+                found["text"] = self.codecs.decode_text(codes, is_spoken=_is_spoken(document))
             elif modality == Modality.IMAGE:
                 found["image"] = self.codecs.decode_image(codes)
             else:
@@ -259,12 +259,19 @@ class Generator:
         return Generated(task=document.task, is_complete=is_all_complete, tokens=tokens, **found)
 
 
-def _mend(task: Task, modality: Modality) -> str:
+def _is_spoken(document: Document) -> bool:
+    """Whether the text is a transcript, with a voice's tag; the text of a triple is the image's caption."""
+    return Modality.AUDIO in document.spans and document.task != Task.TRIPLE
+
+
+def _mend(document: Document, modality: Modality) -> str:
     """How to give a span more room."""
-    if task not in (Task.JOINT, Task.TRIPLE):
+    if document.task not in (Task.JOINT, Task.TRIPLE):
         return "raise span_length"
-    field = "caption_length" if task == Task.JOINT and modality == Modality.TEXT else "spoken_characters"
-    return f"raise LengthPolicy.{field}"
+    if _is_spoken(document):
+        return "raise LengthPolicy.spoken_characters"
+    is_text = modality == Modality.TEXT
+    return f"raise LengthPolicy.{'joint_caption_length' if is_text else 'caption_characters'}"
 
 
 def _as_task(task: Task | str) -> Task:

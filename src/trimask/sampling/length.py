@@ -7,7 +7,7 @@ result is marked as incomplete. Nothing is cut silently.
 
     speech:      ceil(frames_per_character · characters · (1 + margin)) + extra frames
     transcript:  ceil(frames / frames_per_character · (1 + margin)) + extra characters
-    caption, text passage: a constant
+    caption, text passage, and all that is generated from nothing: a constant
 """
 
 import math
@@ -37,7 +37,10 @@ class LengthPolicy:
         extra_characters: the same for transcripts; it holds the voice's tag too.
         caption_length: tokens of an image's caption, its end included.
         text_length: tokens of a text passage.
+        joint_caption_length: tokens of a caption that is generated together with its image. Shorter than
+            `caption_length`: training fills only captions that are told from an image up to that length.
         spoken_characters: characters of a sentence that is generated together with its speech.
+        caption_characters: characters of a caption that is spoken, for the speech of `triple`.
         max_prompt: the most tokens that a prompt may have.
     """
 
@@ -47,7 +50,9 @@ class LengthPolicy:
     extra_characters: int = 8
     caption_length: int = 24
     text_length: int = 128
+    joint_caption_length: int = 8
     spoken_characters: int = 40
+    caption_characters: int = 14
     max_prompt: int = 256
 
     def __post_init__(self) -> None:
@@ -57,7 +62,14 @@ class LengthPolicy:
             )
         if not 0 <= self.margin < math.inf:
             raise ValueError(f"LengthPolicy.margin is {self.margin}: give a number of at least 0")
-        for name in ("caption_length", "text_length", "spoken_characters", "max_prompt"):
+        for name in (
+            "caption_length",
+            "text_length",
+            "joint_caption_length",
+            "spoken_characters",
+            "caption_characters",
+            "max_prompt",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 1")
         for name in ("extra_frames", "extra_characters"):

@@ -1,0 +1,242 @@
+"""The denoiser against slow twins: packing, attention, rotation, logits, losses and counts."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trimask import rng
+from trimask.model.attention import attend_documents
+from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.model.flops import count_parameters, forward_flops
+from trimask.model.rope import rotary_angles, rotate
+from trimask.vocabulary.batch import Batch, make_batch
+from trimask.vocabulary.modality import Modality, Task
+from vocabulary.test_sequence_batch import SPANS, V, example
+
+CONFIG = DenoiserConfig(width=32, depth=2, num_heads=2)
+
+
+def random_denoiser() -> Denoiser:
+    denoiser = Denoiser(CONFIG, V)
+    denoiser.initialize(0)
+    with torch.no_grad():
+        draw = rng.generator(0, "unembedding").standard_normal((V.size, CONFIG.width), dtype="float32")
+        denoiser.unembedding.weight.copy_(torch.from_numpy(draw) * 0.3)
+    return denoiser.eval()
+
+
+def mixed_batch() -> Batch:
+    """Two texts in one row with room left, and a padded row of each other task."""
+    texts = [example(Task.TEXT, (Modality.TEXT,), seed=s, num_frames=f) for s, f in ((1, 5), (2, 9))]
+    others = [example(task, spans, seed=3 + k) for k, (task, spans) in enumerate(SPANS[1:])]
+    sequences = texts + others
+    return make_batch(sequences, range(len(sequences)), row_length=80)
+
+
+def masked_like(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Tokens with every third target masked, and where."""
+    where = batch.maskable & (torch.arange(batch.tokens.numel()).view_as(batch.tokens) % 3 == 0)
+    mask_id = torch.from_numpy(V.mask_of_range)[batch.range_index]
+    return torch.where(where, mask_id, batch.tokens), where
+
+
+@torch.inference_mode()
+def test_padding_and_other_documents_change_no_bit() -> None:
+    denoiser, batch = random_denoiser(), mixed_batch()
+    tokens, _ = masked_like(batch)
+    hidden = denoiser(tokens, batch)
+    assert (batch.sequence == -1).any() and batch.sequence[0].unique().tolist() == [-1, 0, 1]
+    scrambled = torch.where(batch.sequence == -1, 7, tokens)
+    assert torch.equal(denoiser(scrambled, batch), hidden)
+    for number in range(batch.num_sequences):
+        changed = torch.where(batch.sequence == number, (tokens + 1) % V.size, tokens)
+        other = denoiser(changed, batch)
+        start, stop = batch.cu_positions[number : number + 2].tolist()
+        assert torch.equal(other[:start], hidden[:start]) and torch.equal(other[stop:], hidden[stop:])
+        assert not torch.equal(other[start:stop], hidden[start:stop])
+
+
+@torch.inference_mode()
+def test_a_document_is_the_same_in_any_batch() -> None:
+    denoiser = random_denoiser()
+    sequences = [example(task, spans, seed=k) for k, (task, spans) in enumerate(SPANS)]
+    batch = make_batch(sequences, range(len(sequences)))
+    hidden = denoiser(batch.tokens, batch)
+    for number, sequence in enumerate(sequences):
+        alone = make_batch([sequence], [number])
+        start, stop = batch.cu_positions[number : number + 2].tolist()
+        torch.testing.assert_close(denoiser(alone.tokens, alone), hidden[start:stop], rtol=0, atol=2e-6)
+
+
+@torch.inference_mode()
+def test_every_token_of_a_document_is_seen() -> None:
+    """Bidirectional: the last slot changes the first position, and the first slot the last position."""
+    denoiser = random_denoiser()
+    batch = make_batch([example(Task.TRIPLE, (Modality.TEXT, Modality.IMAGE, Modality.AUDIO))], [0])
+    hidden = denoiser(batch.tokens, batch)
+    for slot, position in ((0, -1), (-1, 0)):
+        tokens = batch.tokens.clone()
+        tokens[0, slot] = V.pad
+        assert (denoiser(tokens, batch)[position] - hidden[position]).abs().max() > 1e-4
+
+
+@torch.inference_mode()
+def test_slots_of_a_position_are_summed_embeddings() -> None:
+    """Audio is laid out with a delay: frame 1's coarse code shares a position with frame 0's second code."""
+    sequence = example(Task.TEXT_TO_SPEECH, (Modality.TEXT, Modality.AUDIO))
+    batch = make_batch([sequence], [0])
+    denoiser = random_denoiser()
+    seen: list[Tensor] = []
+    denoiser.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    denoiser(batch.tokens, batch)
+    expected = torch.zeros_like(seen[0])
+    for slot in range(sequence.num_slots):
+        expected[sequence.position[slot]] += denoiser.embedding.weight[sequence.tokens[slot]]
+    torch.testing.assert_close(seen[0], expected)
+    assert batch.num_positions < sequence.num_slots
+
+
+@torch.inference_mode()
+def test_logits_and_losses_against_the_full_vocabulary() -> None:
+    """The slow twin forms all logits, hides the ids outside each slot's range, and normalizes."""
+    denoiser, batch = random_denoiser(), mixed_batch()
+    tokens, where = masked_like(batch)
+    hidden = denoiser(tokens, batch)
+    expected = []
+    for row, slot in where.nonzero().tolist():
+        token_range = V.ranges[int(batch.range_index[row, slot])]
+        full = denoiser.unembedding(hidden[batch.position[row, slot]])
+        outside = torch.ones(V.size, dtype=torch.bool)
+        outside[token_range.start : token_range.stop] = False
+        log_p = full.masked_fill(outside, -math.inf).log_softmax(-1)
+        expected.append(-log_p[batch.tokens[row, slot]])
+        got = denoiser.logits(hidden[batch.position[row, slot]][None], token_range.index)[0].log_softmax(-1)
+        torch.testing.assert_close(got, log_p[token_range.start : token_range.stop], rtol=1e-5, atol=1e-5)
+    losses = denoiser.cross_entropy(tokens, batch, where)
+    torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_losses_have_gradients_everywhere_they_should() -> None:
+    denoiser, batch = random_denoiser(), mixed_batch()
+    tokens, where = masked_like(batch)
+    denoiser.cross_entropy(tokens, batch, where).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in denoiser.parameters())
+    assert denoiser.unembedding.weight.grad is not None
+    assert (denoiser.unembedding.weight.grad[: V.num_special] == 0).all()  # special ids are never predicted
+
+
+@torch.inference_mode()
+def test_first_prediction_is_uniform() -> None:
+    denoiser = Denoiser(CONFIG, V)
+    denoiser.initialize(3)
+    batch = mixed_batch()
+    tokens, where = masked_like(batch)
+    size = torch.tensor([r.size for r in V.ranges], dtype=torch.float64)[batch.range_index[where]]
+    torch.testing.assert_close(
+        denoiser.cross_entropy(tokens, batch, where).double(), size.log(), rtol=1e-6, atol=0
+    )
+
+
+def test_initialization_is_named_by_its_seed() -> None:
+    one, same, other = (Denoiser(CONFIG, V) for _ in range(3))
+    one.initialize(5)
+    torch.randn(3)  # no global state is read
+    same.initialize(5)
+    other.initialize(6)
+    for (name, a), b, c in zip(one.named_parameters(), same.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b), name
+        if not name.endswith("norm.weight") and name != "unembedding.weight":
+            assert not torch.equal(a, c), name
+    # A deeper model starts with the same first blocks.
+    deeper = Denoiser(replace(CONFIG, depth=3), V)
+    deeper.initialize(5)
+    assert torch.equal(
+        deeper.get_parameter("blocks.1.attention.qkv.weight"),
+        one.get_parameter("blocks.1.attention.qkv.weight"),
+    )
+
+
+@pytest.mark.parametrize("width, depth, num_heads", [(32, 2, 2), (64, 1, 4), (48, 3, 3)])
+def test_parameter_count(width: int, depth: int, num_heads: int) -> None:
+    config = DenoiserConfig(width=width, depth=depth, num_heads=num_heads)
+    denoiser = Denoiser(config, V)
+    count = count_parameters(config, V)
+    assert count.total == sum(p.numel() for p in denoiser.parameters())
+    assert count.blocks == count.total - 2 * denoiser.embedding.weight.numel()
+
+
+def test_flops_of_the_matrices_alone() -> None:
+    """With no attention and no logits, 2 FLOPs a matrix weight and position."""
+    denoiser = Denoiser(CONFIG, V)
+    weights = sum(p.numel() for b in denoiser.blocks for p in b.parameters() if p.dim() == 2)
+    assert (
+        forward_flops(CONFIG, num_positions=10, document_length=0, num_predicted=0, range_size=0)
+        == 20 * weights
+    )
+
+
+@pytest.mark.parametrize("width, num_heads", [(32, 3), (30, 2), (0, 1)])
+def test_bad_sizes_are_named(width: int, num_heads: int) -> None:
+    with pytest.raises(ValueError, match=f"width {width}"):
+        DenoiserConfig(width=width, depth=1, num_heads=num_heads)
+
+
+def test_attention_against_a_naive_softmax_per_document() -> None:
+    lengths = [3, 5, 5, 1, 4, 4, 4]
+    q, k, v = torch.from_numpy(rng.generator(0, "qkv").standard_normal((3, sum(lengths), 2, 8))).unbind(0)
+    expected, start = torch.zeros_like(q), 0
+    for length in lengths:
+        here = slice(start, start + length)
+        for head in range(2):
+            scores = q[here, head] @ k[here, head].T / math.sqrt(8)
+            expected[here, head] = scores.softmax(-1) @ v[here, head]
+        start += length
+    torch.testing.assert_close(attend_documents(q, k, v, lengths), expected)
+
+
+def turned(x: Tensor, coordinates: list[list[float]]) -> Tensor:
+    cos, sin = rotary_angles(torch.tensor(coordinates), x.shape[-1], 100.0)
+    return rotate(x.expand(len(coordinates), 1, -1), cos, sin)[:, 0]
+
+
+def test_rotation_keeps_lengths_and_sees_differences_alone() -> None:
+    q, k = torch.from_numpy(rng.generator(1, "qk").standard_normal((2, 16), dtype="float32"))
+    places = [[0.0, 0.0], [3.0, -2.0], [7.5, 4.0]]
+    torch.testing.assert_close(turned(q, places).norm(dim=-1), q.norm().expand(3))
+    shift = [2.0, 11.0]
+    moved = [[a + shift[0], b + shift[1]] for a, b in places]
+    before, after = turned(q, places) @ turned(k, places).T, turned(q, moved) @ turned(k, moved).T
+    torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
+    assert torch.equal(turned(q, [[0.0, 0.0]])[0], q)
+
+
+def test_rotation_tells_rows_from_columns() -> None:
+    q = torch.from_numpy(rng.generator(2, "q").standard_normal(16, dtype="float32"))
+    row, column, both = turned(q, [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    assert (row - column).abs().max() > 0.1 and (row - both).abs().max() > 0.1
+    # Each coordinate turns its own features: what one leaves alone, the other turns.
+    changed_by_row, changed_by_column = row != q, column != q
+    assert not (changed_by_row & changed_by_column).any()
+    assert (changed_by_row | changed_by_column).all()
+
+
+def test_rotation_against_complex_numbers() -> None:
+    """Feature i and its partner, as one complex number, times e^(i · coordinate · frequency)."""
+    x = torch.from_numpy(rng.generator(3, "x").standard_normal(16, dtype="float32"))
+    first, second = 3.0, -1.5
+    angles = [c * 100.0 ** (-i / 4) for c in (first, second) for i in range(4)]
+    numbers = torch.complex(x[:8], x[8:]) * torch.exp(1j * torch.tensor(angles))
+    torch.testing.assert_close(turned(x, [[first, second]])[0], torch.cat([numbers.real, numbers.imag]))
+
+
+def test_feed_forward_is_swiglu() -> None:
+    denoiser = random_denoiser()
+    ff = denoiser.blocks[0].feed_forward
+    x = torch.from_numpy(rng.generator(4, "x").standard_normal((3, 32), dtype="float32"))
+    gate, up = ff.gate_up.weight.chunk(2)
+    expected = (F.silu(x @ gate.T) * (x @ up.T)) @ ff.down.weight.T
+    torch.testing.assert_close(ff(x), expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,148 @@
+"""Templates and batches: what stands where."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimask.vocabulary.batch import make_batch, pack_rows
+from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.sequence import Sequence, build_sequence
+from vocabulary.test_vocabulary_layout import VOCABULARY as V
+
+TEXT, IMAGE, AUDIO = Modality
+SPANS: list[tuple[Task, tuple[Modality, ...]]] = [
+    (Task.TEXT, (TEXT,)),
+    (Task.TEXT_TO_IMAGE, (TEXT, IMAGE)),
+    (Task.IMAGE_TO_TEXT, (IMAGE, TEXT)),
+    (Task.TEXT_TO_SPEECH, (TEXT, AUDIO)),
+    (Task.SPEECH_TO_TEXT, (AUDIO, TEXT)),
+    (Task.JOINT, (TEXT, IMAGE)),
+    (Task.JOINT, (TEXT, AUDIO)),
+    (Task.TRIPLE, (TEXT, IMAGE, AUDIO)),
+]
+
+
+def codes_of(modality: Modality, seed: int = 0, num_frames: int = 4) -> np.ndarray:
+    space = V.space(modality)
+    num_frames = 6 if modality == IMAGE else num_frames
+    return np.random.default_rng(seed).integers(0, space.codebook_size, (num_frames, space.num_codebooks))
+
+
+def example(
+    task: Task, spans: tuple[Modality, ...], seed: int = 0, num_end: int = 1, num_frames: int = 4
+) -> Sequence:
+    ends = {TEXT: num_end, AUDIO: num_end}
+    return build_sequence(V, task, {m: codes_of(m, seed, num_frames) for m in spans}, num_end=ends)
+
+
+@pytest.mark.parametrize("task, spans", SPANS, ids=str)
+def test_template_spells_out(task: Task, spans: tuple[Modality, ...]) -> None:
+    sequence = example(task, spans)
+    tokens, maskable, condition, ranges = [V.task(task)], [False], [False], [-1]
+    for modality in spans:
+        is_target = modality != CONDITION[task]
+        ends = 1 if is_target and modality != IMAGE else 0
+        span = V.tokens(modality, codes_of(modality), ends)
+        tokens += [V.begin(modality), *span.flatten().tolist(), V.close(modality)]
+        maskable += [False, *[is_target] * span.size, False]
+        condition += [False, *[not is_target] * span.size, False]
+        ranges += [-1, *[r.index for r in V.ranges_of(modality)] * len(span), -1]
+        start, stop = sequence.spans[modality]
+        assert np.array_equal(sequence.tokens[start:stop].reshape(span.shape), span)
+    assert sequence.tokens.tolist() == tokens
+    assert sequence.maskable.tolist() == maskable
+    assert sequence.is_condition.tolist() == condition
+    assert sequence.range_index.tolist() == ranges
+    assert sorted(set(sequence.position.tolist())) == list(range(sequence.num_positions))
+    assert not (sequence.maskable & sequence.is_condition).any()
+
+
+@pytest.mark.parametrize(
+    "task, codes, match",
+    [
+        (Task.TEXT_TO_IMAGE, (TEXT,), r"text_to_image needs spans text\+image, not text"),
+        (Task.JOINT, (IMAGE, AUDIO), r"joint needs spans text\+image or text\+audio"),
+        (Task.TEXT, (), "not nothing"),
+    ],
+)
+def test_wrong_modalities_are_named(task: Task, codes: tuple[Modality, ...], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        build_sequence(V, task, {m: codes_of(m) for m in codes})
+
+
+def test_empty_condition_and_wrong_image_size() -> None:
+    with pytest.raises(ValueError, match="text condition is empty"):
+        build_sequence(
+            V, Task.TEXT_TO_IMAGE, {TEXT: np.zeros((0, 1), dtype=np.int64), IMAGE: codes_of(IMAGE)}
+        )
+    with pytest.raises(ValueError, match="2×3 cells, not 4"):
+        build_sequence(V, Task.TEXT_TO_IMAGE, {TEXT: codes_of(TEXT), IMAGE: codes_of(IMAGE)[:4]})
+
+
+def test_coordinates() -> None:
+    text = example(Task.TEXT, (TEXT,))
+    assert np.array_equal(text.coordinates[:, 0], np.arange(text.num_positions))
+    assert np.array_equal(text.coordinates[:, 0], text.coordinates[:, 1])
+    image = example(Task.TEXT_TO_IMAGE, (TEXT, IMAGE))
+    start, stop = image.spans[IMAGE]
+    positions = image.position[start:stop].reshape(2, 3, 2)
+    origin = image.coordinates[positions[0, 0, 0]]
+    for row in range(2):
+        for column in range(3):
+            for codebook in range(2):
+                offset = image.coordinates[positions[row, column, codebook]] - origin
+                assert offset.tolist() == [row, column]
+    after = image.coordinates[image.position[stop]]
+    assert (after > image.coordinates[positions.flatten()].max(0) - 1e-6).all()
+
+
+@pytest.mark.parametrize("task", [Task.TEXT_TO_SPEECH, Task.SPEECH_TO_TEXT])
+def test_transcript_is_laid_over_its_speech(task: Task) -> None:
+    spans = (TEXT, AUDIO) if task == Task.TEXT_TO_SPEECH else (AUDIO, TEXT)
+    sequence = example(task, spans, num_frames=5)
+    at = {m: sequence.coordinates[sequence.position[slice(*sequence.spans[m])], 0] for m in (TEXT, AUDIO)}
+    assert (np.diff(at[TEXT]) > 0).all()
+    assert at[AUDIO].min() - 0.5 <= at[TEXT].min() and at[TEXT].max() <= at[AUDIO].max() + 0.5
+    assert np.isclose(at[TEXT].mean(), (at[AUDIO].min() + at[AUDIO].max()) / 2)
+
+
+@given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=12))
+def test_packing_keeps_every_document_once(lengths: list[int]) -> None:
+    sequences = [example(Task.TEXT, (TEXT,), seed=k, num_frames=length) for k, length in enumerate(lengths)]
+    rows = pack_rows(sequences, 24)
+    assert sorted(n for row in rows for n in row) == list(range(len(lengths)))
+    assert all(sum(sequences[n].num_slots for n in row) <= 24 for row in rows)
+    batch = make_batch(sequences, range(len(lengths)), row_length=24)
+    for number, sequence in enumerate(sequences):
+        here = batch.sequence == number
+        assert torch.equal(batch.tokens[here], torch.from_numpy(sequence.tokens))
+        first = int(batch.cu_positions[number])
+        assert torch.equal(batch.position[here] - first, torch.from_numpy(sequence.position))
+        assert (batch.position[here] < int(batch.cu_positions[number + 1])).all()
+    padding = batch.sequence < 0
+    assert (batch.tokens[padding] == V.pad).all() and (batch.position[padding] == -1).all()
+    assert not batch.maskable[padding].any() and not batch.is_condition[padding].any()
+    assert (batch.range_index[padding] == -1).all()
+
+
+def test_pairs_have_their_own_rows() -> None:
+    text, pair = example(Task.TEXT, (TEXT,), num_frames=2), example(Task.TEXT_TO_IMAGE, (TEXT, IMAGE))
+    assert pack_rows([text, pair, text], 64) == [[0, 2], [1]]
+
+
+def test_batches_refuse_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="at least one sequence"):
+        make_batch([], [])
+    with pytest.raises(ValueError, match="does not fit a row of 5"):
+        make_batch([example(Task.TEXT, (TEXT,))], [0], row_length=5)
+
+
+def test_batch_names_its_samples() -> None:
+    sequences = [example(task, spans) for task, spans in SPANS[:3]]
+    batch = make_batch(sequences, [5, 6, 9])
+    assert batch.describe() == "samples 5…9" and batch.num_sequences == 3
+    assert batch.tokens.shape == (3, max(s.num_slots for s in sequences))
+    assert batch.to(torch.device("cpu")).num_positions == sum(s.num_positions for s in sequences)
+    assert make_batch(sequences[:1], [4]).describe() == "sample 4"

@@ -1,0 +1,134 @@
+"""Ids, codebook layouts and their inverses."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimask.config import from_dict, to_dict
+from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.modality import Modality, Task
+
+LAYOUTS: list[CodebookLayout] = [Flattened(), Parallel(), Delayed()]
+
+VOCABULARY = Vocabulary(
+    text=CodeSpace(num_codebooks=1, codebook_size=11, has_end=True),
+    image=CodeSpace(num_codebooks=2, codebook_size=5, has_end=False, grid=(2, 3)),
+    audio=CodeSpace(num_codebooks=3, codebook_size=4, has_end=True, layout=Delayed()),
+)
+
+
+def test_every_id_has_one_meaning() -> None:
+    v = VOCABULARY
+    specials = [
+        v.pad,
+        *map(v.mask, Modality),
+        *map(v.task, Task),
+        *map(v.begin, Modality),
+        *map(v.close, Modality),
+    ]
+    ids = specials + [i for r in v.ranges for i in range(r.start, r.stop)]
+    assert sorted(specials) == list(range(v.num_special))
+    assert ids == sorted(ids) or len(set(ids)) == len(ids)
+    assert sorted(ids) == list(range(v.size))
+    assert [r.size for r in v.ranges] == [12, 5, 5, 5, 5, 5]
+    assert [r.index for r in v.ranges] == list(range(6))
+    assert [v.ranges[i].codebook for i in range(6)] == [0, 0, 1, 0, 1, 2]
+    assert v.mask_of_range.tolist() == [v.mask(r.modality) for r in v.ranges]
+    assert all(set(v.ranges_of(m)) == {r for r in v.ranges if r.modality == m} for m in Modality)
+
+
+@pytest.mark.parametrize("modality", Modality)
+@given(data=st.data())
+def test_codes_to_tokens_and_back(modality: Modality, data: st.DataObject) -> None:
+    space = VOCABULARY.space(modality)
+    num_frames = data.draw(st.integers(0, 6))
+    num_end = data.draw(st.integers(0, 3)) if space.has_end else 0
+    seed = data.draw(st.integers(0, 99))
+    codes = np.random.default_rng(seed).integers(0, space.codebook_size, (num_frames, space.num_codebooks))
+    tokens = VOCABULARY.tokens(modality, codes, num_end)
+    assert tokens.shape == (num_frames + num_end, space.num_codebooks)
+    for codebook, token_range in enumerate(VOCABULARY.ranges_of(modality)):
+        column = tokens[:, codebook]
+        assert ((column >= token_range.start) & (column < token_range.stop)).all()
+    back, is_complete = VOCABULARY.codes(modality, tokens)
+    assert np.array_equal(back, codes)
+    assert is_complete == (num_end > 0 or not space.has_end)
+
+
+def test_end_in_any_codebook_closes_the_span() -> None:
+    codes = np.zeros((4, 3), dtype=np.int64)
+    tokens = VOCABULARY.tokens(Modality.AUDIO, codes)
+    tokens[2, 1] = VOCABULARY.ranges_of(Modality.AUDIO)[1].stop - 1
+    back, is_complete = VOCABULARY.codes(Modality.AUDIO, tokens)
+    assert is_complete and len(back) == 2
+
+
+@pytest.mark.parametrize(
+    "codes, num_end, modality, match",
+    [
+        (np.zeros((3, 1), dtype=np.int64), 0, Modality.IMAGE, r"image codes have shape \(3, 1\)"),
+        (np.full((3, 1), 11), 0, Modality.TEXT, r"span \[11, 11\]: the codebook has 11"),
+        (np.full((3, 1), -1), 0, Modality.TEXT, r"span \[-1, -1\]"),
+        (np.zeros((6, 2), dtype=np.int64), 1, Modality.IMAGE, "num_end must be 0, not 1"),
+    ],
+)
+def test_bad_codes_are_named(codes: np.ndarray, num_end: int, modality: Modality, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        VOCABULARY.tokens(modality, codes, num_end)
+
+
+def test_foreign_tokens_are_refused() -> None:
+    tokens = VOCABULARY.tokens(Modality.IMAGE, np.zeros((6, 2), dtype=np.int64))
+    tokens[3, 0] = VOCABULARY.mask(Modality.IMAGE)
+    with pytest.raises(ValueError, match="outside the image ranges"):
+        VOCABULARY.codes(Modality.IMAGE, tokens)
+
+
+def test_image_space_needs_a_grid() -> None:
+    space = CodeSpace(num_codebooks=1, codebook_size=2, has_end=True)
+    with pytest.raises(ValueError, match="needs a grid"):
+        Vocabulary(text=space, image=space, audio=space)
+    bad = CodeSpace(num_codebooks=1, codebook_size=2, has_end=False, grid=(0, 2))
+    with pytest.raises(ValueError, match=r"\(0, 2\)"):
+        Vocabulary(text=space, image=bad, audio=space)
+
+
+def test_vocabulary_is_stored_and_read() -> None:
+    assert from_dict(Vocabulary, to_dict(VOCABULARY)) == VOCABULARY
+
+
+def slow_position(layout: CodebookLayout, frame: int, codebook: int, num_codebooks: int) -> int:
+    """The definition of each layout, code by code."""
+    if isinstance(layout, Flattened):
+        return frame * num_codebooks + codebook
+    return frame if isinstance(layout, Parallel) else frame + codebook
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=repr)
+@given(num_frames=st.integers(1, 7), num_codebooks=st.integers(1, 5))
+def test_positions_against_a_slow_twin(layout: CodebookLayout, num_frames: int, num_codebooks: int) -> None:
+    positions = layout.positions(num_frames, num_codebooks)
+    for frame in range(num_frames):
+        for codebook in range(num_codebooks):
+            assert positions[frame, codebook] == slow_position(layout, frame, codebook, num_codebooks)
+    # Every position is used, and none holds two codes of one codebook.
+    assert sorted(set(positions.flatten().tolist())) == list(
+        range(layout.num_positions(num_frames, num_codebooks))
+    )
+    for codebook in range(num_codebooks):
+        assert len(set(positions[:, codebook].tolist())) == num_frames
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=repr)
+def test_layout_is_inverted_by_reading_in_order(layout: CodebookLayout) -> None:
+    """What is scattered to (position, codebook) is read back in (frame, codebook) order."""
+    codes = np.arange(15).reshape(5, 3)
+    positions = layout.positions(5, 3)
+    laid = np.full((layout.num_positions(5, 3), 3), -1)
+    for codebook in range(3):
+        laid[positions[:, codebook], codebook] = codes[:, codebook]
+    read = np.stack([laid[positions[:, q], q] for q in range(3)], axis=1)
+    assert np.array_equal(read, codes)
+    assert (laid >= 0).sum() == 15
