@@ -22,6 +22,7 @@ from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
 ImageInput = PIL.Image.Image
 DEFAULT_VOICE = "slt"
+DEFAULT_PAIR = "image"
 _GREY = 128
 _TAG = re.compile(r"^\w+: ?")
 _Codec = TypeVar("_Codec")
@@ -87,7 +88,7 @@ class Codecs:
             codes = self._encode_speech(audio)
             length = span_length or self.lengths.transcript_length(len(codes))
             return self._build(task, {Modality.AUDIO: codes}, {Modality.TEXT: length})
-        return self._build(task, {}, self._joint_spans(task, pair or "image"))
+        return self._build(task, {}, self._joint_spans(task, pair or DEFAULT_PAIR))
 
     def decode_text(self, codes: Int[np.ndarray, "frames 1"], *, is_spoken: bool) -> str:
         """Text of the codes; a transcript loses the voice's tag."""
@@ -255,9 +256,12 @@ def _check_given(
         raise ValueError(
             f"span_length {span_length} is ambiguous for task {task.value}: set the LengthPolicy instead"
         )
-    if pair is not None and task != Task.JOINT:
+    # Defaults spelled out, as a command line does, are no request.
+    if pair not in (None, DEFAULT_PAIR) and task != Task.JOINT:
         raise ValueError(f"task {task.value} has no use for pair: leave it out")
-    if voice is not None and (task != Task.TEXT_TO_SPEECH or not re.fullmatch(r"\w+", voice)):
+    if voice not in (None, DEFAULT_VOICE) and (
+        task != Task.TEXT_TO_SPEECH or not re.fullmatch(r"\w+", voice)
+    ):
         raise ValueError(
             f"voice {voice!r} is of no use for task {task.value}: name one voice, for text_to_speech"
         )
