@@ -1,0 +1,294 @@
+"""Vectors to codes and back: finite scalar quantization and residual vector quantization.
+
+Both map the last dimension of a tensor to `num_codebooks` codes, each in [0, `codebook_size`), and back to a
+vector of the same dimension. `forward` also lets gradients pass: the value that it returns is the decoded
+one, its gradient that of the input (straight-through, Bengio et al. 2013).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+
+class Quantized(NamedTuple):
+    """What a quantizer made of vectors: decoded values with a gradient, codes, and the auxiliary loss of each
+    vector.
+    """
+
+    values: Float[Tensor, "*n dim"]
+    codes: Int[Tensor, "*n codebooks"]
+    loss: Float[Tensor, "*n"]
+
+
+class Quantizer(nn.Module, ABC):
+    """Vectors of `dim` numbers <-> `num_codebooks` codes below `codebook_size`, coarse to fine."""
+
+    dim: int
+    num_codebooks: int
+    codebook_size: int
+
+    @abstractmethod
+    def encode(self, vectors: Float[Tensor, "*n dim"]) -> Int[Tensor, "*n codebooks"]:
+        """The codes of each vector."""
+
+    @abstractmethod
+    def decode(self, codes: Int[Tensor, "*n codebooks"]) -> Float[Tensor, "*n dim"]:
+        """The vector that the codes stand for; ValueError for a code out of range."""
+
+    @abstractmethod
+    def fit(self, vectors: Float[Tensor, "n dim"], generator: np.random.Generator) -> None:
+        """Start from data: scales or codebooks that suit `vectors`."""
+
+    @abstractmethod
+    def forward(self, vectors: Float[Tensor, "*n dim"]) -> Quantized:
+        """Quantize with a straight-through gradient."""
+
+    @abstractmethod
+    def revive(
+        self,
+        usage: Int[Tensor, "codebooks size"],
+        vectors: Float[Tensor, "n dim"],
+        generator: np.random.Generator,
+    ) -> int:
+        """Give codes that `usage` counts as unused a place among `vectors`; returns how many moved."""
+
+    def check_codes(self, codes: Int[Tensor, "*n codebooks"]) -> None:
+        """ValueError unless `codes` are what `encode` could have returned."""
+        if codes.shape[-1] != self.num_codebooks:
+            raise ValueError(
+                f"codes have {codes.shape[-1]} codebooks in the last dimension; "
+                f"this quantizer has {self.num_codebooks}"
+            )
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
+            worst = int(codes.min()) if int(codes.min()) < 0 else int(codes.max())
+            raise ValueError(
+                f"code {worst} is out of range; codes of this quantizer are 0 … {self.codebook_size - 1}"
+            )
+
+
+class QuantizerConfig(ABC):
+    """Chooses a quantizer by type."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def build(self) -> Quantizer:
+        """A quantizer with fresh parameters."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FiniteScalarConfig(QuantizerConfig):
+    """Each codebook is a group of channels, each rounded to `levels` values: codebook_size = product of
+    levels.
+    """
+
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    num_codebooks: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.levels or min(self.levels) < 2:
+            raise ValueError(f"levels={self.levels}: name at least one level count, each 2 or more")
+        if self.num_codebooks < 1:
+            raise ValueError(f"num_codebooks={self.num_codebooks}: use 1 or more")
+
+    def build(self) -> "FiniteScalarQuantizer":
+        return FiniteScalarQuantizer(self)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResidualVectorConfig(QuantizerConfig):
+    """`num_codebooks` codebooks of `codebook_size` vectors, each coding what those before it left over."""
+
+    dim: int = 64
+    codebook_size: int = 1024
+    num_codebooks: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (("dim", 1), ("codebook_size", 2), ("num_codebooks", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: use {least} or more")
+
+    def build(self) -> "ResidualVectorQuantizer":
+        return ResidualVectorQuantizer(self)
+
+
+@final
+class FiniteScalarQuantizer(Quantizer):
+    """Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505), clipped instead of squashed, with
+    learned scales.
+
+    Channel i with L levels and scale s: v = s (2 k / (L - 1) - 1), k = round((L - 1) (clip(z / s, -1, 1) + 1)
+    / 2): evenly spaced from -s to s for odd and even L alike, and coded again as itself. The k of a group of
+    channels make its code, the first channel counting most (mixed radix). The scales learn as in learned step
+    sizes (Esser et al. 2019, arXiv 1902.08153); `loss` brings clipped values back, where no gradient passes.
+    """
+
+    levels: Tensor
+    radix: Tensor
+
+    def __init__(self, config: FiniteScalarConfig) -> None:
+        super().__init__()
+        self.num_codebooks = config.num_codebooks
+        self.codebook_size = math.prod(config.levels)
+        self.dim = config.num_codebooks * len(config.levels)
+        radix = [math.prod(config.levels[i + 1 :]) for i in range(len(config.levels))]
+        self.register_buffer("levels", torch.tensor(config.levels), persistent=False)
+        self.register_buffer("radix", torch.tensor(radix), persistent=False)
+        self.scale = nn.Parameter(torch.ones(config.num_codebooks, len(config.levels)))
+
+    def encode(self, vectors: Float[Tensor, "*n dim"]) -> Int[Tensor, "*n codebooks"]:
+        return (self._steps(vectors.detach()).round().long() * self.radix).sum(-1)
+
+    def decode(self, codes: Int[Tensor, "*n codebooks"]) -> Float[Tensor, "*n dim"]:
+        self.check_codes(codes)
+        return self._values((codes[..., None] // self.radix) % self.levels)
+
+    def fit(self, vectors: Float[Tensor, "n dim"], generator: np.random.Generator) -> None:
+        """Each scale becomes two standard deviations of its channel [D]."""
+        with torch.no_grad():
+            self.scale.copy_(2 * vectors.std(0).clamp_min(1e-6).view_as(self.scale))
+
+    def forward(self, vectors: Float[Tensor, "*n dim"]) -> Quantized:
+        steps = self._steps(vectors)
+        rounded = steps.detach().round()
+        values = self._values(steps + (rounded - steps).detach())
+        loss = (vectors - values.detach()).square().mean(-1)
+        return Quantized(values, (rounded.long() * self.radix).sum(-1), loss)
+
+    def revive(
+        self,
+        usage: Int[Tensor, "codebooks size"],
+        vectors: Float[Tensor, "n dim"],
+        generator: np.random.Generator,
+    ) -> int:
+        """Nothing to do: the grid is fixed, a code cannot be moved."""
+        return 0
+
+    def _steps(self, vectors: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n codebooks channels"]:
+        """Channels in [0, L - 1], not yet rounded."""
+        grouped = vectors.unflatten(-1, (self.num_codebooks, -1))
+        return ((grouped / self.scale).clamp(-1, 1) + 1) * ((self.levels - 1) / 2)
+
+    def _values(self, steps: Shaped[Tensor, "*n codebooks channels"]) -> Float[Tensor, "*n dim"]:
+        return (self.scale * (steps * (2 / (self.levels - 1)) - 1)).flatten(-2)
+
+
+@final
+class ResidualVectorQuantizer(Quantizer):
+    """Residual vector quantization: code j is the nearest vector to what codebooks 0 … j - 1 left over, the
+    value their sum.
+
+    The codebooks learn from two gradients: that of the decoder (through the value) and the pull towards the
+    vectors coded (`loss`, which also holds the encoder to its codes: van den Oord et al. 2017, arXiv
+    1711.00937, eq. 3, with beta = `commitment`).
+    """
+
+    # [D] The encoder starts from a linear code that k-means already covers, so it is held rather firmly.
+    commitment = 0.5
+
+    def __init__(self, config: ResidualVectorConfig) -> None:
+        super().__init__()
+        self.num_codebooks = config.num_codebooks
+        self.codebook_size = config.codebook_size
+        self.dim = config.dim
+        self.codebooks = nn.Parameter(torch.zeros(config.num_codebooks, config.codebook_size, config.dim))
+
+    def encode(self, vectors: Float[Tensor, "*n dim"]) -> Int[Tensor, "*n codebooks"]:
+        residual = vectors.reshape(-1, self.dim)
+        codes = []
+        for codebook in self.codebooks.detach():
+            codes.append(nearest(residual, codebook))
+            residual = residual - codebook[codes[-1]]
+        return torch.stack(codes, dim=-1).view(*vectors.shape[:-1], self.num_codebooks)
+
+    def decode(self, codes: Int[Tensor, "*n codebooks"]) -> Float[Tensor, "*n dim"]:
+        self.check_codes(codes)
+        return self._lookup(codes)
+
+    def fit(self, vectors: Float[Tensor, "n dim"], generator: np.random.Generator) -> None:
+        """k-means on the vectors, then on their residuals."""
+        residual = vectors
+        with torch.no_grad():
+            for codebook in self.codebooks:
+                codebook.copy_(kmeans(residual, self.codebook_size, generator))
+                residual = residual - codebook[nearest(residual, codebook)]
+
+    def forward(self, vectors: Float[Tensor, "*n dim"]) -> Quantized:
+        codes = self.encode(vectors.detach())
+        decoded = self._lookup(codes)
+        pull = (vectors.detach() - decoded).square().mean(-1)
+        commit = (vectors - decoded.detach()).square().mean(-1)
+        values = decoded + (vectors - vectors.detach())
+        return Quantized(values, codes, pull + self.commitment * commit)
+
+    def revive(
+        self,
+        usage: Int[Tensor, "codebooks size"],
+        vectors: Float[Tensor, "n dim"],
+        generator: np.random.Generator,
+    ) -> int:
+        """Move each unused vector onto a random residual of its codebook, with probability by squared length:
+        where the error is.
+        """
+        residual, moved = vectors, 0
+        with torch.no_grad():
+            for counts, codebook in zip(usage, self.codebooks, strict=True):
+                target = residual
+                residual = residual - codebook[nearest(residual, codebook)]
+                weight = residual.square().sum(-1).double().cpu().numpy()
+                dead = (counts == 0).nonzero()[:, 0][: int((weight > 0).sum())]
+                if len(dead):
+                    chosen = generator.choice(
+                        len(weight), size=len(dead), replace=False, p=weight / weight.sum()
+                    )
+                    codebook[dead] = target[torch.from_numpy(chosen).to(target.device)]
+                    moved += len(dead)
+        return moved
+
+    def _lookup(self, codes: Int[Tensor, "*n codebooks"]) -> Float[Tensor, "*n dim"]:
+        parts = [nn.functional.embedding(codes[..., i], self.codebooks[i]) for i in range(self.num_codebooks)]
+        return torch.stack(parts).sum(0)
+
+
+def nearest(vectors: Float[Tensor, "n dim"], codebook: Float[Tensor, "size dim"]) -> Int[Tensor, "n"]:
+    """Index of the nearest codebook vector (squared Euclidean distance, the first of equals), in blocks that
+    bound the memory.
+    """
+    half_norms = codebook.square().sum(-1) / 2
+    blocks = [(half_norms - block @ codebook.T).argmin(-1) for block in vectors.split(8192)]
+    return torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.int64, device=vectors.device)
+
+
+def kmeans(
+    vectors: Float[Tensor, "n dim"], size: int, generator: np.random.Generator, num_iterations: int = 12
+) -> Float[Tensor, "size dim"]:
+    """Lloyd's algorithm from random vectors; a centre that lost all its vectors restarts at the worst coded
+    ones.
+
+    ValueError where there are fewer vectors than centres.
+    """
+    if len(vectors) < size:
+        raise ValueError(
+            f"{len(vectors)} vectors cannot give {size} centres; pass more vectors or ask for fewer codes"
+        )
+    # Random vectors, not k-means++: in twelve iterations the latter lost 0.4 dB on image cells, whose tails
+    # are long.
+    centres = vectors[torch.from_numpy(generator.choice(len(vectors), size, replace=False))].clone()
+    for _ in range(num_iterations):
+        assigned = nearest(vectors, centres)
+        counts = torch.bincount(assigned, minlength=size)
+        sums = torch.zeros_like(centres).index_add_(0, assigned, vectors)
+        empty = (counts == 0).nonzero()[:, 0]
+        if len(empty):
+            error = (vectors - centres[assigned]).square().sum(-1)
+            sums[empty], counts[empty] = vectors[error.topk(len(empty)).indices], 1
+        centres = sums / counts[:, None]
+    return centres
