@@ -1,0 +1,114 @@
+"""What must hold of a model that has learned: bounds that a broken one could not meet, read off its
+scorecard.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+# Bits per token that the right condition must save; a model that is blind to its condition saves none.
+_GAIN = {"text_to_image": 0.2, "image_to_text": 0.05, "text_to_speech": 0.05, "speech_to_text": 0.05}
+_TIMES_CHANCE = 20
+
+
+class Claim(NamedTuple):
+    """`value` against `bound`: the cautious end of its 95 % interval must lie on the right side. `name`
+    says which side.
+    """
+
+    name: str
+    value: float
+    bound: float
+    passed: bool
+
+
+def claims(scores: Mapping[str, Any]) -> list[Claim]:
+    """The bounds of a scorecard that `score` made; what it has no figures for is not claimed."""
+    return [
+        *_likelihood(scores.get("likelihood", [])),
+        *_images(scores.get("images", {})),
+        *_captions(scores.get("captions", {}).get("seen")),
+        *_speech(scores.get("speech", {})),
+        *_text(scores.get("text")),
+    ]
+
+
+def _above(name: str, estimate: Mapping[str, float], bound: float) -> Claim:
+    return Claim(f"{name} above {bound:.3g}", estimate["value"], bound, estimate["low"] > bound)
+
+
+def _below(name: str, estimate: Mapping[str, float], bound: float) -> Claim:
+    return Claim(f"{name} below {bound:.3g}", estimate["value"], bound, estimate["high"] < bound)
+
+
+def _likelihood(rows: list[Mapping[str, Any]]) -> Iterator[Claim]:
+    for row in rows:
+        is_text = row["task"] == "text"
+        if row["split"] != ("validation" if is_text else "train") or row["task"] in ("joint", "triple"):
+            continue
+        name = f"{row['task']} ({row['split']}): "
+        yield _below(
+            f"{name}NELBO, bits per {row['modality']} token, unigram", row["conditional"], row["unigram"]
+        )
+        if not is_text:
+            bound = _GAIN[row["task"]]
+            yield _above(f"{name}bits saved over the hidden condition", row["gain_over_unconditional"], bound)
+            yield _above(f"{name}bits saved over a wrong condition", row["gain_over_shuffled"], bound)
+
+
+def _images(scores: Mapping[str, Any]) -> Iterator[Claim]:
+    for name in ("seen", "composition"):
+        here = scores.get(name)
+        if here:
+            made = here["generated"]
+            chance = made["chance"]["top1"]
+            # A small gallery has a large chance: half of the way to certainty is asked for then.
+            bound = min(_TIMES_CHANCE * chance, 0.5)
+            yield _above(
+                f"images, {name}: own picture nearest, {bound / chance:.0f} × chance", made["top1"], bound
+            )
+            yield _below(
+                f"images, {name}: place of the own picture (0 first, 0.5 chance)", made["rank_fraction"], 0.25
+            )
+    if scores.get("seen"):
+        yield _above("image tokenizer: own picture nearest", scores["seen"]["ceiling"]["top1"], 0.5)
+
+
+def _captions(scores: Mapping[str, Any] | None) -> Iterator[Claim]:
+    if scores:
+        for floor in ("floor_constant", "floor_shuffled"):
+            yield _above(
+                f"captions of seen images: word F1, {floor}", scores["word_f1"], scores[floor]["value"]
+            )
+
+
+def _speech(scores: Mapping[str, Any]) -> Iterator[Claim]:
+    heard = scores.get("transcripts", {}).get("seen")
+    if heard:
+        yield _below(
+            "transcripts of seen clips: character error rate, shuffled",
+            heard["character_error_rate"],
+            heard["floor_shuffled"]["value"],
+        )
+    said = scores.get("generated", {}).get("seen")
+    if not said:
+        return
+    yield _above("speech of seen sentences: length over the reader's", said["duration_ratio"], 0.6)
+    yield _below("speech of seen sentences: length over the reader's", said["duration_ratio"], 1.6)
+    floor = said.get("shuffled_word_error_rate")
+    if floor:
+        for name in ("round_trip", "generated"):
+            yield _below(
+                f"speech of seen sentences, {name}: word error rate, shuffled",
+                said[f"{name}_word_error_rate"],
+                floor["low"],
+            )
+
+
+def _text(scores: Mapping[str, Any] | None) -> Iterator[Claim]:
+    if scores:
+        middle = (scores["noise"]["known_words"]["value"] + scores["real"]["known_words"]["value"]) / 2
+        yield _above(
+            "text: share of known words, half-way from noise to real text",
+            scores["samples"]["known_words"],
+            middle,
+        )

@@ -1,0 +1,164 @@
+"""The parts of the demo's report that are not samples: what the shipped model can do, how the fresh run
+learned, how to go on.
+"""
+
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from trimask import io, rng
+from trimask.data.mixture import Mixture
+from trimask.data.quickstart import load_images
+from trimask.data.selection import QuickstartData
+from trimask.data.stream import TrainingStream
+from trimask.evaluation.likelihood import target_tokens, unigram_bits
+from trimask.evaluation.report import Block, Chart, Floor, Prose, Section, Table
+from trimask.evaluation.report.scorecard import scorecard_blocks
+from trimask.recipes.pretrained import QUICKSTART
+from trimask.recipes.scorecard import tokenizers_of
+from trimask.recipes.scorecard_samples import gallery_features, image_scores
+from trimask.recipes.tokens import cached_tokens, select_concepts
+from trimask.sampling.generate import Generator
+from trimask.sampling.predictor import DenoiserPredictor
+from trimask.training.loop import TrainResult
+from trimask.training.run import RunConfig
+from trimask.training.tracker import read_metrics
+from trimask.vocabulary.modality import Modality
+
+SCORECARD = "scorecard.json"
+_COLOURS = {Modality.TEXT: "#2563a8", Modality.IMAGE: "#1b7f5c", Modality.AUDIO: "#8a3fa0"}
+_FLOOR_SEQUENCES = 600
+_KEPT = 0.8  # of the smoothed curve at each point
+_FIGURES = 24  # pictures that the fresh run's figures are over
+
+
+def about_shipped(folder: Path = QUICKSTART.parent) -> Section | None:
+    """The shipped model's own account: what its card says of what it can and cannot do, and its scorecard."""
+    blocks: list[Block] = []
+    for card in sorted(folder.glob("*.md")):
+        blocks += card_blocks(card.read_text(encoding="utf-8"))
+    if (folder / SCORECARD).exists():
+        blocks += scorecard_blocks(io.read_json(folder / SCORECARD))
+        command = "python -m trimask.recipes.scorecard quickstart --out scorecard.json"
+        blocks.append(Prose(text=f"All figures: `{command}`", is_note=True))
+    return Section(title="What it can and cannot do", blocks=blocks) if blocks else None
+
+
+def card_blocks(card: str) -> list[Block]:
+    """The parts of a Markdown card whose headings speak of what the model can or cannot do; paragraphs and
+    lists only.
+    """
+    blocks: list[Block] = []
+    is_wanted = False
+    for line in card.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ").lower()
+            is_wanted = "can" in heading.replace("cannot", "can").split() or "limit" in heading
+        elif is_wanted and line.strip() and not line.startswith(("|", "```")):
+            text = line.strip().replace("**", "")
+            blocks.append(Prose(text=f"• {text[2:]}" if text.startswith(("- ", "* ")) else text))
+    return blocks
+
+
+def about_training(run: Path, config: RunConfig, generator: Generator, result: TrainResult) -> list[Block]:
+    """Curves of the fresh run beside their floors, and a table of where they ended."""
+    rows = read_metrics(run) if (run / "metrics.jsonl").is_file() else []
+    floors = _floors(run, config, generator)
+    charts: list[Block] = []
+    table: list[list[str]] = []
+    for modality, (uniform, unigram) in floors.items():
+        name = f"{modality.name.lower()}_bits_per_token"
+        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        smooth = _smoothed([y for _, y in points])
+        charts.append(
+            Chart(
+                title=modality.name.capitalize(),
+                x=[x for x, _ in points],
+                y=smooth,
+                x_label="step",
+                y_label="bits per token",
+                floors=(Floor(label="uniform", value=uniform), Floor(label="unigram", value=unigram)),
+                colour=_COLOURS[modality],
+            )
+        )
+        end = f"{smooth[-1]:.2f}" if smooth else "–"
+        table.append([modality.name.lower(), end, f"{unigram:.2f}", f"{uniform:.2f}"])
+    seconds = result.seconds / max(result.steps, 1)
+    how = {"finished": "", "deadline": "; the time was up", "interrupted": "; stopped by hand"}[
+        result.stopped
+    ]
+    assert isinstance(generator.predictor, DenoiserPredictor)
+    num_parameters = sum(parameter.numel() for parameter in generator.predictor.denoiser.parameters())
+    lead = (
+        f"{num_parameters / 1e6:.1f} M parameters from scratch: {result.steps} of {config.num_steps} steps "
+        f"in {result.seconds / 60:.1f} minutes ({seconds:.2f} s a step{how}), {config.logical_batch} "
+        "sequences a step."
+    )
+    note = (
+        "NELBO on the training mixture (all tasks of a modality together), smoothed. Lower is better; "
+        "the dashed lines are what a model reaches that knows nothing, or only how frequent each token is."
+    )
+    header = ("bits per token", "at the end", "floor: unigram", "floor: uniform")
+    return [Prose(text=lead), *charts, Prose(text=note, is_note=True), Table(header=header, rows=table)]
+
+
+def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Block | None:
+    """Agreement of pictures for trained captions, beside chance and the tokenizer's ceiling."""
+    gallery = select_concepts(load_images("train"), data)
+    order = rng.generator(seed, "demo", "figures").permutation(len(gallery))
+    chosen = [gallery[i] for i in order[:_FIGURES].tolist()]
+    scores = image_scores(
+        generator, tokenizers_of(generator), chosen, gallery, gallery_features(gallery), seed=seed
+    )
+    blocks = scorecard_blocks({"images": {"seen": scores}}) if scores else []
+    return blocks[0] if blocks else None
+
+
+def how_to_go_on(out: Path, prompts: Mapping[str, str]) -> str:
+    """Commands that lead on from the demo. `prompts`: a caption that each model knows, by what `RUN` to
+    give.
+    """
+    commands = [
+        f"trimask sample {run} --task text_to_image --prompt {shlex.quote(prompt)} --out samples"
+        for run, prompt in prompts.items()
+    ]
+    return "\n".join(
+        [
+            *commands,
+            "trimask sample quickstart --task text_to_speech --prompt 'good morning' --out samples",
+            "trimask sample quickstart --task text --out samples",
+            "trimask train quickstart_mini --out runs/mini",
+            f"python -m trimask.recipes.scorecard {out / 'run'} --out scorecard.json",
+        ]
+    )
+
+
+def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[Modality, tuple[float, float]]:
+    """(uniform, unigram) in bits per token of each modality's targets, over the run's own stream."""
+    sources = cached_tokens(config.data, tokenizers_of(generator), "train", run / "tokens")
+    vocabulary = generator.vocabulary
+    stream = TrainingStream(
+        Mixture(config.mixture, sources, config.seed),
+        vocabulary,
+        slack=config.slack,
+        logical_batch=config.logical_batch,
+        row_length=config.row_length,
+    )
+    sequences = [stream.sequence(i) for i in range(_FLOOR_SEQUENCES)]
+    floors = {}
+    for modality in Modality:
+        here = [s for s in sequences if target_tokens(s, vocabulary, modality)]
+        if here:
+            uniform = math.log2(vocabulary.space(modality).range_size)
+            floors[modality] = (uniform, unigram_bits(here, here, vocabulary, modality))
+    return floors
+
+
+def _smoothed(values: list[float]) -> list[float]:
+    """Exponential moving average, without the start's bias."""
+    smooth, total, weight = [], 0.0, 0.0
+    for value in values:
+        total, weight = _KEPT * total + (1 - _KEPT) * value, _KEPT * weight + (1 - _KEPT)
+        smooth.append(total / weight)
+    return smooth

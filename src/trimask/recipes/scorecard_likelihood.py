@@ -1,0 +1,158 @@
+"""The likelihood half of the scorecard: NELBO per task and split, with and without the right condition,
+beside its floors.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Rows
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from trimask import rng
+from trimask.data.stream import SpanSlack, target_ends
+from trimask.data.tokens import TokenSource
+from trimask.evaluation.estimate import Estimate, ratio
+from trimask.evaluation.likelihood import sequence_nelbo, target_tokens, unigram_bits
+from trimask.evaluation.text import derangement
+from trimask.model.denoiser import Denoiser
+from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES
+from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.sequence import Sequence, build_sequence
+from trimask.vocabulary.tokenizer import TextCodec
+
+TASKS = (
+    (SPEECHES, Task.TEXT),
+    (EMOJI, Task.TEXT_TO_IMAGE),
+    (EMOJI, Task.IMAGE_TO_TEXT),
+    (SPOKEN, Task.TEXT_TO_SPEECH),
+    (SPOKEN, Task.SPEECH_TO_TEXT),
+    (EMOJI, Task.JOINT),
+    (SPOKEN, Task.JOINT),
+    (TRIPLES, Task.TRIPLE),
+)
+_UNIGRAM_SEQUENCES = 1000
+Codes = Mapping[Modality, np.ndarray]
+
+
+def choose(source: TokenSource, count: int, seed: int) -> list[int]:
+    """`count` examples (or all there are): one of each group in random order, then a second of each, and so
+    on.
+    """
+    generator = rng.generator(seed, "choose", source.name)
+    shuffled = generator.permutation(len(source))
+    seen: dict[int, int] = {}
+    turns = []
+    for example in shuffled.tolist():
+        group = int(source.groups[example])
+        turns.append((seen.setdefault(group, 0), len(turns), example))
+        seen[group] += 1
+    return [example for _, _, example in sorted(turns)[:count]]
+
+
+def likelihood(
+    denoiser: Denoiser,
+    splits: Mapping[str, Mapping[str, TokenSource]],
+    text: TextCodec,
+    *,
+    seed: int,
+    num_sequences: int,
+    num_masks: int,
+    slack: SpanSlack,
+    report: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """One row per task, split and target modality, in bits per token (end tokens included); `splits` must
+    hold "train".
+
+    `conditional`: the task's own NELBO. `unconditional`: the condition hidden. `shuffled`: another
+    example's condition. `gain_…`: how many bits the right condition saves, example by example under the
+    same masks. `unigram`: the frequencies of the training tokens. `uniform`: log2 of the range. Intervals
+    are ± 1.96 standard errors over sequences.
+    """
+    rows = []
+    build = partial(_build, denoiser, slack, seed)
+    for name, task in TASKS:
+        training = splits["train"].get(name)
+        if training is None:
+            continue
+        for split, sources in splits.items():
+            source = sources.get(name)
+            if source is None or (split == "composition" and task is Task.JOINT):
+                continue
+            report(f"likelihood: {task.value} ({name}), {split}")
+            examples = [source.example(i) for i in choose(source, num_sequences, seed)]
+            reference = [training.example(i) for i in choose(training, _UNIGRAM_SEQUENCES, seed)]
+            figures = _figures(
+                denoiser, task, examples, build, seed=seed, num_masks=num_masks, reference=reference
+            )
+            for row in figures:
+                if task is Task.TEXT:
+                    row["bits_per_byte"] = _per_byte(row, examples, text)
+                rows.append({"task": task.value, "source": name, "split": split, **row})
+    return rows
+
+
+def _build(
+    denoiser: Denoiser, slack: SpanSlack, seed: int, task: Task, examples: Rows[Codes]
+) -> list[Sequence]:
+    """Sequences with end frames drawn as in training; example i always gets the same."""
+    uniforms = [
+        rng.generator(seed, "scorecard", "slack", i).random(len(Modality)) for i in range(len(examples))
+    ]
+    return [
+        build_sequence(denoiser.vocabulary, task, codes, num_end=target_ends(slack, task, codes, uniform))
+        for codes, uniform in zip(examples, uniforms, strict=True)
+    ]
+
+
+def _figures(
+    denoiser: Denoiser,
+    task: Task,
+    examples: Rows[Codes],
+    build: Callable[[Task, Rows[Codes]], list[Sequence]],
+    *,
+    seed: int,
+    num_masks: int,
+    reference: Rows[Codes],
+) -> list[dict[str, Any]]:
+    sequences = build(task, examples)
+    measure = partial(sequence_nelbo, denoiser, seed=seed, num_masks=num_masks)
+    nats = {"conditional": measure(sequences)}
+    condition = CONDITION[task]
+    if condition is not None:
+        nats["unconditional"] = measure(sequences, is_unconditional=True)
+        if len(examples) > 1:
+            other = derangement(len(examples), seed)
+            swapped = [
+                {**codes, condition: examples[j][condition]} for codes, j in zip(examples, other, strict=True)
+            ]
+            nats["shuffled"] = measure(build(task, swapped))
+    frequencies = build(task, reference)
+    rows = []
+    for modality in examples[0]:
+        if modality == condition:
+            continue
+        tokens = np.array(
+            [target_tokens(s, denoiser.vocabulary, modality) for s in sequences], dtype=np.float64
+        )
+        row: dict[str, Any] = {"modality": modality.name.lower(), "num_sequences": len(sequences)}
+        row["num_tokens"] = int(tokens.sum())
+        for name, values in nats.items():
+            row[name] = ratio(values[modality] / math.log(2), tokens).as_json()
+            if name != "conditional":
+                saved = (values[modality] - nats["conditional"][modality]) / math.log(2)
+                row[f"gain_over_{name}"] = ratio(saved, tokens).as_json()
+        row["unigram"] = unigram_bits(frequencies, sequences, denoiser.vocabulary, modality)
+        row["uniform"] = math.log2(denoiser.vocabulary.space(modality).range_size)
+        rows.append(row)
+    return rows
+
+
+def _per_byte(row: Mapping[str, Any], examples: Rows[Codes], text: TextCodec) -> dict[str, Any]:
+    """Bits per byte of the passages: bits of all targets over UTF-8 bytes."""
+    size = sum(len(text.decode(codes[Modality.TEXT][:, 0].tolist()).encode()) for codes in examples)
+    scale = row["num_tokens"] / max(size, 1)
+    bits = row["conditional"]
+    scaled = {name: bits[name] * scale for name in ("value", "low", "high")}
+    return Estimate(**scaled, n=bits["n"]).as_json()
