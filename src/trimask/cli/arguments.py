@@ -1,0 +1,120 @@
+"""From words to a verb's dataclass, and to overrides of a recipe's fields."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, TypeVar
+
+import tyro
+
+from trimask.cli.failure import UsageError
+
+
+class Verb(ABC):
+    """What a verb's arguments are, and what it does with them."""
+
+    takes_overrides: ClassVar[bool] = False
+
+    @abstractmethod
+    def run(self, overrides: Mapping[str, str]) -> int:
+        """Do it; returns the exit status. `overrides` is empty unless `takes_overrides`."""
+
+
+VerbT = TypeVar("VerbT", bound=Verb)
+
+
+def parse(verb: type[VerbT], name: str, words: Sequence[str]) -> tuple[VerbT, dict[str, str]]:
+    """The arguments of `verb`, and overrides by dotted path: `--model.depth 6` or `--model.depth=6`.
+
+    Raises:
+        UsageError: an unknown option, a missing or mistyped argument.
+        SystemExit: after printing the help.
+    """
+    own, overrides = split_overrides(verb, words)
+    if overrides and not verb.takes_overrides and not {"-h", "--help"} & set(own):
+        raise UsageError(_unknown_option(next(iter(overrides)), _options(verb)))
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            parsed = tyro.cli(verb, args=own, prog=f"trimask {name}", config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(f"{_one_line(captured.getvalue())} (trimask {name} --help)") from None
+    return parsed, overrides
+
+
+def split_overrides(verb: type[Verb], words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The words that are the verb's own, and the options that it doesn't have, with their values."""
+    options = _options(verb)
+    own: list[str] = []
+    overrides: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return own + rest, overrides
+        option, equals, value = word.partition("=")
+        spelled = option.replace("_", "-")
+        if not option.startswith("--") or spelled in options:
+            own.append(word)
+            continue
+        # Close to one of ours, and no path: mistyped, and what follows may not be its value.
+        if "." not in option and closest(spelled, options, cutoff=0.85):
+            raise UsageError(_unknown_option(option, options))
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                hint = f"give one: {option} VALUE" if verb.takes_overrides else ""
+                raise UsageError(
+                    f"{option} has no value: {hint}" if hint else _unknown_option(option, options)
+                )
+            value = rest.pop(0)
+        path = option.removeprefix("--").replace("-", "_")
+        if path in overrides:
+            raise UsageError(f"{option} is given twice: {overrides[path]!r} and {value!r}: give it once")
+        overrides[path] = value
+    return own, overrides
+
+
+def closest(name: str, choices: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """Up to two of `choices` that look like `name`."""
+    return difflib.get_close_matches(name, list(choices), n=2, cutoff=cutoff)
+
+
+def choose(what: str, name: str, choices: Iterable[str]) -> str:
+    """`name` if it is one of `choices`; else a UsageError that names the closest."""
+    choices = list(choices)
+    if name in choices:
+        return name
+    close = closest(name, choices)
+    mend = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(choices)}"
+    raise UsageError(f"unknown {what} {name!r}: {mend}")
+
+
+def _options(verb: type[Verb]) -> list[str]:
+    assert dataclasses.is_dataclass(verb)
+    return ["--help", *(f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(verb))]
+
+
+def _unknown_option(option: str, options: Iterable[str]) -> str:
+    option = option if option.startswith("--") else f"--{option.replace('_', '-')}"
+    options = list(options)
+    close = closest(option.replace("_", "-"), options, cutoff=0.7)
+    mend = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(options)}"
+    return f"unknown option {option}: {mend}"
+
+
+def _one_line(box: str) -> str:
+    """What the parser has to say, without its frame, its list of causes and its hints."""
+    kept: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│ ")
+        is_rule = not text.strip("─-╰╯")
+        if (is_rule and kept) or text.startswith("Got errors"):
+            break
+        if not is_rule:
+            kept.append(text)
+    return " ".join(kept).rstrip(".") or "the arguments cannot be read"

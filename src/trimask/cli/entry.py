@@ -1,0 +1,101 @@
+"""`trimask VERB …`: finds the verb, and turns what goes wrong into one line and an exit status."""
+
+import importlib
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from trimask import __version__
+from trimask.cli.arguments import Verb, choose, parse
+from trimask.cli.console import say
+from trimask.cli.destination import explain
+from trimask.cli.failure import Failed
+
+VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "list": ("list", "recipes, one line each"),
+        "show": ("show", "a recipe: resolved fields, parameters, sequences, epochs, FLOPs"),
+        "train": ("train", "run a recipe; stop and resume it at will"),
+        "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
+        "data": ("data", "look at the embedded data: `trimask data show --out FILE.html`"),
+        "demo": ("demo", "generate with the shipped model, train a small one live, write a report"),
+    }
+)
+"""Verb -> its module here, which has one subclass of `Verb`; and what it is for."""
+
+OVERVIEW = """\
+usage: trimask VERB … [--json]
+
+Tri-modal masked diffusion: one transformer, trained from scratch, that generates text, images and speech.
+
+{verbs}
+
+examples:
+  trimask demo --minutes 5
+  trimask sample quickstart --task text_to_image --prompt "red apple" --out samples
+  trimask show quickstart_mini --model.depth 6
+  trimask train quickstart_mini --minutes 10 --out runs/mini
+  trimask sample runs/mini --task text_to_speech --prompt "good morning" --out samples
+
+`trimask VERB --help` has a verb's options. Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.
+TRIMASK_TRACEBACK=1 shows where an error came from."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (by default the process's own) and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows `?`
+    logging.basicConfig(format="trimask: %(message)s", level=logging.WARNING)
+    try:
+        status = _dispatch(words)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt as error:
+        return _report(error, "interrupted", 130)
+    except BrokenPipeError:  # `trimask show … | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Failed as error:
+        return _report(error, f"error: {error}", 1)
+    except ValueError as error:
+        return _report(error, f"error: {error}", 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _report(error, f"error: {where}{explain(error)}", 1)
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        width = max(map(len, VERBS))
+        verbs = "\n".join(f"  {verb:<{width}}  {purpose}" for verb, (_, purpose) in VERBS.items())
+        print(OVERVIEW.format(verbs=verbs))
+        return 0
+    if words[0] == "--version":
+        print(f"trimask {__version__}")
+        return 0
+    name = choose("verb", words[0], VERBS)
+    arguments, overrides = parse(_verb(VERBS[name][0]), name, words[1:])
+    return arguments.run(overrides)
+
+
+def _verb(module: str) -> type[Verb]:
+    loaded = importlib.import_module(f"trimask.cli.{module}")
+    (verb,) = (
+        value
+        for value in vars(loaded).values()
+        if isinstance(value, type) and issubclass(value, Verb) and value is not Verb
+    )
+    return verb
+
+
+def _report(error: BaseException, line: str, status: int) -> int:
+    if os.environ.get("TRIMASK_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    # One line, also where a library's message has several.
+    say(" ".join(line.split()))
+    return status

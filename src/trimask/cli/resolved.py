@@ -1,0 +1,65 @@
+"""A recipe by name, with overrides, and what there is to say about it before it runs."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trimask.cli.arguments import choose
+from trimask.cli.failure import UsageError, reading_files
+from trimask.config import override, to_dict
+from trimask.recipes.catalog import RECIPES, resolve
+
+if TYPE_CHECKING:  # they take torch, and an unknown recipe should be told at once
+    from trimask.model.flops import ParameterCount
+    from trimask.tokenizers.bundle import Tokenizers
+    from trimask.training.run import RunConfig
+
+
+def resolved(recipe: str, overrides: Mapping[str, str]) -> "RunConfig":
+    """The configuration of `recipe` with `overrides`.
+
+    Raises:
+        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
+    """
+    config = resolve(choose("recipe", recipe, RECIPES))
+    return override(config, overrides)
+
+
+def load_tokenizers(folder: Path | None) -> "Tokenizers":
+    """Those of `folder`, or the ones that ship."""
+    from trimask.tokenizers.bundle import SHIPPED, Tokenizers
+
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--tokenizers {folder} is no folder: give one with the three tokenizer files")
+    with reading_files():
+        return Tokenizers.load(SHIPPED if folder is None else folder)
+
+
+def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
+    """The denoiser's parameters over the vocabulary of `tokenizers`."""
+    from trimask.model.flops import count_parameters
+
+    vocabulary = tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
+    return count_parameters(config.model, vocabulary)
+
+
+def summary(recipe: str, config: "RunConfig", tokenizers: "Tokenizers") -> dict[str, Any]:
+    """The resolved configuration, size and cost."""
+    from trimask.cli.figures import figures
+
+    return {"recipe": recipe, "config": to_dict(config), **figures(config, tokenizers)}
+
+
+def lines(described: Mapping[str, Any]) -> Iterator[str]:
+    """The figures of `summary`, for reading."""
+    parts = described["parameters"]
+    yield (
+        f"parameters      {parts['total']:,}: {parts['blocks']:,} in blocks, {parts['embedding']:,} in the "
+        f"embedding, {parts['unembedding']:,} in the head"
+    )
+    yield f"vocabulary      {described['vocabulary']:,} tokens"
+    yield f"sequences       {described['sequences']:,}"
+    yield f"training FLOPs  {described['training_flops']:.2e}"
+    for row in described["mixture"]:
+        task, source = f"{row['task']:<15}", f"{row['source']:<9}"
+        yield f"  {task} {source} {row['sequences']:>9,} sequences {row['epochs']:>9,g} epochs"

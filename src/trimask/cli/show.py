@@ -1,0 +1,76 @@
+"""`trimask show`: a recipe before it runs."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, final
+
+import tyro
+
+from trimask.cli.arguments import Verb
+from trimask.cli.console import print_json
+from trimask.cli.resolved import lines, load_tokenizers, resolved, summary
+from trimask.config import to_dict
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Show(Verb):
+    """A recipe's resolved fields, parameters, sequences, epochs of each task, and training FLOPs.
+
+    Any field can be overridden by its path: `trimask show quickstart --model.depth 6 --num-steps 100`.
+    """
+
+    takes_overrides: ClassVar[bool] = True
+
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
+    """one of `trimask list`"""
+    diff: Annotated[str | None, tyro.conf.arg(metavar="OTHER")] = None
+    """another recipe: show only the fields in which RECIPE differs from it"""
+    tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """tokenizers to train over; else those that ship"""
+    json: bool = False
+    """one JSON object on stdout"""
+
+    def run(self, overrides: Mapping[str, str]) -> int:
+        config = resolved(self.recipe, overrides)
+        if self.diff is not None:
+            return self._differences(config, resolved(self.diff, {}))
+        described = summary(self.recipe, config, load_tokenizers(self.tokenizers))
+        if self.json:
+            print_json(described)
+            return 0
+        print_json(described["config"])
+        for line in lines(described):
+            print(line)
+        return 0
+
+    def _differences(self, config: Any, other: Any) -> int:
+        mine, theirs = dict(_leaves(to_dict(config))), dict(_leaves(to_dict(other)))
+        paths = [path for path in {**mine, **theirs} if mine.get(path) != theirs.get(path)]
+        if self.json:
+            pairs = {path: {self.recipe: mine.get(path), str(self.diff): theirs.get(path)} for path in paths}
+            print_json({"differences": pairs})
+            return 0
+        width = max(map(len, paths), default=0)
+        for path in paths:
+            print(f"{path:<{width}}  {_shown(mine, path)}  ({self.diff}: {_shown(theirs, path)})")
+        if not paths:
+            print(f"{self.recipe} and {self.diff} are equal")
+        return 0
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    items = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    )
+    if items is None or not value:
+        yield path, value
+        return
+    for name, item in items:
+        yield from _leaves(item, f"{path}.{name}" if path else str(name))
+
+
+def _shown(values: Mapping[str, Any], path: str) -> str:
+    return json.dumps(values[path]) if path in values else "absent"

@@ -1,0 +1,141 @@
+"""`trimask train`: a recipe becomes a run."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, final
+
+import tyro
+
+from trimask.cli.arguments import Verb
+from trimask.cli.console import Report, print_json, say
+from trimask.cli.destination import check_writable
+from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary
+
+_INTERRUPTED = 130
+_STATE_BYTES = (
+    3 * 12
+)  # a parameter takes 12 bytes (weight, two moments) in two checkpoints and one being written
+_DATA_BYTES = 100_000_000  # tokenized data, tokenizers, metrics
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Train(Verb):
+    """Run a recipe in a directory of its own, with checkpoints. Ctrl-C ends it at a whole step.
+
+    Any field can be overridden by its path: `trimask train debug --out runs/x --model.depth 6 --seed 1`.
+    """
+
+    takes_overrides: ClassVar[bool] = True
+
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
+    """one of `trimask list`"""
+    out: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    """the run's directory: new, or with --resume an earlier one"""
+    resume: bool = False
+    """go on from the newest checkpoint in RUN; give the same overrides"""
+    minutes: Annotated[float | None, tyro.conf.arg(metavar="M")] = None
+    """stop after so many minutes of training, all resumes together"""
+    dry_run: bool = False
+    """check everything, show what would run, and write nothing"""
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """CPU threads; else all cores"""
+    tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """tokenizers to train over; else those that ship"""
+    json: bool = False
+    """one JSON object on stdout"""
+
+    def run(self, overrides: Mapping[str, str]) -> int:
+        if self.minutes is not None and not self.minutes > 0:
+            raise UsageError(f"--minutes is {self.minutes:g}: give a number above 0")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads is {self.threads}: give at least 1")
+        config = resolved(self.recipe, overrides)
+        self._check_out(config)
+        tokenizers = load_tokenizers(self.tokenizers)
+        check_writable(self.out, num_bytes=parameters(config, tokenizers).total * _STATE_BYTES + _DATA_BYTES)
+        if self.dry_run:
+            described = summary(self.recipe, config, tokenizers)
+            if self.json:
+                print_json(described)
+            else:
+                print("\n".join(lines(described)))
+            say(f"dry run: {self.recipe} can start in {self.out}; nothing was written")
+            return 0
+        return self._train(config, overrides)
+
+    def _check_out(self, config: Any) -> None:
+        """Whether `out` may hold this run. The run itself compares what the arguments do not decide."""
+        from trimask.config import to_dict
+        from trimask.io import read_json
+        from trimask.training.checkpoint import open_run
+
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out} is a file: name a folder")
+        has_files = self.out.is_dir() and any(not entry.name.startswith(".") for entry in self.out.iterdir())
+        check_writable(self.out)
+        if not has_files:
+            return
+        stored: Any = {}
+        if self.resume and (self.out / "config.json").exists():
+            with reading_files():
+                stored = read_json(self.out / "config.json")
+            if not isinstance(stored, dict) or "run" not in stored:
+                raise Failed(f"{self.out / 'config.json'} does not describe a run: choose another --out")
+        open_run(self.out, stored | {"recipe": self.recipe, "run": to_dict(config)}, resume=self.resume)
+
+    def _train(self, config: Any, overrides: Mapping[str, str]) -> int:
+        import torch
+
+        from trimask.recipes.pretrain import pretrain
+        from trimask.tokenizers.bundle import SHIPPED
+        from trimask.training.loop import NonFiniteLoss
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        try:
+            with reading_files():
+                result = pretrain(
+                    config,
+                    self.out,
+                    recipe=self.recipe,
+                    tokenizer_folder=SHIPPED if self.tokenizers is None else self.tokenizers,
+                    resume=self.resume,
+                    deadline=None if self.minutes is None else self.minutes * 60,
+                    report=Report(),
+                )
+        except NonFiniteLoss as error:
+            raise Failed(f"{error} Lower --optimizer.learning-rate or change --seed") from error
+        except KeyboardInterrupt:
+            say(f"interrupted; {self.out} keeps what was saved; go on with: {self._command(overrides)}")
+            return _INTERRUPTED
+        if self.json:
+            print_json(
+                {
+                    "run": str(self.out),
+                    "recipe": self.recipe,
+                    "steps": result.steps,
+                    "num_steps": config.num_steps,
+                    "seconds": round(result.seconds, 3),
+                    "stopped": result.stopped,
+                }
+            )
+        steps = f"{result.steps} of {config.num_steps} steps"
+        say(f"{result.stopped} after {steps}, {result.seconds:.0f} s: {self.out}")
+        if result.steps < config.num_steps:
+            say(f"go on with: {self._command(overrides)}")
+        run = shlex.quote(str(self.out))
+        say(f'try it: trimask sample {run} --task text_to_image --prompt "red apple" --out samples')
+        return _INTERRUPTED if result.stopped == "interrupted" else 0
+
+    def _command(self, overrides: Mapping[str, str]) -> str:
+        """The command that resumes this run."""
+        words = ["trimask", "train", self.recipe, "--out", str(self.out), "--resume"]
+        if self.tokenizers is not None:
+            words += ["--tokenizers", str(self.tokenizers)]
+        for path, value in overrides.items():
+            words.append(f"--{path}={value}")
+        return shlex.join(words)

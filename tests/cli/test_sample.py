@@ -1,0 +1,209 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import soundfile
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from trimask.cli import main
+from trimask.io import write_json
+from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.model.weights import save_denoiser
+from trimask.recipes.pretrain import MODEL, TOKENIZERS
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.vocabulary.codebooks import Parallel
+from trimask.vocabulary.modality import Task
+
+FEW = ["--num-steps", "2", "--json"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tokenizers_folder: Path) -> Path:
+    """A run whose denoiser has learned nothing."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    tokenizers = Tokenizers.load(tokenizers_folder)
+    shutil.copytree(tokenizers_folder, folder / TOKENIZERS)
+    vocabulary = tokenizers.vocabulary(image_layout=Parallel(), audio_layout=Parallel())
+    denoiser = Denoiser(DenoiserConfig(width=16, depth=1, num_heads=1), vocabulary)
+    denoiser.initialize(0)
+    save_denoiser(folder / MODEL, denoiser)
+    write_json(folder / "config.json", {"recipe": "debug", "run": {}})
+    picture = PIL.Image.new("RGB", (100, 80), "red")
+    picture.save(folder.parent / "red.png")
+    soundfile.write(folder.parent / "tone.wav", 0.1 * np.sin(np.arange(8000) / 10), 16000)
+    soundfile.write(folder.parent / "stereo.wav", np.zeros((4000, 2)), 16000)
+    soundfile.write(folder.parent / "fast.wav", np.zeros(44100), 44100)
+    return folder
+
+
+def pixels(path: Path) -> np.ndarray:
+    with PIL.Image.open(path) as picture:
+        return np.array(picture)
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "kinds"),
+    [
+        (Task.TEXT, ["--prompt", "My fellow", "--span-length", "16"], {"text"}),
+        (Task.TEXT_TO_IMAGE, ["--prompt", "red apple", "--num-samples", "2"], {"image"}),
+        (Task.IMAGE_TO_TEXT, ["--image", "red.png"], {"text"}),
+        (Task.TEXT_TO_SPEECH, ["--prompt", "Hi.", "--voice", "rms"], {"audio"}),
+        (Task.SPEECH_TO_TEXT, ["--audio", "tone.wav"], {"text"}),
+        (Task.SPEECH_TO_TEXT, ["--audio", "stereo.wav"], {"text"}),
+        (Task.JOINT, [], {"text", "image"}),
+        (Task.JOINT, ["--pair", "audio"], {"text", "audio"}),
+        (Task.TRIPLE, [], {"text", "image", "audio"}),
+    ],
+)
+def test_each_task(
+    task: Task,
+    words: list[str],
+    kinds: set[str],
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(run.parent)
+    out = tmp_path / "new" / "samples"
+    assert main(["sample", str(run), "--task", task.value, *words, *FEW, "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    described = json.loads(printed.out)
+    assert len(described["samples"]) == (2 if "--num-samples" in words else 1)
+    for sample in described["samples"]:
+        assert {kind for kind in ("text", "image", "audio") if kind in sample} == kinds
+        if "image" in kinds:
+            assert pixels(Path(sample["image"])).shape == (64, 64, 3)
+        if "audio" in kinds:
+            assert soundfile.info(sample["audio"]).subtype == "PCM_16"
+        if "text" in kinds:
+            assert Path(sample["text_file"]).read_text("utf-8") == sample["text"] + "\n"
+    assert sorted(map(str, out.iterdir())) == sorted(described["files"])
+    assert ("resized to 64 x 64" in printed.err) == ("red.png" in words)
+    assert ("2 channels" in printed.err) == ("stereo.wav" in words)
+    assert ".py:" not in printed.err, "a warning of Python's own shape"
+
+
+def test_a_filmstrip(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--task", "text_to_image", "--prompt", "red apple", "--num-steps", "6", "--filmstrip"]
+    assert main(["sample", str(run), *words, "--out", str(tmp_path)]) == 0
+    (strip,) = tmp_path.glob("*_filmstrip.png")
+    (first,) = tmp_path.glob("*_0.png")
+    assert pixels(strip).shape == (64, 6 * 64, 3)
+    assert np.array_equal(pixels(strip)[:, 5 * 64 :], pixels(first))
+
+
+def test_text_is_printed_and_nothing_is_written(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", str(run), "--task", "text", "--num-steps", "2", "--span-length", "8"]) == 0
+    assert capsys.readouterr().out.strip()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--task", "text_to_imge"], ["unknown task 'text_to_imge'", "did you mean text_to_image"]),
+        (["--task", "dream"], ["unknown task 'dream'", "choose one of text, text_to_image"]),
+        (["--task", "text_to_image", "--prompt", "x"], ["--out DIR"]),
+        (["--task", "text_to_image", "--out", "OUT"], ["needs prompt"]),
+        (["--task", "text_to_image", "--prompt", " ", "--out", "OUT"], ["' ' is empty"]),
+        (
+            ["--task", "text_to_image", "--prompt", "so " * 500, "--out", "OUT"],
+            ["256 is the most", "shorten"],
+        ),
+        (
+            ["--task", "text_to_speech", "--prompt", "so " * 99, "--out", "OUT"],
+            ["256 is the most", "shorten"],
+        ),
+        (["--task", "text", "--prompt", "so " * 9, "--span-length", "4"], ["raise span_length"]),
+        (["--task", "text", "--image", "red.png"], ["no use for --image"]),
+        (["--task", "joint", "--prompt", "x", "--out", "OUT"], ["no use for prompt"]),
+        (["--task", "joint", "--pair", "imag", "--out", "OUT"], ["did you mean image?"]),
+        (["--task", "image_to_text"], ["needs --image FILE"]),
+        (["--task", "image_to_text", "--image", "gone.png"], ["gone.png", "no such file"]),
+        (["--task", "speech_to_text", "--audio", "fast.wav"], ["44100", "takes 16000", "-ar 16000"]),
+        (["--task", "text", "--filmstrip", "--out", "OUT"], ["--filmstrip is for task text_to_image"]),
+        (["--task", "text", "--num-samples", "0"], ["num_samples is 0", "at least 1"]),
+        (["--task", "text", "--num-steps", "0"], ["num_steps", "0"]),
+        (["--task", "text", "--top-p", "2"], ["2"]),
+        (["--task", "text", "--guidance-scale", "3"], ["guidance_scale 3", "no condition"]),
+        (["--task", "text_to_speech", "--prompt", "x", "--voice", "bob", "--out", "OUT"], ["voice 'bob'"]),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_wrong_arguments(
+    words: list[str],
+    parts: list[str],
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(run.parent)
+    out = tmp_path / "out"
+    _fails(capsys, [str(run), *(str(out) if w == "OUT" else w for w in words)], 2, *parts)
+    assert not out.exists()
+
+
+def test_no_such_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _fails(capsys, ["quikstart", "--task", "text"], 2, "no run directory", "did you mean quickstart")
+    near = run.with_name("rum")
+    _fails(capsys, [str(near), "--task", "text"], 2, "no run directory", f"did you mean {run}")
+    _fails(capsys, [str(run.parent), "--task", "text"], 1, "not a run directory", "config.json")
+
+
+@pytest.mark.parametrize("name", [MODEL, "tokenizers/text.json", "tokenizers/speech.safetensors"])
+def test_a_truncated_file(name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = _copy(run, tmp_path)
+    content = (broken / name).read_bytes()
+    for length in (len(content) // 2, 4, 0):
+        (broken / name).write_bytes(content[:length])
+        _fails(capsys, [str(broken), "--task", "text"], 1, Path(name).name, "again")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"format_version": "99"}, ["format version 99", "this program reads"]),
+        ({"format": "another"}, ["not one of trimask's"]),
+        ({"kind": "tokens"}, ["holds 'tokens'", "'denoiser' is needed"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_model_of_another_version_or_not_ours(
+    change: dict[str, str], parts: list[str], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = _copy(run, tmp_path)
+    with safe_open(broken / MODEL, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name).clone() for name in file.keys()}
+    save_file(tensors, broken / MODEL, metadata={**metadata, **change})
+    _fails(capsys, [str(broken), "--task", "text"], 1, MODEL, *parts)
+
+
+@pytest.mark.parametrize(("task", "option"), [("image_to_text", "--image"), ("speech_to_text", "--audio")])
+def test_a_damaged_picture_or_recording(
+    task: str, option: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes((run.parent / "red.png").read_bytes()[:60])
+    _fails(capsys, [str(run), "--task", task, option, str(damaged)], 1, str(damaged), "cannot be read")
+
+
+def _copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def _fails(capsys: pytest.CaptureFixture[str], words: list[str], status: int, *parts: str) -> None:
+    assert main(["sample", *words]) == status
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if "resized" not in line]
+    assert printed.out == "" and len(lines) == 1, printed
+    assert lines[0].startswith("trimask: error: ")
+    assert not [part for part in parts if part not in lines[0]], lines[0]

@@ -1,0 +1,151 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trimask.cli import figures as cli_figures
+from trimask.cli import main
+from trimask.data.quickstart import load_text
+from trimask.recipes import tokens
+from trimask.training.checkpoint import Checkpoints
+from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
+
+SMALL = [
+    "--data.num-concepts=9",
+    "--data.num-sentences=2",
+    "--log-every=1",
+    "--model.width=16",
+    "--model.num-heads=1",
+]
+
+
+@pytest.fixture(autouse=True)
+def few_speeches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoding all of them takes seconds."""
+    for module in (tokens, cli_figures):
+        monkeypatch.setattr(module, "load_text", lambda split: load_text(split)[:2])
+
+
+@pytest.fixture
+def words(tokenizers_folder: Path) -> list[str]:
+    return ["train", "debug", "--tokenizers", str(tokenizers_folder), "--threads", "1", *SMALL]
+
+
+def figures(run: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in WALL_CLOCK_FIELDS} for row in read_metrics(run)]
+
+
+def test_show_counts_what_it_will_cost(tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ["--tokenizers", str(tokenizers_folder)]
+    assert main(["show", "debug", *folder, "--json", "--num-steps", "100", "--model.depth=3"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["config"]["num_steps"], shown["config"]["model"]["depth"]) == (100, 3)
+    assert shown["sequences"] == 100 * shown["config"]["logical_batch"]
+    assert shown["parameters"]["total"] == sum(v for k, v in shown["parameters"].items() if k != "total")
+    assert sum(row["sequences"] for row in shown["mixture"]) == pytest.approx(shown["sequences"], abs=4)
+    assert all(row["epochs"] > 0 for row in shown["mixture"])
+    assert shown["training_flops"] > 3 * 2 * shown["parameters"]["blocks"] * shown["sequences"]
+    assert main(["show", "debug", *folder]) == 0
+    printed = capsys.readouterr().out
+    assert '"depth": 2' in printed and "epochs" in printed and "training FLOPs" in printed
+
+
+def test_a_dry_run_writes_nothing(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--out", str(tmp_path / "a" / "run"), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"]["total"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_from_a_recipe_to_samples(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    steps = ["--num-steps=2", "--checkpoint-every=1", "--out", str(run)]
+    assert main([*words, *steps, "--json"]) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert (result["steps"], result["stopped"], result["run"]) == (2, "finished", str(run))
+    assert "encoding images" in printed.err and f"trimask sample {run}" in printed.err
+    assert [row["step"] for row in figures(run)] == [1, 2]
+    assert main(["sample", str(run), "--task", "text", "--num-steps=2", "--span-length=8", "--json"]) == 0
+    assert "text" in json.loads(capsys.readouterr().out)["samples"][0]
+
+    def fails(more: list[str], status: int, *parts: str) -> None:
+        assert main([*words, *more]) == status
+        (line,) = [x for x in capsys.readouterr().err.splitlines() if "set aside" not in x]
+        assert line.startswith("trimask: error: ") and not [part for part in parts if part not in line], line
+
+    fails(steps, 2, "is not empty", "--resume")
+    fails([*steps, "--resume", "--seed=7"], 2, "run.seed was 0, is 7", "--out")
+    fails(["--out", str(run / "config.json")], 2, "is a file")
+    for state in run.glob("checkpoints/*/state.safetensors"):
+        state.write_bytes(state.read_bytes()[:1000])
+    fails([*steps, "--resume"], 1, "no checkpoint", "is whole", "another --out")
+    (run / "config.json").write_text("{")
+    fails([*steps, "--resume"], 1, "config.json is not valid JSON")
+
+
+def test_the_deadline_stops_a_run_that_can_go_on(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "my run"
+    assert main([*words, "--minutes", "1e-6", "--out", str(run)]) == 0
+    printed = capsys.readouterr().err
+    assert "deadline after" in printed
+    (command,) = [line.partition("go on with: ")[2] for line in printed.splitlines() if "go on with" in line]
+    assert f"--out '{run}' --resume" in command and "--data.num_concepts=9" in command
+
+
+def start(words: list[str], run: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "trimask", *words, "--out", str(run)]
+    return subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+
+
+def wait_for_step(process: "subprocess.Popen[str]", run: Path, step: int) -> None:
+    end = time.monotonic() + 60
+    while not list(run.glob(f"checkpoints/step_{step:08d}/state.json")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_numbers(words: list[str], tmp_path: Path) -> None:
+    steps = [*words, "--num-steps=12", "--checkpoint-every=2"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(steps, whole).wait(timeout=120) == 0
+    process = start(steps, killed)
+    wait_for_step(process, killed, 4)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (killed / "model.safetensors").exists()
+    assert start([*steps, "--resume"], killed).wait(timeout=120) == 0
+    assert figures(killed) == figures(whole)
+    assert len(figures(whole)) == 12
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_says_how_to_go_on(words: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    steps = [*words, "--num-steps=5000", "--checkpoint-every=2"]
+    process = start(steps, run)
+    wait_for_step(process, run, 2)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert "interrupted after" in errors and "--resume" in errors and "Traceback" not in errors
+    assert (run / "model.safetensors").exists()
+    config = json.loads((run / "config.json").read_text())
+    assert Checkpoints(run, config=config, keep=2).load_newest() is not None
