@@ -159,6 +159,7 @@ def test_finite_scalar_gradient_passes_straight_through_where_not_clipped():
     vectors.grad = None
     quantizer(vectors).loss.sum().backward()
     assert vectors.grad[0, 3] > 0 and vectors.grad[0, 4] < 0, "the loss must pull clipped values back"
+    assert not vectors.grad[0, :3].any(), "and leave alone what is not clipped"
 
 
 def test_residual_gradient_passes_straight_through_and_reaches_the_codes():

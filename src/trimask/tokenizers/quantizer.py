@@ -160,7 +160,8 @@ class FiniteScalarQuantizer(Quantizer):
         steps = self._steps(vectors)
         rounded = steps.detach().round()
         values = self._values(steps + (rounded - steps).detach())
-        loss = (vectors - values.detach()).square().mean(-1)
+        bound = self.scale.detach().flatten()
+        loss = (vectors - vectors.detach().clamp(-bound, bound)).square().mean(-1)
         return Quantized(values, (rounded.long() * self.radix).sum(-1), loss)
 
     def revive(
@@ -279,8 +280,7 @@ def kmeans(
         raise ValueError(
             f"{len(vectors)} vectors cannot give {size} centres; pass more vectors or ask for fewer codes"
         )
-    # Random vectors, not k-means++: in twelve iterations the latter lost 0.4 dB on image cells, whose tails
-    # are long.
+    # Not k-means++: as a start of the shipped image codebooks it was 0.1 dB worse, and far slower.
     centres = vectors[torch.from_numpy(generator.choice(len(vectors), size, replace=False))].clone()
     for _ in range(num_iterations):
         assigned = nearest(vectors, centres)

@@ -1,0 +1,1 @@
+"""Raw signal <-> codes: text, images, speech."""
