@@ -1,4 +1,6 @@
-"""Speech judged by listening: a recognizer writes down what it hears, and the words are compared with the text."""
+"""Speech judged by listening: a recognizer writes down what it hears, and the words are compared with the
+text.
+"""
 
 import unicodedata
 from collections.abc import Sequence
@@ -37,8 +39,8 @@ def word_error_rate(
 ) -> WordErrorRate:
     """Σ edit distances / Σ reference words, after `normalize_words`.
 
-    The interval is the percentile bootstrap over clips (Bisani & Ney 2004): clips are what is drawn at random, not
-    words. ValueError if the lists differ in length or the references hold no word.
+    The interval is the percentile bootstrap over clips (Bisani & Ney 2004): clips are what is drawn at
+    random, not words. ValueError if the lists differ in length or the references hold no word.
     """
     if len(references) != len(hypotheses):
         raise ValueError(
@@ -61,7 +63,9 @@ def word_error_rate(
 
 
 def normalize_words(text: str) -> list[str]:
-    """Words in lower case without punctuation; apostrophes vanish (`don't` is `dont`), other marks part words."""
+    """Words in lower case without punctuation; apostrophes vanish (`don't` is `dont`), other marks part
+    words.
+    """
     text = unicodedata.normalize("NFKC", text).lower().replace("'", "").replace("\u2019", "")
     return "".join(c if c.isalnum() else " " for c in text).split()
 
@@ -85,7 +89,8 @@ def transcribe(
     *,
     num_threads: int = 1,
 ) -> list[str]:
-    """What a Whisper model (a CTranslate2 folder, or any name that faster-whisper knows) hears in each waveform.
+    """What a Whisper model (a CTranslate2 folder, or any name that faster-whisper knows) hears in each
+    waveform.
 
     English, greedy, no temperature fallback and no memory between clips: the same clip gives the same words.
     ValueError for another rate than 16 kHz; ImportError where faster-whisper is not installed.
@@ -96,7 +101,8 @@ def transcribe(
         from faster_whisper import WhisperModel
     except ImportError as error:
         raise ImportError(
-            "the speech judge needs faster-whisper: install trimask[eval-offline], or pip install faster-whisper"
+            "the speech judge needs faster-whisper: install trimask[eval-offline], "
+            "or pip install faster-whisper"
         ) from error
     model = WhisperModel(str(model_folder), device="cpu", compute_type="int8", cpu_threads=num_threads)
     texts = []

@@ -1,0 +1,126 @@
+"""Speech <-> codes: features, their quantized code, and the vocoder, as one tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from trimask.config import from_dict, to_dict
+from trimask.io import load_tensors, save_tensors
+from trimask.tokenizers.speech.autoencoder import AutoencoderConfig, SpeechAutoencoder
+from trimask.tokenizers.speech.features import SpeechFeatures, SpeechFeaturesConfig
+from trimask.tokenizers.speech.vocoder import Vocoder, VocoderConfig
+
+KIND = "speech_tokenizer"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeechTokenizerConfig:
+    """What is measured, how it is coded, how it is spoken again."""
+
+    features: SpeechFeaturesConfig = SpeechFeaturesConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    vocoder: VocoderConfig = VocoderConfig()
+
+    def __post_init__(self) -> None:
+        samples = self.features.hop * self.autoencoder.frames_per_code
+        if self.features.sample_rate % samples:
+            raise ValueError(
+                f"hop={self.features.hop} x frames_per_code={self.autoencoder.frames_per_code} does not "
+                f"divide sample_rate={self.features.sample_rate}: choose values that give whole code frames "
+                "per second"
+            )
+
+
+@final
+class SpeechTokenizer(nn.Module):
+    """Mono waveforms in [-1, 1] <-> codes of shape (frames, codebooks), codebooks coarse to fine.
+
+    A waveform has `ceil(samples * frame_rate / sample_rate)` frames, and decoding gives whole frames: up to
+    one frame of silence more than went in. Decoding draws nothing: the same codes give the same samples.
+    """
+
+    def __init__(self, config: SpeechTokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.features = SpeechFeatures(config.features)
+        self.autoencoder = SpeechAutoencoder(config.autoencoder, config.features.num_mels)
+        self.vocoder = Vocoder(config.vocoder, config.features)
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+        return self.config.features.sample_rate
+
+    @property
+    def frame_rate(self) -> int:
+        """Code frames per second."""
+        return self.sample_rate // self.samples_per_frame
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples that one frame of codes stands for."""
+        return self.config.features.hop * self.config.autoencoder.frames_per_code
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codes per frame."""
+        return self.autoencoder.quantizer.num_codebooks
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes are 0 … codebook_size - 1 in each codebook."""
+        return self.autoencoder.quantizer.codebook_size
+
+    def num_frames(self, num_samples: int) -> int:
+        """Code frames of a waveform of `num_samples`."""
+        return -(-num_samples // self.samples_per_frame)
+
+    @torch.no_grad()
+    def encode(self, waveform: Float[Tensor, "samples"]) -> Int[Tensor, "frames codebooks"]:
+        """Codes of a waveform at `sample_rate`. ValueError if it is empty or holds NaN or infinity."""
+        if waveform.numel() == 0:
+            raise ValueError("the waveform has 0 samples: pass at least one")
+        if not bool(waveform.isfinite().all()):
+            place = int((~waveform.isfinite()).nonzero()[0])
+            raise ValueError(
+                f"sample {place} of the waveform is {waveform[place].item()}: clean the audio first"
+            )
+        missing = -len(waveform) % self.samples_per_frame
+        whole = nn.functional.pad(waveform.to(torch.float32), (0, missing))
+        return self.autoencoder.quantizer.encode(self.autoencoder.latent(self.features(whole[None])))[0]
+
+    @torch.no_grad()
+    def decode(self, codes: Int[Tensor, "frames codebooks"]) -> Float[Tensor, "samples"]:
+        """The waveform that codes stand for, in [-1, 1]. ValueError if there are no frames, or codes out of
+        range.
+        """
+        if codes.numel() == 0:
+            raise ValueError("there are 0 frames of codes: pass at least one")
+        features = self.autoencoder.features(self.autoencoder.quantizer.decode(codes)[None])
+        return self.vocoder(features)[0].clamp(-1.0, 1.0)
+
+    def save(self, path: str | Path, *, half: bool = False, **metadata: str) -> None:
+        """Write weights and configuration, in float16 if `half`."""
+        tensors = {name: t.half() if half else t for name, t in self.state_dict().items()}
+        save_tensors(path, tensors, kind=KIND, config=to_dict(self.config), **metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SpeechTokenizer":
+        """Read what `save` wrote, as float32, ready to use; ValueError or OSError with one line if it is
+        something else.
+        """
+        artifact = load_tensors(path, kind=KIND)
+        tokenizer = cls(from_dict(SpeechTokenizerConfig, artifact.config))
+        try:
+            tokenizer.load_state_dict({name: t.float() for name, t in artifact.tensors.items()})
+        except RuntimeError as error:
+            first = str(error).splitlines()[-1].strip()
+            raise ValueError(
+                f"{path} does not fit its own configuration ({first}): write or fetch it again"
+            ) from error
+        return tokenizer.eval()

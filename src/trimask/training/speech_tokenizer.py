@@ -1,0 +1,208 @@
+"""Training of the speech tokenizer: its two losses, one update of each part, and batches that are a function
+of (seed, index).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trimask import rng
+from trimask.tokenizers.speech.autoencoder import SpeechAutoencoder
+from trimask.tokenizers.speech.tokenizer import SpeechTokenizer
+from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine
+from trimask.training.optimizers import (
+    AdamWConfig,
+    build_adamw,
+    clip_gradients,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    parameter_groups,
+    set_learning_rate,
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeechTraining:
+    """How one part of the speech tokenizer is trained; all numbers [D], from short runs on the quickstart
+    clips.
+    """
+
+    num_steps: int
+    batch_size: int
+    crop_frames: int
+    """Length of a crop in feature frames (100 a second)."""
+    optimizer: AdamWConfig
+    schedule: LearningRateSchedule = field(default_factory=lambda: WarmupCosine(warmup_fraction=0.03))
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "crop_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: use 1 or more")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeechCrops:
+    """Equally long pieces of speech: samples, and the features of the same stretch."""
+
+    waveform: Float[Tensor, "b samples"]
+    features: Float[Tensor, "b frames features"]
+
+
+class SpeechStep(ABC):
+    """One update of a part of the tokenizer; what the loss is differs."""
+
+    def __init__(self, part: nn.Module, config: SpeechTraining) -> None:
+        self.part = part
+        self.config = config
+        self.optimizer = build_adamw(parameter_groups(part.named_parameters()), config.optimizer)
+        self.steps = 0
+
+    @abstractmethod
+    def losses(self, batch: SpeechCrops) -> dict[str, Tensor]:
+        """What goes down under `loss`, and further figures."""
+
+    def __call__(self, batch: SpeechCrops) -> Mapping[str, Tensor | float]:
+        self.steps += 1
+        set_learning_rate(self.optimizer, self.config.schedule.factor(self.steps / self.config.num_steps))
+        self.optimizer.zero_grad(set_to_none=True)
+        figures = self.losses(batch)
+        figures["loss"].backward()
+        norm = clip_gradients(self.optimizer, self.config.optimizer.clip_norm)
+        self.optimizer.step()
+        return {name: value.detach() for name, value in figures.items()} | {"grad_norm": norm.detach()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        weights = {f"part.{name}": tensor for name, tensor in self.part.state_dict().items()}
+        moments = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
+        return weights | moments | {"steps": torch.tensor(self.steps)}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.part.load_state_dict(under("part."))
+        load_optimizer_tensors(self.optimizer, under("optimizer."))
+        self.steps = int(tensors["steps"])
+
+
+@final
+class CodeStep(SpeechStep):
+    """One update of the code: codebooks and decoder together, networks in bfloat16."""
+
+    def __init__(self, tokenizer: SpeechTokenizer, config: SpeechTraining) -> None:
+        super().__init__(tokenizer.autoencoder, config)
+        self.autoencoder = tokenizer.autoencoder
+
+    def losses(self, batch: SpeechCrops) -> dict[str, Tensor]:
+        return code_losses(self.autoencoder, batch.features)
+
+
+@final
+class VocoderStep(SpeechStep):
+    """One update of the vocoder on what comes back through the finished code: it learns to repair what the
+    code smears.
+    """
+
+    def __init__(self, tokenizer: SpeechTokenizer, config: SpeechTraining) -> None:
+        super().__init__(tokenizer.vocoder, config)
+        self.tokenizer = tokenizer
+
+    def losses(self, batch: SpeechCrops) -> dict[str, Tensor]:
+        code = self.tokenizer.autoencoder
+        with torch.no_grad():
+            codes = code.quantizer.encode(code.latent(batch.features))
+            decoded = code.features(code.quantizer.decode(codes))
+        return {"loss": spectral_loss(self.tokenizer.vocoder(decoded), batch.waveform)}
+
+
+def code_losses(
+    autoencoder: SpeechAutoencoder, features: Float[Tensor, "b frames features"]
+) -> dict[str, Tensor]:
+    """Distances between features and what comes back through the codes, plus the quantizer's own loss.
+
+    loss = mean |d| + 1/2 mean d² + 1/2 mean |d(t+1) - d(t)| + 4 |pitch| + |voicing| + codes, where d is the
+    difference of the log-mel envelopes in nats, pitch that in octaves over voiced frames.
+    """
+    device = features.device.type
+    with torch.autocast(device, torch.bfloat16):
+        latent = autoencoder.latent(features)
+    quantized = autoencoder.quantizer(latent.float())
+    with torch.autocast(device, torch.bfloat16):
+        made = autoencoder.features(quantized.values)
+    difference = made.float() - features
+    mel = difference[..., : autoencoder.num_mels]
+    is_voiced = features[..., -1]
+    # Where there is no voice there is no pitch: what the decoder says there is not heard.
+    pitch = (difference[..., -2].abs() * is_voiced).sum() / is_voiced.sum().clamp(min=1.0)
+    voicing = difference[..., -1].abs().mean()
+    codes = quantized.loss.mean()
+    motion = mel.diff(dim=1).abs().mean()
+    envelope = mel.abs().mean() + 0.5 * mel.square().mean() + 0.5 * motion
+    total = envelope + 4.0 * pitch + voicing + codes
+    return {"loss": total, "mel": mel.abs().mean(), "pitch": pitch, "voicing": voicing, "codes": codes}
+
+
+def spectral_loss(
+    made: Float[Tensor, "b samples"],
+    real: Float[Tensor, "b samples"],
+    fft_sizes: tuple[int, ...] = (256, 512, 1024),
+) -> Float[Tensor, ""]:
+    """Multi-resolution STFT distance: mean |Δ log magnitude| + spectral convergence (Yamamoto et al. 2020,
+    arXiv 1910.11480).
+    """
+    total = made.new_zeros(())
+    for fft_size in fft_sizes:
+        window = torch.hann_window(fft_size, device=made.device)
+        magnitudes = [
+            torch.stft(x, fft_size, fft_size // 4, window=window, return_complex=True).abs()
+            for x in (made, real)
+        ]
+        difference = magnitudes[0] - magnitudes[1]
+        # 1e-2 of an STFT bin is inaudible at these window sizes; without it silence decides the loss.
+        logs = [torch.log(m + 1e-2) for m in magnitudes]
+        total = (
+            total
+            + (logs[0] - logs[1]).abs().mean()
+            + difference.norm() / magnitudes[1].norm().clamp(min=1e-3)
+        )
+    return total / len(fft_sizes)
+
+
+def speech_batches(
+    waveform: Float[Tensor, "samples"],
+    features: Float[Tensor, "frames features"],
+    *,
+    hop: int,
+    config: SpeechTraining,
+    seed: int,
+    stage: str,
+) -> Callable[[int], Iterator[SpeechCrops]]:
+    """Endless batches of crops at random frames of one long recording, from batch `start` on.
+
+    Crops begin at any feature frame, not only where a code frame does: a clip may start anywhere in a sound.
+    """
+    places = len(features) - config.crop_frames
+    if places < 1:
+        raise ValueError(f"{len(features)} frames of speech hold no crop of {config.crop_frames}: add clips")
+
+    def batches(start: int) -> Iterator[SpeechCrops]:
+        index = start
+        while True:
+            firsts = rng.generator(seed, "speech_tokenizer", stage, index).integers(
+                0, places, config.batch_size
+            )
+            ends = [int(first) + config.crop_frames for first in firsts]
+            yield SpeechCrops(
+                waveform=torch.stack([waveform[(e - config.crop_frames) * hop : e * hop] for e in ends]),
+                features=torch.stack([features[e - config.crop_frames : e] for e in ends]),
+            )
+            index += 1
+
+    return batches

@@ -1,0 +1,114 @@
+"""The losses, the updates and the batches of the speech tokenizer's training, on made-up features."""
+
+import itertools
+
+import pytest
+import torch
+
+from trimask import rng
+from trimask.tokenizers.quantizer import ResidualVectorConfig
+from trimask.tokenizers.speech import SpeechTokenizer, SpeechTokenizerConfig
+from trimask.tokenizers.speech.autoencoder import AutoencoderConfig
+from trimask.tokenizers.speech.vocoder import VocoderConfig
+from trimask.training.optimizers import AdamWConfig
+from trimask.training.speech_tokenizer import (
+    CodeStep,
+    SpeechCrops,
+    SpeechTraining,
+    VocoderStep,
+    code_losses,
+    spectral_loss,
+    speech_batches,
+)
+
+SMALL = SpeechTokenizerConfig(
+    autoencoder=AutoencoderConfig(
+        quantizer=ResidualVectorConfig(dim=8, codebook_size=8, num_codebooks=2),
+        decoder_width=16,
+        decoder_depth=1,
+        refiner_width=8,
+        refiner_depth=1,
+    ),
+    vocoder=VocoderConfig(width=16, depth=1),
+)
+TRAINING = SpeechTraining(
+    num_steps=30, batch_size=2, crop_frames=32, optimizer=AdamWConfig(learning_rate=2e-3, weight_decay=0.0)
+)
+
+
+@pytest.fixture(scope="module")
+def waveform() -> torch.Tensor:
+    """Ten seconds of noise bursts: something whose features move."""
+    noise = torch.from_numpy(rng.generator(0, "test").standard_normal(160_000)).float()
+    return 0.1 * noise * torch.sin(torch.arange(160_000) / 3000).clamp(min=0.0)
+
+
+@pytest.fixture
+def tokenizer() -> SpeechTokenizer:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return SpeechTokenizer(SMALL)
+
+
+def batches_of(tokenizer: SpeechTokenizer, waveform: torch.Tensor, start: int = 0):
+    features = tokenizer.features(waveform[None])[0]
+    return speech_batches(waveform, features, hop=160, config=TRAINING, seed=0, stage="test")(start)
+
+
+def test_the_fitted_linear_code_is_better_than_the_mean(tokenizer: SpeechTokenizer, waveform: torch.Tensor):
+    features = tokenizer.features(waveform[None])
+    tokenizer.autoencoder.fit(features[0], rng.generator(0, "fit"))
+    spread = float((features[..., :-2] - features[..., :-2].mean(1)).abs().mean())
+    with torch.no_grad():
+        assert float(code_losses(tokenizer.autoencoder, features)["mel"]) < 0.6 * spread
+
+
+@pytest.mark.parametrize("make_step", [CodeStep, VocoderStep])
+def test_the_loss_falls_and_a_resume_is_exact(make_step, tokenizer: SpeechTokenizer, waveform: torch.Tensor):
+    if (
+        make_step is VocoderStep
+    ):  # it needs a code; and a code that is fitted already has little left to learn here
+        tokenizer.autoencoder.fit(tokenizer.features(waveform[None])[0], rng.generator(0, "fit"))
+    step = make_step(tokenizer, TRAINING)
+    all_of_it = SpeechCrops(waveform=waveform[None], features=tokenizer.features(waveform[None]))
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(step.losses(all_of_it)["loss"])
+
+    before = loss()
+    batches = batches_of(tokenizer, waveform)
+    for batch in itertools.islice(batches, 12):
+        step(batch)
+    assert loss() < before
+    saved = {name: tensor.clone() for name, tensor in step.state_dict().items()}
+    expected = float(step(next(batches))["loss"])
+    again = make_step(tokenizer, TRAINING)
+    again.load_state_dict(saved)
+    assert float(again(next(iter(batches_of(tokenizer, waveform, start=12))))["loss"]) == expected
+
+
+def test_the_projection_is_not_trained(tokenizer: SpeechTokenizer, waveform: torch.Tensor):
+    before = tokenizer.autoencoder.analysis.weight.clone()
+    CodeStep(tokenizer, TRAINING)(next(iter(batches_of(tokenizer, waveform))))
+    assert torch.equal(before, tokenizer.autoencoder.analysis.weight)
+
+
+def test_equal_waveforms_have_no_spectral_loss_and_louder_ones_have(waveform: torch.Tensor):
+    real = waveform[None, 40_000:50_000]
+    assert float(spectral_loss(real, real)) == 0.0
+    assert float(spectral_loss(2 * real, real)) > float(spectral_loss(1.1 * real, real)) > 0.0
+
+
+def test_batches_are_a_function_of_the_index(tokenizer: SpeechTokenizer, waveform: torch.Tensor):
+    third = list(itertools.islice(batches_of(tokenizer, waveform), 3))[2]
+    again = next(iter(batches_of(tokenizer, waveform, start=2)))
+    assert torch.equal(third.waveform, again.waveform)
+    assert torch.equal(third.features, again.features)
+    assert third.waveform.shape == (2, 32 * 160)
+    with pytest.raises(ValueError, match="no crop of 32"):
+        next(
+            speech_batches(
+                waveform[:160], third.features[0, :1], hop=160, config=TRAINING, seed=0, stage="test"
+            )(0)
+        )
