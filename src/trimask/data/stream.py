@@ -27,7 +27,7 @@ class SpanSlack:
     """
 
     minimum: int = 4
-    fraction: float = 0.15
+    fraction: float = 0.3
     caption_length: int = 24
     text_window: int = 128
 

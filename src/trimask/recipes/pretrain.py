@@ -11,6 +11,7 @@ from trimask.data.stream import TrainingStream
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import save_denoiser
 from trimask.recipes.tokens import cached_tokens
+from trimask.recipes.validation import validation
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, hashes
 from trimask.training.checkpoint import open_run
 from trimask.training.loop import TrainResult, train
@@ -77,6 +78,8 @@ def pretrain(
         log_every=config.log_every,
         resume=True,  # `open_run` has settled whether this directory may be used
         deadline=deadline,
+        evaluate=validation(config, tokenizers, denoiser, out / "tokens"),
+        evaluate_every=config.evaluate_every,
         describe=recipe,
         on_progress=on_progress,
     )

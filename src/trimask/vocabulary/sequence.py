@@ -92,18 +92,18 @@ def build_sequence(
         ValueError: the example's modalities are not those of the task, or codes are out of range.
     """
     condition = CONDITION[task]
-    builder = _Builder(vocabulary, task, has_audio=Modality.AUDIO in codes)
+    builder = _Builder(vocabulary, task)
     for modality in spans_of(task, frozenset(codes)):
         is_target = modality != condition
         ends = (num_end or {}).get(modality, 0) if is_target else 0
         builder.add_span(modality, vocabulary.tokens(modality, codes[modality], ends), is_target=is_target)
-    return builder.finish(task, num_audio=len(codes.get(Modality.AUDIO, ())))
+    return builder.finish(task)
 
 
 class _Builder:
     """Appends spans and keeps the running slot, position and coordinate."""
 
-    def __init__(self, vocabulary: Vocabulary, task: Task, *, has_audio: bool):
+    def __init__(self, vocabulary: Vocabulary, task: Task):
         self.vocabulary = vocabulary
         self.tokens: list[np.ndarray] = []
         self.ranges: list[np.ndarray] = []
@@ -156,7 +156,7 @@ class _Builder:
         )
         self._special(self.vocabulary.close(modality))
 
-    def finish(self, task: Task, *, num_audio: int) -> Sequence:
+    def finish(self, task: Task) -> Sequence:
         coordinates = np.concatenate(self.coordinates)
         if Modality.AUDIO in self.position_spans:
             _stretch_text(coordinates, self.position_spans)

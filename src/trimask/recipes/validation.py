@@ -1,0 +1,46 @@
+"""What a run is checked against while it trains: held-out sequences of every task."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from trimask.data.mixture import Mixture, MixtureConfig
+from trimask.data.stream import TrainingStream
+from trimask.evaluation.likelihood import bound, target_tokens
+from trimask.model.denoiser import Denoiser
+from trimask.recipes.tokens import cached_tokens
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.run import RunConfig
+from trimask.vocabulary.modality import Modality, Task
+
+NUM_SEQUENCES = 128
+NUM_MASKS = 4
+
+
+def validation(
+    config: RunConfig, tokenizers: Tokenizers, denoiser: Denoiser, folder: Path
+) -> Callable[[int], dict[str, float]]:
+    """A function of the step that gives the NELBO of held-out sequences: `{task}_{modality}_bits_per_token`.
+
+    Always the same sequences under the same masks, in the shares of the training mixture: differences
+        between steps are differences
+    between models. Held out: other base emoji, sentences and years than in training.
+    """
+    sources = cached_tokens(config.data, tokenizers, "validation", folder)
+    components = tuple(c for c in config.mixture.components if c.source in sources)
+    mixture = Mixture(MixtureConfig(components=components, block_length=NUM_SEQUENCES), sources, config.seed)
+    stream = TrainingStream(
+        mixture, denoiser.vocabulary, slack=config.slack, logical_batch=NUM_SEQUENCES, row_length=None
+    )
+    sequences = [stream.sequence(index) for index in range(NUM_SEQUENCES)]
+
+    def evaluate(step: int) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for task in Task:
+            chosen = [s for s in sequences if s.task is task]
+            for modality in Modality:
+                if any(target_tokens(s, denoiser.vocabulary, modality) for s in chosen):
+                    value = bound(denoiser, chosen, modality=modality, seed=config.seed, num_masks=NUM_MASKS)
+                    figures[f"{task.value}_{modality.name.lower()}_bits_per_token"] = value.bits_per_token
+        return figures
+
+    return evaluate
