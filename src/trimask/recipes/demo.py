@@ -20,7 +20,7 @@ from trimask.recipes import pretrained
 from trimask.recipes.demo_report import about_shipped, about_training, figures_of, how_to_go_on
 from trimask.recipes.pretrain import pretrain
 from trimask.recipes.quickstart import quickstart, quickstart_mini
-from trimask.recipes.showcase import Showcase, draw_examples
+from trimask.recipes.showcase import Showcase, draw_examples, plain_caption
 from trimask.sampling.generate import Generator
 from trimask.training.run import RunConfig
 
@@ -38,7 +38,7 @@ Stage = Sequence[tuple[str, Callable[[], Block | None]]]
 def run_demo(
     out: Path,
     *,
-    minutes: float,
+    minutes: float | int,
     seed: int = 0,
     model: str = "quickstart",
     recipe: Callable[[], RunConfig] = quickstart_mini,
@@ -77,7 +77,7 @@ def run_demo(
     data = quickstart().data if shown is None else shown
     try:
         examples = draw_examples(data, seed=seed, num_images=num_images, num_clips=num_clips)
-        demo.prompts["quickstart"] = examples.seen[0].caption
+        demo.prompts["quickstart"] = plain_caption(examples.seen)
         showcase = Showcase(generator, examples, out / "samples" / "shipped", seed=seed)
         demo.add_section(Section(title="The shipped model", blocks=demo.blocks))
         demo.generate(showcase.shipped())
@@ -133,8 +133,7 @@ class _Demo:
         Page(title=_TITLE, lead=_LEAD, sections=sections).write(self.report)
 
     def generate(self, stage: Stage) -> None:
-        """Add the blocks of a stage to the open section one by one; an interrupt keeps those that are made.
-        """
+        """Add the blocks of a stage to the open section one by one; an interrupt keeps those that are made."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
             for number, (name, make) in enumerate(stage, 1):
@@ -150,7 +149,7 @@ class _Demo:
                     self.blocks.append(block)
                     progress.console.print(f"   {name}: {time.monotonic() - began:.1f} s", soft_wrap=True)
 
-    def train(self, config: RunConfig, *, minutes: float, num_images: int, num_clips: int) -> None:
+    def train(self, config: RunConfig, *, minutes: float | int, num_images: int, num_clips: int) -> None:
         """A fresh run of `minutes`, and what it generates."""
         began = time.monotonic()
         config, run = replace(config, seed=self.seed), self.out / "run"
@@ -161,14 +160,14 @@ class _Demo:
             return
         config = fitted(config, seconds=60 * minutes, seconds_a_step=seconds_a_step)
         self.say(f"training: {config.num_steps} steps of {seconds_a_step:.2f} s (Ctrl-C ends it cleanly)")
-        result = pretrain(config, run, recipe="fresh run", deadline=60 * minutes, report=self._quietly)
+        result = pretrain(config, run, recipe="fresh run", deadline=60.0 * minutes, report=self._quietly)
         if result.stopped == "interrupted":
             self.say(f"stopped after {result.steps} steps; generating with what there is")
         generator = pretrained.load(run)
         self.blocks = about_training(run, config, generator, result)
         self.add_section(Section(title="Fresh run", blocks=self.blocks))
         examples = draw_examples(config.data, seed=self.seed, num_images=num_images, num_clips=num_clips)
-        self.prompts[str(run)] = examples.seen[0].caption
+        self.prompts[str(run)] = plain_caption(examples.seen)
         showcase = Showcase(generator, examples, self.out / "samples" / "fresh", seed=self.seed)
         self.generate(self._with_figures(showcase, generator, config))
         self.note("fresh", time.monotonic() - began)
@@ -202,7 +201,7 @@ class _Demo:
             self.say(f"   {message}")
 
 
-def fitted(config: RunConfig, *, seconds: float, seconds_a_step: float) -> RunConfig:
+def fitted(config: RunConfig, *, seconds: float | int, seconds_a_step: float) -> RunConfig:
     """`config` with as many steps as fit into `seconds`, so that the learning rate ends its cosine with the
     time.
 
@@ -217,7 +216,7 @@ def fitted(config: RunConfig, *, seconds: float, seconds_a_step: float) -> RunCo
     )
 
 
-def _claim_folder(out: Path, *, seed: int, minutes: float) -> None:
+def _claim_folder(out: Path, *, seed: int, minutes: float | int) -> None:
     """Make `out` an empty demo folder; what an earlier demo left there goes, anything else is an error."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: choose another --out")

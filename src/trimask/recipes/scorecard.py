@@ -114,7 +114,8 @@ def score(
         generator, tokenizers, data, seed=seed, count=num_sequences, judge=judge, report=report
     )
     report("text passages")
-    known = {word for row in load_text("train") for word in normalize_words(row.text)}
+    spelled = {word for row in load_text("train") for word in row.text.split()}
+    known = set(normalize_words(" ".join(spelled)))
     windows = splits["validation"][SPEECHES].codes[Modality.TEXT]
     real = [
         tokenizers.text.decode(windows[i][:, 0].tolist()) for i in range(min(len(windows), num_sequences))

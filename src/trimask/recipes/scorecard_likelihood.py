@@ -76,13 +76,14 @@ def likelihood(
         training = splits["train"].get(name)
         if training is None:
             continue
+        chosen = choose(training, _UNIGRAM_SEQUENCES, seed)
+        reference = build(task, [training.example(i) for i in chosen])
         for split, sources in splits.items():
             source = sources.get(name)
             if source is None or (split == "composition" and task is Task.JOINT):
                 continue
             report(f"likelihood: {task.value} ({name}), {split}")
             examples = [source.example(i) for i in choose(source, num_sequences, seed)]
-            reference = [training.example(i) for i in choose(training, _UNIGRAM_SEQUENCES, seed)]
             figures = _figures(
                 denoiser, task, examples, build, seed=seed, num_masks=num_masks, reference=reference
             )
@@ -114,7 +115,7 @@ def _figures(
     *,
     seed: int,
     num_masks: int,
-    reference: Rows[Codes],
+    reference: Rows[Sequence],
 ) -> list[dict[str, Any]]:
     sequences = build(task, examples)
     measure = partial(sequence_nelbo, denoiser, seed=seed, num_masks=num_masks)
@@ -128,7 +129,6 @@ def _figures(
                 {**codes, condition: examples[j][condition]} for codes, j in zip(examples, other, strict=True)
             ]
             nats["shuffled"] = measure(build(task, swapped))
-    frequencies = build(task, reference)
     rows = []
     for modality in examples[0]:
         if modality == condition:
@@ -143,7 +143,7 @@ def _figures(
             if name != "conditional":
                 saved = (values[modality] - nats["conditional"][modality]) / math.log(2)
                 row[f"gain_over_{name}"] = ratio(saved, tokens).as_json()
-        row["unigram"] = unigram_bits(frequencies, sequences, denoiser.vocabulary, modality)
+        row["unigram"] = unigram_bits(reference, sequences, denoiser.vocabulary, modality)
         row["uniform"] = math.log2(denoiser.vocabulary.space(modality).range_size)
         rows.append(row)
     return rows

@@ -18,7 +18,7 @@ class Floor:
     """A level to be beaten: a dashed line."""
 
     label: str
-    value: float
+    value: float | int
 
 
 @final
@@ -29,8 +29,8 @@ class Chart(Block):
     """
 
     title: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float | int]
+    y: Sequence[float | int]
     x_label: str
     y_label: str
     floors: Sequence[Floor] = ()
@@ -46,7 +46,7 @@ class Chart(Block):
         across = (x_ticks[0], max(x_ticks[-1], max(x for x, _ in points)))
         up = (y_ticks[0], y_ticks[-1])
 
-        def place(x: float, y: float) -> tuple[float, float]:
+        def place(x: float | int, y: float | int) -> tuple[float, float]:
             inner_width, inner_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
             right = (x - across[0]) / ((across[1] - across[0]) or 1.0)
             high = (y - up[0]) / ((up[1] - up[0]) or 1.0)
@@ -93,7 +93,7 @@ class Chart(Block):
         return parts
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def _ticks(low: float | int, high: float | int) -> list[float]:
     """About five round values that cover [low, high]."""
     span = (high - low) or 1.0
     rough = span / 4

@@ -1,0 +1,191 @@
+"""The scorecard end to end on a tiny model, and its bounds: a broken model fails them, one that knows the
+answers meets them.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor
+
+from trimask import io
+from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
+from trimask.data.selection import QuickstartData
+from trimask.data.tokens import Ragged, TokenSource
+from trimask.model.denoiser import Denoiser
+from trimask.recipes import scorecard, scorecard_samples, tokens
+from trimask.recipes.claims import claims
+from trimask.recipes.pretrain import build_denoiser
+from trimask.recipes.quickstart import debug
+from trimask.recipes.scorecard import score
+from trimask.recipes.scorecard_likelihood import choose
+from trimask.sampling.generate import Generated, Generator
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.modality import Modality, Task
+
+_DATA = QuickstartData(num_concepts=12, has_variants=False, num_sentences=6, voices=("slt",), text_window=24)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_texts() -> Iterator[None]:
+    """A few addresses: to encode them all takes longer than all else here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "load_text", lambda split: load_text(split)[:2])
+        yield
+
+
+@pytest.fixture(scope="module")
+def tokenizers() -> Tokenizers:
+    return Tokenizers.load()
+
+
+def _generator(tokenizers: Tokenizers, kind: type[Generator] = Generator) -> Generator:
+    denoiser = build_denoiser(debug(), tokenizers).eval()
+    return kind(denoiser, text=tokenizers.text, image=tokenizers.image, speech=tokenizers.speech)
+
+
+class _OracleDenoiser(Denoiser):
+    """Sure of what it was shown: 0.1 nats a token when the condition belongs to the targets, 9 otherwise."""
+
+    def cross_entropy(
+        self, tokens: Int[Tensor, "rows slots"], batch: Batch, is_predicted: Bool[Tensor, "rows slots"]
+    ) -> Float[Tensor, "predicted"]:
+        rows = is_predicted.nonzero()[:, 0]
+        is_known = torch.tensor([self._knows(tokens[i], batch, i) for i in range(len(tokens))])
+        return torch.where(is_known[rows], 0.1, 9.0)
+
+    def _knows(self, z: Int[Tensor, "slots"], batch: Batch, row: int) -> bool:
+        condition = batch.is_condition[row]
+        if not condition.any():
+            return True
+        if not torch.equal(z[condition], batch.tokens[row][condition]):
+            return False
+        # Remembers the first conditions that it meets with their targets: the right ones are asked for first.
+        key, value = _hash(batch.tokens[row][condition]), _hash(batch.tokens[row][batch.maskable[row]])
+        return self.memory.setdefault(value, key) == key
+
+    @property
+    def memory(self) -> dict[int, int]:
+        return self.__dict__.setdefault("_memory", {})
+
+
+def _hash(tokens: Int[Tensor, "n"]) -> int:
+    return hash(tuple(tokens.tolist()))
+
+
+class _OracleGenerator(Generator):
+    """Answers from the data."""
+
+    def generate_many(self, task: Any, prompt: Any = None, **options: Any) -> list[Generated]:
+        task, none = Task(task), np.zeros(0, dtype=np.int64)
+        if task is Task.TEXT:
+            passage = "the people of the united states and the congress of our country"
+            return [Generated(task=task, text=passage, tokens=none)] * options["num_samples"]
+        if task is Task.TEXT_TO_IMAGE:
+            images = {row.caption: row for row in load_images()}
+            return [
+                Generated(task=task, image=Image.fromarray(images[caption].pixels()), tokens=none)
+                for caption in prompt
+            ]
+        if task is Task.IMAGE_TO_TEXT:
+            captions = {row.pixels().tobytes(): row.caption for row in _rows()}
+            texts = [captions[np.asarray(image).tobytes()] for image in options["image"]]
+            return [Generated(task=task, text=text, tokens=none) for text in texts]
+        spoken = {row.text: row for row in _utterances()}
+        if task is Task.TEXT_TO_SPEECH:
+            return [
+                Generated(task=task, waveform=spoken[text].waveform(), sample_rate=16_000, tokens=none)
+                for text in prompt
+            ]
+        heard = {row.waveform().tobytes(): row.text for row in spoken.values()}
+        return [Generated(task=task, text=heard[clip.tobytes()], tokens=none) for clip in options["audio"]]
+
+
+def _rows() -> list[CaptionedImage]:
+    return [
+        row
+        for split in ("train", "validation")
+        for row in scorecard.select_concepts(load_images(split), _DATA)
+    ]
+
+
+def _utterances() -> list[Utterance]:
+    return [
+        row
+        for split in ("train", "validation")
+        for row in scorecard.select_speech(load_speech(split), _DATA, set())
+    ]
+
+
+def _fake_judge(clips: list[np.ndarray], rate: int, folder: Path, *, num_threads: int = 1) -> list[str]:
+    """Knows the reader's clips, and no others."""
+    texts = {row.waveform().tobytes(): row.text for row in _utterances()}
+    return [texts.get(clip.tobytes(), "") for clip in clips]
+
+
+@pytest.fixture(scope="module")
+def broken(tokenizers: Tokenizers) -> dict[str, Any]:
+    return score(_generator(tokenizers), _DATA, num_sequences=4, num_masks=2)
+
+
+def test_scorecard_is_plain_json_with_floors_and_intervals(broken: dict[str, Any], tmp_path: Path) -> None:
+    io.write_json(tmp_path / "scores.json", broken)
+    assert json.loads((tmp_path / "scores.json").read_text(encoding="utf-8")) == broken
+    tasks = {(row["task"], row["split"]) for row in broken["likelihood"]}
+    assert {("text", "validation"), ("text_to_image", "train"), ("speech_to_text", "validation")} <= tasks
+    for row in broken["likelihood"]:
+        assert row["conditional"]["low"] <= row["conditional"]["value"] <= row["conditional"]["high"]
+        # A fresh model predicts uniformly.
+        assert row["conditional"]["value"] == pytest.approx(row["uniform"], rel=0.8)
+        if row["task"] in ("text_to_image", "text_to_speech"):
+            assert row["gain_over_unconditional"]["value"] == pytest.approx(0, abs=1e-5)
+    assert broken["images"]["seen"]["generated"]["gallery"] == 12
+    assert broken["images"]["seen"]["ceiling"]["top1"]["value"] > 0.5
+    assert "not judged" in broken["speech"]["judge"] and "--judge" in broken["speech"]["judge"]
+
+
+def test_a_broken_model_fails_its_bounds(broken: dict[str, Any]) -> None:
+    results = {claim.name: claim.passed for claim in claims(broken)}
+    must_fail = ("NELBO", "bits saved", "images, seen", "captions", "transcripts", "text: share")
+    for part in must_fail:
+        found = [passed for name, passed in results.items() if part in name]
+        assert found, part
+        assert not all(found), part
+    assert not any(passed for name, passed in results.items() if "bits saved" in name or "captions" in name)
+
+
+def test_a_model_that_knows_the_answers_meets_its_bounds(
+    tokenizers: Tokenizers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorecard_samples, "transcribe", _fake_judge)
+    generator = _generator(tokenizers, _OracleGenerator)
+    denoiser = _OracleDenoiser(debug().model, generator.vocabulary).eval()
+    generator.predictor.denoiser = denoiser  # type: ignore[attr-defined]
+    result = score(generator, _DATA, num_sequences=12, num_masks=2, judge=Path("judge"))
+    failed = [claim for claim in claims(result) if not claim.passed]
+    # This judge knows the very samples of the clips, which no codec gives back.
+    assert [claim for claim in failed if "round_trip" not in claim.name] == []
+    assert result["speech"]["generated"]["seen"]["generated_word_error_rate"]["n"] == 6
+
+
+def test_examples_are_drawn_from_each_group_first() -> None:
+    groups = np.array([0] * 50 + list(range(1, 30)))
+    codes = Ragged.of([np.zeros((1, 1), dtype=np.int64)] * len(groups))
+    source = TokenSource(name="some", codes={Modality.TEXT: codes}, groups=groups)
+    chosen = choose(source, 30, seed=0)
+    assert len({int(source.groups[i]) for i in chosen}) == 30
+    everything = choose(source, 10**6, seed=0)
+    assert sorted(everything) == list(range(len(source))) and everything[:30] == chosen
+
+
+def test_a_generator_without_a_tokenizer_is_refused(tokenizers: Tokenizers) -> None:
+    denoiser = build_denoiser(debug(), tokenizers)
+    with pytest.raises(ValueError, match="without all of its tokenizers"):
+        score(Generator(denoiser, text=tokenizers.text), _DATA)
