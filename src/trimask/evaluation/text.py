@@ -17,8 +17,7 @@ def is_exact(reference: str, hypothesis: str) -> bool:
 
 
 def word_f1(reference: str, hypothesis: str) -> float:
-    """Harmonic mean of the shares of words that both have (as bags), as for SQuAD; 0 where either is empty.
-    """
+    """Harmonic mean of the shares of words that both have (as bags), as in SQuAD; 0 where either is empty."""
     wanted, got = Counter(normalize_words(reference)), Counter(normalize_words(hypothesis))
     common = (wanted & got).total()
     return 2 * common / (wanted.total() + got.total()) if common else 0.0

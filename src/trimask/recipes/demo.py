@@ -29,7 +29,7 @@ _OURS = ("report.html", "samples", "run", "warm-up", "demo.json")
 _WARM_UP_STEPS = 12
 _TITLE = "trimask demo"
 _LEAD = (
-    "One transformer, text + images + speech, by masked diffusion. Everything on this page was generated "
+    "One transformer, text + images + speech, by masked diffusion. All samples on this page were generated "
     "on this machine; what is real is marked as real."
 )
 Stage = Sequence[tuple[str, Callable[[], Block | None]]]
@@ -50,7 +50,7 @@ def run_demo(
     report.
 
     The report is written after the first stage and again at the end, so that a later failure loses nothing.
-    Ctrl-C ends the stage that runs and goes on to the report. `out` may hold an earlier demo, which is
+    Ctrl-C ends the stage that runs and goes on to the next. `out` may hold an earlier demo, which is
     replaced.
 
     Args:
@@ -133,7 +133,7 @@ class _Demo:
         Page(title=_TITLE, lead=_LEAD, sections=sections).write(self.report)
 
     def generate(self, stage: Stage) -> None:
-        """Add the blocks of a stage to the open section one by one; an interrupt keeps those that are made."""
+        """Add the blocks of a stage to the open section, one by one: an interrupt keeps what is made."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
             for number, (name, make) in enumerate(stage, 1):

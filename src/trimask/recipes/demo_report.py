@@ -12,6 +12,7 @@ from trimask.data.mixture import Mixture
 from trimask.data.quickstart import load_images
 from trimask.data.selection import QuickstartData
 from trimask.data.stream import TrainingStream
+from trimask.evaluation.image import MEASURE
 from trimask.evaluation.likelihood import target_tokens, unigram_bits
 from trimask.evaluation.report import Block, Chart, Floor, Prose, Section, Table
 from trimask.evaluation.report.scorecard import scorecard_blocks
@@ -111,7 +112,7 @@ def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Bloc
     scores = image_scores(
         generator, tokenizers_of(generator), chosen, gallery, gallery_features(gallery), seed=seed
     )
-    blocks = scorecard_blocks({"images": {"seen": scores}}) if scores else []
+    blocks = scorecard_blocks({"images": {"seen": scores, "measure": MEASURE}}) if scores else []
     return blocks[0] if blocks else None
 
 

@@ -4,6 +4,7 @@
 `quickstart`.
 """
 
+import argparse
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from trimask import io, rng
 from trimask.config import from_dict, to_dict
@@ -214,23 +214,15 @@ def _speech(
 
 
 def main(
-    run: tyro.conf.Positional[str],
+    run: str,
     out: Path,
+    *,
     judge: Path | None = None,
     seed: int = 0,
     num_sequences: int = 48,
     num_masks: int = 8,
 ) -> None:
-    """Score RUN (a run directory, or `quickstart`) and write the figures to a JSON file.
-
-    Args:
-        run: a run directory, or `quickstart`.
-        out: JSON file to write.
-        judge: folder of a Whisper model for faster-whisper, which listens to the speech.
-        seed: of samples and masks.
-        num_sequences: examples per task and split.
-        num_masks: masks per example and NELBO.
-    """
+    """Score `run` (a run directory, or `quickstart`), write `out` (JSON), say which bounds hold."""
 
     def report(message: str) -> None:
         print(message, flush=True)
@@ -261,5 +253,17 @@ def main(
     print(f"{out} written in {scores['seconds']:.0f} s")
 
 
+def _arguments() -> dict[str, Any]:
+    """What the command line says; the command line proper (`trimask`) stands a floor above."""
+    parser = argparse.ArgumentParser(prog="python -m trimask.recipes.scorecard", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="a run directory, or quickstart")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--judge", type=Path, help="folder of a Whisper model for faster-whisper")
+    parser.add_argument("--seed", type=int, default=0, help="of samples and masks")
+    parser.add_argument("--num-sequences", type=int, default=48, help="examples per task and split")
+    parser.add_argument("--num-masks", type=int, default=8, help="masks per example and NELBO")
+    return vars(parser.parse_args())
+
+
 if __name__ == "__main__":
-    tyro.cli(main)
+    main(**_arguments())

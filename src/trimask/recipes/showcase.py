@@ -63,7 +63,7 @@ def draw_examples(data: QuickstartData, *, seed: int, num_images: int, num_clips
 
 
 def plain_caption(rows: Sequence[CaptionedImage]) -> str:
-    """The caption that is easiest to type: letters and spaces alone where there is one, of two words at best."""
+    """The caption that is easiest to type: letters and spaces alone if there is one, two words at best."""
     captions = [row.caption for row in rows]
     plain = [caption for caption in captions if caption.replace(" ", "").isalpha() and caption.isascii()]
     return min(plain or captions, key=lambda caption: abs(len(caption.split()) - 2))

@@ -35,7 +35,7 @@ section {
 }
 .card p { font-size: .9rem; margin: .35rem 0 0; overflow-wrap: anywhere; white-space: pre-line }
 .card span { color: var(--soft); font-size: .76rem }
-.card h4 + .pictures { margin-top: auto }
+.cards:not(.wide, .one) h4 + .pictures { margin-top: auto }
 .pictures { display: flex; flex-wrap: nowrap; gap: .5rem }
 .picture { display: flex; flex-direction: column; flex: 0 1 8rem; min-width: 0; text-align: center }
 .picture img {

@@ -1,0 +1,70 @@
+"""Each recipe resolved, to the last number: a change of a default shows up as a diff of tests/golden.
+
+Refresh with `UPDATE_GOLDEN=1 make test ARGS=tests/recipes/test_golden.py`, and read the diff.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from trimask.config import from_dict, override, to_dict
+from trimask.data.mixture import MixtureConfig
+from trimask.model.flops import count_parameters, forward_flops
+from trimask.recipes import catalog
+from trimask.recipes.pretrain import build_denoiser
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.run import RunConfig
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(scope="module")
+def tokenizers() -> Tokenizers:
+    return Tokenizers.load()
+
+
+def described(config: RunConfig, tokenizers: Tokenizers) -> dict:
+    denoiser = build_denoiser(config, tokenizers)
+    count = count_parameters(config.model, denoiser.vocabulary)
+    assert count.total == sum(p.numel() for p in denoiser.parameters())
+    return {
+        "config": to_dict(config),
+        "vocabulary": [
+            [r.modality.name.lower(), r.codebook, r.start, r.stop] for r in denoiser.vocabulary.ranges
+        ],
+        "parameters": {
+            name: {"shape": list(p.shape), "init_std": round(float(torch.std(p.detach(), correction=0)), 3)}
+            for name, p in denoiser.named_parameters()
+        },
+        "counts": {"embedding": count.embedding, "unembedding": count.unembedding, "blocks": count.blocks},
+        "forward_flops_of_1000_positions": forward_flops(
+            config.model, num_positions=1000, document_length=100, num_predicted=500, range_size=512
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", list(catalog.RECIPES))
+def test_a_recipe_is_what_it_was(name, tokenizers):
+    path = GOLDEN / f"{name}.json"
+    found = described(catalog.resolve(name), tokenizers)
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", list(catalog.RECIPES))
+def test_a_recipe_survives_json(name):
+    config = catalog.resolve(name)
+    assert from_dict(RunConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_overrides_reach_every_part():
+    config = override(
+        catalog.resolve("debug"),
+        {"model.depth": "3", "optimizer.learning_rate": "1e-4", "slack.fraction": "0.5"},
+    )
+    assert (config.model.depth, config.optimizer.learning_rate, config.slack.fraction) == (3, 1e-4, 0.5)
+    assert isinstance(config.mixture, MixtureConfig)
