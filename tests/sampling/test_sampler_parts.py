@@ -122,9 +122,9 @@ def test_linear_guidance_grows_from_none() -> None:
 
 
 def test_length_policy() -> None:
-    policy = LengthPolicy(frames_per_character=2.0, margin=0.5, extra_frames=4, extra_characters=3)
-    assert policy.speech_frames(10) == 34
-    assert policy.transcript_length(20) == 18
+    policy = LengthPolicy(frames_per_character=2.0, margin=0.5, silence_frames=4, extra_characters=3)
+    assert policy.speech_frames(10) == 36
+    assert policy.transcript_length(20) == 15
 
 
 def test_length_warnings() -> None:

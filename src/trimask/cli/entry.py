@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows `?`
+    # Before torch is imported: its threads would wait for each other by spinning; beside any other work that
+    # turns a step of 1.6 s into 15 s (two threads on two busy cores).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="trimask: %(message)s", level=logging.WARNING)
     try:
         status = _dispatch(words)
