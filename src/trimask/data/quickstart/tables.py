@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,16 +62,15 @@ def write_table(folder: Path, name: str, rows: list[dict], metadata: dict[str, s
     table = pa.Table.from_pylist(rows, schema=SCHEMAS[name].with_metadata(stamped))
     path = folder / f"{name}.parquet"
     temporary = path.with_suffix(".parquet.tmp")
-    compression = {column: "none" if column in ENCODED_COLUMNS else "zstd" for column in _leaf_columns(name)}
+    codecs = {column: "none" if column in ENCODED_COLUMNS else "zstd" for column in _leaf_columns(name)}
+    options: dict[str, Any] = {  # pyarrow's annotations know neither form, its documentation does
+        "compression": codecs,
+        "compression_level": {column: 19 for column, codec in codecs.items() if codec == "zstd"},
+        "use_dictionary": [column for column in REPETITIVE_COLUMNS if column in table.column_names],
+    }
     try:
         pq.write_table(
-            table,
-            temporary,
-            compression=compression,
-            compression_level={column: 19 for column, codec in compression.items() if codec == "zstd"},
-            row_group_size=ROW_GROUP_SIZE[name],
-            use_dictionary=[column for column in REPETITIVE_COLUMNS if column in table.column_names],
-            write_statistics=False,
+            table, temporary, row_group_size=ROW_GROUP_SIZE[name], write_statistics=False, **options
         )
         os.replace(temporary, path)
     finally:
