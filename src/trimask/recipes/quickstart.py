@@ -16,7 +16,7 @@ from trimask.vocabulary.modality import Task
 def quickstart() -> RunConfig:
     """The model that ships: all embedded data, text, images and speech in both directions.
 
-    Size: 3.1M parameters in blocks, 2.0M in embeddings. Cost: about 65 minutes on two CPU cores.
+    Size: 3.1M parameters in blocks, 2.0M in embeddings. Cost: about an hour on two CPU cores.
     Expect: recognizable pictures for captions seen in training and many unseen skin tones; speech with the
     rhythm and some of the words of the sentence; text of likely words. The model card has the figures.
     """
@@ -43,7 +43,7 @@ def quickstart() -> RunConfig:
         image_layout=Parallel(),
         audio_layout=Parallel(),
         logical_batch=32,
-        num_steps=6500,
+        num_steps=5500,
         checkpoint_every=250,
         evaluate_every=1000,
     )

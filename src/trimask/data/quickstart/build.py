@@ -21,7 +21,7 @@ from trimask.data.quickstart.tables import write_table
 from trimask.data.quickstart.voice import COMPRESSION_LEVEL, SAMPLE_RATE, encode_opus, require_flite, speak
 
 WORDNET = Path("/usr/share/wordnet")
-NUM_SENTENCES = 2400  # 26 MB in all
+NUM_SENTENCES = 2000  # 26 MB in all
 SENTENCE_FRACTION = 0.08  # of the sentences, each to validation and test
 SECOND_VOICE_FRACTION = 0.25  # of the sentences are read by rms, the rest by slt
 
