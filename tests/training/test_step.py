@@ -80,7 +80,7 @@ def test_only_targets_are_masked_each_by_its_modality(batch):
 
 
 def test_masks_are_the_samples_own_whatever_the_batch(batch):
-    """Same sample, other neighbours, other place, other rows: the same uniforms, hence (at equal t) the same mask."""
+    """Same sample, other neighbours, other place: the same uniforms, hence (at equal t) the same mask."""
     corruption = make_corruption()
     sequences = make_sequences()
     alone = make_batch([sequences[3]], [103])
@@ -126,7 +126,7 @@ def test_anti_masking_covers_each_target_once(batch):
 
 @pytest.mark.parametrize("objective", [{}, {"anti_masking": True}, {"text": Cosine(), "image": Cosine()}])
 def test_a_target_weighs_one_in_expectation(objective):
-    """E[weight · masked] = 1 for each target: with a uniform model's cross-entropy ln V, the loss is ln V per token."""
+    """E[weight · masked] = 1 for each target: with cross-entropy ln V, the loss is ln V per token."""
     corruption = make_corruption(**objective)
     sequences = make_sequences(240)
     means = {modality: [] for modality in Modality}

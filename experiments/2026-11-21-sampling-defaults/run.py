@@ -1,0 +1,125 @@
+"""Which sampling settings suit the shipped model: `python run.py RUN --out results.json [--judge FOLDER]
+[--images N] [--clips N]`.
+
+Images: how often the picture made from a training caption is nearest to its own original
+    (`trimask.evaluation.image`). Speech: word error
+rate of the judge on sentences of the training split, the reader's own clips beside them. One factor is varied
+at a time around a base setting. Seeds and examples are not those of the model's scorecard.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+import trimask
+from trimask import rng
+from trimask.config import to_dict
+from trimask.data.quickstart import load_images, load_speech
+from trimask.data.selection import QuickstartData
+from trimask.devices import describe
+from trimask.evaluation.image import agreement
+from trimask.evaluation.speech import transcribe, word_error_rate
+from trimask.io import write_json
+from trimask.recipes.scorecard_samples import gallery_features, speak
+from trimask.recipes.tokens import select_concepts
+from trimask.sampling.generate import DEFAULTS, Generator
+from trimask.sampling.grid import Uniform
+from trimask.sampling.order import Ancestral, Confidence
+from trimask.sampling.sampler import SamplerConfig
+from trimask.vocabulary.modality import Task
+
+SEED = 11
+
+IMAGE_BASE = DEFAULTS[Task.TEXT_TO_IMAGE]
+IMAGE_VARIANTS: dict[str, SamplerConfig] = {
+    "base": IMAGE_BASE,
+    "guidance 1": replace(IMAGE_BASE, guidance_scale=1.0),
+    "guidance 2.5": replace(IMAGE_BASE, guidance_scale=2.5),
+    "guidance 4": replace(IMAGE_BASE, guidance_scale=4.0),
+    "temperature 0.5": IMAGE_BASE.adjusted(temperature=0.5),
+    "temperature 1": IMAGE_BASE.adjusted(temperature=1.0),
+    "8 steps": replace(IMAGE_BASE, num_steps=8),
+    "40 steps": replace(IMAGE_BASE, num_steps=40),
+    "noise 2": replace(IMAGE_BASE, order=Confidence(noise_temperature=2.0)),
+    "coarse first": replace(IMAGE_BASE, order=Confidence(noise_temperature=0.5, codebook_penalty=5.0)),
+    "ancestral": replace(IMAGE_BASE, order=Ancestral()),
+}
+SPEECH_BASE = DEFAULTS[Task.TEXT_TO_SPEECH]
+SPEECH_VARIANTS: dict[str, SamplerConfig] = {
+    "base": SPEECH_BASE,
+    "guidance 1": replace(SPEECH_BASE, guidance_scale=1.0),
+    "guidance 3": replace(SPEECH_BASE, guidance_scale=3.0),
+    "temperature 0.5": SPEECH_BASE.adjusted(temperature=0.5),
+    "temperature 1": SPEECH_BASE.adjusted(temperature=1.0),
+    "64 steps": replace(SPEECH_BASE, num_steps=64),
+    "noise 2": replace(SPEECH_BASE, order=Confidence(noise_temperature=2.0, codebook_penalty=5.0)),
+    "no penalty": replace(SPEECH_BASE, order=Confidence(noise_temperature=0.5)),
+    "uniform grid": replace(SPEECH_BASE, grid=Uniform()),
+}
+
+
+def image_rows(generator: Generator, count: int) -> list[dict]:
+    gallery = select_concepts(load_images("train"), QuickstartData())
+    chosen = rng.generator(SEED, "images").permutation(len(gallery))[:count]
+    features = gallery_features(gallery)
+    rows = []
+    for name, config in IMAGE_VARIANTS.items():
+        made = generator.generate_many(
+            Task.TEXT_TO_IMAGE, [gallery[i].caption for i in chosen], seed=SEED, config=config
+        )
+        pixels = np.stack([np.asarray(result.image.convert("RGB")) for result in made if result.image])
+        score = agreement(pixels, features, chosen)
+        rows.append({"setting": name, "config": to_dict(config), **score.as_json()})
+        print(
+            f"images  {name:16} top-1 {score.top1.value:.3f} top-5 {score.top5.value:.3f}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return rows
+
+
+def speech_rows(generator: Generator, count: int, judge: Path) -> list[dict]:
+    sentences = [row for row in load_speech("train") if row.kind == "sentence"]
+    chosen = [sentences[i] for i in rng.generator(SEED, "speech").permutation(len(sentences))[:count]]
+    texts = [row.text for row in chosen]
+    heard = transcribe([row.waveform() for row in chosen], chosen[0].sample_rate, judge)
+    rows = [{"setting": "the reader's clips", **asdict(word_error_rate(texts, heard))}]
+    for name, config in SPEECH_VARIANTS.items():
+        generator.defaults = {**DEFAULTS, Task.TEXT_TO_SPEECH: config}
+        made = speak(generator, chosen, seed=SEED)
+        waveforms = [
+            m.waveform if m.waveform is not None and len(m.waveform) else np.zeros(1600, np.float32)
+            for m in made
+        ]
+        rate = word_error_rate(texts, transcribe(waveforms, chosen[0].sample_rate, judge))
+        rows.append({"setting": name, "config": to_dict(config), **asdict(rate)})
+        print(
+            f"speech  {name:16} WER {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]",
+            file=sys.stderr,
+            flush=True,
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--judge", type=Path)
+    parser.add_argument("--images", type=int, default=160)
+    parser.add_argument("--clips", type=int, default=40)
+    options = parser.parse_args()
+    generator = trimask.load(options.run)
+    results = {"seed": SEED, "machine": describe(), "images": image_rows(generator, options.images)}
+    if options.judge:
+        results["speech"] = speech_rows(generator, options.clips, options.judge)
+    write_json(options.out, results)
+    print(json.dumps({"out": str(options.out)}))
+
+
+if __name__ == "__main__":
+    main()
