@@ -1,4 +1,4 @@
-"""The weights of a run in half precision, as they ship: `python -m trimask.recipes.export RUN OUT.safetensors`."""
+"""A run's weights in half precision, as shipped: `python -m trimask.recipes.export RUN OUT.safetensors`."""
 
 import sys
 from pathlib import Path
