@@ -56,7 +56,7 @@ class Clip:
 
 
 def speech_tokenizer() -> SpeechTokenizerRecipe:
-    """16 kHz, 25 frames a second of 4 residual codes of 512 (900 bit/s); 1.9M parameters, about 7 minutes on
+    """16 kHz, 25 frames a second of 4 residual codes of 512 (900 bit/s); 1.9M parameters, about 5 minutes on
     one free core.
 
     First the code on features alone, then the vocoder on what comes back through it.
