@@ -12,6 +12,7 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,15 +39,14 @@ IMAGE_BASE = DEFAULTS[Task.TEXT_TO_IMAGE]
 IMAGE_VARIANTS: dict[str, SamplerConfig] = {
     "base": IMAGE_BASE,
     "guidance 1": replace(IMAGE_BASE, guidance_scale=1.0),
-    "guidance 2.5": replace(IMAGE_BASE, guidance_scale=2.5),
-    "guidance 4": replace(IMAGE_BASE, guidance_scale=4.0),
+    "guidance 3": replace(IMAGE_BASE, guidance_scale=3.0),
     "temperature 0.5": IMAGE_BASE.adjusted(temperature=0.5),
     "temperature 1": IMAGE_BASE.adjusted(temperature=1.0),
-    "8 steps": replace(IMAGE_BASE, num_steps=8),
     "40 steps": replace(IMAGE_BASE, num_steps=40),
     "noise 2": replace(IMAGE_BASE, order=Confidence(noise_temperature=2.0)),
-    "coarse first": replace(IMAGE_BASE, order=Confidence(noise_temperature=0.5, codebook_penalty=5.0)),
+    "noise 4.5": replace(IMAGE_BASE, order=Confidence(noise_temperature=4.5)),
     "ancestral": replace(IMAGE_BASE, order=Ancestral()),
+    "ancestral, guidance 3": replace(IMAGE_BASE, order=Ancestral(), guidance_scale=3.0),
 }
 SPEECH_BASE = DEFAULTS[Task.TEXT_TO_SPEECH]
 SPEECH_VARIANTS: dict[str, SamplerConfig] = {
@@ -54,7 +54,6 @@ SPEECH_VARIANTS: dict[str, SamplerConfig] = {
     "guidance 1": replace(SPEECH_BASE, guidance_scale=1.0),
     "guidance 3": replace(SPEECH_BASE, guidance_scale=3.0),
     "temperature 0.5": SPEECH_BASE.adjusted(temperature=0.5),
-    "temperature 1": SPEECH_BASE.adjusted(temperature=1.0),
     "64 steps": replace(SPEECH_BASE, num_steps=64),
     "noise 2": replace(SPEECH_BASE, order=Confidence(noise_temperature=2.0, codebook_penalty=5.0)),
     "no penalty": replace(SPEECH_BASE, order=Confidence(noise_temperature=0.5)),
@@ -110,12 +109,14 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--judge", type=Path)
-    parser.add_argument("--images", type=int, default=160)
-    parser.add_argument("--clips", type=int, default=40)
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--clips", type=int, default=30)
     options = parser.parse_args()
     generator = trimask.load(options.run)
-    results = {"seed": SEED, "machine": describe(), "images": image_rows(generator, options.images)}
-    if options.judge:
+    results: dict[str, Any] = {"seed": SEED, "machine": describe()}
+    if options.images:
+        results["images"] = image_rows(generator, options.images)
+    if options.clips and options.judge:
         results["speech"] = speech_rows(generator, options.clips, options.judge)
     write_json(options.out, results)
     print(json.dumps({"out": str(options.out)}))

@@ -98,7 +98,7 @@ def transcribe(
     if sample_rate != _JUDGE_RATE:
         raise ValueError(f"sample_rate={sample_rate}: the judge listens at {_JUDGE_RATE} Hz, resample first")
     try:
-        from faster_whisper import WhisperModel
+        from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports]  (an extra)
     except ImportError as error:
         raise ImportError(
             "the speech judge needs faster-whisper: install trimask[eval-offline], "

@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> int:
     if not (folder / "model.bin").is_file():
         print(f"error: no faster-whisper model (model.bin) in {folder}", file=sys.stderr)
         return 1
-    from faster_whisper import WhisperModel
+    from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports]  (an extra)
 
     judge = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
     levels = [float(level) for level in options.get("--levels", "0.97,0.985,0.99").split(",")]
