@@ -19,14 +19,14 @@ import numpy as np
 import trimask
 from trimask import rng
 from trimask.config import to_dict
-from trimask.data.quickstart import load_images, load_speech
-from trimask.data.selection import QuickstartData
+from trimask.data.quickstart import load_speech
 from trimask.devices import describe
 from trimask.evaluation.image import agreement
 from trimask.evaluation.speech import transcribe, word_error_rate
 from trimask.io import write_json
+from trimask.recipes.quickstart import quickstart
 from trimask.recipes.scorecard_samples import gallery_features, speak
-from trimask.recipes.tokens import select_concepts
+from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.generate import DEFAULTS, Generator
 from trimask.sampling.grid import Uniform
 from trimask.sampling.order import Ancestral, Confidence
@@ -62,7 +62,7 @@ SPEECH_VARIANTS: dict[str, SamplerConfig] = {
 
 
 def image_rows(generator: Generator, count: int) -> list[dict]:
-    gallery = select_concepts(load_images("train"), QuickstartData())
+    gallery = pictures("train", quickstart().data)
     chosen = rng.generator(SEED, "images").permutation(len(gallery))[:count]
     features = gallery_features(gallery)
     rows = []
@@ -82,7 +82,9 @@ def image_rows(generator: Generator, count: int) -> list[dict]:
 
 
 def speech_rows(generator: Generator, count: int, judge: Path) -> list[dict]:
-    sentences = [row for row in load_speech("train") if row.kind == "sentence"]
+    sentences = [
+        row for row in select_speech(load_speech("train"), quickstart().data, set()) if row.kind == "sentence"
+    ]
     chosen = [sentences[i] for i in rng.generator(SEED, "speech").permutation(len(sentences))[:count]]
     texts = [row.text for row in chosen]
     heard = transcribe([row.waveform() for row in chosen], chosen[0].sample_rate, judge)

@@ -109,11 +109,7 @@ class _OracleGenerator(Generator):
 
 
 def _rows() -> list[CaptionedImage]:
-    return [
-        row
-        for split in ("train", "validation")
-        for row in scorecard.select_concepts(load_images(split), _DATA)
-    ]
+    return [row for split in ("train", "validation") for row in scorecard.pictures(split, _DATA)]
 
 
 def _utterances() -> list[Utterance]:

@@ -10,6 +10,7 @@ from trimask.recipes.tokens import (
     _sentences,
     _windows,
     cached_tokens,
+    pictures,
     select_concepts,
     select_speech,
     spoken_prompt,
@@ -34,6 +35,15 @@ def test_a_choice_of_concepts_is_balanced_and_nested():
     counts = [sum(groups[base] == group for base in few) for group in {groups[base] for base in few}]
     assert max(counts) - min(counts) <= 1
     assert "flags" not in {groups[base] for base in more}
+
+
+def test_compositions_are_of_the_trained_concepts():
+    data = QuickstartData(num_concepts=200)
+    trained = {row.base for row in pictures("train", data)}
+    shown = pictures("composition", data)
+    assert shown and {row.base for row in shown} <= trained
+    assert len(shown) < len(load_images("composition"))
+    assert not {row.hexcode for row in shown} & {row.hexcode for row in pictures("train", data)}
 
 
 def test_variants_and_voices_are_kept_or_left_out():
@@ -67,10 +77,10 @@ def test_sources_hold_the_tokenizers_codes_and_survive_the_cache(tokenizers, tmp
 
 
 def test_another_choice_is_tokenized_anew(tokenizers, tmp_path):
-    cached_tokens(SMALL, tokenizers, "composition", tmp_path)
-    more = QuickstartData(num_concepts=12, voices=("slt",))
-    assert len(cached_tokens(more, tokenizers, "composition", tmp_path)["emoji"]) != 0
-    assert len(cached_tokens(more, tokenizers, "composition", tmp_path)["emoji"].groups) >= 12
+    few = QuickstartData(num_concepts=100, voices=("slt",))
+    more = QuickstartData(num_concepts=400, voices=("slt",))
+    sizes = [len(cached_tokens(data, tokenizers, "composition", tmp_path)["emoji"]) for data in (few, more)]
+    assert 0 < sizes[0] < sizes[1]
 
 
 def test_windows_are_whole_sentences_where_they_fit(tokenizers):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from trimask import io, rng
 from trimask.data.mixture import Mixture
-from trimask.data.quickstart import load_images
 from trimask.data.selection import QuickstartData
 from trimask.data.stream import TrainingStream
 from trimask.evaluation.image import MEASURE
@@ -19,7 +18,7 @@ from trimask.evaluation.report.scorecard import scorecard_blocks
 from trimask.recipes.pretrained import QUICKSTART
 from trimask.recipes.scorecard import tokenizers_of
 from trimask.recipes.scorecard_samples import gallery_features, image_scores
-from trimask.recipes.tokens import cached_tokens, select_concepts
+from trimask.recipes.tokens import cached_tokens, pictures
 from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.training.loop import TrainResult
@@ -106,7 +105,7 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
 
 def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Block | None:
     """Agreement of pictures for trained captions, beside chance and the tokenizer's ceiling."""
-    gallery = select_concepts(load_images("train"), data)
+    gallery = pictures("train", data)
     order = rng.generator(seed, "demo", "figures").permutation(len(gallery))
     chosen = [gallery[i] for i in order[:_FIGURES].tolist()]
     scores = image_scores(

@@ -15,7 +15,7 @@ import numpy as np
 
 from trimask import io, rng
 from trimask.config import from_dict, to_dict
-from trimask.data.quickstart import load_images, load_speech, load_text
+from trimask.data.quickstart import load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.stream import SpanSlack
 from trimask.data.tokens import TokenSource
@@ -34,7 +34,7 @@ from trimask.recipes.scorecard_samples import (
     text_scores,
     transcript_scores,
 )
-from trimask.recipes.tokens import SPEECHES, Split, cached_tokens, select_concepts, select_speech, tokenize
+from trimask.recipes.tokens import SPEECHES, Split, cached_tokens, pictures, select_speech, tokenize
 from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.tokenizers.bundle import Tokenizers
@@ -159,7 +159,7 @@ def _pictures(
     """Images from captions and captions from images, for seen captions, held-out compositions and unseen
     bases.
     """
-    rows = {split: select_concepts(load_images(split), data) for split in ("train", *_held_out(data))}
+    rows = {split: pictures(split, data) for split in ("train", *_held_out(data))}
     names = {"train": "seen", "composition": "composition", "validation": "unseen"}
     candidates = list(dict.fromkeys(row.caption for row in rows["train"]))[:200]
     features = {split: gallery_features(rows[split]) for split in rows if rows[split]}
@@ -194,9 +194,10 @@ def _speech(
     """Sentences said and written down, for sentences of the training split and for unseen ones."""
     result: dict[str, Any] = {"transcripts": {}, "generated": {}}
     size = count if judge is None else max(count, _JUDGED)
-    for split, name in (("train", "seen"), ("validation", "unseen")):
+    names: dict[Split, str] = {"train": "seen", "validation": "unseen"}
+    for split, name in names.items():
         report(f"speech: {name} sentences")
-        bases = {row.base for row in select_concepts(load_images(split), data)}
+        bases = {row.base for row in pictures(split, data)}
         rows = [row for row in select_speech(load_speech(split), data, bases) if row.kind == "sentence"]
         order = rng.generator(seed, "scorecard", "speech", split).permutation(len(rows))
         chosen = [rows[i] for i in order[:size].tolist()]

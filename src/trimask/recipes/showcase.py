@@ -12,12 +12,12 @@ import soundfile
 from PIL import Image
 
 from trimask import rng
-from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech
+from trimask.data.quickstart import CaptionedImage, Utterance, load_speech
 from trimask.data.selection import QuickstartData
 from trimask.evaluation.report import Block, Card, Cards, Picture, Sound
 from trimask.io import atomic_write
 from trimask.recipes.scorecard_samples import speak, without_length_warnings
-from trimask.recipes.tokens import select_concepts, select_speech
+from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.generate import Generated, Generator
 from trimask.vocabulary.modality import Task
 
@@ -36,11 +36,11 @@ class Examples:
 
 def draw_examples(data: QuickstartData, *, seed: int, num_images: int, num_clips: int) -> Examples:
     """`num_images` seen pictures, half as many of each other kind; `num_clips` utterances of each kind."""
-    train = select_concepts(load_images("train"), data)
+    train = pictures("train", data)
     bases = {row.base for row in train}
     plain = [row for row in train if row.hexcode == row.base] or train
-    others = select_concepts(load_images("composition"), data) if data.has_variants else []
-    unseen = [row for row in select_concepts(load_images("validation"), data) if row.hexcode == row.base]
+    others = pictures("composition", data) if data.has_variants else []
+    unseen = [row for row in pictures("validation", data) if row.hexcode == row.base]
     speech = select_speech(load_speech("train"), data, bases)
     sentences = [row for row in speech if row.kind == "sentence"]
     captions = [row for row in speech if row.kind == "caption"]

@@ -45,6 +45,16 @@ def select_concepts(images: Sequence[CaptionedImage], data: QuickstartData) -> l
     return [row for row in kept if row.base in chosen and (data.has_variants or row.hexcode == row.base)]
 
 
+def pictures(split: Split, data: QuickstartData) -> list[CaptionedImage]:
+    """The images of a split that `data` chooses. Compositions are those of the concepts chosen for training:
+    what is new in them is the combination alone."""
+    rows = load_images(split)
+    if split != "composition":
+        return select_concepts(rows, data)
+    known = {row.base for row in select_concepts(load_images("train"), data)}
+    return [row for row in rows if row.base in known]
+
+
 def select_speech(rows: Sequence[Utterance], data: QuickstartData, bases: set[str]) -> list[Utterance]:
     """Captions of the chosen concepts, and the first `num_sentences` sentences, in the chosen voices."""
     spoken = [row for row in rows if row.voice in data.voices]
@@ -59,19 +69,19 @@ def tokenize(
     data: QuickstartData, tokenizers: Tokenizers, split: Split, *, report: Report = lambda message: None
 ) -> dict[str, TokenSource]:
     """Encode one split into its sources: emoji, spoken, speeches, triples (those that the split has)."""
-    images = select_concepts(load_images(split), data)
+    images = pictures(split, data)
     bases = {row.base for row in images}
     # Held-out compositions are pictures alone: their concepts are spoken of in the training split.
     is_whole = split != "composition"
     speech = select_speech(load_speech(split), data, bases) if is_whole else []
     passages = [row.text for row in load_text(split)] if is_whole else []
     sources: list[TokenSource] = []
-    pictures = _encode_images(images, tokenizers, report)
+    cells = _encode_images(images, tokenizers, report)
     utterances = _encode_speech(speech, tokenizers, report)
     if images:
         captions = [tokenizers.text.encode(row.caption) for row in images]
         sources.append(
-            _source(EMOJI, {Modality.TEXT: captions, Modality.IMAGE: pictures}, [row.base for row in images])
+            _source(EMOJI, {Modality.TEXT: captions, Modality.IMAGE: cells}, [row.base for row in images])
         )
     if speech:
         spelled = [tokenizers.text.encode(spoken_prompt(r.text, r.voice), is_spelled=True) for r in speech]
@@ -82,7 +92,7 @@ def tokenize(
         if both:
             codes = {
                 Modality.TEXT: [tokenizers.text.encode(images[i].caption) for i, _ in both],
-                Modality.IMAGE: [pictures[i] for i, _ in both],
+                Modality.IMAGE: [cells[i] for i, _ in both],
                 Modality.AUDIO: [utterances[j] for _, j in both],
             }
             sources.append(_source(TRIPLES, codes, [images[i].base for i, _ in both]))
