@@ -28,8 +28,7 @@ from trimask.recipes.quickstart import quickstart
 from trimask.recipes.scorecard_samples import gallery_features, speak
 from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.generate import DEFAULTS, Generator
-from trimask.sampling.grid import Uniform
-from trimask.sampling.order import Ancestral, Confidence
+from trimask.sampling.order import Confidence
 from trimask.sampling.sampler import SamplerConfig
 from trimask.vocabulary.modality import Task
 
@@ -40,13 +39,9 @@ IMAGE_VARIANTS: dict[str, SamplerConfig] = {
     "base": IMAGE_BASE,
     "guidance 1": replace(IMAGE_BASE, guidance_scale=1.0),
     "guidance 3": replace(IMAGE_BASE, guidance_scale=3.0),
-    "temperature 0.5": IMAGE_BASE.adjusted(temperature=0.5),
     "temperature 1": IMAGE_BASE.adjusted(temperature=1.0),
     "40 steps": replace(IMAGE_BASE, num_steps=40),
-    "noise 2": replace(IMAGE_BASE, order=Confidence(noise_temperature=2.0)),
     "noise 4.5": replace(IMAGE_BASE, order=Confidence(noise_temperature=4.5)),
-    "ancestral": replace(IMAGE_BASE, order=Ancestral()),
-    "ancestral, guidance 3": replace(IMAGE_BASE, order=Ancestral(), guidance_scale=3.0),
 }
 SPEECH_BASE = DEFAULTS[Task.TEXT_TO_SPEECH]
 SPEECH_VARIANTS: dict[str, SamplerConfig] = {
@@ -54,10 +49,7 @@ SPEECH_VARIANTS: dict[str, SamplerConfig] = {
     "guidance 1": replace(SPEECH_BASE, guidance_scale=1.0),
     "guidance 3": replace(SPEECH_BASE, guidance_scale=3.0),
     "temperature 0.5": SPEECH_BASE.adjusted(temperature=0.5),
-    "64 steps": replace(SPEECH_BASE, num_steps=64),
-    "noise 2": replace(SPEECH_BASE, order=Confidence(noise_temperature=2.0, codebook_penalty=5.0)),
     "no penalty": replace(SPEECH_BASE, order=Confidence(noise_temperature=0.5)),
-    "uniform grid": replace(SPEECH_BASE, grid=Uniform()),
 }
 
 
@@ -111,8 +103,8 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--judge", type=Path)
-    parser.add_argument("--images", type=int, default=96)
-    parser.add_argument("--clips", type=int, default=30)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--clips", type=int, default=24)
     options = parser.parse_args()
     generator = trimask.load(options.run)
     results: dict[str, Any] = {"seed": SEED, "machine": describe()}

@@ -106,6 +106,15 @@ def test_killed_runs_resume_to_the_same_numbers(tmp_path: Path) -> None:
     _assert_same_run(killed, whole, {"num_steps": _killable().NUM_STEPS})
 
 
+@pytest.fixture
+def terminal_signals() -> Iterator[None]:
+    """As in a terminal. Where the suite itself runs in the background of a script, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("terminal_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_cleanly_and_the_resume_is_exact(number: signal.Signals, tmp_path: Path) -> None:
     config = {"seed": 0}
@@ -124,6 +133,7 @@ def test_handlers_are_put_back(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.usefixtures("terminal_signals")
 def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     def twice(step: int) -> None:
         if step == 3:
