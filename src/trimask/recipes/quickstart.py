@@ -54,7 +54,8 @@ def quickstart() -> RunConfig:
 def quickstart_mini() -> RunConfig:
     """A small, balanced, closed world that learns within minutes on two cores: what the demo trains live.
 
-    96 concepts without variants, 96 sentences of one voice, the speeches' text. Cost: 5 minutes on two cores.
+    96 concepts without variants, 96 sentences of one voice, the speeches' text. Cost: about 5 minutes on two
+    free cores.
     Expect: pictures of the seen captions take shape; speech has rhythm and some words; text has common words.
     """
     base = quickstart()
@@ -64,7 +65,7 @@ def quickstart_mini() -> RunConfig:
         data=QuickstartData(num_concepts=96, has_variants=False, num_sentences=96, voices=("slt",)),
         optimizer=replace(base.optimizer, learning_rate=4e-3),
         logical_batch=24,
-        num_steps=1200,
+        num_steps=2400,
         log_every=10,
         evaluate_every=10_000,
     )
