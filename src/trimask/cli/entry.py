@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows `?`
     # Before torch is imported: its threads would wait for each other by spinning; beside any other work that
-    # turned a step of 1.6 s into 15 s (two threads, two busy cores). On idle cores it makes no difference.
+    # makes a step many times slower. On idle cores we saw no difference.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="trimask: %(message)s", level=logging.WARNING)
     try:

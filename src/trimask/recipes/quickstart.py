@@ -19,8 +19,8 @@ def quickstart() -> RunConfig:
     Size: 3.1M parameters in blocks, 2.0M in embeddings. Cost: about half an hour on two CPU cores. A part of
     the embedded data: seen 30 times, a caption is not yet bound to its picture (experiments/); this budget
     shows 360 concepts 120 times. With more time, widen `data`.
-    Expect: recognizable pictures for captions seen in training; speech with the rhythm and some of the words
-    of the sentence; text of likely words. The model card has the figures.
+    Expect: recognizable pictures for about half of the captions seen in training; speech with a voice and a
+    rhythm, not yet intelligible; text of word-like pieces. The model card has the figures.
     """
     return RunConfig(
         seed=0,
@@ -38,7 +38,7 @@ def quickstart() -> RunConfig:
                 Component(source=TRIPLES, task=Task.TRIPLE, weight=0.02),
             )
         ),
-        # Rate and batch from two short trials on this data [D]; nothing here is the paper's.
+        # Rate and batch are guesses, compared with no other value at length [D]; nothing here is the paper's.
         optimizer=AdamWConfig(learning_rate=2.5e-3, weight_decay=0.05, beta2=0.98),
         lr_schedule=WarmupCosine(warmup_fraction=0.03, final_fraction=0.02),
         # Parallel: a frame is one position, which makes a CPU's minutes count.
@@ -56,7 +56,7 @@ def quickstart_mini() -> RunConfig:
 
     96 concepts without variants, 96 sentences of one voice, the speeches' text. Cost: about 5 minutes on two
     free cores.
-    Expect: pictures of the seen captions take shape; speech has rhythm and some words; text has common words.
+    Expect: pictures of the seen captions take shape; speech and text begin to sound and look like themselves.
     """
     base = quickstart()
     return replace(
