@@ -1,5 +1,8 @@
 """Named random streams: reproducible, independent of the batch, uniform to the last bit."""
 
+import math
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -132,3 +135,40 @@ def test_generators() -> None:
 def test_same_numbers_on_a_gpu() -> None:
     keys = rng.fold(rng.key(0, "device"), torch.arange(1000))
     assert torch.equal(rng.uniform(keys, 20), rng.uniform(keys.cuda(), 20).cpu())
+
+
+@given(st.integers(1, 300), st.integers(-(2**63), 2**63 - 1))
+def test_shuffled_is_a_permutation(length: int, key: int) -> None:
+    assert sorted(rng.shuffled(i, length, key) for i in range(length)) == list(range(length))
+
+
+@pytest.mark.parametrize("length", [3, 4])
+def test_every_order_is_equally_likely(length: int) -> None:
+    orders = Counter(
+        tuple(rng.shuffled(i, length, rng.key(0, "orders", k)) for i in range(length)) for k in range(3000)
+    )
+    assert len(orders) == math.factorial(length)
+    assert stats.chisquare(list(orders.values())).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("length", [16, 23])
+def test_shuffled_puts_every_value_everywhere(length: int) -> None:
+    counts, neighbours = np.zeros((length, length)), np.zeros((length, length))
+    for k in range(1000):
+        order = [rng.shuffled(i, length, rng.key(1, "places", k)) for i in range(length)]
+        counts[np.arange(length), order] += 1
+        neighbours[order[:-1], order[1:]] += 1
+    # Rows and columns have fixed sums, which takes (n - 1)² degrees of freedom.
+    expected = 1000 / length
+    chi = ((counts - expected) ** 2 / expected).sum()
+    assert stats.chi2.sf(chi, (length - 1) ** 2) > 1e-4
+    followers = neighbours[~np.eye(length, dtype=bool)]
+    # Pairs of neighbours are close to independent: a variance far from Poisson's would show a pattern.
+    assert followers.var() / followers.mean() == pytest.approx(1, abs=0.3)
+
+
+def test_shuffled_needs_no_memory_of_the_order() -> None:
+    length = 10**15
+    values = [rng.shuffled(i, length, 7) for i in range(200)]
+    assert len(set(values)) == 200 and max(values) < length
+    assert stats.kstest(np.array(values) / length, "uniform").pvalue > 1e-4

@@ -90,24 +90,23 @@ class _GroupedOrder:
     """The order of a source's examples: each epoch shuffles the groups, and takes one example of each."""
 
     def __init__(self, source: TokenSource, seed: int):
-        order = np.argsort(source.groups, kind="stable")
-        _, starts = np.unique(source.groups[order], return_index=True)
-        self._members = np.split(order, starts[1:])
+        self._order = np.argsort(source.groups, kind="stable")
+        starts = np.flatnonzero(np.diff(source.groups[self._order])) + 1
+        self._starts = np.concatenate([[0], starts, [len(source.groups)]])
         self._name = source.name
         self._seed = seed
 
     @property
     def num_groups(self) -> int:
-        return len(self._members)
+        return len(self._starts) - 1
 
     def example(self, ordinal: int, *, stream: int) -> int:
         epoch, place = divmod(ordinal, self.num_groups)
-        permutation = rng.generator(self._seed, "groups", self._name, stream, epoch).permutation(
-            self.num_groups
-        )
-        members = self._members[int(permutation[place])]
+        order = rng.key(self._seed, "groups", self._name, stream, epoch)
+        group = rng.shuffled(place, self.num_groups, order)
+        members = self._order[self._starts[group] : self._starts[group + 1]]
         # Variants take turns from a start of their own, so that each is seen equally often.
-        start = rng.key(self._seed, "variant", self._name, stream, int(permutation[place]))
+        start = rng.key(self._seed, "variant", self._name, stream, group)
         return int(members[(start + epoch) % len(members)])
 
 
