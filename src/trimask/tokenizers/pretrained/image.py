@@ -29,6 +29,7 @@ class PretrainedImageTokenizer(nn.Module, ABC):
         super().__init__()
         self.model = model
         self.origin = origin
+        self.eval()
         self._image_size = image_size
         if image_size < self.cell_size or image_size % self.cell_size:
             raise ValueError(

@@ -31,6 +31,7 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
         super().__init__()
         self.model = model
         self.origin = origin
+        self.eval()
         self._num_codebooks = self.most_codebooks if num_codebooks is None else num_codebooks
         if not 1 <= self._num_codebooks <= self.most_codebooks:
             raise ValueError(
