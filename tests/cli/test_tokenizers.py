@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import soundfile
+from PIL import Image
 
 from public_models import save_dac, save_vq
 from trimask.cli import main
@@ -74,11 +76,8 @@ def test_from_a_public_tokenizer_to_samples(
     prompt = ["--prompt", "red apple", "--num-steps=2", "--out", str(tmp_path / "samples"), "--json"]
     for task in ("text_to_image", "text_to_speech"):
         assert main(["sample", str(run), "--task", task, *prompt]) == 0
-    from PIL import Image
-
     (picture,) = (tmp_path / "samples").glob("*.png")
-    assert Image.open(picture).size == (32, 32)
+    with Image.open(picture) as made:
+        assert made.size == (32, 32)
     (recording,) = (tmp_path / "samples").glob("*.wav")
-    import soundfile
-
     assert soundfile.info(recording).samplerate == 8000

@@ -72,7 +72,9 @@ class ShowTokenizers(Verb):
         given = {"--text": self.text, "--image": self.image, "--speech": self.speech}
         chosen = [name for name, value in given.items() if value is not None]
         if self.out is None and chosen:
-            raise UsageError(f"{chosen[0]} makes a new tokenizer folder: say where to write it with --out DIR")
+            raise UsageError(
+                f"{chosen[0]} makes a new tokenizer folder: say where to write it with --out DIR"
+            )
         if self.out is not None and not chosen:
             raise UsageError("--out writes a new folder: say what shall be in it with --image or --speech")
         if self.image_size is not None and self.image is None:

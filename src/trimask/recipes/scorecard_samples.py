@@ -77,7 +77,9 @@ def image_scores(
     scores: dict[str, Agreement] = {
         "generated": agreement(pictures, features, own),
         "shuffled": agreement(pictures, features, own[words.derangement(len(own), seed)]),
-        "ceiling": agreement(reconstruct(tokenizers, pixels_of(chosen, tokenizers.image.image_size)), features, own),
+        "ceiling": agreement(
+            reconstruct(tokenizers, pixels_of(chosen, tokenizers.image.image_size)), features, own
+        ),
     }
     return {name: score.as_json() for name, score in scores.items()}
 

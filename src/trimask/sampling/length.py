@@ -15,7 +15,6 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import final
 
-
 _MEASURED_AT = 25.0
 
 

@@ -120,7 +120,7 @@ def parts(folder: Path) -> dict[str, Path]:
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy a tokenizer's file or folder, or a folder of tokenizers, whole or not at all; cards stay behind."""
+    """Copy a tokenizer's file or folder, or a folder of tokenizers, whole or not at all, without cards."""
     if source.is_file():
         with io.atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)

@@ -34,7 +34,7 @@ def higgs_class() -> Any:
 
 
 def resample(waveform: Float[Tensor, "*batch samples"], before: int, after: int) -> Float[Tensor, "*batch _"]:
-    """`waveform` from `before` to `after` samples a second, as torchaudio.functional.resample does by default:
+    """`waveform` from `before` to `after` samples a second, as `torchaudio.functional.resample` has it:
 
         y[j] = Σ_i x[i] h(i / before - j / after),    h a sinc cut at 0.99 of the lower rate's half and after
         6 zeros, under a Hann window

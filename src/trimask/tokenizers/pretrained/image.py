@@ -1,7 +1,7 @@
 """Public image tokenizers: MoVQ / VQGAN (diffusers) and Emu3's (transformers).
 
-Of the tokenizers in transformers, Emu3's alone is published for both directions: Chameleon's has no decoder
-there, and Janus's encoder looks codes up by another distance than it was trained with (its model only decodes).
+Of the tokenizers in transformers, Emu3's alone is meant for both directions: Chameleon's has no decoder
+there, and Janus's looks codes up without the normalization that it was trained with (its model only decodes).
 """
 
 from abc import ABC, abstractmethod
@@ -133,7 +133,7 @@ class VQGANTokenizer(PretrainedImageTokenizer):
 
     @property
     def _has_unit_pixels(self) -> bool:
-        """aMUSEd's VQGANs, for which diffusers made this flag, see pixels in [0, 1]; all others in [-1, 1]."""
+        """aMUSEd's VQGAN, for which diffusers has this flag, sees pixels in [0, 1]; all others in [-1, 1]."""
         return self.model.config.lookup_from_codebook
 
     def _ids(self, images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b rows columns"]:
@@ -153,7 +153,7 @@ class VQGANTokenizer(PretrainedImageTokenizer):
 
 @final
 class Emu3Tokenizer(PretrainedImageTokenizer):
-    """Emu3's vision tokenizer in transformers, a video tokenizer: an image is seen as a still of four frames."""
+    """Emu3's vision tokenizer in transformers: for videos, so that an image is seen as four equal frames."""
 
     @property
     def family(self) -> str:
@@ -211,8 +211,8 @@ def _load(saved: SavedModel, image_size: int) -> PretrainedImageTokenizer:
             from transformers import Emu3VQVAE
         return Emu3Tokenizer(saved.load(Emu3VQVAE), image_size=image_size, origin=saved.origin)
     raise ValueError(
-        f"{saved.folder / 'config.json'} is {saved.family!r}, no image tokenizer that we know: give a VQModel "
-        "(diffusers) or an emu3_vqgan (transformers)"
+        f"{saved.folder / 'config.json'} is {saved.family!r}, no image tokenizer that we know: give a "
+        "VQModel (diffusers) or an emu3_vqgan (transformers)"
     )
 
 

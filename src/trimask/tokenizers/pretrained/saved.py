@@ -88,7 +88,7 @@ def find(name_or_folder: str | Path, *, revision: str | None = None) -> SavedMod
     if is_on_hub:
         if not _HUB_NAME.fullmatch(str(name_or_folder)):
             raise ValueError(
-                f"{name_or_folder} is no folder, and no name on the hub: give owner/name or owner/name/subfolder"
+                f"{name_or_folder} is no folder, and no name on the hub: give owner/name[/subfolder]"
             )
         folder, origin = _download(Origin(name=str(name_or_folder), revision=revision), [CONFIG])
     elif revision is not None:

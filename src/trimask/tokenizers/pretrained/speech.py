@@ -25,9 +25,7 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
     Codes and waveforms come back on the device of what was given.
     """
 
-    def __init__(
-        self, model: Any, *, num_codebooks: int | None = None, origin: Origin | None = None
-    ) -> None:
+    def __init__(self, model: Any, *, num_codebooks: int | None = None, origin: Origin | None = None) -> None:
         super().__init__()
         self.model = model
         self.origin = origin
@@ -120,9 +118,7 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
         if codes.numel() == 0:
             raise ValueError("there are 0 frames of codes: pass at least one")
         if codes.shape[1] != self._num_codebooks:
-            raise ValueError(
-                f"codes of {codes.shape[1]} codebooks; this tokenizer has {self._num_codebooks}"
-            )
+            raise ValueError(f"codes of {codes.shape[1]} codebooks; this tokenizer has {self._num_codebooks}")
         check_codes(codes, self.codebook_size)
         due = len(codes) * self.samples_per_frame
         with torch.inference_mode():
@@ -181,12 +177,12 @@ class EncodecTokenizer(PretrainedSpeechTokenizer):
         config = model.config
         if config.audio_channels != 1:
             raise ValueError(
-                f"this EnCodec has {config.audio_channels} channels: give a mono one, such as the 24 kHz model"
+                f"this EnCodec has {config.audio_channels} channels: give a mono one (the 24 kHz model)"
             )
         if config.normalize or config.chunk_length_s is not None:
             raise ValueError(
                 f"this EnCodec stores loudness beside the codes (normalize={config.normalize}, "
-                f"chunk_length_s={config.chunk_length_s}): give one without, such as the 24 kHz model"
+                f"chunk_length_s={config.chunk_length_s}): give one without (the 24 kHz model)"
             )
         super().__init__(model, **options)
 
