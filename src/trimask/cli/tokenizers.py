@@ -69,6 +69,10 @@ class ShowTokenizers(Verb):
 
     def _check(self) -> None:
         """What can be told without loading anything."""
+        if self.folder is not None and not self.folder.is_dir():
+            raise UsageError(f"{self.folder} is no folder: give one with tokenizers, such as RUN/tokenizers")
+        if self.out is not None and self.out.exists() and (self.out.is_file() or any(self.out.iterdir())):
+            raise UsageError(f"--out {self.out} exists and is no empty folder: choose another name")
         given = {"--text": self.text, "--image": self.image, "--speech": self.speech}
         chosen = [name for name, value in given.items() if value is not None]
         if self.out is None and chosen:
@@ -85,7 +89,6 @@ class ShowTokenizers(Verb):
     def _assemble(self, out: Path) -> None:
         from trimask.tokenizers.bundle import SHIPPED, assemble, parts
 
-        load_tokenizers(self.folder)
         chosen: dict[str, Any] = dict(parts(SHIPPED if self.folder is None else self.folder))
         if self.text is not None:
             chosen["text"] = self.text
@@ -93,7 +96,8 @@ class ShowTokenizers(Verb):
             chosen["image"] = self._image(self.image)
         if self.speech is not None:
             chosen["speech"] = self._speech(self.speech)
-        assemble(out, **chosen)
+        with reading_files():
+            assemble(out, **chosen)
 
     def _image(self, name: str) -> "ImageCodec | Path":
         from trimask.tokenizers.pretrained import load_image_tokenizer

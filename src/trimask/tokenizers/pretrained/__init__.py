@@ -3,8 +3,9 @@
 The library behind a model is imported when the model is loaded (extra `pretrained`), and never before.
 """
 
+from trimask.tokenizers.pretrained.codec import PretrainedSpeechTokenizer
 from trimask.tokenizers.pretrained.image import PretrainedImageTokenizer, load_image_tokenizer
-from trimask.tokenizers.pretrained.speech import PretrainedSpeechTokenizer, load_speech_tokenizer
+from trimask.tokenizers.pretrained.speech import load_speech_tokenizer
 
 __all__ = [
     "PretrainedImageTokenizer",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trimask.tokenizers.image import check_images
 from trimask.tokenizers.pretrained.saved import Origin, SavedModel, find, from_extra, save
+from trimask.tokenizers.quantizer import check_codes
 
 _PIXELS_AT_ONCE = 2**19
 """Eight images of 256 x 256: a VQGAN's first layer holds 128 numbers for each pixel."""
@@ -91,12 +92,11 @@ class PretrainedImageTokenizer(nn.Module, ABC):
         or codes out of range.
         """
         rows, columns = self.grid
-        if codes.shape[1:] != (rows * columns, 1):
+        if codes.shape[1] != rows * columns:
             raise ValueError(
-                f"codes of {codes.shape[1]} cells x {codes.shape[2]}; an image of this tokenizer has "
-                f"{rows * columns} x 1"
+                f"codes of {codes.shape[1]} cells; an image of this tokenizer has {rows * columns}"
             )
-        check_codes(codes, self.codebook_size)
+        check_codes(codes, self.num_codebooks, self.codebook_size)
         with torch.inference_mode():
             parts = codes[..., 0].unflatten(1, (rows, columns)).to(self._device).split(self._batch)
             images = torch.cat([self._images(part) for part in parts]).clamp(-1, 1)
@@ -203,7 +203,7 @@ def load_image_tokenizer(
 def _load(saved: SavedModel, image_size: int) -> PretrainedImageTokenizer:
     if saved.family == "VQModel":
         with from_extra("diffusers"):
-            from diffusers import VQModel
+            from diffusers import VQModel  # pyright: ignore[reportPrivateImportUsage]  (its public name)
         model = saved.load(VQModel, low_cpu_mem_usage=False)
         return VQGANTokenizer(model, image_size=image_size, origin=saved.origin)
     if saved.family == "emu3_vqgan":
@@ -214,11 +214,3 @@ def _load(saved: SavedModel, image_size: int) -> PretrainedImageTokenizer:
         f"{saved.folder / 'config.json'} is {saved.family!r}, no image tokenizer that we know: give a "
         "VQModel (diffusers) or an emu3_vqgan (transformers)"
     )
-
-
-def check_codes(codes: Int[Tensor, "..."], codebook_size: int) -> None:
-    """ValueError unless all `codes` are 0 … codebook_size - 1."""
-    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
-        raise ValueError(
-            f"codes lie in [{int(codes.min())}, {int(codes.max())}]; the codebook has {codebook_size}"
-        )

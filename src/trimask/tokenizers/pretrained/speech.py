@@ -5,145 +5,35 @@ samples has ceil(n / hop) frames: EnCodec and Mimi fill the last one themselves,
 Higgs Audio zeros are appended, as their feature extractor does. Decoding gives frames x hop samples.
 """
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from pathlib import Path
 from typing import Any, final
 
 import torch
-from jaxtyping import Float, Int, Shaped
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from trimask.tokenizers.pretrained.codec import PretrainedSpeechTokenizer
 from trimask.tokenizers.pretrained.higgs import higgs_class
-from trimask.tokenizers.pretrained.image import check_codes
-from trimask.tokenizers.pretrained.saved import Origin, SavedModel, find, from_extra, save
-from trimask.tokenizers.speech.tokenizer import check_waveform
+from trimask.tokenizers.pretrained.saved import SavedModel, find, from_extra
 
 
-class PretrainedSpeechTokenizer(nn.Module, ABC):
-    """Mono waveforms in [-1, 1] <-> the first `num_codebooks` codebooks of a frozen public codec.
-
-    Codes and waveforms come back on the device of what was given.
-    """
-
-    def __init__(self, model: Any, *, num_codebooks: int | None = None, origin: Origin | None = None) -> None:
-        super().__init__()
-        self.model = model
-        self.origin = origin
-        self.eval()
-        self._num_codebooks = self.most_codebooks if num_codebooks is None else num_codebooks
-        if not 1 <= self._num_codebooks <= self.most_codebooks:
-            raise ValueError(
-                f"num_codebooks={num_codebooks}: this codec has {self.most_codebooks}, choose 1 to "
-                f"{self.most_codebooks}"
-            )
+class _ByBandwidth(PretrainedSpeechTokenizer, ABC):
+    """A codec that is told a bandwidth (kbit/s) of its list, and not a number of codebooks."""
 
     @property
-    @abstractmethod
-    def family(self) -> str:
-        """What the library calls such a model."""
-
-    @property
-    @abstractmethod
     def most_codebooks(self) -> int:
-        """Codebooks that the codec has, used or not."""
+        return self._num_within(max(self.model.config.target_bandwidths))
 
     @property
-    @abstractmethod
-    def samples_per_frame(self) -> int:
-        """Samples that one frame of codes stands for: the hop."""
+    def _bandwidth(self) -> float | int:
+        """The least bandwidth that takes all codebooks in use."""
+        bandwidths = sorted(self.model.config.target_bandwidths)
+        return next(each for each in bandwidths if self._num_within(each) >= self.num_codebooks)
 
-    @abstractmethod
-    def _encode(self, waveform: Float[Tensor, "1 1 samples"]) -> Int[Tensor, "1 codebooks frames"]:
-        """At least `num_codebooks` codebooks, ceil(samples / hop) frames."""
-
-    @abstractmethod
-    def _decode(self, codes: Int[Tensor, "1 codebooks frames"]) -> Float[Tensor, "..."]:
-        """About frames x hop samples."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples per second."""
-        return self.model.config.sampling_rate
-
-    @property
-    def frame_rate(self) -> float:
-        """Code frames per second."""
-        return self.sample_rate / self.samples_per_frame
-
-    @property
-    def num_codebooks(self) -> int:
-        """Codes per frame."""
-        return self._num_codebooks
-
-    @property
-    def codebook_size(self) -> int:
-        """Values that a code can take."""
-        return self.model.config.codebook_size
-
-    def num_frames(self, num_samples: int) -> int:
-        """Code frames of a waveform of `num_samples`."""
-        return -(-num_samples // self.samples_per_frame)
-
-    def encode(
-        self, waveform: Shaped[Tensor, "*channels samples"], *, sample_rate: int | None = None
-    ) -> Int[Tensor, "frames codebooks"]:
-        """The library's own codes of a waveform at `self.sample_rate`.
-
-        ValueError if it is empty, not mono, or holds NaN or infinity; or if `sample_rate` is given and
-        another.
-        """
-        if sample_rate not in (None, self.sample_rate):
-            raise ValueError(
-                f"the waveform has {sample_rate} samples a second, this codec takes {self.sample_rate}: "
-                "resample it first"
-            )
-        if waveform.ndim != 1:
-            raise ValueError(
-                f"the waveform has the shape {tuple(waveform.shape)}: this codec takes one channel, shape "
-                "(samples,); average the channels first"
-            )
-        check_waveform(waveform)
-        with torch.inference_mode():
-            samples = waveform.to(self._device, torch.float32)[None, None]
-            codes = self._encode(samples)[0, : self._num_codebooks].T
-        frames = self.num_frames(len(waveform))
-        assert len(codes) == frames, f"{self.family} gives {len(codes)} frames, {frames} are due"
-        # Copied, as in `decode`: what is made in inference mode cannot take part in training.
-        return codes.to(waveform.device, torch.int64, copy=True)
-
-    def decode(self, codes: Int[Tensor, "frames codebooks"]) -> Float[Tensor, "samples"]:
-        """The waveform that codes stand for, clipped to [-1, 1]: frames x hop samples. ValueError if there
-        are no frames, another number of codebooks, or codes out of range.
-        """
-        if codes.numel() == 0:
-            raise ValueError("there are 0 frames of codes: pass at least one")
-        if codes.shape[1] != self._num_codebooks:
-            raise ValueError(f"codes of {codes.shape[1]} codebooks; this tokenizer has {self._num_codebooks}")
-        check_codes(codes, self.codebook_size)
-        due = len(codes) * self.samples_per_frame
-        with torch.inference_mode():
-            waveform = self._decode(codes.T[None].to(self._device)).flatten()[:due].clamp(-1, 1)
-            # The odd strides of a DAC lose a few samples at the end (8 at 24 kHz).
-            waveform = nn.functional.pad(waveform, (0, due - len(waveform)))
-        return waveform.to(codes.device, copy=True)
-
-    def save(self, folder: Path) -> None:
-        """Write the model as its library does, and our options beside it."""
-        save(folder, self.model, origin=self.origin, num_codebooks=self._num_codebooks)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    def _with_zeros(self, waveform: Float[Tensor, "1 1 samples"]) -> Float[Tensor, "1 1 whole"]:
-        return nn.functional.pad(waveform, (0, -waveform.shape[-1] % self.samples_per_frame))
-
-    def _bandwidth(self) -> float:
-        """The least of the model's bandwidths (kbit/s) that takes all codebooks in use."""
-        for bandwidth in sorted(self.model.config.target_bandwidths):
-            if self.model.quantizer.get_num_quantizers_for_bandwidth(bandwidth) >= self._num_codebooks:
-                return bandwidth
-        raise AssertionError("the largest bandwidth takes all codebooks")
+    def _num_within(self, bandwidth: float | int) -> int:
+        number = self.model.quantizer.get_num_quantizers_for_bandwidth(bandwidth)
+        return min(number, self.model.config.num_quantizers)
 
 
 @final
@@ -163,22 +53,18 @@ class DACTokenizer(PretrainedSpeechTokenizer):
         return self.model.config.hop_length
 
     def _encode(self, waveform: Float[Tensor, "1 1 samples"]) -> Int[Tensor, "1 codebooks frames"]:
-        return self.model.encode(self._with_zeros(waveform), n_quantizers=self._num_codebooks).audio_codes
+        return self.model.encode(self._with_zeros(waveform), n_quantizers=self.num_codebooks).audio_codes
 
     def _decode(self, codes: Int[Tensor, "1 codebooks frames"]) -> Float[Tensor, "..."]:
         return self.model.decode(audio_codes=codes).audio_values
 
 
 @final
-class EncodecTokenizer(PretrainedSpeechTokenizer):
+class EncodecTokenizer(_ByBandwidth):
     """EnCodec (Défossez et al. 2022, arXiv 2210.13438), mono: the 24 kHz model."""
 
     def __init__(self, model: Any, **options: Any) -> None:
         config = model.config
-        if config.audio_channels != 1:
-            raise ValueError(
-                f"this EnCodec has {config.audio_channels} channels: give a mono one (the 24 kHz model)"
-            )
         if config.normalize or config.chunk_length_s is not None:
             raise ValueError(
                 f"this EnCodec stores loudness beside the codes (normalize={config.normalize}, "
@@ -191,15 +77,11 @@ class EncodecTokenizer(PretrainedSpeechTokenizer):
         return "encodec"
 
     @property
-    def most_codebooks(self) -> int:
-        return self.model.config.num_quantizers
-
-    @property
     def samples_per_frame(self) -> int:
         return self.model.config.hop_length
 
     def _encode(self, waveform: Float[Tensor, "1 1 samples"]) -> Int[Tensor, "1 codebooks frames"]:
-        return self.model.encode(waveform, bandwidth=self._bandwidth()).audio_codes[0]
+        return self.model.encode(waveform, bandwidth=self._bandwidth).audio_codes[0]
 
     def _decode(self, codes: Int[Tensor, "1 codebooks frames"]) -> Float[Tensor, "..."]:
         return self.model.decode(codes[None], [None]).audio_values
@@ -222,7 +104,7 @@ class MimiTokenizer(PretrainedSpeechTokenizer):
         return round(self.model.config.sampling_rate / self.model.config.frame_rate)
 
     def _encode(self, waveform: Float[Tensor, "1 1 samples"]) -> Int[Tensor, "1 codebooks frames"]:
-        num_quantizers = max(self._num_codebooks, self.model.config.num_semantic_quantizers)
+        num_quantizers = max(self.num_codebooks, self.model.config.num_semantic_quantizers)
         return self.model.encode(waveform, num_quantizers=num_quantizers).audio_codes
 
     def _decode(self, codes: Int[Tensor, "1 codebooks frames"]) -> Float[Tensor, "..."]:
@@ -230,7 +112,7 @@ class MimiTokenizer(PretrainedSpeechTokenizer):
 
 
 @final
-class HiggsTokenizer(PretrainedSpeechTokenizer):
+class HiggsTokenizer(_ByBandwidth):
     """Higgs Audio v2's tokenizer: acoustics and HuBERT's features in one residual quantizer."""
 
     @property
@@ -242,15 +124,11 @@ class HiggsTokenizer(PretrainedSpeechTokenizer):
         return self.model.config.sample_rate
 
     @property
-    def most_codebooks(self) -> int:
-        return self.model.config.num_quantizers
-
-    @property
     def samples_per_frame(self) -> int:
         return self.model.config.hop_length
 
     def _encode(self, waveform: Float[Tensor, "1 1 samples"]) -> Int[Tensor, "1 codebooks frames"]:
-        return self.model.encode(self._with_zeros(waveform), bandwidth=self._bandwidth()).audio_codes
+        return self.model.encode(self._with_zeros(waveform), bandwidth=self._bandwidth).audio_codes
 
     def _decode(self, codes: Int[Tensor, "1 codebooks frames"]) -> Float[Tensor, "..."]:
         return self.model.decode(codes).audio_values
@@ -280,22 +158,27 @@ def load_speech_tokenizer(
 
 
 def _load(saved: SavedModel, num_codebooks: int | None) -> PretrainedSpeechTokenizer:
-    options: dict[str, Any] = {"num_codebooks": num_codebooks, "origin": saved.origin}
     with from_extra("transformers"):
-        if saved.family == "dac":
-            from transformers import DacModel
+        model_class, kind = _classes(saved)
+    return kind(saved.load(model_class), num_codebooks=num_codebooks, origin=saved.origin)
 
-            return DACTokenizer(saved.load(DacModel), **options)
-        if saved.family == "encodec":
-            from transformers import EncodecModel
 
-            return EncodecTokenizer(saved.load(EncodecModel), **options)
-        if saved.family == "mimi":
-            from transformers import MimiModel
+def _classes(saved: SavedModel) -> tuple[Any, type[PretrainedSpeechTokenizer]]:
+    """The library's class, and ours. ImportError where the library is absent or too old."""
+    if saved.family == "dac":
+        from transformers import DacModel
 
-            return MimiTokenizer(saved.load(MimiModel), **options)
-        if saved.family == "higgs_audio_v2_tokenizer":
-            return HiggsTokenizer(saved.load(higgs_class()), **options)
+        return DacModel, DACTokenizer
+    if saved.family == "encodec":
+        from transformers import EncodecModel
+
+        return EncodecModel, EncodecTokenizer
+    if saved.family == "mimi":
+        from transformers import MimiModel
+
+        return MimiModel, MimiTokenizer
+    if saved.family == "higgs_audio_v2_tokenizer":
+        return higgs_class(), HiggsTokenizer
     raise ValueError(
         f"{saved.folder / 'config.json'} is {saved.family!r}, no speech tokenizer that we know: give a dac, "
         "encodec, mimi or higgs_audio_v2_tokenizer (transformers)"
