@@ -99,7 +99,7 @@ def test_the_first_codebooks_are_a_tokenizer_too(
     codec = load_speech_tokenizer(folders[family])
     samples = waveform(6 * hop)
     codes = codec.encode(samples)
-    for number in range(1, num_codebooks):
+    for number in (1, num_codebooks - 1):
         coarse = load_speech_tokenizer(folders[family], num_codebooks=number)
         assert coarse.num_codebooks == number and torch.equal(coarse.encode(samples), codes[:, :number])
         assert coarse.decode(codes[:, :number]).shape == samples.shape
