@@ -176,6 +176,29 @@ def test_the_writer_may_replace_the_temporary_file(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "fresh"
 
 
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("a/new", "empty"):
+        with io.atomic_folder(tmp_path / name) as temporary:
+            (temporary / "inside").mkdir()
+            (temporary / "inside" / "file").write_text("x")
+            assert temporary.parent == (tmp_path / name).parent
+        assert (tmp_path / name / "inside" / "file").read_text() == "x"
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == stat.S_IMODE((tmp_path / "a").stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "empty"]
+
+
+def test_a_folder_that_fails_or_is_in_use(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), io.atomic_folder(tmp_path / "new") as temporary:
+        (temporary / "file").write_text("x")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ValueError, match="is no empty folder: choose another"), io.atomic_folder(path):
+            raise AssertionError("not reached")
+
+
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(IsADirectoryError, match="taken"):

@@ -125,6 +125,10 @@ def test_length_policy() -> None:
     policy = LengthPolicy(frames_per_character=2.0, margin=0.5, silence_frames=4, extra_characters=3)
     assert policy.speech_frames(10) == 36
     assert policy.transcript_length(20) == 15
+    assert policy.at(25) == policy
+    # Twice the frames for the same sentence, and the same sentence for twice the frames.
+    assert policy.at(50.0).speech_frames(10) == 72
+    assert policy.at(50.0).transcript_length(40) == 15
 
 
 def test_length_warnings() -> None:

@@ -21,6 +21,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "show": ("show", "a recipe: resolved fields, parameters, sequences, epochs, FLOPs"),
         "train": ("train", "run a recipe; stop and resume it at will"),
         "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
+        "tokenizers": ("tokenizers", "what a folder's tokenizers are; train over public ones"),
         "data": ("data", "look at the embedded data: `trimask data show --out FILE.html`"),
         "demo": ("demo", "generate with the shipped model, train a small one live, write a report"),
     }
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, f"error: {error}", 1)
     except ValueError as error:
         return _report(error, f"error: {error}", 2)
+    except ImportError as error:  # an extra that is not installed; the message says which
+        return _report(error, f"error: {error}", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _report(error, f"error: {where}{explain(error)}", 1)

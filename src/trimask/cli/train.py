@@ -18,7 +18,7 @@ _INTERRUPTED = 130
 _STATE_BYTES = (
     3 * 12
 )  # a parameter takes 12 bytes (weight, two moments) in two checkpoints and one being written
-_DATA_BYTES = 100_000_000  # tokenized data, tokenizers, metrics
+_DATA_BYTES = 100_000_000  # tokenized data, metrics
 
 
 @final
@@ -56,7 +56,8 @@ class Train(Verb):
         config = resolved(self.recipe, overrides)
         self._check_out(config)
         tokenizers = load_tokenizers(self.tokenizers)
-        check_writable(self.out, num_bytes=parameters(config, tokenizers).total * _STATE_BYTES + _DATA_BYTES)
+        num_bytes = parameters(config, tokenizers).total * _STATE_BYTES + _DATA_BYTES
+        check_writable(self.out, num_bytes=num_bytes + self._tokenizer_bytes())
         if self.dry_run:
             described = summary(self.recipe, config, tokenizers)
             if self.json:
@@ -86,6 +87,13 @@ class Train(Verb):
             if not isinstance(stored, dict) or "run" not in stored:
                 raise Failed(f"{self.out / 'config.json'} does not describe a run: choose another --out")
         open_run(self.out, stored | {"recipe": self.recipe, "run": to_dict(config)}, resume=self.resume)
+
+    def _tokenizer_bytes(self) -> int:
+        """What the run's copy of its tokenizers takes."""
+        from trimask.tokenizers.bundle import SHIPPED
+
+        folder = SHIPPED if self.tokenizers is None else self.tokenizers
+        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
     def _train(self, config: Any, overrides: Mapping[str, str]) -> int:
         import torch

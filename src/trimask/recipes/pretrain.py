@@ -1,6 +1,5 @@
 """A recipe becomes a run: tokenize, build, train, export."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from trimask.model.denoiser import Denoiser
 from trimask.model.weights import save_denoiser
 from trimask.recipes.tokens import cached_tokens
 from trimask.recipes.validation import validation
-from trimask.tokenizers.bundle import SHIPPED, Tokenizers, hashes
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
 from trimask.training.checkpoint import open_run
 from trimask.training.loop import TrainResult, train
 from trimask.training.run import RunConfig
@@ -51,7 +50,7 @@ def pretrain(
     open_run(out, resolved, resume=resume)
     sources = cached_tokens(config.data, tokenizers, "train", out / "tokens", report=report)
     if not (out / TOKENIZERS).exists():
-        shutil.copytree(tokenizer_folder, out / TOKENIZERS, ignore=shutil.ignore_patterns("*.md"))
+        copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
     denoiser = build_denoiser(config, tokenizers)
     stream = TrainingStream(
         Mixture(config.mixture, sources, config.seed),

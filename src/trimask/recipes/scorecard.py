@@ -38,9 +38,6 @@ from trimask.recipes.tokens import SPEECHES, Split, cached_tokens, pictures, sel
 from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.tokenizers.image import ImageTokenizer
-from trimask.tokenizers.speech import SpeechTokenizer
-from trimask.tokenizers.text import TextTokenizer
 from trimask.vocabulary.modality import Modality
 
 __all__ = ["Claim", "claims", "score"]
@@ -133,11 +130,7 @@ def tokenizers_of(generator: Generator) -> Tokenizers:
         ValueError: one of the three is absent.
     """
     text, image, speech = generator.codecs.text, generator.codecs.image, generator.codecs.speech
-    if not (
-        isinstance(text, TextTokenizer)
-        and isinstance(image, ImageTokenizer)
-        and isinstance(speech, SpeechTokenizer)
-    ):
+    if text is None or image is None or speech is None:
         raise ValueError("this model was loaded without all of its tokenizers: load it with trimask.load")
     return Tokenizers(text=text, image=image, speech=speech)
 

@@ -18,12 +18,15 @@ from trimask.evaluation import text as words
 from trimask.evaluation.estimate import mean, proportion, ratio
 from trimask.evaluation.image import Agreement, agreement, lab_features
 from trimask.evaluation.speech import normalize_words, transcribe, word_error_rate
+from trimask.recipes.signals import pixels_at, resample, waveform_at
 from trimask.sampling.generate import Generated, Generator
 from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Task
 
 Report = Callable[[str], None]
+_SIZE = 64  # pixels along each side of the pictures of a gallery
+_JUDGE_RATE = 16_000
 
 
 @contextmanager
@@ -35,15 +38,15 @@ def without_length_warnings():
         yield
 
 
-def pixels_of(rows: Sequence[CaptionedImage]) -> np.ndarray:
-    """uint8 pictures (n, height, width, 3)."""
-    return np.stack([row.pixels() for row in rows])
+def pixels_of(rows: Sequence[CaptionedImage], size: int = _SIZE) -> np.ndarray:
+    """uint8 pictures (n, size, size, 3)."""
+    return np.stack([pixels_at(row, size) for row in rows])
 
 
 @torch.inference_mode()
 def reconstruct(tokenizers: Tokenizers, pixels: np.ndarray) -> np.ndarray:
-    """The pictures after a round trip through the image tokenizer: the best that a model over its codes can
-    do.
+    """The pictures (at the image tokenizer's size) after a round trip through it: the best that a model over
+    its codes can do.
     """
     parts = []
     for start in range(0, len(pixels), 64):
@@ -74,7 +77,9 @@ def image_scores(
     scores: dict[str, Agreement] = {
         "generated": agreement(pictures, features, own),
         "shuffled": agreement(pictures, features, own[words.derangement(len(own), seed)]),
-        "ceiling": agreement(reconstruct(tokenizers, pixels_of(chosen)), features, own),
+        "ceiling": agreement(
+            reconstruct(tokenizers, pixels_of(chosen, tokenizers.image.image_size)), features, own
+        ),
     }
     return {name: score.as_json() for name, score in scores.items()}
 
@@ -118,7 +123,9 @@ def transcript_scores(
     if len(chosen) < 2:
         return None
     with without_length_warnings():
-        clips = [row.waveform() for row in chosen]
+        codec = generator.codecs.speech
+        assert codec is not None
+        clips = [waveform_at(row, codec.sample_rate) for row in chosen]
         results = generator.generate_many(Task.SPEECH_TO_TEXT, audio=clips, seed=seed, batch_size=16)
     given, true = [result.text or "" for result in results], [row.text for row in chosen]
     other = [given[j] for j in words.derangement(len(given), seed)]
@@ -158,7 +165,8 @@ def speech_scores(
         return None
     results = speak(generator, chosen, seed=seed)
     made = [_waveform(result) for result in results]
-    real = [row.waveform() for row in chosen]
+    codec = tokenizers.speech
+    real = [waveform_at(row, codec.sample_rate) for row in chosen]
     sizes, true_sizes = np.array([len(w) for w in made]) * 1.0, np.array([len(w) for w in real]) * 1.0
     scores: dict[str, Any] = {
         "duration_ratio": ratio(sizes, true_sizes).as_json(),
@@ -168,10 +176,14 @@ def speech_scores(
         return scores
     report("the judge listens: teacher, codec round trip, model")
     with torch.inference_mode():
-        codec = tokenizers.speech
         trips = [codec.decode(codec.encode(torch.from_numpy(clip))).numpy() for clip in real]
     heard = {
-        name: transcribe(clips, codec.sample_rate, judge, num_threads=torch.get_num_threads())
+        name: transcribe(
+            [resample(clip, codec.sample_rate, _JUDGE_RATE) for clip in clips],
+            _JUDGE_RATE,
+            judge,
+            num_threads=torch.get_num_threads(),
+        )
         for name, clips in {
             "teacher": real,
             "round_trip": trips,

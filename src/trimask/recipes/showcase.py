@@ -17,6 +17,7 @@ from trimask.data.selection import QuickstartData
 from trimask.evaluation.report import Block, Card, Cards, Picture, Sound
 from trimask.io import atomic_write
 from trimask.recipes.scorecard_samples import speak, without_length_warnings
+from trimask.recipes.signals import waveform_at
 from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.generate import Generated, Generator
 from trimask.vocabulary.modality import Task
@@ -210,10 +211,11 @@ class Showcase:
         """
         if not rows:
             return None
+        codec = self.generator.codecs.speech
+        assert codec is not None
+        clips = [waveform_at(row, codec.sample_rate) for row in rows]
         with without_length_warnings():
-            made = self.generator.generate_many(
-                Task.SPEECH_TO_TEXT, audio=[row.waveform() for row in rows], seed=self.seed
-            )
+            made = self.generator.generate_many(Task.SPEECH_TO_TEXT, audio=clips, seed=self.seed)
         cards = [
             Card(
                 sounds=(

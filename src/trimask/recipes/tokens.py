@@ -14,6 +14,7 @@ from trimask import io, rng
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
+from trimask.recipes.signals import pixels_at, waveform_at
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Modality
 
@@ -142,7 +143,7 @@ def _encode_images(
 ) -> list[np.ndarray]:
     codes: list[np.ndarray] = []
     for start in range(0, len(rows), 64):
-        pixels = np.stack([row.pixels() for row in rows[start : start + 64]])
+        pixels = np.stack([pixels_at(row, tokenizers.image.image_size) for row in rows[start : start + 64]])
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
         codes.extend(tokenizers.image.encode(images).numpy())
         report(f"encoding images {len(codes)}/{len(rows)}")
@@ -153,7 +154,8 @@ def _encode_images(
 def _encode_speech(rows: Sequence[Utterance], tokenizers: Tokenizers, report: Report) -> list[np.ndarray]:
     codes: list[np.ndarray] = []
     for row in rows:
-        codes.append(tokenizers.speech.encode(torch.from_numpy(row.waveform())).numpy())
+        waveform = torch.from_numpy(waveform_at(row, tokenizers.speech.sample_rate))
+        codes.append(tokenizers.speech.encode(waveform).numpy())
         if len(codes) % 50 == 0 or len(codes) == len(rows):
             report(f"encoding speech {len(codes)}/{len(rows)}")
     return codes

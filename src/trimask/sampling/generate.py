@@ -115,7 +115,9 @@ class Generator:
         self.predictor: Predictor = DenoiserPredictor(denoiser)
         self.vocabulary: Vocabulary = denoiser.vocabulary
         self.device = next(denoiser.parameters()).device
-        self.lengths = LengthPolicy() if lengths is None else lengths
+        if lengths is None:
+            lengths = LengthPolicy() if speech is None else LengthPolicy().at(speech.frame_rate)
+        self.lengths = lengths
         self.codecs = Codecs(
             vocabulary=denoiser.vocabulary, text=text, image=image, speech=speech, lengths=self.lengths
         )

@@ -12,8 +12,10 @@ result is marked as incomplete. Nothing is cut silently.
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
+
+_MEASURED_AT = 25.0
 
 
 class SpanTooShortWarning(UserWarning):
@@ -77,6 +79,15 @@ class LengthPolicy:
         for name in ("silence_frames", "extra_characters"):
             if getattr(self, name) < 0:
                 raise ValueError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 0")
+
+    def at(self, frame_rate: float | int) -> "LengthPolicy":
+        """These lengths, which are of 25 frames/s, for a speech tokenizer of `frame_rate` (frames/s)."""
+        ratio = frame_rate / _MEASURED_AT
+        return replace(
+            self,
+            frames_per_character=self.frames_per_character * ratio,
+            silence_frames=math.ceil(self.silence_frames * ratio),
+        )
 
     def speech_frames(self, num_characters: int) -> int:
         """Frames of the span for a sentence of so many characters."""

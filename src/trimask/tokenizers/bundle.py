@@ -1,18 +1,32 @@
-"""The three tokenizers of a model, kept in one folder."""
+"""The three tokenizers of a model, kept in one folder.
 
+The folder holds `text.json`; `image.safetensors` (ours) or `image/` (a public one, as its library saves it);
+`speech.safetensors` or `speech/`.
+"""
+
+import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from trimask import io
 from trimask.tokenizers.image import ImageTokenizer
+from trimask.tokenizers.pretrained import (
+    PretrainedImageTokenizer,
+    PretrainedSpeechTokenizer,
+    load_image_tokenizer,
+    load_speech_tokenizer,
+)
 from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.tokenizers.text import TextTokenizer
 from trimask.vocabulary.codebooks import CodebookLayout
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "tokenizers"
-_TEXT, _IMAGE, _SPEECH = "text.json", "image.safetensors", "speech.safetensors"
+_TEXT, _IMAGE, _SPEECH = "text.json", "image", "speech"
+_OURS = ".safetensors"
 
 
 @final
@@ -20,27 +34,27 @@ _TEXT, _IMAGE, _SPEECH = "text.json", "image.safetensors", "speech.safetensors"
 class Tokenizers:
     """Text, image and speech tokenizers. They fix the vocabulary: what an id means."""
 
-    text: TextTokenizer
-    image: ImageTokenizer
-    speech: SpeechTokenizer
+    text: TextCodec
+    image: ImageCodec
+    speech: SpeechCodec
 
     @classmethod
     def load(cls, folder: Path = SHIPPED) -> "Tokenizers":
-        """Read the three files of `folder`; by default those that ship with the package.
+        """Read the three tokenizers of `folder`; by default those that ship with the package.
 
         Raises:
             FileNotFoundError, ValueError: naming the file that is missing or damaged.
+            ImportError: a public tokenizer whose library is not installed, or too old.
         """
         return cls(
             text=TextTokenizer.load(folder / _TEXT),
-            image=ImageTokenizer.load(folder / _IMAGE),
-            speech=SpeechTokenizer.load(folder / _SPEECH),
+            image=_load_image(_part(folder, _IMAGE)),
+            speech=_load_speech(_part(folder, _SPEECH)),
         )
 
     def save(self, folder: Path) -> None:
-        self.text.save(folder / _TEXT)
-        self.image.save(folder / _IMAGE)
-        self.speech.save(folder / _SPEECH)
+        """Write a folder that `load` reads; see `assemble`."""
+        assemble(folder, text=self.text, image=self.image, speech=self.speech)
 
     def vocabulary(self, *, image_layout: CodebookLayout, audio_layout: CodebookLayout) -> Vocabulary:
         """The token space of these tokenizers' geometry."""
@@ -62,8 +76,92 @@ class Tokenizers:
         )
 
 
-def hashes(folder: Path = SHIPPED) -> dict[str, str]:
-    """SHA-256 of each tokenizer file: what tokenized data and a run record, to tell one tokenizer from
-    another.
+def assemble(
+    out: Path,
+    *,
+    text: TextCodec | Path = SHIPPED / _TEXT,
+    image: ImageCodec | Path = SHIPPED / f"{_IMAGE}{_OURS}",
+    speech: SpeechCodec | Path = SHIPPED / f"{_SPEECH}{_OURS}",
+) -> None:
+    """Write a tokenizer folder, whole or not at all: all that a run needs of its tokenizers.
+
+    Args:
+        out: a folder that does not exist yet, or is empty.
+        text, image, speech: a tokenizer, or the file or folder of one in an earlier tokenizer folder, which
+            is copied byte by byte.
+
+    Raises:
+        FileNotFoundError, ValueError: `out` is in use, or a part cannot be read or written.
     """
-    return {name: io.sha256(folder / name) for name in (_TEXT, _IMAGE, _SPEECH)}
+    for path, load in ((text, TextTokenizer.load), (image, _load_image), (speech, _load_speech)):
+        if isinstance(path, Path):
+            load(path)  # what does not load is not passed on
+    with io.atomic_folder(out) as folder:
+        for name, part in ((_TEXT, text), (_IMAGE, image), (_SPEECH, speech)):
+            if isinstance(part, TextTokenizer):
+                part.save(folder / name)
+            elif isinstance(part, ImageTokenizer | SpeechTokenizer):
+                part.save(folder / f"{name}{_OURS}")
+            elif isinstance(part, PretrainedImageTokenizer | PretrainedSpeechTokenizer):
+                part.save(folder / name)
+            elif isinstance(part, Path):
+                copy_tokenizer(part, folder / (name if part.is_dir() or name == _TEXT else f"{name}{_OURS}"))
+            else:
+                raise ValueError(f"a {type(part).__name__} cannot be saved: give a tokenizer of this package")
+
+
+def parts(folder: Path) -> dict[str, Path]:
+    """Where the `text`, `image` and `speech` tokenizers of a folder lie.
+
+    Raises:
+        ValueError: a tokenizer is there twice.
+    """
+    return {"text": folder / _TEXT, "image": _part(folder, _IMAGE), "speech": _part(folder, _SPEECH)}
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy a tokenizer's file or folder, or a folder of tokenizers, whole or not at all, without cards."""
+    if source.is_file():
+        with io.atomic_write(target) as temporary:
+            shutil.copyfile(source, temporary)
+        return
+    with io.atomic_folder(target) as temporary:
+        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("*.md", ".*"), dirs_exist_ok=True)
+
+
+def hashes(folder: Path = SHIPPED) -> dict[str, str]:
+    """SHA-256 of each tokenizer: what tokenized data and a run record, to tell one tokenizer from another.
+
+    Of a folder: the hash of a line `hash  path` for each of its files, in order of their paths.
+    """
+    found = {}
+    for path in parts(folder).values():
+        if not path.is_dir():
+            found[path.name] = io.sha256(path)
+            continue
+        files = sorted(
+            file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file() and _is_ours(file)
+        )
+        lines = "".join(f"{io.sha256(path / file)}  {file}\n" for file in files)
+        found[f"{path.name}/"] = hashlib.sha256(lines.encode()).hexdigest()
+    return found
+
+
+def _is_ours(file: Path) -> bool:
+    """Not a card, and nothing hidden: what `copy_tokenizer` leaves out."""
+    return file.suffix != ".md" and not file.name.startswith(".")
+
+
+def _part(folder: Path, name: str) -> Path:
+    file, subfolder = folder / f"{name}{_OURS}", folder / name
+    if file.exists() and subfolder.is_dir():
+        raise ValueError(f"{folder} has both {file.name} and {name}/: remove the one that is not meant")
+    return subfolder if subfolder.is_dir() else file
+
+
+def _load_image(path: Path) -> ImageCodec:
+    return load_image_tokenizer(path) if path.is_dir() else ImageTokenizer.load(path)
+
+
+def _load_speech(path: Path) -> SpeechCodec:
+    return load_speech_tokenizer(path) if path.is_dir() else SpeechTokenizer.load(path)

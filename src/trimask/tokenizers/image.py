@@ -112,21 +112,7 @@ class ImageTokenizer(nn.Module):
 
         ValueError for whole numbers, for another size, or for values outside [-1, 1].
         """
-        size = self.image_size
-        if not images.is_floating_point():
-            raise ValueError(
-                f"images are {images.dtype}; give float pixels in [-1, 1] (bytes: x / 127.5 - 1)"
-            )
-        if images.shape[1:] != (3, size, size):
-            raise ValueError(
-                f"images have the shape {tuple(images.shape)}; "
-                f"this tokenizer takes (batch, 3, {size}, {size}): resize first"
-            )
-        if images.numel() and not -1.001 <= float(images.min()) <= float(images.max()) <= 1.001:
-            low, high = float(images.min()), float(images.max())
-            raise ValueError(
-                f"pixels lie in [{low:g}, {high:g}]; scale them to [-1, 1] (bytes: x / 127.5 - 1)"
-            )
+        check_images(images, self.image_size)
         return self.quantizer.encode(self.analyse(images)).flatten(1, 2)
 
     @torch.no_grad()
@@ -198,6 +184,20 @@ class ImageTokenizer(nn.Module):
                 f"{path} does not fit its own configuration ({first}): write or fetch it again"
             ) from error
         return tokenizer.eval()
+
+
+def check_images(images: Shaped[Tensor, "b channels h w"], size: int) -> None:
+    """ValueError unless `images` are RGB, `size` pixels along each side, floats in [-1, 1]."""
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}; give float pixels in [-1, 1] (bytes: x / 127.5 - 1)")
+    if images.shape[1:] != (3, size, size):
+        raise ValueError(
+            f"images have the shape {tuple(images.shape)}; "
+            f"this tokenizer takes (batch, 3, {size}, {size}): resize first"
+        )
+    if images.numel() and not -1.001 <= float(images.min()) <= float(images.max()) <= 1.001:
+        low, high = float(images.min()), float(images.max())
+        raise ValueError(f"pixels lie in [{low:g}, {high:g}]; scale them to [-1, 1] (bytes: x / 127.5 - 1)")
 
 
 class _Block(nn.Module):

@@ -58,18 +58,17 @@ class Quantizer(nn.Module, ABC):
     ) -> int:
         """Give codes that `usage` counts as unused a place among `vectors`; returns how many moved."""
 
-    def check_codes(self, codes: Int[Tensor, "*n codebooks"]) -> None:
-        """ValueError unless `codes` are what `encode` could have returned."""
-        if codes.shape[-1] != self.num_codebooks:
-            raise ValueError(
-                f"codes have {codes.shape[-1]} codebooks in the last dimension; "
-                f"this quantizer has {self.num_codebooks}"
-            )
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            worst = int(codes.min()) if int(codes.min()) < 0 else int(codes.max())
-            raise ValueError(
-                f"code {worst} is out of range; codes of this quantizer are 0 … {self.codebook_size - 1}"
-            )
+
+def check_codes(codes: Int[Tensor, "*n codebooks"], num_codebooks: int, codebook_size: int) -> None:
+    """ValueError unless `codes` have `num_codebooks` in the last dimension, each below `codebook_size`."""
+    if codes.shape[-1] != num_codebooks:
+        raise ValueError(
+            f"codes have {codes.shape[-1]} codebooks in the last dimension; "
+            f"this tokenizer has {num_codebooks}"
+        )
+    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
+        worst = int(codes.min()) if int(codes.min()) < 0 else int(codes.max())
+        raise ValueError(f"code {worst} is out of range; codes of this tokenizer are 0 … {codebook_size - 1}")
 
 
 class QuantizerConfig(ABC):
@@ -148,7 +147,7 @@ class FiniteScalarQuantizer(Quantizer):
         return (self._steps(vectors.detach()).round().long() * self.radix).sum(-1)
 
     def decode(self, codes: Int[Tensor, "*n codebooks"]) -> Float[Tensor, "*n dim"]:
-        self.check_codes(codes)
+        check_codes(codes, self.num_codebooks, self.codebook_size)
         return self._values((codes[..., None] // self.radix) % self.levels)
 
     def fit(self, vectors: Float[Tensor, "n dim"], generator: np.random.Generator) -> None:
@@ -211,7 +210,7 @@ class ResidualVectorQuantizer(Quantizer):
         return torch.stack(codes, dim=-1).view(*vectors.shape[:-1], self.num_codebooks)
 
     def decode(self, codes: Int[Tensor, "*n codebooks"]) -> Float[Tensor, "*n dim"]:
-        self.check_codes(codes)
+        check_codes(codes, self.num_codebooks, self.codebook_size)
         return self._lookup(codes)
 
     def fit(self, vectors: Float[Tensor, "n dim"], generator: np.random.Generator) -> None:

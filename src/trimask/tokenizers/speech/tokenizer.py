@@ -83,13 +83,7 @@ class SpeechTokenizer(nn.Module):
     @torch.no_grad()
     def encode(self, waveform: Float[Tensor, "samples"]) -> Int[Tensor, "frames codebooks"]:
         """Codes of a waveform at `sample_rate`. ValueError if it is empty or holds NaN or infinity."""
-        if waveform.numel() == 0:
-            raise ValueError("the waveform has 0 samples: pass at least one")
-        if not bool(waveform.isfinite().all()):
-            place = int((~waveform.isfinite()).nonzero()[0])
-            raise ValueError(
-                f"sample {place} of the waveform is {waveform[place].item()}: clean the audio first"
-            )
+        check_waveform(waveform)
         missing = -len(waveform) % self.samples_per_frame
         whole = nn.functional.pad(waveform.to(torch.float32), (0, missing))
         return self.autoencoder.quantizer.encode(self.autoencoder.latent(self.features(whole[None])))[0]
@@ -124,3 +118,12 @@ class SpeechTokenizer(nn.Module):
                 f"{path} does not fit its own configuration ({first}): write or fetch it again"
             ) from error
         return tokenizer.eval()
+
+
+def check_waveform(waveform: Float[Tensor, "samples"]) -> None:
+    """ValueError for a waveform that is empty, or holds NaN or infinity."""
+    if waveform.numel() == 0:
+        raise ValueError("the waveform has 0 samples: pass at least one")
+    if not bool(waveform.isfinite().all()):
+        place = int((~waveform.isfinite()).nonzero()[0])
+        raise ValueError(f"sample {place} of the waveform is {waveform[place].item()}: clean the audio first")

@@ -1,0 +1,163 @@
+"""`trimask tokenizers`: what a model's tokenizers are, and a folder of other ones to train over."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, final
+
+import tyro
+
+from trimask.cli.arguments import Verb
+from trimask.cli.console import print_json, say
+from trimask.cli.destination import check_writable
+from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.resolved import load_tokenizers
+
+if TYPE_CHECKING:  # they take torch
+    from trimask.tokenizers.bundle import Tokenizers
+    from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
+
+
+def _arg(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ShowTokenizers(Verb):
+    """Show the tokenizers of a folder: codes per image, codes and bits per second, codebooks, hashes.
+
+    With --out, write a folder with public ones in the place of some: `trimask tokenizers --image
+    kandinsky-community/kandinsky-2-2-decoder/movq --image-size 256 --out tokenizers/movq`.
+    """
+
+    folder: Annotated[tyro.conf.Positional[Path | None], _arg("DIR")] = None
+    """a tokenizer folder, such as RUN/tokenizers; else those that ship"""
+    out: Annotated[Path | None, _arg("DIR")] = None
+    """write a new folder: what --text, --image and --speech name, and the rest of the folder above"""
+    text: Annotated[Path | None, _arg("FILE")] = None
+    """text.json of another folder, or a byte-level BPE's tokenizer.json"""
+    image: Annotated[str | None, _arg("NAME")] = None
+    """a saved model's folder, or owner/name[/subfolder] on the hub; or an image.safetensors of ours"""
+    image_size: Annotated[int | None, _arg("PIXELS")] = None
+    """pixels along each side of an image, for a public image tokenizer"""
+    speech: Annotated[str | None, _arg("NAME")] = None
+    """as --image"""
+    num_codebooks: Annotated[int | None, _arg("N")] = None
+    """use only the first (coarsest) codebooks of a public speech tokenizer"""
+    json: bool = False
+    """one JSON object on stdout"""
+
+    def run(self, overrides: Mapping[str, str]) -> int:
+        self._check()
+        folder = self.folder
+        if self.out is not None:
+            check_writable(self.out.parent)
+            self._assemble(self.out)
+            say(f"wrote {self.out}: trimask train RECIPE --tokenizers {self.out} --out RUN")
+            folder = self.out
+        shown = _described(folder)
+        if self.json:
+            print_json(shown)
+            return 0
+        for name in ("text", "image", "speech"):
+            print(f"{name:<7} " + ", ".join(f"{key} {_value(value)}" for key, value in shown[name].items()))
+        for name, digest in shown["hashes"].items():
+            print(f"sha256  {digest}  {name}")
+        return 0
+
+    def _check(self) -> None:
+        """What can be told without loading anything."""
+        if self.folder is not None and not self.folder.is_dir():
+            raise UsageError(f"{self.folder} is no folder: give one with tokenizers, such as RUN/tokenizers")
+        if self.out is not None and self.out.exists() and (self.out.is_file() or any(self.out.iterdir())):
+            raise UsageError(f"--out {self.out} exists and is no empty folder: choose another name")
+        given = {"--text": self.text, "--image": self.image, "--speech": self.speech}
+        chosen = [name for name, value in given.items() if value is not None]
+        if self.out is None and chosen:
+            raise UsageError(
+                f"{chosen[0]} makes a new tokenizer folder: say where to write it with --out DIR"
+            )
+        if self.out is not None and not chosen:
+            raise UsageError("--out writes a new folder: say what shall be in it with --image or --speech")
+        if self.image_size is not None and self.image is None:
+            raise UsageError("--image-size is for --image: leave it out, or name an image tokenizer")
+        if self.num_codebooks is not None and self.speech is None:
+            raise UsageError("--num-codebooks is for --speech: leave it out, or name a speech tokenizer")
+
+    def _assemble(self, out: Path) -> None:
+        from trimask.tokenizers.bundle import SHIPPED, assemble, parts
+
+        chosen: dict[str, Any] = dict(parts(SHIPPED if self.folder is None else self.folder))
+        if self.text is not None:
+            chosen["text"] = self.text
+        if self.image is not None:
+            chosen["image"] = self._image(self.image)
+        if self.speech is not None:
+            chosen["speech"] = self._speech(self.speech)
+        with reading_files():
+            assemble(out, **chosen)
+
+    def _image(self, name: str) -> "ImageCodec | Path":
+        from trimask.tokenizers.pretrained import load_image_tokenizer
+
+        if not Path(name).is_file():
+            return load_image_tokenizer(name, image_size=self.image_size)
+        if self.image_size is not None:
+            raise UsageError(f"--image-size {self.image_size}: the size of {name} is fixed, leave it out")
+        return Path(name)
+
+    def _speech(self, name: str) -> "SpeechCodec | Path":
+        from trimask.tokenizers.pretrained import load_speech_tokenizer
+
+        if not Path(name).is_file():
+            return load_speech_tokenizer(name, num_codebooks=self.num_codebooks)
+        if self.num_codebooks is not None:
+            raise UsageError(f"--num-codebooks {self.num_codebooks}: those of {name} are fixed, leave it out")
+        return Path(name)
+
+
+def _described(folder: Path | None) -> dict[str, Any]:
+    """Geometry and rates of a folder's tokenizers, and its hashes."""
+    from trimask.tokenizers.bundle import SHIPPED, hashes
+
+    tokenizers = load_tokenizers(folder)
+    with reading_files():
+        return {**_geometry(tokenizers), "hashes": hashes(SHIPPED if folder is None else folder)}
+
+
+def _geometry(tokenizers: "Tokenizers") -> dict[str, Any]:
+    from trimask.tokenizers.pretrained import PretrainedImageTokenizer, PretrainedSpeechTokenizer
+
+    image, speech = tokenizers.image, tokenizers.speech
+    rows, columns = image.grid
+    codes_per_image = rows * columns * image.num_codebooks
+    codes_per_second = speech.frame_rate * speech.num_codebooks
+    return {
+        "text": {"vocabulary_size": tokenizers.text.vocabulary_size},
+        "image": {
+            "family": image.family if isinstance(image, PretrainedImageTokenizer) else "trimask",
+            "image_size": image.image_size,
+            "grid": [rows, columns],
+            "num_codebooks": image.num_codebooks,
+            "codebook_size": image.codebook_size,
+            "codes_per_image": codes_per_image,
+            "bits_per_image": round(codes_per_image * math.log2(image.codebook_size), 1),
+        },
+        "speech": {
+            "family": speech.family if isinstance(speech, PretrainedSpeechTokenizer) else "trimask",
+            "sample_rate": speech.sample_rate,
+            "frame_rate": speech.frame_rate,
+            "num_codebooks": speech.num_codebooks,
+            "codebook_size": speech.codebook_size,
+            "codes_per_second": codes_per_second,
+            "bits_per_second": round(codes_per_second * math.log2(speech.codebook_size), 1),
+        },
+    }
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}" if isinstance(value, float) else value
