@@ -1,12 +1,38 @@
-"""Which part of the quickstart data a run trains on."""
+"""Which data a run trains on: a part of the embedded data, or folders that `trimask prepare` made."""
 
+from abc import ABC
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
+
+
+class DataConfig(ABC):
+    """What a run trains on."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class QuickstartData:
+class PreparedData(DataConfig):
+    """Prepared folders. Sources of one name (`images`, …) in several folders are read as one.
+
+    Attributes:
+        manifests: SHA-256 of each folder's manifest.json, so that a run never goes on with other data.
+    """
+
+    folders: tuple[Path, ...]
+    manifests: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.folders or len(self.folders) != len(self.manifests):
+            raise ValueError(
+                f"{len(self.folders)} folders and {len(self.manifests)} manifests: give one manifest's hash for "
+                "each folder, and at least one folder"
+            )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuickstartData(DataConfig):
     """A choice of the embedded data ("spoken emoji and speeches").
 
     Attributes:

@@ -41,6 +41,7 @@ from trimask.tokenizers.bundle import Tokenizers
 from trimask.tokenizers.image import ImageTokenizer
 from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.tokenizers.text import TextTokenizer
+from trimask.training.run import RunConfig
 from trimask.vocabulary.modality import Modality
 
 __all__ = ["Claim", "claims", "score"]
@@ -232,8 +233,10 @@ def main(
     data, slack, train = quickstart().data, quickstart().slack, None
     config = Path(run) / "config.json"
     if config.exists():
-        stored = io.read_json(config)["run"]
-        data, slack = from_dict(QuickstartData, stored["data"]), from_dict(SpanSlack, stored["slack"])
+        stored = from_dict(RunConfig, io.read_json(config)["run"])
+        if not isinstance(stored.data, QuickstartData):
+            raise ValueError(f"{run} was trained on other data: the scorecard is of the embedded data")
+        data, slack = stored.data, stored.slack
         index = Path(run) / "tokens" / "train.json"
         if index.exists() and io.read_json(index)["data"] == to_dict(data):
             train = cached_tokens(data, tokenizers_of(generator), "train", Path(run) / "tokens")

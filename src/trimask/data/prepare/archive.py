@@ -1,0 +1,93 @@
+"""Reader of WebDataset archives: files of one key, one after another, are one example."""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from trimask.data.prepare.columns import ColumnError, find_columns
+from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
+from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key, and all that stands after the first dot of the name
+_KEY = "__key__"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive(Reader):
+    """A tar file, read as a stream and by its own code: the library's reader gives up a whole archive where one
+    example lacks a field or has damaged JSON.
+    """
+
+    root: Path
+    name: str
+
+    @property
+    def label(self) -> str:
+        return printable(self.name)
+
+    def check(self, options: PrepareOptions) -> None:
+        first = next(
+            (s for s in self._samples(options.limits.max_bytes) if not isinstance(s, Rejection)), None
+        )
+        if first is not None:
+            find_columns(column_names(first), options, where=self.label)
+
+    def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
+        wanted: frozenset[Any] | None = None
+        for sample in self._samples(options.limits.max_bytes):
+            if isinstance(sample, Rejection):
+                yield sample
+                continue
+            key = f"{self.label}:{sample[_KEY]}"
+            try:
+                item = self._item(sample, options, key)
+                wanted = item.modalities if wanted is None else wanted
+                if item.modalities != wanted:
+                    raise Rejected(Reason.EMPTY, "it has not the files that the archive's first example has")
+                yield item
+            except Rejected as error:
+                yield Rejection(key=key, reason=error.reason, detail=error.detail)
+
+    def _item(self, sample: Mapping[str, Any], options: PrepareOptions, key: str) -> Item:
+        try:
+            columns = find_columns([n for n in column_names(sample) if n != _KEY], options, where=key)
+        except ColumnError as error:
+            raise Rejected(Reason.COLUMNS, str(error)) from error
+        return item_of_row(sample, columns, key=key, root=self.root, folder=self.root)
+
+    def _samples(self, limit: int) -> Iterator[dict[str, Any] | Rejection]:
+        sample: dict[str, Any] = {}
+        with tarfile.open(self.root / self.name, mode="r|*") as archive:
+            for member in archive:
+                match = _NAME.match(member.name)
+                if not match or not member.isfile():
+                    continue
+                key, field = printable(match[1]), match[2].lower()
+                if sample and sample[_KEY] != key:
+                    yield sample
+                    sample = {}
+                sample[_KEY] = key
+                place = f"{self.label}:{printable(member.name)}"
+                if member.size > limit:
+                    detail = f"{member.size} bytes by the archive's header, the limit is {limit}"
+                    yield Rejection(key=place, reason=Reason.OVERSIZED, detail=detail)
+                    continue
+                file = archive.extractfile(member)
+                assert file is not None
+                data = file.read()
+                if field != "json":
+                    sample[field] = data
+                    continue
+                try:
+                    sample[field] = json.loads(data)
+                except (ValueError, RecursionError) as error:
+                    yield Rejection(key=place, reason=Reason.MALFORMED_ROW, detail=f"not JSON: {error}")
+        if sample:
+            yield sample
