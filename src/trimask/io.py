@@ -128,7 +128,7 @@ def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
 def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
     """Map a tensor file of this `kind`: `.get_slice(name)[start:stop]` reads that much, as NumPy arrays.
 
-    For files that are never rewritten in place: what is read later follows the file. Raises as `load_tensors`.
+    For files that are never rewritten in place: what is read follows the file. Raises as `load_tensors`.
     """
     _existing(path)
     try:

@@ -87,7 +87,6 @@ def source_sizes(data: DataConfig, tokenizers: Tokenizers) -> dict[str, SourceSi
             name: _prepared_size(source, tokenizers)
             for name, source in load_split(data.folders, "train").items()
         }
-    assert isinstance(data, QuickstartData)
     return _quickstart_sizes(data, tokenizers)
 
 

@@ -30,10 +30,10 @@ def _arg(metavar: str) -> Any:
 class Prepare(Verb):
     """Tokenize your own data: `trimask prepare SOURCE --out DIR`, then `trimask train RECIPE --data DIR`.
 
-    SOURCE is a folder of pictures or recordings with their texts (a metadata.csv or .jsonl that names the files,
-    or a .txt of the same name beside each), parquet, WebDataset tar, text (.txt, or JSON lines and CSV with a
-    text column), or a data set on the hub (owner/name or owner/name:configuration). What is damaged, empty or out
-    of bounds is set aside in rejected.jsonl. Stopped at any point, the same command goes on.
+    SOURCE is a folder of pictures or recordings with their texts (a metadata.csv or .jsonl that names the
+    files, or a .txt of the same name beside each), parquet, WebDataset tar, text (.txt, or JSON lines and CSV
+    with a text column), or a data set on the hub (owner/name or owner/name:configuration). What is damaged,
+    empty or out of bounds is set aside in rejected.jsonl. Stopped at any point, the same command goes on.
     """
 
     source: Annotated[tyro.conf.Positional[str | None], _arg("SOURCE")] = None
@@ -51,7 +51,7 @@ class Prepare(Verb):
     speaker_column: Annotated[str | None, _arg("NAME")] = None
     """who speaks: becomes the voice that `trimask sample --voice` asks for"""
     group_by: Annotated[str | None, _arg("NAME")] = None
-    """column whose equal values stay in one split and take turns in training; else equal texts stay together"""
+    """column whose equal values share a split and take turns in training; else equal texts share one"""
     sample_by: Literal["document", "paragraph", "line"] = "document"
     """what of a .txt file is one document"""
     text_window: Annotated[int, _arg("N")] = 128
@@ -124,9 +124,7 @@ class Prepare(Verb):
             say("error: nothing is left to train on")
             return
         if "validation" not in manifest.counts:
-            say(
-                "no validation split came out: the run will not be evaluated; raise --validation, or give more data"
-            )
+            say("no validation split came out, so runs will not be evaluated: raise --validation")
         say(f"train on it: trimask train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine")
 
     def _verify(self, folder: Path) -> int:

@@ -1,18 +1,13 @@
 """Which data a run trains on: a part of the embedded data, or folders that `trimask prepare` made."""
 
-from abc import ABC
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 
-class DataConfig(ABC):
-    """What a run trains on."""
-
-
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PreparedData(DataConfig):
+class PreparedData:
     """Prepared folders. Sources of one name (`images`, …) in several folders are read as one.
 
     Attributes:
@@ -25,14 +20,14 @@ class PreparedData(DataConfig):
     def __post_init__(self) -> None:
         if not self.folders or len(self.folders) != len(self.manifests):
             raise ValueError(
-                f"{len(self.folders)} folders and {len(self.manifests)} manifests: give one manifest's hash for "
-                "each folder, and at least one folder"
+                f"{len(self.folders)} folders and {len(self.manifests)} manifests: give one hash for each "
+                "folder, and at least one folder"
             )
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class QuickstartData(DataConfig):
+class QuickstartData:
     """A choice of the embedded data ("spoken emoji and speeches").
 
     Attributes:
@@ -60,3 +55,7 @@ class QuickstartData(DataConfig):
             raise ValueError("voices is empty: name at least one of slt, rms")
         if self.text_window < 8:
             raise ValueError(f"text_window {self.text_window}: a passage needs at least 8 ids")
+
+
+DataConfig = QuickstartData | PreparedData
+"""What a run trains on."""

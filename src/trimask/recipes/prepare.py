@@ -154,8 +154,8 @@ def _check_request(out: Path, before: Any, now: dict[str, Any]) -> None:
     changed = differences({**before, "source": ""}, {**now, "source": ""})
     if before["input"] != now["input"]:
         raise ValueError(
-            f"{out} was prepared from {before['source']}, and {now['source']} is another source or has changed "
-            "since (names, sizes or times of its files): choose another --out"
+            f"{out} was prepared from {before['source']}, and {now['source']} is another source or has "
+            "changed since (names, sizes or times of its files): choose another --out"
         )
     if changed:
         raise ValueError(

@@ -10,7 +10,7 @@ from trimask import io
 from trimask.data.mixture import Component
 from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS, Manifest, damaged_shards, load_split
 from trimask.data.prepare.part import IMAGES, SPEECH, TEXT, TRIPLES
-from trimask.data.selection import DataConfig, PreparedData, QuickstartData
+from trimask.data.selection import DataConfig, PreparedData
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.tokens import cached_tokens
 from trimask.tokenizers.bundle import Tokenizers
@@ -39,15 +39,13 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     """
     manifests = [Manifest.load(folder) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
-        for what in ("tokenizers", "text_window"):
-            mine, first = (
-                m.tokenizers if what == "tokenizers" else m.options.text_window
-                for m in (manifest, manifests[0])
-            )
-            if mine != first:
-                raise ValueError(
-                    f"{folder} and {folders[0]} were prepared with different {what}: prepare one again"
-                )
+        same = {
+            "tokenizers": manifest.tokenizers == manifests[0].tokenizers,
+            "text windows": manifest.options.text_window == manifests[0].options.text_window,
+        }
+        for what, is_same in same.items():
+            if not is_same:
+                raise ValueError(f"{folder} and {folders[0]} have different {what}: prepare one again")
     present = {name for manifest in manifests for name in manifest.counts.get("train", {})}
     components = tuple(
         Component(source=source, task=task, weight=weight)
@@ -98,7 +96,6 @@ def token_sources(
     """The sources of a split; the embedded data is tokenized first and kept in `cache`."""
     if isinstance(data, PreparedData):
         return load_split(data.folders, split)
-    assert isinstance(data, QuickstartData)
     return cached_tokens(data, tokenizers, split, cache, report=report)
 
 

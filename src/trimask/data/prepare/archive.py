@@ -21,8 +21,10 @@ _KEY = "__key__"
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Archive(Reader):
-    """A tar file, read as a stream and by its own code: the library's reader gives up a whole archive where one
-    example lacks a field or has damaged JSON.
+    """A tar file, read as a stream.
+
+    By its own code: the reader of `datasets` gives up a whole archive where one example lacks a field or has
+    damaged JSON.
     """
 
     root: Path

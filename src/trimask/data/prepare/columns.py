@@ -80,8 +80,8 @@ def _find(
     found = found or [name for name in names if name.rpartition(".")[2].lower() in usual]
     if len(found) > 1:
         raise ColumnError(
-            f"{where}: the columns {' and '.join(found)} could each be the {kind}: choose with --{kind}-column "
-            f"(there are {_listed(names)})"
+            f"{where}: the columns {' and '.join(found)} could each be the {kind}: choose with "
+            f"--{kind}-column (there are {_listed(names)})"
         )
     return found[0] if found else None
 

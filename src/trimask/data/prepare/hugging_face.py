@@ -1,4 +1,4 @@
-"""Readers through the library `datasets`: parquet files, and data sets on the hub. Nothing is decoded there."""
+"""Readers through the library `datasets`: parquet files, and data sets on the hub; it decodes nothing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -142,7 +142,7 @@ def _needed(columns: Columns) -> list[str]:
 
 
 def _quiet() -> None:
-    """What is wrong with a file stands in rejected.jsonl: the library's own lines and bars would hide ours."""
+    """What is wrong with a file stands in rejected.jsonl; the library's lines and bars would hide ours."""
     import datasets
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)

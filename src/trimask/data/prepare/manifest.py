@@ -70,7 +70,7 @@ class Manifest:
         version = stored.get("format_version") if isinstance(stored, dict) else None
         if version != FORMAT_VERSION:
             raise ValueError(
-                f"{path} has format version {version}, this program reads {FORMAT_VERSION}: prepare the data again"
+                f"{path} has format version {version}, this program reads {FORMAT_VERSION}: prepare it again"
             )
         try:
             return from_dict(cls, stored)

@@ -178,7 +178,7 @@ class _Writer:
         )
 
     def _split(self, item: Item, group: str) -> str:
-        """The source's own split, else one by the hash of the group; the column of splits has the last word."""
+        """The source's own split, else one by the hash of the group; a column of splits has the last word."""
         own = self.part.split
         if item.split is not None:
             own = SPLITS.get(str(item.split).strip().lower())

@@ -28,7 +28,7 @@ def decode_picture(data: bytes, *, size: int, limits: Limits) -> UInt8[np.ndarra
         raise Rejected(Reason.OVERSIZED, f"{len(data)} bytes, the limit is {limits.max_bytes}")
     try:
         with warnings.catch_warnings():
-            # Warnings of Pillow and of its decoders are no matter of the user's; its bomb check comes as an error.
+            # What Pillow warns of is no matter of the user's, except for its own check of the size.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
             with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as opened:

@@ -218,7 +218,7 @@ def _file_split(name: str) -> str | None:
 
 
 def _check_columns(readers: list[Reader], options: PrepareOptions) -> None:
-    """Raises `ColumnError` for the first part that can be read and does not fit; a damaged one says nothing."""
+    """Raises `ColumnError` if the first part that can be read does not fit; a damaged one says nothing."""
     for reader in readers:
         try:
             reader.check(options)

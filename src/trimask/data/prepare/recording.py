@@ -62,13 +62,13 @@ def _check_header(
     if not limits.min_seconds <= seconds <= limits.max_seconds:
         raise Rejected(
             Reason.DURATION,
-            f"{seconds:.4g} s by its header, the limits are {limits.min_seconds:g} and {limits.max_seconds:g} s",
+            f"{seconds:.4g} s by its header, not {limits.min_seconds:g} to {limits.max_seconds:g} s",
         )
     if num_characters > limits.max_characters_per_second * seconds:
         raise Rejected(
             Reason.SAMPLE_RATE,
-            f"{num_characters} characters in {seconds:.4g} s: nobody speaks so fast, the rate is wrong or the "
-            "transcript is another's",
+            f"{num_characters} characters in {seconds:.4g} s: nobody speaks so fast, the rate is wrong "
+            "or the transcript is another's",
         )
 
 
