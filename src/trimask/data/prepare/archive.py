@@ -5,6 +5,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -16,6 +17,7 @@ from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key, and all that stands after the first dot of the name
 _KEY = "__key__"
+_HEAD_SAMPLES = 16
 
 
 @final
@@ -35,11 +37,17 @@ class Archive(Reader):
         return printable(self.name)
 
     def check(self, options: PrepareOptions) -> None:
-        first = next(
-            (s for s in self._samples(options.limits.max_bytes) if not isinstance(s, Rejection)), None
-        )
-        if first is not None:
-            find_columns(column_names(first), options, where=self.label)
+        error: ColumnError | None = None
+        for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
+            if isinstance(sample, Rejection):
+                continue
+            try:
+                find_columns(_columns_of(sample), options, where=self.label)
+                return
+            except ColumnError as found:
+                error = error or found
+        if error is not None:
+            raise error
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
         wanted: frozenset[Any] | None = None
@@ -59,7 +67,7 @@ class Archive(Reader):
 
     def _item(self, sample: Mapping[str, Any], options: PrepareOptions, key: str) -> Item:
         try:
-            columns = find_columns([n for n in column_names(sample) if n != _KEY], options, where=key)
+            columns = find_columns(_columns_of(sample), options, where=key)
         except ColumnError as error:
             raise Rejected(Reason.COLUMNS, str(error)) from error
         return item_of_row(sample, columns, key=key, root=self.root, folder=self.root)
@@ -84,6 +92,8 @@ class Archive(Reader):
                 file = archive.extractfile(member)
                 assert file is not None
                 data = file.read()
+                if len(data) < member.size:
+                    raise tarfile.ReadError(f"{place} is cut short")
                 if field != "json":
                     sample[field] = data
                     continue
@@ -93,3 +103,7 @@ class Archive(Reader):
                     yield Rejection(key=place, reason=Reason.MALFORMED_ROW, detail=f"not JSON: {error}")
         if sample:
             yield sample
+
+
+def _columns_of(sample: Mapping[str, Any]) -> list[str]:
+    return [name for name in column_names(sample) if name != _KEY]
