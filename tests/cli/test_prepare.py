@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -181,7 +183,7 @@ def test_groups_of_a_column(tokenizers_folder: Path, tmp_path: Path) -> None:
 
 
 def test_speakers_become_voices(tokenizers_folder: Path, tmp_path: Path) -> None:
-    options = PrepareOptions(speaker_column="who", validation=0, test=0)
+    options = PrepareOptions(speaker_column="who", validation=0.0, test=0.0)
     out = tmp_path / "data"
     raw = make_clips(tmp_path / "raw")
     manifest = prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
@@ -191,6 +193,56 @@ def test_speakers_become_voices(tokenizers_folder: Path, tmp_path: Path) -> None
     assert manifest.rejected == {"silent": 1}
     (line,) = (out / "rejected.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "silent" and json.loads(line)["key"].startswith("metadata.csv@")
+
+
+def test_triples_count_as_pairs_too(tokenizers_folder: Path, tmp_path: Path) -> None:
+    photos, clips = make_photos(tmp_path / "photos"), make_clips(tmp_path / "clips")
+    rows = {
+        "image": [(photos / f"{number:03d}.png").read_bytes() for number in range(5)],
+        "audio": [{"bytes": (clips / f"{n}.wav").read_bytes(), "path": None} for n in range(4)] + [None],
+        "caption": [f"thing {number}" for number in range(5)],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    options = PrepareOptions(validation=0.0, test=0.0)
+    source, out = str(tmp_path / "rows.parquet"), tmp_path / "data"
+    manifest = prepare(source, out, options=options, tokenizer_folder=tokenizers_folder)
+    assert {name: found.examples for name, found in manifest.counts["train"].items()} == {
+        "images": 4,
+        "speech": 4,
+        "triples": 4,
+    }
+    assert manifest.rejected == {"empty": 1}
+    sources = load_split([out], "train")
+    triple, image, speech = (sources[name].example(2) for name in ("triples", "images", "speech"))
+    np.testing.assert_array_equal(triple[Modality.IMAGE], image[Modality.IMAGE])
+    np.testing.assert_array_equal(triple[Modality.AUDIO], speech[Modality.AUDIO])
+    np.testing.assert_array_equal(triple[Modality.TEXT], image[Modality.TEXT])
+
+
+def test_a_column_of_splits_has_the_last_word(tokenizers_folder: Path, tmp_path: Path) -> None:
+    splits = ["train", "dev", "test", "elsewhere", "Training"]
+    lines = [json.dumps({"text": f"line {n}", "split": name}) for n, name in enumerate(splits)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    manifest = prepare(
+        str(tmp_path / "rows.jsonl"),
+        tmp_path / "data",
+        options=PrepareOptions(validation=0.9),
+        tokenizer_folder=tokenizers_folder,
+    )
+    counts = {split: found["text"].examples for split, found in manifest.counts.items()}
+    assert counts == {"test": 1, "train": 2, "validation": 1} and manifest.rejected == {"unknown_split": 1}
+
+
+def test_a_full_shard_is_followed_by_another(tokenizers_folder: Path, tmp_path: Path) -> None:
+    raw, kinds = make_lines(tmp_path / "raw", num_files=1), {}
+    for size in (100, 1_000_000):
+        options = PrepareOptions(shard_codes=size, validation=0.0, test=0.0)
+        out = tmp_path / str(size)
+        prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
+        kinds[size] = (len(Manifest.load(out).shards), load_split([out], "train")["text"])
+    (num_small, small), (num_large, large) = kinds.values()
+    assert num_large == 1 < num_small and len(small) == len(large)
+    assert [small.key(i) for i in range(len(small))] == [large.key(i) for i in range(len(large))]
 
 
 def test_the_manifest_counts_and_hashes_what_is_there(prepared: list[Path], tokenizers_folder: Path) -> None:

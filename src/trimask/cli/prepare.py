@@ -87,6 +87,7 @@ class Prepare(Verb):
 
     def _prepare(self, source: str, out: Path) -> int:
         from trimask.cli.resolved import tokenizer_folder
+        from trimask.data.prepare.engine import WorkerLost
         from trimask.data.prepare.item import SourceUnavailable
         from trimask.recipes.prepare import prepare
 
@@ -102,7 +103,7 @@ class Prepare(Verb):
                     engine=engine,
                     on_progress=progress.update,
                 )
-        except (SourceUnavailable, RuntimeError) as error:
+        except (SourceUnavailable, WorkerLost) as error:
             raise Failed(str(error)) from error
         self._tell(manifest, out)
         return 0 if manifest.counts else 1

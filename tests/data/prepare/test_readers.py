@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trimask.data.prepare.columns import ColumnError
-from trimask.data.prepare.hugging_face import ParquetFile
+from trimask.data.prepare.hugging_face import ParquetFile, _with_bytes
 from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import Limits, PrepareOptions
 from trimask.data.prepare.plan import hub_readers, make_plan, split_name
@@ -150,6 +150,12 @@ def test_an_archive(tmp_path):
     }
 
 
+def test_a_caption_that_lost_its_picture_is_no_text(tmp_path):
+    archive(tmp_path / "data.tar", {"0.txt": b"alone", "1.txt": b"with", "1.png": b"P"})
+    items, rejected = read(tmp_path)
+    assert [item.text for item in items] == [b"with"] and rejected == {"data.tar:0": "empty"}
+
+
 def test_an_archive_with_captions_in_json(tmp_path):
     members = {"0.jpg": b"J", "0.json": b'{"caption": "zero"}', "1.jpg": b"J", "1.json": b"{"}
     archive(tmp_path / "data.tar.gz", members, "w:gz")
@@ -170,10 +176,9 @@ def test_an_archive_that_is_cut_keeps_what_was_before(tmp_path):
         for item in part.reader.items(DEFAULTS):
             found.append(item)
     assert 0 < len(found) < 9
-    (tmp_path / "data.tar").write_bytes(gzip.compress(whole)[:100])
-    (part,) = make_plan(str(tmp_path), DEFAULTS).parts
-    with pytest.raises((EOFError, tarfile.TarError)):
-        list(part.reader.items(DEFAULTS))
+    (tmp_path / "more.tar.gz").write_bytes(gzip.compress(whole)[:100])  # ends within its first example
+    (_, more) = make_plan(str(tmp_path), DEFAULTS).parts
+    assert all(isinstance(item, Rejection) for item in more.reader.items(DEFAULTS))
 
 
 def test_parquet(tmp_path):
@@ -209,6 +214,17 @@ def test_a_data_set_with_splits_of_its_own(tmp_path, monkeypatch):
         reader.check(DEFAULTS)
         found.setdefault(split, []).extend(item.text for item in reader.items(DEFAULTS))
     assert found == {"train": ["a", "b", "c"], "test": ["d"]}
+
+
+def test_files_on_the_hub_are_fetched(monkeypatch):
+    monkeypatch.setattr("datasets.utils.file_utils.xopen", lambda path, mode: io.BytesIO(path.encode()))
+    row = {
+        "image": {"bytes": None, "path": "hf://x"},
+        "audio": {"bytes": None, "path": "/etc/passwd"},
+        "text": "hf://y",
+    }
+    found = _with_bytes(dict(row))
+    assert found == {**row, "image": {"bytes": b"hf://x", "path": "hf://x"}}
 
 
 def test_splits_that_the_source_names(tmp_path):

@@ -13,6 +13,7 @@ from trimask.data.prepare.columns import ColumnError, find_columns
 from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
+from trimask.vocabulary.modality import Modality
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key, and all that stands after the first dot of the name
@@ -50,7 +51,7 @@ class Archive(Reader):
             raise error
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        wanted: frozenset[Any] | None = None
+        wanted = self._wanted(options)
         for sample in self._samples(options.limits.max_bytes):
             if isinstance(sample, Rejection):
                 yield sample
@@ -58,12 +59,25 @@ class Archive(Reader):
             key = f"{self.label}:{sample[_KEY]}"
             try:
                 item = self._item(sample, options, key)
-                wanted = item.modalities if wanted is None else wanted
-                if item.modalities != wanted:
-                    raise Rejected(Reason.EMPTY, "it has not the files that the archive's first example has")
+                missing = ", ".join(m.name.lower() for m in sorted(wanted - item.modalities))
+                if missing:
+                    raise Rejected(
+                        Reason.EMPTY, f"it has no {missing}, as other examples of the archive have"
+                    )
                 yield item
             except Rejected as error:
                 yield Rejection(key=key, reason=error.reason, detail=error.detail)
+
+    def _wanted(self, options: PrepareOptions) -> frozenset[Modality]:
+        """What any of the first examples has: a caption whose picture is missing is no text to train on."""
+        found: set[Modality] = set()
+        for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
+            try:
+                if not isinstance(sample, Rejection):
+                    found |= self._item(sample, options, self.label).modalities
+            except Rejected:
+                continue
+        return frozenset(found)
 
     def _item(self, sample: Mapping[str, Any], options: PrepareOptions, key: str) -> Item:
         try:

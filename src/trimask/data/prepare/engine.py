@@ -22,6 +22,11 @@ from trimask.data.prepare.plan import Part
 from trimask.data.prepare.record import PartRecord
 
 
+@final
+class WorkerLost(RuntimeError):
+    """A worker process ended in the middle of its part."""
+
+
 class CodecLoader(ABC):
     """Loads the tokenizers, in whatever process it is called. Equal loaders load equal tokenizers."""
 
@@ -79,7 +84,7 @@ class Local(Engine):
             try:
                 yield from _windowed(functools.partial(pool.submit, work), iter(parts), 2 * self.workers)
             except BrokenProcessPool as error:
-                raise RuntimeError(
+                raise WorkerLost(
                     "a worker was killed, perhaps for its memory: run the same command again to go on, with "
                     "fewer --workers"
                 ) from error

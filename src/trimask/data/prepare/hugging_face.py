@@ -1,5 +1,6 @@
 """Readers through the library `datasets`: parquet files, and data sets on the hub; it decodes nothing."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +33,18 @@ class ParquetFile(Reader):
         from datasets import IterableDataset
 
         _quiet()
-        columns = self._columns(options)
+        columns, names = self._columns(options)
         stored = IterableDataset.from_parquet(
-            str(self.root / self.name), columns=_needed(columns), batch_size=_BATCH_ROWS
+            str(self.root / self.name), columns=_needed(columns, names), batch_size=_BATCH_ROWS
         ).decode(False)
         yield from _items(stored, columns, self.label, self.root, (self.root / self.name).parent)
 
-    def _columns(self, options: PrepareOptions) -> Columns:
+    def _columns(self, options: PrepareOptions) -> tuple[Columns, list[str]]:
+        """The columns that are read, and the names of all."""
         import pyarrow.parquet as pq
 
         schema = pq.read_schema(self.root / self.name)
-        return find_columns(_names(schema), options, where=self.label)
+        return find_columns(_names(schema), options, where=self.label), schema.names
 
 
 @final
@@ -67,10 +69,11 @@ class HubShard(Reader):
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
         stored = self._load()
         columns = self._columns(stored, options)
-        shard = stored.select_columns(_needed(columns)).shard(self.num_shards, self.index).decode(False)
+        chosen = stored.select_columns(_needed(columns, stored.column_names or []))
+        rows = map(_with_bytes, chosen.shard(self.num_shards, self.index).decode(False))
         folder = Path(self.dataset)
         try:
-            yield from _items(shard, columns, self.label, folder, folder)
+            yield from _items(rows, columns, self.label, folder, folder)
         except OSError as error:  # the connection's faults; a damaged file has errors of its own
             raise SourceUnavailable(f"{self.label}: {first_line(error)}: try again later") from error
 
@@ -83,6 +86,7 @@ class HubShard(Reader):
         return find_columns(_names(stored.features.arrow_schema), options, where=self.dataset)
 
 
+@functools.lru_cache(maxsize=4)
 def load_splits(dataset: str, configuration: str | None, revision: str | None) -> Any:
     """The splits of a data set, by name, as streams.
 
@@ -135,10 +139,23 @@ def _names(schema: Any) -> list[str]:
     return names
 
 
-def _needed(columns: Columns) -> list[str]:
+def _with_bytes(values: dict[str, Any]) -> dict[str, Any]:
+    """Files that stand by themselves on the hub are fetched: the row has only their address there."""
+    from datasets.utils.file_utils import xopen
+
+    for name, value in values.items():
+        path = value.get("path") if isinstance(value, dict) and value.get("bytes", 0) is None else None
+        if isinstance(path, str) and "hf://" in path:
+            with xopen(path, "rb") as file:
+                values[name] = {"bytes": file.read(), "path": path}
+    return values
+
+
+def _needed(columns: Columns, all_names: list[str]) -> list[str]:
+    """The columns to read, of which `all_names` are there: for a field of an object, the object."""
     stated = (columns.text, columns.image, columns.audio, columns.speaker, columns.group, columns.split)
-    names = [name.partition(".")[0] for name in (*stated, columns.rate) if name is not None]
-    return sorted(set(names))
+    names = [name for name in (*stated, columns.rate) if name is not None]
+    return sorted({name if name in all_names else name.partition(".")[0] for name in names})
 
 
 def _quiet() -> None:

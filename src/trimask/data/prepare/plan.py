@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from trimask.data.prepare.table import TableRows
 MEDIA = picture.SUFFIXES | recording.SUFFIXES
 _FILES_PER_PART = 512
 _ROWS_PER_PART = 512  # of a table that names files
+_CHECKED_PARTS = 16  # of each kind
 _TABLE_BYTES = 8_000_000  # of a table of text
 _SPLIT_NAME = re.compile(
     r"(train|training|validation|valid|val|dev|test|testing)([-_.]?\d.*)?", re.IGNORECASE
@@ -218,13 +220,26 @@ def _file_split(name: str) -> str | None:
 
 
 def _check_columns(readers: list[Reader], options: PrepareOptions) -> None:
-    """Raises `ColumnError` if the first part that can be read does not fit; a damaged one says nothing."""
+    """Raises `ColumnError` if no part of a kind fits, of the first ones; a damaged one says nothing."""
+    errors: dict[type[Reader], ColumnError] = {}
+    checked: Counter[type[Reader]] = Counter()
+    fitting: set[type[Reader]] = set()
     for reader in readers:
+        kind = type(reader)
+        if kind in fitting or checked[kind] == _CHECKED_PARTS:
+            continue
+        checked[kind] += 1
         try:
             reader.check(options)
-        except (ColumnError, SourceUnavailable):
+            fitting.add(kind)
+        except SourceUnavailable:
             raise
+        except ColumnError as error:
+            errors.setdefault(kind, error)
         except Exception:  # whatever its format's library raises: it stands in the report once it is read
             continue
-        if not isinstance(reader, UnusedFile):
-            return
+    has_tables = bool(fitting - {UnusedFile, MediaFiles, TextFiles})
+    for kind, error in errors.items():
+        # Loose files have no columns; beside a table that has them, they do without.
+        if kind not in fitting and not (has_tables and kind in (MediaFiles, TextFiles)):
+            raise error

@@ -57,5 +57,5 @@ class Rejected(Exception):
 def first_line(error: BaseException) -> str:
     """What a library says went wrong, short enough for a report."""
     # An address in memory would make each report another.
-    text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "the data", " ".join(str(error).split()))
+    text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "", " ".join(str(error).split())).strip()
     return (text if len(text) <= 200 else text[:199] + "…") or type(error).__name__

@@ -120,7 +120,7 @@ def _json_rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping
 
 def _json_row(line: bytes) -> Mapping[str, Any] | Rejected:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return Rejected(Reason.NOT_UTF8, str(error))
     except (ValueError, RecursionError) as error:
