@@ -75,6 +75,7 @@ def run_demo(
         "Ctrl-C ends a stage early.\n"
     )
     data = quickstart().data if shown is None else shown
+    assert isinstance(data, QuickstartData)
     try:
         examples = draw_examples(data, seed=seed, num_images=num_images, num_clips=num_clips)
         demo.prompts["quickstart"] = plain_caption(examples.seen)

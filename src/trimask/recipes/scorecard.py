@@ -230,13 +230,12 @@ def main(
         print(message, flush=True)
 
     generator = pretrained.load(run)
-    data, slack, train = quickstart().data, quickstart().slack, None
-    config = Path(run) / "config.json"
+    config, train = Path(run) / "config.json", None
+    stored = from_dict(RunConfig, io.read_json(config)["run"]) if config.exists() else quickstart()
+    data, slack = stored.data, stored.slack
+    if not isinstance(data, QuickstartData):
+        raise ValueError(f"{run} was trained on other data: the scorecard is of the embedded data")
     if config.exists():
-        stored = from_dict(RunConfig, io.read_json(config)["run"])
-        if not isinstance(stored.data, QuickstartData):
-            raise ValueError(f"{run} was trained on other data: the scorecard is of the embedded data")
-        data, slack = stored.data, stored.slack
         index = Path(run) / "tokens" / "train.json"
         if index.exists() and io.read_json(index)["data"] == to_dict(data):
             train = cached_tokens(data, tokenizers_of(generator), "train", Path(run) / "tokens")

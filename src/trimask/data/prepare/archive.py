@@ -1,8 +1,10 @@
 """Reader of WebDataset archives: files of one key, one after another, are one example."""
 
+import contextlib
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -71,12 +73,11 @@ class Archive(Reader):
     def _wanted(self, options: PrepareOptions) -> frozenset[Modality]:
         """What any of the first examples has: a caption whose picture is missing is no text to train on."""
         found: set[Modality] = set()
-        for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
-            try:
-                if not isinstance(sample, Rejection):
-                    found |= self._item(sample, options, self.label).modalities
-            except Rejected:
-                continue
+        with contextlib.suppress(tarfile.TarError, EOFError, OSError, zlib.error):  # met again by the reader
+            for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
+                with contextlib.suppress(Rejected):
+                    if not isinstance(sample, Rejection):
+                        found |= self._item(sample, options, self.label).modalities
         return frozenset(found)
 
     def _item(self, sample: Mapping[str, Any], options: PrepareOptions, key: str) -> Item:

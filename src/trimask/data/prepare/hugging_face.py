@@ -95,11 +95,12 @@ def load_splits(dataset: str, configuration: str | None, revision: str | None) -
         ValueError: it has no data set of this name, or it needs to be told which configuration.
     """
     import datasets
+    from datasets.exceptions import DatasetNotFoundError
 
     _quiet()
     try:
         return datasets.load_dataset(dataset, configuration, revision=revision, streaming=True)
-    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError) as error:
+    except (DatasetNotFoundError, FileNotFoundError) as error:
         message = f"{dataset} is no file or folder here, and no data set on the hub"
         raise ValueError(f"{message} ({first_line(error)})") from error
     except OSError as error:
