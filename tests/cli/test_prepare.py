@@ -126,6 +126,8 @@ def test_two_commands_from_raw_files_to_a_run(
     capsys.readouterr()
     sampled = ["sample", str(run), "--task", "text_to_image", "--prompt", "picture 3", "--num-steps=2"]
     assert main([*sampled, "--out", str(tmp_path / "samples")]) == 0
+    spoken = ["sample", str(run), "--task", "text_to_speech", "--prompt", "hi", "--num-steps=1"]
+    assert main([*spoken, "--voice=ann_b", "--span-length=4", "--out", str(tmp_path / "samples")]) == 0
     # The raw data and the tokenizers may go: what was prepared stands alone.
     shutil.rmtree(raw)
     assert main(["prepare", "--verify", str(out)]) == 0
@@ -291,7 +293,8 @@ def test_twice_changes_nothing_and_otherwise_is_an_error(
     fails([*words, "--tokenizers", str(other)], "tokenizers.text.json was")
     (raw / "0.jsonl").write_text('{"text": "new"}\n')
     fails(words, "is another source or has changed since")
-    fails(["prepare", str(raw), "--out", str(raw), *tokenized], "holds no prepared data")
+    fails(["prepare", str(raw), "--out", str(tmp_path / "other"), *tokenized], "holds no prepared data")
+    fails(["prepare", str(raw), "--out", str(raw / "out"), *tokenized], "would be read itself")
     fails(["prepare", str(raw)], "trimask prepare SOURCE --out DIR")
     fails([*words, "--workers=0"], "--workers is 0")
     (raw / "columns.csv").write_text("a,b\n1,2\n")

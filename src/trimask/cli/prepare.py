@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told bef
     from trimask.data.prepare.manifest import Manifest
     from trimask.data.prepare.options import PrepareOptions
 
+_INTERRUPTED = 130
+
 
 def _arg(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar)
@@ -105,6 +107,9 @@ class Prepare(Verb):
                 )
         except (SourceUnavailable, WorkerLost) as error:
             raise Failed(str(error)) from error
+        except KeyboardInterrupt:
+            say(f"interrupted; {out} keeps what is done: go on with the same command")
+            return _INTERRUPTED
         self._tell(manifest, out)
         return 0 if manifest.counts else 1
 

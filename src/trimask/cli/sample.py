@@ -12,6 +12,7 @@ from trimask.cli.arguments import Verb, choose, closest
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import UsageError, reading_files
+from trimask.io import read_json
 from trimask.vocabulary.modality import Task
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
@@ -123,7 +124,7 @@ class Sample(Verb):
                 raise UsageError(f"--{name} {path}: there is no such file")
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
-        if self.voice is not None and self.model == "quickstart":
+        if self.voice is not None and not _has_own_speakers(Path(self.model)):
             choose("voice", self.voice, ["slt", "rms"])
         if self.pair is not None:
             choose("pair", self.pair, ["image", "audio"])
@@ -157,6 +158,15 @@ class Sample(Verb):
 
     def _filmstrip(self, generator: "Generator") -> Any:
         return generator.filmstrip(self.prompt or "", seed=self.seed, **self._settings())
+
+
+def _has_own_speakers(run: Path) -> bool:
+    """Whether a run was trained on prepared data, whose speakers are not those that ship."""
+    config = run / "config.json"
+    with reading_files():
+        stored = read_json(config) if config.is_file() else None
+    data = stored.get("run", {}).get("data", {}) if isinstance(stored, dict) else {}
+    return data.get("type") == "PreparedData"
 
 
 def _stem(task: Task, prompt: str | None, seed: int) -> str:

@@ -64,6 +64,8 @@ def prepare(
         ValueError: the columns cannot be told, the source has changed, or `out` holds something else.
         OSError: no space, no permission; what is done stays.
     """
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise ValueError(f"{out} lies in {source}, and would be read itself: choose an --out elsewhere")
     plan = make_plan(source, options)
     request = {
         "format_version": FORMAT_VERSION,

@@ -104,6 +104,16 @@ def test_bad_lines_of_json_are_set_aside_alone(tmp_path):
     assert list(rejected.values()) == ["malformed_row", "malformed_row", "not_utf8"]
 
 
+def test_a_table_that_names_other_files_is_text(tmp_path):
+    write(tmp_path, {"a.jsonl": '{"path": "src/a.py", "text": "code"}\n', "b.csv": "file,text\nx.c,more\n"})
+    items, rejected = read(tmp_path)
+    assert [(item.text, set(item.modalities)) for item in items] == [
+        ("code", {Modality.TEXT}),
+        ("more", {Modality.TEXT}),
+    ]
+    assert not rejected
+
+
 def test_documents_paragraphs_lines(tmp_path):
     write(tmp_path, {"a.txt": "one\ntwo\n\n\nthree\r\n", "b.txt": "four"})
     texts = {

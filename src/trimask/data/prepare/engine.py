@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import os
+import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -80,7 +81,7 @@ class Local(Engine):
         # A server that has imported everything once, and no threads, makes the workers.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
-        with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_die_with_parent) as pool:
+        with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter_pool) as pool:
             try:
                 yield from _windowed(functools.partial(pool.submit, work), iter(parts), 2 * self.workers)
             except BrokenProcessPool as error:
@@ -133,8 +134,9 @@ def _loaded(codecs: CodecLoader) -> Codecs:
     return codecs()
 
 
-def _die_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+def _enter_pool() -> None:
+    """Ctrl-C is for the parent, which ends the pool; a worker whose parent was killed would wait for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -74,7 +74,9 @@ class HubShard(Reader):
         folder = Path(self.dataset)
         try:
             yield from _items(rows, columns, self.label, folder, folder)
-        except OSError as error:  # the connection's faults; a damaged file has errors of its own
+        except ValueError:  # a damaged file, as its format's library says
+            raise
+        except Exception as error:  # the connection's faults: each layer has its own
             raise SourceUnavailable(f"{self.label}: {first_line(error)}: try again later") from error
 
     def _load(self) -> Any:

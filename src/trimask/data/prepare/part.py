@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, final, runtime_checkable
+from typing import Protocol, TextIO, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -51,10 +51,22 @@ def tokenize_part(
 
     Raises OSError if they cannot be written, SourceUnavailable if a remote source fails.
     """
-    writer = _Writer(part, codecs, options, own_splits, out)
-    for item in _read(part, options):
-        writer.take(item)
-    return writer.finish()
+    rejected = rejected_path(out, part.number)
+    with io.atomic_write(rejected) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        writer = _Writer(part, codecs, options, own_splits, out, lines)
+        for item in _read(part, options):
+            writer.take(item)
+        writer.finish()
+    if not writer.reasons:
+        rejected.unlink()
+    record = PartRecord(
+        part=part.number,
+        label=part.reader.label,
+        shards=tuple(writer.shards),
+        rejected=dict(sorted(writer.reasons.items())),
+    )
+    io.write_json(record_path(out, part.number), to_dict(record))
+    return record
 
 
 def _read(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]:
@@ -100,42 +112,39 @@ class _Writer:
     options: PrepareOptions
     own_splits: frozenset[str]
     out: Path
+    lines: TextIO
+    reasons: Counter[str] = field(default_factory=Counter)
     waiting: list[_Decoded] = field(default_factory=list)
     open: dict[tuple[str, str], list[Example]] = field(default_factory=dict)
     num_codes: Counter[tuple[str, str]] = field(default_factory=Counter)
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     shards: list[ShardEntry] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
 
     def take(self, item: Item | Rejection) -> None:
-        """Decode the item; it is encoded with those that come after it."""
+        """Encode the item: a document at once, a pair or triple with those that come after it."""
         if isinstance(item, Rejection):
-            self.rejections.append(item)
+            self._reject(item)
             return
         try:
-            self.waiting.append(self._decode(item))
+            decoded = self._decode(item)
         except Rejected as error:
-            self.rejections.append(Rejection(key=item.key, reason=error.reason, detail=error.detail))
+            self._reject(Rejection(key=item.key, reason=error.reason, detail=error.detail))
+            return
+        if decoded.modalities == {Modality.TEXT}:
+            self._encode_document(decoded)
+            return
+        self.waiting.append(decoded)
         if len(self.waiting) == _BATCH:
             self._encode()
 
-    def finish(self) -> PartRecord:
+    def finish(self) -> None:
         self._encode()
         for split, source in sorted(self.open):
             self._close(split, source)
-        lines = "".join(rejection.line() for rejection in self.rejections)
-        if lines:
-            with io.atomic_write(rejected_path(self.out, self.part.number)) as temporary:
-                temporary.write_text(lines, encoding="utf-8")
-        reasons = Counter(rejection.reason.value for rejection in self.rejections)
-        record = PartRecord(
-            part=self.part.number,
-            label=self.part.reader.label,
-            shards=tuple(self.shards),
-            rejected=dict(sorted(reasons.items())),
-        )
-        io.write_json(record_path(self.out, self.part.number), to_dict(record))
-        return record
+
+    def _reject(self, rejection: Rejection) -> None:
+        self.reasons[rejection.reason.value] += 1
+        self.lines.write(rejection.line())
 
     def _decode(self, item: Item) -> _Decoded:
         limits = self.options.limits
@@ -149,9 +158,7 @@ class _Writer:
         return _Decoded(
             key=item.key,
             # Without a column that groups, each example is a thing of its own.
-            group=rng.key(0, "group", str(item.group))
-            if item.group is not None
-            else rng.key(0, "key", item.key),
+            group=rng.key(0, "key", item.key) if item.group is None else rng.key(0, "group", group),
             split=self._split(item, group),
             modalities=item.modalities,
             text=text,
@@ -206,27 +213,38 @@ class _Writer:
             cells = list(self.codecs.image.encode(images).cpu().numpy())
         for item in waiting:
             image = cells.pop(0) if item.pixels is not None else None
-            self._encode_one(item, image)
+            try:
+                self._encode_pair(item, image)
+            except Rejected as error:
+                self._reject(Rejection(key=item.key, reason=error.reason, detail=error.detail))
 
-    def _encode_one(self, item: _Decoded, image: np.ndarray | None) -> None:
-        if item.modalities == {Modality.TEXT}:
-            for number, ids in enumerate(windows(item.text, self.codecs.text, self.options.text_window)):
-                place = f"{item.key}#{number}"
-                codes = {Modality.TEXT: _column(ids)}
-                self._add(item.split, TEXT, Example(key=place, group=rng.key(0, "key", place), codes=codes))
-            return
+    def _encode_document(self, item: _Decoded) -> None:
+        for number, ids in enumerate(windows(item.text, self.codecs.text, self.options.text_window)):
+            place = f"{item.key}#{number}"
+            codes = {Modality.TEXT: _column(ids)}
+            self._add(item.split, TEXT, Example(key=place, group=rng.key(0, "key", place), codes=codes))
+
+    def _encode_pair(self, item: _Decoded, image: np.ndarray | None) -> None:
         pair: dict[str, dict[Modality, np.ndarray]] = {}
         if image is not None:
             caption = _column(self.codecs.text.encode(item.text))
             pair[IMAGES] = {Modality.TEXT: caption, Modality.IMAGE: image}
         if item.waveform is not None:
             said = _column(self.codecs.text.encode(transcript(item.text, item.speaker), is_spelled=True))
-            frames = self.codecs.speech.encode(torch.from_numpy(item.waveform)).cpu().numpy()
-            pair[SPEECH] = {Modality.TEXT: said, Modality.AUDIO: frames}
+            pair[SPEECH] = {Modality.TEXT: said, Modality.AUDIO: self._frames(item.waveform)}
         if len(pair) == 2:
             pair[TRIPLES] = {**pair[IMAGES], Modality.AUDIO: pair[SPEECH][Modality.AUDIO]}
         for source, codes in pair.items():
             self._add(item.split, source, Example(key=item.key, group=item.group, codes=codes))
+
+    def _frames(self, waveform: np.ndarray) -> np.ndarray:
+        try:
+            frames = self.codecs.speech.encode(torch.from_numpy(waveform)).cpu().numpy()
+        except ValueError as error:
+            raise Rejected(Reason.CORRUPT, f"the tokenizer refuses it: {first_line(error)}") from error
+        if not len(frames):
+            raise Rejected(Reason.DURATION, f"{len(waveform)} samples are too few for a frame")
+        return frames
 
     def _add(self, split: str, source: str, example: Example) -> None:
         place = (split, source)

@@ -11,7 +11,7 @@ from typing import final
 
 from trimask.data.prepare import archive, picture, recording, table
 from trimask.data.prepare.archive import Archive
-from trimask.data.prepare.columns import ColumnError, find_file_column
+from trimask.data.prepare.columns import ColumnError
 from trimask.data.prepare.files import MediaFiles, TextFiles
 from trimask.data.prepare.hugging_face import HubShard, ParquetFile, current_revision, load_splits
 from trimask.data.prepare.item import Reader, SourceUnavailable, UnusedFile, printable
@@ -171,7 +171,7 @@ def _table_readers(
     path = root / name
     size = path.stat().st_size
     try:
-        file_column = find_file_column(table.header(path), options, where=printable(name))
+        file_column = table.media_column(path, options, where=printable(name))
     except ColumnError:  # raised again when the part is checked
         file_column = None
     if file_column is None and has_media:

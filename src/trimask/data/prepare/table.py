@@ -5,6 +5,7 @@ import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -17,7 +18,7 @@ from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 
 DELIMITED = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = frozenset({".jsonl", ".ndjson", ".json"})
-_HEAD_ROWS = 16
+_HEAD_ROWS = 64
 _LIMIT = 16_000_000  # bytes of a line
 _MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
 
@@ -76,7 +77,7 @@ class TableRows(Reader):
     def _columns(self, options: PrepareOptions) -> tuple[str | None, Columns]:
         names = header(self.path)
         where = printable(self.name)
-        file_column = find_file_column(names, options, where=where)
+        file_column = media_column(self.path, options, where=where)
         if file_column is None:
             return None, find_columns(names, options, where=where)
         rest = [name for name in names if name != file_column]
@@ -90,11 +91,21 @@ def header(path: Path) -> list[str]:
     if path.suffix.lower() in DELIMITED:
         return _csv_header(path)[0]
     names: dict[str, None] = {}
-    for number, (_, row) in enumerate(rows(path, 0, path.stat().st_size)):
-        if number >= _HEAD_ROWS:
-            break
+    for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS):
         names |= dict.fromkeys([] if isinstance(row, Rejected) else column_names(row))
     return list(names)
+
+
+def media_column(path: Path, options: PrepareOptions, *, where: str) -> str | None:
+    """The column that names pictures or recordings; one that names other files is of no matter."""
+    column = find_file_column(header(path), options, where=where)
+    if column is None or column in (options.image_column, options.audio_column):
+        return column
+    for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS):
+        name = None if isinstance(row, Rejected) else row.get(column)
+        if isinstance(name, str) and Path(name).suffix.lower() in picture.SUFFIXES | recording.SUFFIXES:
+            return column
+    return None
 
 
 def rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
