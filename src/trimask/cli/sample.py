@@ -12,7 +12,6 @@ from trimask.cli.arguments import Verb, choose, closest
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import UsageError, reading_files
-from trimask.io import read_json
 from trimask.vocabulary.modality import Task
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
@@ -162,6 +161,8 @@ class Sample(Verb):
 
 def _has_own_speakers(run: Path) -> bool:
     """Whether a run was trained on prepared data, whose speakers are not those that ship."""
+    from trimask.io import read_json
+
     config = run / "config.json"
     with reading_files():
         stored = read_json(config) if config.is_file() else None
