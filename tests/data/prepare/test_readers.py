@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def test_captions_beside_files(tmp_path):
     assert items[0].image == tmp_path / "a.png" and items[0].audio is None
     assert items[1].modalities == {Modality.TEXT, Modality.AUDIO}
     assert rejected == {"c.jpg": "no_text", "README.txt": "unused_file", "notes.doc": "unused_file"}
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    write(tmp_path, {"a.txt": "text"})
+    (tmp_path / "broken.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "broken.csv").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.txt")
+    items, rejected = read(tmp_path)
+    assert [item.text for item in items] == [b"text"]
+    assert set(rejected) == {"broken.txt", "broken.csv", "pipe.txt"}
 
 
 def test_a_table_names_the_files(tmp_path):

@@ -10,7 +10,7 @@ from trimask.data.prepare.columns import ColumnError
 from trimask.data.prepare.item import Item, Reader, printable
 from trimask.data.prepare.lines import bounded_lines
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.rejection import Reason, Rejection
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.vocabulary.modality import Modality
 
 
@@ -36,24 +36,30 @@ class MediaFiles(Reader):
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
         for name in self.names:
-            path, key = self.root / name, printable(name)
-            beside = path.with_suffix(".txt")
-            if not beside.is_file():
-                detail = "no row of a table names it, and there is no .txt of its name beside it"
-                yield Rejection(key=key, reason=Reason.NO_TEXT, detail=detail)
-            elif beside.stat().st_size > options.limits.max_caption * 4:
-                detail = f"{beside.stat().st_size} bytes in {printable(beside.name)}"
-                yield Rejection(key=key, reason=Reason.LONG_TEXT, detail=detail)
-            else:
-                is_image = path.suffix.lower() in picture.SUFFIXES
-                modality = Modality.IMAGE if is_image else Modality.AUDIO
-                yield Item(
-                    key=key,
-                    modalities=frozenset({Modality.TEXT, modality}),
-                    text=beside.read_bytes(),
-                    image=path if is_image else None,
-                    audio=None if is_image else path,
-                )
+            try:
+                yield self._item(self.root / name, printable(name), options)
+            except Rejected as error:
+                yield Rejection(key=printable(name), reason=error.reason, detail=error.detail)
+            except OSError as error:
+                yield Rejection(key=printable(name), reason=Reason.MISSING_FILE, detail=first_line(error))
+
+    def _item(self, path: Path, key: str, options: PrepareOptions) -> Item:
+        beside = path.with_suffix(".txt")
+        if not beside.is_file():
+            raise Rejected(
+                Reason.NO_TEXT, "no row of a table names it, and there is no .txt of its name beside it"
+            )
+        size = beside.stat().st_size
+        if size > options.limits.max_caption * 4:
+            raise Rejected(Reason.LONG_TEXT, f"{size} bytes in {printable(beside.name)}")
+        is_image = path.suffix.lower() in picture.SUFFIXES
+        return Item(
+            key=key,
+            modalities=frozenset({Modality.TEXT, Modality.IMAGE if is_image else Modality.AUDIO}),
+            text=beside.read_bytes(),
+            image=path if is_image else None,
+            audio=None if is_image else path,
+        )
 
 
 @final
@@ -73,18 +79,22 @@ class TextFiles(Reader):
             raise ColumnError(f"text files have no column {options.group_by!r} (--group-by): leave it out")
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        limit = options.limits.max_bytes
         for name in self.names:
-            path, key = self.root / name, printable(name)
-            if options.sample_by != "document":
-                yield from _pieces(path, key, by_line=options.sample_by == "line", limit=limit)
-            elif path.stat().st_size > limit:
-                detail = (
-                    f"{path.stat().st_size} bytes, the limit is {limit}: use --sample-by paragraph or line"
-                )
-                yield Rejection(key=key, reason=Reason.OVERSIZED, detail=detail)
-            else:
-                yield Item(key=key, modalities=frozenset({Modality.TEXT}), text=path.read_bytes())
+            try:
+                yield from _documents(self.root / name, printable(name), options)
+            except OSError as error:
+                yield Rejection(key=printable(name), reason=Reason.MISSING_FILE, detail=first_line(error))
+
+
+def _documents(path: Path, key: str, options: PrepareOptions) -> Iterator[Item | Rejection]:
+    limit, size = options.limits.max_bytes, path.stat().st_size
+    if options.sample_by != "document":
+        yield from _pieces(path, key, by_line=options.sample_by == "line", limit=limit)
+    elif size > limit:
+        detail = f"{size} bytes, the limit is {limit}: use --sample-by paragraph or line"
+        yield Rejection(key=key, reason=Reason.OVERSIZED, detail=detail)
+    else:
+        yield Item(key=key, modalities=frozenset({Modality.TEXT}), text=path.read_bytes())
 
 
 def _pieces(path: Path, key: str, *, by_line: bool, limit: int) -> Iterator[Item | Rejection]:

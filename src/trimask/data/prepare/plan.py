@@ -16,6 +16,7 @@ from trimask.data.prepare.files import MediaFiles, TextFiles
 from trimask.data.prepare.hugging_face import HubShard, ParquetFile, current_revision, load_splits
 from trimask.data.prepare.item import Reader, SourceUnavailable, UnusedFile, printable
 from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.rejection import first_line
 from trimask.data.prepare.table import TableRows
 
 MEDIA = picture.SUFFIXES | recording.SUFFIXES
@@ -64,7 +65,7 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
         ColumnError: the columns cannot be told.
         FileNotFoundError, ValueError: there is no such source, or nothing in it.
     """
-    path = Path(source)
+    path = Path(source).absolute()  # workers may stand in another folder
     if path.exists():
         root, names = _listing(path)
         readers, fingerprint = list(_readers(root, names, options)), _fingerprint(root, names)
@@ -129,7 +130,8 @@ def _fingerprint(root: Path, names: Iterable[str]) -> str:
 
 def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[tuple[Reader, str | None]]:
     """Each file's readers: tables first, since they tell which pictures and recordings they name."""
-    kinds = {name: _kind(name) for name in names}
+    # A pipe would never end, a link may lead nowhere.
+    kinds = {name: _kind(name) if (root / name).is_file() else "other" for name in names}
     media = [name for name in names if kinds[name] == "media"]
     stems = {name.rpartition(".")[0] for name in media}
     named: set[str] = set()
@@ -169,11 +171,14 @@ def _table_readers(
 ) -> Iterator[Reader]:
     """Ranges of a table's rows; adds the files that it names to `named`."""
     path = root / name
-    size = path.stat().st_size
     try:
+        size = path.stat().st_size
         file_column = table.media_column(path, options, where=printable(name))
     except ColumnError:  # raised again when the part is checked
         file_column = None
+    except OSError as error:
+        yield UnusedFile(name=printable(name), detail=first_line(error))
+        return
     if file_column is None and has_media:
         yield UnusedFile(
             name=printable(name), detail="a table beside pictures or recordings that names no files"
