@@ -21,6 +21,7 @@ from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.part import Codecs, tokenize_part
 from trimask.data.prepare.plan import Part
 from trimask.data.prepare.record import PartRecord
+from trimask.data.prepare.rejection import first_line
 
 
 @final
@@ -106,7 +107,13 @@ class Ray(Engine):
         except ImportError:
             raise ValueError("--engine ray needs Ray: pip install 'trimask[scale]'") from None
         if not ray.is_initialized():
-            ray.init(num_cpus=None if "RAY_ADDRESS" in os.environ else self.workers, log_to_driver=False)
+            num_cpus = None if "RAY_ADDRESS" in os.environ else self.workers
+            try:
+                ray.init(num_cpus=num_cpus, log_to_driver=False)
+            except Exception as error:  # a bare one where a part of it is late to start
+                raise WorkerLost(
+                    f"Ray did not start: {first_line(error)}: run the same command again"
+                ) from error
         remote: Any = ray.remote(num_cpus=1)(Work.__call__)
         rest = iter(parts)
         running = [remote.remote(work, part) for part in islice(rest, 2 * self.workers)]
