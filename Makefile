@@ -14,7 +14,7 @@ demo: .venv/.ready
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m "not slow" $(ARGS)
 
-test-slow: .venv/.ready-dev .venv/.ready-eval
+test-slow: .venv/.ready-dev .venv/.ready-eval .venv/.ready-scale
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m slow $(ARGS)
 
 lint: .venv/.ready-dev
@@ -41,6 +41,9 @@ clean:
 
 .venv/.ready-eval: .venv/.ready
 	$(call bootstrap,eval-offline)
+
+.venv/.ready-scale: .venv/.ready
+	$(call bootstrap,scale)
 
 define bootstrap
 @if [ -z "$(PYTHON)" ]; then echo "trimask: no Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; fi

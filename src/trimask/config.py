@@ -23,6 +23,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_o
 T = TypeVar("T")
 
 _TAG = "type"
+_ABSENT = "(absent)"
 _NOUNS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -82,6 +83,15 @@ def fingerprint(config: Any) -> str:
     """
     canonical = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def differences(before: Any, now: Any, path: str = "") -> list[str]:
+    """One line for each leaf in which two JSON values differ: "model.depth was 4, is 6"."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        names = before.keys() | now.keys()
+        pairs = [(_join(path, name), before.get(name, _ABSENT), now.get(name, _ABSENT)) for name in names]
+        return [line for name, old, new in pairs for line in differences(old, new, name)]
+    return [] if before == now else [f"{path or 'config'} was {before!r}, is {now!r}"]
 
 
 # Types: what an annotation allows.

@@ -150,6 +150,21 @@ def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
     return Artifact(tensors=tensors, config=config, metadata=rest)
 
 
+def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
+    """Map a tensor file of this `kind`: `.get_slice(name)[start:stop]` reads that much, as NumPy arrays.
+
+    For files that are never rewritten in place: what is read follows the file. Raises as `load_tensors`.
+    """
+    _existing(path)
+    try:
+        file = safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        problem = f"{path} is cut short, damaged or no safetensors file ({error})"
+        raise ValueError(f"{problem}: write or fetch it again") from error
+    _check_header(path, dict(file.metadata() or {}), kind)
+    return file
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, as hex."""
     with open(_existing(path), "rb") as file:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "matplotlib", "pyarrow", "scipy", "transformers", "faster_whisper")
+HEAVY = ("torch", "matplotlib", "pyarrow", "scipy", "transformers", "datasets", "faster_whisper")
 
 PROGRAM = """
 import sys

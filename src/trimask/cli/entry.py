@@ -19,6 +19,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "list": ("list", "recipes, one line each"),
         "show": ("show", "a recipe: resolved fields, parameters, sequences, epochs, FLOPs"),
+        "prepare": ("prepare", "your data (folder, parquet, tar, text, hub name) becomes token shards"),
         "train": ("train", "run a recipe; stop and resume it at will"),
         "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
         "tokenizers": ("tokenizers", "what a folder's tokenizers are; train over public ones"),
@@ -40,6 +41,8 @@ examples:
   trimask sample quickstart --task text_to_image --prompt "red apple" --out samples
   trimask show quickstart_mini --model.depth 6
   trimask train quickstart_mini --minutes 10 --out runs/mini
+  trimask prepare photos/ --out data/photos
+  trimask train quickstart_mini --data data/photos --out runs/photos
   trimask sample runs/mini --task text_to_speech --prompt "good morning" --out samples
 
 `trimask VERB --help` has a verb's options. Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.

@@ -5,8 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
+
+from trimask.data.prepare.manifest import load_split
 from trimask.data.quickstart import load_images, load_speech, load_text
-from trimask.data.selection import QuickstartData
+from trimask.data.selection import DataConfig, PreparedData, QuickstartData
+from trimask.data.shards import ShardedTokens
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.recipes.tokens import (
     EMOJI,
@@ -28,9 +32,10 @@ _BACKWARD = 2  # a backward pass costs about two forward ones
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceSize:
-    """How many groups a source has, and how many frames its spans take on average."""
+    """How many groups and examples a source has, and how many frames its spans take on average."""
 
     num_groups: int
+    num_examples: int
     frames: Mapping[Modality, float]
 
 
@@ -43,18 +48,20 @@ def figures(config: RunConfig, tokenizers: Tokenizers) -> dict[str, Any]:
     sources = source_sizes(config.data, tokenizers)
     num_sequences = config.logical_batch * config.num_steps
     total_weight = sum(component.weight for component in config.mixture.components)
-    mixture, flops = [], 0.0
+    mixture, flops, codebooks = [], 0.0, _codebooks(tokenizers)
     for component in config.mixture.components:
         if component.source not in sources:
             raise ValueError(f"the chosen data has no {component.source} for task {component.task.value}")
         size = sources[component.source]
         sequences = num_sequences * component.weight / total_weight
+        tokens = size.num_examples * sum(n * codebooks[m] for m, n in size.frames.items())
         is_target = {m: m != CONDITION[component.task] for m in size.frames}
         flops += sequences * _sequence_flops(config, vocabulary, size.frames, is_target)
         mixture.append(
             {
                 "task": component.task.value,
                 "source": component.source,
+                "tokens": round(tokens),
                 "sequences": round(sequences),
                 "epochs": float(f"{sequences / size.num_groups:.3g}"),
             }
@@ -73,8 +80,32 @@ def figures(config: RunConfig, tokenizers: Tokenizers) -> dict[str, Any]:
     }
 
 
-def source_sizes(data: QuickstartData, tokenizers: Tokenizers) -> dict[str, SourceSize]:
-    """The sources of the training split, measured: texts are encoded, pictures and audio are not."""
+def source_sizes(data: DataConfig, tokenizers: Tokenizers) -> dict[str, SourceSize]:
+    """The sources of the training split."""
+    if isinstance(data, PreparedData):
+        return {
+            name: _prepared_size(source, tokenizers)
+            for name, source in load_split(data.folders, "train").items()
+        }
+    return _quickstart_sizes(data, tokenizers)
+
+
+def _prepared_size(source: ShardedTokens, tokenizers: Tokenizers) -> SourceSize:
+    codebooks = _codebooks(tokenizers)
+    return SourceSize(
+        num_groups=len(np.unique(source.groups)),
+        num_examples=len(source),
+        frames={m: n / codebooks[m] / len(source) for m, n in source.num_tokens.items()},
+    )
+
+
+def _codebooks(tokenizers: Tokenizers) -> dict[Modality, int]:
+    image, speech = tokenizers.image.num_codebooks, tokenizers.speech.num_codebooks
+    return {Modality.TEXT: 1, Modality.IMAGE: image, Modality.AUDIO: speech}
+
+
+def _quickstart_sizes(data: QuickstartData, tokenizers: Tokenizers) -> dict[str, SourceSize]:
+    """Measured without tokenizing: texts are encoded, pictures and audio are not."""
     images = select_concepts(load_images("train"), data)
     bases = {row.base for row in images}
     speech = select_speech(load_speech("train"), data, bases)
@@ -87,17 +118,21 @@ def source_sizes(data: QuickstartData, tokenizers: Tokenizers) -> dict[str, Sour
     both = [row for row in speech if row.kind == "caption" and row.hexcode in captions]
     sizes = {
         EMOJI: SourceSize(
-            num_groups=len(bases), frames={Modality.TEXT: _mean(captions.values()), Modality.IMAGE: cells}
+            num_groups=len(bases),
+            num_examples=len(images),
+            frames={Modality.TEXT: _mean(captions.values()), Modality.IMAGE: cells},
         )
     }
     if speech:
         sizes[SPOKEN] = SourceSize(
             num_groups=len(speech),
+            num_examples=len(speech),
             frames={Modality.TEXT: _mean(spelled), Modality.AUDIO: _mean(frames.values())},
         )
     if both:
         sizes[TRIPLES] = SourceSize(
             num_groups=len({row.base for row in both}),
+            num_examples=len(both),
             frames={
                 Modality.TEXT: _mean([captions[row.hexcode] for row in both if row.hexcode]),
                 Modality.IMAGE: cells,
@@ -113,7 +148,8 @@ def _passages(data: QuickstartData, tokenizers: Tokenizers) -> dict[str, SourceS
     windows = sum(math.ceil(length / data.text_window) for length in lengths)
     if not windows:
         return {}
-    return {SPEECHES: SourceSize(num_groups=windows, frames={Modality.TEXT: sum(lengths) / windows})}
+    frames = {Modality.TEXT: sum(lengths) / windows}
+    return {SPEECHES: SourceSize(num_groups=windows, num_examples=windows, frames=frames)}
 
 
 def _sequence_flops(

@@ -1,6 +1,6 @@
 """A recipe by name, with overrides, and what there is to say about it before it runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +15,43 @@ if TYPE_CHECKING:  # they take torch, and an unknown recipe should be told at on
     from trimask.training.run import RunConfig
 
 
-def resolved(recipe: str, overrides: Mapping[str, str]) -> "RunConfig":
-    """The configuration of `recipe` with `overrides`.
+def resolved(recipe: str, overrides: Mapping[str, str], data: Sequence[Path] = ()) -> "RunConfig":
+    """The configuration of `recipe`, on the prepared folders `data` if there are any, with `overrides`.
 
     Raises:
         UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
     """
     config = resolve(choose("recipe", recipe, RECIPES))
+    if data:
+        from trimask.recipes.sources import with_prepared
+
+        config = with_prepared(config, data)
     return override(config, overrides)
 
 
-def load_tokenizers(folder: Path | None) -> "Tokenizers":
-    """Those of `folder`, or the ones that ship."""
-    from trimask.tokenizers.bundle import SHIPPED, Tokenizers
+def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:
+    """`folder`, or that of the prepared `data`, or the one that ships."""
+    from trimask.recipes.sources import tokenizers_of_data
+    from trimask.tokenizers.bundle import SHIPPED
 
+    if folder is not None and data:
+        raise UsageError(
+            "--tokenizers cannot go with --data: prepared data has the tokenizers it was made with"
+        )
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--tokenizers {folder} is no folder: give one with the three tokenizer files")
+    if data:
+        return tokenizers_of_data(data)
+    return SHIPPED if folder is None else folder
+
+
+def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenizers":
+    """The tokenizers of `tokenizer_folder`."""
+    from trimask.tokenizers.bundle import Tokenizers
+
+    chosen = tokenizer_folder(folder, data)
     with reading_files():
-        return Tokenizers.load(SHIPPED if folder is None else folder)
+        return Tokenizers.load(chosen)
 
 
 def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
@@ -62,4 +81,5 @@ def lines(described: Mapping[str, Any]) -> Iterator[str]:
     yield f"training FLOPs  {described['training_flops']:.2e}"
     for row in described["mixture"]:
         task, source = f"{row['task']:<15}", f"{row['source']:<9}"
-        yield f"  {task} {source} {row['sequences']:>9,} sequences {row['epochs']:>9,g} epochs"
+        amount = f"{row['sequences']:>9,} sequences {row['epochs']:>9,g} epochs"
+        yield f"  {task} {source} {amount} of {row['tokens']:>13,} tokens"

@@ -56,8 +56,8 @@ class Sample(Verb):
     """draw from the most probable codes that hold this much probability"""
     span_length: Annotated[int | None, _arg("N")] = None
     """room for the text (tokens) or the speech (frames)"""
-    voice: Annotated[str | None, _arg("slt|rms")] = None
-    """for text_to_speech: who speaks (else slt)"""
+    voice: Annotated[str | None, _arg("NAME")] = None
+    """for text_to_speech: who speaks: slt or rms, or a speaker of your own data (else slt)"""
     pair: Annotated[str | None, _arg("image|audio")] = None
     """for joint: what stands beside the text (else image)"""
     filmstrip: bool = False
@@ -123,7 +123,7 @@ class Sample(Verb):
                 raise UsageError(f"--{name} {path}: there is no such file")
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
-        if self.voice is not None:
+        if self.voice is not None and not _has_own_speakers(Path(self.model)):
             choose("voice", self.voice, ["slt", "rms"])
         if self.pair is not None:
             choose("pair", self.pair, ["image", "audio"])
@@ -157,6 +157,17 @@ class Sample(Verb):
 
     def _filmstrip(self, generator: "Generator") -> Any:
         return generator.filmstrip(self.prompt or "", seed=self.seed, **self._settings())
+
+
+def _has_own_speakers(run: Path) -> bool:
+    """Whether a run was trained on prepared data, whose speakers are not those that ship."""
+    from trimask.io import read_json
+
+    config = run / "config.json"
+    with reading_files():
+        stored = read_json(config) if config.is_file() else None
+    data = stored.get("run", {}).get("data", {}) if isinstance(stored, dict) else {}
+    return data.get("type") == "PreparedData"
 
 
 def _stem(task: Task, prompt: str | None, seed: int) -> str:

@@ -30,14 +30,16 @@ class Show(Verb):
     """another recipe: show only the fields in which RECIPE differs from it"""
     tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """tokenizers to train over; else those that ship"""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR")] = ()
+    """data that `trimask prepare` made, instead of the recipe's; may be given several times"""
     json: bool = False
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        config = resolved(self.recipe, overrides)
+        config = resolved(self.recipe, overrides, self.data)
         if self.diff is not None:
             return self._differences(config, resolved(self.diff, {}))
-        described = summary(self.recipe, config, load_tokenizers(self.tokenizers))
+        described = summary(self.recipe, config, load_tokenizers(self.tokenizers, self.data))
         if self.json:
             print_json(described)
             return 0

@@ -12,7 +12,7 @@ from trimask.cli.arguments import Verb
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary
+from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary, tokenizer_folder
 
 _INTERRUPTED = 130
 _STATE_BYTES = (
@@ -45,6 +45,8 @@ class Train(Verb):
     """CPU threads; else all cores"""
     tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """tokenizers to train over; else those that ship"""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR")] = ()
+    """data that `trimask prepare` made, instead of the recipe's; may be given several times"""
     json: bool = False
     """one JSON object on stdout"""
 
@@ -53,9 +55,9 @@ class Train(Verb):
             raise UsageError(f"--minutes is {self.minutes:g}: give a number above 0")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads is {self.threads}: give at least 1")
-        config = resolved(self.recipe, overrides)
+        config = resolved(self.recipe, overrides, self.data)
         self._check_out(config)
-        tokenizers = load_tokenizers(self.tokenizers)
+        tokenizers = load_tokenizers(self.tokenizers, self.data)
         num_bytes = parameters(config, tokenizers).total * _STATE_BYTES + _DATA_BYTES
         check_writable(self.out, num_bytes=num_bytes + self._tokenizer_bytes())
         if self.dry_run:
@@ -90,16 +92,13 @@ class Train(Verb):
 
     def _tokenizer_bytes(self) -> int:
         """What the run's copy of its tokenizers takes."""
-        from trimask.tokenizers.bundle import SHIPPED
-
-        folder = SHIPPED if self.tokenizers is None else self.tokenizers
+        folder = tokenizer_folder(self.tokenizers, self.data)
         return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
     def _train(self, config: Any, overrides: Mapping[str, str]) -> int:
         import torch
 
         from trimask.recipes.pretrain import pretrain
-        from trimask.tokenizers.bundle import SHIPPED
         from trimask.training.loop import NonFiniteLoss
 
         if self.threads is not None:
@@ -110,7 +109,7 @@ class Train(Verb):
                     config,
                     self.out,
                     recipe=self.recipe,
-                    tokenizer_folder=SHIPPED if self.tokenizers is None else self.tokenizers,
+                    tokenizer_folder=tokenizer_folder(self.tokenizers, self.data),
                     resume=self.resume,
                     deadline=None if self.minutes is None else self.minutes * 60,
                     report=Report(),
@@ -144,6 +143,8 @@ class Train(Verb):
         words = ["trimask", "train", self.recipe, "--out", str(self.out), "--resume"]
         if self.tokenizers is not None:
             words += ["--tokenizers", str(self.tokenizers)]
+        for folder in self.data:
+            words += ["--data", str(folder)]
         for path, value in overrides.items():
             words.append(f"--{path}={value}")
         return shlex.join(words)

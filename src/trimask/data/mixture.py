@@ -1,6 +1,6 @@
 """What stands where in the stream of training sequences: a pure function of (seed, index)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from trimask import rng
-from trimask.data.tokens import TokenSource
+from trimask.data.tokens import ExampleSource
 from trimask.vocabulary.modality import Task
 
 
@@ -52,7 +52,7 @@ class MixtureConfig:
 class Mixture:
     """Random access to (component, example) by sequence index."""
 
-    def __init__(self, config: MixtureConfig, sources: dict[str, TokenSource], seed: int):
+    def __init__(self, config: MixtureConfig, sources: Mapping[str, ExampleSource], seed: int):
         missing = sorted({c.source for c in config.components} - set(sources))
         if missing:
             raise ValueError(f"no source named {', '.join(missing)}: there are {', '.join(sorted(sources))}")
@@ -89,7 +89,7 @@ class Mixture:
 class _GroupedOrder:
     """The order of a source's examples: each epoch shuffles the groups, and takes one example of each."""
 
-    def __init__(self, source: TokenSource, seed: int):
+    def __init__(self, source: ExampleSource, seed: int):
         self._order = np.argsort(source.groups, kind="stable")
         starts = np.flatnonzero(np.diff(source.groups[self._order])) + 1
         self._starts = np.concatenate([[0], starts, [len(source.groups)]])

@@ -1,7 +1,28 @@
-"""Which part of the quickstart data a run trains on."""
+"""Which data a run trains on: a part of the embedded data, or folders that `trimask prepare` made."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedData:
+    """Prepared folders. Sources of one name (`images`, …) in several folders are read as one.
+
+    Attributes:
+        manifests: SHA-256 of each folder's manifest.json, so that a run never goes on with other data.
+    """
+
+    folders: tuple[Path, ...]
+    manifests: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.folders or len(self.folders) != len(self.manifests):
+            raise ValueError(
+                f"{len(self.folders)} folders and {len(self.manifests)} manifests: give one hash for each "
+                "folder, and at least one folder"
+            )
 
 
 @final
@@ -34,3 +55,7 @@ class QuickstartData:
             raise ValueError("voices is empty: name at least one of slt, rms")
         if self.text_window < 8:
             raise ValueError(f"text_window {self.text_window}: a passage needs at least 8 ids")
+
+
+DataConfig = QuickstartData | PreparedData
+"""What a run trains on."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,6 +11,21 @@ from jaxtyping import Int
 
 from trimask import io
 from trimask.vocabulary.modality import Modality
+
+
+@runtime_checkable
+class ExampleSource(Protocol):
+    """What a mixture draws from: examples that all have the same modalities, by index.
+
+    `groups` numbers each example's group: sampling draws a group first, then one of its examples.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def groups(self) -> Int[np.ndarray, "examples"]: ...
+    def __len__(self) -> int: ...
+    def example(self, index: int) -> dict[Modality, Int[np.ndarray, "_frames _codebooks"]]: ...
 
 
 @final

@@ -75,6 +75,7 @@ def run_demo(
         "Ctrl-C ends a stage early.\n"
     )
     data = quickstart().data if shown is None else shown
+    assert isinstance(data, QuickstartData)
     try:
         examples = draw_examples(data, seed=seed, num_images=num_images, num_clips=num_clips)
         demo.prompts["quickstart"] = plain_caption(examples.seen)
@@ -166,6 +167,7 @@ class _Demo:
         generator = pretrained.load(run)
         self.blocks = about_training(run, config, generator, result)
         self.add_section(Section(title="Fresh run", blocks=self.blocks))
+        assert isinstance(config.data, QuickstartData)
         examples = draw_examples(config.data, seed=self.seed, num_images=num_images, num_clips=num_clips)
         self.prompts[str(run)] = plain_caption(examples.seen)
         showcase = Showcase(generator, examples, self.out / "samples" / "fresh", seed=self.seed)
@@ -173,8 +175,9 @@ class _Demo:
         self.note("fresh", time.monotonic() - began)
 
     def _with_figures(self, showcase: Showcase, generator: Generator, config: RunConfig) -> Stage:
-        name = "figures: are the pictures their captions'?"
-        return [*showcase.fresh(), (name, lambda: figures_of(generator, config.data, seed=self.seed))]
+        name, data = "figures: are the pictures their captions'?", config.data
+        assert isinstance(data, QuickstartData)
+        return [*showcase.fresh(), (name, lambda: figures_of(generator, data, seed=self.seed))]
 
     def _seconds_a_step(self, config: RunConfig) -> float | None:
         """Wall-clock time of a step, from a few that are thrown away; None if stopped."""

@@ -18,7 +18,8 @@ from trimask.evaluation.report.scorecard import scorecard_blocks
 from trimask.recipes.pretrained import QUICKSTART
 from trimask.recipes.scorecard import tokenizers_of
 from trimask.recipes.scorecard_samples import gallery_features, image_scores
-from trimask.recipes.tokens import cached_tokens, pictures
+from trimask.recipes.sources import token_sources
+from trimask.recipes.tokens import pictures
 from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.training.loop import TrainResult
@@ -136,7 +137,7 @@ def how_to_go_on(out: Path, prompts: Mapping[str, str]) -> str:
 
 def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[Modality, tuple[float, float]]:
     """(uniform, unigram) in bits per token of each modality's targets, over the run's own stream."""
-    sources = cached_tokens(config.data, tokenizers_of(generator), "train", run / "tokens")
+    sources = token_sources(config.data, tokenizers_of(generator), "train", run / "tokens")
     vocabulary = generator.vocabulary
     stream = TrainingStream(
         Mixture(config.mixture, sources, config.seed),

@@ -9,7 +9,7 @@ from trimask.data.mixture import Mixture
 from trimask.data.stream import TrainingStream
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import save_denoiser
-from trimask.recipes.tokens import cached_tokens
+from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
 from trimask.training.checkpoint import open_run
@@ -42,13 +42,14 @@ def pretrain(
 ) -> TrainResult:
     """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
 
-    The directory holds its tokenizers, the tokenized data, checkpoints, metrics and at the end
-    `model.safetensors`, so that it can be moved and resumed alone.
+    The directory holds its tokenizers, the tokenized data (prepared data stays where it is), checkpoints,
+    metrics and at the end `model.safetensors`, so that it can be moved and resumed alone.
     """
     tokenizers = Tokenizers.load(tokenizer_folder)
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
     open_run(out, resolved, resume=resume)
-    sources = cached_tokens(config.data, tokenizers, "train", out / "tokens", report=report)
+    check_data(config.data, report)
+    sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
     if not (out / TOKENIZERS).exists():
         copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
     denoiser = build_denoiser(config, tokenizers)
@@ -67,6 +68,7 @@ def pretrain(
         num_steps=config.num_steps,
         seed=config.seed,
     )
+    evaluate = validation(config, tokenizers, denoiser, out / "tokens")
     result = train(
         step,
         stream.batches,
@@ -77,8 +79,8 @@ def pretrain(
         log_every=config.log_every,
         resume=True,  # `open_run` has settled whether this directory may be used
         deadline=deadline,
-        evaluate=validation(config, tokenizers, denoiser, out / "tokens"),
-        evaluate_every=config.evaluate_every,
+        evaluate=evaluate,
+        evaluate_every=None if evaluate is None else config.evaluate_every,
         describe=recipe,
         on_progress=on_progress,
     )

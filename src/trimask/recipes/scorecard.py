@@ -38,6 +38,7 @@ from trimask.recipes.tokens import SPEECHES, Split, cached_tokens, pictures, sel
 from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.run import RunConfig
 from trimask.vocabulary.modality import Modality
 
 __all__ = ["Claim", "claims", "score"]
@@ -222,11 +223,12 @@ def main(
         print(message, flush=True)
 
     generator = pretrained.load(run)
-    data, slack, train = quickstart().data, quickstart().slack, None
-    config = Path(run) / "config.json"
+    config, train = Path(run) / "config.json", None
+    stored = from_dict(RunConfig, io.read_json(config)["run"]) if config.exists() else quickstart()
+    data, slack = stored.data, stored.slack
+    if not isinstance(data, QuickstartData):
+        raise ValueError(f"{run} was trained on other data: the scorecard is of the embedded data")
     if config.exists():
-        stored = io.read_json(config)["run"]
-        data, slack = from_dict(QuickstartData, stored["data"]), from_dict(SpanSlack, stored["slack"])
         index = Path(run) / "tokens" / "train.json"
         if index.exists() and io.read_json(index)["data"] == to_dict(data):
             train = cached_tokens(data, tokenizers_of(generator), "train", Path(run) / "tokens")

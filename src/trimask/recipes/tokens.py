@@ -17,6 +17,7 @@ from trimask.data.tokens import Ragged, TokenSource
 from trimask.recipes.signals import pixels_at, waveform_at
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.transcript import transcript
 
 Split = Literal["train", "composition", "validation", "test"]
 EMOJI, SPOKEN, SPEECHES, TRIPLES = "emoji", "spoken", "speeches", "triples"
@@ -25,7 +26,7 @@ Report = Callable[[str], None]
 
 def spoken_prompt(text: str, voice: str) -> str:
     """What stands for an utterance in the text span: the reader's name, then the words in lower case [D]."""
-    return f"{voice}: {text.lower()}"
+    return transcript(text, voice)
 
 
 def select_concepts(images: Sequence[CaptionedImage], data: QuickstartData) -> list[CaptionedImage]:

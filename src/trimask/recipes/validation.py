@@ -7,7 +7,7 @@ from trimask.data.mixture import Mixture, MixtureConfig
 from trimask.data.stream import TrainingStream
 from trimask.evaluation.likelihood import bound, target_tokens
 from trimask.model.denoiser import Denoiser
-from trimask.recipes.tokens import cached_tokens
+from trimask.recipes.sources import token_sources
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary.modality import Modality, Task
@@ -18,15 +18,17 @@ NUM_MASKS = 4
 
 def validation(
     config: RunConfig, tokenizers: Tokenizers, denoiser: Denoiser, folder: Path
-) -> Callable[[int], dict[str, float]]:
+) -> Callable[[int], dict[str, float]] | None:
     """A function of the step that gives the NELBO of held-out sequences: `{task}_{modality}_bits_per_token`.
 
     Always the same sequences under the same masks, in the shares of the training mixture: differences
-        between steps are differences
-    between models. Held out: other base emoji, sentences and years than in training.
+    between steps are differences between models. Held out: other base emoji, sentences and years than in
+    training; of prepared data, its validation split. None where that split is empty.
     """
-    sources = cached_tokens(config.data, tokenizers, "validation", folder)
+    sources = token_sources(config.data, tokenizers, "validation", folder)
     components = tuple(c for c in config.mixture.components if c.source in sources)
+    if not components:
+        return None
     mixture = Mixture(MixtureConfig(components=components, block_length=NUM_SEQUENCES), sources, config.seed)
     stream = TrainingStream(
         mixture, denoiser.vocabulary, slack=config.slack, logical_batch=NUM_SEQUENCES, row_length=None

@@ -19,9 +19,9 @@ from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
+from trimask.vocabulary.transcript import DEFAULT_VOICE, transcript
 
 ImageInput = PIL.Image.Image
-DEFAULT_VOICE = "slt"
 DEFAULT_PAIR = "image"
 _GREY = 128
 _TAG = re.compile(r"^\w+: ?")
@@ -178,7 +178,7 @@ class Codecs:
         if voice is None:
             ids = codec.encode(prompt if is_prefix else prompt.strip())
         else:
-            ids = codec.encode(f"{voice}: {prompt.strip()}".lower(), is_spelled=True)
+            ids = codec.encode(transcript(prompt, voice), is_spelled=True)
         if len(ids) > self.lengths.max_prompt:
             raise ValueError(
                 f"the prompt takes {len(ids)} tokens, and {self.lengths.max_prompt} is the most: shorten it"

@@ -12,6 +12,7 @@ from typing import Any, final
 
 from torch import Tensor
 
+from trimask.config import differences
 from trimask.io import load_tensors, read_json, save_tensors, sha256, write_json
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def open_run(out: Path, config: dict[str, Any], *, resume: bool) -> None:
     """
     path = out / "config.json"
     if resume and path.exists():
-        changed = sorted(_differences(read_json(path), _plain(config)))
+        changed = sorted(differences(read_json(path), _plain(config)))
         if changed:
             raise ValueError(
                 f"{out} was started with another config: {'; '.join(changed)}. "
@@ -194,15 +195,6 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 
 def _fingerprint(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = before.keys() | now.keys()
-        prefix = f"{path}." if path else ""
-        pairs = [(prefix + name, before.get(name, "(absent)"), now.get(name, "(absent)")) for name in names]
-        return [line for name, old, new in pairs for line in _differences(old, new, name)]
-    return [] if before == now else [f"{path or 'config'} was {before!r}, is {now!r}"]
 
 
 def _sync(folder: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from trimask.data.mixture import MixtureConfig
-from trimask.data.selection import QuickstartData
+from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import DenoiserConfig
 from trimask.training.lr_schedule import LearningRateSchedule
@@ -28,7 +28,7 @@ class RunConfig:
 
     seed: int
     model: DenoiserConfig
-    data: QuickstartData
+    data: DataConfig
     mixture: MixtureConfig
     slack: SpanSlack = SpanSlack()
     objective: ObjectiveConfig = ObjectiveConfig()

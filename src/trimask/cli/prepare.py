@@ -1,0 +1,188 @@
+"""`trimask prepare`: anyone's raw data becomes token shards."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
+
+import tyro
+
+from trimask.cli.arguments import Verb
+from trimask.cli.console import print_json, say
+from trimask.cli.destination import check_writable
+from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.prepare_progress import PrepareProgress
+
+if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
+    from trimask.data.prepare.engine import Engine
+    from trimask.data.prepare.manifest import Manifest
+    from trimask.data.prepare.options import PrepareOptions
+
+_INTERRUPTED = 130
+
+
+def _arg(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Prepare(Verb):
+    """Tokenize your own data: `trimask prepare SOURCE --out DIR`, then `trimask train RECIPE --data DIR`.
+
+    SOURCE is a folder of pictures or recordings with their texts (a metadata.csv or .jsonl that names the
+    files, or a .txt of the same name beside each), parquet, WebDataset tar, text (.txt, or JSON lines and CSV
+    with a text column), or a data set on the hub (owner/name or owner/name:configuration). What is damaged,
+    empty or out of bounds is set aside in rejected.jsonl. Stopped at any point, the same command goes on.
+    """
+
+    source: Annotated[tyro.conf.Positional[str | None], _arg("SOURCE")] = None
+    """what to read"""
+    out: Annotated[Path | None, _arg("DIR")] = None
+    """folder for the shards: new, or begun by the same command"""
+    verify: Annotated[Path | None, _arg("DIR")] = None
+    """check the shards of a prepared folder instead; damaged ones are set aside"""
+    image_column: Annotated[str | None, _arg("NAME")] = None
+    """where pictures stand; else found by its name"""
+    text_column: Annotated[str | None, _arg("NAME")] = None
+    """where captions, transcripts or texts stand; else found by its name"""
+    audio_column: Annotated[str | None, _arg("NAME")] = None
+    """where recordings stand; else found by its name"""
+    speaker_column: Annotated[str | None, _arg("NAME")] = None
+    """who speaks: becomes the voice that `trimask sample --voice` asks for"""
+    group_by: Annotated[str | None, _arg("NAME")] = None
+    """column whose equal values share a split and take turns in training; else equal texts share one"""
+    sample_by: Literal["document", "paragraph", "line"] = "document"
+    """what of a .txt file is one document"""
+    text_window: Annotated[int, _arg("N")] = 128
+    """tokens of a text example at most"""
+    validation: Annotated[float, _arg("F")] = 0.02
+    """share held out for validation, where the source has no such split"""
+    test: Annotated[float, _arg("F")] = 0.02
+    """share held out for tests, where the source has no such split"""
+    max_seconds: Annotated[float, _arg("S")] = 30.0
+    """longer recordings are set aside"""
+    revision: Annotated[str | None, _arg("NAME")] = None
+    """of a data set on the hub"""
+    licence: Annotated[str | None, _arg("NAME")] = None
+    """of the data, kept in the manifest"""
+    tokenizers: Annotated[Path | None, _arg("DIR")] = None
+    """tokenizers to use; else those that ship"""
+    engine: Literal["local", "ray"] = "local"
+    """processes of this machine, or a Ray cluster that sees the same files"""
+    workers: Annotated[int | None, _arg("N")] = None
+    """parts done at once; else as many as cores"""
+    json: bool = False
+    """one JSON object on stdout"""
+
+    def run(self, overrides: Mapping[str, str]) -> int:
+        if self.verify is not None:
+            return self._verify(self.verify)
+        if self.source is None or self.out is None:
+            raise UsageError("give what to read and where to write: trimask prepare SOURCE --out DIR")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers is {self.workers}: give at least 1")
+        check_writable(self.out)
+        return self._prepare(self.source, self.out)
+
+    def _prepare(self, source: str, out: Path) -> int:
+        from trimask.cli.resolved import tokenizer_folder
+        from trimask.data.prepare.engine import WorkerLost
+        from trimask.data.prepare.item import SourceUnavailable
+        from trimask.recipes.prepare import prepare
+
+        options, engine, folder = self._options(), self._engine(), tokenizer_folder(self.tokenizers)
+        try:
+            with PrepareProgress() as progress:
+                manifest = prepare(
+                    source,
+                    out,
+                    options=options,
+                    licence=self.licence,
+                    tokenizer_folder=folder,
+                    engine=engine,
+                    on_progress=progress.update,
+                )
+        except (SourceUnavailable, WorkerLost) as error:
+            raise Failed(str(error)) from error
+        except KeyboardInterrupt:
+            say(f"interrupted; {out} keeps what is done: go on with the same command")
+            return _INTERRUPTED
+        self._tell(manifest, out)
+        return 0 if manifest.counts else 1
+
+    def _tell(self, manifest: "Manifest", out: Path) -> None:
+        from trimask.config import to_dict
+
+        described = to_dict(manifest)
+        if self.json:
+            shown = {name: described[name] for name in ("source", "counts", "rejected", "num_parts")}
+            print_json({"out": str(out), **shown, "num_shards": len(manifest.shards)})
+        else:
+            for line in count_lines(manifest):
+                print(line)
+        if manifest.rejected:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.rejected.items())
+            say(f"set aside: {reasons}; {out / 'rejected.jsonl'} names them")
+        if not manifest.counts:
+            say("error: nothing is left to train on")
+            return
+        if "validation" not in manifest.counts:
+            say("no validation split came out, so runs will not be evaluated: raise --validation")
+        say(f"train on it: trimask train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine")
+
+    def _verify(self, folder: Path) -> int:
+        if self.source is not None or self.out is not None:
+            raise UsageError("--verify DIR stands alone: it reads what was prepared")
+        from trimask.cli.console import Report
+        from trimask.data.prepare.manifest import Manifest, damaged_shards, set_aside
+
+        with reading_files():
+            manifest = Manifest.load(folder)
+        damaged = damaged_shards(folder, manifest.shards, Report())
+        if damaged:
+            set_aside(folder, manifest, damaged)
+        if self.json:
+            print_json({"folder": str(folder), "num_shards": len(manifest.shards), "damaged": damaged})
+        if not damaged:
+            say(f"all {len(manifest.shards)} shards are as they were written")
+            return 0
+        for name in damaged:
+            say(f"{folder / name} is missing or damaged: set aside, and no longer in the manifest")
+        say("prepare again with the same command as before to restore what is missing")
+        return 1
+
+    def _options(self) -> "PrepareOptions":
+        from trimask.data.prepare.options import Limits, PrepareOptions
+
+        return PrepareOptions(
+            image_column=self.image_column,
+            text_column=self.text_column,
+            audio_column=self.audio_column,
+            speaker_column=self.speaker_column,
+            group_by=self.group_by,
+            sample_by=self.sample_by,
+            text_window=self.text_window,
+            validation=self.validation,
+            test=self.test,
+            revision=self.revision,
+            limits=Limits(max_seconds=self.max_seconds),
+        )
+
+    def _engine(self) -> "Engine":
+        from trimask.data.prepare.engine import Local, Ray
+
+        workers = self.workers or os.cpu_count() or 1
+        return Ray(workers=workers) if self.engine == "ray" else Local(workers=workers)
+
+
+def count_lines(manifest: "Manifest") -> list[str]:
+    """Examples and tokens of each split and source."""
+    lines = []
+    for split, sources in manifest.counts.items():
+        for source, found in sources.items():
+            tokens = ", ".join(f"{count:,} {name}" for name, count in found.tokens.items())
+            lines.append(f"{split:<11} {source:<8} {found.examples:>10,} examples  {tokens} tokens")
+    return lines

@@ -1,0 +1,1 @@
+"""Raw data -> token shards: readers, guards, and the tokenization of one part after another."""

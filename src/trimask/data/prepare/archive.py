@@ -1,0 +1,124 @@
+"""Reader of WebDataset archives: files of one key, one after another, are one example."""
+
+import contextlib
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, final
+
+from trimask.data.prepare.columns import ColumnError, find_columns
+from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
+from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection
+from trimask.vocabulary.modality import Modality
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key, and all that stands after the first dot of the name
+_KEY = "__key__"
+_HEAD_SAMPLES = 16
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive(Reader):
+    """A tar file, read as a stream.
+
+    By its own code: the reader of `datasets` gives up a whole archive where one example lacks a field or has
+    damaged JSON.
+    """
+
+    root: Path
+    name: str
+
+    @property
+    def label(self) -> str:
+        return printable(self.name)
+
+    def check(self, options: PrepareOptions) -> None:
+        error: ColumnError | None = None
+        for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
+            if isinstance(sample, Rejection):
+                continue
+            try:
+                find_columns(_columns_of(sample), options, where=self.label)
+                return
+            except ColumnError as found:
+                error = error or found
+        if error is not None:
+            raise error
+
+    def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
+        wanted = self._wanted(options)
+        for sample in self._samples(options.limits.max_bytes):
+            if isinstance(sample, Rejection):
+                yield sample
+                continue
+            key = f"{self.label}:{sample[_KEY]}"
+            try:
+                item = self._item(sample, options, key)
+                missing = ", ".join(m.name.lower() for m in sorted(wanted - item.modalities))
+                if missing:
+                    raise Rejected(
+                        Reason.EMPTY, f"it has no {missing}, as other examples of the archive have"
+                    )
+                yield item
+            except Rejected as error:
+                yield Rejection(key=key, reason=error.reason, detail=error.detail)
+
+    def _wanted(self, options: PrepareOptions) -> frozenset[Modality]:
+        """What any of the first examples has: a caption whose picture is missing is no text to train on."""
+        found: set[Modality] = set()
+        with contextlib.suppress(tarfile.TarError, EOFError, OSError, zlib.error):  # met again by the reader
+            for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
+                with contextlib.suppress(Rejected):
+                    if not isinstance(sample, Rejection):
+                        found |= self._item(sample, options, self.label).modalities
+        return frozenset(found)
+
+    def _item(self, sample: Mapping[str, Any], options: PrepareOptions, key: str) -> Item:
+        try:
+            columns = find_columns(_columns_of(sample), options, where=key)
+        except ColumnError as error:
+            raise Rejected(Reason.COLUMNS, str(error)) from error
+        return item_of_row(sample, columns, key=key, root=self.root, folder=self.root)
+
+    def _samples(self, limit: int) -> Iterator[dict[str, Any] | Rejection]:
+        sample: dict[str, Any] = {}
+        with tarfile.open(self.root / self.name, mode="r|*") as archive:
+            for member in archive:
+                match = _NAME.match(member.name)
+                if not match or not member.isfile():
+                    continue
+                key, field = printable(match[1]), match[2].lower()
+                if sample and sample[_KEY] != key:
+                    yield sample
+                    sample = {}
+                sample[_KEY] = key
+                place = f"{self.label}:{printable(member.name)}"
+                if member.size > limit:
+                    detail = f"{member.size} bytes by the archive's header, the limit is {limit}"
+                    yield Rejection(key=place, reason=Reason.OVERSIZED, detail=detail)
+                    continue
+                file = archive.extractfile(member)
+                assert file is not None
+                data = file.read()
+                if len(data) < member.size:
+                    raise tarfile.ReadError(f"{place} is cut short")
+                if field != "json":
+                    sample[field] = data
+                    continue
+                try:
+                    sample[field] = json.loads(data)
+                except (ValueError, RecursionError) as error:
+                    yield Rejection(key=place, reason=Reason.MALFORMED_ROW, detail=f"not JSON: {error}")
+        if sample:
+            yield sample
+
+
+def _columns_of(sample: Mapping[str, Any]) -> list[str]:
+    return [name for name in column_names(sample) if name != _KEY]

@@ -1,0 +1,97 @@
+"""Which column holds the pictures, which the recordings, which the text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from trimask.data.prepare.options import PrepareOptions
+
+IMAGE_NAMES = frozenset({"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"})
+AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "ogg", "opus"})
+TEXT_NAMES = frozenset({"text", "txt", "caption", "prompt", "sentence", "transcript", "transcription"})
+FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
+_RATE_NAMES = ("sample_rate", "sampling_rate")
+
+
+class ColumnError(ValueError):
+    """The columns that are needed cannot be told; the message lists those that there are."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """Names of the columns that are read; without picture and recording, the text is what is trained on."""
+
+    text: str
+    image: str | None = None
+    audio: str | None = None
+    speaker: str | None = None
+    group: str | None = None
+    split: str | None = None
+    rate: str | None = None
+
+
+def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -> Columns:
+    """The columns of `where`, as stated in `options` or else by their names.
+
+    Raises:
+        ColumnError: a column is absent, or two could be meant.
+    """
+    text = _find("text", options.text_column, TEXT_NAMES, names, where)
+    if text is None:
+        raise ColumnError(
+            f"{where} has no column of text, only {_listed(names)}: name one with --text-column"
+        )
+    return Columns(
+        text=text,
+        image=_find("image", options.image_column, IMAGE_NAMES, names, where),
+        audio=_find("audio", options.audio_column, AUDIO_NAMES, names, where),
+        speaker=_stated("speaker-column", options.speaker_column, names, where),
+        group=_stated("group-by", options.group_by, names, where),
+        split="split" if "split" in names else None,
+        rate=next((name for name in _RATE_NAMES if name in names), None),
+    )
+
+
+def find_file_column(names: Sequence[str], options: PrepareOptions, *, where: str) -> str | None:
+    """The column of a table that names picture or sound files, if there is one."""
+    stated = [name for name in (options.image_column, options.audio_column) if name is not None]
+    if stated:
+        return _stated("image-column or --audio-column", stated[0], names, where)
+    by_name = [name for name in names if name.lower() in FILE_NAMES]
+    if len(by_name) == 1:
+        return by_name[0]
+    if by_name:
+        raise ColumnError(
+            f"{where}: the columns {' and '.join(by_name)} could both name the files: "
+            "choose with --image-column or --audio-column"
+        )
+    media = [name for name in names if name.lower() in IMAGE_NAMES | AUDIO_NAMES]
+    return media[0] if len(media) == 1 else None
+
+
+def _find(
+    kind: str, stated: str | None, usual: frozenset[str], names: Sequence[str], where: str
+) -> str | None:
+    if stated is not None:
+        return _stated(f"{kind}-column", stated, names, where)
+    # A field of a nested object ("json.caption") is meant by its last part.
+    found = [name for name in names if name.lower() in usual]
+    found = found or [name for name in names if name.rpartition(".")[2].lower() in usual]
+    if len(found) > 1:
+        raise ColumnError(
+            f"{where}: the columns {' and '.join(found)} could each be the {kind}: choose with "
+            f"--{kind}-column (there are {_listed(names)})"
+        )
+    return found[0] if found else None
+
+
+def _stated(option: str, name: str | None, names: Sequence[str], where: str) -> str | None:
+    if name is not None and name not in names:
+        raise ColumnError(f"{where} has no column {name!r} (--{option}), only {_listed(names)}")
+    return name
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:40]) or "none at all"
+    return shown if len(names) <= 40 else f"{shown} and {len(names) - 40} more"

@@ -1,0 +1,153 @@
+"""What readers give: items, still encoded, and rejections of what could not be read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from trimask.data.prepare.columns import Columns
+from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection
+from trimask.vocabulary.modality import Modality
+
+Media = bytes | Path | None
+
+
+class SourceUnavailable(RuntimeError):
+    """A remote source cannot be reached now: nothing is set aside for that."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One example before anything of it is decoded.
+
+    Attributes:
+        key: file, and the place within it.
+        modalities: what the item is to have; a picture that is not there is a fault of the item.
+        text: caption, transcript or document: `str`, bytes, or whatever else stood there.
+        group, speaker, split, rate: of the columns that say so.
+    """
+
+    key: str
+    modalities: frozenset[Modality]
+    text: Any
+    image: Media = None
+    audio: Media = None
+    group: Any = None
+    speaker: Any = None
+    split: Any = None
+    rate: Any = None
+
+
+class Reader(ABC):
+    """A part of the input that one worker reads from beginning to end. Always gives the same items."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What reports call it."""
+
+    @abstractmethod
+    def check(self, options: PrepareOptions) -> None:
+        """Raises `ColumnError` if the options do not fit the columns that are there."""
+
+    @abstractmethod
+    def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
+        """The items in order. May raise whatever its file format's library does: the rest is then lost."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnusedFile(Reader):
+    """A file that holds nothing to train on."""
+
+    name: str
+    detail: str
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def check(self, options: PrepareOptions) -> None:
+        pass
+
+    def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
+        yield Rejection(key=self.name, reason=Reason.UNUSED_FILE, detail=self.detail)
+
+
+def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: Path, folder: Path) -> Item:
+    """The item of a table's row. Names of files are taken from `folder`, and never lead out of `root`.
+
+    Raises:
+        Rejected: a file that is missing, or a value that is no picture or recording.
+    """
+    modalities = {Modality.TEXT}
+    media: dict[str, Media] = {}
+    for modality, name in ((Modality.IMAGE, columns.image), (Modality.AUDIO, columns.audio)):
+        if name is not None:
+            modalities.add(modality)
+            media[modality.name.lower()] = _media(value_at(values, name), root=root, folder=folder)
+    return Item(
+        key=key,
+        modalities=frozenset(modalities),
+        text=value_at(values, columns.text),
+        group=value_at(values, columns.group),
+        speaker=value_at(values, columns.speaker),
+        split=value_at(values, columns.split),
+        rate=value_at(values, columns.rate),
+        **media,
+    )
+
+
+def value_at(values: Mapping[str, Any], name: str | None) -> Any:
+    """The value of a column; "json.caption" is the field `caption` of the object in column `json`."""
+    if name is None or name in values:
+        return values.get(name) if name is not None else None
+    outer, _, inner = name.partition(".")
+    value = values.get(outer)
+    return value.get(inner) if isinstance(value, Mapping) else None
+
+
+def column_names(values: Mapping[str, Any]) -> list[str]:
+    """The columns of a row, with the fields of objects as `object.field`."""
+    names: list[str] = []
+    for name, value in values.items():
+        names.append(str(name))
+        if isinstance(value, Mapping) and "bytes" not in value:
+            names += [f"{name}.{inner}" for inner in value]
+    return names
+
+
+def file_within(root: Path, folder: Path, name: str) -> Path:
+    """The file `name` of `folder`, or of the subfolders in which data sets keep their files.
+
+    Raises:
+        Rejected: there is none, or it lies outside `root`.
+    """
+    for place in ("", "images", "audio", "clips", "wavs"):
+        path = folder / place / name
+        try:
+            if path.is_file():
+                if not path.resolve().is_relative_to(root.resolve()):
+                    raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source")
+                return path
+        except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL
+            raise Rejected(Reason.MISSING_FILE, f"{name[:80]!r} is no name of a file") from error
+    raise Rejected(Reason.MISSING_FILE, f"there is no file {name[:200]!r}")
+
+
+def printable(name: str) -> str:
+    """A file name as valid text: bytes that are no UTF-8 are written as \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _media(value: Any, *, root: Path, folder: Path) -> Media:
+    if isinstance(value, Mapping):
+        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return file_within(root, folder, value)
+    raise Rejected(Reason.CORRUPT, f"{type(value).__name__} instead of an encoded picture or recording")

@@ -1,0 +1,169 @@
+"""The manifest of prepared data: what is in the folder, where it came from, and how to check it."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+from trimask import io
+from trimask.config import ConfigError, from_dict, to_dict
+from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.record import load_record, record_path, rejected_path
+from trimask.data.shards import ShardedTokens, ShardEntry
+
+MANIFEST = "manifest.json"
+REJECTED = "rejected.jsonl"
+TOKENIZERS = "tokenizers"
+FORMAT_VERSION = 1
+_CORRUPT = ".corrupt"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Count:
+    """Examples, and codes per modality."""
+
+    examples: int
+    tokens: dict[str, int]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a prepared folder holds.
+
+    Attributes:
+        source, licence: as they were stated.
+        tokenizers: SHA-256 of each tokenizer file, which lie in `tokenizers/`.
+        input: fingerprint of the source (names, sizes and times of files, or a commit).
+        counts: split -> source -> how much.
+        rejected: reason -> how many items; rejected.jsonl names them.
+        damaged: shards that `--verify` set aside; preparing again restores them.
+    """
+
+    format_version: int
+    source: str
+    licence: str | None
+    options: PrepareOptions
+    tokenizers: dict[str, str]
+    input: str
+    num_parts: int
+    counts: dict[str, dict[str, Count]]
+    rejected: dict[str, int]
+    shards: tuple[ShardEntry, ...]
+    damaged: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """Raises ValueError for a folder that is not prepared, not finished, or of another version."""
+        path = folder / MANIFEST
+        if not path.exists():
+            what = (
+                "is not finished: go on"
+                if (folder / "parts").is_dir()
+                else "holds no prepared data: make some"
+            )
+            raise ValueError(f"{folder} {what} with `trimask prepare SOURCE --out {folder}`")
+        stored = io.read_json(path)
+        version = stored.get("format_version") if isinstance(stored, dict) else None
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format version {version}, this program reads {FORMAT_VERSION}: prepare it again"
+            )
+        try:
+            return from_dict(cls, stored)
+        except ConfigError as error:
+            raise ValueError(f"{path} is damaged ({error}): prepare the data again") from error
+
+    def save(self, folder: Path) -> None:
+        """Write it, unless it stands there already."""
+        if not (folder / MANIFEST).exists() or io.read_json(folder / MANIFEST) != to_dict(self):
+            io.write_json(folder / MANIFEST, to_dict(self))
+
+    def sources(self, folder: Path, split: str) -> dict[str, list[tuple[Path, ShardEntry]]]:
+        """The shards of a split by source, in order."""
+        found: dict[str, list[tuple[Path, ShardEntry]]] = {}
+        for entry in self.shards:
+            if entry.split == split:
+                found.setdefault(entry.source, []).append((folder, entry))
+        return found
+
+
+def load_split(folders: Sequence[Path], split: str) -> dict[str, ShardedTokens]:
+    """The sources of a split; those of one name in several folders are one source."""
+    shards: dict[str, list[tuple[Path, ShardEntry]]] = {}
+    for folder in folders:
+        for name, entries in Manifest.load(folder).sources(folder, split).items():
+            shards.setdefault(name, []).extend(entries)
+    return {name: ShardedTokens(name, entries) for name, entries in shards.items()}
+
+
+def count(shards: Iterable[ShardEntry]) -> dict[str, dict[str, Count]]:
+    """Split -> source -> examples and codes."""
+    examples: Counter[tuple[str, str]] = Counter()
+    tokens: dict[tuple[str, str], Counter[str]] = {}
+    for entry in shards:
+        place = (entry.split, entry.source)
+        examples[place] += entry.num_examples
+        tokens.setdefault(place, Counter()).update(entry.tokens)
+    counts: dict[str, dict[str, Count]] = {}
+    for split, source in sorted(examples):
+        place = (split, source)
+        found = Count(examples=examples[place], tokens=dict(sorted(tokens[place].items())))
+        counts.setdefault(split, {})[source] = found
+    return counts
+
+
+def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str, int]]:
+    """The shards and the rejections of all parts, in order; rejected.jsonl is written beside."""
+    shards: list[ShardEntry] = []
+    reasons: Counter[str] = Counter()
+    with io.atomic_write(out / ".rejected.jsonl") as temporary, temporary.open("wb") as lines:
+        for number in range(num_parts):
+            record = load_record(out, number)
+            assert record is not None, f"part {number} is not finished"
+            shards.extend(record.shards)
+            reasons.update(record.rejected)
+            if record.rejected:
+                lines.write(rejected_path(out, number).read_bytes())
+    new, old = out / ".rejected.jsonl", out / REJECTED
+    if old.exists() and io.sha256(old) == io.sha256(new):
+        new.unlink()
+    else:
+        os.replace(new, old)
+    return tuple(shards), dict(sorted(reasons.items()))
+
+
+def damaged_shards(
+    folder: Path, shards: Sequence[ShardEntry], report: Callable[[str], None] = lambda message: None
+) -> list[str]:
+    """The shards whose bytes are not those that were written, by name."""
+    damaged = []
+    for number, entry in enumerate(shards, 1):
+        path = folder / entry.file
+        if not path.exists() or path.stat().st_size != entry.num_bytes or io.sha256(path) != entry.sha256:
+            damaged.append(entry.file)
+        report(f"checking shards {number}/{len(shards)}")
+    return damaged
+
+
+def set_aside(folder: Path, manifest: Manifest, damaged: Sequence[str]) -> Manifest:
+    """Rename damaged shards to *.corrupt and write a manifest without them; preparing again restores them."""
+    for file in damaged:
+        path = folder / file
+        if path.exists():
+            os.replace(path, path.with_name(path.name + _CORRUPT))
+        part = int(path.stem.split("-")[1])
+        record_path(folder, part).unlink(missing_ok=True)
+    shards = tuple(entry for entry in manifest.shards if entry.file not in set(damaged))
+    names = tuple(sorted({*manifest.damaged, *damaged}))
+    changed = replace(manifest, shards=shards, counts=count(shards), damaged=names)
+    changed.save(folder)
+    return changed
+
+
+def totals(counts: Mapping[str, Mapping[str, Count]]) -> int:
+    """Examples of all splits and sources."""
+    return sum(found.examples for sources in counts.values() for found in sources.values())

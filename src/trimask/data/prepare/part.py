@@ -1,0 +1,285 @@
+"""One part -> shards: a pure function of the part, the tokenizers and the options."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TextIO, final, runtime_checkable
+
+import numpy as np
+import torch
+
+from trimask import io, rng
+from trimask.config import to_dict
+from trimask.data.prepare.columns import ColumnError
+from trimask.data.prepare.item import Item, Media, SourceUnavailable
+from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.passages import clean_text, windows
+from trimask.data.prepare.picture import decode_picture
+from trimask.data.prepare.plan import SPLITS, Part
+from trimask.data.prepare.record import PartRecord, record_path, rejected_path
+from trimask.data.prepare.recording import decode_recording
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
+from trimask.data.quickstart.splits import hash_fraction
+from trimask.data.shards import Example, ShardEntry, write_shard
+from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
+from trimask.vocabulary.transcript import transcript
+
+TEXT, IMAGES, SPEECH, TRIPLES = "text", "images", "speech", "triples"
+"""The sources that prepared data can have; a triple also counts as a captioned picture and as speech."""
+
+_BATCH = 32  # items encoded together
+
+
+@runtime_checkable
+class Codecs(Protocol):
+    """The tokenizers of a model."""
+
+    @property
+    def text(self) -> TextCodec: ...
+    @property
+    def image(self) -> ImageCodec: ...
+    @property
+    def speech(self) -> SpeechCodec: ...
+
+
+def tokenize_part(
+    part: Part, codecs: Codecs, options: PrepareOptions, own_splits: frozenset[str], out: Path
+) -> PartRecord:
+    """Write the shards of `part` into `out`, its rejections, and last its record.
+
+    Raises OSError if they cannot be written, SourceUnavailable if a remote source fails.
+    """
+    rejected = rejected_path(out, part.number)
+    with io.atomic_write(rejected) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        writer = _Writer(part, codecs, options, own_splits, out, lines)
+        for item in _read(part, options):
+            writer.take(item)
+        writer.finish()
+    if not writer.reasons:
+        rejected.unlink()
+    record = PartRecord(
+        part=part.number,
+        label=part.reader.label,
+        shards=tuple(writer.shards),
+        rejected=dict(sorted(writer.reasons.items())),
+    )
+    io.write_json(record_path(out, part.number), to_dict(record))
+    return record
+
+
+def _read(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]:
+    """The part's items; what goes wrong with the file as a whole ends it with a rejection."""
+    items = part.reader.items(options)
+    label, count = part.reader.label, 0
+    while True:
+        try:
+            item = next(items, None)
+        except SourceUnavailable:
+            raise
+        except ColumnError as error:
+            yield Rejection(key=label, reason=Reason.COLUMNS, detail=str(error))
+            return
+        except Exception as error:  # each format's library has its own
+            detail = f"after {count} items: {first_line(error)}"
+            yield Rejection(key=label, reason=Reason.UNREADABLE_FILE, detail=detail)
+            return
+        if item is None:
+            return
+        count += 1
+        yield item
+
+
+@final
+@dataclass(kw_only=True, slots=True)
+class _Decoded:
+    key: str
+    group: int
+    split: str
+    modalities: frozenset[Modality]
+    text: str
+    speaker: str | None
+    pixels: np.ndarray | None
+    waveform: np.ndarray | None
+
+
+@final
+@dataclass(slots=True)
+class _Writer:
+    part: Part
+    codecs: Codecs
+    options: PrepareOptions
+    own_splits: frozenset[str]
+    out: Path
+    lines: TextIO
+    reasons: Counter[str] = field(default_factory=Counter)
+    waiting: list[_Decoded] = field(default_factory=list)
+    open: dict[tuple[str, str], list[Example]] = field(default_factory=dict)
+    num_codes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    shards: list[ShardEntry] = field(default_factory=list)
+
+    def take(self, item: Item | Rejection) -> None:
+        """Encode the item: a document at once, a pair or triple with those that come after it."""
+        if isinstance(item, Rejection):
+            self._reject(item)
+            return
+        try:
+            decoded = self._decode(item)
+        except Rejected as error:
+            self._reject(Rejection(key=item.key, reason=error.reason, detail=error.detail))
+            return
+        if decoded.modalities == {Modality.TEXT}:
+            self._encode_document(decoded)
+            return
+        self.waiting.append(decoded)
+        if len(self.waiting) == _BATCH:
+            self._encode()
+
+    def finish(self) -> None:
+        self._encode()
+        for split, source in sorted(self.open):
+            self._close(split, source)
+
+    def _reject(self, rejection: Rejection) -> None:
+        self.reasons[rejection.reason.value] += 1
+        self.lines.write(rejection.line())
+
+    def _decode(self, item: Item) -> _Decoded:
+        limits = self.options.limits
+        text = clean_text(item.text)
+        is_pair = len(item.modalities) > 1
+        if is_pair and len(text := text.strip()) > limits.max_caption:
+            raise Rejected(Reason.LONG_TEXT, f"{len(text)} characters, the limit is {limits.max_caption}")
+        if not is_pair and len(text) > limits.max_bytes:
+            raise Rejected(Reason.OVERSIZED, f"{len(text)} characters, the limit is {limits.max_bytes}")
+        group = " ".join(text.lower().split()) if item.group is None else str(item.group)
+        return _Decoded(
+            key=item.key,
+            # Without a column that groups, each example is a thing of its own.
+            group=rng.key(0, "key", item.key) if item.group is None else rng.key(0, "group", group),
+            split=self._split(item, group),
+            modalities=item.modalities,
+            text=text,
+            speaker=None if item.speaker is None else str(item.speaker),
+            pixels=self._pixels(item),
+            waveform=self._waveform(item, text),
+        )
+
+    def _pixels(self, item: Item) -> np.ndarray | None:
+        if Modality.IMAGE not in item.modalities:
+            return None
+        data = _bytes(item.image, self.options.limits.max_bytes, "picture")
+        return decode_picture(data, size=self.codecs.image.image_size, limits=self.options.limits)
+
+    def _waveform(self, item: Item, text: str) -> np.ndarray | None:
+        if Modality.AUDIO not in item.modalities:
+            return None
+        return decode_recording(
+            _bytes(item.audio, self.options.limits.max_bytes, "recording"),
+            sample_rate=self.codecs.speech.sample_rate,
+            limits=self.options.limits,
+            stated_rate=_rate(item.rate),
+            num_characters=len(text),
+        )
+
+    def _split(self, item: Item, group: str) -> str:
+        """The source's own split, else one by the hash of the group; a column of splits has the last word."""
+        own = self.part.split
+        if item.split is not None:
+            own = SPLITS.get(str(item.split).strip().lower())
+            if own is None:
+                raise Rejected(
+                    Reason.UNKNOWN_SPLIT, f"{str(item.split)!r:.80} is none of {', '.join(SPLITS)}"
+                )
+            return own
+        if own in ("validation", "test"):
+            return own
+        position = hash_fraction("split", group)
+        validation = 0.0 if "validation" in self.own_splits else self.options.validation
+        test = 0.0 if "test" in self.own_splits else self.options.test
+        if position < validation:
+            return "validation"
+        return "test" if position < validation + test else "train"
+
+    @torch.inference_mode()
+    def _encode(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        pixels = [item.pixels for item in waiting if item.pixels is not None]
+        cells: list[np.ndarray] = []
+        if pixels:
+            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+            cells = list(self.codecs.image.encode(images).cpu().numpy())
+        for item in waiting:
+            image = cells.pop(0) if item.pixels is not None else None
+            try:
+                self._encode_pair(item, image)
+            except Rejected as error:
+                self._reject(Rejection(key=item.key, reason=error.reason, detail=error.detail))
+
+    def _encode_document(self, item: _Decoded) -> None:
+        for number, ids in enumerate(windows(item.text, self.codecs.text, self.options.text_window)):
+            place = f"{item.key}#{number}"
+            codes = {Modality.TEXT: _column(ids)}
+            self._add(item.split, TEXT, Example(key=place, group=rng.key(0, "key", place), codes=codes))
+
+    def _encode_pair(self, item: _Decoded, image: np.ndarray | None) -> None:
+        pair: dict[str, dict[Modality, np.ndarray]] = {}
+        if image is not None:
+            caption = _column(self.codecs.text.encode(item.text))
+            pair[IMAGES] = {Modality.TEXT: caption, Modality.IMAGE: image}
+        if item.waveform is not None:
+            said = _column(self.codecs.text.encode(transcript(item.text, item.speaker), is_spelled=True))
+            pair[SPEECH] = {Modality.TEXT: said, Modality.AUDIO: self._frames(item.waveform)}
+        if len(pair) == 2:
+            pair[TRIPLES] = {**pair[IMAGES], Modality.AUDIO: pair[SPEECH][Modality.AUDIO]}
+        for source, codes in pair.items():
+            self._add(item.split, source, Example(key=item.key, group=item.group, codes=codes))
+
+    def _frames(self, waveform: np.ndarray) -> np.ndarray:
+        try:
+            frames = self.codecs.speech.encode(torch.from_numpy(waveform)).cpu().numpy()
+        except ValueError as error:
+            raise Rejected(Reason.CORRUPT, f"the tokenizer refuses it: {first_line(error)}") from error
+        if not len(frames):
+            raise Rejected(Reason.DURATION, f"{len(waveform)} samples are too few for a frame")
+        return frames
+
+    def _add(self, split: str, source: str, example: Example) -> None:
+        place = (split, source)
+        self.open.setdefault(place, []).append(example)
+        self.num_codes[place] += example.num_codes
+        if self.num_codes[place] >= self.options.shard_codes:
+            self._close(*place)
+
+    def _close(self, split: str, source: str) -> None:
+        place = (split, source)
+        examples = self.open.pop(place)
+        file = f"{split}/{source}-{self.part.number:06d}-{self.numbers[place]:03d}.safetensors"
+        self.numbers[place] += 1
+        self.num_codes[place] = 0
+        self.shards.append(write_shard(self.out, file, source=source, split=split, examples=examples))
+
+
+def _bytes(media: Media, limit: int, what: str) -> bytes:
+    if media is None:
+        raise Rejected(Reason.EMPTY, f"there is no {what}")
+    if isinstance(media, bytes):
+        return media
+    try:
+        size = media.stat().st_size
+        if size > limit:
+            raise Rejected(Reason.OVERSIZED, f"{size} bytes, the limit is {limit}")
+        return media.read_bytes()
+    except OSError as error:
+        raise Rejected(Reason.MISSING_FILE, first_line(error)) from error
+
+
+def _rate(value: object) -> int | object:
+    """A rate as tables write it: "16000" is a number."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value or None
+
+
+def _column(ids: list[int]) -> np.ndarray:
+    return np.asarray(ids, dtype=np.int64).reshape(-1, 1)

@@ -1,0 +1,199 @@
+"""Readers of CSV, TSV and JSON lines: text, or rows that name picture and sound files."""
+
+import csv
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, final
+
+from trimask.data.prepare import picture, recording
+from trimask.data.prepare.columns import Columns, find_columns, find_file_column
+from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
+from trimask.data.prepare.lines import bounded_lines
+from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection
+
+DELIMITED = {".csv": ",", ".tsv": "\t"}
+JSON_LINES = frozenset({".jsonl", ".ndjson", ".json"})
+_HEAD_ROWS = 64
+_LIMIT = 16_000_000  # bytes of a line
+_MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableRows(Reader):
+    """The rows that begin in the bytes [start, stop) of a table.
+
+    If the table names files, each row is a picture or a recording with its text; else its text is a document.
+    """
+
+    root: Path
+    name: str
+    start: int
+    stop: int
+
+    @property
+    def label(self) -> str:
+        return f"{printable(self.name)}@{self.start}"
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.name
+
+    def check(self, options: PrepareOptions) -> None:
+        self._columns(options)
+
+    def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
+        file_column, columns = self._columns(options)
+        for offset, row in rows(self.path, self.start, self.stop):
+            key = f"{printable(self.name)}@{offset}"
+            try:
+                if isinstance(row, Rejected):
+                    raise row
+                yield self._item(row, file_column, columns, key)
+            except Rejected as error:
+                yield Rejection(key=key, reason=error.reason, detail=error.detail)
+
+    def _item(self, row: Mapping[str, Any], file_column: str | None, columns: Columns, key: str) -> Item:
+        folder = self.path.parent
+        if file_column is None:
+            return item_of_row(row, columns, key=key, root=self.root, folder=folder)
+        name = row.get(file_column)
+        if not isinstance(name, str) or not name:
+            raise Rejected(Reason.MISSING_FILE, f"the column {file_column} names no file: {name!r:.80}")
+        suffix = Path(name).suffix.lower()
+        if suffix in picture.SUFFIXES:
+            columns = replace(columns, image=file_column)
+        elif suffix in recording.SUFFIXES:
+            columns = replace(columns, audio=file_column)
+        else:
+            raise Rejected(Reason.UNUSED_FILE, f"{name[:200]!r} is no picture and no recording by its name")
+        return item_of_row(row, columns, key=key, root=self.root, folder=folder)
+
+    def _columns(self, options: PrepareOptions) -> tuple[str | None, Columns]:
+        names = header(self.path)
+        where = printable(self.name)
+        file_column = media_column(self.path, options, where=where)
+        if file_column is None:
+            return None, find_columns(names, options, where=where)
+        rest = [name for name in names if name != file_column]
+        # The stated columns of pictures and recordings are the one that names the files.
+        plain = replace(options, image_column=None, audio_column=None)
+        return file_column, replace(find_columns(rest, plain, where=where), image=None, audio=None)
+
+
+def header(path: Path) -> list[str]:
+    """The columns of a table: its first row, or what the first JSON objects have."""
+    if path.suffix.lower() in DELIMITED:
+        return _csv_header(path)[0]
+    names: dict[str, None] = {}
+    for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS):
+        names |= dict.fromkeys([] if isinstance(row, Rejected) else column_names(row))
+    return list(names)
+
+
+def media_column(path: Path, options: PrepareOptions, *, where: str) -> str | None:
+    """The column that names pictures or recordings; one that names other files is of no matter."""
+    column = find_file_column(header(path), options, where=where)
+    if column is None or column in (options.image_column, options.audio_column):
+        return column
+    for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS):
+        name = None if isinstance(row, Rejected) else row.get(column)
+        if isinstance(name, str) and Path(name).suffix.lower() in picture.SUFFIXES | recording.SUFFIXES:
+            return column
+    return None
+
+
+def rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
+    """(offset, row) of the rows that begin in [start, stop), and why a row cannot be read."""
+    delimiter = DELIMITED.get(path.suffix.lower())
+    return _json_rows(path, start, stop) if delimiter is None else _csv_rows(path, start, stop, delimiter)
+
+
+def named_files(path: Path, file_column: str) -> Iterator[tuple[int, str]]:
+    """(offset, name) of the files that a table's rows name."""
+    for offset, row in rows(path, 0, path.stat().st_size):
+        name = None if isinstance(row, Rejected) else row.get(file_column)
+        yield offset, name if isinstance(name, str) else ""
+
+
+def _json_rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
+    for offset, line in bounded_lines(path, start, stop, _LIMIT):
+        if line is None:
+            yield offset, Rejected(Reason.OVERSIZED, f"a line of more than {_LIMIT} bytes")
+        elif line.strip():
+            yield offset, _json_row(line.removeprefix(_MARK) if not offset else line)
+
+
+def _json_row(line: bytes) -> Mapping[str, Any] | Rejected:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return Rejected(Reason.NOT_UTF8, str(error))
+    except (ValueError, RecursionError) as error:
+        return Rejected(Reason.MALFORMED_ROW, f"not JSON: {error}")
+    if not isinstance(row, dict):
+        return Rejected(Reason.MALFORMED_ROW, f"{type(row).__name__} instead of an object")
+    return row
+
+
+@functools.lru_cache(maxsize=4)
+def _csv_header(path: Path) -> tuple[list[str], int]:
+    """The names in the first row, and where the second begins."""
+    lines = _Lines(path, 0, path.stat().st_size)
+    try:
+        first = next(csv.reader(lines, delimiter=DELIMITED[path.suffix.lower()]), [])
+    except csv.Error:
+        first = []
+    return [name.removeprefix("﻿").strip() for name in first], lines.position
+
+
+def _csv_rows(
+    path: Path, start: int, stop: int, delimiter: str
+) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
+    names, after_header = _csv_header(path)
+    # To the end of the file, not of the range: the last row may hold line breaks in quotes.
+    lines = _Lines(path, max(start, after_header), path.stat().st_size)
+    reader = csv.reader(lines, delimiter=delimiter)
+    while (offset := lines.position) < stop:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield offset, Rejected(Reason.MALFORMED_ROW, f"not a row of a table: {error}")
+            continue
+        if cells is None:
+            return
+        if cells and len(cells) != len(names):
+            detail = f"{len(cells)} cells, and the header names {len(names)}"
+            yield offset, Rejected(Reason.MALFORMED_ROW, detail)
+        elif cells:
+            yield offset, dict(zip(names, cells, strict=True))
+
+
+@final
+class _Lines:
+    """The lines of a file as text, and how far they are read. Bytes that are no UTF-8 become surrogates."""
+
+    def __init__(self, path: Path, start: int, stop: int) -> None:
+        self.position = start
+        self._lines = bounded_lines(path, start, stop, _LIMIT)
+        self._stop = stop
+        self._next = next(self._lines, None)
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        if self._next is None:
+            self.position = self._stop
+            raise StopIteration
+        _, line = self._next
+        self._next = next(self._lines, None)
+        self.position = self._stop if self._next is None else self._next[0]
+        if line is None:
+            raise csv.Error(f"a line of more than {_LIMIT} bytes")
+        return line.decode("utf-8", "surrogateescape")

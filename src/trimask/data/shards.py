@@ -1,0 +1,175 @@
+"""Shards: files of tokenized examples that are never rewritten, and many of them as one source."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from trimask import io, rng
+from trimask.vocabulary.modality import Modality
+
+KIND = "shard"
+_OPEN_SHARDS = 256  # a mapped file takes a descriptor, of which a process often has 1024
+_NARROW = 1 << 16
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Example:
+    """A tokenized example.
+
+    Attributes:
+        key: where it came from: file, and row within it.
+        group: examples of equal number are variants of one thing (`TokenSource.groups`).
+        codes: per modality, frames × codebooks.
+    """
+
+    key: str
+    group: int
+    codes: dict[Modality, Int[np.ndarray, "_frames _codebooks"]]
+
+    @property
+    def num_codes(self) -> int:
+        return sum(codes.size for codes in self.codes.values())
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardEntry:
+    """What is known of a shard without opening it. `file` is relative to the prepared folder."""
+
+    file: str
+    source: str
+    split: str
+    num_examples: int
+    tokens: dict[str, int]
+    num_bytes: int
+    sha256: str
+
+
+def write_shard(
+    folder: Path, file: str, *, source: str, split: str, examples: Sequence[Example]
+) -> ShardEntry:
+    """Write `examples`, which all have the same modalities, to `folder/file`; equal examples, equal bytes.
+
+    Tensors: `groups`; `keys.values` (UTF-8 bytes) and `keys.offsets`; `M.values` (codes × codebooks) and
+    `M.offsets` per modality M, as in `Ragged`. Codes below 65,536 take two bytes.
+    """
+    keys = [np.frombuffer(example.key.encode(), dtype=np.uint8) for example in examples]
+    tensors = {"groups": np.array([example.group for example in examples], dtype=np.int64)}
+    tensors |= {"keys.values": np.concatenate(keys), "keys.offsets": _offsets(keys)}
+    tokens: dict[str, int] = {}
+    for modality in sorted(examples[0].codes):
+        name = modality.name.lower()
+        items = [example.codes[modality] for example in examples]
+        values = np.concatenate(items)
+        is_narrow = not values.size or int(values.max()) < _NARROW
+        tensors[f"{name}.values"] = values.astype(np.uint16 if is_narrow else np.int32)
+        tensors[f"{name}.offsets"] = _offsets(items)
+        tokens[name] = int(values.size)
+    config = {"source": source, "split": split}
+    path = folder / file
+    arrays = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
+    io.save_tensors(path, arrays, kind=KIND, config=config)
+    return ShardEntry(
+        file=file,
+        source=source,
+        split=split,
+        num_examples=len(examples),
+        tokens=tokens,
+        num_bytes=path.stat().st_size,
+        sha256=io.sha256(path),
+    )
+
+
+@final
+class ShardedTokens:
+    """The examples of many shards as one source, in the order of the shards; memory-mapped."""
+
+    def __init__(self, name: str, shards: Sequence[tuple[Path, ShardEntry]]):
+        """`shards`: the prepared folder of each, and what is known of it.
+
+        Raises ValueError or FileNotFoundError for a shard that is missing or not as long as it was written.
+        """
+        assert shards, f"source {name} has no shards"
+        self._name = name
+        self._shards = list(shards)
+        self._starts = np.cumsum([0, *(entry.num_examples for _, entry in shards)])
+        self._folders = list(dict.fromkeys(folder for folder, _ in shards))
+        self._open = functools.lru_cache(maxsize=_OPEN_SHARDS)(self._map)
+        for folder, entry in shards:
+            check_size(folder, entry)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def groups(self) -> Int[np.ndarray, "examples"]:
+        """Group of each example. Equal keys in two folders are two things."""
+        parts = []
+        for number, (folder, _) in enumerate(self._shards):
+            place = self._folders.index(folder)
+            groups = self._open(number).get_slice("groups")[:]
+            parts.append(groups ^ rng.key(0, "folder", place) if place else groups)
+        return np.concatenate(parts)
+
+    def example(self, index: int) -> dict[Modality, Int[np.ndarray, "_frames _codebooks"]]:
+        number, row = self._place(index)
+        _, entry = self._shards[number]
+        return {
+            modality: self._read(number, modality.name.lower(), row).astype(np.int32)
+            for modality in Modality
+            if modality.name.lower() in entry.tokens
+        }
+
+    def key(self, index: int) -> str:
+        """Where example `index` came from."""
+        number, row = self._place(index)
+        return self._read(number, "keys", row).tobytes().decode()
+
+    @property
+    def num_tokens(self) -> dict[Modality, int]:
+        totals: dict[Modality, int] = {}
+        for _, entry in self._shards:
+            for name, count in entry.tokens.items():
+                modality = Modality[name.upper()]
+                totals[modality] = totals.get(modality, 0) + count
+        return totals
+
+    def _place(self, index: int) -> tuple[int, int]:
+        assert 0 <= index < len(self), f"example {index} of {len(self)}"
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return number, index - int(self._starts[number])
+
+    def _read(self, number: int, name: str, row: int) -> np.ndarray:
+        file = self._open(number)
+        start, stop = file.get_slice(f"{name}.offsets")[row : row + 2]
+        return file.get_slice(f"{name}.values")[int(start) : int(stop)]
+
+    def _map(self, number: int) -> Any:
+        folder, entry = self._shards[number]
+        return io.open_tensors(folder / entry.file, kind=KIND)
+
+
+def check_size(folder: Path, entry: ShardEntry) -> None:
+    """ValueError if the shard is missing or not as long as it was written."""
+    path = folder / entry.file
+    size = path.stat().st_size if path.exists() else None
+    if size != entry.num_bytes:
+        found = "is missing" if size is None else f"has {size} bytes, not {entry.num_bytes}"
+        raise ValueError(
+            f"{path} {found}: run `trimask prepare --verify {folder}`, then prepare again to restore it"
+        )
+
+
+def _offsets(items: Sequence[np.ndarray]) -> Int[np.ndarray, "boundaries"]:
+    return np.concatenate([[0], np.cumsum([len(item) for item in items])]).astype(np.int64)

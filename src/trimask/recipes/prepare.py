@@ -1,0 +1,175 @@
+"""Anyone's raw data -> a folder of token shards that a recipe trains on."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from trimask import io
+from trimask.config import differences, to_dict
+from trimask.data.prepare.engine import CodecLoader, Engine, Local, Work
+from trimask.data.prepare.manifest import FORMAT_VERSION, TOKENIZERS, Manifest, collect, count
+from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.part import Codecs
+from trimask.data.prepare.plan import Plan, make_plan
+from trimask.data.prepare.record import load_record
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers, hashes
+
+REQUEST = "prepare.json"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerFolder(CodecLoader):
+    """The tokenizers of a folder."""
+
+    folder: Path
+
+    def __call__(self) -> Codecs:
+        return Tokenizers.load(self.folder)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Parts done of all, and what is in them; `num_fresh` were done by this call."""
+
+    num_done: int
+    num_parts: int
+    num_fresh: int
+    examples: int
+    rejected: int
+
+
+def prepare(
+    source: str,
+    out: Path,
+    *,
+    options: PrepareOptions,
+    licence: str | None = None,
+    tokenizer_folder: Path = SHIPPED,
+    engine: Engine | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Manifest:
+    """Tokenize `source` (a folder, a file, or a data set on the hub) into `out`, or go on where it stopped.
+
+    The same source, tokenizers and options give the same bytes, whatever the engine; what is done is not
+    done again. `out` keeps a copy of the tokenizers, so that it can be trained on alone.
+
+    Raises:
+        ValueError: the columns cannot be told, the source has changed, or `out` holds something else.
+        OSError: no space, no permission; what is done stays.
+    """
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise ValueError(f"{out} lies in {source}, and would be read itself: choose an --out elsewhere")
+    plan = make_plan(source, options)
+    request = {
+        "format_version": FORMAT_VERSION,
+        "source": source,
+        "licence": licence,
+        "options": to_dict(options),
+        "tokenizers": hashes(tokenizer_folder),
+        "input": plan.fingerprint,
+    }
+    with _claimed(out, request):
+        _keep_tokenizers(tokenizer_folder, out)
+        _do_parts(plan, options, out, engine or Local(workers=1), on_progress)
+        shards, rejected = collect(out, len(plan.parts))
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            source=io.read_json(out / REQUEST)["source"],
+            licence=licence,
+            options=options,
+            tokenizers=hashes(out / TOKENIZERS),
+            input=plan.fingerprint,
+            num_parts=len(plan.parts),
+            counts=count(shards),
+            rejected=rejected,
+            shards=shards,
+        )
+        manifest.save(out)
+    return manifest
+
+
+def _do_parts(
+    plan: Plan, options: PrepareOptions, out: Path, engine: Engine, on_progress: Callable[[Progress], None]
+) -> None:
+    """Do the parts that have no record yet."""
+    records = {part.number: load_record(out, part.number) for part in plan.parts}
+    finished = [record for record in records.values() if record is not None]
+    missing = [part for part in plan.parts if records[part.number] is None]
+    examples = sum(record.num_examples for record in finished)
+    rejected = sum(sum(record.rejected.values()) for record in finished)
+
+    def report(num_fresh: int) -> None:
+        done = Progress(
+            num_done=len(finished) + num_fresh,
+            num_parts=len(plan.parts),
+            num_fresh=num_fresh,
+            examples=examples,
+            rejected=rejected,
+        )
+        on_progress(done)
+
+    report(0)
+    if not missing:
+        return
+    loader = TokenizerFolder(folder=(out / TOKENIZERS).resolve())
+    work = Work(codecs=loader, options=options, own_splits=plan.own_splits, out=out.resolve())
+    for number, record in enumerate(engine.run(work, missing), 1):
+        examples += record.num_examples
+        rejected += sum(record.rejected.values())
+        report(number)
+
+
+@contextmanager
+def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
+    """`out` for this process alone, if it is new or was begun with the same request."""
+    path = out / REQUEST
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: choose another --out")
+    if out.is_dir() and not path.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise ValueError(f"{out} is not empty and holds no prepared data: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
+        except OSError as error:
+            raise ValueError(f"{out} is being prepared by another process: wait for it") from error
+        if path.exists():
+            _check_request(out, io.read_json(path), request)
+        else:
+            io.write_json(path, request)
+        for leftover in out.rglob(".*.tmp*"):  # of a process that was killed while it wrote
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield
+
+
+def _check_request(out: Path, before: Any, now: dict[str, Any]) -> None:
+    if not isinstance(before, dict) or before.keys() != now.keys():
+        raise ValueError(f"{out / REQUEST} is damaged or not ours: choose another --out")
+    # However it is written: what counts is that its files are the same.
+    changed = differences({**before, "source": ""}, {**now, "source": ""})
+    if before["input"] != now["input"]:
+        raise ValueError(
+            f"{out} was prepared from {before['source']}, and {now['source']} is another source or has "
+            "changed since (names, sizes or times of its files): choose another --out"
+        )
+    if changed:
+        raise ValueError(
+            f"{out} was prepared otherwise: {'; '.join(sorted(changed))}. "
+            "Use the same options and tokenizers, or choose another --out"
+        )
+
+
+def _keep_tokenizers(folder: Path, out: Path) -> None:
+    kept, temporary = out / TOKENIZERS, out / ".tokenizers.tmp"
+    if not kept.exists():
+        shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns("*.md"))
+        os.replace(temporary, kept)
+    if hashes(kept) != hashes(folder):
+        raise ValueError(f"{kept} has changed since it was written: choose another --out")

@@ -1,0 +1,104 @@
+"""What a run's data is: the sources that its mixture draws from, and the mixture of prepared data."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from trimask import io
+from trimask.data.mixture import Component
+from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS, Manifest, damaged_shards, load_split
+from trimask.data.prepare.part import IMAGES, SPEECH, TEXT, TRIPLES
+from trimask.data.selection import DataConfig, PreparedData
+from trimask.data.tokens import ExampleSource
+from trimask.recipes.tokens import cached_tokens
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.run import RunConfig
+from trimask.vocabulary.modality import Task
+
+DEFAULT_WEIGHTS: Mapping[tuple[str, Task], float] = MappingProxyType(
+    {
+        (TEXT, Task.TEXT): 0.20,
+        (IMAGES, Task.TEXT_TO_IMAGE): 0.30,
+        (IMAGES, Task.IMAGE_TO_TEXT): 0.10,
+        (SPEECH, Task.TEXT_TO_SPEECH): 0.30,
+        (SPEECH, Task.SPEECH_TO_TEXT): 0.10,
+        (TRIPLES, Task.TRIPLE): 0.05,
+    }
+)
+"""Share of sequences of each task on prepared data, relative to those that the data has [D]: three of four
+sequences of a pair generate the side that takes more tokens."""
+
+
+def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
+    """`config` with the data of prepared `folders`, and the default mixture of what they hold.
+
+    Raises:
+        ValueError: a folder is not prepared, or two were made with other tokenizers or text windows.
+    """
+    manifests = [Manifest.load(folder) for folder in folders]
+    for folder, manifest in zip(folders, manifests, strict=True):
+        same = {
+            "tokenizers": manifest.tokenizers == manifests[0].tokenizers,
+            "text windows": manifest.options.text_window == manifests[0].options.text_window,
+        }
+        for what, is_same in same.items():
+            if not is_same:
+                raise ValueError(f"{folder} and {folders[0]} have different {what}: prepare one again")
+    present = {name for manifest in manifests for name in manifest.counts.get("train", {})}
+    components = tuple(
+        Component(source=source, task=task, weight=weight)
+        for (source, task), weight in DEFAULT_WEIGHTS.items()
+        if source in present
+    )
+    if not components:
+        raise ValueError(f"{folders[0]} has no examples to train on: see its rejected.jsonl")
+    data = PreparedData(
+        folders=tuple(folder.resolve() for folder in folders),
+        manifests=tuple(io.sha256(folder / MANIFEST) for folder in folders),
+    )
+    mixture = replace(
+        config.mixture, components=components, block_length=max(config.mixture.block_length, len(components))
+    )
+    slack = replace(config.slack, text_window=manifests[0].options.text_window)
+    return replace(config, data=data, mixture=mixture, slack=slack)
+
+
+def check_data(data: DataConfig, report: Callable[[str], None] = lambda message: None) -> None:
+    """Read all of prepared data once.
+
+    Raises:
+        ValueError: a manifest is not the one that the run began with, or a shard is damaged; with the mend.
+    """
+    if not isinstance(data, PreparedData):
+        return
+    for folder, manifest in zip(data.folders, data.manifests, strict=True):
+        shards = Manifest.load(folder).shards
+        if io.sha256(folder / MANIFEST) != manifest:
+            raise ValueError(f"{folder / MANIFEST} has changed since the run began: choose another --out")
+        damaged = damaged_shards(folder, shards, report)
+        if damaged:
+            raise ValueError(
+                f"{', '.join(damaged)} in {folder} damaged: set aside what is with `trimask prepare --verify "
+                f"{folder}`, and prepare again to restore it"
+            )
+
+
+def token_sources(
+    data: DataConfig,
+    tokenizers: Tokenizers,
+    split: Literal["train", "validation"],
+    cache: Path,
+    *,
+    report: Callable[[str], None] = lambda message: None,
+) -> Mapping[str, ExampleSource]:
+    """The sources of a split; the embedded data is tokenized first and kept in `cache`."""
+    if isinstance(data, PreparedData):
+        return load_split(data.folders, split)
+    return cached_tokens(data, tokenizers, split, cache, report=report)
+
+
+def tokenizers_of_data(folders: Sequence[Path]) -> Path:
+    """The tokenizers that prepared folders were made with."""
+    return folders[0] / TOKENIZERS

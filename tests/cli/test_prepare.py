@@ -1,0 +1,445 @@
+"""`trimask prepare` and `trimask train --data`: from raw files to a run, and what happens in between."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from trimask import io
+from trimask.cli import main
+from trimask.data.prepare.engine import Local
+from trimask.data.prepare.manifest import Manifest, load_split
+from trimask.data.prepare.options import PrepareOptions
+from trimask.recipes.prepare import Progress, prepare
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
+from trimask.vocabulary.modality import Modality
+
+NUM_IMAGES, NUM_CLIPS, NUM_LINES = 30, 12, 40
+SMALL = ["--model.width=16", "--model.num-heads=1", "--log-every=1", "--threads=1"]
+
+
+def make_photos(folder: Path) -> Path:
+    """Captioned pictures of which two are alike in caption, and a damaged one."""
+    folder.mkdir(parents=True)
+    drawn = np.random.default_rng(0)
+    for number in range(NUM_IMAGES):
+        pixels = drawn.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+        (folder / f"{number:03d}.txt").write_text(f"picture {number // 2}")
+    (folder / "broken.png").write_bytes((folder / "000.png").read_bytes()[:200])
+    (folder / "broken.txt").write_text("broken")
+    return folder
+
+
+def make_clips(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    drawn = np.random.default_rng(1)
+    rows = ["file_name,sentence,who"]
+    for number in range(NUM_CLIPS):
+        soundfile.write(folder / f"{number}.wav", 0.1 * drawn.normal(size=4000), 8000)
+        rows.append(f'{number}.wav,"Clip {number}",Ann B.')
+    soundfile.write(folder / "silence.wav", np.zeros(4000), 8000)
+    (folder / "metadata.csv").write_text("\n".join([*rows, "silence.wav,Nothing,Ann B."]) + "\n")
+    return folder
+
+
+def make_lines(folder: Path, num_files: int = 3) -> Path:
+    folder.mkdir(parents=True)
+    for file in range(num_files):
+        lines = [
+            json.dumps({"text": f"File {file} has line {number}. It ends."}) for number in range(NUM_LINES)
+        ]
+        (folder / f"{file}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, io.sha256(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Bytes of all that does not name its own place."""
+    return {name: found for name, (_, found) in snapshot(folder).items()}
+
+
+@pytest.fixture
+def tokenized(tokenizers_folder: Path) -> list[str]:
+    return ["--tokenizers", str(tokenizers_folder), "--workers=1"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tokenizers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Pictures, clips and text, each in a folder."""
+    root = tmp_path_factory.mktemp("prepared")
+    options = PrepareOptions(validation=0.2, test=0.1, text_window=32)
+    made = {"photos": make_photos, "clips": make_clips, "lines": make_lines}
+    for name, make in made.items():
+        prepare(
+            str(make(root / "raw" / name)), root / name, options=options, tokenizer_folder=tokenizers_folder
+        )
+    return [root / name for name in made]
+
+
+def test_two_commands_from_raw_files_to_a_run(
+    tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, out, run = make_photos(tmp_path / "raw"), tmp_path / "data", tmp_path / "run"
+    options = ["--validation=0.2", "--licence=CC0", "--json"]
+    assert main(["prepare", str(raw), "--out", str(out), *tokenized, *options]) == 0
+    printed = capsys.readouterr()
+    described = json.loads(printed.out)
+    counts = {split: found["images"]["examples"] for split, found in described["counts"].items()}
+    assert sum(counts.values()) == NUM_IMAGES and counts["validation"] > 0
+    assert described["rejected"] == {"corrupt": 1}
+    assert "part 1/1" in printed.err and f"--data {out}" in printed.err
+    steps = ["--num-steps=2", "--evaluate-every=1"]
+    assert main(["train", "debug", "--data", str(out), "--out", str(run), *SMALL, *steps]) == 0
+    config = io.read_json(run / "config.json")["run"]
+    assert config["data"] == {
+        "type": "PreparedData",
+        "folders": [str(out)],
+        "manifests": [io.sha256(out / "manifest.json")],
+    }
+    assert [c["task"] for c in config["mixture"]["components"]] == ["text_to_image", "image_to_text"]
+    rows = read_metrics(run)
+    assert {name for row in rows for name in row if name.startswith("evaluation/")} == {
+        "evaluation/text_to_image_image_bits_per_token",
+        "evaluation/image_to_text_text_bits_per_token",
+    }
+    capsys.readouterr()
+    sampled = ["sample", str(run), "--task", "text_to_image", "--prompt", "picture 3", "--num-steps=2"]
+    assert main([*sampled, "--out", str(tmp_path / "samples")]) == 0
+    spoken = ["sample", str(run), "--task", "text_to_speech", "--prompt", "hi", "--num-steps=1"]
+    assert main([*spoken, "--voice=ann_b", "--span-length=4", "--out", str(tmp_path / "samples")]) == 0
+    # The raw data and the tokenizers may go: what was prepared stands alone.
+    shutil.rmtree(raw)
+    assert main(["prepare", "--verify", str(out)]) == 0
+
+
+def test_the_shards_hold_what_the_tokenizers_say(prepared: list[Path], tokenizers_folder: Path) -> None:
+    tokenizers = Tokenizers.load(tokenizers_folder)
+    sources = load_split(prepared, "train")
+    assert set(sources) == {"images", "speech", "text"}
+
+    def text(name: str, index: int) -> str:
+        return tokenizers.text.decode(sources[name].example(index)[Modality.TEXT][:, 0].tolist())
+
+    for index in range(len(sources["images"])):
+        number = int(sources["images"].key(index).removesuffix(".png"))
+        assert text("images", index) == f"picture {number // 2}"
+        assert sources["images"].example(index)[Modality.IMAGE].shape == (64, 2)
+    for index in range(len(sources["speech"])):
+        assert text("speech", index).startswith("slt: clip ")
+        frames = sources["speech"].example(index)[Modality.AUDIO]
+        assert len(frames) == pytest.approx(0.5 * tokenizers.speech.frame_rate, abs=1)
+    whole = "".join(text("text", index) for index in range(len(sources["text"])))
+    assert "File 0 has line" in whole and "It ends." in whole
+    assert len(set(sources["text"].groups.tolist())) == len(sources["text"])
+
+
+def test_no_group_crosses_splits(prepared: list[Path], tokenizers_folder: Path) -> None:
+    tokenizers = Tokenizers.load(tokenizers_folder)
+    seen: dict[str, set[str]] = {}
+    for split in ("train", "validation", "test"):
+        source = load_split(prepared[:1], split).get("images")
+        for index in range(len(source) if source else 0):
+            assert source is not None
+            caption = tokenizers.text.decode(source.example(index)[Modality.TEXT][:, 0].tolist())
+            seen.setdefault(caption, set()).add(split)
+    assert len(seen) == NUM_IMAGES // 2
+    assert all(len(splits) == 1 for splits in seen.values())
+    assert len({split for splits in seen.values() for split in splits}) > 1
+
+
+def test_groups_of_a_column(tokenizers_folder: Path, tmp_path: Path) -> None:
+    raw = make_photos(tmp_path / "raw")
+    rows = [f"{number:03d}.png,caption {number},{number % 5}" for number in range(NUM_IMAGES)]
+    (raw / "metadata.csv").write_text("\n".join(["file,text,scene", *rows]) + "\n")
+    options = PrepareOptions(group_by="scene", validation=0.4)
+    with pytest.raises(ValueError, match="files without a table, hence no column 'scene'"):
+        prepare(str(make_photos(tmp_path / "x")), tmp_path / "y", options=options)
+    prepare(str(raw), tmp_path / "data", options=options, tokenizer_folder=tokenizers_folder)
+    groups = {}
+    for split in ("train", "validation", "test"):
+        for source in load_split([tmp_path / "data"], split).values():
+            groups[split] = set(source.groups.tolist())
+            assert len(source) == 6 * len(groups[split])
+    assert sum(map(len, groups.values())) == len(set().union(*groups.values())) == 5
+
+
+def test_speakers_become_voices(tokenizers_folder: Path, tmp_path: Path) -> None:
+    options = PrepareOptions(speaker_column="who", validation=0.0, test=0.0)
+    out = tmp_path / "data"
+    raw = make_clips(tmp_path / "raw")
+    manifest = prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
+    source = load_split([out], "train")["speech"]
+    codes = source.example(0)[Modality.TEXT][:, 0].tolist()
+    assert Tokenizers.load(tokenizers_folder).text.decode(codes) == "ann_b: clip 0"
+    assert manifest.rejected == {"silent": 1}
+    (line,) = (out / "rejected.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "silent" and json.loads(line)["key"].startswith("metadata.csv@")
+
+
+def test_triples_count_as_pairs_too(tokenizers_folder: Path, tmp_path: Path) -> None:
+    photos, clips = make_photos(tmp_path / "photos"), make_clips(tmp_path / "clips")
+    rows = {
+        "image": [(photos / f"{number:03d}.png").read_bytes() for number in range(5)],
+        "audio": [{"bytes": (clips / f"{n}.wav").read_bytes(), "path": None} for n in range(4)] + [None],
+        "caption": [f"thing {number}" for number in range(5)],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    options = PrepareOptions(validation=0.0, test=0.0)
+    source, out = str(tmp_path / "rows.parquet"), tmp_path / "data"
+    manifest = prepare(source, out, options=options, tokenizer_folder=tokenizers_folder)
+    assert {name: found.examples for name, found in manifest.counts["train"].items()} == {
+        "images": 4,
+        "speech": 4,
+        "triples": 4,
+    }
+    assert manifest.rejected == {"empty": 1}
+    sources = load_split([out], "train")
+    triple, image, speech = (sources[name].example(2) for name in ("triples", "images", "speech"))
+    np.testing.assert_array_equal(triple[Modality.IMAGE], image[Modality.IMAGE])
+    np.testing.assert_array_equal(triple[Modality.AUDIO], speech[Modality.AUDIO])
+    np.testing.assert_array_equal(triple[Modality.TEXT], image[Modality.TEXT])
+
+
+def test_a_column_of_splits_has_the_last_word(tokenizers_folder: Path, tmp_path: Path) -> None:
+    splits = ["train", "dev", "test", "elsewhere", "Training"]
+    lines = [json.dumps({"text": f"line {n}", "split": name}) for n, name in enumerate(splits)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    manifest = prepare(
+        str(tmp_path / "rows.jsonl"),
+        tmp_path / "data",
+        options=PrepareOptions(validation=0.9),
+        tokenizer_folder=tokenizers_folder,
+    )
+    counts = {split: found["text"].examples for split, found in manifest.counts.items()}
+    assert counts == {"test": 1, "train": 2, "validation": 1} and manifest.rejected == {"unknown_split": 1}
+
+
+def test_a_full_shard_is_followed_by_another(tokenizers_folder: Path, tmp_path: Path) -> None:
+    raw, kinds = make_lines(tmp_path / "raw", num_files=1), {}
+    for size in (100, 1_000_000):
+        options = PrepareOptions(shard_codes=size, validation=0.0, test=0.0)
+        out = tmp_path / str(size)
+        prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
+        kinds[size] = (len(Manifest.load(out).shards), load_split([out], "train")["text"])
+    (num_small, small), (num_large, large) = kinds.values()
+    assert num_large == 1 < num_small and len(small) == len(large)
+    assert [small.key(i) for i in range(len(small))] == [large.key(i) for i in range(len(large))]
+
+
+def test_the_manifest_counts_and_hashes_what_is_there(prepared: list[Path], tokenizers_folder: Path) -> None:
+    for folder in prepared:
+        manifest = Manifest.load(folder)
+        assert {entry.file: entry.sha256 for entry in manifest.shards} == {
+            path.relative_to(folder).as_posix(): io.sha256(path)
+            for path in folder.glob("*/*.safetensors")
+            if path.parent.name != "tokenizers"
+        }
+        for split, sources in manifest.counts.items():
+            for name, source in load_split([folder], split).items():
+                assert sources[name].examples == len(source)
+                lengths = [source.example(index) for index in range(len(source))]
+                for modality in lengths[0]:
+                    total = sum(example[modality].size for example in lengths)
+                    assert sources[name].tokens[modality.name.lower()] == total
+        assert manifest.tokenizers == {
+            path.name: io.sha256(path) for path in tokenizers_folder.iterdir() if path.suffix != ".md"
+        }
+        num_rejected = len((folder / "rejected.jsonl").read_text().splitlines())
+        assert num_rejected == sum(manifest.rejected.values())
+
+
+def test_twice_changes_nothing_and_otherwise_is_an_error(
+    tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, out = make_lines(tmp_path / "raw"), tmp_path / "data"
+    words = ["prepare", str(raw), "--out", str(out), *tokenized]
+    assert main(words) == 0
+    before = snapshot(out)
+    assert main(words) == 0
+    assert snapshot(out) == before
+    capsys.readouterr()
+
+    def fails(words: list[str], *parts: str) -> None:
+        assert main(words) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and not [part for part in parts if part not in lines[0]], lines
+
+    fails([*words, "--text-window=64"], "options.text_window was 128, is 64", "--out")
+    fails([*words, "--licence=MIT"], "licence was None, is 'MIT'")
+    other = tmp_path / "other"
+    shutil.copytree(tokenized[1], other)
+    Tokenizers.load(other).text.train(["quite another"], 300).save(other / "text.json")
+    fails([*words, "--tokenizers", str(other)], "tokenizers.text.json was")
+    (raw / "0.jsonl").write_text('{"text": "new"}\n')
+    fails(words, "is another source or has changed since")
+    fails(["prepare", str(raw), "--out", str(tmp_path / "other"), *tokenized], "holds no prepared data")
+    fails(["prepare", str(raw), "--out", str(raw / "out"), *tokenized], "would be read itself")
+    fails(["prepare", str(raw)], "trimask prepare SOURCE --out DIR")
+    fails([*words, "--workers=0"], "--workers is 0")
+    (raw / "columns.csv").write_text("a,b\n1,2\n")
+    fails(["prepare", str(raw / "columns.csv"), "--out", str(tmp_path / "x"), *tokenized], "only a, b")
+    fails(["train", "debug", "--data", str(raw), "--out", str(tmp_path / "x")], "holds no prepared data")
+    fails(
+        ["train", "debug", "--data", str(out), *tokenized[:2], "--out", str(tmp_path / "x")], "--tokenizers"
+    )
+    assert snapshot(out) == before
+
+
+def test_any_number_of_workers_gives_the_same_bytes(
+    prepared: list[Path], tokenizers_folder: Path, tmp_path: Path
+) -> None:
+    raw = prepared[0].parent / "raw"
+    for folder in prepared:
+        options = Manifest.load(folder).options
+        source, out = str(raw / folder.name), tmp_path / folder.name
+        prepare(source, out, options=options, tokenizer_folder=tokenizers_folder, engine=Local(workers=2))
+        assert contents(out) == contents(folder)
+
+
+def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: Path) -> None:
+    raw, out, whole = make_lines(tmp_path / "raw"), tmp_path / "data", tmp_path / "whole"
+    options = PrepareOptions(text_window=16)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.num_done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder, on_progress=interrupt)
+    with pytest.raises(ValueError, match="is not finished: go on with `trimask prepare"):
+        Manifest.load(out)
+    before = snapshot(out)
+    (out / "train" / ".text-000001.x.tmp.safetensors").write_bytes(b"half")
+    seen: list[Progress] = []
+    prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder, on_progress=seen.append)
+    assert (seen[0].num_done, seen[0].num_fresh, seen[-1].num_done) == (1, 0, 3)
+    assert {name: snapshot(out)[name] for name in before} == before
+    prepare(str(raw), whole, options=options, tokenizer_folder=tokenizers_folder)
+    assert contents(out) == contents(whole)
+
+
+def test_damage_is_found_set_aside_and_mended(
+    tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, out, run = make_lines(tmp_path / "raw"), tmp_path / "data", tmp_path / "run"
+    words = ["prepare", str(raw), "--out", str(out), *tokenized]
+    train = ["train", "debug", "--data", str(out), *SMALL, "--num-steps=1"]
+    assert main(words) == 0
+    before = contents(out)
+    path = out / "train" / "text-000001-000.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    capsys.readouterr()
+    assert main([*train, "--out", str(run)]) == 1
+    assert f"train/{path.name}" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["prepare", "--verify", str(out), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["damaged"] == [f"train/{path.name}"]
+    assert not path.exists() and path.with_name(path.name + ".corrupt").exists()
+    assert Manifest.load(out).damaged == (f"train/{path.name}",)
+    assert main([*train, "--out", str(tmp_path / "less")]) == 0  # on what is whole
+    assert main(words) == 0
+    path.with_name(path.name + ".corrupt").unlink()
+    assert contents(out) == before
+
+
+def test_resume_is_exact_and_other_data_is_an_error(
+    prepared: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / folder.name for folder in prepared]
+    for folder, copy in zip(prepared, folders, strict=True):
+        shutil.copytree(folder, copy)
+    data = [word for folder in folders for word in ("--data", str(folder))]
+    words = ["train", "debug", *data, *SMALL, "--num-steps=4", "--checkpoint-every=2"]
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    assert main([*words, "--out", str(tmp_path / "parts"), "--minutes=1e-6"]) == 0
+    assert main([*words, "--out", str(tmp_path / "parts"), "--resume"]) == 0
+
+    def figures(run: Path) -> list[dict[str, Any]]:
+        return [{k: v for k, v in row.items() if k not in WALL_CLOCK_FIELDS} for row in read_metrics(run)]
+
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+    models = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("parts", "whole")]
+    assert models[0] == models[1]
+    manifest = io.read_json(folders[0] / "manifest.json")
+    io.write_json(folders[0] / "manifest.json", manifest | {"licence": "another"})
+    capsys.readouterr()
+    assert main([*words, "--out", str(tmp_path / "whole"), "--resume"]) == 2
+    assert "run.data.manifests was" in capsys.readouterr().err
+
+
+def test_show_prints_the_mixture(prepared: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    data = [word for folder in prepared for word in ("--data", str(folder))]
+    assert main(["show", "debug", *data, "--json", "--mixture.components.0.weight=0.4"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    rows = {row["task"]: row for row in shown["mixture"]}
+    assert list(rows) == ["text", "text_to_image", "image_to_text", "text_to_speech", "speech_to_text"]
+    counts = Manifest.load(prepared[0]).counts["train"]["images"]
+    assert rows["text_to_image"]["tokens"] == sum(counts.tokens.values())
+    expected = shown["sequences"] * 0.3 / 1.2
+    assert rows["text_to_image"]["sequences"] == pytest.approx(expected, abs=1)
+    assert rows["text_to_image"]["epochs"] == pytest.approx(expected / counts.examples, rel=1e-2)
+    assert shown["config"]["slack"]["text_window"] == 32
+
+
+def command(words: list[str]) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, "-m", "trimask", *words]
+    return subprocess.Popen(
+        run, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    errors = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, errors
+    return errors
+
+
+@pytest.mark.slow
+def test_a_killed_preparation_goes_on_to_the_same_bytes(tokenizers_folder: Path, tmp_path: Path) -> None:
+    raw, out, whole = make_lines(tmp_path / "raw", num_files=40), tmp_path / "data", tmp_path / "whole"
+    words = ["prepare", str(raw), "--tokenizers", str(tokenizers_folder), "--workers=2"]
+    finish(command([*words, "--out", str(whole)]))
+    process = command([*words, "--out", str(out)])
+    end = time.monotonic() + 300
+    while len(list(out.glob("parts/*.json"))) < 3:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (out / "manifest.json").exists()
+    assert "parts were done before" in finish(command([*words, "--out", str(out)]))
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes(prepared: list[Path], tokenizers_folder: Path, tmp_path: Path) -> None:
+    folder = prepared[2]
+    raw, out = folder.parent / "raw" / folder.name, tmp_path / "data"
+    options = ["--validation=0.2", "--test=0.1", "--text-window=32", "--tokenizers", str(tokenizers_folder)]
+    finish(command(["prepare", str(raw), "--out", str(out), "--engine=ray", "--workers=2", *options]))
+    mine, theirs = contents(out), contents(folder)
+    assert {name for name in mine if mine[name] != theirs.get(name)} <= {"prepare.json", "manifest.json"}
+    assert mine == theirs
