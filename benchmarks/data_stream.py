@@ -1,8 +1,8 @@
 """Can one process make batches as fast as training eats them?
 
-`python benchmarks/data_stream.py [--recipe quickstart_mini] [--out FILE.json]` times, in turns, batches of the
-recipe's training stream (one thread) and whole training steps on them (all threads, or the accelerator), and
-gives the ratio of tokens per second: above 1 the data keeps up, and 10 is what we aim at per worker.
+`python benchmarks/data_stream.py [--recipe quickstart_mini] [--out FILE.json]` times, in turns, batches of
+the recipe's training stream (one thread) and whole training steps on them (all threads, or the accelerator),
+and gives the ratio of tokens per second: above 1 the data keeps up, and 10 is what we aim at per worker.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Named random streams: every random number is a pure function of (seed, names, sample, position).
 
-Three kinds. `generator` gives a NumPy generator for host-side work (prompts, initialisation seeds). `shuffled`
-reads a shuffle at one place without making the rest of it. `key` / `fold` / `uniform` give counter-based
-uniforms on tensors, one independent stream per sample: sample 17 draws the same numbers at any batch size, on
-any number of processes and on any device, because nothing is consumed from a shared state.
+Three kinds. `generator` gives a NumPy generator for host-side work (prompts, initialisation seeds).
+`shuffled` reads a shuffle at one place without making the rest of it. `key` / `fold` / `uniform` give
+counter-based uniforms on tensors, one independent stream per sample: sample 17 draws the same numbers at any
+batch size, on any number of processes and on any device, because nothing is consumed from a shared state.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def uniform(keys: Int[Tensor, "*n"], count: int) -> Float64[Tensor, "*n count"]:
 
 
 def shuffled(place: int, length: int, stream_key: int) -> int:
-    """What stands at `place` of a random order of 0 … length - 1: O(1) in time and memory, whatever the length.
+    """What stands at `place` of a random order of 0 … length - 1, in O(1) time and memory.
 
     A Feistel network of eight rounds permutes the smallest 4^b >= max(length, 64); results past the end are
     permuted again until one falls inside, which keeps it a permutation (Black & Rogaway 2002).
@@ -60,7 +60,8 @@ def shuffled(place: int, length: int, stream_key: int) -> int:
     while True:
         left, right = place >> bits, place & mask
         for number in range(_ROUNDS):
-            left, right = right, left ^ (_mix_int(stream_key + right * _GOLDEN + number * _MULTIPLIER_1) & mask)
+            bits_of_round = _mix_int(stream_key + right * _GOLDEN + number * _MULTIPLIER_1)
+            left, right = right, left ^ (bits_of_round & mask)
         place = left << bits | right
         if place < length:
             return place
