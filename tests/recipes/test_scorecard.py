@@ -4,6 +4,7 @@ answers meets them.
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ from trimask import io
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
+from trimask.evaluation.judges import recognizer
+from trimask.evaluation.judges.panel import Panel
+from trimask.evaluation.judges.recognizer import Recognizer
 from trimask.model.denoiser import Denoiser
-from trimask.recipes import scorecard, scorecard_samples, tokens
+from trimask.recipes import scorecard, tokens
 from trimask.recipes.claims import claims
 from trimask.recipes.pretrain import build_denoiser
 from trimask.recipes.quickstart import debug
 from trimask.recipes.scorecard import score
 from trimask.recipes.scorecard_likelihood import choose
+from trimask.recipes.suite import QUICK, Suite
 from trimask.sampling.generate import Generated, Generator
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.batch import Batch
@@ -120,7 +125,18 @@ def _utterances() -> list[Utterance]:
     ]
 
 
-def _fake_judge(clips: list[np.ndarray], rate: int, folder: Path, *, num_threads: int = 1) -> list[str]:
+def _few(num_sequences: int) -> Suite:
+    return replace(
+        QUICK,
+        num_sequences=num_sequences,
+        num_clips=num_sequences,
+        num_masks=2,
+        num_passages=4,
+        num_choices=8,
+    )
+
+
+def _fake_judge(clips: list[np.ndarray], rate: int, folder: str, *, num_threads: int = 1) -> list[str]:
     """Knows the reader's clips, and no others."""
     texts = {row.waveform().tobytes(): row.text for row in _utterances()}
     return [texts.get(clip.tobytes(), "") for clip in clips]
@@ -128,7 +144,7 @@ def _fake_judge(clips: list[np.ndarray], rate: int, folder: Path, *, num_threads
 
 @pytest.fixture(scope="module")
 def broken(tokenizers: Tokenizers) -> dict[str, Any]:
-    return score(_generator(tokenizers), _DATA, num_sequences=4, num_masks=2)
+    return score(_generator(tokenizers), _DATA, suite=_few(4))
 
 
 def test_scorecard_is_plain_json_with_floors_and_intervals(broken: dict[str, Any], tmp_path: Path) -> None:
@@ -145,6 +161,11 @@ def test_scorecard_is_plain_json_with_floors_and_intervals(broken: dict[str, Any
     assert broken["images"]["seen"]["generated"]["gallery"] == 12
     assert broken["images"]["seen"]["ceiling"]["top1"]["value"] > 0.5
     assert "not judged" in broken["speech"]["judge"] and "--judge" in broken["speech"]["judge"]
+    assert len(broken["left_out"]) == 6 and all("--judges" in row["why"] for row in broken["left_out"])
+    assert broken["suite"] == "quick" and broken["caption_agreement"] == {}
+    spectral = broken["speech"]["generated"]["seen"]["mel_cepstral_distance"]
+    assert spectral["round_trip"]["high"] < min(spectral["noise"]["low"], spectral["shuffled"]["low"])
+    assert broken["continuation"]["model"]["n"] == 8 and broken["continuation"]["chance"] == 0.25
 
 
 def test_a_broken_model_fails_its_bounds(broken: dict[str, Any]) -> None:
@@ -160,15 +181,27 @@ def test_a_broken_model_fails_its_bounds(broken: dict[str, Any]) -> None:
 def test_a_model_that_knows_the_answers_meets_its_bounds(
     tokenizers: Tokenizers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scorecard_samples, "transcribe", _fake_judge)
+    monkeypatch.setattr(recognizer, "transcribe", _fake_judge)
     generator = _generator(tokenizers, _OracleGenerator)
     denoiser = _OracleDenoiser(debug().model, generator.vocabulary).eval()
     generator.predictor.denoiser = denoiser  # type: ignore[attr-defined]
-    result = score(generator, _DATA, num_sequences=12, num_masks=2, judge=Path("judge"))
+    judges = Panel(recognizer=Recognizer(source="judge"))
+    result = score(generator, _DATA, suite=_few(12), judges=judges)
     failed = [claim for claim in claims(result) if not claim.passed]
     # This judge knows the very samples of the clips, which no codec gives back.
     assert [claim for claim in failed if "round_trip" not in claim.name] == []
-    assert result["speech"]["generated"]["seen"]["generated_word_error_rate"]["n"] == 6
+    said = result["speech"]["generated"]["seen"]
+    assert said["generated_word_error_rate"]["n"] == 6
+    assert said["generated_character_error_rate"]["value"] == 0
+    assert said["mel_cepstral_distance"]["generated"]["value"] == 0
+    assert result["judges"] == {
+        "recognizer": {"name": "Whisper (judge) through faster-whisper, greedy", "source": "judge"}
+    }
+    sets = result["image_distances"]["seen"]["LAB32"]
+    assert sets["generated"] == sets["real"], "it answers with the real pictures"
+    # Six pictures of twelve: enough to tell them from noise.
+    assert sets["real"]["frechet"]["high"] < sets["noise"]["frechet"]["low"]
+    assert sets["real"]["kernel"]["high"] < sets["noise"]["kernel"]["low"]
 
 
 def test_examples_are_drawn_from_each_group_first() -> None:

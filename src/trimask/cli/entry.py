@@ -21,6 +21,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "show": ("show", "a recipe: resolved fields, parameters, sequences, epochs, FLOPs"),
         "train": ("train", "run a recipe; stop and resume it at will"),
         "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
+        "evaluate": ("evaluate", "score a run in every modality, beside floors and ceilings"),
         "data": ("data", "look at the embedded data: `trimask data show --out FILE.html`"),
         "demo": ("demo", "generate with the shipped model, train a small one live, write a report"),
     }
@@ -40,6 +41,7 @@ examples:
   trimask show quickstart_mini --model.depth 6
   trimask train quickstart_mini --minutes 10 --out runs/mini
   trimask sample runs/mini --task text_to_speech --prompt "good morning" --out samples
+  trimask evaluate runs/mini --suite quick --out scores.json
 
 `trimask VERB --help` has a verb's options. Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.
 TRIMASK_TRACEBACK=1 shows where an error came from."""
