@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
-from lm_eval.api.model import LM
+from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]  (an extra)
 
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.sampling.generate import Generator
 from trimask.vocabulary.modality import Task
 
 if TYPE_CHECKING:
-    from lm_eval.api.instance import Instance
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
 _CHUNK = 64  # requests scored between two words of progress
 _DEFAULT_STEPS = 64

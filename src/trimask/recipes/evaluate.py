@@ -93,7 +93,7 @@ def harness_scores(
         ImportError: lm-eval is not installed.
     """
     try:
-        from lm_eval import simple_evaluate
+        from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]  (an extra)
 
         from trimask.evaluation.harness import HarnessModel
     except ImportError as error:

@@ -1,7 +1,7 @@
 """The scorecard of a model: every modality beside its floors and ceilings, as plain JSON."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -21,6 +21,7 @@ from trimask.evaluation.speech import normalize_words
 from trimask.model.denoiser import Denoiser
 from trimask.recipes.claims import Claim, claims
 from trimask.recipes.scorecard_images import (
+    Reference,
     caption_agreement,
     gallery_features,
     image_scores,
@@ -175,6 +176,7 @@ class _Scorecard:
         splits: tuple[Split, ...] = ("train", *_held_out(self.data))
         rows = {split: pictures(split, self.data) for split in splits}
         features = {split: gallery_features(rows[split]) for split in rows if rows[split]}
+        training = self._reference(rows["train"])
         images: dict[str, Any] = {"measure": MEASURE}
         captions: dict[str, Any] = {}
         distances: dict[str, Any] = {}
@@ -188,15 +190,15 @@ class _Scorecard:
             made = make_pictures(self.generator, self.tokenizers.image, chosen, seed=self.seed)
             # A composition is looked for among all that was seen too: its own concept in other tones stands
             # there.
-            shown = [each for each in ("train", split) if each == split or split == "composition"]
+            shown = ("train", split) if split == "composition" else (split,)
             gallery = [row for each in shown for row in rows[each]]
             stacked = np.concatenate([features[each] for each in shown if each in features])
             images[name] = image_scores(made, gallery, stacked, seed=self.seed)
             self.report(f"sets of images: {name}")
-            limits = {"seed": self.seed, "num_references": self.suite.num_references}
-            distances[name] = set_distances(made, here, self.judges, **limits)
+            reference = training if split == "train" else self._reference(here)
+            distances[name] = set_distances(made, reference, seed=self.seed)
             known = list(dict.fromkeys(row.caption for row in gallery))
-            agreements[name] = caption_agreement(made, known, rows["train"], self.judges, **limits)
+            agreements[name] = caption_agreement(made, known, training, seed=self.seed)
             self.report(f"captions: {name}")
             captions[name] = self._captions(chosen, rows["train"])
         return {
@@ -270,6 +272,9 @@ class _Scorecard:
     def _choose(self, rows: list, count: int, *names: str) -> list:
         order = rng.generator(self.seed, "scorecard", *names).permutation(len(rows))
         return [rows[i] for i in order[:count].tolist()]
+
+    def _reference(self, rows: Sequence[CaptionedImage]) -> Reference:
+        return Reference.draw(rows, self.judges, seed=self.seed, count=self.suite.num_references)
 
     def _captions(self, chosen: list[CaptionedImage], training: list[CaptionedImage]) -> dict | None:
         candidates = list(dict.fromkeys(row.caption for row in training))[:200]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -92,43 +93,66 @@ def image_scores(
     return {name: score.as_json() for name, score in scores.items()}
 
 
-def set_distances(
-    made: Pictures,
-    others: Sequence[CaptionedImage],
-    judges: Panel,
-    *,
-    seed: int,
-    num_references: int,
-) -> dict[str, Any] | None:
-    """Fréchet and kernel distance to real pictures that are not among the chosen ones, per kind of features.
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """Real pictures of one split that others are compared with; their features are computed once."""
+
+    rows: Sequence[CaptionedImage]
+    judges: Panel
+
+    @classmethod
+    def draw(cls, rows: Sequence[CaptionedImage], judges: Panel, *, seed: int, count: int) -> "Reference":
+        """At most `count` of `rows`."""
+        order = rng.generator(seed, "scorecard", "references").permutation(len(rows))[:count]
+        return cls(rows=[rows[i] for i in order.tolist()], judges=judges)
+
+    @cached_property
+    def mean(self) -> UInt8[np.ndarray, "h w 3"]:
+        return pixels_of(self.rows).mean(0).round().astype(np.uint8)
+
+    @cached_property
+    def features(self) -> Mapping[str, Float[np.ndarray, "n _d"]]:
+        """By the features' names."""
+        return {name: features(pixels_of(self.rows)) for name, features in _features(self.judges).items()}
+
+    @cached_property
+    def captions(self) -> Float[np.ndarray, "n d"]:
+        assert self.judges.sentences is not None
+        return self.judges.sentences.vectors([row.caption for row in self.rows])
+
+
+def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[str, Any] | None:
+    """Fréchet and kernel distance to the pictures of `reference` that are not among the chosen ones, per kind
+    of features.
 
     All sets have the same size, so that their biases are alike: `generated`; `noise`, uniform pixels, and
     `constant`, one mean picture (the floors); `round_trip` and `real`, the chosen originals (the ceilings:
     what a model over these codes, and any model, could reach at this size).
     """
-    used = {row.hexcode for row in made.chosen}
-    free = [row for row in others if row.hexcode not in used]
     size = len(made.chosen)
-    if len(free) < _LEAST:  # all are chosen: compare one half with the other
-        size = len(made.chosen) // 2
-        free = list(made.chosen[size:])
-    if min(size, len(free)) < _LEAST:
+    used = {row.hexcode for row in made.chosen}
+    free = np.array([row.hexcode not in used for row in reference.rows])
+    if free.sum() < _LEAST:  # nearly all are chosen: one half of them is compared with the others
+        size //= 2
+        used = {row.hexcode for row in made.chosen[:size]}
+        free = np.array([row.hexcode not in used for row in reference.rows])
+    if min(size, free.sum()) < _LEAST:
         return None
-    order = rng.generator(seed, "scorecard", "references").permutation(len(free))[:num_references]
-    reference = pixels_of([free[i] for i in order.tolist()])
+    shape = made.real[:size].shape
     sets = {
         "generated": made.generated[:size],
-        "noise": rng.generator(seed, "scorecard", "noise").integers(0, 256, made.real[:size].shape, np.uint8),
-        "constant": np.broadcast_to(reference.mean(0).round().astype(np.uint8), made.real[:size].shape),
+        "noise": rng.generator(seed, "scorecard", "noise").integers(0, 256, shape, np.uint8),
+        "constant": np.ascontiguousarray(np.broadcast_to(reference.mean, shape)),
         "round_trip": made.round_trip[:size],
         "real": made.real[:size],
     }
     result: dict[str, Any] = {}
-    for name, features in _features(judges).items():
-        target = features(reference)
-        result[name] = {"n": size, "num_references": len(reference)}
+    for name, features in _features(reference.judges).items():
+        target = reference.features[name][free]
+        result[name] = {"n": size, "num_references": len(target)}
         for kind, pixels in sets.items():
-            own = features(np.ascontiguousarray(pixels))
+            own = features(pixels)
             result[name][kind] = {
                 "frechet": frechet(own, target, seed=seed).as_json(),
                 "kernel": kernel(own, target).as_json(),
@@ -137,13 +161,7 @@ def set_distances(
 
 
 def caption_agreement(
-    made: Pictures,
-    captions: Sequence[str],
-    training: Sequence[CaptionedImage],
-    judges: Panel,
-    *,
-    seed: int,
-    num_references: int,
+    made: Pictures, captions: Sequence[str], training: Reference, *, seed: int
 ) -> dict[str, Any] | None:
     """How often a picture's own caption is the nearest of `captions`, by a linear map from image features to
     caption vectors that was fitted on `training` without the chosen bases.
@@ -151,34 +169,26 @@ def caption_agreement(
     `real`, the chosen originals, is the ceiling (what the judge itself can do on real held-out pictures),
     `round_trip` that of the tokenizer; floors: `shuffled` captions, and chance.
     """
-    if judges.images is None or judges.sentences is None or len(captions) < 2 or len(made.chosen) < 2:
+    images, sentences = training.judges.images, training.judges.sentences
+    if images is None or sentences is None or len(captions) < 2 or len(made.chosen) < 2:
         return None
     held_out = {row.base for row in made.chosen}
-    free = [row for row in training if row.base not in held_out]
-    if len(free) < _LEAST:
+    free = np.array([row.base not in held_out for row in training.rows])
+    if free.sum() < _LEAST:
         return None
-    order = rng.generator(seed, "scorecard", "map").permutation(len(free))[:num_references]
-    fitting = [free[i] for i in order.tolist()]
-    vectors = judges.sentences.vectors([row.caption for row in fitting] + list(captions))
-    fitted = fit_linear_map(judges.images.features(pixels_of(fitting)), vectors[: len(fitting)])
-    gallery = vectors[len(fitting) :]
+    fitted = fit_linear_map(training.features[images.name][free], training.captions[free])
+    gallery = sentences.vectors(list(captions))
     place = {caption: number for number, caption in enumerate(captions)}
     own = np.array([place[row.caption] for row in made.chosen])
-    predicted = {
-        name: fitted(judges.images.features(pixels))
-        for name, pixels in (
-            ("generated", made.generated),
-            ("round_trip", made.round_trip),
-            ("real", made.real),
-        )
-    }
+    shown = {"generated": made.generated, "round_trip": made.round_trip, "real": made.real}
+    predicted = {name: fitted(images.features(pixels)) for name, pixels in shown.items()}
     scores = {name: retrieval(vectors, gallery, own) for name, vectors in predicted.items()}
     order = words.derangement(len(own), seed)
     scores["shuffled"] = retrieval(predicted["generated"], gallery, own[order])
     return {
-        "features": judges.images.name,
-        "captions": judges.sentences.name,
-        "fitted_on": len(fitting),
+        "features": images.name,
+        "captions": sentences.name,
+        "fitted_on": int(free.sum()),
         **{name: score.as_json() for name, score in scores.items()},
     }
 

@@ -1,6 +1,5 @@
 """transformers, for judges that come by a hub name or as a folder of its format."""
 
-import importlib
 from typing import Any
 
 
@@ -11,8 +10,8 @@ def transformers_for(judge: str) -> Any:
         ImportError: it is not installed; the message names the extra.
     """
     try:
-        library = importlib.import_module("transformers")
+        import transformers  # pyright: ignore[reportMissingImports]  (an extra)
     except ImportError as error:
         raise ImportError(f"the {judge} judge needs transformers: install trimask[eval]") from error
-    library.utils.logging.disable_progress_bar()
-    return library
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
