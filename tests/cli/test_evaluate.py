@@ -74,3 +74,13 @@ def test_a_missing_library_is_one_line(
     assert main(["evaluate", "quickstart"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "install trimask[eval]" in lines[0]
+
+
+@pytest.mark.slow
+def test_a_run_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "scores.json"
+    assert main(["evaluate", "quickstart", "--num-sequences", "4", "--num-masks", "1", "--out", str(out)]) == 0
+    assert "Left out: " in capsys.readouterr().out
+    scores = io.read_json(out)
+    assert {"images", "captions", "speech", "text", "continuation", "image_distances"} <= set(scores)
+    assert scores["num_sequences"] == 4 and scores["machine"]["device"] == "cpu"
