@@ -79,7 +79,9 @@ def test_a_missing_library_is_one_line(
 @pytest.mark.slow
 def test_a_run_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "scores.json"
-    assert main(["evaluate", "quickstart", "--num-sequences", "4", "--num-masks", "1", "--out", str(out)]) == 0
+    assert (
+        main(["evaluate", "quickstart", "--num-sequences", "4", "--num-masks", "1", "--out", str(out)]) == 0
+    )
     assert "Left out: " in capsys.readouterr().out
     scores = io.read_json(out)
     assert {"images", "captions", "speech", "text", "continuation", "image_distances"} <= set(scores)

@@ -16,6 +16,7 @@ from trimask.evaluation.distances import frechet, kernel
 from trimask.evaluation.image import Agreement, agreement, lab_features
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.retrieval import fit_linear_map, retrieval
+from trimask.recipes.signals import pixels_at
 from trimask.sampling.generate import Generator
 from trimask.vocabulary.modality import Task
 from trimask.vocabulary.tokenizer import ImageCodec
@@ -23,6 +24,7 @@ from trimask.vocabulary.tokenizer import ImageCodec
 LAB = "LAB32"
 """Features without a network: CIE L*a*b* pixels at 32 x 32."""
 _LEAST = 4  # pictures of a set
+_SIZE = 64  # pixels along each side of real pictures
 Features = Callable[[UInt8[np.ndarray, "n h w 3"]], Float[np.ndarray, "n d"]]
 
 
@@ -32,19 +34,21 @@ class Pictures:
     """Pictures of some captions: the model's, real ones, and those after the tokenizer's round trip."""
 
     chosen: Sequence[CaptionedImage]
-    generated: UInt8[np.ndarray, "n h w 3"]
-    real: UInt8[np.ndarray, "n h w 3"]
-    round_trip: UInt8[np.ndarray, "n h w 3"]
+    generated: UInt8[np.ndarray, "n size size 3"]
+    real: UInt8[np.ndarray, "n real_size real_size 3"]
+    round_trip: UInt8[np.ndarray, "n size size 3"]
 
 
-def pixels_of(rows: Sequence[CaptionedImage]) -> UInt8[np.ndarray, "n h w 3"]:
-    """The pictures of rows of equal size."""
-    return np.stack([row.pixels() for row in rows])
+def pixels_of(rows: Sequence[CaptionedImage], size: int = _SIZE) -> UInt8[np.ndarray, "n size size 3"]:
+    """The pictures, `size` pixels along each side."""
+    return np.stack([pixels_at(row, size) for row in rows])
 
 
 @torch.inference_mode()
 def reconstruct(tokenizer: ImageCodec, pixels: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """The pictures after a round trip through the tokenizer: the best that a model over its codes can do."""
+    """The pictures (at the tokenizer's size) after a round trip through it: the best that a model over its
+    codes can do.
+    """
     parts = []
     for start in range(0, len(pixels), 64):
         images = torch.from_numpy(pixels[start : start + 64]).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -59,12 +63,11 @@ def make_pictures(
     """A picture for the caption of each of `chosen`."""
     made = generator.generate_many(Task.TEXT_TO_IMAGE, [row.caption for row in chosen], seed=seed)
     images = [result.image for result in made]
-    real = pixels_of(chosen)
     return Pictures(
         chosen=chosen,
         generated=np.stack([np.asarray(image.convert("RGB")) for image in images if image is not None]),
-        real=real,
-        round_trip=reconstruct(tokenizer, real),
+        real=pixels_of(chosen),
+        round_trip=reconstruct(tokenizer, pixels_of(chosen, tokenizer.image_size)),
     )
 
 

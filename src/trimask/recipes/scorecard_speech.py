@@ -17,19 +17,21 @@ from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.evaluation.spectral import MEASURE, mel_cepstral_distance
 from trimask.evaluation.speech import word_error_rate
 from trimask.recipes.scorecard_text import without_length_warnings
+from trimask.recipes.signals import resample, waveform_at
 from trimask.sampling.generate import Generated, Generator
 from trimask.vocabulary.modality import Task
 from trimask.vocabulary.tokenizer import SpeechCodec
 
 Report = Callable[[str], None]
 Clips = list[Float32[np.ndarray, "_"]]
+_RATE = 16_000  # Hz, of the judges
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Readings:
     """The same sentences by the reader (`teacher`), after the codec's round trip, by the model, and noise as
-    long and as loud as the reader.
+    long and as loud as the reader; all at the judges' rate.
     """
 
     chosen: Sequence[Utterance]
@@ -37,7 +39,6 @@ class Readings:
     round_trip: Clips
     generated: Clips
     noise: Clips
-    sample_rate: int
 
 
 def transcript_scores(
@@ -49,7 +50,9 @@ def transcript_scores(
     if len(chosen) < 2:
         return None
     with without_length_warnings():
-        clips = [row.waveform() for row in chosen]
+        codec = generator.codecs.speech
+        assert codec is not None
+        clips = [waveform_at(row, codec.sample_rate) for row in chosen]
         results = generator.generate_many(Task.SPEECH_TO_TEXT, audio=clips, seed=seed, batch_size=16)
     given, true = [result.text or "" for result in results], [row.text for row in chosen]
     other = [given[j] for j in words.derangement(len(given), seed)]
@@ -100,7 +103,7 @@ def speech_scores(
     if judges.recognizer is not None:
         report("the recognizer listens: teacher, codec round trip, model")
         heard = {
-            name: judges.recognizer.hear(clips, readings.sample_rate)
+            name: judges.recognizer.hear(clips, _RATE)
             for name, clips in (
                 ("teacher", readings.teacher),
                 ("round_trip", readings.round_trip),
@@ -115,7 +118,7 @@ def speech_scores(
         report("the judge of quality listens")
         quality = judges.quality
         scores["quality"] = {"judge": quality.name} | {
-            name: mean(quality.scores(getattr(readings, name), readings.sample_rate)).as_json()
+            name: mean(quality.scores(getattr(readings, name), _RATE)).as_json()
             for name in ("generated", "noise", "round_trip", "teacher")
         }
     return scores
@@ -123,19 +126,20 @@ def speech_scores(
 
 @torch.inference_mode()
 def _readings(chosen: Sequence[Utterance], generated: Clips, codec: SpeechCodec, *, seed: int) -> Readings:
-    teacher = [row.waveform() for row in chosen]
+    rate = codec.sample_rate
+    originals = [waveform_at(row, rate) for row in chosen]
+    trips = [codec.decode(codec.encode(torch.from_numpy(clip))).float().numpy() for clip in originals]
+    teacher = [waveform_at(row, _RATE) for row in chosen]
     draw = rng.generator(seed, "scorecard", "noise", "speech")
     noise = [
         (draw.standard_normal(len(clip)) * np.sqrt(np.mean(clip**2))).astype(np.float32) for clip in teacher
     ]
-    round_trip = [codec.decode(codec.encode(torch.from_numpy(clip))).float().numpy() for clip in teacher]
     return Readings(
         chosen=chosen,
         teacher=teacher,
-        round_trip=round_trip,
-        generated=generated,
+        round_trip=[resample(clip, rate, _RATE) for clip in trips],
+        generated=[resample(clip, rate, _RATE) for clip in generated],
         noise=noise,
-        sample_rate=codec.sample_rate,
     )
 
 
@@ -151,9 +155,7 @@ def _spectral(readings: Readings, *, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {"measure": MEASURE}
     for name, clips in compared.items():
         pairs = zip(readings.teacher, clips, strict=True)
-        found[name] = mean(
-            [mel_cepstral_distance(real, clip, readings.sample_rate) for real, clip in pairs]
-        ).as_json()
+        found[name] = mean([mel_cepstral_distance(real, clip, _RATE) for real, clip in pairs]).as_json()
     return found
 
 
@@ -178,7 +180,7 @@ def _similarities(readings: Readings, judge: SpeakerJudge) -> dict[str, Any]:
     """
     voices = [row.voice for row in readings.chosen]
     vectors = {
-        name: judge.vectors(getattr(readings, name), readings.sample_rate)
+        name: judge.vectors(getattr(readings, name), _RATE)
         for name in ("teacher", "round_trip", "generated", "noise")
     }
     own = vectors["teacher"]
