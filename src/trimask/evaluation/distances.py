@@ -4,6 +4,8 @@ Both figures depend on the features as much as on the examples, and the Fréchet
 are: compare figures of equal features and equal counts only, and put the floor and the ceiling beside them.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
@@ -107,7 +109,10 @@ def _cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _triangle(centred: np.ndarray) -> np.ndarray:
-    return np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred
+    if len(centred) <= centred.shape[1]:
+        return centred
+    triangle: Any = np.linalg.qr(centred, mode="r")
+    return triangle
 
 
 def _check(a: np.ndarray, b: np.ndarray, *, least: int = 2) -> None:

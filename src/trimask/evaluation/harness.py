@@ -41,7 +41,7 @@ class HarnessModel(LM):
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
         """(−NELBO in nats, is greedy) of each (context, continuation)."""
-        pairs = [request.args for request in requests]
+        pairs: list[Any] = [request.args for request in requests]
         found: list[float] = []
         for start in range(0, len(pairs), _CHUNK):
             found += self.scorer.log_likelihoods(pairs[start : start + _CHUNK])

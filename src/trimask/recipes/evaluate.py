@@ -100,7 +100,8 @@ def harness_scores(
         from trimask.evaluation.harness import HarnessModel
     except ImportError as error:
         raise ImportError("lm-eval tasks need lm-eval: install trimask[eval]") from error
-    found = simple_evaluate(
+    run: Any = simple_evaluate
+    found = run(
         model=HarnessModel(generator, scorer),
         tasks=list(tasks),
         # To list the tasks that lm-eval knows takes a while: only where one is named.

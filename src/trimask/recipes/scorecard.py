@@ -211,7 +211,8 @@ class _Scorecard:
     def speech(self) -> dict[str, Any]:
         """Sentences said and written down, for sentences of the training split and for unseen ones."""
         result: dict[str, Any] = {"transcripts": {}, "generated": {}}
-        for split in ("train", "validation"):
+        splits: tuple[Split, ...] = ("train", "validation")
+        for split in splits:
             name = _NAMES[split]
             self.report(f"speech: {name} sentences")
             bases = {row.base for row in pictures(split, self.data)}

@@ -87,9 +87,6 @@ def test_image_features(panel: Panel) -> None:
     static = panel.images.features(np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8))
     assert frechet(half, other).high < frechet(static, other).low
     assert kernel(half, other).high < kernel(static, other).low
-    assert kernel(half, other).low < 0 < kernel(half, other).high or kernel(half, other).value < 0.1 * (
-        kernel(static, other).value
-    )
 
 
 def test_caption_agreement(panel: Panel) -> None:
