@@ -190,7 +190,7 @@ class _Scorecard:
             made = make_pictures(self.generator, self.tokenizers.image, chosen, seed=self.seed)
             # A composition is looked for among all that was seen too: its own concept in other tones stands
             # there.
-            shown = ("train", split) if split == "composition" else (split,)
+            shown: tuple[Split, ...] = ("train", split) if split == "composition" else (split,)
             gallery = [row for each in shown for row in rows[each]]
             stacked = np.concatenate([features[each] for each in shown if each in features])
             images[name] = image_scores(made, gallery, stacked, seed=self.seed)
