@@ -174,7 +174,7 @@ class _Scorecard:
         bases.
         """
         splits: tuple[Split, ...] = ("train", *_held_out(self.data))
-        rows = {split: pictures(split, self.data) for split in splits}
+        rows: dict[Split, list[CaptionedImage]] = {each: pictures(each, self.data) for each in splits}
         features = {split: gallery_features(rows[split]) for split in rows if rows[split]}
         training = self._reference(rows["train"])
         images: dict[str, Any] = {"measure": MEASURE}
