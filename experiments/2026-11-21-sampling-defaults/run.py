@@ -25,7 +25,8 @@ from trimask.evaluation.image import agreement
 from trimask.evaluation.speech import transcribe, word_error_rate
 from trimask.io import write_json
 from trimask.recipes.quickstart import quickstart
-from trimask.recipes.scorecard_samples import gallery_features, speak
+from trimask.recipes.scorecard_images import gallery_features
+from trimask.recipes.scorecard_speech import speak
 from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.generate import DEFAULTS, Generator
 from trimask.sampling.order import Confidence

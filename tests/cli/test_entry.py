@@ -75,6 +75,12 @@ def test_list_is_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> 
         (["train", "debug", "--out", "OUT", "--tokenizers", "gone"], ["--tokenizers gone is no folder"]),
         (["data", "shw", "--out", "OUT"], ["unknown action 'shw'", "show"]),
         (["demo", "--out", "OUT", "--minutes", "-1"], ["--minutes is -1", "at least 0"]),
+        (["evaluate"], ["give RUN", "--fetch-judges DIR"]),
+        (["evaluate", "quikstart"], ["no run directory", "did you mean quickstart?"]),
+        (["evaluate", "quickstart", "--suite", "quik"], ["unknown suite 'quik'", "quick"]),
+        (["evaluate", "quickstart", "--num-masks", "0"], ["num_masks is 0", "at least 1"]),
+        (["evaluate", "quickstart", "--judges", "gone"], ["judge 'gone'", "role=NAME_OR_FOLDER"]),
+        (["evaluate", "--fetch-judges", "OUT", "--out", "x"], ["without RUN", "leave --out"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -87,7 +93,13 @@ def test_wrong_arguments(
 
 @pytest.mark.parametrize(
     "words",
-    [["train", "debug"], ["sample", "quickstart", "--task", "text"], ["data", "show"], ["demo"]],
+    [
+        ["train", "debug"],
+        ["sample", "quickstart", "--task", "text"],
+        ["data", "show"],
+        ["demo"],
+        ["evaluate", "quickstart"],
+    ],
     ids=lambda words: words[0],
 )
 class TestOutCannotBeWritten:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trimask.evaluation.likelihood import bound, sequence_nelbo, target_tokens, unigram_bits
+from trimask.evaluation.likelihood import bound, draw_views, sequence_nelbo, target_tokens, unigram_bits
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.codebooks import Parallel
@@ -71,18 +71,51 @@ def _exact_nelbo(denoiser: Denoiser, sequence: Sequence) -> float:
 
 
 def test_uniform_denoiser_costs_the_log_of_its_range() -> None:
-    sequences = _pairs(400)
-    found = bound(_denoiser(is_uniform=True), sequences, modality=Modality.IMAGE, seed=0)
-    assert found.num_tokens == 400 * 8
-    # The number of masked tokens is random: exact in expectation only.
-    assert abs(found.bits_per_token - math.log2(5)) < 4 * found.standard_error
-    assert 0 < found.standard_error < 0.1
+    found = bound(_denoiser(is_uniform=True), _pairs(5), modality=Modality.IMAGE, seed=0, num_masks=2)
+    assert found.num_tokens == 5 * 8
+    # Masks of fixed size: where all tokens cost the same nothing is left to chance.
+    assert found.bits_per_token == pytest.approx(math.log2(5), rel=1e-6)
+    assert found.standard_error < 1e-6
+
+
+@pytest.mark.parametrize("num_masks", [1, 3, 8])
+@pytest.mark.parametrize("num_targets", [4, 5, 9])
+def test_sizes_are_stratified_and_arcs_follow_each_other(num_targets: int, num_masks: int) -> None:
+    views = draw_views(num_targets, num_masks, 0, 7)
+    sizes = [int(view.is_masked.sum()) for view in views]
+    assert len(views) == num_masks and sizes == sorted(sizes)
+    # One size from each of the equal parts of 1 ... n.
+    assert all(
+        num_targets * j / num_masks <= size <= num_targets * (j + 1) / num_masks + 1
+        for j, size in enumerate(sizes)
+    )
+    times = np.sum([view.is_masked for view in views], axis=0)
+    assert times.max() - times.min() <= 1, "together the masks cover all targets evenly"
+
+
+def test_each_mask_is_unbiased_alone() -> None:
+    # Every target, and every pair of targets, is as often masked as a uniform subset of that size would.
+    views = [draw_views(5, 3, 0, number) for number in range(4000)]
+    for j in range(3):
+        masks = np.array([each[j].is_masked for each in views], dtype=float)
+        pairs = masks.T @ masks / len(masks)
+        single, double = np.diag(pairs), pairs[~np.eye(5, dtype=bool)]
+        assert np.ptp(single) < 0.05 and np.ptp(double) < 0.06  # 4000 draws: a standard error of 0.008
+    mean = np.mean([[view.weight * view.is_masked.sum() for view in each] for each in views])
+    assert mean == pytest.approx(5 / 3)
+
+
+def test_few_targets_are_enumerated() -> None:
+    denoiser, sequence = _denoiser(is_uniform=False), _passage(2, 5, 0)
+    nats = sequence_nelbo(denoiser, [sequence], seed=0, num_masks=7)[Modality.TEXT]
+    assert nats[0] == pytest.approx(_exact_nelbo(denoiser, sequence), rel=1e-5)
+    assert draw_views(0, 8, 0, 0) == []
 
 
 def test_mean_over_seeds_is_the_enumeration_over_masks() -> None:
     denoiser, sequence = _denoiser(is_uniform=False), _passage(2, 5, 0)
     copies = [sequence] * 3000  # each copy has masks of its own
-    nats = sequence_nelbo(denoiser, copies, seed=0, batch_size=1500)[Modality.TEXT]
+    nats = sequence_nelbo(denoiser, copies, seed=0, num_masks=4, batch_size=1500)[Modality.TEXT]
     exact = _exact_nelbo(denoiser, sequence)
     error = nats.std() / math.sqrt(len(nats))
     assert error < 0.02 * exact

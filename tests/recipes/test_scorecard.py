@@ -3,8 +3,10 @@ answers meets them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,22 @@ from trimask import io
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
+from trimask.evaluation.judges import recognizer
+from trimask.evaluation.judges.images import ImageJudge
+from trimask.evaluation.judges.language_model import LanguageJudge, LoadedLanguageModel
+from trimask.evaluation.judges.panel import Panel
+from trimask.evaluation.judges.quality import QualityJudge
+from trimask.evaluation.judges.sentences import SentenceJudge
+from trimask.evaluation.judges.speaker import SpeakerJudge
+from trimask.evaluation.report.scorecard import scorecard_blocks
 from trimask.model.denoiser import Denoiser
-from trimask.recipes import scorecard, scorecard_samples, tokens
+from trimask.recipes import scorecard, tokens
 from trimask.recipes.claims import claims
 from trimask.recipes.pretrain import build_denoiser
 from trimask.recipes.quickstart import debug
 from trimask.recipes.scorecard import score
 from trimask.recipes.scorecard_likelihood import choose
+from trimask.recipes.suite import QUICK, Suite
 from trimask.sampling.generate import Generated, Generator
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.batch import Batch
@@ -120,7 +131,78 @@ def _utterances() -> list[Utterance]:
     ]
 
 
-def _fake_judge(clips: list[np.ndarray], rate: int, folder: Path, *, num_threads: int = 1) -> list[str]:
+def _few(num_sequences: int) -> Suite:
+    return replace(
+        QUICK,
+        num_sequences=num_sequences,
+        num_clips=num_sequences,
+        num_masks=2,
+        num_passages=4,
+        num_choices=8,
+    )
+
+
+def _play_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judges without weights: what they are asked, and where their answers go, is what is tested."""
+
+    def loudness(self: Any, clips: list[np.ndarray], rate: int) -> np.ndarray:
+        return np.array([1 + float(np.abs(clip).mean()) for clip in clips])
+
+    def spectra(self: Any, clips: list[np.ndarray], rate: int) -> np.ndarray:
+        found = np.stack([np.abs(np.fft.rfft(clip, 1 << 15))[:64] for clip in clips])
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    def letters(self: Any, texts: Sequence[str]) -> np.ndarray:
+        return np.array([[1.0 + text.lower().count(chr(97 + i)) for i in range(26)] for text in texts])
+
+    def colours(self: Any, pixels: np.ndarray) -> np.ndarray:
+        return pixels.reshape(len(pixels), 4, 16, 4, 16, 3).mean((2, 4)).reshape(len(pixels), -1)
+
+    monkeypatch.setattr(recognizer, "transcribe", _fake_judge)
+    monkeypatch.setattr(SpeakerJudge, "vectors", spectra)
+    monkeypatch.setattr(QualityJudge, "scores", loudness)
+    monkeypatch.setattr(SentenceJudge, "vectors", letters)
+    monkeypatch.setattr(ImageJudge, "features", colours)
+    monkeypatch.setattr(
+        LanguageJudge, "load", lambda self: LoadedLanguageModel(network=_flat, tokenizer=_bytes)
+    )
+
+
+def _bytes(text: str, *, add_special_tokens: bool = True) -> dict[str, list[int]]:
+    return {"input_ids": list(text.encode())}
+
+
+def _flat(tokens: Int[Tensor, "1 n"]) -> Any:
+    """All bytes alike: a perplexity of 256, whatever is read."""
+    return SimpleNamespace(logits=torch.zeros(*tokens.shape, 256))
+
+
+def _check_judged(result: dict[str, Any]) -> None:
+    said = result["speech"]["generated"]["seen"]
+    assert said["speaker_similarity"]["generated"]["value"] == pytest.approx(1, abs=1e-6)
+    assert {"noise", "round_trip", "same_voice"} <= set(said["speaker_similarity"])
+    assert set(said["quality"]) == {"judge", "generated", "noise", "round_trip", "teacher"}
+    assert set(result["image_distances"]["seen"]) == {"LAB32", "judge"}
+    seen = result["caption_agreement"]["unseen"]
+    assert seen["generated"] == seen["real"] and seen["fitted_on"] == 12
+    assert seen["generated"]["chance"]["rank_fraction"] == 0.5
+    perplexities = result["text"]["generative_perplexity"]
+    assert all(each["value"] == pytest.approx(256) for each in perplexities.values())
+    assert set(perplexities) == {"samples", "real", "scrambled", "noise"}
+    assert result["continuation"]["outside_language_model"]["value"] == 0, "equal per byte: a tie is wrong"
+    html = "".join(block.html() for block in scorecard_blocks(result))
+    for part in (
+        "FD-judge",
+        "Caption agreement",
+        "quality, 1 to 5",
+        "256 ± ",
+        "ceiling: outside language model",
+    ):
+        assert part in html, part
+    assert "Left out" not in html
+
+
+def _fake_judge(clips: list[np.ndarray], rate: int, folder: str, *, num_threads: int = 1) -> list[str]:
     """Knows the reader's clips, and no others."""
     texts = {row.waveform().tobytes(): row.text for row in _utterances()}
     return [texts.get(clip.tobytes(), "") for clip in clips]
@@ -128,7 +210,7 @@ def _fake_judge(clips: list[np.ndarray], rate: int, folder: Path, *, num_threads
 
 @pytest.fixture(scope="module")
 def broken(tokenizers: Tokenizers) -> dict[str, Any]:
-    return score(_generator(tokenizers), _DATA, num_sequences=4, num_masks=2)
+    return score(_generator(tokenizers), _DATA, suite=_few(4))
 
 
 def test_scorecard_is_plain_json_with_floors_and_intervals(broken: dict[str, Any], tmp_path: Path) -> None:
@@ -145,6 +227,11 @@ def test_scorecard_is_plain_json_with_floors_and_intervals(broken: dict[str, Any
     assert broken["images"]["seen"]["generated"]["gallery"] == 12
     assert broken["images"]["seen"]["ceiling"]["top1"]["value"] > 0.5
     assert "not judged" in broken["speech"]["judge"] and "--judge" in broken["speech"]["judge"]
+    assert len(broken["left_out"]) == 6 and all("--judges" in row["why"] for row in broken["left_out"])
+    assert broken["suite"] == "quick" and broken["caption_agreement"] == {}
+    spectral = broken["speech"]["generated"]["seen"]["mel_cepstral_distance"]
+    assert spectral["round_trip"]["high"] < min(spectral["noise"]["low"], spectral["shuffled"]["low"])
+    assert broken["continuation"]["model"]["n"] == 8 and broken["continuation"]["chance"] == 0.25
 
 
 def test_a_broken_model_fails_its_bounds(broken: dict[str, Any]) -> None:
@@ -160,15 +247,26 @@ def test_a_broken_model_fails_its_bounds(broken: dict[str, Any]) -> None:
 def test_a_model_that_knows_the_answers_meets_its_bounds(
     tokenizers: Tokenizers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scorecard_samples, "transcribe", _fake_judge)
+    _play_judges(monkeypatch)
     generator = _generator(tokenizers, _OracleGenerator)
     denoiser = _OracleDenoiser(debug().model, generator.vocabulary).eval()
     generator.predictor.denoiser = denoiser  # type: ignore[attr-defined]
-    result = score(generator, _DATA, num_sequences=12, num_masks=2, judge=Path("judge"))
+    roles = ("recognizer", "speaker", "quality", "images", "sentences", "language-model")
+    result = score(generator, _DATA, suite=_few(12), judges=Panel.of([f"{role}=judge" for role in roles]))
     failed = [claim for claim in claims(result) if not claim.passed]
     # This judge knows the very samples of the clips, which no codec gives back.
     assert [claim for claim in failed if "round_trip" not in claim.name] == []
-    assert result["speech"]["generated"]["seen"]["generated_word_error_rate"]["n"] == 6
+    said = result["speech"]["generated"]["seen"]
+    assert said["generated_word_error_rate"]["n"] == 6
+    assert said["generated_character_error_rate"]["value"] == 0
+    assert said["mel_cepstral_distance"]["generated"]["value"] == 0
+    assert result["judges"]["images"] == {"name": "judge", "source": "judge"} and result["left_out"] == []
+    _check_judged(result)
+    sets = result["image_distances"]["seen"]["LAB32"]
+    assert sets["generated"] == sets["real"], "it answers with the real pictures"
+    # Six pictures of twelve: enough to tell them from noise.
+    assert sets["real"]["frechet"]["high"] < sets["noise"]["frechet"]["low"]
+    assert sets["real"]["kernel"]["high"] < sets["noise"]["kernel"]["low"]
 
 
 def test_examples_are_drawn_from_each_group_first() -> None:

@@ -22,6 +22,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "prepare": ("prepare", "your data (folder, parquet, tar, text, hub name) becomes token shards"),
         "train": ("train", "run a recipe; stop and resume it at will"),
         "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
+        "evaluate": ("evaluate", "score a run in every modality, beside floors and ceilings"),
         "tokenizers": ("tokenizers", "what a folder's tokenizers are; train over public ones"),
         "data": ("data", "look at the embedded data: `trimask data show --out FILE.html`"),
         "demo": ("demo", "generate with the shipped model, train a small one live, write a report"),
@@ -44,6 +45,7 @@ examples:
   trimask prepare photos/ --out data/photos
   trimask train quickstart_mini --data data/photos --out runs/photos
   trimask sample runs/mini --task text_to_speech --prompt "good morning" --out samples
+  trimask evaluate runs/mini --suite quick --out scores.json
 
 `trimask VERB --help` has a verb's options. Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.
 TRIMASK_TRACEBACK=1 shows where an error came from."""

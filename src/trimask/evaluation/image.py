@@ -96,12 +96,16 @@ def agreement(
     """
     if len(gallery) < 2:
         raise ValueError(f"a gallery of {len(gallery)} pictures says nothing: give at least 2")
-    places = ranks(lab_features(pictures), gallery, own)
+    return agreement_of(ranks(lab_features(pictures), gallery, own), len(gallery))
+
+
+def agreement_of(places: Float[np.ndarray, "n"], gallery: int) -> Agreement:
+    """The agreement of pictures whose own stands at `places` (from 1) in a gallery of this size."""
     return Agreement(
         top1=proportion(places < 1.5),
         top5=proportion(places < 5.5),
-        rank_fraction=mean((places - 1) / (len(gallery) - 1)),
-        gallery=len(gallery),
+        rank_fraction=mean((places - 1) / (gallery - 1)),
+        gallery=gallery,
     )
 
 

@@ -1,4 +1,4 @@
-"""NELBO with little variance: every sequence under several masks whose ratios are spread evenly."""
+"""NELBO with little variance: every sequence under several masks whose sizes are spread evenly."""
 
 import math
 from collections.abc import Sequence as Rows
@@ -7,10 +7,9 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from trimask import rng
-from trimask.diffusion.forward import is_masked, mask_tokens
 from trimask.model.denoiser import Denoiser
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.layout import Vocabulary
@@ -39,44 +38,70 @@ def sequence_nelbo(
     is_unconditional: bool = False,
     batch_size: int = 16,
 ) -> dict[Modality, Float[np.ndarray, "sequences"]]:
-    """The NELBO estimate of each sequence, in nats, split by modality.
+    """The NELBO estimate of each sequence, in nats, split by modality; see `draw_views` for its masks.
 
-    NELBO = ∫₀¹ (1/m) E[Σ masked −log p] dm over the mask ratio m, which no schedule changes (METHOD §2). The
-    integral is taken at `num_masks` ratios (j + u)/num_masks with one u per sequence: unbiased, and far less
-    noisy than random ratios. `is_unconditional` hides the condition, as guidance does.
+    Sequence i has the same masks at any `batch_size`. `is_unconditional` hides the condition, as guidance
+    does.
     """
-    vocabulary = denoiser.vocabulary
+    vocabulary, device = denoiser.vocabulary, next(denoiser.parameters()).device
     totals = {modality: np.zeros(len(sequences)) for modality in Modality}
-    order = sorted(range(len(sequences)), key=lambda i: -sequences[i].num_positions)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = make_batch([sequences[i] for i in chosen], chosen)
+    views = [
+        (number, view)
+        for number, sequence in enumerate(sequences)
+        for view in draw_views(int(sequence.maskable.sum()), num_masks, seed, number)
+    ]
+    views.sort(key=lambda each: -sequences[each[0]].num_positions)
+    for start in range(0, len(views), batch_size):
+        chunk = views[start : start + batch_size]
+        chosen = np.array([number for number, _ in chunk])
+        batch = make_batch([sequences[i] for i in chosen], chosen.tolist()).to(device)
         mask_id, modality = _slot_tables(vocabulary, batch.range_index)
+        hidden = batch.maskable.new_zeros(batch.maskable.shape)
+        hidden[batch.maskable] = torch.from_numpy(np.concatenate([v.is_masked for _, v in chunk])).to(device)
         clean = torch.where(batch.is_condition, mask_id, batch.tokens) if is_unconditional else batch.tokens
-        keys = rng.fold(rng.key(seed, "likelihood"), batch.sample_index)
-        shift = rng.uniform(keys, 1)[:, 0]
-        for j in range(num_masks):
-            ratio = ((j + shift) / num_masks).clamp(min=1e-6)
-            uniforms = rng.uniform(
-                rng.fold(rng.key(seed, "likelihood", j), batch.sample_index), batch.tokens.shape[1]
-            )
-            z = mask_tokens(
-                clean,
-                mask_ratio=ratio[:, None].expand_as(uniforms),
-                maskable=batch.maskable,
-                mask_id=mask_id,
-                uniforms=uniforms,
-            )
-            masked = is_masked(z, maskable=batch.maskable, mask_id=mask_id)
-            loss = denoiser.cross_entropy(z, batch, masked).double()
-            rows = masked.nonzero()[:, 0]
-            for m in Modality:
-                here = modality[masked] == m
-                weighted = loss[here] / ratio[rows[here]] / num_masks
-                totals[m][chosen] += (
-                    torch.zeros(len(chosen), dtype=torch.float64).index_add(0, rows[here], weighted).numpy()
-                )
+        loss = denoiser.cross_entropy(torch.where(hidden, mask_id, clean), batch, hidden).double()
+        rows = hidden.nonzero()[:, 0]
+        weights = torch.tensor([view.weight for _, view in chunk], dtype=torch.float64, device=device)
+        for m in Modality:
+            here = modality[hidden] == m
+            sums = loss.new_zeros(len(chunk)).index_add(0, rows[here], loss[here] * weights[rows[here]])
+            np.add.at(totals[m], chosen, sums.cpu().numpy())
     return totals
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """Which targets of a sequence are masked, in order, and what their summed loss counts in the estimate."""
+
+    is_masked: Bool[np.ndarray, "targets"]
+    weight: float
+
+
+def draw_views(num_targets: int, num_masks: int, seed: int, number: int) -> list[View]:
+    """Masks and weights with E[Σ weight · Σ masked −log p] = NELBO, for sequence `number`.
+
+    With the mask ratio integrated out, NELBO = ∫₀¹ (1/m) E[Σ masked −log p] dm (METHOD §2) is
+    Σ_k (1/k) E[Σ masked −log p over masks of exactly k of the n targets] [L: LLaDA, eq. 14; the Beta
+    integral], which spares the noise of how many are masked. Sizes k are stratified over 1 … n, one shift a
+    sequence. The masks are arcs that follow each other around one random order of the targets, so that
+    together they cover all evenly; each alone is uniform given its size, so the estimate is unbiased [D].
+    Where 2ⁿ - 1 masks are no more than `num_masks`, all are taken: the bound itself, without noise.
+    """
+    n = num_targets
+    if n and 2**n - 1 <= num_masks:
+        bits = (np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1
+        return [View(is_masked=row, weight=1 / (row.sum() * math.comb(n, row.sum()))) for row in bits > 0]
+    generator = rng.generator(seed, "likelihood", number)
+    order, shift = generator.permutation(n), generator.random()
+    views, start = [], 0
+    for j in range(num_masks if n else 0):
+        size = 1 + int(n * (j + shift) / num_masks)
+        mask = np.zeros(n, dtype=bool)
+        mask[order[np.arange(start, start + size) % n]] = True
+        views.append(View(is_masked=mask, weight=n / (size * num_masks)))
+        start += size
+    return views
 
 
 def bound(
@@ -133,6 +158,7 @@ def unigram_bits(
 
 
 def _slot_tables(vocabulary: Vocabulary, range_index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    masks = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad])
-    modalities = torch.tensor([*(int(r.modality) for r in vocabulary.ranges), -1])
+    device = range_index.device
+    masks = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad], device=device)
+    modalities = torch.tensor([*(int(r.modality) for r in vocabulary.ranges), -1], device=device)
     return masks[range_index], modalities[range_index]

@@ -17,7 +17,7 @@ from trimask.evaluation.report import Block, Chart, Floor, Prose, Section, Table
 from trimask.evaluation.report.scorecard import scorecard_blocks
 from trimask.recipes.pretrained import QUICKSTART
 from trimask.recipes.scorecard import tokenizers_of
-from trimask.recipes.scorecard_samples import gallery_features, image_scores
+from trimask.recipes.scorecard_images import gallery_features, image_scores, make_pictures
 from trimask.recipes.sources import token_sources
 from trimask.recipes.tokens import pictures
 from trimask.sampling.generate import Generator
@@ -41,7 +41,7 @@ def about_shipped(folder: Path = QUICKSTART.parent) -> Section | None:
         blocks += card_blocks(card.read_text(encoding="utf-8"))
     if (folder / SCORECARD).exists():
         blocks += scorecard_blocks(io.read_json(folder / SCORECARD))
-        command = "python -m trimask.recipes.scorecard quickstart --out scorecard.json"
+        command = "trimask evaluate quickstart --out scorecard.json"
         blocks.append(Prose(text=f"All figures: `{command}`", is_note=True))
     return Section(title="What it can and cannot do", blocks=blocks) if blocks else None
 
@@ -109,9 +109,8 @@ def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Bloc
     gallery = pictures("train", data)
     order = rng.generator(seed, "demo", "figures").permutation(len(gallery))
     chosen = [gallery[i] for i in order[:_FIGURES].tolist()]
-    scores = image_scores(
-        generator, tokenizers_of(generator), chosen, gallery, gallery_features(gallery), seed=seed
-    )
+    made = make_pictures(generator, tokenizers_of(generator).image, chosen, seed=seed)
+    scores = image_scores(made, gallery, gallery_features(gallery), seed=seed)
     blocks = scorecard_blocks({"images": {"seen": scores, "measure": MEASURE}}) if scores else []
     return blocks[0] if blocks else None
 
@@ -130,7 +129,7 @@ def how_to_go_on(out: Path, prompts: Mapping[str, str]) -> str:
             "trimask sample quickstart --task text_to_speech --prompt 'good morning' --out samples",
             "trimask sample quickstart --task text --out samples",
             "trimask train quickstart_mini --out runs/mini",
-            f"python -m trimask.recipes.scorecard {out / 'run'} --out scorecard.json",
+            f"trimask evaluate {out / 'run'} --out scorecard.json",
         ]
     )
 

@@ -16,7 +16,8 @@ from trimask.data.quickstart import CaptionedImage, Utterance, load_speech
 from trimask.data.selection import QuickstartData
 from trimask.evaluation.report import Block, Card, Cards, Picture, Sound
 from trimask.io import atomic_write
-from trimask.recipes.scorecard_samples import speak, without_length_warnings
+from trimask.recipes.scorecard_speech import speak
+from trimask.recipes.scorecard_text import without_length_warnings
 from trimask.recipes.signals import waveform_at
 from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.generate import Generated, Generator

@@ -1,20 +1,20 @@
-"""A scorecard (the JSON of `trimask.recipes.scorecard`) as tables: each figure beside its floor and its
-ceiling.
-"""
+"""A scorecard (the JSON of `trimask evaluate`) as tables: each figure beside its floor and its ceiling."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimask.evaluation.report.block import Block
+from trimask.evaluation.report.figures import SPLITS, figure
+from trimask.evaluation.report.judged import (
+    caption_agreement,
+    continuation,
+    harness,
+    left_out,
+    likeness,
+    perplexity,
+    set_distances,
+)
 from trimask.evaluation.report.page import Prose, Table
-
-_SPLITS = {
-    "train": "seen",
-    "seen": "seen",
-    "composition": "held-out composition",
-    "validation": "unseen",
-    "unseen": "unseen",
-}
 
 
 def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
@@ -22,28 +22,19 @@ def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
     tables = [
         _likelihood(scores.get("likelihood") or []),
         _images(scores.get("images") or {}),
+        set_distances(scores.get("image_distances") or {}),
+        caption_agreement(scores.get("caption_agreement") or {}),
         _captions(scores.get("captions") or {}),
         _speech(scores.get("speech") or {}),
+        likeness((scores.get("speech") or {}).get("generated") or {}),
         _text(scores.get("text") or {}),
+        perplexity(scores.get("text") or {}),
+        continuation(scores.get("continuation") or {}),
+        harness(scores.get("harness") or {}),
         _claims(scores.get("claims") or []),
+        left_out(scores.get("left_out") or []),
     ]
     return [block for block in tables if block is not None]
-
-
-def _figure(estimate: Mapping[str, float] | None, *, is_share: bool = False) -> str:
-    """A value with its interval; shares as percentages."""
-    if estimate is None:
-        return "–"
-    if "low" not in estimate:
-        return _number(estimate["value"], is_share) + (" %" if is_share else "")
-    low, high = _number(estimate["low"], is_share), _number(estimate["high"], is_share)
-    return f"{_number(estimate['value'], is_share)}{' %' if is_share else ''} ({low}–{high})"
-
-
-def _number(value: float, is_share: bool = False) -> str:
-    if not is_share:
-        return f"{value:.2f}"
-    return f"{100 * value:.1f}" if 0 < value < 0.1 else f"{100 * value:.0f}"
 
 
 def _bits(estimate: Mapping[str, float] | None) -> str:
@@ -59,7 +50,7 @@ def _likelihood(rows: Sequence[Mapping[str, Any]]) -> Block | None:
     cells = [
         [
             f"{row['task']} → {row['modality']}",
-            _SPLITS.get(row["split"], row["split"]),
+            SPLITS.get(row["split"], row["split"]),
             _bits(row["conditional"]),
             _bits(row.get("unconditional")),
             _bits(row.get("shuffled")),
@@ -91,10 +82,10 @@ def _images(scores: Mapping[str, Any]) -> Block | None:
                 made = here[kind]
                 cells.append(
                     [
-                        f"{_SPLITS[name]}, {label}",
-                        _figure(made["top1"], is_share=True),
-                        _figure(made["top5"], is_share=True),
-                        _figure(made["rank_fraction"], is_share=True),
+                        f"{SPLITS[name]}, {label}",
+                        figure(made["top1"], is_share=True),
+                        figure(made["top5"], is_share=True),
+                        figure(made["rank_fraction"], is_share=True),
                         f"{made['gallery']:,}",
                         str(made["top1"]["n"]),
                     ]
@@ -102,7 +93,7 @@ def _images(scores: Mapping[str, Any]) -> Block | None:
             chance = here["generated"]["chance"]
             cells.append(
                 [
-                    f"{_SPLITS[name]}, chance",
+                    f"{SPLITS[name]}, chance",
                     f"{100 * chance['top1']:.2f} %",
                     f"{100 * chance['top5']:.2f} %",
                     "50 %",
@@ -123,11 +114,11 @@ def _images(scores: Mapping[str, Any]) -> Block | None:
 def _captions(scores: Mapping[str, Any]) -> Block | None:
     cells = [
         [
-            _SPLITS[split],
-            _figure(here["word_f1"], is_share=True),
-            f"{_figure(here['floor_constant'], is_share=True)}",
-            _figure(here["floor_shuffled"], is_share=True),
-            _figure(here["exact_match"], is_share=True),
+            SPLITS[split],
+            figure(here["word_f1"], is_share=True),
+            f"{figure(here['floor_constant'], is_share=True)}",
+            figure(here["floor_shuffled"], is_share=True),
+            figure(here["exact_match"], is_share=True),
             str(here["word_f1"]["n"]),
         ]
         for split, here in scores.items()
@@ -144,24 +135,22 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
     for split, here in (scores.get("transcripts") or {}).items():
         if here:
             rate, floor = here["character_error_rate"], here["floor_shuffled"]
-            label = f"own transcripts of real clips, {_SPLITS[split]}: character error rate"
+            label = f"own transcripts of real clips, {SPLITS[split]}: character error rate"
             cells.append(
-                [label, _figure(rate, is_share=True), _figure(floor, is_share=True), "0 %", str(rate["n"])]
+                [label, figure(rate, is_share=True), figure(floor, is_share=True), "0 %", str(rate["n"])]
             )
     for split, here in (scores.get("generated") or {}).items():
         if not here:
             continue
         ratio = here["duration_ratio"]
-        cells.append(
-            [f"length over the reader's, {_SPLITS[split]}", _figure(ratio), "–", "1", str(ratio["n"])]
-        )
+        cells.append([f"length over the reader's, {SPLITS[split]}", figure(ratio), "–", "1", str(ratio["n"])])
         if "generated_word_error_rate" in here:
-            floor = _figure(here["shuffled_word_error_rate"], is_share=True)
-            teacher = _figure(here["teacher_word_error_rate"], is_share=True)
+            floor = figure(here["shuffled_word_error_rate"], is_share=True)
+            teacher = figure(here["teacher_word_error_rate"], is_share=True)
             for kind, label in (("round_trip", "codec round trip"), ("generated", "text to speech")):
                 rate = here[f"{kind}_word_error_rate"]
-                name = f"{label}, {_SPLITS[split]}: word error rate"
-                cells.append([name, _figure(rate, is_share=True), floor, teacher, str(rate["n"])])
+                name = f"{label}, {SPLITS[split]}: word error rate"
+                cells.append([name, figure(rate, is_share=True), floor, teacher, str(rate["n"])])
     if not cells:
         return None
     judge = scores.get("judge", "")
@@ -181,7 +170,7 @@ def _text(scores: Mapping[str, Any]) -> Block | None:
     cells = [
         [
             label,
-            _figure(scores[name]["known_words"], is_share=True),
+            figure(scores[name]["known_words"], is_share=True),
             f"{scores[name]['distinct_1']:.2f}",
             f"{scores[name]['distinct_2']:.2f}",
             f"{scores[name]['unigram_entropy']:.2f}",

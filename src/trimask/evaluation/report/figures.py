@@ -1,0 +1,27 @@
+"""How a figure is written: its value with its interval; and what the splits are called."""
+
+from collections.abc import Mapping
+
+SPLITS = {
+    "train": "seen",
+    "seen": "seen",
+    "composition": "held-out composition",
+    "validation": "unseen",
+    "unseen": "unseen",
+}
+
+
+def figure(estimate: Mapping[str, float] | None, *, is_share: bool = False) -> str:
+    """A value with its interval; shares as percentages."""
+    if estimate is None:
+        return "–"
+    if "low" not in estimate:
+        return _number(estimate["value"], is_share) + (" %" if is_share else "")
+    low, high = _number(estimate["low"], is_share), _number(estimate["high"], is_share)
+    return f"{_number(estimate['value'], is_share)}{' %' if is_share else ''} ({low}–{high})"
+
+
+def _number(value: float, is_share: bool = False) -> str:
+    if not is_share:
+        return f"{value:.2f}"
+    return f"{100 * value:.1f}" if 0 < value < 0.1 else f"{100 * value:.0f}"

@@ -1,0 +1,212 @@
+"""The scorecard's speech: generated readings beside the reader's own, and the model's own transcripts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+
+from trimask import rng
+from trimask.data.quickstart import Utterance
+from trimask.evaluation import text as words
+from trimask.evaluation.estimate import mean, proportion, ratio
+from trimask.evaluation.judges.panel import Panel
+from trimask.evaluation.judges.speaker import SpeakerJudge
+from trimask.evaluation.spectral import MEASURE, mel_cepstral_distance
+from trimask.evaluation.speech import word_error_rate
+from trimask.recipes.scorecard_text import without_length_warnings
+from trimask.recipes.signals import resample, waveform_at
+from trimask.sampling.generate import Generated, Generator
+from trimask.vocabulary.modality import Task
+from trimask.vocabulary.tokenizer import SpeechCodec
+
+Report = Callable[[str], None]
+Clips = list[Float32[np.ndarray, "_"]]
+_RATE = 16_000  # Hz, of the judges
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Readings:
+    """The same sentences by the reader (`teacher`), after the codec's round trip, by the model, and noise as
+    long and as loud as the reader; all at the judges' rate.
+    """
+
+    chosen: Sequence[Utterance]
+    teacher: Clips
+    round_trip: Clips
+    generated: Clips
+    noise: Clips
+
+
+def transcript_scores(
+    generator: Generator, chosen: Sequence[Utterance], *, seed: int
+) -> dict[str, Any] | None:
+    """Character error rate of the model's own transcripts of real clips; floor: the same transcripts
+    shuffled among clips.
+    """
+    if len(chosen) < 2:
+        return None
+    with without_length_warnings():
+        codec = generator.codecs.speech
+        assert codec is not None
+        clips = [waveform_at(row, codec.sample_rate) for row in chosen]
+        results = generator.generate_many(Task.SPEECH_TO_TEXT, audio=clips, seed=seed, batch_size=16)
+    given, true = [result.text or "" for result in results], [row.text for row in chosen]
+    other = [given[j] for j in words.derangement(len(given), seed)]
+    return {
+        "character_error_rate": words.character_error_rate(true, given).as_json(),
+        "floor_shuffled": words.character_error_rate(true, other).as_json(),
+        "complete": proportion([result.is_complete for result in results]).as_json(),
+    }
+
+
+def speak(generator: Generator, rows: Sequence[Utterance], *, seed: int) -> list[Generated]:
+    """What the model says for the text of each utterance, in the voice of the utterance."""
+    spoken: dict[int, Generated] = {}
+    for voice in dict.fromkeys(row.voice for row in rows):
+        here = [i for i, row in enumerate(rows) if row.voice == voice]
+        with without_length_warnings():
+            results = generator.generate_many(
+                Task.TEXT_TO_SPEECH, [rows[i].text for i in here], voice=voice, seed=seed, batch_size=16
+            )
+        spoken.update(zip(here, results, strict=True))
+    return [spoken[i] for i in range(len(rows))]
+
+
+def speech_scores(
+    generator: Generator,
+    codec: SpeechCodec,
+    chosen: Sequence[Utterance],
+    *,
+    seed: int,
+    judges: Panel,
+    report: Report,
+) -> dict[str, Any] | None:
+    """Length and spectrum of generated speech beside the real reading's; with judges, what is understood of
+    it, whose voice it is, and how good it sounds. Ceilings: the teacher and the codec's round trip.
+    """
+    if len(chosen) < 2:
+        return None
+    results = speak(generator, chosen, seed=seed)
+    readings = _readings(chosen, [_waveform(result) for result in results], codec, seed=seed)
+    sizes, true_sizes = (
+        np.array([len(clip) for clip in clips]) * 1.0 for clips in (readings.generated, readings.teacher)
+    )
+    scores: dict[str, Any] = {
+        "duration_ratio": ratio(sizes, true_sizes).as_json(),
+        "complete": proportion([result.is_complete for result in results]).as_json(),
+        "mel_cepstral_distance": _spectral(readings, seed=seed),
+    }
+    if judges.recognizer is not None:
+        report("the recognizer listens: teacher, codec round trip, model")
+        heard = {
+            name: judges.recognizer.hear(clips, _RATE)
+            for name, clips in (
+                ("teacher", readings.teacher),
+                ("round_trip", readings.round_trip),
+                ("generated", readings.generated),
+            )
+        }
+        scores |= _error_rates([row.text for row in chosen], heard, seed=seed)
+    if judges.speaker is not None:
+        report("the speaker judge listens")
+        scores["speaker_similarity"] = _similarities(readings, judges.speaker)
+    if judges.quality is not None:
+        report("the judge of quality listens")
+        quality = judges.quality
+        scores["quality"] = {"judge": quality.name} | {
+            name: mean(quality.scores(getattr(readings, name), _RATE)).as_json()
+            for name in ("generated", "noise", "round_trip", "teacher")
+        }
+    return scores
+
+
+@torch.inference_mode()
+def _readings(chosen: Sequence[Utterance], generated: Clips, codec: SpeechCodec, *, seed: int) -> Readings:
+    rate = codec.sample_rate
+    originals = [waveform_at(row, rate) for row in chosen]
+    trips = [codec.decode(codec.encode(torch.from_numpy(clip))).float().numpy() for clip in originals]
+    teacher = [waveform_at(row, _RATE) for row in chosen]
+    draw = rng.generator(seed, "scorecard", "noise", "speech")
+    noise = [
+        (draw.standard_normal(len(clip)) * np.sqrt(np.mean(clip**2))).astype(np.float32) for clip in teacher
+    ]
+    return Readings(
+        chosen=chosen,
+        teacher=teacher,
+        round_trip=[resample(clip, rate, _RATE) for clip in trips],
+        generated=[resample(clip, rate, _RATE) for clip in generated],
+        noise=noise,
+    )
+
+
+def _spectral(readings: Readings, *, seed: int) -> dict[str, Any]:
+    """Distance to the reader's own clip. Floors: noise, and another sentence's clip (shuffled)."""
+    order = words.derangement(len(readings.teacher), seed)
+    compared = {
+        "generated": readings.generated,
+        "noise": readings.noise,
+        "shuffled": [readings.teacher[j] for j in order],
+        "round_trip": readings.round_trip,
+    }
+    found: dict[str, Any] = {"measure": MEASURE}
+    for name, clips in compared.items():
+        pairs = zip(readings.teacher, clips, strict=True)
+        found[name] = mean([mel_cepstral_distance(real, clip, _RATE) for real, clip in pairs]).as_json()
+    return found
+
+
+def _error_rates(texts: list[str], heard: Mapping[str, list[str]], *, seed: int) -> dict[str, Any]:
+    order = words.derangement(len(texts), seed)
+    scores: dict[str, Any] = {}
+    for name, hypotheses in {**heard, "shuffled": [heard["teacher"][j] for j in order]}.items():
+        rate = word_error_rate(texts, hypotheses, seed=seed)
+        scores[f"{name}_word_error_rate"] = {
+            "value": rate.value,
+            "low": rate.low,
+            "high": rate.high,
+            "n": len(texts),
+        }
+        scores[f"{name}_character_error_rate"] = words.character_error_rate(texts, hypotheses).as_json()
+    return scores
+
+
+def _similarities(readings: Readings, judge: SpeakerJudge) -> dict[str, Any]:
+    """Mean cosine with the reader's own clip. Ceilings: its round trip, and another clip of the same voice;
+    floors: another voice's clip, and noise.
+    """
+    voices = [row.voice for row in readings.chosen]
+    vectors = {
+        name: judge.vectors(getattr(readings, name), _RATE)
+        for name in ("teacher", "round_trip", "generated", "noise")
+    }
+    own = vectors["teacher"]
+    found: dict[str, Any] = {"judge": judge.name}
+    for name in ("generated", "noise", "round_trip"):
+        found[name] = mean((vectors[name] * own).sum(1)).as_json()
+    for name, is_same in (("same_voice", True), ("other_voice", False)):
+        cosines = _with_another(own, voices, is_same=is_same)
+        if len(cosines):
+            found[name] = mean(cosines).as_json()
+    return found
+
+
+def _with_another(
+    vectors: Float[np.ndarray, "n d"], voices: Sequence[str], *, is_same: bool
+) -> Float[np.ndarray, "m"]:
+    """Cosine of each clip with the next clip of the same voice, or of another one."""
+    found = []
+    for i, voice in enumerate(voices):
+        rest = [(i + step) % len(voices) for step in range(1, len(voices))]
+        partner = next((j for j in rest if (voices[j] == voice) == is_same), None)
+        if partner is not None:
+            found.append(float(vectors[i] @ vectors[partner]))
+    return np.array(found)
+
+
+def _waveform(result: Generated) -> Float32[np.ndarray, "samples"]:
+    assert result.waveform is not None
+    return np.asarray(result.waveform, dtype=np.float32)
