@@ -2,7 +2,7 @@
 
 import trimask
 model = trimask.load("quickstart")
-picture = model.generate(task="text_to_image", prompt="red apple", seed=0)
+picture = model.generate(task="text_to_image", prompt="strawberry", seed=0)
 """
 
 from pathlib import Path

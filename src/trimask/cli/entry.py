@@ -39,7 +39,7 @@ Tri-modal masked diffusion: one transformer, trained from scratch, that generate
 
 examples:
   trimask demo --minutes 5
-  trimask sample quickstart --task text_to_image --prompt "red apple" --out samples
+  trimask sample quickstart --task text_to_image --prompt "strawberry" --out samples
   trimask show quickstart_mini --model.depth 6
   trimask train quickstart_mini --minutes 10 --out runs/mini
   trimask prepare photos/ --out data/photos

@@ -135,7 +135,7 @@ class Train(Verb):
         if result.steps < config.num_steps:
             say(f"go on with: {self._command(overrides)}")
         run = shlex.quote(str(self.out))
-        say(f'try it: trimask sample {run} --task text_to_image --prompt "red apple" --out samples')
+        say(f'try it: trimask sample {run} --task text_to_image --prompt "strawberry" --out samples')
         return _INTERRUPTED if result.stopped == "interrupted" else 0
 
     def _command(self, overrides: Mapping[str, str]) -> str:
