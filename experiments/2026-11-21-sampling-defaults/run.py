@@ -20,6 +20,7 @@ import trimask
 from trimask import rng
 from trimask.config import to_dict
 from trimask.data.quickstart import load_speech
+from trimask.data.selection import QuickstartData
 from trimask.devices import describe
 from trimask.evaluation.image import agreement
 from trimask.evaluation.speech import transcribe, word_error_rate
@@ -34,6 +35,8 @@ from trimask.sampling.sampler import SamplerConfig
 from trimask.vocabulary.modality import Task
 
 SEED = 11
+DATA = quickstart().data
+assert isinstance(DATA, QuickstartData)
 
 IMAGE_BASE = DEFAULTS[Task.TEXT_TO_IMAGE]
 IMAGE_VARIANTS: dict[str, SamplerConfig] = {
@@ -55,7 +58,7 @@ SPEECH_VARIANTS: dict[str, SamplerConfig] = {
 
 
 def image_rows(generator: Generator, count: int) -> list[dict]:
-    gallery = pictures("train", quickstart().data)
+    gallery = pictures("train", DATA)
     chosen = rng.generator(SEED, "images").permutation(len(gallery))[:count]
     features = gallery_features(gallery)
     rows = []
@@ -75,9 +78,7 @@ def image_rows(generator: Generator, count: int) -> list[dict]:
 
 
 def speech_rows(generator: Generator, count: int, judge: Path) -> list[dict]:
-    sentences = [
-        row for row in select_speech(load_speech("train"), quickstart().data, set()) if row.kind == "sentence"
-    ]
+    sentences = [row for row in select_speech(load_speech("train"), DATA, set()) if row.kind == "sentence"]
     chosen = [sentences[i] for i in rng.generator(SEED, "speech").permutation(len(sentences))[:count]]
     texts = [row.text for row in chosen]
     heard = transcribe([row.waveform() for row in chosen], chosen[0].sample_rate, judge)
