@@ -64,6 +64,7 @@ class DistillMos(nn.Module):
         features = self.cnn["cnn"](_compressed(segments / (peak + 1e-8)))
         return 1 + 4 * self.transformer_pool_attn(features.flatten(1, 2).transpose(1, 2))
 
+    @torch.inference_mode()
     def score(self, waveform: Float32[np.ndarray, "samples"]) -> float:
         """Mean score of overlapping segments of 7.68 s; a shorter clip is filled up with zeros."""
         samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
