@@ -15,7 +15,7 @@ from trimask.sampling.codecs import Codecs, ImageInput
 from trimask.sampling.filters import Temperature, TopP
 from trimask.sampling.grid import Cosine
 from trimask.sampling.length import LengthPolicy, warn_of_length
-from trimask.sampling.order import Ancestral, Confidence
+from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.sampler import SamplerConfig, sample
 from trimask.vocabulary.batch import make_batch
@@ -26,25 +26,26 @@ from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
 _TEXT = SamplerConfig(num_steps=64, order=Ancestral(), filters=(Temperature(value=0.8), TopP(value=0.95)))
 _IMAGE = SamplerConfig(
-    num_steps=20,
+    num_steps=32,
     grid=Cosine(),
-    order=Confidence(noise_temperature=0.5),
+    order=Ancestral(),
     filters=(Temperature(value=0.8),),
     guidance_scale=1.5,
 )
 _SPEECH = SamplerConfig(
     num_steps=32,
     grid=Cosine(),
-    order=Confidence(noise_temperature=0.5, codebook_penalty=5.0),
+    order=Confidence(noise_temperature=0.5),
     filters=(Temperature(value=0.8),),
     guidance_scale=2.0,
 )
+# In order of confidence alone the end tokens come first, and little is left for the words.
 _CAPTION = SamplerConfig(
-    num_steps=24, order=Confidence(noise_temperature=0.1), filters=(Temperature(value=0.5),)
+    num_steps=24,
+    order=LeftToRightBlocks(block_length=4, inner=Confidence()),
+    filters=(Temperature(value=0.0),),
 )
-_BOTH = replace(
-    _IMAGE, num_steps=32, order=Confidence(noise_temperature=0.5, codebook_penalty=5.0), guidance_scale=1.0
-)
+_BOTH = replace(_IMAGE, order=Confidence(noise_temperature=0.5, codebook_penalty=5.0), guidance_scale=1.0)
 
 DEFAULTS: Mapping[Task, SamplerConfig] = MappingProxyType(
     {
@@ -52,14 +53,13 @@ DEFAULTS: Mapping[Task, SamplerConfig] = MappingProxyType(
         Task.TEXT_TO_IMAGE: _IMAGE,
         Task.IMAGE_TO_TEXT: _CAPTION,
         Task.TEXT_TO_SPEECH: _SPEECH,
-        Task.SPEECH_TO_TEXT: replace(_CAPTION, num_steps=32),
+        Task.SPEECH_TO_TEXT: replace(_CAPTION, num_steps=64),
         Task.JOINT: _BOTH,
         Task.TRIPLE: _BOTH,
     }
 )
-"""How each task is sampled [D: METHOD §6; FEASIBILITY: images at guidance 1-1.5, temperature 0.8 and little
-Gumbel noise were best, speech with 32 steps, coarse codebooks first]. Text is ancestral: in order of
-confidence it repeats itself (PEERS)."""
+"""How each task is sampled [D: compared on the shipped model, experiments/2026-11-22-sampling-defaults; the
+intervals overlap]. Text is ancestral: in order of confidence it repeats itself (PEERS)."""
 
 
 @final
