@@ -35,8 +35,15 @@ from trimask.sampling.sampler import SamplerConfig
 from trimask.vocabulary.modality import Task
 
 SEED = 11
-DATA = quickstart().data
-assert isinstance(DATA, QuickstartData)
+
+
+def _embedded() -> QuickstartData:
+    data = quickstart().data
+    assert isinstance(data, QuickstartData)
+    return data
+
+
+DATA = _embedded()
 
 IMAGE_BASE = DEFAULTS[Task.TEXT_TO_IMAGE]
 IMAGE_VARIANTS: dict[str, SamplerConfig] = {

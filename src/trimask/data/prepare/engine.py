@@ -103,7 +103,7 @@ class Ray(Engine):
 
     def run(self, work: Work, parts: Iterable[Part]) -> Iterator[PartRecord]:
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]  (an extra)
         except ImportError:
             raise ValueError("--engine ray needs Ray: pip install 'trimask[scale]'") from None
         if not ray.is_initialized():
