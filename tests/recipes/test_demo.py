@@ -1,6 +1,7 @@
 """The demo with a tiny model and a tiny run: its report is self-contained and survives what goes wrong."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -181,5 +182,11 @@ def test_card_gives_only_what_the_model_can_and_cannot_do(tmp_path: Path) -> Non
     card = "# Model\nmade of x\n## What it can do\nPictures.\n| a |\n## Data\nmuch\n## Limits\n* none\n"
     html = "".join(block.html() for block in card_blocks(card))
     assert "Pictures." in html and "• none" in html
+    wrapped = card_blocks("## What it can do\n- a long\n  item\n- another\n\nA para\ngraph\n")
+    assert [re.sub("<[^>]*>", "", block.html()).strip() for block in wrapped] == [
+        "• a long item",
+        "• another",
+        "A para graph",
+    ]
     assert "made of" not in html and "much" not in html and "| a |" not in html
     assert demo_report.about_shipped(tmp_path) is None

@@ -50,15 +50,25 @@ def card_blocks(card: str) -> list[Block]:
     """The parts of a Markdown card whose headings speak of what the model can or cannot do; paragraphs and
     lists only.
     """
-    blocks: list[Block] = []
-    is_wanted = False
+    texts: list[str] = []
+    is_wanted = is_open = False
     for line in card.splitlines():
+        text = line.strip().replace("**", "")
         if line.startswith("#"):
             heading = line.lstrip("# ").lower()
             is_wanted = "can" in heading.replace("cannot", "can").split() or "limit" in heading
-        elif is_wanted and line.strip() and not line.startswith(("|", "```")):
-            text = line.strip().replace("**", "")
-            blocks.append(Prose(text=f"• {text[2:]}" if text.startswith(("- ", "* ")) else text))
+            is_open = False
+        elif not is_wanted or not text or line.startswith(("|", "```")):
+            is_open = False
+        elif text.startswith(("- ", "* ")):
+            texts.append(f"• {text[2:]}")
+            is_open = True
+        elif is_open:  # a paragraph or an item goes on over several lines
+            texts[-1] += f" {text}"
+        else:
+            texts.append(text)
+            is_open = True
+    blocks: list[Block] = [Prose(text=text) for text in texts]
     return blocks
 
 

@@ -256,7 +256,7 @@ class Showcase:
         return Cards(
             heading="How a picture comes to be",
             cards=(Card(title=caption, pictures=shown),),
-            note="Grey cells are still masked; in each step the model fills those that it is surest of.",
+            note="Grey cells are still masked; each step fills some more of them, drawn at random.",
             is_wide=True,
         )
 

@@ -69,8 +69,8 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     if path.exists():
         root, names = _listing(path)
         readers, fingerprint = list(_readers(root, names, options)), _fingerprint(root, names)
-    elif source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise FileNotFoundError(f"{source} does not exist")
+    elif source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") != 1:
+        raise FileNotFoundError(f"{source} does not exist (a data set on the hub is called owner/name)")
     else:
         readers, fingerprint = hub_readers(source, options)
     if not readers:
