@@ -279,3 +279,6 @@ def test_sources_that_are_none(tmp_path):
     write(tmp_path, {"a.csv": "x,y\n1,2\n"})
     with pytest.raises(ColumnError, match="a.csv has no column of text, only x, y"):
         make_plan(str(tmp_path), DEFAULTS)
+    for mistyped in ("photos", "photos/"):  # no name of a data set: the hub is not asked
+        with pytest.raises(FileNotFoundError, match="owner/name"):
+            make_plan(mistyped, DEFAULTS)
