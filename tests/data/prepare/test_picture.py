@@ -94,6 +94,7 @@ def test_the_camera_was_held_sideways():
         (png_header(9_000, 9_000), Reason.OVERSIZED),
         (png_header(200, 200), Reason.CORRUPT),
     ],
+    ids=lambda value: "data" if isinstance(value, bytes) else str(value),
 )
 def test_what_is_wrong_has_a_reason(data, reason):
     with pytest.raises(Rejected) as caught:
