@@ -12,14 +12,11 @@ import time
 from pathlib import Path
 
 from trimask import io
-from trimask.data.mixture import Mixture
-from trimask.data.stream import TrainingStream
 from trimask.devices import describe, pick
 from trimask.recipes import catalog
-from trimask.recipes.pretrain import build_denoiser
-from trimask.recipes.tokens import cached_tokens
+from trimask.recipes.pretrain import build_denoiser, build_step, build_stream
+from trimask.recipes.sources import token_sources
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.training.step import DenoiserStep
 
 ROUNDS = 7
 
@@ -27,23 +24,9 @@ ROUNDS = 7
 def main(recipe: str, out: Path | None) -> None:
     config, tokenizers, device = catalog.resolve(recipe), Tokenizers.load(), pick(None)
     with tempfile.TemporaryDirectory() as folder:
-        sources = cached_tokens(config.data, tokenizers, "train", Path(folder))
+        sources = token_sources(config.data, tokenizers, "train", Path(folder))
     denoiser = build_denoiser(config, tokenizers).to(device)
-    stream = TrainingStream(
-        Mixture(config.mixture, sources, config.seed),
-        denoiser.vocabulary,
-        slack=config.slack,
-        logical_batch=config.logical_batch,
-        row_length=config.row_length,
-    )
-    step = DenoiserStep(
-        denoiser,
-        objective=config.objective,
-        optimizer=config.optimizer,
-        lr_schedule=config.lr_schedule,
-        num_steps=config.num_steps,
-        seed=config.seed,
-    )
+    stream, step = build_stream(config, sources, denoiser.vocabulary), build_step(config, denoiser)
     made, trained = [], []
     for number in range(ROUNDS + 1):  # the first round warms up
         began = time.perf_counter()

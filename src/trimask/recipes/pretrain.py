@@ -7,6 +7,7 @@ from typing import Any
 from trimask.config import to_dict
 from trimask.data.mixture import Mixture
 from trimask.data.stream import TrainingStream
+from trimask.data.tokens import ExampleSource
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import save_denoiser
 from trimask.recipes.sources import check_data, token_sources
@@ -16,6 +17,7 @@ from trimask.training.checkpoint import open_run
 from trimask.training.loop import TrainResult, train
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
+from trimask.vocabulary.layout import Vocabulary
 
 MODEL = "model.safetensors"
 TOKENIZERS = "tokenizers"
@@ -27,6 +29,31 @@ def build_denoiser(config: RunConfig, tokenizers: Tokenizers) -> Denoiser:
     denoiser = Denoiser(config.model, vocabulary)
     denoiser.initialize(config.seed)
     return denoiser
+
+
+def build_stream(
+    config: RunConfig, sources: Mapping[str, ExampleSource], vocabulary: Vocabulary
+) -> TrainingStream:
+    """The batches of a run, drawn from its sources."""
+    return TrainingStream(
+        Mixture(config.mixture, sources, config.seed),
+        vocabulary,
+        slack=config.slack,
+        logical_batch=config.logical_batch,
+        row_length=config.row_length,
+    )
+
+
+def build_step(config: RunConfig, denoiser: Denoiser) -> DenoiserStep:
+    """The update of a run, with nothing done yet."""
+    return DenoiserStep(
+        denoiser,
+        objective=config.objective,
+        optimizer=config.optimizer,
+        lr_schedule=config.lr_schedule,
+        num_steps=config.num_steps,
+        seed=config.seed,
+    )
 
 
 def pretrain(
@@ -53,21 +80,8 @@ def pretrain(
     if not (out / TOKENIZERS).exists():
         copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
     denoiser = build_denoiser(config, tokenizers)
-    stream = TrainingStream(
-        Mixture(config.mixture, sources, config.seed),
-        denoiser.vocabulary,
-        slack=config.slack,
-        logical_batch=config.logical_batch,
-        row_length=config.row_length,
-    )
-    step = DenoiserStep(
-        denoiser,
-        objective=config.objective,
-        optimizer=config.optimizer,
-        lr_schedule=config.lr_schedule,
-        num_steps=config.num_steps,
-        seed=config.seed,
-    )
+    stream = build_stream(config, sources, denoiser.vocabulary)
+    step = build_step(config, denoiser)
     evaluate = validation(config, tokenizers, denoiser, out / "tokens")
     result = train(
         step,
