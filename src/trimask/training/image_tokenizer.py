@@ -125,7 +125,7 @@ class ImageTokenizerStep:
         loss.backward()
         norm = clip_gradients(self.optimizer, config.optimizer.clip_norm)
         self.optimizer.step()
-        moved = self._revive(quantized.codes, latents.detach().float())
+        moved = self.revive(quantized.codes, latents.detach().float())
         figures = {"loss": loss, "squared": parts["squared"], "code_loss": code_loss, "grad_norm": norm}
         return {name: value.detach() for name, value in figures.items()} | {"revived": float(moved)}
 
@@ -151,7 +151,7 @@ class ImageTokenizerStep:
         is_encoder = name.startswith(("encoder.", "analysis."))
         return ParameterFactors(learning_rate=self.config.encoder_factor if is_encoder else 1.0)
 
-    def _revive(
+    def revive(
         self, codes: Int[Tensor, "b rows columns codebooks"], latents: Float[Tensor, "b rows columns dim"]
     ) -> int:
         """Counts the codes; now and then moves those that were not used. Returns how many moved."""
