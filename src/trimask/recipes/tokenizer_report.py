@@ -32,7 +32,7 @@ from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 
 REPORT, FIGURES = "report.html", "report.json"
 DATA = "data"
-_NAMES = {TRAIN: "seen in training", COMPOSITION: "held-out composition", UNSEEN: "unseen"}
+_NAMES = {TRAIN: "seen in training", COMPOSITION: "held-out composition", UNSEEN: "not seen in training"}
 _MOST_PIXELS = 3000 * 64 * 64  # of a part of the pictures
 _SHOWN_PICTURES, _SHOWN_CLIPS = 48, 8
 
@@ -132,7 +132,8 @@ def _images(
         ]
         for part, each in figures.items()
     ]
-    shown = drawn.get(UNSEEN, drawn[TRAIN])[:_SHOWN_PICTURES]
+    rows = drawn[UNSEEN if UNSEEN in drawn else next(iter(drawn))]
+    shown = rows[:: max(len(rows) // _SHOWN_PICTURES, 1)][:_SHOWN_PICTURES]
     made, _ = image_round_trip(codec, np.stack([row.values for row in shown]))
     cards = [
         Card(
@@ -146,14 +147,14 @@ def _images(
         Prose(text=f"{size} a picture; means over pictures with 95 % intervals."),
         Table(header=header, rows=table),
         _use_table(figures),
-        Cards(heading="Before and after", cards=cards, note=f"{_shown_part(drawn)}."),
+        Cards(heading="Before and after", cards=cards, note=_shown_part(drawn)),
     ]
 
 
 def _speech(
     codec: SpeechCodec, parts: Mapping[str, Signals], chosen: Measurement
 ) -> tuple[dict[str, Any], list[Block]]:
-    part = UNSEEN if UNSEEN in parts else TRAIN
+    part = UNSEEN if UNSEEN in parts else next(iter(parts))
     rows = _drawn(parts[part], chosen.num_clips, chosen.seed)
     clips = Clips(
         waveforms=[as_floats(row.values) for row in rows],
@@ -189,7 +190,7 @@ def _speech(
         blocks.append(_speaker_table(each["word_error_rate"]["speakers"]))
     blocks += [
         _use_table({part: each}),
-        Cards(heading="Before and after", cards=cards, note=f"{_NAMES[part]}.", is_wide=True),
+        Cards(heading="Before and after", cards=cards, note=f"{_NAMES[part].capitalize()}.", is_wide=True),
     ]
     return {part: each}, blocks
 
@@ -253,7 +254,7 @@ def _use_table(figures: Mapping[str, Any]) -> Table:
 
 
 def _shown_part(drawn: Mapping[str, Sequence[Signal]]) -> str:
-    return _NAMES[UNSEEN if UNSEEN in drawn else TRAIN]
+    return f"{_NAMES[UNSEEN if UNSEEN in drawn else next(iter(drawn))].capitalize()}."
 
 
 def _drawn(rows: Signals, most: int, seed: int) -> list[Signal]:
