@@ -49,7 +49,7 @@ def make_stream(row_length: int | None = None) -> TrainingStream:
         seed=3,
     )
     return TrainingStream(
-        mixture, VOCABULARY, slack=SpanSlack(text_window=40), logical_batch=8, row_length=row_length
+        mixture, VOCABULARY, slack=SpanSlack(text_window=40), physical_batch=8, row_length=row_length
     )
 
 
@@ -102,6 +102,6 @@ def test_conditions_carry_no_end():
 
 
 def test_a_step_needs_a_sequence():
-    with pytest.raises(ValueError, match="logical_batch 0"):
+    with pytest.raises(ValueError, match="physical_batch 0"):
         stream = make_stream()
-        TrainingStream(stream.mixture, VOCABULARY, slack=SpanSlack(), logical_batch=0, row_length=None)
+        TrainingStream(stream.mixture, VOCABULARY, slack=SpanSlack(), physical_batch=0, row_length=None)

@@ -51,15 +51,15 @@ class TrainingStream:
         vocabulary: Vocabulary,
         *,
         slack: SpanSlack,
-        logical_batch: int,
+        physical_batch: int,
         row_length: int | None,
     ):
-        if logical_batch < 1:
-            raise ValueError(f"logical_batch {logical_batch}: a step needs at least one sequence")
+        if physical_batch < 1:
+            raise ValueError(f"physical_batch {physical_batch}: a step needs at least one sequence")
         self.mixture = mixture
         self.vocabulary = vocabulary
         self.slack = slack
-        self.logical_batch = logical_batch
+        self.physical_batch = physical_batch
         self.row_length = row_length
 
     def sequence(self, index: int) -> Sequence:
@@ -78,7 +78,7 @@ class TrainingStream:
         """Batch `step`, longest sequences first: documents of equal length then stand side by side and attend
         in one call.
         """
-        indices = range(step * self.logical_batch, (step + 1) * self.logical_batch)
+        indices = range(step * self.physical_batch, (step + 1) * self.physical_batch)
         sequences = [self.sequence(index) for index in indices]
         order = sorted(range(len(sequences)), key=lambda i: -sequences[i].num_positions)
         return make_batch(

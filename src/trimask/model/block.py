@@ -1,10 +1,18 @@
 """One residual block: attention, then a SwiGLU feed-forward, each behind its RMSNorm."""
 
+import math
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from trimask.model.attention import Attention
+
+
+def feed_forward_width(width: int) -> int:
+    """8/3 × width, rounded up to 32: as many weights as a feed-forward of two matrices with 4 × width."""
+    return 32 * math.ceil(width * 8 / 3 / 32)
 
 
 class SwiGLU(nn.Module):
@@ -21,14 +29,15 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """h + attention(norm h), then h + feed_forward(norm h)."""
+    """h + c · attention(norm h), then h + c · feed_forward(norm h), with c the residual multiplier."""
 
-    def __init__(self, width: int, num_heads: int, hidden: int):
+    def __init__(self, width: int, num_heads: int, *, residual_multiplier: float):
         super().__init__()
+        self.residual_multiplier = residual_multiplier
         self.attention_norm = nn.RMSNorm(width)
         self.attention = Attention(width, num_heads)
         self.feed_forward_norm = nn.RMSNorm(width)
-        self.feed_forward = SwiGLU(width, hidden)
+        self.feed_forward = SwiGLU(width, feed_forward_width(width))
 
     def forward(
         self,
@@ -38,5 +47,6 @@ class Block(nn.Module):
         sin: Float[Tensor, "positions 1 half"],
         lengths: list[int],
     ) -> Float[Tensor, "positions width"]:
-        h = h + self.attention(self.attention_norm(h), cos=cos, sin=sin, lengths=lengths)
-        return h + self.feed_forward(self.feed_forward_norm(h))
+        attended = self.attention(self.attention_norm(h), cos=cos, sin=sin, lengths=lengths)
+        h = torch.add(h, attended, alpha=self.residual_multiplier)
+        return torch.add(h, self.feed_forward(self.feed_forward_norm(h)), alpha=self.residual_multiplier)

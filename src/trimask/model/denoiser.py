@@ -1,7 +1,7 @@
 """The denoiser: partly masked tokens in, logits over one codebook's range out."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from trimask import rng
-from trimask.model.block import Block
+from trimask.model.block import Block, feed_forward_width
+from trimask.model.parametrization import Parametrization, Standard, TensorRule
 from trimask.model.rope import rotary_angles
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
@@ -19,14 +20,15 @@ from trimask.vocabulary.layout import Vocabulary
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserConfig:
-    """Size of the transformer. `width` = num_heads × head_dim; the feed-forward is 8/3 × width wide, rounded
-    up to 32.
+    """Size of the transformer, and how its tensors start and learn. `width` = num_heads × head_dim; the
+    feed-forward is 8/3 × width wide, rounded up to 32.
     """
 
     width: int
     depth: int
     num_heads: int
     rope_base: float = 10_000.0
+    parametrization: Parametrization = Standard()
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.num_heads) < 1:
@@ -38,10 +40,29 @@ class DenoiserConfig:
                 f"width {self.width} with {self.num_heads} heads: the head dimension must be a multiple of 4 "
                 f"(try width {4 * self.num_heads * math.ceil(self.width / (4 * self.num_heads))})"
             )
+        self.parametrization.check(width=self.width, num_heads=self.num_heads)
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
 
     @property
     def hidden(self) -> int:
-        return 32 * math.ceil(self.width * 8 / 3 / 32)
+        return feed_forward_width(self.width)
+
+    def resized(self, *, width: int | None = None, depth: int | None = None) -> "DenoiserConfig":
+        """Another width or depth with heads of the same dimension.
+
+        ValueError: the width is not a multiple of it.
+        """
+        width, depth = width or self.width, depth or self.depth
+        if width % self.head_dim:
+            raise ValueError(f"width {width} is not a multiple of the head dimension {self.head_dim}")
+        return replace(self, width=width, depth=depth, num_heads=width // self.head_dim)
+
+    def rule(self, name: str) -> TensorRule:
+        """How the parameter `name` starts, and its factors on the optimizer's values."""
+        return self.parametrization.rule(name, width=self.width, depth=self.depth)
 
 
 class Denoiser(nn.Module):
@@ -58,32 +79,23 @@ class Denoiser(nn.Module):
         self.config = config
         self.vocabulary = vocabulary
         self.embedding = nn.Embedding(vocabulary.size, config.width)
+        multiplier = config.parametrization.residual_multiplier(config.depth)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.num_heads, config.hidden) for _ in range(config.depth)
+            Block(config.width, config.num_heads, residual_multiplier=multiplier) for _ in range(config.depth)
         )
         self.final_norm = nn.RMSNorm(config.width)
         self.unembedding = nn.Linear(config.width, vocabulary.size, bias=False)
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Fill every parameter from named streams of `seed`: N(0, 1/fan_in) for matrices, residual outputs
-        scaled by 1/√(2·depth).
-
-        The unembedding starts at zero, so that the first prediction is uniform: NELBO = ln V per token.
-        """
+        """Fill every parameter from named streams of `seed`, as its rule says (`DenoiserConfig.rule`)."""
         for name, parameter in self.named_parameters():
-            if name.endswith("norm.weight"):
-                parameter.fill_(1.0)
-            elif name == "unembedding.weight":
-                parameter.zero_()
-            else:
-                scale = 1.0 if name == "embedding.weight" else parameter.shape[1] ** -0.5
-                if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
-                    scale /= math.sqrt(2 * self.config.depth)
-                draw = rng.generator(seed, "init", name).standard_normal(
-                    tuple(parameter.shape), dtype="float32"
-                )
-                parameter.copy_(torch.from_numpy(draw) * scale)
+            rule = self.config.rule(name)
+            if rule.init_std == 0:
+                parameter.fill_(rule.init_mean)
+                continue
+            draw = rng.generator(seed, "init", name).standard_normal(tuple(parameter.shape), dtype="float32")
+            parameter.copy_(rule.init_mean + torch.from_numpy(draw) * rule.init_std)
 
     def forward(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
         """Final hidden states of every position for `tokens` (the batch's own, partly masked)."""
@@ -92,9 +104,7 @@ class Denoiser(nn.Module):
         h = embedded.new_zeros(batch.num_positions, self.config.width).index_add(
             0, batch.position[real], embedded
         )
-        cos, sin = rotary_angles(
-            batch.coordinates, self.config.width // self.config.num_heads, self.config.rope_base
-        )
+        cos, sin = rotary_angles(batch.coordinates, self.config.head_dim, self.config.rope_base)
         lengths = batch.cu_positions.diff().tolist()
         for block in self.blocks:
             h = block(h, cos=cos, sin=sin, lengths=lengths)

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trimask import io, rng
-from trimask.data.mixture import Mixture
 from trimask.data.selection import QuickstartData
-from trimask.data.stream import TrainingStream
 from trimask.evaluation.image import MEASURE
 from trimask.evaluation.likelihood import target_tokens, unigram_bits
 from trimask.evaluation.report import Block, Chart, Floor, Prose, Section, Table
 from trimask.evaluation.report.scorecard import scorecard_blocks
+from trimask.recipes.pretrain import build_stream
 from trimask.recipes.pretrained import QUICKSTART
 from trimask.recipes.scorecard import tokenizers_of
 from trimask.recipes.scorecard_images import gallery_features, image_scores, make_pictures
@@ -148,13 +147,7 @@ def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[Modality
     """(uniform, unigram) in bits per token of each modality's targets, over the run's own stream."""
     sources = token_sources(config.data, tokenizers_of(generator), "train", run / "tokens")
     vocabulary = generator.vocabulary
-    stream = TrainingStream(
-        Mixture(config.mixture, sources, config.seed),
-        vocabulary,
-        slack=config.slack,
-        logical_batch=config.logical_batch,
-        row_length=config.row_length,
-    )
+    stream = build_stream(config, sources, vocabulary)
     sequences = [stream.sequence(i) for i in range(_FLOOR_SEQUENCES)]
     floors = {}
     for modality in Modality:

@@ -1,5 +1,6 @@
 """A recipe becomes a run: tokenize, build, train, export."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from trimask.training.loop import TrainResult, train
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.layout import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 MODEL = "model.safetensors"
 TOKENIZERS = "tokenizers"
@@ -39,7 +42,7 @@ def build_stream(
         Mixture(config.mixture, sources, config.seed),
         vocabulary,
         slack=config.slack,
-        logical_batch=config.logical_batch,
+        physical_batch=config.update_batch,
         row_length=config.row_length,
     )
 
@@ -49,10 +52,11 @@ def build_step(config: RunConfig, denoiser: Denoiser) -> DenoiserStep:
     return DenoiserStep(
         denoiser,
         objective=config.objective,
-        optimizer=config.optimizer,
+        optimizer=config.scaled_optimizer,
         lr_schedule=config.lr_schedule,
-        num_steps=config.num_steps,
+        num_steps=config.num_updates,
         seed=config.seed,
+        micro_batch=config.micro_batch,
     )
 
 
@@ -72,6 +76,8 @@ def pretrain(
     The directory holds its tokenizers, the tokenized data (prepared data stays where it is), checkpoints,
     metrics and at the end `model.safetensors`, so that it can be moved and resumed alone.
     """
+    for caution in config.batch_rule.cautions(config.batch_change):
+        logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
     open_run(out, resolved, resume=resume)
@@ -88,7 +94,7 @@ def pretrain(
         stream.batches,
         out=out,
         config=resolved,
-        num_steps=config.num_steps,
+        num_steps=config.num_updates,
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,
         resume=True,  # `open_run` has settled whether this directory may be used

@@ -5,6 +5,7 @@ from dataclasses import replace
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
 from trimask.model.denoiser import DenoiserConfig
+from trimask.model.parametrization import CompletedP
 from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
@@ -24,7 +25,7 @@ def quickstart() -> RunConfig:
     """
     return RunConfig(
         seed=0,
-        model=DenoiserConfig(width=192, depth=7, num_heads=3),
+        model=_own_base(width=192, depth=7, num_heads=3),
         data=QuickstartData(num_concepts=600),
         mixture=MixtureConfig(
             components=(
@@ -61,7 +62,7 @@ def quickstart_mini() -> RunConfig:
     base = quickstart()
     return replace(
         base,
-        model=DenoiserConfig(width=128, depth=4, num_heads=2),
+        model=_own_base(width=128, depth=4, num_heads=2),
         data=QuickstartData(num_concepts=96, has_variants=False, num_sentences=96, voices=("slt",)),
         optimizer=replace(base.optimizer, learning_rate=4e-3),
         logical_batch=24,
@@ -78,7 +79,7 @@ def debug() -> RunConfig:
     base = quickstart_mini()
     return replace(
         base,
-        model=DenoiserConfig(width=32, depth=2, num_heads=2),
+        model=_own_base(width=32, depth=2, num_heads=2),
         data=QuickstartData(
             num_concepts=8, has_variants=False, num_sentences=8, voices=("slt",), text_window=32
         ),
@@ -87,4 +88,14 @@ def debug() -> RunConfig:
         num_steps=20,
         log_every=5,
         checkpoint_every=10,
+    )
+
+
+def _own_base(*, width: int, depth: int, num_heads: int) -> DenoiserConfig:
+    """A size at which optimizer values were chosen: from here Complete(d)P carries them to any other."""
+    return DenoiserConfig(
+        width=width,
+        depth=depth,
+        num_heads=num_heads,
+        parametrization=CompletedP(base_width=width, base_depth=depth, base_num_heads=num_heads),
     )

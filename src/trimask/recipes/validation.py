@@ -31,7 +31,7 @@ def validation(
         return None
     mixture = Mixture(MixtureConfig(components=components, block_length=NUM_SEQUENCES), sources, config.seed)
     stream = TrainingStream(
-        mixture, denoiser.vocabulary, slack=config.slack, logical_batch=NUM_SEQUENCES, row_length=None
+        mixture, denoiser.vocabulary, slack=config.slack, physical_batch=NUM_SEQUENCES, row_length=None
     )
     sequences = [stream.sequence(index) for index in range(NUM_SEQUENCES)]
 

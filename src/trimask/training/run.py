@@ -7,6 +7,7 @@ from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import DenoiserConfig
+from trimask.training.logical_batch import BatchChange, BatchRule, KappaRule, Tuned
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.step import ObjectiveConfig
@@ -18,12 +19,24 @@ from trimask.vocabulary.codebooks import CodebookLayout, Flattened
 class RunConfig:
     """A pretraining run of the denoiser.
 
+    The logical batch and the horizon are what a run is; the physical batch and the micro-batch are how it is
+    computed. Parametrization and batch rule carry the optimizer's values from where they were tuned.
+
     Attributes:
-        logical_batch: sequences per update: it fixes the gradient noise.
-        num_steps: updates; with `logical_batch`, the horizon.
+        optimizer: values at the size of the parametrization's base, and at the batch and horizon of `tuned`.
+        tuned: where the optimizer's values come from, if not from this batch and horizon.
+        batch_rule: how they are carried to this horizon and physical batch.
+        lr_schedule: over the fraction of the horizon's tokens that are done, so that any batch sees the same.
+        logical_batch: sequences (B̃): with the optimizer's values, it fixes the gradient noise.
+        num_steps: updates of the logical batch (S̃): with it, the horizon of `logical_batch` × `num_steps`
+            sequences.
+        physical_batch: sequences per update, on all devices; None for the logical batch. The number of
+            updates follows.
+        micro_batch: rows per forward and backward pass, whose gradients are added up; None for all at once.
         row_length: slots of a row; None lays each sequence in a row of its own (CPU: padding is never
             computed on).
         image_layout, audio_layout: how codebooks share transformer positions.
+        log_every, checkpoint_every, evaluate_every: in updates.
     """
 
     seed: int
@@ -33,11 +46,15 @@ class RunConfig:
     slack: SpanSlack = SpanSlack()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: AdamWConfig
+    tuned: Tuned = Tuned()
+    batch_rule: BatchRule = KappaRule()
     lr_schedule: LearningRateSchedule
     image_layout: CodebookLayout = Flattened()
     audio_layout: CodebookLayout = Flattened()
     logical_batch: int
     num_steps: int
+    physical_batch: int | None = None
+    micro_batch: int | None = None
     row_length: int | None = None
     log_every: int = 20
     checkpoint_every: int = 500
@@ -47,3 +64,38 @@ class RunConfig:
         for name in ("logical_batch", "num_steps", "log_every", "checkpoint_every", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
+        for name in ("physical_batch", "micro_batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value}: must be at least 1, or none")
+
+    @property
+    def horizon(self) -> int:
+        """Sequences of the whole run."""
+        return self.logical_batch * self.num_steps
+
+    @property
+    def update_batch(self) -> int:
+        """Sequences per update."""
+        return self.physical_batch or self.logical_batch
+
+    @property
+    def num_updates(self) -> int:
+        return self.batch_change.num_updates
+
+    @property
+    def batch_change(self) -> BatchChange:
+        """From where the optimizer's values were tuned to this run."""
+        batch, steps = self.tuned.logical_batch, self.tuned.num_steps
+        return BatchChange(
+            base_batch=batch or self.logical_batch,
+            base_horizon=self.horizon if batch is None or steps is None else batch * steps,
+            logical_batch=self.logical_batch,
+            batch=self.update_batch,
+            horizon=self.horizon,
+        )
+
+    @property
+    def scaled_optimizer(self) -> AdamWConfig:
+        """The optimizer's values at this batch and horizon, before the factors of each tensor."""
+        return self.batch_rule.scaled(self.optimizer, self.batch_change)

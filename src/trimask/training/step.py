@@ -1,7 +1,7 @@
 """One update of the denoiser: mask, predict, weigh, descend."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -20,10 +20,11 @@ from trimask.diffusion.objective import (
 )
 from trimask.diffusion.schedule import Linear, Schedule, per_modality
 from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
-from trimask.model.denoiser import Denoiser
+from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import (
     AdamWConfig,
+    ParameterFactors,
     build_adamw,
     clip_gradients,
     load_optimizer_tensors,
@@ -82,7 +83,7 @@ class SlotTables:
         self._modality = torch.tensor([*(int(r.modality) for r in vocabulary.ranges), -1], device=device)
         self._mask_id = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad], device=device)
 
-    def modality(self, range_index: Int[Tensor, "rows slots"]) -> Int[Tensor, "rows slots"]:
+    def modality(self, range_index: Int[Tensor, "*slots"]) -> Int[Tensor, "*slots"]:
         return self._modality[range_index]
 
     def mask_id(self, range_index: Int[Tensor, "rows slots"]) -> Int[Tensor, "rows slots"]:
@@ -97,6 +98,10 @@ class View:
     z_t: Int[Tensor, "rows slots"]
     masked: Bool[Tensor, "rows slots"]
     weight: Float64[Tensor, "rows slots"]
+
+    def rows(self, rows: slice) -> "View":
+        """That of `Batch.rows`."""
+        return View(z_t=self.z_t[rows], masked=self.masked[rows], weight=self.weight[rows])
 
 
 class Corruption:
@@ -181,7 +186,14 @@ def _per_slot(values: Float64[Tensor, "sequences"], batch: Batch) -> Float64[Ten
 
 
 class DenoiserStep:
-    """One update of the denoiser on a batch: the `Step` that the training loop runs."""
+    """One update of the denoiser on a batch: the `Step` that the training loop runs.
+
+    Args:
+        optimizer: values at this batch and horizon; the parametrization's factors come on top, per tensor.
+        num_steps: updates of the whole run.
+        micro_batch: rows per forward and backward pass, None for all. Times, masks and the counts that the
+            loss is divided by are the whole batch's, so the update is the same to rounding.
+    """
 
     def __init__(
         self,
@@ -192,53 +204,80 @@ class DenoiserStep:
         lr_schedule: LearningRateSchedule,
         num_steps: int,
         seed: int,
+        micro_batch: int | None = None,
     ):
         self.denoiser = denoiser
         self.objective = objective
         device = denoiser.embedding.weight.device
         self.corruption = Corruption(objective, denoiser.vocabulary, seed=seed, device=device)
         self.optimizer_config = optimizer
-        self.optimizer = build_adamw(parameter_groups(denoiser.named_parameters()), optimizer)
+        self.optimizer = build_adamw(
+            parameter_groups(
+                denoiser.named_parameters(), lambda name: optimizer_factors(denoiser.config, name)
+            ),
+            optimizer,
+        )
         self.lr_schedule = lr_schedule
         self.num_steps = num_steps
+        self.micro_batch = micro_batch
         self.step = 0
         self._modality_weights = torch.tensor(objective.modality_weights, device=device)
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Forward, backward, update; the loss and each modality's NELBO in bits per token."""
-        batch = batch.to(self._modality_weights.device)
         set_learning_rate(self.optimizer, self.lr_schedule.factor((self.step + 1) / self.num_steps))
         self.optimizer.zero_grad(set_to_none=True)
-        modality = self.corruption.tables.modality(batch.range_index)
-        num_targets = count_targets(batch.maskable, modality, num_modalities=len(Modality))
-        views = self.corruption.views(batch, self.step)
+        num_targets, parts = self._views(batch)
         loss = torch.zeros((), device=num_targets.device)
         nats = torch.zeros(len(Modality), device=num_targets.device)
-        for view in views:
-            terms = self._terms(batch, view, modality)
-            view_loss = training_loss(
-                terms, num_targets=num_targets * len(views), modality_weights=self._modality_weights
-            )
-            view_loss.backward()
-            loss += view_loss.detach()
-            nats += terms.nats_per_token(num_targets * len(views)).detach()
+        for part, view in parts:
+            terms = self._terms(part, view)
+            part_loss = training_loss(terms, num_targets=num_targets, modality_weights=self._modality_weights)
+            if part_loss.requires_grad:  # else nothing in this part is masked
+                part_loss.backward()
+            loss += part_loss.detach()
+            nats += terms.nats_per_token(num_targets).detach()
         grad_norm = clip_gradients(self.optimizer, self.optimizer_config.clip_norm)
         self.optimizer.step()
         self.step += 1
         bits = nats / math.log(2)
+        num_views = 2 if self.objective.anti_masking else 1
         return {
             "loss": loss,
             "grad_norm": grad_norm.detach(),
             **{f"{m.name.lower()}_bits_per_token": bits[m] for m in Modality},
-            "tokens": float(num_targets.sum()),
+            "tokens": float(num_targets.sum()) / num_views,
         }
 
-    def _terms(self, batch: Batch, view: View, modality: Int[Tensor, "rows slots"]) -> NelboTerms:
+    def losses(self, batch: Batch, step: int) -> dict[Modality, Tensor]:
+        """What each modality adds to the training loss of `batch` under the noise of update `step`, with its
+        graph; those that the batch lacks are left out. Nothing is updated.
+        """
+        num_targets, parts = self._views(batch, step)
+        sums = sum(self._terms(part, view).per_modality(len(Modality)) for part, view in parts)
+        assert isinstance(sums, Tensor)
+        return {m: self._modality_weights[m] * sums[m] / num_targets[m] for m in Modality if num_targets[m]}
+
+    def _views(
+        self, batch: Batch, step: int | None = None
+    ) -> tuple[Int[Tensor, "modalities"], Iterator[tuple[Batch, View]]]:
+        """Targets of all views together, and the micro-batches of each view."""
+        batch = batch.to(self._modality_weights.device)
+        modality = self.corruption.tables.modality(batch.range_index)
+        views = self.corruption.views(batch, self.step if step is None else step)
+        num_targets = count_targets(batch.maskable, modality, num_modalities=len(Modality)) * len(views)
+        num_rows = len(batch.tokens)
+        if self.micro_batch is None or self.micro_batch >= num_rows:
+            return num_targets, ((batch, view) for view in views)
+        slices = [slice(start, start + self.micro_batch) for start in range(0, num_rows, self.micro_batch)]
+        return num_targets, ((batch.rows(rows), view.rows(rows)) for view in views for rows in slices)
+
+    def _terms(self, batch: Batch, view: View) -> NelboTerms:
         cross_entropy = self.denoiser.cross_entropy(view.z_t, batch, view.masked)
         return nelbo_terms(
             cross_entropy,
             view.weight[view.masked],
-            modality=modality[view.masked],
+            modality=self.corruption.tables.modality(batch.range_index[view.masked]),
             sequence=batch.sequence[view.masked],
         )
 
@@ -251,6 +290,12 @@ class DenoiserStep:
         self.denoiser.load_state_dict(_strip(tensors, "denoiser."))
         load_optimizer_tensors(self.optimizer, _strip(tensors, "optimizer."))
         self.step = int(tensors["step"])
+
+
+def optimizer_factors(config: DenoiserConfig, name: str) -> ParameterFactors:
+    """What the parametrization makes of the optimizer's values for the parameter `name`."""
+    rule = config.rule(name)
+    return ParameterFactors(learning_rate=rule.learning_rate, eps=rule.eps, weight_decay=rule.weight_decay)
 
 
 def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -58,6 +58,33 @@ class Batch:
     def num_positions(self) -> int:
         return len(self.coordinates)
 
+    def rows(self, rows: slice) -> "Batch":
+        """The documents of some rows as a batch of their own, numbered anew in their order."""
+        position, sequence = self.position[rows], self.sequence[rows]
+        real = sequence >= 0
+        kept = sequence[real].unique()
+        lengths = self.cu_positions.diff()[kept]
+        boundaries = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        shift = boundaries[:-1] - self.cu_positions[kept]
+        number = kept.new_zeros(self.num_sequences)
+        number[kept] = torch.arange(len(kept), device=kept.device)
+        renumbered = number[sequence.clamp(min=0)]
+        old_position = torch.arange(int(boundaries[-1]), device=kept.device) - shift.repeat_interleave(
+            lengths
+        )
+        return Batch(
+            tokens=self.tokens[rows],
+            range_index=self.range_index[rows],
+            maskable=self.maskable[rows],
+            is_condition=self.is_condition[rows],
+            sequence=torch.where(real, renumbered, -1),
+            position=torch.where(real, position + shift[renumbered], -1),
+            task=self.task[kept],
+            sample_index=self.sample_index[kept],
+            cu_positions=boundaries,
+            coordinates=self.coordinates[old_position],
+        )
+
     def to(self, device: torch.device) -> "Batch":
         return replace(
             self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__}

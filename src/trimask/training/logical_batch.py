@@ -1,0 +1,198 @@
+"""Carrying the optimizer's values from the run that they were tuned in to another batch and horizon.
+
+The logical batch fixes the gradient noise, and with it the stochastic differential equation that training
+follows; the physical batch is what the hardware likes. At one horizon and one equation, a larger batch is a
+larger step along the same path.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import final
+
+from trimask.training.optimizers import AdamWConfig
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuned:
+    """Where the optimizer's values were tuned; with None, at the run's own logical batch and horizon.
+
+    Attributes:
+        logical_batch: sequences per update there (B_base).
+        num_steps: updates there: its horizon D_base is `logical_batch` × `num_steps` sequences.
+    """
+
+    logical_batch: int | None = None
+    num_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.logical_batch is None) != (self.num_steps is None):
+            raise ValueError(
+                f"logical_batch {self.logical_batch}, num_steps {self.num_steps}: give both of the run in "
+                "which the values were tuned, or neither"
+            )
+        for name in ("logical_batch", "num_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value}: must be at least 1")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchChange:
+    """From the run in which values were tuned (base) to a run.
+
+    Horizons are in sequences, which stand for tokens: D = L · sequences with the same mean length L in both
+    runs (the same mixture), and only their ratio counts.
+
+    Attributes:
+        base_batch, base_horizon: B_base, D_base / L.
+        logical_batch: B̃, that the run is stated with.
+        batch: B, sequences per update.
+        horizon: D / L.
+    """
+
+    base_batch: int
+    base_horizon: int
+    logical_batch: int
+    batch: int
+    horizon: int
+
+    @property
+    def num_updates(self) -> int:
+        """S = D / (L · B), rounded up: the last update may go past the horizon by less than a batch."""
+        return math.ceil(self.horizon / self.batch)
+
+
+class BatchRule(ABC):
+    """How the optimizer's values follow batch and horizon."""
+
+    @abstractmethod
+    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+        """The values for the run, from those of the base."""
+
+    @abstractmethod
+    def cautions(self, change: BatchChange) -> tuple[str, ...]:
+        """Where the rule is used outside of what it was checked for: a sentence each, with the numbers."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KappaRule(BatchRule):
+    """The SDE reparametrization [P]: κ = (D_base / D)^γ · (B / B_base), then as `rescaled`.
+
+    Applied twice it is applied once with the product of the κ, so the logical batch drops out: carried from
+    the base to (B̃, D), then from B̃ to the physical batch B, is carried from the base to (B, D).
+
+    Attributes:
+        gamma: horizon exponent; 0.44 was fitted for one schedule, data and shape [P]; 1 is Complete(d)P's
+            κ = m_B / m_D [L]; 0 leaves the horizon out.
+        critical_steps: S_crit, below which so few updates follow no equation; with it B_crit = D / (L ·
+            S_crit) [P]. 1,000 is a guess [D].
+        lowest_kappa, highest_kappa: where the rule is trusted [D].
+    """
+
+    gamma: float = 0.44
+    critical_steps: int = 1000
+    lowest_kappa: float = 0.25
+    highest_kappa: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 2:
+            raise ValueError(f"gamma {self.gamma}: the horizon exponent must be in [0, 2]")
+        if self.critical_steps < 1:
+            raise ValueError(f"critical_steps {self.critical_steps}: must be at least 1")
+        if not 0 < self.lowest_kappa <= 1 <= self.highest_kappa:
+            raise ValueError(
+                f"lowest_kappa {self.lowest_kappa}, highest_kappa {self.highest_kappa}: the range must hold 1"
+            )
+
+    def kappa(self, change: BatchChange) -> float:
+        horizon = (change.base_horizon / change.horizon) ** self.gamma
+        return horizon * change.batch / change.base_batch
+
+    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+        return rescaled(optimizer, self.kappa(change))
+
+    def cautions(self, change: BatchChange) -> tuple[str, ...]:
+        found = []
+        critical = critical_batch(change.horizon, self.critical_steps)
+        # With its own values a run has nothing to break, however short it is.
+        if change.batch > max(critical, change.logical_batch):
+            found.append(
+                f"the physical batch of {change.batch:,} sequences is past the critical one of "
+                f"{critical:,.0f}: it leaves {change.num_updates:,} updates, and below "
+                f"{self.critical_steps:,} larger steps no longer follow the same path. Use a smaller "
+                "physical_batch, or a longer horizon"
+            )
+        kappa = self.kappa(change)
+        if not self.lowest_kappa <= kappa <= self.highest_kappa:
+            found.append(
+                f"κ = {kappa:.3g} is outside of {self.lowest_kappa:g} to {self.highest_kappa:g}, where the "
+                "rule is trusted: tune closer to this batch and horizon, or check a short run"
+            )
+        return tuple(found)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SquareRootRule(BatchRule):
+    """Learning rate × √(B / B_base), all else unchanged: what is often done with Adam; to compare with."""
+
+    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+        return _faster(optimizer, math.sqrt(change.batch / change.base_batch))
+
+    def cautions(self, change: BatchChange) -> tuple[str, ...]:
+        return ()
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearRule(BatchRule):
+    """Learning rate × B / B_base, all else unchanged [L: Goyal et al. 2017, for SGD]; to compare with."""
+
+    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+        return _faster(optimizer, change.batch / change.base_batch)
+
+    def cautions(self, change: BatchChange) -> tuple[str, ...]:
+        return ()
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoRule(BatchRule):
+    """The base's values at any batch and horizon; to compare with."""
+
+    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+        return optimizer
+
+    def cautions(self, change: BatchChange) -> tuple[str, ...]:
+        return ()
+
+
+def rescaled(optimizer: AdamWConfig, kappa: float) -> AdamWConfig:
+    """lr · √κ, β → β^κ, ε / √κ, λ · √κ (METHOD §4) [P; λ: D, from Complete(d)P]; `clip_norm` stays [D].
+
+    β^κ is 1 − κ (1 − β) to first order, and never negative. With PyTorch's AdamW the decay of one update is
+    lr · λ, which goes with κ: as much per token as before.
+    """
+    assert kappa > 0, kappa
+    root = math.sqrt(kappa)
+    return replace(
+        optimizer,
+        learning_rate=optimizer.learning_rate * root,
+        beta1=optimizer.beta1**kappa,
+        beta2=optimizer.beta2**kappa,
+        eps=optimizer.eps / root,
+        weight_decay=optimizer.weight_decay * root,
+    )
+
+
+def critical_batch(horizon: int | float, critical_steps: int) -> float:
+    """B_crit = D / (L · S_crit) sequences, for a `horizon` of D / L sequences [P]."""
+    return horizon / critical_steps
+
+
+def _faster(optimizer: AdamWConfig, factor: float) -> AdamWConfig:
+    return replace(optimizer, learning_rate=optimizer.learning_rate * factor)
