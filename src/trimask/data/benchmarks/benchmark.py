@@ -38,7 +38,6 @@ class Benchmark(ABC):
 
     Attributes:
         prepare_options: what `trimask prepare` needs to be told about the folder.
-        keeps_clips: whether an interrupted `collect` goes on where it stopped, in the same folder.
     """
 
     name: ClassVar[str]
