@@ -55,7 +55,7 @@ class Data(Verb):
         choose("action", self.action, _USED)
         for option in ("name", "out", "packages", "any_version", *_OF_SETS):
             used = (*_USED[self.action], *(_OF_SETS if self.action == "fetch" else ()))
-            if getattr(self, option) and option not in used:
+            if getattr(self, option) not in (None, False) and option not in used:
                 given = repr(self.name) if option == "name" else f"--{option.replace('_', '-')}"
                 raise UsageError(f"{given} means nothing to `trimask data {self.action}`: leave it out")
         if self.action == "list":

@@ -2,10 +2,15 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+from PIL import Image
+
+from trimask import io
 from trimask.data.benchmarks.benchmark import Benchmark, Collected, Source
 from trimask.data.benchmarks.package import DebianPackage
 from trimask.data.benchmarks.store import PackageStore
@@ -19,6 +24,7 @@ STAMPS = DebianPackage(
 SPOKEN = ("en", "es", "fr", "ca", "ru", "bg", "ro", "be", "el", "da", "nl", "ml")
 """The languages in which captions are read aloud: English 65 of them, Spanish and French nearly all."""
 SPLIT_FRACTION = 0.08  # of the stamps, each to validation and test
+DRAWN_SIZE = 512  # pixels of the longer side of an SVG; the median PNG has 199
 _LICENCE = "GPL-2"
 _CAPTION = re.compile(r"([\w@.]+?)\.utf8=(.*)")
 
@@ -43,16 +49,18 @@ class Tuxpaint(Benchmark):
             raise ValueError(f"languages {','.join(self.languages)!r}: name each once, and at least one")
 
     def collect(self, store: PackageStore, folder: Path) -> Collected:
+        draw = svg_renderer()  # before the download
         root = store.unpack(STAMPS) / "usr/share/tuxpaint/stamps"
         rows: list[dict[str, Any]] = []
         dropped: dict[str, list[str]] = {}
-        for path in sorted(root.rglob("*.txt")):
-            stamp = path.relative_to(root).with_suffix("").as_posix()
-            reason = reason_to_drop(stamp, path)
+        stamps = sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.txt"))
+        for number, stamp in enumerate(stamps, 1):
+            store.report(f"reading stamps {number}/{len(stamps)}")
+            captions = read_captions(root / f"{stamp}.txt")
+            reason = reason_to_drop(root, stamp, captions) or place_picture(root, stamp, folder, draw)
             if reason is not None:
                 dropped.setdefault(reason, []).append(stamp)
                 continue
-            captions = read_captions(path)
             for language in self.languages:
                 if captions.get(language):
                     rows.append(_place(folder, root, stamp, language, captions))
@@ -64,7 +72,8 @@ class Tuxpaint(Benchmark):
 SOURCE = Source(
     work="Tux Paint stamps: pictures, captions and recordings",
     licence=f"{_LICENCE} (usr/share/doc/tuxpaint-stamps-default/copyright in the package)",
-    attribution="Copyright 2002-2022 Bill Kendrick and the contributors to Tux Paint",
+    attribution="Copyright 2002-2022 Bill Kendrick and the contributors to Tux Paint. Changed here: "
+    "pictures are padded to squares, SVG is drawn as PNG.",
 )
 
 
@@ -78,29 +87,66 @@ def read_captions(path: Path) -> dict[str, str]:
     return captions
 
 
-def reason_to_drop(stamp: str, path: Path) -> str | None:
+def reason_to_drop(root: Path, stamp: str, captions: dict[str, str]) -> str | None:
     """Why a stamp is left out; None if it is not."""
     if stamp.startswith("symbols/"):
         return "letters, numbers and signs"
-    if not path.with_suffix(".png").is_file():
-        return "drawn as SVG alone" if path.with_suffix(".svg").is_file() else "no picture"
-    if not read_captions(path)["en"]:
-        return "no caption"
+    if not any((root / f"{stamp}{suffix}").is_file() for suffix in (".png", ".svg")):
+        return "no picture"
+    return None if captions["en"] else "no caption"
+
+
+def svg_renderer() -> Callable[..., bytes]:
+    """The function of resvg-py that draws an SVG file as PNG. Raises ImportError without it."""
+    try:
+        from resvg_py import svg_to_bytes  # pyright: ignore[reportMissingImports]  (an extra)
+    except ImportError as error:
+        raise ImportError(
+            "tuxpaint has stamps that are drawn as SVG: install trimask[svg], or pip install resvg-py"
+        ) from error
+    return svg_to_bytes
+
+
+def place_picture(root: Path, stamp: str, folder: Path, draw: Callable[..., bytes]) -> str | None:
+    """Put the stamp's picture into `folder`, as PNG amid a transparent square: `prepare` would cut off the
+    ends of a long one. Returns why it cannot.
+    """
+    source = root / f"{stamp}.png"
+    if source.is_file():
+        with Image.open(source) as opened:
+            picture = opened.convert("RGBA")
+    else:
+        try:
+            picture = _drawn(source.with_suffix(".svg"), draw)
+        except ValueError:  # resvg's, for a drawing without size
+            return "an SVG that cannot be drawn"
+    side = max(picture.size)
+    square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    with io.atomic_write(folder / f"{stamp}.png") as temporary:
+        square.save(temporary, format="PNG")
     return None
 
 
+def _drawn(path: Path, draw: Callable[..., bytes]) -> Image.Image:
+    """The drawing, DRAWN_SIZE pixels on its longer side. Without fonts of the system, which differ."""
+    wide = Image.open(BytesIO(draw(svg_path=str(path), width=DRAWN_SIZE, skip_system_fonts=True)))
+    if wide.height <= DRAWN_SIZE:
+        return wide.convert("RGBA")
+    tall = Image.open(BytesIO(draw(svg_path=str(path), height=DRAWN_SIZE, skip_system_fonts=True)))
+    return tall.convert("RGBA")
+
+
 def _place(folder: Path, root: Path, stamp: str, language: str, captions: dict[str, str]) -> dict[str, Any]:
-    """Copy the picture and the recording; their row. Stamps of one English caption share a split."""
-    image, audio = f"{stamp}.png", f"{stamp}_desc{'' if language == 'en' else '_' + language}.ogg"
-    names = [name for name in (image, audio) if (root / name).is_file()]
-    for name in names:
-        if not (folder / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / name, folder / name)
+    """Copy the recording; the row. Stamps of one English caption share a split."""
+    audio = f"{stamp}_desc{'' if language == 'en' else '_' + language}.ogg"
+    is_spoken = (root / audio).is_file()
+    if is_spoken:
+        shutil.copyfile(root / audio, folder / audio)
     group = " ".join(re.findall(r"\w+", captions["en"].lower()))
     return {
-        "file_name": image,
-        "audio": audio if audio in names else None,
+        "file_name": f"{stamp}.png",
+        "audio": audio if is_spoken else None,
         "text": captions[language],
         "language": language,
         "speaker": f"tuxpaint_{language}",

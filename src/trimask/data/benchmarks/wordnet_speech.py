@@ -56,7 +56,7 @@ class WordnetSpeech(Benchmark):
     """`count` sentences, each read by every one of `voices`."""
 
     name: ClassVar[str] = "wordnet-speech"
-    prepare_options: ClassVar[str] = "--speaker-column speaker --group-by sentence"
+    prepare_options: ClassVar[str] = "--speaker-column speaker --group-by group"
 
     count: int = 2000
     voices: tuple[str, ...] = VOICES
@@ -78,7 +78,7 @@ class WordnetSpeech(Benchmark):
                 "file_name": f"{voice}/{hashlib.sha256(spoken.encode()).hexdigest()[:12]}.wav",
                 "text": written,
                 "speaker": voice,
-                "sentence": spoken,
+                "group": spoken,
                 "split": hash_split("sentence", spoken, fraction=SENTENCE_FRACTION),
             }
             for spoken, written in sentences.items()
