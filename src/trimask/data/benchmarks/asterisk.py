@@ -3,8 +3,10 @@
 import gzip
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 import soundfile
@@ -44,51 +46,53 @@ def _voice(language: str, speaker: str, licence: str, attribution: str, sounds: 
     )
 
 
-# Licences and names as usr/share/doc/asterisk-core-sounds-*/copyright states them; what it says of "*" is said
-# of English and Spanish.
-VOICES = {
-    "en": _voice(
-        "en",
-        "allison",
-        "CC-BY-SA-3.0",
-        "Recorded by Allison Smith (theivrvoice.com) for Digium, Inc.",
-        "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
-        "973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50",
-    ),
-    "es": _voice(
-        "es",
-        "allison",
-        "CC-BY-SA-3.0",
-        "Recorded by Allison Smith (theivrvoice.com) for Digium, Inc.",
-        "9283a09a6d56fccdcc2bcfe86c48f0f844289cfbd46a3184d8785a6f7f569903",
-        "9afdab7f559f036649fb406e625899306ca1004df8ebe39c30bfbd5912d66f74",
-    ),
-    "fr": _voice(
-        "fr",
-        "june",
-        "CC-BY-SA-3.0",
-        "Recorded by June Wallack (junewallack.com); translated by Clod Patry, Kristopher Lalletti, June Wallack; "
-        "funded by Digium, Inc., Unlimitel, BGM Informatique",
-        "8d4e1bc32ed5ba7fbda40841ca1825ed20cc6232724a473c90f8bb0e53e6073e",
-        "04c82c78c570c43a7136cbc5e2488d0c470b775468dff9fbce4a131b18cf1056",
-    ),
-    "it": _voice(
-        "it",
-        "carlo",
-        "CC-BY-3.0",
-        "Recorded by Carlo Flora (segreterietelefoniche.it); translated by Silvia Petrin",
-        "5a26638089e134b8ac39363fe249c5c93c50cd8bfdc9b2499ae61ec4a35e2fcb",
-        "3884d9457e12f21caa018c18f0d587df5d53ebea14b673d8453a134c5941ab3b",
-    ),
-    "ru": _voice(
-        "ru",
-        "maxim",
-        "CC-BY-3.0",
-        "Provided by Maxim Topal (ivrvoice.ru)",
-        "ccbfaebfa450b7a9ddf644ae0f3d1e9017d5df7c0aebe816e946345589d38201",
-        "28a61616bb0cd3345a7ea532dec4df9f071e5d0fa9f8c1a563ea9669002f39ab",
-    ),
-}
+# Licences and names as usr/share/doc/asterisk-core-sounds-*/copyright states them; Spanish is under what it
+# says of "Files: *".
+VOICES: Mapping[str, _Voice] = MappingProxyType(
+    {
+        "en": _voice(
+            "en",
+            "allison",
+            "CC-BY-SA-3.0",
+            "Recorded by Allison Smith (theivrvoice.com) for Digium, Inc.",
+            "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+            "973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50",
+        ),
+        "es": _voice(
+            "es",
+            "allison",
+            "CC-BY-SA-3.0",
+            "Recorded by Allison Smith (theivrvoice.com) for Digium, Inc.",
+            "9283a09a6d56fccdcc2bcfe86c48f0f844289cfbd46a3184d8785a6f7f569903",
+            "9afdab7f559f036649fb406e625899306ca1004df8ebe39c30bfbd5912d66f74",
+        ),
+        "fr": _voice(
+            "fr",
+            "june",
+            "CC-BY-SA-3.0",
+            "Recorded by June Wallack (junewallack.com); translated by Clod Patry, Kristopher Lalletti, "
+            "June Wallack; funded by Digium, Inc., Unlimitel, BGM Informatique",
+            "8d4e1bc32ed5ba7fbda40841ca1825ed20cc6232724a473c90f8bb0e53e6073e",
+            "04c82c78c570c43a7136cbc5e2488d0c470b775468dff9fbce4a131b18cf1056",
+        ),
+        "it": _voice(
+            "it",
+            "carlo",
+            "CC-BY-3.0",
+            "Recorded by Carlo Flora (segreterietelefoniche.it); translated by Silvia Petrin",
+            "5a26638089e134b8ac39363fe249c5c93c50cd8bfdc9b2499ae61ec4a35e2fcb",
+            "3884d9457e12f21caa018c18f0d587df5d53ebea14b673d8453a134c5941ab3b",
+        ),
+        "ru": _voice(
+            "ru",
+            "maxim",
+            "CC-BY-3.0",
+            "Provided by Maxim Topal (ivrvoice.ru)",
+            "ccbfaebfa450b7a9ddf644ae0f3d1e9017d5df7c0aebe816e946345589d38201",
+            "28a61616bb0cd3345a7ea532dec4df9f071e5d0fa9f8c1a563ea9669002f39ab",
+        ),
+    }
+)
 
 
 @final
@@ -150,7 +154,9 @@ class Asterisk(Benchmark):
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
-    """Prompt -> its transcript, of lines `prompt: transcript`; `;` begins a remark. The first of equals counts."""
+    """Prompt -> its transcript, of lines `prompt: transcript`; `;` begins a remark, the first of equals
+    counts.
+    """
     found: dict[str, str] = {}
     for line in gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines():
         prompt, colon, text = line.partition(":")

@@ -15,7 +15,7 @@ from trimask.data.benchmarks.wordnet_speech import WordnetSpeech
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A line of the catalogue; `counts`, `download` and `size` (bytes) are of a fetch with the default options."""
+    """A line of the catalogue; `counts`, `download` and `size` (bytes) are those with default options."""
 
     benchmark: type[Benchmark]
     what: str

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 from trimask import io
@@ -30,47 +32,49 @@ CAPTIONS = NpmPackage(
     sha256="d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
 )
 FLUENT = "fluent-3d"
-VENDORS = {
-    FLUENT: _Vendor(
-        package=NpmPackage(
-            name="@lobehub/fluent-emoji-3d",
-            version="1.1.0",
-            sha256="c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+VENDORS: Mapping[str, _Vendor] = MappingProxyType(
+    {
+        FLUENT: _Vendor(
+            package=NpmPackage(
+                name="@lobehub/fluent-emoji-3d",
+                version="1.1.0",
+                sha256="c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+            ),
+            pictures="package/assets/*.webp",
+            source=Source(
+                work="Fluent Emoji, 3D style (folder fluent-3d)",
+                licence=_MIT,
+                attribution="Microsoft Corporation; packaged by LobeHub",
+            ),
         ),
-        pictures="package/assets/*.webp",
-        source=Source(
-            work="Fluent Emoji, 3D style (folder fluent-3d)",
-            licence=_MIT,
-            attribution="Microsoft Corporation; packaged by LobeHub",
+        "google": _Vendor(
+            package=NpmPackage(
+                name="emoji-datasource-google",
+                version="16.0.0",
+                sha256="fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+            ),
+            pictures="package/img/google/64/*.png",
+            source=Source(
+                work="Noto Emoji (folder google)",
+                licence="Apache-2.0",
+                attribution="Google; packaged by Cal Henderson",
+            ),
         ),
-    ),
-    "google": _Vendor(
-        package=NpmPackage(
-            name="emoji-datasource-google",
-            version="16.0.0",
-            sha256="fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+        "twitter": _Vendor(
+            package=NpmPackage(
+                name="emoji-datasource-twitter",
+                version="16.0.0",
+                sha256="f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
+            ),
+            pictures="package/img/twitter/64/*.png",
+            source=Source(
+                work="Twemoji (folder twitter)",
+                licence="CC-BY-4.0",
+                attribution="Copyright Twitter, Inc and other contributors; packaged by Cal Henderson",
+            ),
         ),
-        pictures="package/img/google/64/*.png",
-        source=Source(
-            work="Noto Emoji (folder google)",
-            licence="Apache-2.0",
-            attribution="Google; packaged by Cal Henderson (emoji-data)",
-        ),
-    ),
-    "twitter": _Vendor(
-        package=NpmPackage(
-            name="emoji-datasource-twitter",
-            version="16.0.0",
-            sha256="f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
-        ),
-        pictures="package/img/twitter/64/*.png",
-        source=Source(
-            work="Twemoji (folder twitter)",
-            licence="CC-BY-4.0",
-            attribution="Copyright Twitter, Inc and other contributors; packaged by Cal Henderson (emoji-data)",
-        ),
-    ),
-}
+    }
+)
 
 
 @final
@@ -103,7 +107,9 @@ class Emoji(Benchmark):
             for code, path in pictures.items():
                 caption = captions.get(code)
                 if caption is None:
-                    dropped.setdefault("no caption, keycaps and bare skin tones", []).append(f"{vendor}/{code}")
+                    dropped.setdefault("no caption, keycaps and bare skin tones", []).append(
+                        f"{vendor}/{code}"
+                    )
                 elif caption.split == "train" and io.sha256(path) in held_out:
                     reason = "the picture of another emoji, which is held out"
                     dropped.setdefault(reason, []).append(f"{vendor}/{code}")

@@ -89,15 +89,14 @@ class DebianPackage(Package):
             run_program("apt-get", "download", wanted, folder=folder)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{error}; elsewhere than on Debian or Ubuntu, put {self.file} into a folder and name it with "
-                "--packages"
+                f"{error}; elsewhere, put {self.file} into a folder and name it with --packages"
             ) from None
         except OSError as error:
             mend = "check the network and `apt-get update`"
             if "was not found" in str(error) and not any_version:
                 mend = (
-                    f"this system's archive has not {self.version}, which was pinned: take the one that it has "
-                    f"with --any-version, or put {self.file} into a folder and name it with --packages"
+                    f"this system's archive has not {self.version}, which was pinned: take the one that it "
+                    f"has with --any-version, or put {self.file} into a folder and name it with --packages"
                 )
             raise OSError(f"{error}: {mend}") from None
         (file,) = folder.glob("*.deb")
@@ -119,14 +118,15 @@ def run_program(program: str, *arguments: str, folder: Path) -> str:
     path = shutil.which(program)
     if path is None:
         raise FileNotFoundError(
-            f"no program `{program}` on PATH: install it (Debian, Ubuntu: apt-get install {PROGRAMS[program]})"
+            f"no program `{program}` on PATH (Debian, Ubuntu: apt-get install {PROGRAMS[program]})"
         )
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}  # error messages are looked into
     done = subprocess.run(
         [path, *arguments], cwd=folder, capture_output=True, text=True, errors="replace", env=environment
     )
     if done.returncode:
-        words = [line for line in done.stderr.splitlines() if line.startswith(("E: ", "npm error", "npm ERR"))]
+        errors = ("E: ", "npm error", "npm ERR")
+        words = [line for line in done.stderr.splitlines() if line.startswith(errors)]
         last = words[0] if words else (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise OSError(f"{program} {' '.join(arguments)} failed ({last})")
     return done.stdout

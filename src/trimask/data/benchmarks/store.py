@@ -56,9 +56,7 @@ class PackageStore:
         if digest != package.sha256:
             version = file.name.split("_")[1].replace("%3a", ":")
         self.obtained.append(
-            Obtained(
-                name=package.name, version=version, sha256=digest, is_pinned=digest == package.sha256
-            )
+            Obtained(name=package.name, version=version, sha256=digest, is_pinned=digest == package.sha256)
         )
         target = self.unpacked / digest[:16]
         if not target.is_dir():

@@ -143,11 +143,14 @@ def _place(folder: Path, root: Path, stamp: str, language: str, captions: dict[s
     is_spoken = (root / audio).is_file()
     if is_spoken:
         shutil.copyfile(root / audio, folder / audio)
+    text = captions[language]
+    if is_spoken and language == "en":
+        text = re.sub("^(A|An|The) ", "", text)  # these recordings, and they alone, leave the article out
     group = " ".join(re.findall(r"\w+", captions["en"].lower()))
     return {
         "file_name": f"{stamp}.png",
         "audio": audio if is_spoken else None,
-        "text": captions[language],
+        "text": text,
         "language": language,
         "speaker": f"tuxpaint_{language}",
         "group": group,

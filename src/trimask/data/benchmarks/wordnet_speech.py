@@ -161,8 +161,13 @@ class _Reader:
             version = re.search(r"flite-([\w.]+)", reader._run("--version").stdout)
             store.note_installed("flite", version[1] if version else "unknown", Path(installed))
         else:
-            roots = [store.unpack(package) for package in FLITE]
-            libraries = os.pathsep.join(str(root / "usr/lib/x86_64-linux-gnu") for root in roots)
+            try:
+                roots = [store.unpack(package) for package in FLITE]
+            except (OSError, ValueError) as error:
+                raise type(error)(f"{error}; or install flite yourself") from error
+            libraries = os.pathsep.join(
+                str(path) for root in roots for path in root.glob("usr/lib/*-linux-gnu")
+            )
             environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
             reader = cls(program=str(roots[0] / "usr/bin/flite"), environment=environment)
         listed = reader._run("-lv").stdout.partition(":")[2].split()

@@ -101,23 +101,25 @@ def header(path: Path) -> list[str]:
 
 
 def media_columns(path: Path, options: PrepareOptions, *, where: str) -> tuple[str, ...]:
-    """The columns that name pictures or recordings: the one that is stated or called `file_name`, and beside
-    it one of the other kind. Columns that name other files are of no matter.
+    """The columns that name pictures or recordings: those that are stated; else the one that is called
+    `file_name` and beside it one of the other kind. Columns that name other files are of no matter.
     """
     names = header(path)
-    stated = [name for name in (options.image_column, options.audio_column) if name is not None]
     first = find_file_column(names, options, where=where)
+    stated = [name for name in (options.image_column, options.audio_column) if name in names]
+    if stated:
+        return tuple(dict.fromkeys(stated))
     by_name = [name for name in names if name.lower() in IMAGE_NAMES | AUDIO_NAMES]
     head = [row for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS)]
-    found: dict[str, str | None] = {}
-    for column in dict.fromkeys([*([] if first is None else [first]), *stated, *by_name]):
+    found: dict[str, str] = {}
+    for column in dict.fromkeys([*([] if first is None else [first]), *by_name]):
         kinds = (media_kind(row.get(column)) for row in head if not isinstance(row, Rejected))
         kind = next((kind for kind in kinds if kind is not None), None)
-        if column in stated or (kind is not None and kind not in found.values()):
-            found[column] = kind
+        if kind is not None and kind not in found:
+            found[kind] = column
         elif kind is not None and first is None:
             return ()  # two could be meant: told where the columns are looked for
-    return tuple(found)
+    return tuple(found.values())
 
 
 def media_kind(name: object) -> Literal["image", "audio"] | None:
