@@ -109,10 +109,11 @@ def media_columns(path: Path, options: PrepareOptions, *, where: str) -> tuple[s
     stated = [name for name in (options.image_column, options.audio_column) if name in names]
     if stated:
         return tuple(dict.fromkeys(stated))
-    by_name = [name for name in names if name.lower() in IMAGE_NAMES | AUDIO_NAMES]
+    candidates = [] if first is None else [first]
+    candidates += [name for name in names if name.lower() in IMAGE_NAMES | AUDIO_NAMES and name != first]
     head = [row for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS)]
     found: dict[str, str] = {}
-    for column in dict.fromkeys([*([] if first is None else [first]), *by_name]):
+    for column in candidates:
         kinds = (media_kind(row.get(column)) for row in head if not isinstance(row, Rejected))
         kind = next((kind for kind in kinds if kind is not None), None)
         if kind is not None and kind not in found:
