@@ -1,7 +1,8 @@
 """`trimask data show | list | fetch`: the embedded data to look at, and benchmark sets to fetch."""
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, final
@@ -15,6 +16,12 @@ from trimask.cli.failure import Failed, UsageError, reading_files
 
 _USED = {"show": ("out",), "list": (), "fetch": ("name", "out", "packages", "any_version")}
 _OF_SETS = ("languages", "voices", "count")
+
+
+def _report() -> Callable[[str], None]:
+    """Lines that count replace each other, the others stay."""
+    counting = Report()
+    return lambda message: counting(message) if re.search(r" \d+/\d+$", message) else say(message)
 
 
 def _arg(metavar: str) -> Any:
@@ -116,7 +123,7 @@ class Data(Verb):
         try:
             with reading_files():
                 manifest, is_new = fetch(
-                    benchmark, out, packages=self.packages, any_version=self.any_version, report=Report()
+                    benchmark, out, packages=self.packages, any_version=self.any_version, report=_report()
                 )
         except KeyboardInterrupt:
             say("interrupted; what is done is kept: go on with the same command")

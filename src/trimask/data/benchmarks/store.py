@@ -61,8 +61,11 @@ class PackageStore:
         target = self.unpacked / digest[:16]
         if not target.is_dir():
             self.report(f"unpacking {file.name}")
-            with io.atomic_folder(target) as folder:
-                package.unpack(file, folder)
+            self.unpacked.mkdir(parents=True, exist_ok=True)
+            # Renamed when it is whole; not synchronized like results, which takes minutes for so many files
+            folder = Path(tempfile.mkdtemp(dir=self.unpacked))
+            package.unpack(file, folder)
+            os.replace(folder, target)
         return target
 
     def note_installed(self, name: str, version: str, file: Path) -> None:
@@ -95,7 +98,7 @@ class PackageStore:
             return file, digest
         what = f"{file.name} is not the pinned package (SHA-256 {digest[:12]}…, not {package.sha256[:12]}…)"
         if isinstance(package, NpmPackage):
-            raise ValueError(f"{what}: delete {file} and fetch it again")
+            raise ValueError(f"{what}: if it lies in {self.folder}, delete it; then fetch it again")
         if not self.any_version:
             raise ValueError(f"{what}: take it nevertheless with --any-version, or fetch the pinned one")
         self.report(f"{what}: taken nevertheless")

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, final
 
 from PIL import Image
 
-from trimask import io
 from trimask.data.benchmarks.benchmark import Benchmark, Collected, Source
 from trimask.data.benchmarks.package import DebianPackage
 from trimask.data.benchmarks.store import PackageStore
@@ -123,8 +122,8 @@ def place_picture(root: Path, stamp: str, folder: Path, draw: Callable[..., byte
     side = max(picture.size)
     square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
     square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    with io.atomic_write(folder / f"{stamp}.png") as temporary:
-        square.save(temporary, format="PNG")
+    (folder / f"{stamp}.png").parent.mkdir(parents=True, exist_ok=True)
+    square.save(folder / f"{stamp}.png", format="PNG")
     return None
 
 
