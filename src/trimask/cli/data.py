@@ -15,6 +15,7 @@ from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 
 _USED = {"show": ("out",), "list": (), "fetch": ("name", "out", "packages", "any_version")}
+_INTERRUPTED = 130
 _OF_SETS = ("languages", "voices", "count")
 
 
@@ -127,7 +128,7 @@ class Data(Verb):
                 )
         except KeyboardInterrupt:
             say("interrupted; what is done is kept: go on with the same command")
-            raise
+            return _INTERRUPTED
         except OSError as error:
             # Ours hold the whole sentence; those of the system have a number and a file.
             raise error if error.errno is not None else Failed(str(error)) from error
