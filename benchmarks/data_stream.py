@@ -17,12 +17,15 @@ from trimask.recipes import catalog
 from trimask.recipes.pretrain import build_denoiser, build_step, build_stream
 from trimask.recipes.sources import token_sources
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.run import RunConfig
 
 ROUNDS = 7
 
 
 def main(recipe: str, out: Path | None) -> None:
     config, tokenizers, device = catalog.resolve(recipe), Tokenizers.load(), pick(None)
+    if not isinstance(config, RunConfig):
+        raise SystemExit(f"{recipe} is a tokenizer's recipe: choose one of a model")
     with tempfile.TemporaryDirectory() as folder:
         sources = token_sources(config.data, tokenizers, "train", Path(folder))
     denoiser = build_denoiser(config, tokenizers).to(device)

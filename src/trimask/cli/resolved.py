@@ -1,6 +1,7 @@
 """A recipe by name, with overrides, and what there is to say about it before it runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +12,33 @@ from trimask.recipes.catalog import RECIPES, resolve
 
 if TYPE_CHECKING:  # they take torch, and an unknown recipe should be told at once
     from trimask.model.flops import ParameterCount
+    from trimask.recipes.catalog import Recipe
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.run import RunConfig
 
 
-def resolved(recipe: str, overrides: Mapping[str, str], data: Sequence[Path] = ()) -> "RunConfig":
-    """The configuration of `recipe`, on the prepared folders `data` if there are any, with `overrides`.
+def resolved(recipe: str, overrides: Mapping[str, str], data: Sequence[Path] = ()) -> "Recipe":
+    """The configuration of `recipe`, on `data` if there is any (prepared folders; for a tokenizer raw
+    sources), with `overrides`.
 
     Raises:
         UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
     """
     config = resolve(choose("recipe", recipe, RECIPES))
     if data:
-        from trimask.recipes.sources import with_prepared
-
-        config = with_prepared(config, data)
+        config = _on(config, data)
     return override(config, overrides)
+
+
+def _on(config: "Recipe", data: Sequence[Path]) -> "Recipe":
+    from trimask.recipes.sources import with_prepared
+    from trimask.recipes.tokenizer_data import raw_signals
+    from trimask.training.run import RunConfig
+
+    if isinstance(config, RunConfig):
+        return with_prepared(config, data)
+    with reading_files():
+        return replace(config, data=raw_signals([str(source) for source in data]))
 
 
 def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:

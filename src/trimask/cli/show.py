@@ -10,14 +10,16 @@ import tyro
 
 from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json
-from trimask.cli.resolved import lines, load_tokenizers, resolved, summary
+from trimask.cli.job import job
+from trimask.cli.resolved import resolved
 from trimask.config import to_dict
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Show(Verb):
-    """A recipe's resolved fields, parameters, sequences, epochs of each task, and training FLOPs.
+    """A recipe's resolved fields and size: of a model, parameters, sequences, epochs of each task, and
+    training FLOPs; of a tokenizer, parameters, codes and bits.
 
     Any field can be overridden by its path: `trimask show quickstart --model.depth 6 --num-steps 100`.
     """
@@ -31,20 +33,20 @@ class Show(Verb):
     tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """tokenizers to train over; else those that ship"""
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR")] = ()
-    """data that `trimask prepare` made, instead of the recipe's; may be given several times"""
+    """data that `trimask prepare` made, instead of the recipe's; for a tokenizer, raw pictures or recordings;
+    may be given several times"""
     json: bool = False
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        config = resolved(self.recipe, overrides, self.data)
         if self.diff is not None:
-            return self._differences(config, resolved(self.diff, {}))
-        described = summary(self.recipe, config, load_tokenizers(self.tokenizers, self.data))
+            return self._differences(resolved(self.recipe, overrides, self.data), resolved(self.diff, {}))
+        planned = job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
         if self.json:
-            print_json(described)
+            print_json(planned.summary())
             return 0
-        print_json(described["config"])
-        for line in lines(described):
+        print_json(to_dict(planned.config))
+        for line in planned.lines():
             print(line)
         return 0
 

@@ -1,6 +1,5 @@
 """`trimask tokenizers`: what a model's tokenizers are, and a folder of other ones to train over."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import tyro
 
 from trimask.cli.arguments import Verb
-from trimask.cli.console import print_json, say
+from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import UsageError, reading_files
 from trimask.cli.resolved import load_tokenizers
@@ -28,8 +27,9 @@ def _arg(metavar: str) -> Any:
 class ShowTokenizers(Verb):
     """Show the tokenizers of a folder: codes per image, codes and bits per second, codebooks, hashes.
 
-    With --out, write a folder with public ones in the place of some: `trimask tokenizers --image
-    kandinsky-community/kandinsky-2-2-decoder/movq --image-size 256 --out tokenizers/movq`.
+    With --out, write a folder with others in the place of some: `trimask tokenizers --image
+    kandinsky-community/kandinsky-2-2-decoder/movq --image-size 256 --out tokenizers/movq`. With --measure,
+    send pictures and recordings through them, and report what they lose.
     """
 
     folder: Annotated[tyro.conf.Positional[Path | None], _arg("DIR")] = None
@@ -39,13 +39,22 @@ class ShowTokenizers(Verb):
     text: Annotated[Path | None, _arg("FILE")] = None
     """text.json of another folder, or a byte-level BPE's tokenizer.json"""
     image: Annotated[str | None, _arg("NAME")] = None
-    """a saved model's folder, or owner/name[/subfolder] on the hub; or an image.safetensors of ours"""
+    """a saved model's folder, or owner/name[/subfolder] on the hub; or an image.safetensors of ours, or the
+    run that trained it"""
     image_size: Annotated[int | None, _arg("PIXELS")] = None
     """pixels along each side of an image, for a public image tokenizer"""
     speech: Annotated[str | None, _arg("NAME")] = None
     """as --image"""
     num_codebooks: Annotated[int | None, _arg("N")] = None
     """use only the first (coarsest) codebooks of a public speech tokenizer"""
+    measure: Annotated[Path | None, _arg("DIR")] = None
+    """write report.json and report.html there: round trips of --data, or else of the embedded data"""
+    data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _arg("SOURCE")] = ()
+    """raw pictures or recordings to measure on, as `prepare` reads them; may be given several times"""
+    judges: Annotated[tuple[str, ...], _arg("DIR|ROLE=NAME")] = ()
+    """who listens to the recordings (recognizer, speaker, quality), as for `trimask evaluate`"""
+    num_clips: Annotated[int, _arg("N")] = 200
+    """recordings to measure on, at most"""
     json: bool = False
     """one JSON object on stdout"""
 
@@ -57,6 +66,8 @@ class ShowTokenizers(Verb):
             self._assemble(self.out)
             say(f"wrote {self.out}: trimask train RECIPE --tokenizers {self.out} --out RUN")
             folder = self.out
+        if self.measure is not None:
+            return self._measure(self.measure, folder)
         shown = _described(folder)
         if self.json:
             print_json(shown)
@@ -75,10 +86,16 @@ class ShowTokenizers(Verb):
             raise UsageError(f"--out {self.out} exists and is no empty folder: choose another name")
         given = {"--text": self.text, "--image": self.image, "--speech": self.speech}
         chosen = [name for name, value in given.items() if value is not None]
-        if self.out is None and chosen:
+        if self.out is None and self.measure is None and chosen:
             raise UsageError(
-                f"{chosen[0]} makes a new tokenizer folder: say where to write it with --out DIR"
+                f"{chosen[0]} makes a new tokenizer folder: say where to write it with --out DIR, or where "
+                "to report what it loses with --measure DIR"
             )
+        for name, value in {"--data": self.data, "--judges": self.judges}.items():
+            if value and self.measure is None:
+                raise UsageError(f"{name} is for measuring: say where to report with --measure DIR")
+        if self.num_clips < 1:
+            raise UsageError(f"--num-clips is {self.num_clips}: give at least 1")
         if self.out is not None and not chosen:
             raise UsageError("--out writes a new folder: say what shall be in it with --image or --speech")
         if self.image_size is not None and self.image is None:
@@ -102,20 +119,55 @@ class ShowTokenizers(Verb):
     def _image(self, name: str) -> "ImageCodec | Path":
         from trimask.tokenizers.pretrained import load_image_tokenizer
 
-        if not Path(name).is_file():
+        ours = _ours(name, "image")
+        if ours is None:
             return load_image_tokenizer(name, image_size=self.image_size)
         if self.image_size is not None:
             raise UsageError(f"--image-size {self.image_size}: the size of {name} is fixed, leave it out")
-        return Path(name)
+        return ours
 
     def _speech(self, name: str) -> "SpeechCodec | Path":
         from trimask.tokenizers.pretrained import load_speech_tokenizer
 
-        if not Path(name).is_file():
+        ours = _ours(name, "speech")
+        if ours is None:
             return load_speech_tokenizer(name, num_codebooks=self.num_codebooks)
         if self.num_codebooks is not None:
             raise UsageError(f"--num-codebooks {self.num_codebooks}: those of {name} are fixed, leave it out")
-        return Path(name)
+        return ours
+
+    def _measure(self, out: Path, folder: Path | None) -> int:
+        """Round trips of what --image and --speech name, or else of both tokenizers of `folder`."""
+        from trimask.data.selection import EmbeddedSignals
+        from trimask.evaluation.judges.panel import Panel
+        from trimask.recipes.tokenizer_data import raw_signals
+        from trimask.recipes.tokenizer_report import REPORT, Measurement, measure
+        from trimask.tokenizers.image import ImageTokenizer
+        from trimask.tokenizers.speech import SpeechTokenizer
+
+        check_writable(out)
+        try:
+            judges = Panel.of(self.judges)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        with reading_files():
+            if self.out is None and (self.image is not None or self.speech is not None):
+                image = None if self.image is None else self._image(self.image)
+                speech = None if self.speech is None else self._speech(self.speech)
+                codecs: dict[str, Any] = {
+                    "image": ImageTokenizer.load(image) if isinstance(image, Path) else image,
+                    "speech": SpeechTokenizer.load(speech) if isinstance(speech, Path) else speech,
+                }
+            else:
+                tokenizers = load_tokenizers(folder)
+                codecs = {"image": tokenizers.image, "speech": tokenizers.speech}
+            data = raw_signals(self.data) if self.data else EmbeddedSignals()
+            chosen = Measurement(judges=judges, num_clips=self.num_clips)
+            figures = measure(data, out, measurement=chosen, report=Report(), **codecs)
+        if self.json:
+            print_json(figures)
+        say(f"look and listen: {out / REPORT}")
+        return 0
 
 
 def _described(folder: Path | None) -> dict[str, Any]:
@@ -128,33 +180,25 @@ def _described(folder: Path | None) -> dict[str, Any]:
 
 
 def _geometry(tokenizers: "Tokenizers") -> dict[str, Any]:
+    from trimask.recipes.train_tokenizer import rates
     from trimask.tokenizers.pretrained import PretrainedImageTokenizer, PretrainedSpeechTokenizer
 
     image, speech = tokenizers.image, tokenizers.speech
-    rows, columns = image.grid
-    codes_per_image = rows * columns * image.num_codebooks
-    codes_per_second = speech.frame_rate * speech.num_codebooks
+    pictures = image.family if isinstance(image, PretrainedImageTokenizer) else "trimask"
+    voices = speech.family if isinstance(speech, PretrainedSpeechTokenizer) else "trimask"
     return {
         "text": {"vocabulary_size": tokenizers.text.vocabulary_size},
-        "image": {
-            "family": image.family if isinstance(image, PretrainedImageTokenizer) else "trimask",
-            "image_size": image.image_size,
-            "grid": [rows, columns],
-            "num_codebooks": image.num_codebooks,
-            "codebook_size": image.codebook_size,
-            "codes_per_image": codes_per_image,
-            "bits_per_image": round(codes_per_image * math.log2(image.codebook_size), 1),
-        },
-        "speech": {
-            "family": speech.family if isinstance(speech, PretrainedSpeechTokenizer) else "trimask",
-            "sample_rate": speech.sample_rate,
-            "frame_rate": speech.frame_rate,
-            "num_codebooks": speech.num_codebooks,
-            "codebook_size": speech.codebook_size,
-            "codes_per_second": codes_per_second,
-            "bits_per_second": round(codes_per_second * math.log2(speech.codebook_size), 1),
-        },
+        "image": {"family": pictures, **rates(image)},
+        "speech": {"family": voices, **rates(speech)},
     }
+
+
+def _ours(name: str, kind: str) -> Path | None:
+    """The weights of ours that `name` is: the file, or that of a run which trained it."""
+    path = Path(name)
+    if path.is_dir() and (path / f"{kind}.safetensors").is_file():
+        return path / f"{kind}.safetensors"
+    return path if path.is_file() else None
 
 
 def _value(value: Any) -> str:

@@ -9,16 +9,12 @@ from typing import Annotated, Any, ClassVar, final
 import tyro
 
 from trimask.cli.arguments import Verb
-from trimask.cli.console import Report, print_json, say
+from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary, tokenizer_folder
+from trimask.cli.job import Job, job
 
 _INTERRUPTED = 130
-_STATE_BYTES = (
-    3 * 12
-)  # a parameter takes 12 bytes (weight, two moments) in two checkpoints and one being written
-_DATA_BYTES = 100_000_000  # tokenized data, metrics
 
 
 @final
@@ -46,7 +42,8 @@ class Train(Verb):
     tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """tokenizers to train over; else those that ship"""
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR")] = ()
-    """data that `trimask prepare` made, instead of the recipe's; may be given several times"""
+    """data that `trimask prepare` made, instead of the recipe's; for a tokenizer, raw pictures or recordings
+    as `prepare` reads them; may be given several times"""
     json: bool = False
     """one JSON object on stdout"""
 
@@ -55,20 +52,17 @@ class Train(Verb):
             raise UsageError(f"--minutes is {self.minutes:g}: give a number above 0")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads is {self.threads}: give at least 1")
-        config = resolved(self.recipe, overrides, self.data)
-        self._check_out(config)
-        tokenizers = load_tokenizers(self.tokenizers, self.data)
-        num_bytes = parameters(config, tokenizers).total * _STATE_BYTES + _DATA_BYTES
-        check_writable(self.out, num_bytes=num_bytes + self._tokenizer_bytes())
+        planned = job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
+        self._check_out(planned.config)
+        check_writable(self.out, num_bytes=planned.num_bytes)
         if self.dry_run:
-            described = summary(self.recipe, config, tokenizers)
             if self.json:
-                print_json(described)
+                print_json(planned.summary())
             else:
-                print("\n".join(lines(described)))
+                print("\n".join(planned.lines()))
             say(f"dry run: {self.recipe} can start in {self.out}; nothing was written")
             return 0
-        return self._train(config, overrides)
+        return self._train(planned, overrides)
 
     def _check_out(self, config: Any) -> None:
         """Whether `out` may hold this run. The run itself compares what the arguments do not decide."""
@@ -90,32 +84,19 @@ class Train(Verb):
                 raise Failed(f"{self.out / 'config.json'} does not describe a run: choose another --out")
         open_run(self.out, stored | {"recipe": self.recipe, "run": to_dict(config)}, resume=self.resume)
 
-    def _tokenizer_bytes(self) -> int:
-        """What the run's copy of its tokenizers takes."""
-        folder = tokenizer_folder(self.tokenizers, self.data)
-        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-    def _train(self, config: Any, overrides: Mapping[str, str]) -> int:
+    def _train(self, planned: Job, overrides: Mapping[str, str]) -> int:
         import torch
 
-        from trimask.recipes.pretrain import pretrain
         from trimask.training.loop import NonFiniteLoss
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:
             with reading_files():
-                result = pretrain(
-                    config,
-                    self.out,
-                    recipe=self.recipe,
-                    tokenizer_folder=tokenizer_folder(self.tokenizers, self.data),
-                    resume=self.resume,
-                    deadline=None if self.minutes is None else self.minutes * 60,
-                    report=Report(),
-                )
+                deadline = None if self.minutes is None else self.minutes * 60
+                result = planned.run(self.out, resume=self.resume, deadline=deadline)
         except NonFiniteLoss as error:
-            raise Failed(f"{error} Lower --optimizer.learning-rate or change --seed") from error
+            raise Failed(f"{error} Lower the optimizer's learning rate or change --seed") from error
         except KeyboardInterrupt:
             say(f"interrupted; {self.out} keeps what was saved; go on with: {self._command(overrides)}")
             return _INTERRUPTED
@@ -125,17 +106,16 @@ class Train(Verb):
                     "run": str(self.out),
                     "recipe": self.recipe,
                     "steps": result.steps,
-                    "num_steps": config.num_steps,
+                    "num_steps": planned.config.num_steps,
                     "seconds": round(result.seconds, 3),
                     "stopped": result.stopped,
                 }
             )
-        steps = f"{result.steps} of {config.num_steps} steps"
+        steps = f"{result.steps} of {planned.config.num_steps} steps"
         say(f"{result.stopped} after {steps}, {result.seconds:.0f} s: {self.out}")
-        if result.steps < config.num_steps:
+        if result.steps < planned.config.num_steps:
             say(f"go on with: {self._command(overrides)}")
-        run = shlex.quote(str(self.out))
-        say(f'try it: trimask sample {run} --task text_to_image --prompt "strawberry" --out samples')
+        say(planned.try_it(self.out))
         return _INTERRUPTED if result.stopped == "interrupted" else 0
 
     def _command(self, overrides: Mapping[str, str]) -> str:

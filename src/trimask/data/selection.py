@@ -1,8 +1,12 @@
-"""Which data a run trains on: a part of the embedded data, or folders that `trimask prepare` made."""
+"""Which data a run trains on: a part of the embedded data, or folders that `trimask prepare` made; for
+tokenizers, raw pictures or recordings.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
+
+from trimask.data.prepare.options import PrepareOptions
 
 
 @final
@@ -59,3 +63,36 @@ class QuickstartData:
 
 DataConfig = QuickstartData | PreparedData
 """What a run trains on."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmbeddedSignals:
+    """The pictures, or the recordings, of the embedded data."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawSignals:
+    """Pictures or recordings of anyone's: folders, files or data sets on the hub, as `trimask prepare` reads
+    them; those without a text count too.
+
+    Attributes:
+        fingerprints: one for each source: a run never goes on with other files.
+        options: columns, splits and limits.
+    """
+
+    sources: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    options: PrepareOptions = PrepareOptions(needs_text=False)
+
+    def __post_init__(self) -> None:
+        if not self.sources or len(self.sources) != len(self.fingerprints):
+            raise ValueError(
+                f"{len(self.sources)} sources and {len(self.fingerprints)} fingerprints: give one for each "
+                "source, and at least one source"
+            )
+
+
+SignalData = EmbeddedSignals | RawSignals
+"""What a tokenizer trains on."""

@@ -9,17 +9,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trimask.recipes.train_tokenizer import TokenizerRun
     from trimask.training.run import RunConfig
+
+    Recipe = RunConfig | TokenizerRun
 
 RECIPES: Mapping[str, str] = MappingProxyType(
     {
         "debug": "quickstart",
         "quickstart_mini": "quickstart",
         "quickstart": "quickstart",
+        "image_tokenizer": "image_tokenizer",
+        "image_tokenizer_fine": "image_tokenizer",
+        "image_tokenizer_128px": "image_tokenizer",
+        "speech_tokenizer": "speech_tokenizer",
     }
 )
 """Recipe -> the module of this package that has a function of this name, which takes nothing and returns the
-`RunConfig`.
+`RunConfig`, or what a tokenizer's run is.
 """
 
 
@@ -37,14 +44,14 @@ def purpose(name: str) -> str:
     raise AssertionError(f"the module of recipe {name} has no function of that name")
 
 
-def resolve(name: str) -> "RunConfig":
+def resolve(name: str) -> "Recipe":
     """The recipe's configuration.
 
     Raises:
         ValueError: no recipe has this name; the message names the closest.
     """
     module = importlib.import_module(f"trimask.recipes.{_module(name)}")
-    recipe: Callable[[], RunConfig] = getattr(module, name)
+    recipe: Callable[[], Recipe] = getattr(module, name)
     return recipe()
 
 

@@ -1,15 +1,18 @@
 """Training the image tokenizer: the loss, one update, and batches that are a function of (seed, index)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trimask import rng
-from trimask.tokenizers.image import ImageTokenizer
+from trimask.data.selection import EmbeddedSignals, SignalData
+from trimask.data.signals import Signals
+from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine
 from trimask.training.optimizers import (
     AdamWConfig,
@@ -30,11 +33,15 @@ class ImageTokenizerTraining:
 
     loss = squared + l1_weight |x - y| + gradient_weight (|dx - dy| along rows and columns) + code_weight (the
     quantizer's own loss), all means over images in [-1, 1]. `revive_every` steps a code that went unused
-    since the last time moves to where the error is, until the last fifth.
+    since the last time moves to where the error is, until the last fifth. Pictures are moved by up to
+    `max_shift` pixels, so that cells show more than the few cuts of one grid. The codebooks start from
+    `fit_cells` cells.
     """
 
     num_steps: int
     batch_size: int = 32
+    max_shift: int = 0
+    fit_cells: int = 120_000
     l1_weight: float = 0.0625
     gradient_weight: float = 0.025
     code_weight: float = 0.75
@@ -45,9 +52,37 @@ class ImageTokenizerTraining:
     schedule: LearningRateSchedule = field(default_factory=lambda: WarmupCosine(warmup_fraction=0.02))
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "revive_every"):
+        for name, least in (
+            ("num_steps", 1),
+            ("batch_size", 1),
+            ("revive_every", 1),
+            ("fit_cells", 1),
+            ("max_shift", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: use {least} or more")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageTokenizerRun:
+    """A training of an image tokenizer: everything that fixes its weights."""
+
+    seed: int = 0
+    tokenizer: ImageTokenizerConfig
+    training: ImageTokenizerTraining
+    data: SignalData = EmbeddedSignals()
+    log_every: int = 20
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: use 1 or more")
+
+    @property
+    def num_steps(self) -> int:
+        return self.training.num_steps
 
 
 @final
@@ -90,7 +125,7 @@ class ImageTokenizerStep:
         loss.backward()
         norm = clip_gradients(self.optimizer, config.optimizer.clip_norm)
         self.optimizer.step()
-        moved = self._revive(quantized.codes, latents.detach().float())
+        moved = self.revive(quantized.codes, latents.detach().float())
         figures = {"loss": loss, "squared": parts["squared"], "code_loss": code_loss, "grad_norm": norm}
         return {name: value.detach() for name, value in figures.items()} | {"revived": float(moved)}
 
@@ -116,7 +151,7 @@ class ImageTokenizerStep:
         is_encoder = name.startswith(("encoder.", "analysis."))
         return ParameterFactors(learning_rate=self.config.encoder_factor if is_encoder else 1.0)
 
-    def _revive(
+    def revive(
         self, codes: Int[Tensor, "b rows columns codebooks"], latents: Float[Tensor, "b rows columns dim"]
     ) -> int:
         """Counts the codes; now and then moves those that were not used. Returns how many moved."""
@@ -142,27 +177,48 @@ def pixel_losses(
 
 
 def image_batches(
-    images: UInt8[Tensor, "n 3 h w"], *, batch_size: int, seed: int
+    images: Signals, *, batch_size: int, max_shift: int, seed: int
 ) -> Callable[[int], Iterator[Float[Tensor, "b 3 h w"]]]:
-    """Endless batches in [-1, 1] from batch `start` on: a shuffle per epoch, half of the images mirrored.
+    """Endless batches in [-1, 1] from batch `start` on: a shuffle per epoch, half of the images mirrored, all
+    moved a little.
 
     ValueError where there are fewer images than one batch needs.
     """
     per_epoch = len(images) // batch_size
     if per_epoch < 1:
         raise ValueError(
-            f"{len(images)} images do not fill a batch of {batch_size}; lower batch_size or add images"
+            f"{len(images)} images do not fill a batch of {batch_size}: lower training.batch_size or add some"
         )
 
     def batches(start: int) -> Iterator[Float[Tensor, "b 3 h w"]]:
         index = start
         while True:
             epoch, place = divmod(index, per_epoch)
-            order = rng.generator(seed, "image_tokenizer", "order", epoch).permutation(len(images))
-            chosen = torch.from_numpy(order[place * batch_size : (place + 1) * batch_size])
-            mirrored = rng.generator(seed, "image_tokenizer", "mirror", index).random(batch_size) < 0.5
-            batch = images[chosen].float() / 127.5 - 1
-            yield torch.where(torch.from_numpy(mirrored)[:, None, None, None], batch.flip(-1), batch)
+            order = rng.key(seed, "image_tokenizer", "order", epoch)
+            rows = range(place * batch_size, (place + 1) * batch_size)
+            batch = pixels(images, [rng.shuffled(row, len(images), order) for row in rows])
+            yield views(batch, rng.generator(seed, "image_tokenizer", "mirror", index), max_shift)
             index += 1
 
     return batches
+
+
+def pixels(images: Signals, rows: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
+    """Those rows of `images`, in [-1, 1]."""
+    stacked = torch.from_numpy(np.stack([images[row].values for row in rows]))
+    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def views(
+    images: Float[Tensor, "b 3 h w"], generator: np.random.Generator, max_shift: int
+) -> Float[Tensor, "b 3 h w"]:
+    """Half of the images mirrored, each moved by up to `max_shift` pixels; what comes in repeats the edge."""
+    mirrored = torch.from_numpy(generator.random(len(images)) < 0.5)
+    images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    if not max_shift:
+        return images
+    height, width = images.shape[2:]
+    padded = torch.nn.functional.pad(images, (max_shift,) * 4, mode="replicate")
+    corners = generator.integers(0, 2 * max_shift + 1, (len(images), 2)).tolist()
+    cuts = [x[:, y : y + height, z : z + width] for x, (y, z) in zip(padded, corners, strict=True)]
+    return torch.stack(cuts)

@@ -12,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trimask import rng
+from trimask.data.selection import EmbeddedSignals, SignalData
+from trimask.data.signals import Concatenation
 from trimask.tokenizers.speech.autoencoder import SpeechAutoencoder
-from trimask.tokenizers.speech.tokenizer import SpeechTokenizer
+from trimask.tokenizers.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine
 from trimask.training.optimizers import (
     AdamWConfig,
@@ -44,6 +46,31 @@ class SpeechTraining:
         for name in ("num_steps", "batch_size", "crop_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: use 1 or more")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeechTokenizerRun:
+    """A training of a speech tokenizer: everything that fixes its weights. First the code on features alone,
+    then the vocoder on what comes back through it.
+    """
+
+    seed: int = 0
+    tokenizer: SpeechTokenizerConfig
+    code: SpeechTraining
+    vocoder: SpeechTraining
+    data: SignalData = EmbeddedSignals()
+    log_every: int = 20
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: use 1 or more")
+
+    @property
+    def num_steps(self) -> int:
+        return self.code.num_steps + self.vocoder.num_steps
 
 
 @final
@@ -175,34 +202,81 @@ def spectral_loss(
     return total / len(fft_sizes)
 
 
+@final
+class SpeechTokenizerStep:
+    """The updates of a whole run: first the code's on features alone, then the vocoder's on what comes back
+    through the finished code.
+    """
+
+    def __init__(self, tokenizer: SpeechTokenizer, *, code: SpeechTraining, vocoder: SpeechTraining) -> None:
+        self.tokenizer = tokenizer
+        self.stages: Mapping[str, SpeechStep] = {
+            "code": CodeStep(tokenizer, code),
+            "vocoder": VocoderStep(tokenizer, vocoder),
+        }
+        self.num_code_steps = code.num_steps
+
+    def __call__(self, batch: SpeechCrops) -> Mapping[str, Tensor | float]:
+        is_code = self.stages["code"].steps < self.num_code_steps
+        return self.stages["code" if is_code else "vocoder"](batch)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {
+            f"{name}.{key}": value
+            for name, stage in self.stages.items()
+            for key, value in stage.state_dict().items()
+        }
+
+    def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
+        for name, stage in self.stages.items():
+            prefix = f"{name}."
+            stage.load_state_dict(
+                {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
+            )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Clips end to end, in whole code frames: 16-bit samples, and float16 features of each clip.
+
+    Crops may reach over the end of a clip into the next, as speech does.
+    """
+
+    waveform: Concatenation
+    features: Concatenation
+    hop: int
+
+    def crop(self, first_frame: int, num_frames: int) -> tuple[Tensor, Tensor]:
+        """Samples in [-1, 1] and features of `num_frames` feature frames."""
+        start, stop = first_frame * self.hop, (first_frame + num_frames) * self.hop
+        samples = torch.from_numpy(self.waveform.read(start, stop)).float() / 32767
+        return samples, torch.from_numpy(self.features.read(first_frame, first_frame + num_frames)).float()
+
+
 def speech_batches(
-    waveform: Float[Tensor, "samples"],
-    features: Float[Tensor, "frames features"],
-    *,
-    hop: int,
-    config: SpeechTraining,
-    seed: int,
-    stage: str,
+    recording: Recording, *, code: SpeechTraining, vocoder: SpeechTraining, seed: int
 ) -> Callable[[int], Iterator[SpeechCrops]]:
-    """Endless batches of crops at random frames of one long recording, from batch `start` on.
+    """Endless batches of crops at random frames, from batch `start` on: the code's, then the vocoder's.
 
     Crops begin at any feature frame, not only where a code frame does: a clip may start anywhere in a sound.
     """
-    places = len(features) - config.crop_frames
-    if places < 1:
-        raise ValueError(f"{len(features)} frames of speech hold no crop of {config.crop_frames}: add clips")
+    num_frames = len(recording.features)
+    longest = max(code.crop_frames, vocoder.crop_frames)
+    if num_frames <= longest:
+        raise ValueError(f"{num_frames} frames of speech hold no crop of {longest}: add clips")
 
     def batches(start: int) -> Iterator[SpeechCrops]:
         index = start
         while True:
-            firsts = rng.generator(seed, "speech_tokenizer", stage, index).integers(
-                0, places, config.batch_size
-            )
-            ends = [int(first) + config.crop_frames for first in firsts]
-            yield SpeechCrops(
-                waveform=torch.stack([waveform[(e - config.crop_frames) * hop : e * hop] for e in ends]),
-                features=torch.stack([features[e - config.crop_frames : e] for e in ends]),
-            )
+            is_code = index < code.num_steps
+            stage, config = ("code", code) if is_code else ("vocoder", vocoder)
+            number = index if is_code else index - code.num_steps
+            draw = rng.generator(seed, "speech_tokenizer", stage, number)
+            firsts = draw.integers(0, num_frames - config.crop_frames, config.batch_size)
+            crops = [recording.crop(int(first), config.crop_frames) for first in firsts]
+            waveforms, features = zip(*crops, strict=True)
+            yield SpeechCrops(waveform=torch.stack(waveforms), features=torch.stack(features))
             index += 1
 
     return batches

@@ -22,7 +22,7 @@ class ColumnError(ValueError):
 class Columns:
     """Names of the columns that are read; without picture and recording, the text is what is trained on."""
 
-    text: str
+    text: str | None
     image: str | None = None
     audio: str | None = None
     speaker: str | None = None
@@ -38,7 +38,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         ColumnError: a column is absent, or two could be meant.
     """
     text = _find("text", options.text_column, TEXT_NAMES, names, where)
-    if text is None:
+    if text is None and options.needs_text:
         raise ColumnError(
             f"{where} has no column of text, only {_listed(names)}: name one with --text-column"
         )

@@ -44,19 +44,11 @@ class MediaFiles(Reader):
                 yield Rejection(key=printable(name), reason=Reason.MISSING_FILE, detail=first_line(error))
 
     def _item(self, path: Path, key: str, options: PrepareOptions) -> Item:
-        beside = path.with_suffix(".txt")
-        if not beside.is_file():
-            raise Rejected(
-                Reason.NO_TEXT, "no row of a table names it, and there is no .txt of its name beside it"
-            )
-        size = beside.stat().st_size
-        if size > options.limits.max_caption * 4:
-            raise Rejected(Reason.LONG_TEXT, f"{size} bytes in {printable(beside.name)}")
         is_image = path.suffix.lower() in picture.SUFFIXES
         return Item(
             key=key,
             modalities=frozenset({Modality.TEXT, Modality.IMAGE if is_image else Modality.AUDIO}),
-            text=beside.read_bytes(),
+            text=_beside(path, options),
             image=path if is_image else None,
             audio=None if is_image else path,
         )
@@ -84,6 +76,21 @@ class TextFiles(Reader):
                 yield from _documents(self.root / name, printable(name), options)
             except OSError as error:
                 yield Rejection(key=printable(name), reason=Reason.MISSING_FILE, detail=first_line(error))
+
+
+def _beside(path: Path, options: PrepareOptions) -> bytes | None:
+    """The text of the `.txt` of the same name."""
+    beside = path.with_suffix(".txt")
+    if not beside.is_file():
+        if not options.needs_text:
+            return None
+        raise Rejected(
+            Reason.NO_TEXT, "no row of a table names it, and there is no .txt of its name beside it"
+        )
+    size = beside.stat().st_size
+    if size > options.limits.max_caption * 4:
+        raise Rejected(Reason.LONG_TEXT, f"{size} bytes in {printable(beside.name)}")
+    return beside.read_bytes()
 
 
 def _documents(path: Path, key: str, options: PrepareOptions) -> Iterator[Item | Rejection]:

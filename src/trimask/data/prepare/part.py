@@ -1,7 +1,6 @@
 """One part -> shards: a pure function of the part, the tokenizers and the options."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO, final, runtime_checkable
@@ -11,16 +10,13 @@ import torch
 
 from trimask import io, rng
 from trimask.config import to_dict
-from trimask.data.prepare.columns import ColumnError
-from trimask.data.prepare.item import Item, Media, SourceUnavailable
+from trimask.data.prepare.decode import Decoded, Decoder, read_part
+from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.passages import clean_text, windows
-from trimask.data.prepare.picture import decode_picture
-from trimask.data.prepare.plan import STATED_SPLITS, Part
+from trimask.data.prepare.passages import windows
+from trimask.data.prepare.plan import Part
 from trimask.data.prepare.record import PartRecord, record_path, rejected_path
-from trimask.data.prepare.recording import decode_recording
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
-from trimask.data.quickstart.splits import hash_fraction
 from trimask.data.shards import Example, ShardEntry, write_shard
 from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
@@ -53,8 +49,15 @@ def tokenize_part(
     """
     rejected = rejected_path(out, part.number)
     with io.atomic_write(rejected) as temporary, temporary.open("w", encoding="utf-8") as lines:
-        writer = _Writer(part, codecs, options, own_splits, out, lines)
-        for item in _read(part, options):
+        decoder = Decoder(
+            options=options,
+            own_split=part.split,
+            own_splits=own_splits,
+            image_size=codecs.image.image_size,
+            sample_rate=codecs.speech.sample_rate,
+        )
+        writer = _Writer(part, codecs, options, decoder, out, lines)
+        for item in read_part(part, options):
             writer.take(item)
         writer.finish()
     if not writer.reasons:
@@ -69,52 +72,17 @@ def tokenize_part(
     return record
 
 
-def _read(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]:
-    """The part's items; what goes wrong with the file as a whole ends it with a rejection."""
-    items = part.reader.items(options)
-    label, count = part.reader.label, 0
-    while True:
-        try:
-            item = next(items, None)
-        except SourceUnavailable:
-            raise
-        except ColumnError as error:
-            yield Rejection(key=label, reason=Reason.COLUMNS, detail=str(error))
-            return
-        except Exception as error:  # each format's library has its own
-            detail = f"after {count} items: {first_line(error)}"
-            yield Rejection(key=label, reason=Reason.UNREADABLE_FILE, detail=detail)
-            return
-        if item is None:
-            return
-        count += 1
-        yield item
-
-
-@final
-@dataclass(kw_only=True, slots=True)
-class _Decoded:
-    key: str
-    group: int
-    split: str
-    modalities: frozenset[Modality]
-    text: str
-    speaker: str | None
-    pixels: np.ndarray | None
-    waveform: np.ndarray | None
-
-
 @final
 @dataclass(slots=True)
 class _Writer:
     part: Part
     codecs: Codecs
     options: PrepareOptions
-    own_splits: frozenset[str]
+    decoder: Decoder
     out: Path
     lines: TextIO
     reasons: Counter[str] = field(default_factory=Counter)
-    waiting: list[_Decoded] = field(default_factory=list)
+    waiting: list[Decoded] = field(default_factory=list)
     open: dict[tuple[str, str], list[Example]] = field(default_factory=dict)
     num_codes: Counter[tuple[str, str]] = field(default_factory=Counter)
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -126,11 +94,11 @@ class _Writer:
             self._reject(item)
             return
         try:
-            decoded = self._decode(item)
+            decoded = self.decoder(item)
         except Rejected as error:
             self._reject(Rejection(key=item.key, reason=error.reason, detail=error.detail))
             return
-        if decoded.modalities == {Modality.TEXT}:
+        if decoded.pixels is None and decoded.waveform is None:
             self._encode_document(decoded)
             return
         self.waiting.append(decoded)
@@ -145,63 +113,6 @@ class _Writer:
     def _reject(self, rejection: Rejection) -> None:
         self.reasons[rejection.reason.value] += 1
         self.lines.write(rejection.line())
-
-    def _decode(self, item: Item) -> _Decoded:
-        limits = self.options.limits
-        text = clean_text(item.text)
-        is_pair = len(item.modalities) > 1
-        if is_pair and len(text := text.strip()) > limits.max_caption:
-            raise Rejected(Reason.LONG_TEXT, f"{len(text)} characters, the limit is {limits.max_caption}")
-        if not is_pair and len(text) > limits.max_bytes:
-            raise Rejected(Reason.OVERSIZED, f"{len(text)} characters, the limit is {limits.max_bytes}")
-        group = " ".join(text.lower().split()) if item.group is None else str(item.group)
-        return _Decoded(
-            key=item.key,
-            # Without a column that groups, each example is a thing of its own.
-            group=rng.key(0, "key", item.key) if item.group is None else rng.key(0, "group", group),
-            split=self._split(item, group),
-            modalities=item.modalities,
-            text=text,
-            speaker=None if item.speaker is None else str(item.speaker),
-            pixels=self._pixels(item),
-            waveform=self._waveform(item, text),
-        )
-
-    def _pixels(self, item: Item) -> np.ndarray | None:
-        if Modality.IMAGE not in item.modalities:
-            return None
-        data = _bytes(item.image, self.options.limits.max_bytes, "picture")
-        return decode_picture(data, size=self.codecs.image.image_size, limits=self.options.limits)
-
-    def _waveform(self, item: Item, text: str) -> np.ndarray | None:
-        if Modality.AUDIO not in item.modalities:
-            return None
-        return decode_recording(
-            _bytes(item.audio, self.options.limits.max_bytes, "recording"),
-            sample_rate=self.codecs.speech.sample_rate,
-            limits=self.options.limits,
-            stated_rate=_rate(item.rate),
-            num_characters=len(text),
-        )
-
-    def _split(self, item: Item, group: str) -> str:
-        """The source's own split, else one by the hash of the group; a column of splits has the last word."""
-        own = self.part.split
-        if item.split is not None:
-            own = STATED_SPLITS.get(str(item.split).strip().lower())
-            if own is None:
-                raise Rejected(
-                    Reason.UNKNOWN_SPLIT, f"{str(item.split)!r:.80} is none of {', '.join(STATED_SPLITS)}"
-                )
-            return own
-        if own in ("validation", "test"):
-            return own
-        position = hash_fraction("split", group)
-        validation = 0.0 if "validation" in self.own_splits else self.options.validation
-        test = 0.0 if "test" in self.own_splits else self.options.test
-        if position < validation:
-            return "validation"
-        return "test" if position < validation + test else "train"
 
     @torch.inference_mode()
     def _encode(self) -> None:
@@ -218,13 +129,13 @@ class _Writer:
             except Rejected as error:
                 self._reject(Rejection(key=item.key, reason=error.reason, detail=error.detail))
 
-    def _encode_document(self, item: _Decoded) -> None:
+    def _encode_document(self, item: Decoded) -> None:
         for number, ids in enumerate(windows(item.text, self.codecs.text, self.options.text_window)):
             place = f"{item.key}#{number}"
             codes = {Modality.TEXT: _column(ids)}
             self._add(item.split, TEXT, Example(key=place, group=rng.key(0, "key", place), codes=codes))
 
-    def _encode_pair(self, item: _Decoded, image: np.ndarray | None) -> None:
+    def _encode_pair(self, item: Decoded, image: np.ndarray | None) -> None:
         pair: dict[str, dict[Modality, np.ndarray]] = {}
         if image is not None:
             caption = _column(self.codecs.text.encode(item.text))
@@ -260,25 +171,6 @@ class _Writer:
         self.numbers[place] += 1
         self.num_codes[place] = 0
         self.shards.append(write_shard(self.out, file, source=source, split=split, examples=examples))
-
-
-def _bytes(media: Media, limit: int, what: str) -> bytes:
-    if media is None:
-        raise Rejected(Reason.EMPTY, f"there is no {what}")
-    if isinstance(media, bytes):
-        return media
-    try:
-        size = media.stat().st_size
-        if size > limit:
-            raise Rejected(Reason.OVERSIZED, f"{size} bytes, the limit is {limit}")
-        return media.read_bytes()
-    except OSError as error:
-        raise Rejected(Reason.MISSING_FILE, first_line(error)) from error
-
-
-def _rate(value: object) -> int | object:
-    """A rate as tables write it: "16000" is a number."""
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value or None
 
 
 def _column(ids: list[int]) -> np.ndarray:

@@ -1,0 +1,165 @@
+"""A recipe with its fields, ready to be shown or run: of a denoiser, or of a tokenizer."""
+
+import math
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from trimask.cli.console import Report
+from trimask.cli.failure import UsageError
+from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary, tokenizer_folder
+from trimask.config import to_dict
+
+if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
+    from trimask.recipes.train_tokenizer import TokenizerRun
+    from trimask.tokenizers.bundle import Tokenizers
+    from trimask.training.loop import TrainResult
+    from trimask.training.run import RunConfig
+
+# A parameter takes 12 bytes (weight, two moments) in two checkpoints and one being written.
+_STATE_BYTES = 3 * 12
+_DATA_BYTES = 100_000_000  # tokenized data, metrics
+_SIGNAL_BYTES = 500_000_000  # decoded data of a tokenizer; raw sources may take more
+
+
+class Job(ABC):
+    """What `show` and `train` need of a recipe."""
+
+    recipe: str
+    config: Any
+
+    @property
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """Space that the run will take."""
+
+    @abstractmethod
+    def summary(self) -> dict[str, Any]:
+        """The resolved configuration, size and cost, as JSON."""
+
+    @abstractmethod
+    def lines(self) -> Sequence[str]:
+        """The figures of `summary`, for reading."""
+
+    @abstractmethod
+    def run(self, out: Path, *, resume: bool, deadline: float | None) -> "TrainResult":
+        """Run it in the directory `out`."""
+
+    @abstractmethod
+    def try_it(self, out: Path) -> str:
+        """What to do with the finished run."""
+
+
+def job(
+    recipe: str, overrides: Mapping[str, str], *, data: Sequence[Path] = (), tokenizers: Path | None = None
+) -> Job:
+    """The job of `recipe` with `overrides`.
+
+    Raises:
+        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
+        Failed: data or tokenizers that cannot be read.
+    """
+    config = resolved(recipe, overrides, data)
+    from trimask.training.run import RunConfig
+
+    if not isinstance(config, RunConfig):
+        if tokenizers is not None:
+            raise UsageError(f"--tokenizers is for a model, and {recipe} is a tokenizer: leave it out")
+        return TokenizerJob(recipe=recipe, config=config)
+    folder = tokenizer_folder(tokenizers, data)
+    return DenoiserJob(
+        recipe=recipe, config=config, folder=folder, tokenizers=load_tokenizers(tokenizers, data)
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenoiserJob(Job):
+    """Pretraining over the tokenizers of `folder`."""
+
+    recipe: str
+    config: "RunConfig"
+    folder: Path
+    tokenizers: "Tokenizers"
+
+    @property
+    def num_bytes(self) -> int:
+        copied = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        return parameters(self.config, self.tokenizers).total * _STATE_BYTES + _DATA_BYTES + copied
+
+    def summary(self) -> dict[str, Any]:
+        return summary(self.recipe, self.config, self.tokenizers)
+
+    def lines(self) -> Sequence[str]:
+        return list(lines(self.summary()))
+
+    def run(self, out: Path, *, resume: bool, deadline: float | None) -> "TrainResult":
+        from trimask.recipes.pretrain import pretrain
+
+        return pretrain(
+            self.config,
+            out,
+            recipe=self.recipe,
+            tokenizer_folder=self.folder,
+            resume=resume,
+            deadline=deadline,
+            report=Report(),
+        )
+
+    def try_it(self, out: Path) -> str:
+        run = shlex.quote(str(out))
+        return f'try it: trimask sample {run} --task text_to_image --prompt "strawberry" --out samples'
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenizerJob(Job):
+    """Training of a tokenizer on signals."""
+
+    recipe: str
+    config: "TokenizerRun"
+
+    @property
+    def num_bytes(self) -> int:
+        return self.summary()["parameters"]["total"] * _STATE_BYTES + _SIGNAL_BYTES
+
+    def summary(self) -> dict[str, Any]:
+        from trimask.recipes.train_tokenizer import rates, untrained
+
+        codec = untrained(self.config)
+        return {
+            "recipe": self.recipe,
+            "config": to_dict(self.config),
+            "parameters": {"total": sum(tensor.numel() for tensor in codec.parameters())},
+            "codes": rates(codec),
+            "steps": self.config.num_steps,
+        }
+
+    def lines(self) -> Sequence[str]:
+        described = self.summary()
+        codes = described["codes"]
+        per, each = ("image", "image") if "codes_per_image" in codes else ("second", "s")
+        rate, bits = codes[f"codes_per_{per}"], codes[f"bits_per_{per}"]
+        return [
+            f"parameters      {described['parameters']['total']:,}",
+            f"codes           {rate:,g} a {per}, {codes['codebook_size']:,} values each "
+            f"({math.log2(codes['codebook_size']):.3g} bits): {bits:,.0f} bits/{each}",
+            f"steps           {described['steps']:,}",
+        ]
+
+    def run(self, out: Path, *, resume: bool, deadline: float | None) -> "TrainResult":
+        from trimask.recipes.train_tokenizer import train_tokenizer
+
+        return train_tokenizer(
+            self.config, out, recipe=self.recipe, resume=resume, deadline=deadline, report=Report()
+        )
+
+    def try_it(self, out: Path) -> str:
+        from trimask.recipes.train_tokenizer import weights_file
+
+        weights = weights_file(self.config, out)
+        words = ["trimask", "tokenizers", f"--{weights.stem}", str(weights), "--out", "tokenizers"]
+        return f"look and listen: {out / 'report.html'}; train over it: {shlex.join(words)}"

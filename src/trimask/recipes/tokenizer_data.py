@@ -1,0 +1,178 @@
+"""What a tokenizer trains on and is measured on: decoded once, kept in the run's directory."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from trimask import io
+from trimask.data.prepare.decode import Decoder, read_part
+from trimask.data.prepare.plan import make_plan
+from trimask.data.prepare.rejection import Rejected, Rejection
+from trimask.data.quickstart import load_images, load_speech
+from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
+from trimask.data.signals import Signal, Signals, SignalWriter
+from trimask.recipes.signals import pixels_at, waveform_at
+
+Kind = Literal["image", "speech"]
+Report = Callable[[str], None]
+TRAIN, COMPOSITION, UNSEEN = "train", "composition", "unseen"
+_PARTS = (TRAIN, COMPOSITION, UNSEEN)
+_DONE = "signals.json"
+_REPORT_EVERY = 2000
+
+
+def raw_signals(sources: Sequence[str]) -> RawSignals:
+    """The data of raw `sources`, with their fingerprints as of now.
+
+    Raises:
+        ValueError, FileNotFoundError: a source that is not there, or has nothing in it.
+    """
+    blank = RawSignals(sources=tuple(sources), fingerprints=("",) * len(sources))
+    fingerprints = tuple(make_plan(source, blank.options).fingerprint for source in sources)
+    return replace(blank, fingerprints=fingerprints)
+
+
+def signals(
+    data: SignalData, kind: Kind, *, size: int, folder: Path, report: Report = lambda message: None
+) -> dict[str, Signals]:
+    """The parts of `data` that there are, by name: `train`, `unseen` (what validation and test hold), and of
+    the embedded pictures `composition`.
+
+    Args:
+        size: pixels along each side, or samples a second.
+        folder: where they are kept; what is complete there is not decoded again.
+
+    Raises:
+        ValueError: a source has changed since it was named.
+    """
+    if not (folder / _DONE).exists():
+        counts, rejected = _write(data, kind, size=size, folder=folder, report=report)
+        io.write_json(folder / _DONE, {"counts": counts, "rejected": rejected})
+    counts = io.read_json(folder / _DONE)["counts"]
+    return {part: Signals(_file(folder, part)) for part in _PARTS if counts[part]}
+
+
+def training_signals(
+    data: SignalData, kind: Kind, *, size: int, folder: Path, report: Report = lambda message: None
+) -> Signals:
+    """The part of `signals` that is trained on.
+
+    Raises:
+        ValueError: as `signals`, or there is nothing of this kind to train on.
+    """
+    parts = signals(data, kind, size=size, folder=folder, report=report)
+    if TRAIN not in parts:
+        what = "picture" if kind == "image" else "recording"
+        raise ValueError(
+            f"there is no {what} to train on; {folder / 'rejected.jsonl'} says what was set aside and why"
+        )
+    return parts[TRAIN]
+
+
+def _file(folder: Path, part: str) -> Path:
+    return folder / f"{part}.arrow"
+
+
+def _write(
+    data: SignalData, kind: Kind, *, size: int, folder: Path, report: Report
+) -> tuple[dict[str, int], int]:
+    shape, dtype = ((size, size, 3), np.uint8) if kind == "image" else ((-1,), np.int16)
+    rows = (
+        _embedded(kind, size) if isinstance(data, EmbeddedSignals) else _raw(data, kind, size, folder, report)
+    )
+    num_rejected = 0
+    with ExitStack() as stack:
+        writers = {
+            part: stack.enter_context(SignalWriter(_file(folder, part), shape=shape, dtype=dtype))
+            for part in _PARTS
+        }
+        lines = stack.enter_context(io.atomic_write(folder / "rejected.jsonl"))
+        rejections = stack.enter_context(lines.open("w", encoding="utf-8"))
+        for number, row in enumerate(rows, 1):
+            if isinstance(row, Rejection):
+                num_rejected += 1
+                rejections.write(row.line())
+            else:
+                writers[row[0]].add(row[1])
+            if number % _REPORT_EVERY == 0:
+                report(f"decoded {number - num_rejected:,} items, {num_rejected:,} set aside")
+        counts = {part: writer.count for part, writer in writers.items()}
+    return counts, num_rejected
+
+
+def _embedded(kind: Kind, size: int) -> Iterator[tuple[str, Signal]]:
+    parts = {TRAIN: ("train",), COMPOSITION: ("composition",), UNSEEN: ("validation", "test")}
+    for part, splits in parts.items():
+        for split in splits:
+            if kind == "image":
+                for row in load_images(split):
+                    yield (
+                        part,
+                        Signal(key=row.hexcode, text=row.caption, speaker="", values=pixels_at(row, size)),
+                    )
+            elif part != COMPOSITION:
+                for reading in load_speech(split):
+                    # Single words are hard to understand for anyone: measured are sentences.
+                    if part == TRAIN or reading.kind == "sentence":
+                        values = as_integers(waveform_at(reading, size))
+                        yield (
+                            part,
+                            Signal(key=reading.id, text=reading.text, speaker=reading.voice, values=values),
+                        )
+
+
+def _raw(
+    data: RawSignals, kind: Kind, size: int, folder: Path, report: Report
+) -> Iterator[tuple[str, Signal] | Rejection]:
+    for source, fingerprint in zip(data.sources, data.fingerprints, strict=True):
+        plan = make_plan(source, data.options)
+        if plan.fingerprint != fingerprint:
+            raise ValueError(f"{source} has changed since the run began: choose another --out")
+        for part in plan.parts:
+            decoder = Decoder(
+                options=data.options,
+                own_split=part.split,
+                own_splits=plan.own_splits,
+                image_size=size if kind == "image" else None,
+                sample_rate=size if kind == "speech" else None,
+            )
+            yield from _decoded(read_part(part, data.options), decoder)
+
+
+def _decoded(items: Iterable, decoder: Decoder) -> Iterator[tuple[str, Signal] | Rejection]:
+    for item in items:
+        if isinstance(item, Rejection):
+            yield item
+            continue
+        try:
+            decoded = decoder(item)
+        except Rejected as error:
+            yield Rejection(key=item.key, reason=error.reason, detail=error.detail)
+            continue
+        values = decoded.pixels
+        if decoded.waveform is not None:
+            values = as_integers(decoded.waveform)
+        if values is not None:
+            speaker = decoded.speaker or ""
+            signal = Signal(key=decoded.key, text=decoded.text, speaker=speaker, values=values)
+            yield (TRAIN if decoded.split == "train" else UNSEEN), signal
+
+
+def digest(rows: Signals) -> str:
+    """Names a set of signals by their keys: weights carry it, so that a changed split is noticed."""
+    return hashlib.sha256(" ".join(sorted(rows.keys)).encode()).hexdigest()
+
+
+def as_integers(waveform: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as 16-bit integers."""
+    return np.clip(np.rint(waveform * 32767), -32767, 32767).astype(np.int16)
+
+
+def as_floats(samples: np.ndarray) -> np.ndarray:
+    """16-bit samples in [-1, 1]."""
+    return samples.astype(np.float32) / 32767
