@@ -91,7 +91,7 @@ def test_pictures_become_a_tokenizer_a_report_and_a_folder(
     assert json.loads(rejected)["reason"] == "corrupt"
     report = read_json(run / "report.json")["image"]
     assert (report["train"]["images"], report["unseen"]["images"]) == (12, 3)
-    assert report["unseen"]["codes_per_image"] == 8
+    assert report["unseen"]["codes_per_image"] == 4 * 4 * 2
     page = (run / "report.html").read_text()
     assert "PSNR" in page and page.count("<img") == 2 * 3
     metadata = load_tensors(run / "image.safetensors", kind="image_tokenizer").metadata
@@ -111,7 +111,9 @@ def test_recordings_become_a_tokenizer_and_a_report(
     run = tmp_path / "run"
     assert main([*SPEECH, "--data", str(recordings), "--out", str(run)]) == 0
     assert [row["step"] for row in read_metrics(run)] == [1, 2, 3, 4, 5, 6]
-    report = read_json(run / "report.json")["speech"]["unseen"]
+    figures = read_json(run / "report.json")["speech"]
+    assert figures["train"]["clips"] == 3
+    report = figures["unseen"]
     assert (report["clips"], report["seconds"], report["codes_per_second"]) == (2, 4.0, 100)
     assert report["mel_cepstral_distance"]["shuffled"]["value"] > 0
     page = (run / "report.html").read_text()

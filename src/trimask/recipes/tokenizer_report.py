@@ -32,7 +32,7 @@ from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 
 REPORT, FIGURES = "report.html", "report.json"
 DATA = "data"
-_NAMES = {TRAIN: "seen in training", COMPOSITION: "held-out composition", UNSEEN: "unseen"}
+_NAMES = {TRAIN: "seen in training", COMPOSITION: "held-out composition", UNSEEN: "not seen in training"}
 _MOST_PIXELS = 3000 * 64 * 64  # of a part of the pictures
 _SHOWN_PICTURES, _SHOWN_CLIPS = 48, 8
 
@@ -132,7 +132,8 @@ def _images(
         ]
         for part, each in figures.items()
     ]
-    shown = drawn.get(UNSEEN, drawn[TRAIN])[:_SHOWN_PICTURES]
+    rows = drawn[UNSEEN if UNSEEN in drawn else next(iter(drawn))]
+    shown = rows[:: max(len(rows) // _SHOWN_PICTURES, 1)][:_SHOWN_PICTURES]
     made, _ = image_round_trip(codec, np.stack([row.values for row in shown]))
     cards = [
         Card(
@@ -146,52 +147,55 @@ def _images(
         Prose(text=f"{size} a picture; means over pictures with 95 % intervals."),
         Table(header=header, rows=table),
         _use_table(figures),
-        Cards(heading="Before and after", cards=cards, note=f"{_shown_part(drawn)}."),
+        Cards(heading="Before and after", cards=cards, note=_shown_part(drawn)),
     ]
 
 
 def _speech(
     codec: SpeechCodec, parts: Mapping[str, Signals], chosen: Measurement
 ) -> tuple[dict[str, Any], list[Block]]:
-    part = UNSEEN if UNSEEN in parts else TRAIN
-    rows = _drawn(parts[part], chosen.num_clips, chosen.seed)
-    clips = Clips(
-        waveforms=[as_floats(row.values) for row in rows],
-        sample_rate=codec.sample_rate,
-        texts=[row.text for row in rows],
-        speakers=[row.speaker for row in rows],
-    )
-    each = speech_figures(codec, clips, judges=chosen.judges, resample=resample, seed=chosen.seed)
-    few = Clips(
-        waveforms=clips.waveforms[:_SHOWN_CLIPS],
-        sample_rate=codec.sample_rate,
-        texts=clips.texts[:_SHOWN_CLIPS],
-    )
+    judged = UNSEEN if UNSEEN in parts else next(iter(parts))
+    drawn = {part: _drawn(rows, chosen.num_clips, chosen.seed) for part, rows in parts.items()}
+    figures = {}
+    for part, rows in drawn.items():
+        judges = chosen.judges if part == judged else Panel()  # they take their time
+        clips = _clips(codec, rows)
+        figures[part] = speech_figures(codec, clips, judges=judges, resample=resample, seed=chosen.seed)
+    each, rows = figures[judged], drawn[judged]
+    few = _clips(codec, rows[:: max(len(rows) // _SHOWN_CLIPS, 1)][:_SHOWN_CLIPS])
     made, _ = speech_round_trip(codec, few)
+    rate = codec.sample_rate
     cards = [
         Card(
-            title=row.text or row.key,
+            title=text,
             sounds=[
-                Sound(
-                    samples=before, sample_rate=codec.sample_rate, label=f"before ({row.speaker or row.key})"
-                ),
-                Sound(samples=after, sample_rate=codec.sample_rate, label="after"),
+                Sound(samples=before, sample_rate=rate, label=f"before {speaker}"),
+                Sound(samples=after, sample_rate=rate, label="after"),
             ],
         )
-        for row, before, after in zip(rows, few.waveforms, made, strict=False)
+        for text, speaker, before, after in zip(few.texts, few.speakers, few.waveforms, made, strict=True)
     ]
     rates = f"{each['codes_per_second']:g} codes and {each['bits_per_second']:,.0f} bits a second"
     blocks: list[Block] = [
-        Prose(text=f"{rates}; {each['clips']} recordings, {each['seconds']:.0f} s, {_NAMES[part]}."),
+        Prose(text=f"{rates}; {each['clips']} recordings, {each['seconds']:.0f} s, {_NAMES[judged]}."),
         Table(header=["", "round trip", "floor", "ceiling"], rows=_speech_rows(each)),
     ]
     if "speakers" in each.get("word_error_rate", {}):
         blocks.append(_speaker_table(each["word_error_rate"]["speakers"]))
     blocks += [
-        _use_table({part: each}),
-        Cards(heading="Before and after", cards=cards, note=f"{_NAMES[part]}.", is_wide=True),
+        _use_table(figures),
+        Cards(heading="Before and after", cards=cards, note=_shown_part(drawn), is_wide=True),
     ]
-    return {part: each}, blocks
+    return figures, blocks
+
+
+def _clips(codec: SpeechCodec, rows: Sequence[Signal]) -> Clips:
+    return Clips(
+        waveforms=[as_floats(row.values) for row in rows],
+        sample_rate=codec.sample_rate,
+        texts=[row.text for row in rows],
+        speakers=[row.speaker for row in rows],
+    )
 
 
 def _speech_rows(each: Mapping[str, Any]) -> list[list[str]]:
@@ -253,7 +257,7 @@ def _use_table(figures: Mapping[str, Any]) -> Table:
 
 
 def _shown_part(drawn: Mapping[str, Sequence[Signal]]) -> str:
-    return _NAMES[UNSEEN if UNSEEN in drawn else TRAIN]
+    return f"{_NAMES[UNSEEN if UNSEEN in drawn else next(iter(drawn))].capitalize()}."
 
 
 def _drawn(rows: Signals, most: int, seed: int) -> list[Signal]:
