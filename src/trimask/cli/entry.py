@@ -24,7 +24,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
         "evaluate": ("evaluate", "score a run in every modality, beside floors and ceilings"),
         "tokenizers": ("tokenizers", "what a folder's tokenizers are; train over public ones"),
-        "data": ("data", "look at the embedded data: `trimask data show --out FILE.html`"),
+        "data": ("data", "look at the embedded data; fetch benchmark sets"),
         "demo": ("demo", "generate with the shipped model, train a small one live, write a report"),
     }
 )

@@ -22,6 +22,7 @@ Kind = Literal["image", "speech"]
 Report = Callable[[str], None]
 TRAIN, COMPOSITION, UNSEEN = "train", "composition", "unseen"
 _PARTS = (TRAIN, COMPOSITION, UNSEEN)
+_PART_OF = {"train": TRAIN, "composition": COMPOSITION}
 _DONE = "signals.json"
 _REPORT_EVERY = 2000
 
@@ -40,8 +41,8 @@ def raw_signals(sources: Sequence[str]) -> RawSignals:
 def signals(
     data: SignalData, kind: Kind, *, size: int, folder: Path, report: Report = lambda message: None
 ) -> dict[str, Signals]:
-    """The parts of `data` that there are, by name: `train`, `unseen` (what validation and test hold), and of
-    the embedded pictures `composition`.
+    """The parts of `data` that there are, by name: `train`, `unseen` (what validation and test hold), and
+    `composition` where the data has such a split.
 
     Args:
         size: pixels along each side, or samples a second.
@@ -160,7 +161,7 @@ def _decoded(items: Iterable, decoder: Decoder) -> Iterator[tuple[str, Signal] |
         if values is not None:
             speaker = decoded.speaker or ""
             signal = Signal(key=decoded.key, text=decoded.text, speaker=speaker, values=values)
-            yield (TRAIN if decoded.split == "train" else UNSEEN), signal
+            yield _PART_OF.get(decoded.split, UNSEEN), signal
 
 
 def digest(rows: Signals) -> str:

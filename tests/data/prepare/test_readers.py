@@ -90,6 +90,44 @@ def test_a_table_names_the_files(tmp_path):
     assert rejected["unnamed.png"] == "no_text"
 
 
+@pytest.mark.parametrize("first", ["file_name", "image"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_table_of_triples(tmp_path, first, suffix):
+    rows = [
+        {first: "a.png", "audio": "a.wav", "text": "both"},
+        {first: "b.png", "audio": "", "text": "no recording"},
+        {first: "", "audio": "c.wav", "text": "no picture"},
+        {first: "", "audio": "", "text": "nothing"},
+        {first: "a.wav", "audio": "c.wav", "text": "two recordings"},
+        {first: "b.png", "audio": "gone.wav", "text": "lost"},
+        {first: "notes.doc", "audio": "c.wav", "text": "no picture"},
+    ]
+    if suffix == ".csv":
+        lines = [",".join(row) for row in [list(rows[0]), *(row.values() for row in rows)]]
+    else:
+        lines = [json.dumps({name: value or None for name, value in row.items()}) for row in rows]
+    source = write(tmp_path, {f"metadata{suffix}": "\n".join(lines)})
+    write(source, {"a.png": "A", "b.png": "B", "a.wav": "a", "c.wav": "c"})
+    items, rejected = read(source)
+    pair, said = {Modality.TEXT, Modality.IMAGE}, {Modality.TEXT, Modality.AUDIO}
+    assert [(item.text, item.modalities, item.image, item.audio) for item in items] == [
+        ("both", pair | said, source / "a.png", source / "a.wav"),
+        ("no recording", pair, source / "b.png", None),
+        ("no picture", said, None, source / "c.wav"),
+    ]
+    assert list(rejected.values()) == ["missing_file", "malformed_row", "missing_file", "unused_file"]
+
+
+def test_only_one_more_column_names_files_and_of_the_other_kind(tmp_path):
+    row = {"file_name": "a.png", "image": "b.png", "audio": "a.wav", "speech": "b.wav", "text": "said"}
+    source = write(tmp_path, {"metadata.jsonl": json.dumps(row), "a.png": "A", "a.wav": "a"})
+    items, rejected = read(source)
+    assert [(item.image, item.audio) for item in items] == [(source / "a.png", source / "a.wav")]
+    assert not rejected
+    items, _ = read(source, PrepareOptions(audio_column="audio"))
+    assert [(item.image, item.audio) for item in items] == [(None, source / "a.wav")]
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl"])
 def test_ranges_of_a_table_share_its_rows_out(tmp_path, name, monkeypatch):
     texts = [f'text {i}, "said"\nand more' for i in range(40)]

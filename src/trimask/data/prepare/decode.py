@@ -13,7 +13,7 @@ from trimask.data.prepare.item import Item, Media, SourceUnavailable
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.passages import clean_text
 from trimask.data.prepare.picture import decode_picture
-from trimask.data.prepare.plan import SPLITS, Part
+from trimask.data.prepare.plan import STATED_SPLITS, Part
 from trimask.data.prepare.recording import decode_recording
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.data.quickstart.splits import hash_fraction
@@ -132,10 +132,10 @@ class Decoder:
         """The source's own split, else one by the hash of the group; a column of splits has the last word."""
         own = self.own_split
         if item.split is not None:
-            own = SPLITS.get(str(item.split).strip().lower())
+            own = STATED_SPLITS.get(str(item.split).strip().lower())
             if own is None:
                 raise Rejected(
-                    Reason.UNKNOWN_SPLIT, f"{str(item.split)!r:.80} is none of {', '.join(SPLITS)}"
+                    Reason.UNKNOWN_SPLIT, f"{str(item.split)!r:.80} is none of {', '.join(STATED_SPLITS)}"
                 )
             return own
         if own in ("validation", "test"):

@@ -30,7 +30,9 @@ _SPLIT_NAME = re.compile(
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("validation", "valid", "val", "dev"), "validation"
 )
-"""What sources call their splits -> what we call them."""
+"""What files and folders of a split are called -> what we call it."""
+STATED_SPLITS = SPLITS | {"composition": "composition"}
+"""The same for a column of splits, which may also name held-out variants of what is trained on."""
 
 
 @final
@@ -173,24 +175,24 @@ def _table_readers(
     path = root / name
     try:
         size = path.stat().st_size
-        file_column = table.media_column(path, options, where=printable(name))
+        media = table.media_columns(path, options, where=printable(name))
     except ColumnError:  # raised again when the part is checked
-        file_column = None
+        media = ()
     except OSError as error:
         yield UnusedFile(name=printable(name), detail=first_line(error))
         return
-    if file_column is None and has_media:
+    if not media and has_media:
         yield UnusedFile(
             name=printable(name), detail="a table beside pictures or recordings that names no files"
         )
         return
-    if file_column is None and path.suffix.lower() in table.JSON_LINES:
+    if not media and path.suffix.lower() in table.JSON_LINES:
         starts = list(range(0, size, _TABLE_BYTES))
     else:
         starts = []
-        for number, (offset, file) in enumerate(table.named_files(path, file_column or "")):
+        for number, (offset, files) in enumerate(table.named_files(path, media)):
             starts += [offset] if number % _ROWS_PER_PART == 0 else []
-            if file and file_column is not None:
+            for file in files:
                 named |= _places(path.parent, file)
     for start, stop in zip(starts or [0], [*starts[1:], size], strict=True):
         yield TableRows(root=root, name=name, start=start, stop=stop)

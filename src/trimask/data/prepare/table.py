@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 from trimask.data.prepare import picture, recording
-from trimask.data.prepare.columns import Columns, find_columns, find_file_column
+from trimask.data.prepare.columns import AUDIO_NAMES, IMAGE_NAMES, Columns, find_columns, find_file_column
 from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
 from trimask.data.prepare.lines import bounded_lines
 from trimask.data.prepare.options import PrepareOptions
@@ -48,42 +48,46 @@ class TableRows(Reader):
         self._columns(options)
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        file_column, columns = self._columns(options)
+        media, columns = self._columns(options)
         for offset, row in rows(self.path, self.start, self.stop):
             key = f"{printable(self.name)}@{offset}"
             try:
                 if isinstance(row, Rejected):
                     raise row
-                yield self._item(row, file_column, columns, key)
+                yield self._item(row, media, columns, key)
             except Rejected as error:
                 yield Rejection(key=key, reason=error.reason, detail=error.detail)
 
-    def _item(self, row: Mapping[str, Any], file_column: str | None, columns: Columns, key: str) -> Item:
+    def _item(self, row: Mapping[str, Any], media: tuple[str, ...], columns: Columns, key: str) -> Item:
         folder = self.path.parent
-        if file_column is None:
+        if not media:
             return item_of_row(row, columns, key=key, root=self.root, folder=folder)
-        name = row.get(file_column)
-        if not isinstance(name, str) or not name:
-            raise Rejected(Reason.MISSING_FILE, f"the column {file_column} names no file: {name!r:.80}")
-        suffix = Path(name).suffix.lower()
-        if suffix in picture.SUFFIXES:
-            columns = replace(columns, image=file_column)
-        elif suffix in recording.SUFFIXES:
-            columns = replace(columns, audio=file_column)
-        else:
-            raise Rejected(Reason.UNUSED_FILE, f"{name[:200]!r} is no picture and no recording by its name")
+        # A triple's picture may have no recording: it is a captioned picture then.
+        named = [column for column in media if row.get(column) not in (None, "")]
+        if not named:
+            raise Rejected(
+                Reason.MISSING_FILE, f"the column {media[0]} names no file: {row.get(media[0])!r:.80}"
+            )
+        for column in named:
+            kind = media_kind(row[column])
+            if kind is None:
+                detail = f"{str(row[column])[:200]!r} is no picture and no recording by its name"
+                raise Rejected(Reason.UNUSED_FILE, detail)
+            if getattr(columns, kind) is not None:
+                raise Rejected(Reason.MALFORMED_ROW, f"{' and '.join(named)} name two files of one kind")
+            columns = replace(columns, image=column) if kind == "image" else replace(columns, audio=column)
         return item_of_row(row, columns, key=key, root=self.root, folder=folder)
 
-    def _columns(self, options: PrepareOptions) -> tuple[str | None, Columns]:
+    def _columns(self, options: PrepareOptions) -> tuple[tuple[str, ...], Columns]:
         names = header(self.path)
         where = printable(self.name)
-        file_column = media_column(self.path, options, where=where)
-        if file_column is None:
-            return None, find_columns(names, options, where=where)
-        rest = [name for name in names if name != file_column]
-        # The stated columns of pictures and recordings are the one that names the files.
+        media = media_columns(self.path, options, where=where)
+        if not media:
+            return (), find_columns(names, options, where=where)
+        rest = [name for name in names if name not in media]
+        # The stated columns of pictures and recordings are those that name the files.
         plain = replace(options, image_column=None, audio_column=None)
-        return file_column, replace(find_columns(rest, plain, where=where), image=None, audio=None)
+        return media, replace(find_columns(rest, plain, where=where), image=None, audio=None)
 
 
 def header(path: Path) -> list[str]:
@@ -96,16 +100,33 @@ def header(path: Path) -> list[str]:
     return list(names)
 
 
-def media_column(path: Path, options: PrepareOptions, *, where: str) -> str | None:
-    """The column that names pictures or recordings; one that names other files is of no matter."""
-    column = find_file_column(header(path), options, where=where)
-    if column is None or column in (options.image_column, options.audio_column):
-        return column
-    for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS):
-        name = None if isinstance(row, Rejected) else row.get(column)
-        if isinstance(name, str) and Path(name).suffix.lower() in picture.SUFFIXES | recording.SUFFIXES:
-            return column
-    return None
+def media_columns(path: Path, options: PrepareOptions, *, where: str) -> tuple[str, ...]:
+    """The columns that name pictures or recordings: those that are stated; else the one that is called
+    `file_name` and beside it one of the other kind. Columns that name other files are of no matter.
+    """
+    names = header(path)
+    first = find_file_column(names, options, where=where)
+    stated = [name for name in (options.image_column, options.audio_column) if name in names]
+    if stated:
+        return tuple(dict.fromkeys(stated))
+    candidates = [] if first is None else [first]
+    candidates += [name for name in names if name.lower() in IMAGE_NAMES | AUDIO_NAMES and name != first]
+    head = [row for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS)]
+    found: dict[str, str] = {}
+    for column in candidates:
+        kinds = (media_kind(row.get(column)) for row in head if not isinstance(row, Rejected))
+        kind = next((kind for kind in kinds if kind is not None), None)
+        if kind is not None and kind not in found:
+            found[kind] = column
+        elif kind is not None and first is None:
+            return ()  # two could be meant: told where the columns are looked for
+    return tuple(found.values())
+
+
+def media_kind(name: object) -> Literal["image", "audio"] | None:
+    """What a file is by its name."""
+    suffix = Path(name).suffix.lower() if isinstance(name, str) else ""
+    return "image" if suffix in picture.SUFFIXES else "audio" if suffix in recording.SUFFIXES else None
 
 
 def rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
@@ -114,11 +135,11 @@ def rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, 
     return _json_rows(path, start, stop) if delimiter is None else _csv_rows(path, start, stop, delimiter)
 
 
-def named_files(path: Path, file_column: str) -> Iterator[tuple[int, str]]:
-    """(offset, name) of the files that a table's rows name."""
+def named_files(path: Path, media: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """(offset, names) of the files that a table's rows name."""
     for offset, row in rows(path, 0, path.stat().st_size):
-        name = None if isinstance(row, Rejected) else row.get(file_column)
-        yield offset, name if isinstance(name, str) else ""
+        values = [] if isinstance(row, Rejected) else [row.get(column) for column in media]
+        yield offset, [name for name in values if isinstance(name, str) and name]
 
 
 def _json_rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
