@@ -36,14 +36,26 @@ def described(config: RunConfig, tokenizers: Tokenizers) -> dict:
         "vocabulary": [
             [r.modality.name.lower(), r.codebook, r.start, r.stop] for r in denoiser.vocabulary.ranges
         ],
-        "parameters": {
-            name: {"shape": list(p.shape), "init_std": round(float(torch.std(p.detach(), correction=0)), 3)}
-            for name, p in denoiser.named_parameters()
-        },
+        "parameters": {name: tensor(config, name, p) for name, p in denoiser.named_parameters()},
         "counts": {"embedding": count.embedding, "unembedding": count.unembedding, "blocks": count.blocks},
         "forward_flops_of_1000_positions": forward_flops(
             config.model, num_positions=1000, document_length=100, num_predicted=500, range_size=512
         ),
+    }
+
+
+def tensor(config: RunConfig, name: str, parameter: torch.Tensor) -> dict:
+    """What a tensor is, how it starts, and its factors on the optimizer's values."""
+    rule = config.model.rule(name)
+    found = float(torch.std(parameter.detach(), correction=0))
+    assert abs(found - rule.init_std) <= 5 * rule.init_std / (2 * parameter.numel()) ** 0.5, name
+    return {
+        "shape": list(parameter.shape),
+        "role": rule.role.value,
+        "init_std": float(f"{rule.init_std:.6g}"),
+        "learning_rate": rule.learning_rate,
+        "eps": rule.eps,
+        "weight_decay": rule.weight_decay,
     }
 
 

@@ -62,6 +62,9 @@ def figures(config: RunConfig, tokenizers: Tokenizers) -> dict[str, Any]:
                 "task": component.task.value,
                 "source": component.source,
                 "tokens": round(tokens),
+                "target_tokens": round(
+                    sequences * sum(n * codebooks[m] for m, n in size.frames.items() if is_target[m])
+                ),
                 "sequences": round(sequences),
                 "epochs": float(f"{sequences / size.num_groups:.3g}"),
             }

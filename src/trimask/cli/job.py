@@ -33,6 +33,11 @@ class Job(ABC):
 
     @property
     @abstractmethod
+    def num_updates(self) -> int:
+        """Updates of the whole run."""
+
+    @property
+    @abstractmethod
     def num_bytes(self) -> int:
         """Space that the run will take."""
 
@@ -86,6 +91,10 @@ class DenoiserJob(Job):
     tokenizers: "Tokenizers"
 
     @property
+    def num_updates(self) -> int:
+        return self.config.num_updates
+
+    @property
     def num_bytes(self) -> int:
         copied = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
         return parameters(self.config, self.tokenizers).total * _STATE_BYTES + _DATA_BYTES + copied
@@ -121,6 +130,10 @@ class TokenizerJob(Job):
 
     recipe: str
     config: "TokenizerRun"
+
+    @property
+    def num_updates(self) -> int:
+        return self.config.num_steps
 
     @property
     def num_bytes(self) -> int:

@@ -75,14 +75,25 @@ def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount
 
 
 def summary(recipe: str, config: "RunConfig", tokenizers: "Tokenizers") -> dict[str, Any]:
-    """The resolved configuration, size and cost."""
+    """The resolved configuration, size and cost, and what follows from it."""
+    from trimask.cli.derived import derived
     from trimask.cli.figures import figures
 
-    return {"recipe": recipe, "config": to_dict(config), **figures(config, tokenizers)}
+    found = figures(config, tokenizers)
+    vocabulary = tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
+    target_tokens = sum(row["target_tokens"] for row in found["mixture"])
+    return {
+        "recipe": recipe,
+        "config": to_dict(config),
+        **found,
+        "derived": derived(config, vocabulary, target_tokens=target_tokens),
+    }
 
 
 def lines(described: Mapping[str, Any]) -> Iterator[str]:
     """The figures of `summary`, for reading."""
+    from trimask.cli.derived import derived_lines
+
     parts = described["parameters"]
     yield (
         f"parameters      {parts['total']:,}: {parts['blocks']:,} in blocks, {parts['embedding']:,} in the "
@@ -95,3 +106,4 @@ def lines(described: Mapping[str, Any]) -> Iterator[str]:
         task, source = f"{row['task']:<15}", f"{row['source']:<9}"
         amount = f"{row['sequences']:>9,} sequences {row['epochs']:>9,g} epochs"
         yield f"  {task} {source} {amount} of {row['tokens']:>13,} tokens"
+    yield from derived_lines(described["derived"])

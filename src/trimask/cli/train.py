@@ -106,14 +106,14 @@ class Train(Verb):
                     "run": str(self.out),
                     "recipe": self.recipe,
                     "steps": result.steps,
-                    "num_steps": planned.config.num_steps,
+                    "num_steps": planned.num_updates,
                     "seconds": round(result.seconds, 3),
                     "stopped": result.stopped,
                 }
             )
-        steps = f"{result.steps} of {planned.config.num_steps} steps"
+        steps = f"{result.steps} of {planned.num_updates} steps"
         say(f"{result.stopped} after {steps}, {result.seconds:.0f} s: {self.out}")
-        if result.steps < planned.config.num_steps:
+        if result.steps < planned.num_updates:
             say(f"go on with: {self._command(overrides)}")
         say(planned.try_it(self.out))
         return _INTERRUPTED if result.stopped == "interrupted" else 0
