@@ -163,6 +163,44 @@ def test_an_update_learns_and_its_state_resumes_exactly(batch):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("objective", [{}, {"anti_masking": True}])
+@pytest.mark.parametrize("row_length", [None, 60])
+def test_micro_batches_give_the_same_update(objective, row_length):
+    """Times, masks and counts are the whole batch's, so only the order of sums differs."""
+    batch = make_batch(make_sequences(), range(100, 112), row_length=row_length)
+    whole, split = make_step(**objective), make_step(**objective)
+    split.micro_batch = 5
+    for _ in range(2):
+        one, two = whole(batch), split(batch)
+        for name in one:
+            torch.testing.assert_close(float(two[name]), float(one[name]), rtol=1e-5, atol=1e-6)
+        for a, b in zip(whole.denoiser.parameters(), split.denoiser.parameters(), strict=True):
+            torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_micro_batch_in_which_nothing_is_masked_adds_nothing():
+    """One row at a time, some of them at a low t."""
+    sequences = [s for s in make_sequences(30) if s.task is Task.TEXT]
+    batch = make_batch(sequences, range(len(sequences)))
+    split = make_step()
+    split.micro_batch = 1
+    assert not all(
+        view.masked.any()
+        for view in (split.corruption.views(batch, 0)[0].rows(slice(i, i + 1)) for i in range(len(sequences)))
+    )
+    assert math.isfinite(float(split(batch)["loss"]))
+
+
+def test_a_split_run_resumes_exactly(batch):
+    one, two = make_step(), make_step()
+    one.micro_batch = two.micro_batch = 5
+    one(batch)
+    two.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
+    assert float(one(batch)["loss"]) == float(two(batch)["loss"])
+    for a, b in zip(one.denoiser.parameters(), two.denoiser.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_absent_modalities_are_nan_not_zero():
     text = [s for s in make_sequences() if s.task is Task.TEXT]
     metrics = make_step()(make_batch(text, range(len(text))))

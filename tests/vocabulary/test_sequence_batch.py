@@ -146,3 +146,25 @@ def test_batch_names_its_samples() -> None:
     assert batch.tokens.shape == (3, max(s.num_slots for s in sequences))
     assert batch.to(torch.device("cpu")).num_positions == sum(s.num_positions for s in sequences)
     assert make_batch(sequences[:1], [4]).describe() == "sample 4"
+
+
+@given(lengths=st.lists(st.integers(1, 20), min_size=2, max_size=12), cut=st.integers(1, 3))
+def test_rows_of_a_batch_are_a_batch(lengths: list[int], cut: int) -> None:
+    """Every document is found again in one part, with its own tokens, positions and coordinates."""
+    texts = [example(Task.TEXT, (TEXT,), seed=k, num_frames=length) for k, length in enumerate(lengths)]
+    sequences = [*texts, example(Task.TEXT_TO_IMAGE, (TEXT, IMAGE))]
+    batch = make_batch(sequences, range(50, 50 + len(sequences)), row_length=40)
+    found = []
+    for start in range(0, len(batch.tokens), cut):
+        part = batch.rows(slice(start, start + cut))
+        assert part.tokens.shape[1] == 40 and int(part.cu_positions[-1]) == part.num_positions
+        for number, index in enumerate(part.sample_index.tolist()):
+            sequence, here = sequences[index - 50], part.sequence == number
+            first, end = part.cu_positions[number : number + 2].tolist()
+            assert torch.equal(part.tokens[here], torch.from_numpy(sequence.tokens))
+            assert torch.equal(part.position[here] - first, torch.from_numpy(sequence.position))
+            assert torch.equal(part.coordinates[first:end], torch.from_numpy(sequence.coordinates))
+            assert part.task[number] == batch.task[index - 50]
+            found.append(index)
+        assert torch.equal(part.sequence < 0, part.position < 0)
+    assert sorted(found) == list(range(50, 50 + len(sequences)))

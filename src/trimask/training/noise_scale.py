@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor, nn
 
 from trimask.training.step import DenoiserStep
@@ -155,7 +155,7 @@ def _gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter])
     return found | {TOTAL: total}
 
 
-def _squared(gradient: Sequence[Float[Tensor, "*shape"]]) -> float:
+def _squared(gradient: Sequence[Tensor]) -> float:
     return float(torch.stack([part.double().square().sum() for part in gradient]).sum())
 
 
