@@ -74,15 +74,23 @@ def check_data(data: DataConfig, report: Callable[[str], None] = lambda message:
     """
     if not isinstance(data, PreparedData):
         return
-    for folder, manifest in zip(data.folders, data.manifests, strict=True):
-        shards = Manifest.load(folder).shards
-        if io.sha256(folder / MANIFEST) != manifest:
-            raise ValueError(f"{folder / MANIFEST} has changed since the run began: choose another --out")
-        damaged = damaged_shards(folder, shards, report)
+    check_manifests(data)
+    for folder in data.folders:
+        damaged = damaged_shards(folder, Manifest.load(folder).shards, report)
         if damaged:
             raise ValueError(
                 f"{', '.join(damaged)} in {folder} damaged: set aside what is with `trimask prepare --verify "
                 f"{folder}`, and prepare again to restore it"
+            )
+
+
+def check_manifests(data: PreparedData) -> None:
+    """ValueError if a folder is not prepared, or not the one that the run began with."""
+    for folder, manifest in zip(data.folders, data.manifests, strict=True):
+        Manifest.load(folder)
+        if io.sha256(folder / MANIFEST) != manifest:
+            raise ValueError(
+                f"{folder / MANIFEST} has changed since the run began: put the old data back, or train anew"
             )
 
 
