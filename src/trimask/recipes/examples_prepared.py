@@ -138,6 +138,13 @@ class PreparedExamples(Examples):
             elif source not in self._sources[self.held_out]:
                 why = f"the data has no {source} in its {self.held_out} split: those of training only"
                 found.append({"scores": f"{scores} of unseen data", "why": why})
+        for split, sources in self._sources.items():
+            for name in (IMAGES, SPEECH):
+                if name in sources:
+                    lengths = sources[name].num_codes[Modality.TEXT]
+                    long = int((lengths > self._max_prompt).sum())
+                    why = f"their texts have more than {self._max_prompt} tokens, the most that is asked for"
+                    found += [{"scores": f"{long} of the {name} in {split}", "why": why}] if long else []
         return found
 
     def _choose(
