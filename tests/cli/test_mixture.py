@@ -12,6 +12,7 @@ from trimask.cli.figures import figures
 from trimask.cli.mixture import tree
 from trimask.data.mixture import Mixture
 from trimask.data.quickstart import load_text
+from trimask.data.selection import QuickstartData
 from trimask.recipes import catalog, tokens
 from trimask.recipes.tokens import tokenize
 from trimask.tokenizers.bundle import Tokenizers
@@ -30,10 +31,11 @@ def test_what_is_shown_without_tokenizing_is_what_the_run_draws(tokenizers_folde
     """Variants (uneven groups) and two voices, as the model that ships has them."""
     tokenizers = Tokenizers.load(tokenizers_folder)
     debug = catalog.resolve("debug")
+    assert isinstance(debug.data, QuickstartData)
     data = replace(debug.data, num_concepts=12, has_variants=True, voices=("slt", "rms"))
     config = replace(debug, data=data, num_steps=100_000)
     shown = figures(config, tokenizers)
-    sources = tokenize(config.data, tokenizers, "train")
+    sources = tokenize(data, tokenizers, "train")
     mixture = Mixture(config.mixture, sources, config.seed)
     assert len(shown["mixture"]) == len(mixture.shares) == 8
     for row, share, component in zip(

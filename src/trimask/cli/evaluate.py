@@ -62,7 +62,7 @@ class Evaluate(Verb):
 
     def run(self, overrides: Mapping[str, str]) -> int:
         suite = self._suite()
-        held_out = choose("split", self.split, HELD_OUT)
+        held_out = HELD_OUT[choose("split", self.split, HELD_OUT)]
         self._check()
         if self.fetch_judges is not None:
             self._fetch(self.fetch_judges)

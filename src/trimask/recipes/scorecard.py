@@ -162,7 +162,7 @@ class _Scorecard:
             self._images(rows, found)
         return found
 
-    def _images(self, rows: Mapping[str, Sequence[Picture]], found: Mapping[str, dict[str, Any]]) -> None:
+    def _images(self, rows: Mapping[str, Sequence[Picture]], found: dict[str, dict[str, Any]]) -> None:
         features = {split: gallery_features(here) for split, here in rows.items()}
         references = {split: self._reference(here) for split, here in rows.items()}
         for split, here in rows.items():

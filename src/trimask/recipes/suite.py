@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Literal, final
 
 HeldOut = Literal["validation", "test"]
-HELD_OUT: tuple[HeldOut, ...] = ("validation", "test")
+HELD_OUT: Mapping[str, HeldOut] = MappingProxyType({"validation": "validation", "test": "test"})
 """The splits that no run is trained on."""
 
 
