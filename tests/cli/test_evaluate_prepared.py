@@ -21,6 +21,7 @@ from trimask.evaluation.judges.sentences import SentenceJudge
 from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.recipes import pretrained
 from trimask.recipes.catalog import resolve
+from trimask.recipes.lengths import load_lengths
 from trimask.recipes.prepare import prepare
 from trimask.recipes.pretrain import pretrain
 from trimask.recipes.sources import with_prepared
@@ -197,7 +198,7 @@ def test_data_that_changed_is_refused(
     assert "has changed since the run began" in capsys.readouterr().err
 
 
-def test_codes_are_given_as_they_are(prepared: list[Path], run: Path) -> None:
+def test_the_model_is_given_codes_as_they_are_and_spans_to_fit(prepared: list[Path], run: Path) -> None:
     """A caption is of the example's own codes, not of those of its decoded picture."""
     generator = pretrained.load(run)
     codes = load_split(prepared, "train")["images"].example(0)[Modality.IMAGE]
@@ -207,4 +208,6 @@ def test_codes_are_given_as_they_are(prepared: list[Path], run: Path) -> None:
     np.testing.assert_array_equal(document.tokens[start:stop], expected.reshape(-1))
     spoken = load_split(prepared, "train")["speech"].example(0)[Modality.AUDIO]
     document = generator.codecs.document(Task.SPEECH_TO_TEXT, audio=spoken)
+    policy = load_lengths(run)
+    assert policy is not None and generator.lengths == policy and policy.text_length == 32
     assert document.spans[Modality.AUDIO][1] - document.spans[Modality.AUDIO][0] == spoken.size

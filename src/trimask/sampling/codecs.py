@@ -80,7 +80,7 @@ class Codecs:
             return self._build(task, codes, {Modality.TEXT: span_length or self.lengths.caption_length})
         if task == Task.TEXT_TO_SPEECH:
             assert prompt is not None
-            frames = span_length or self.lengths.speech_frames(len(prompt.strip()))
+            frames = span_length or self.lengths.speech_frames(len(prompt.strip().encode()))
             codes = {Modality.TEXT: self._encode_text(prompt, voice=voice or DEFAULT_VOICE)}
             return self._build(task, codes, {Modality.AUDIO: frames})
         if task == Task.SPEECH_TO_TEXT:
