@@ -106,8 +106,8 @@ class PerceivedStep:
             self.critic = Critic()
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.9))
 
-    def __call__(self, images: Tensor) -> Mapping[str, Tensor | float]:
-        inner, config, tokenizer = self.inner, self.inner.config, self.inner.tokenizer
+    def __call__(self, batch: Tensor) -> Mapping[str, Tensor | float]:
+        inner, config, tokenizer, images = self.inner, self.inner.config, self.inner.tokenizer, batch
         inner.steps += 1
         factor = config.schedule.factor(inner.steps / config.num_steps)
         set_learning_rate(inner.optimizer, factor)

@@ -19,10 +19,13 @@ import soundfile
 
 from trimask import io
 from trimask.cli import main
+from trimask.data.mixture import Mixture
 from trimask.data.prepare.engine import Local
 from trimask.data.prepare.manifest import Manifest, load_split
 from trimask.data.prepare.options import PrepareOptions
+from trimask.recipes.catalog import resolve
 from trimask.recipes.prepare import Progress, prepare
+from trimask.recipes.sources import token_sources, with_prepared
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 from trimask.vocabulary.modality import Modality
@@ -397,11 +400,32 @@ def test_show_prints_the_mixture(prepared: list[Path], capsys: pytest.CaptureFix
     rows = {row["task"]: row for row in shown["mixture"]}
     assert list(rows) == ["text", "text_to_image", "image_to_text", "text_to_speech", "speech_to_text"]
     counts = Manifest.load(prepared[0]).counts["train"]["images"]
-    assert rows["text_to_image"]["tokens"] == sum(counts.tokens.values())
-    expected = shown["sequences"] * 0.3 / 1.2
-    assert rows["text_to_image"]["sequences"] == pytest.approx(expected, abs=1)
-    assert rows["text_to_image"]["epochs"] == pytest.approx(expected / counts.examples, rel=1e-2)
+    images = rows["text_to_image"]
+    assert images["tokens"] == sum(counts.tokens.values())
+    weights = {row["task"]: row["weight"] for row in shown["config"]["mixture"]["components"]}
+    assert weights["text"] == 0.4
+    total = sum(row["target_tokens"] for row in rows.values())
+    for task, row in rows.items():
+        assert row["target_tokens"] / total == pytest.approx(weights[task] / sum(weights.values()), abs=1e-3)
+    per_picture = counts.tokens["image"] / counts.examples
+    assert images["sequences"] == pytest.approx(images["target_tokens"] / per_picture, abs=1)
+    assert images["epochs"] == pytest.approx(images["sequences"] / counts.examples, abs=0.02)
     assert shown["config"]["slack"]["text_window"] == 32
+
+
+def test_show_prints_the_mixture_of_the_run(
+    prepared: list[Path], tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shares of prepared data are read off the shards: exactly those that the run draws."""
+    data = [word for folder in prepared for word in ("--data", str(folder))]
+    assert main(["show", "debug", *data, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    config = with_prepared(resolve("debug"), prepared)
+    sources = token_sources(config.data, Tokenizers.load(tokenizers_folder), "train", prepared[0] / "unused")
+    shares = Mixture(config.mixture, sources, config.seed).shares
+    assert [row["sequences"] for row in shown["mixture"]] == [
+        round(share * shown["sequences"]) for share in shares.tolist()
+    ]
 
 
 def command(words: list[str]) -> "subprocess.Popen[str]":

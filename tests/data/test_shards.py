@@ -46,8 +46,8 @@ def test_shards_give_back_the_examples(tmp_path):
         assert source.key(index) == examples[index].key and found.keys() == examples[index].codes.keys()
         for modality, codes in examples[index].codes.items():
             np.testing.assert_array_equal(found[modality], codes)
-    assert source.num_tokens == {
-        modality: sum(example.codes[modality].size for example in examples) for modality in source.example(0)
+    assert {m: counts.tolist() for m, counts in source.num_codes.items()} == {
+        modality: [example.codes[modality].size for example in examples] for modality in source.example(0)
     }
 
 

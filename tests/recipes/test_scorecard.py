@@ -29,12 +29,13 @@ from trimask.evaluation.judges.sentences import SentenceJudge
 from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.evaluation.report.scorecard import scorecard_blocks
 from trimask.model.denoiser import Denoiser
-from trimask.recipes import scorecard, tokens
+from trimask.recipes import tokens
 from trimask.recipes.claims import claims
+from trimask.recipes.examples import choose
+from trimask.recipes.examples_quickstart import QuickstartExamples
 from trimask.recipes.pretrain import build_denoiser
 from trimask.recipes.quickstart import debug
 from trimask.recipes.scorecard import score
-from trimask.recipes.scorecard_likelihood import choose
 from trimask.recipes.suite import QUICK, Suite
 from trimask.sampling.generate import Generated, Generator
 from trimask.tokenizers.bundle import Tokenizers
@@ -120,14 +121,14 @@ class _OracleGenerator(Generator):
 
 
 def _rows() -> list[CaptionedImage]:
-    return [row for split in ("train", "validation") for row in scorecard.pictures(split, _DATA)]
+    return [row for split in ("train", "validation") for row in tokens.pictures(split, _DATA)]
 
 
 def _utterances() -> list[Utterance]:
     return [
         row
         for split in ("train", "validation")
-        for row in scorecard.select_speech(load_speech(split), _DATA, set())
+        for row in tokens.select_speech(load_speech(split), _DATA, set())
     ]
 
 
@@ -210,7 +211,7 @@ def _fake_judge(clips: list[np.ndarray], rate: int, folder: str, *, num_threads:
 
 @pytest.fixture(scope="module")
 def broken(tokenizers: Tokenizers) -> dict[str, Any]:
-    return score(_generator(tokenizers), _DATA, suite=_few(4))
+    return score(_generator(tokenizers), QuickstartExamples(_DATA, tokenizers), suite=_few(4))
 
 
 def test_scorecard_is_plain_json_with_floors_and_intervals(broken: dict[str, Any], tmp_path: Path) -> None:
@@ -252,7 +253,8 @@ def test_a_model_that_knows_the_answers_meets_its_bounds(
     denoiser = _OracleDenoiser(debug().model, generator.vocabulary).eval()
     generator.predictor.denoiser = denoiser  # type: ignore[attr-defined]
     roles = ("recognizer", "speaker", "quality", "images", "sentences", "language-model")
-    result = score(generator, _DATA, suite=_few(12), judges=Panel.of([f"{role}=judge" for role in roles]))
+    judges = Panel.of([f"{role}=judge" for role in roles])
+    result = score(generator, QuickstartExamples(_DATA, tokenizers), suite=_few(12), judges=judges)
     failed = [claim for claim in claims(result) if not claim.passed]
     # This judge knows the very samples of the clips, which no codec gives back.
     assert [claim for claim in failed if "round_trip" not in claim.name] == []
@@ -282,4 +284,4 @@ def test_examples_are_drawn_from_each_group_first() -> None:
 def test_a_generator_without_a_tokenizer_is_refused(tokenizers: Tokenizers) -> None:
     denoiser = build_denoiser(debug(), tokenizers)
     with pytest.raises(ValueError, match="without all of its tokenizers"):
-        score(Generator(denoiser, text=tokenizers.text), _DATA)
+        score(Generator(denoiser, text=tokenizers.text), QuickstartExamples(_DATA, tokenizers))

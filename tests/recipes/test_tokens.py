@@ -8,12 +8,12 @@ from trimask.data.quickstart import load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.recipes.tokens import (
     _sentences,
-    _windows,
     cached_tokens,
     pictures,
     select_concepts,
     select_speech,
     spoken_prompt,
+    windows,
 )
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Modality
@@ -86,7 +86,7 @@ def test_another_choice_is_tokenized_anew(tokenizers, tmp_path):
 def test_windows_are_whole_sentences_where_they_fit(tokenizers):
     text = load_text("validation")[0].text[:6000]
     assert "".join(_sentences(text)) == text
-    windows = list(_windows([text], tokenizers, 64))
-    assert all(0 < len(window) <= 64 for window in windows)
-    whole = [tokenizers.text.decode(window) for window in windows if len(window) < 64]
+    spans = list(windows([text], tokenizers, 64))
+    assert all(0 < len(window) <= 64 for window in spans)
+    whole = [tokenizers.text.decode(window) for window in spans if len(window) < 64]
     assert all(part in text for part in whole) and len(whole) > 5

@@ -7,6 +7,7 @@ import torch
 
 from trimask.data.quickstart import load_images
 from trimask.io import load_tensors, save_tensors
+from trimask.tokenizers.bundle import FINE
 from trimask.tokenizers.bundle import SHIPPED as FOLDER
 from trimask.tokenizers.image import KIND, ImageTokenizer, ImageTokenizerConfig
 from trimask.tokenizers.quantizer import FiniteScalarConfig, QuantizerConfig, ResidualVectorConfig
@@ -178,26 +179,34 @@ def test_wrong_codes_are_named(tokenizer: ImageTokenizer):
         tokenizer.decode(torch.full((1, 9, 3), 16))
 
 
-def test_shipped_weights_on_unseen_pictures():
+# A single white image would reach 9 dB, the linear codes without networks about 24 and 27.
+SHIPPED_WEIGHTS = {
+    "of 128 codes": (SHIPPED, 8, 2, 25),
+    "of 256 codes": (FINE / "image.safetensors", 16, 1, 28),
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED_WEIGHTS)
+def test_shipped_weights_on_unseen_pictures(name: str):
+    path, rows, num_codebooks, least_psnr = SHIPPED_WEIGHTS[name]
     images = [image for image in load_images("validation") if image.group != "flags"][:32]
     pixels = np.stack([image.pixels() for image in images])
     real = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    shipped = ImageTokenizer.load(SHIPPED)
-    assert (shipped.image_size, shipped.grid) == (64, (8, 8))
-    assert (shipped.num_codebooks, shipped.codebook_size) == (2, 1024)
+    shipped = ImageTokenizer.load(path)
+    assert (shipped.image_size, shipped.grid) == (64, (rows, rows))
+    assert (shipped.num_codebooks, shipped.codebook_size) == (num_codebooks, 1024)
     error = ((shipped.decode(shipped.encode(real)) - real) / 2).square().mean((1, 2, 3))
-    psnr = float(-10 * error.log10().mean())
-    # A single white image would reach 9, the linear code without networks about 24.
-    assert psnr > 25
+    assert float(-10 * error.log10().mean()) > least_psnr
 
 
-def test_shipped_weights_saw_the_training_split_only():
+@pytest.mark.parametrize("path", [SHIPPED, FINE / "image.safetensors"], ids=["128", "256"])
+def test_shipped_weights_saw_the_training_split_only(path: Path):
     keys = sorted(image.hexcode for image in load_images("train"))
     digest = hashlib.sha256(" ".join(keys).encode()).hexdigest()  # as `recipes.tokenizer_data.digest`
-    assert load_tensors(SHIPPED, kind=KIND).metadata["trained_on"] == digest, (
+    assert load_tensors(path, kind=KIND).metadata["trained_on"] == digest, (
         "the split has changed since: train again with `trimask train image_tokenizer`"
     )
-    assert SHIPPED.stat().st_size < 3e6
+    assert path.stat().st_size < 3e6
 
 
 @pytest.mark.parametrize(

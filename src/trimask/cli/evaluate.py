@@ -12,7 +12,7 @@ from trimask.cli.arguments import Verb, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.recipes.suite import SUITES, Suite
+from trimask.recipes.suite import HELD_OUT, SUITES, Suite
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
     from trimask.evaluation.judges.panel import Panel
@@ -29,15 +29,18 @@ def _arg(metavar: str) -> Any:
 class Evaluate(Verb):
     """Score a run, or `quickstart`, the model that ships: likelihoods, pictures, captions, speech, text.
 
-    Each figure stands beside its floor and its ceiling, measured in the same run. Judges are outside models:
-    a folder that --fetch-judges filled, or role=NAME_OR_FOLDER with a role of recognizer, speaker, quality,
-    images, sentences, language-model. What lacks its judge is left out, and the scorecard says so.
+    Each figure stands beside its floor and its ceiling, measured in the same run on data that it was trained
+    on, embedded or prepared, and on unseen data of that kind. Judges are outside models: a folder that
+    --fetch-judges filled, or role=NAME_OR_FOLDER with a role of recognizer, speaker, quality, images,
+    sentences, language-model. What lacks its judge is left out, and the scorecard says so.
     """
 
     model: Annotated[tyro.conf.Positional[str | None], _arg("RUN")] = None
     """a run's directory, or `quickstart`"""
     suite: Annotated[str, _arg("quick|full")] = "quick"
     """quick: minutes; full: more examples of everything"""
+    split: Annotated[str, _arg("validation|test")] = "validation"
+    """what stands for unseen data; the training split is scored beside it"""
     judges: Annotated[tuple[str, ...], _arg("DIR|ROLE=NAME")] = ()
     """folders of judges, or role=NAME_OR_FOLDER (hub names too)"""
     fetch_judges: Annotated[Path | None, _arg("DIR")] = None
@@ -59,6 +62,7 @@ class Evaluate(Verb):
 
     def run(self, overrides: Mapping[str, str]) -> int:
         suite = self._suite()
+        held_out = HELD_OUT[choose("split", self.split, HELD_OUT)]
         self._check()
         if self.fetch_judges is not None:
             self._fetch(self.fetch_judges)
@@ -76,6 +80,7 @@ class Evaluate(Verb):
                     suite=suite,
                     judges=judges,
                     seed=self.seed,
+                    held_out=held_out,
                     harness_tasks=self.lm_tasks,
                     report=Report(),
                 )

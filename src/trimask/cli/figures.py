@@ -1,16 +1,16 @@
 """What a run will cost, without tokenizing its data: parameters, sequences, epochs, FLOPs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 
+from trimask.data.mixture import Component, mean_over_groups, sequence_shares, target_tokens
 from trimask.data.prepare.manifest import load_split
-from trimask.data.quickstart import load_images, load_speech, load_text
+from trimask.data.quickstart import Utterance, load_images, load_speech, load_text
 from trimask.data.selection import DataConfig, PreparedData, QuickstartData
-from trimask.data.shards import ShardedTokens
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.recipes.tokens import (
     EMOJI,
@@ -20,11 +20,13 @@ from trimask.recipes.tokens import (
     select_concepts,
     select_speech,
     spoken_prompt,
+    windows,
 )
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import CONDITION, Modality
+from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.tokenizer import SpeechCodec
 
 _BACKWARD = 2  # a backward pass costs about two forward ones
 
@@ -32,43 +34,51 @@ _BACKWARD = 2  # a backward pass costs about two forward ones
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceSize:
-    """How many groups and examples a source has, and how many frames its spans take on average."""
+    """How much a source has.
+
+    Attributes:
+        codes: of all examples, per modality (frames × codebooks).
+        mean_codes: of one example, as the mixture draws it: groups count equally.
+    """
 
     num_groups: int
-    num_examples: int
-    frames: Mapping[Modality, float]
+    codes: Mapping[Modality, int]
+    mean_codes: Mapping[Modality, float]
+
+    @classmethod
+    def of(
+        cls, groups: Sequence[Hashable] | np.ndarray, codes: Mapping[Modality, Sequence[int] | np.ndarray]
+    ) -> "SourceSize":
+        """From the group of each example and its codes per modality."""
+        numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+        return cls(
+            num_groups=int(numbers.max()) + 1,
+            codes={modality: int(np.sum(counts)) for modality, counts in codes.items()},
+            mean_codes={m: mean_over_groups(counts, numbers) for m, counts in codes.items()},
+        )
 
 
 def figures(config: RunConfig, tokenizers: Tokenizers) -> dict[str, Any]:
-    """Exact parameters and sequences; epochs and FLOPs from the mean lengths of the training data (end
-    tokens left out).
+    """Exact parameters, sequences and shares; epochs and FLOPs from the mean lengths of the training data
+    (end tokens left out).
     """
     vocabulary = tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
     count = count_parameters(config.model, vocabulary)
     sources = source_sizes(config.data, tokenizers)
-    num_sequences = config.logical_batch * config.num_steps
-    total_weight = sum(component.weight for component in config.mixture.components)
-    mixture, flops, codebooks = [], 0.0, _codebooks(tokenizers)
-    for component in config.mixture.components:
+    components = config.mixture.components
+    for component in components:
         if component.source not in sources:
             raise ValueError(f"the chosen data has no {component.source} for task {component.task.value}")
+    num_sequences = config.logical_batch * config.num_steps
+    shares = sequence_shares(components, {name: size.mean_codes for name, size in sources.items()})
+    mixture, flops = [], 0.0
+    for component, share in zip(components, shares.tolist(), strict=True):
         size = sources[component.source]
-        sequences = num_sequences * component.weight / total_weight
-        tokens = size.num_examples * sum(n * codebooks[m] for m, n in size.frames.items())
-        is_target = {m: m != CONDITION[component.task] for m in size.frames}
-        flops += sequences * _sequence_flops(config, vocabulary, size.frames, is_target)
-        mixture.append(
-            {
-                "task": component.task.value,
-                "source": component.source,
-                "tokens": round(tokens),
-                "target_tokens": round(
-                    sequences * sum(n * codebooks[m] for m, n in size.frames.items() if is_target[m])
-                ),
-                "sequences": round(sequences),
-                "epochs": float(f"{sequences / size.num_groups:.3g}"),
-            }
-        )
+        flops += num_sequences * share * _sequence_flops(config, vocabulary, component.task, size.mean_codes)
+        mixture.append(_described(component, size, num_sequences * share))
+    targets = sum(row["target_tokens"] for row in mixture)
+    for row in mixture:
+        row["share"] = float(f"{row['target_tokens'] / targets:.4g}")
     return {
         "parameters": {
             "total": count.total,
@@ -83,95 +93,81 @@ def figures(config: RunConfig, tokenizers: Tokenizers) -> dict[str, Any]:
     }
 
 
+def _described(component: Component, size: SourceSize, sequences: float) -> dict[str, Any]:
+    """A component: what its source has (`tokens`), and how much of it the run draws."""
+    targets = sequences * target_tokens(component.task, size.mean_codes)
+    return {
+        "data": "+".join(modality.name.lower() for modality in sorted(size.codes)),
+        "task": component.task.value,
+        "source": component.source,
+        "tokens": sum(size.codes.values()),
+        "target_tokens": round(targets),
+        "sequences": round(sequences),
+        "epochs": float(f"{sequences / size.num_groups:.3g}"),
+        "token_epochs": float(f"{targets / target_tokens(component.task, size.codes):.3g}"),
+    }
+
+
 def source_sizes(data: DataConfig, tokenizers: Tokenizers) -> dict[str, SourceSize]:
     """The sources of the training split."""
     if isinstance(data, PreparedData):
-        return {
-            name: _prepared_size(source, tokenizers)
-            for name, source in load_split(data.folders, "train").items()
-        }
+        found = load_split(data.folders, "train")
+        return {name: SourceSize.of(source.groups, source.num_codes) for name, source in found.items()}
     return _quickstart_sizes(data, tokenizers)
 
 
-def _prepared_size(source: ShardedTokens, tokenizers: Tokenizers) -> SourceSize:
-    codebooks = _codebooks(tokenizers)
-    return SourceSize(
-        num_groups=len(np.unique(source.groups)),
-        num_examples=len(source),
-        frames={m: n / codebooks[m] / len(source) for m, n in source.num_tokens.items()},
-    )
-
-
-def _codebooks(tokenizers: Tokenizers) -> dict[Modality, int]:
-    image, speech = tokenizers.image.num_codebooks, tokenizers.speech.num_codebooks
-    return {Modality.TEXT: 1, Modality.IMAGE: image, Modality.AUDIO: speech}
-
-
 def _quickstart_sizes(data: QuickstartData, tokenizers: Tokenizers) -> dict[str, SourceSize]:
-    """Measured without tokenizing: texts are encoded, pictures and audio are not."""
+    """As `recipes.tokens.tokenize` makes them, but pictures and audio are not encoded."""
     images = select_concepts(load_images("train"), data)
-    bases = {row.base for row in images}
-    speech = select_speech(load_speech("train"), data, bases)
+    speech = select_speech(load_speech("train"), data, {row.base for row in images})
     captions = {row.hexcode: len(tokenizers.text.encode(row.caption)) for row in images}
-    rows, columns = tokenizers.image.grid
-    cells = float(rows * columns)
-    rate = tokenizers.speech.frame_rate
-    frames = {row.id: row.num_samples / row.sample_rate * rate for row in speech}
-    spelled = [len(spoken_prompt(row.text, row.voice).encode()) for row in speech]
-    both = [row for row in speech if row.kind == "caption" and row.hexcode in captions]
-    sizes = {
-        EMOJI: SourceSize(
-            num_groups=len(bases),
-            num_examples=len(images),
-            frames={Modality.TEXT: _mean(captions.values()), Modality.IMAGE: cells},
-        )
-    }
+    cells = math.prod(tokenizers.image.grid) * tokenizers.image.num_codebooks
+    frames = [_num_codes(row, tokenizers.speech) for row in speech]
+    text, image, audio = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
+    sizes: dict[str, SourceSize] = {}
+    if images:
+        codes = {text: list(captions.values()), image: [cells] * len(images)}
+        sizes[EMOJI] = SourceSize.of([row.base for row in images], codes)
     if speech:
-        sizes[SPOKEN] = SourceSize(
-            num_groups=len(speech),
-            num_examples=len(speech),
-            frames={Modality.TEXT: _mean(spelled), Modality.AUDIO: _mean(frames.values())},
-        )
+        prompts = [spoken_prompt(row.text, row.voice) for row in speech]
+        spelled = [len(tokenizers.text.encode(prompt, is_spelled=True)) for prompt in prompts]
+        sizes[SPOKEN] = SourceSize.of([row.id for row in speech], {text: spelled, audio: frames})
+    said = {row.hexcode: codes for row, codes in zip(speech, frames, strict=True) if row.kind == "caption"}
+    both = [row for row in images if row.hexcode in said]
     if both:
-        sizes[TRIPLES] = SourceSize(
-            num_groups=len({row.base for row in both}),
-            num_examples=len(both),
-            frames={
-                Modality.TEXT: _mean([captions[row.hexcode] for row in both if row.hexcode]),
-                Modality.IMAGE: cells,
-                Modality.AUDIO: _mean([frames[row.id] for row in both]),
-            },
-        )
-    return sizes | _passages(data, tokenizers)
+        codes = {text: [captions[row.hexcode] for row in both], image: [cells] * len(both)}
+        codes[audio] = [said[row.hexcode] for row in both]
+        sizes[TRIPLES] = SourceSize.of([row.base for row in both], codes)
+    passages = [row.text for row in load_text("train")]
+    lengths = [len(window) for window in windows(passages, tokenizers, data.text_window)]
+    if lengths:
+        sizes[SPEECHES] = SourceSize.of(range(len(lengths)), {text: lengths})
+    return sizes
 
 
-def _passages(data: QuickstartData, tokenizers: Tokenizers) -> dict[str, SourceSize]:
-    paragraphs = [text for row in load_text("train") for text in row.text.split("\n") if text.strip()]
-    lengths = [len(tokenizers.text.encode(text)) for text in paragraphs]
-    windows = sum(math.ceil(length / data.text_window) for length in lengths)
-    if not windows:
-        return {}
-    frames = {Modality.TEXT: sum(lengths) / windows}
-    return {SPEECHES: SourceSize(num_groups=windows, num_examples=windows, frames=frames)}
+def _num_codes(row: Utterance, codec: SpeechCodec) -> int:
+    """Codes of a recording: a frame for each started 1 / frame_rate seconds."""
+    frames = row.num_samples * codec.frame_rate / row.sample_rate
+    return math.ceil(frames - 1e-6) * codec.num_codebooks
 
 
 def _sequence_flops(
     config: RunConfig,
     vocabulary: Vocabulary,
-    frames: Mapping[Modality, float],
-    is_target: Mapping[Modality, bool],
+    task: Task,
+    mean_codes: Mapping[Modality, float],
 ) -> float:
     """Forward and backward passes on one sequence, half of whose targets are masked on average."""
     positions, heads = 0, 0
-    for modality, length in frames.items():
+    for modality, codes in mean_codes.items():
         space = vocabulary.space(modality)
-        positions += space.layout.num_positions(round(length), space.num_codebooks)
-        if is_target[modality]:
+        positions += space.layout.num_positions(round(codes / space.num_codebooks), space.num_codebooks)
+        if modality != CONDITION[task]:
             heads += forward_flops(
                 config.model,
                 num_positions=0,
                 document_length=0,
-                num_predicted=round(length * space.num_codebooks / 2),
+                num_predicted=round(codes / 2),
                 range_size=space.range_size,
             )
     body = forward_flops(
@@ -179,8 +175,3 @@ def _sequence_flops(
     )
     num_views = 2 if config.objective.anti_masking else 1
     return float((1 + _BACKWARD) * num_views * (body + heads))
-
-
-def _mean(values: Any) -> float:
-    items: Sequence[float] = list(values)
-    return sum(items) / max(len(items), 1)

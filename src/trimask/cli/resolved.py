@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimask.cli.arguments import choose
 from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.mixture import tree
 from trimask.config import override, to_dict
 from trimask.recipes.catalog import RECIPES, resolve
 
@@ -102,8 +103,5 @@ def lines(described: Mapping[str, Any]) -> Iterator[str]:
     yield f"vocabulary      {described['vocabulary']:,} tokens"
     yield f"sequences       {described['sequences']:,}"
     yield f"training FLOPs  {described['training_flops']:.2e}"
-    for row in described["mixture"]:
-        task, source = f"{row['task']:<15}", f"{row['source']:<9}"
-        amount = f"{row['sequences']:>9,} sequences {row['epochs']:>9,g} epochs"
-        yield f"  {task} {source} {amount} of {row['tokens']:>13,} tokens"
+    yield from tree(described["mixture"])
     yield from derived_lines(described["derived"])

@@ -39,8 +39,8 @@ class ShowTokenizers(Verb):
     text: Annotated[Path | None, _arg("FILE")] = None
     """text.json of another folder, or a byte-level BPE's tokenizer.json"""
     image: Annotated[str | None, _arg("NAME")] = None
-    """a saved model's folder, or owner/name[/subfolder] on the hub; or an image.safetensors of ours, or the
-    run that trained it"""
+    """a saved model's folder, or owner/name[/subfolder] on the hub; or an image.safetensors of ours, the run
+    that trained it, or `fine`, which ships too"""
     image_size: Annotated[int | None, _arg("PIXELS")] = None
     """pixels along each side of an image, for a public image tokenizer"""
     speech: Annotated[str | None, _arg("NAME")] = None
@@ -194,8 +194,10 @@ def _geometry(tokenizers: "Tokenizers") -> dict[str, Any]:
 
 
 def _ours(name: str, kind: str) -> Path | None:
-    """The weights of ours that `name` is: the file, or that of a run which trained it."""
-    path = Path(name)
+    """The weights of ours that `name` is: the file, that of a run which trained it, or one that ships."""
+    from trimask.tokenizers.bundle import FINE
+
+    path = FINE if name == "fine" else Path(name)
     if path.is_dir() and (path / f"{kind}.safetensors").is_file():
         return path / f"{kind}.safetensors"
     return path if path.is_file() else None

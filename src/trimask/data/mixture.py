@@ -1,38 +1,49 @@
 """What stands where in the stream of training sequences: a pure function of (seed, index)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from trimask import rng
 from trimask.data.tokens import ExampleSource
-from trimask.vocabulary.modality import Task
+from trimask.vocabulary.modality import CONDITION, Modality, Task
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Component:
-    """A task on a source. `weight` is its share of *sequences*, relative to the other components'."""
+    """A task on a source. `weight` is its share of the run's *target tokens*, relative to the others'.
+
+    Counted are the codes (frames × codebooks) of the modalities that the task generates: the loss is on them.
+    Conditions and special tokens are left out, and so are the end frames that close a span: their number is
+    drawn anew for each sequence. All weights have one unit: that of a modality is the sum of its tasks', and
+    that of a task the sum of its sources'.
+    """
 
     source: str
     task: Task
     weight: float
 
     def __post_init__(self) -> None:
-        if not self.weight > 0:
+        if not 0 < self.weight < math.inf:
             raise ValueError(
-                f"component {self.source}/{self.task.value}: weight {self.weight} must be above 0"
+                f"component {self.source}/{self.task.value}: weight {self.weight} must be above 0 and finite"
             )
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixtureConfig:
-    """Components, mixed block by block: each block of `block_length` sequences holds each component's exact
-    share (rounded), in an order shuffled by (seed, block) [L: levanter's block-deterministic mixture].
+    """Components, mixed block by block: each block of `block_length` sequences holds each component's share
+    of *sequences*, rounded up or down, in an order shuffled by (seed, block) [L: levanter's
+    block-deterministic mixture].
+
+    The shares of sequences follow from the weights and the sources (`sequence_shares`). The rounding evens
+    out over blocks, so that small shares are kept in the long run; those below 1 / block_length skip blocks.
     """
 
     components: tuple[Component, ...]
@@ -41,16 +52,17 @@ class MixtureConfig:
     def __post_init__(self) -> None:
         if not self.components:
             raise ValueError("a mixture needs at least one component")
-        if self.block_length < len(self.components):
-            raise ValueError(
-                f"block_length {self.block_length} is shorter than the {len(self.components)} components: "
-                "every component needs a place in each block"
-            )
+        if self.block_length < 1:
+            raise ValueError(f"block_length {self.block_length}: a block holds at least one sequence")
 
 
 @final
 class Mixture:
-    """Random access to (component, example) by sequence index."""
+    """Random access to (component, example) by sequence index.
+
+    Attributes:
+        shares: share of sequences of each component; they add up to 1.
+    """
 
     def __init__(self, config: MixtureConfig, sources: Mapping[str, ExampleSource], seed: int):
         missing = sorted({c.source for c in config.components} - set(sources))
@@ -59,17 +71,25 @@ class Mixture:
         self.config = config
         self.sources = sources
         self.seed = seed
-        self.counts = _shares([c.weight for c in config.components], config.block_length)
-        self._groups = {name: _GroupedOrder(source, seed) for name, source in sources.items()}
+        groups = {name: sources[name].groups for name in {c.source for c in config.components}}
+        means = {
+            name: {m: mean_over_groups(codes, groups[name]) for m, codes in sources[name].num_codes.items()}
+            for name in groups
+        }
+        self.shares = sequence_shares(config.components, means)
+        self._groups = {name: _GroupedOrder(name, groups[name], seed) for name in groups}
+        self._counts = block_counts(self.shares, config.block_length)
+        self._before = np.concatenate([np.zeros_like(self._counts[:1]), self._counts.cumsum(0)])
 
     def component(self, index: int) -> tuple[int, int]:
         """(component number, how many of that component came before) of sequence `index`."""
         block, offset = divmod(index, self.config.block_length)
-        order = rng.generator(self.seed, "mixture", block).permutation(
-            np.repeat(np.arange(len(self.counts)), self.counts)
-        )
+        cycle, place = divmod(block, NUM_BLOCKS)
+        numbers = np.repeat(np.arange(len(self.shares)), self._counts[place])
+        order = rng.generator(self.seed, "mixture", block).permutation(numbers)
         number = int(order[offset])
-        return number, block * int(self.counts[number]) + int((order[:offset] == number).sum())
+        before = cycle * int(self._before[-1, number]) + int(self._before[place, number])
+        return number, before + int((order[:offset] == number).sum())
 
     def example(self, index: int) -> tuple[Component, int]:
         """(component, example number in its source) of sequence `index`."""
@@ -77,45 +97,89 @@ class Mixture:
         component = self.config.components[number]
         return component, self._groups[component.source].example(ordinal, stream=number)
 
-    def epochs(self, num_sequences: int) -> list[float]:
-        """Per component: how often its source's groups are seen in `num_sequences`."""
-        return [
-            num_sequences * int(count) / self.config.block_length / self._groups[component.source].num_groups
-            for component, count in zip(self.config.components, self.counts, strict=True)
-        ]
+
+def mean_over_groups(
+    values: Sequence[int] | Int[np.ndarray, "examples"], groups: Int[np.ndarray, "examples"]
+) -> float:
+    """The mean of a value that each example has, as a mixture draws examples: groups count equally, and so do
+    the examples within one.
+    """
+    _, number = np.unique(groups, return_inverse=True)
+    return float((np.bincount(number, weights=values) / np.bincount(number)).mean())
 
 
-@final
-class _GroupedOrder:
-    """The order of a source's examples: each epoch shuffles the groups, and takes one example of each."""
-
-    def __init__(self, source: ExampleSource, seed: int):
-        self._order = np.argsort(source.groups, kind="stable")
-        starts = np.flatnonzero(np.diff(source.groups[self._order])) + 1
-        self._starts = np.concatenate([[0], starts, [len(source.groups)]])
-        self._name = source.name
-        self._seed = seed
-
-    @property
-    def num_groups(self) -> int:
-        return len(self._starts) - 1
-
-    def example(self, ordinal: int, *, stream: int) -> int:
-        epoch, place = divmod(ordinal, self.num_groups)
-        order = rng.key(self._seed, "groups", self._name, stream, epoch)
-        group = rng.shuffled(place, self.num_groups, order)
-        members = self._order[self._starts[group] : self._starts[group + 1]]
-        # Variants take turns from a start of their own, so that each is seen equally often.
-        start = rng.key(self._seed, "variant", self._name, stream, group)
-        return int(members[(start + epoch) % len(members)])
+def target_tokens(task: Task, num_codes: Mapping[Modality, int | float]) -> float:
+    """Of an example with `num_codes` codes per modality, those that `task` generates."""
+    return float(sum(count for modality, count in num_codes.items() if modality != CONDITION[task]))
 
 
-def _shares(weights: Sequence[float], total: int) -> Int[np.ndarray, "components"]:
-    """Integers that add up to `total`, in proportion to `weights`, each at least 1 (largest remainder)."""
-    exact = np.array(weights) / sum(weights) * total
+def sequence_shares(
+    components: Sequence[Component], means: Mapping[str, Mapping[Modality, float]]
+) -> Float[np.ndarray, "components"]:
+    """Shares of sequences that give the components their weights in target tokens:
+    (weight / mean target tokens of an example), normalized. `means`: codes of an example per source and
+    modality.
+
+    Raises:
+        ValueError: the examples of a component have no target tokens.
+    """
+    rates = []
+    for component in components:
+        mean = target_tokens(component.task, means[component.source])
+        if not mean > 0:
+            raise ValueError(
+                f"{component.source} has nothing for {component.task.value} to generate: leave it out"
+            )
+        rates.append(component.weight / mean)
+    return np.array(rates) / sum(rates)
+
+
+NUM_BLOCKS = 1024
+"""Blocks of a cycle, a power of 2: their counts are worked out once, and repeat."""
+
+
+def block_counts(shares: Float[np.ndarray, "components"], block_length: int) -> Int[np.ndarray, "blocks k"]:
+    """How many sequences each component has in each block of a cycle.
+
+    All sequences of a cycle stand in a line, sorted by component, and block b takes every `NUM_BLOCKS`-th of
+    them, beginning at the bits of b reversed [L: systematic sampling; van der Corput's sequence]. So a block
+    is full and has each share rounded up or down, the counts up to any block are within a few of the exact
+    ones, and those of a cycle within one.
+    """
+    ends = np.cumsum(_apportioned(shares, block_length * NUM_BLOCKS))
+    bits = NUM_BLOCKS.bit_length() - 1
+    starts = np.array([int(f"{block:0{bits}b}"[::-1], 2) for block in range(NUM_BLOCKS)])
+    taken = -((starts[:, None] - ends) // NUM_BLOCKS)  # of those that stand before each end
+    return np.diff(taken, axis=1, prepend=0)
+
+
+def _apportioned(shares: Float[np.ndarray, "components"], total: int) -> Int[np.ndarray, "components"]:
+    """Integers that add up to `total`, in proportion to `shares`, each at least 1 (largest remainder)."""
+    exact = shares * total
     counts = np.maximum(np.floor(exact).astype(np.int64), 1)
     while counts.sum() < total:
         counts[int(np.argmax(exact - counts))] += 1
     while counts.sum() > total:
         counts[int(np.argmax(np.where(counts > 1, counts - exact, -np.inf)))] -= 1
     return counts
+
+
+@final
+class _GroupedOrder:
+    """The order of a source's examples: each epoch shuffles the groups, and takes one example of each."""
+
+    def __init__(self, name: str, groups: Int[np.ndarray, "examples"], seed: int):
+        self._order = np.argsort(groups, kind="stable")
+        starts = np.flatnonzero(np.diff(groups[self._order])) + 1
+        self._starts = np.concatenate([[0], starts, [len(groups)]])
+        self._name = name
+        self._seed = seed
+
+    def example(self, ordinal: int, *, stream: int) -> int:
+        epoch, place = divmod(ordinal, len(self._starts) - 1)
+        order = rng.key(self._seed, "groups", self._name, stream, epoch)
+        group = rng.shuffled(place, len(self._starts) - 1, order)
+        members = self._order[self._starts[group] : self._starts[group + 1]]
+        # Variants take turns from a start of their own, so that each is seen equally often.
+        start = rng.key(self._seed, "variant", self._name, stream, group)
+        return int(members[(start + epoch) % len(members)])

@@ -131,19 +131,22 @@ class ShardedTokens:
             if modality.name.lower() in entry.tokens
         }
 
+    @property
+    def num_codes(self) -> dict[Modality, Int[np.ndarray, "examples"]]:
+        """Codes of each example, from the boundaries that the shards hold."""
+        parts: dict[Modality, list[np.ndarray]] = {}
+        for number, (_, entry) in enumerate(self._shards):
+            file = self._open(number)
+            for name in entry.tokens:
+                frames = np.diff(file.get_slice(f"{name}.offsets")[:])
+                _, num_codebooks = file.get_slice(f"{name}.values").get_shape()
+                parts.setdefault(Modality[name.upper()], []).append(frames * num_codebooks)
+        return {modality: np.concatenate(counts) for modality, counts in parts.items()}
+
     def key(self, index: int) -> str:
         """Where example `index` came from."""
         number, row = self._place(index)
         return self._read(number, "keys", row).tobytes().decode()
-
-    @property
-    def num_tokens(self) -> dict[Modality, int]:
-        totals: dict[Modality, int] = {}
-        for _, entry in self._shards:
-            for name, count in entry.tokens.items():
-                modality = Modality[name.upper()]
-                totals[modality] = totals.get(modality, 0) + count
-        return totals
 
     def _place(self, index: int) -> tuple[int, int]:
         assert 0 <= index < len(self), f"example {index} of {len(self)}"

@@ -17,13 +17,16 @@ from trimask.vocabulary.modality import Modality
 class ExampleSource(Protocol):
     """What a mixture draws from: examples that all have the same modalities, by index.
 
-    `groups` numbers each example's group: sampling draws a group first, then one of its examples.
+    `groups` numbers each example's group: sampling draws a group first, then one of its examples. `num_codes`
+    counts each example's codes (frames × codebooks) per modality; both are read without the codes themselves.
     """
 
     @property
     def name(self) -> str: ...
     @property
     def groups(self) -> Int[np.ndarray, "examples"]: ...
+    @property
+    def num_codes(self) -> Mapping[Modality, Int[np.ndarray, "examples"]]: ...
     def __len__(self) -> int: ...
     def example(self, index: int) -> dict[Modality, Int[np.ndarray, "_frames _codebooks"]]: ...
 
@@ -80,8 +83,8 @@ class TokenSource:
         return {modality: ragged[index] for modality, ragged in self.codes.items()}
 
     @property
-    def num_tokens(self) -> dict[Modality, int]:
-        return {modality: ragged.values.size for modality, ragged in self.codes.items()}
+    def num_codes(self) -> dict[Modality, Int[np.ndarray, "examples"]]:
+        return {m: np.diff(ragged.offsets) * ragged.values.shape[1] for m, ragged in self.codes.items()}
 
     def save(self, path: Path) -> None:
         tensors = {"groups": torch.from_numpy(self.groups.astype(np.int64))}

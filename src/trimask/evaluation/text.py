@@ -29,7 +29,7 @@ def best_constant(candidates: Sequence[str], references: Sequence[str]) -> str:
 
     The best single words of the references are tried too.
     """
-    words = Counter(word for reference in references for word in set(normalize_words(reference)))
+    words = Counter(word for reference in references for word in dict.fromkeys(normalize_words(reference)))
     common = [word for word, _ in words.most_common(20)]
     pairs = [f"{a} {b}" for a in common[:8] for b in common[:8] if a != b]
     tried = list(dict.fromkeys([*candidates, *common, *pairs]))

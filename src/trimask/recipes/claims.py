@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 # Bits per token that the right condition must save; a model that is blind to its condition saves none.
 _GAIN = {"text_to_image": 0.2, "image_to_text": 0.05, "text_to_speech": 0.05, "speech_to_text": 0.05}
 _TIMES_CHANCE = 20
+_UNCLAIMED = ("joint", "triple")
 
 
 class Claim(NamedTuple):
@@ -43,7 +44,7 @@ def _below(name: str, estimate: Mapping[str, float], bound: float) -> Claim:
 def _likelihood(rows: list[Mapping[str, Any]]) -> Iterator[Claim]:
     for row in rows:
         is_text = row["task"] == "text"
-        if row["split"] != ("validation" if is_text else "train") or row["task"] in ("joint", "triple"):
+        if (row["split"] == "train") is is_text or row["task"] in _UNCLAIMED:
             continue
         name = f"{row['task']} ({row['split']}): "
         yield _below(

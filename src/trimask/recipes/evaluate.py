@@ -1,21 +1,25 @@
 """`trimask evaluate`: from a run to its scorecard."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from trimask import io
 from trimask.config import from_dict, to_dict
-from trimask.data.selection import QuickstartData
+from trimask.data.selection import PreparedData
 from trimask.data.stream import SpanSlack
-from trimask.data.tokens import TokenSource
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.panel import Panel
 from trimask.recipes import pretrained
+from trimask.recipes.claims import Claim, claims
+from trimask.recipes.examples import Examples
+from trimask.recipes.examples_prepared import PreparedExamples
+from trimask.recipes.examples_quickstart import QuickstartExamples
 from trimask.recipes.quickstart import quickstart
 from trimask.recipes.scorecard import denoiser_of, score, tokenizers_of
-from trimask.recipes.suite import Suite
+from trimask.recipes.sources import check_manifests
+from trimask.recipes.suite import HeldOut, Suite
 from trimask.recipes.tokens import cached_tokens
 from trimask.sampling.generate import Generator
 from trimask.training.run import RunConfig
@@ -26,12 +30,12 @@ Report = Callable[[str], None]
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Trained:
-    """A model and what it was trained on; `train` is None where its tokens were not kept."""
+    """A model, what it was trained on, and the bounds that a good one holds, where there are some."""
 
     generator: Generator
-    data: QuickstartData
+    examples: Examples
     slack: SpanSlack
-    train: dict[str, TokenSource] | None
+    bounds: Callable[[Mapping[str, Any]], list[Claim]] | None
 
 
 def evaluate(
@@ -40,12 +44,14 @@ def evaluate(
     suite: Suite,
     judges: Panel,
     seed: int = 0,
+    held_out: HeldOut = "validation",
     harness_tasks: Sequence[str] = (),
     report: Report = lambda message: None,
 ) -> dict[str, Any]:
     """The scorecard of `run` (a run directory, or `quickstart`).
 
     Args:
+        held_out: the split that stands for unseen data.
         harness_tasks: tasks of lm-eval (names, or YAML files) to run beside the suite; needs the extra `eval`
             and, for most names, a data set of a hub.
 
@@ -53,17 +59,18 @@ def evaluate(
         FileNotFoundError, ValueError: the run, a judge or a task cannot be used; the message says why.
         ImportError: a judge or the tasks need a library that is not installed.
     """
-    trained = _load(run)
+    trained = _load(run, held_out=held_out, seed=seed, report=report)
     result = score(
         trained.generator,
-        trained.data,
+        trained.examples,
         suite=suite,
         judges=judges,
         seed=seed,
-        train=trained.train,
         slack=trained.slack,
         report=report,
     )
+    if trained.bounds is not None:
+        result["claims"] = [claim._asdict() for claim in trained.bounds(result)]
     if harness_tasks:
         report("lm-eval tasks")
         scorer = ContinuationScorer(
@@ -71,7 +78,7 @@ def evaluate(
             text=tokenizers_of(trained.generator).text,
             seed=seed,
             num_masks=suite.num_masks,
-            max_length=trained.data.text_window,
+            max_length=trained.examples.text_window,
         )
         result["harness"] = harness_scores(
             trained.generator, scorer, harness_tasks, limit=suite.num_choices, seed=seed
@@ -121,14 +128,24 @@ def harness_scores(
     }
 
 
-def _load(run: str | Path) -> _Trained:
+def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _Trained:
     generator = pretrained.load(run)
+    tokenizers = tokenizers_of(generator)
     config = Path(run) / "config.json"
     recipe = from_dict(RunConfig, io.read_json(config)["run"]) if config.exists() else quickstart()
-    data, train = recipe.data, None
-    if not isinstance(data, QuickstartData):
-        raise ValueError(f"{run} was trained on other data: the suites are of the embedded data")
-    index = Path(run) / "tokens" / "train.json"
-    if config.exists() and index.exists() and io.read_json(index)["data"] == to_dict(data):
-        train = cached_tokens(data, tokenizers_of(generator), "train", Path(run) / "tokens")
-    return _Trained(generator=generator, data=data, slack=recipe.slack, train=train)
+    if isinstance(recipe.data, PreparedData):
+        check_manifests(recipe.data)
+        examples = PreparedExamples(
+            recipe,
+            tokenizers,
+            held_out=held_out,
+            max_prompt=generator.lengths.max_prompt,
+            seed=seed,
+            report=report,
+        )
+        return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
+    index, kept = Path(run) / "tokens" / "train.json", None
+    if config.exists() and index.exists() and io.read_json(index)["data"] == to_dict(recipe.data):
+        kept = cached_tokens(recipe.data, tokenizers, "train", Path(run) / "tokens")
+    examples = QuickstartExamples(recipe.data, tokenizers, held_out=held_out, kept=kept, report=report)
+    return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)

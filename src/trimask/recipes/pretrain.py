@@ -7,10 +7,12 @@ from typing import Any
 
 from trimask.config import to_dict
 from trimask.data.mixture import Mixture
+from trimask.data.selection import PreparedData
 from trimask.data.stream import TrainingStream
 from trimask.data.tokens import ExampleSource
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import save_denoiser
+from trimask.recipes.lengths import fit_lengths, save_lengths
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
@@ -73,8 +75,9 @@ def pretrain(
 ) -> TrainResult:
     """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
 
-    The directory holds its tokenizers, the tokenized data (prepared data stays where it is), checkpoints,
-    metrics and at the end `model.safetensors`, so that it can be moved and resumed alone.
+    The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
+    lengths of spans), checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
+    resumed alone.
     """
     for caution in config.batch_rule.cautions(config.batch_change):
         logger.warning("%s", caution)
@@ -85,6 +88,8 @@ def pretrain(
     sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
     if not (out / TOKENIZERS).exists():
         copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
+    if isinstance(config.data, PreparedData):
+        save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
     denoiser = build_denoiser(config, tokenizers)
     stream = build_stream(config, sources, denoiser.vocabulary)
     step = build_step(config, denoiser)

@@ -6,6 +6,7 @@ from trimask import io
 from trimask.config import from_dict
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import load_denoiser
+from trimask.recipes.lengths import load_lengths
 from trimask.recipes.pretrain import MODEL, TOKENIZERS, build_denoiser
 from trimask.sampling.generate import Generator
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
@@ -22,6 +23,7 @@ def load(run: str | Path) -> Generator:
         FileNotFoundError, ValueError: no such run, or a file in it that is damaged or not ours; the
             message names it and the mend.
     """
+    lengths = None
     if str(run) == "quickstart" and not Path(run).is_dir():
         if not QUICKSTART.exists():
             raise FileNotFoundError(
@@ -35,7 +37,10 @@ def load(run: str | Path) -> Generator:
                 f"{folder} is no run directory: give one that `trimask train` made, or `quickstart`"
             )
         denoiser, tokenizers = _load_run(folder)
-    return Generator(denoiser, text=tokenizers.text, image=tokenizers.image, speech=tokenizers.speech)
+        lengths = load_lengths(folder)
+    return Generator(
+        denoiser, text=tokenizers.text, image=tokenizers.image, speech=tokenizers.speech, lengths=lengths
+    )
 
 
 def _load_run(folder: Path) -> tuple[Denoiser, Tokenizers]:

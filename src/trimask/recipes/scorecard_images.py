@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float, UInt8
 
 from trimask import rng
-from trimask.data.quickstart import CaptionedImage
 from trimask.evaluation import text as words
 from trimask.evaluation.distances import frechet, kernel
 from trimask.evaluation.image import Agreement, agreement, lab_features
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.retrieval import fit_linear_map, retrieval
-from trimask.recipes.signals import pixels_at
+from trimask.recipes.examples import DecodedPicture
+from trimask.recipes.signals import Picture, decoded_pixels, pixels_at
 from trimask.sampling.generate import Generator
 from trimask.vocabulary.modality import Task
 from trimask.vocabulary.tokenizer import ImageCodec
@@ -24,24 +24,31 @@ from trimask.vocabulary.tokenizer import ImageCodec
 LAB = "LAB32"
 """Features without a network: CIE L*a*b* pixels at 32 x 32."""
 _LEAST = 4  # pictures of a set
-_SIZE = 64  # pixels along each side of real pictures
 Features = Callable[[UInt8[np.ndarray, "n h w 3"]], Float[np.ndarray, "n d"]]
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures:
-    """Pictures of some captions: the model's, real ones, and those after the tokenizer's round trip."""
+    """Pictures of some captions: the model's, real ones, and those after the tokenizer's round trip. Where
+    only codes were kept (`DecodedPicture`), real ones are what they decode to, which is the round trip.
+    """
 
-    chosen: Sequence[CaptionedImage]
+    chosen: Sequence[Picture]
     generated: UInt8[np.ndarray, "n size size 3"]
     real: UInt8[np.ndarray, "n real_size real_size 3"]
     round_trip: UInt8[np.ndarray, "n size size 3"]
 
+    @property
+    def kinds(self) -> Mapping[str, UInt8[np.ndarray, "n _h _w 3"]]:
+        """By the names that scores have; `real` is left out where it is the round trip."""
+        found = {"generated": self.generated, "round_trip": self.round_trip, "real": self.real}
+        return {name: found[name] for name in found if name != "real" or self.real is not self.round_trip}
 
-def pixels_of(rows: Sequence[CaptionedImage], size: int = _SIZE) -> UInt8[np.ndarray, "n size size 3"]:
-    """The pictures, `size` pixels along each side."""
-    return np.stack([pixels_at(row, size) for row in rows])
+
+def pixels_of(rows: Sequence[Picture]) -> UInt8[np.ndarray, "n h w 3"]:
+    """The pictures as they are."""
+    return np.stack([row.pixels() for row in rows])
 
 
 @torch.inference_mode()
@@ -49,36 +56,42 @@ def reconstruct(tokenizer: ImageCodec, pixels: UInt8[np.ndarray, "n h w 3"]) -> 
     """The pictures (at the tokenizer's size) after a round trip through it: the best that a model over its
     codes can do.
     """
-    parts = []
+    codes = []
     for start in range(0, len(pixels), 64):
         images = torch.from_numpy(pixels[start : start + 64]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        decoded = tokenizer.decode(tokenizer.encode(images)).clamp(-1, 1)
-        parts.append(((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
-    return np.concatenate(parts)
+        codes.append(tokenizer.encode(images))
+    return decoded_pixels(tokenizer, torch.cat(codes))
 
 
 def make_pictures(
-    generator: Generator, tokenizer: ImageCodec, chosen: Sequence[CaptionedImage], *, seed: int
+    generator: Generator, tokenizer: ImageCodec, chosen: Sequence[Picture], *, seed: int
 ) -> Pictures:
     """A picture for the caption of each of `chosen`."""
     made = generator.generate_many(Task.TEXT_TO_IMAGE, [row.caption for row in chosen], seed=seed)
     images = [result.image for result in made]
+    real = pixels_of(chosen)
+    if all(isinstance(row, DecodedPicture) for row in chosen):
+        round_trip = real
+    else:
+        round_trip = reconstruct(
+            tokenizer, np.stack([pixels_at(row, tokenizer.image_size) for row in chosen])
+        )
     return Pictures(
         chosen=chosen,
         generated=np.stack([np.asarray(image.convert("RGB")) for image in images if image is not None]),
-        real=pixels_of(chosen),
-        round_trip=reconstruct(tokenizer, pixels_of(chosen, tokenizer.image_size)),
+        real=real,
+        round_trip=round_trip,
     )
 
 
-def gallery_features(rows: Sequence[CaptionedImage]) -> Float[np.ndarray, "n features"]:
+def gallery_features(rows: Sequence[Picture]) -> Float[np.ndarray, "n features"]:
     """Features of a gallery, in parts: decoded pictures are large."""
     return np.concatenate([lab_features(pixels_of(rows[i : i + 256])) for i in range(0, len(rows), 256)])
 
 
 def image_scores(
     made: Pictures,
-    gallery: Sequence[CaptionedImage],
+    gallery: Sequence[Picture],
     features: Float[np.ndarray, "m features"],
     *,
     seed: int,
@@ -86,8 +99,8 @@ def image_scores(
     """Agreement of the pictures with their originals in `gallery` (whose `features` are given)."""
     if len(made.chosen) < 2 or len(gallery) < 2:
         return None
-    place = {row.hexcode: number for number, row in enumerate(gallery)}
-    own = np.array([place[row.hexcode] for row in made.chosen])
+    place = {row.key: number for number, row in enumerate(gallery)}
+    own = np.array([place[row.key] for row in made.chosen])
     scores: dict[str, Agreement] = {
         "generated": agreement(made.generated, features, own),
         "shuffled": agreement(made.generated, features, own[words.derangement(len(own), seed)]),
@@ -101,11 +114,11 @@ def image_scores(
 class Reference:
     """Real pictures of one split that others are compared with; their features are computed once."""
 
-    rows: Sequence[CaptionedImage]
+    rows: Sequence[Picture]
     judges: Panel
 
     @classmethod
-    def draw(cls, rows: Sequence[CaptionedImage], judges: Panel, *, seed: int, count: int) -> "Reference":
+    def draw(cls, rows: Sequence[Picture], judges: Panel, *, seed: int, count: int) -> "Reference":
         """At most `count` of `rows`."""
         order = rng.generator(seed, "scorecard", "references").permutation(len(rows))[:count]
         return cls(rows=[rows[i] for i in order.tolist()], judges=judges)
@@ -131,25 +144,22 @@ def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[st
 
     All sets have the same size, so that their biases are alike: `generated`; `noise`, uniform pixels, and
     `constant`, one mean picture (the floors); `round_trip` and `real`, the chosen originals (the ceilings:
-    what a model over these codes, and any model, could reach at this size).
+    what a model over these codes, and any model, could reach at this size), as far as `Pictures.kinds` has
+    them.
     """
     size = len(made.chosen)
-    used = {row.hexcode for row in made.chosen}
-    free = np.array([row.hexcode not in used for row in reference.rows])
+    used = {row.key for row in made.chosen}
+    free = np.array([row.key not in used for row in reference.rows])
     if free.sum() < _LEAST:  # nearly all are chosen: one half of them is compared with the others
         size //= 2
-        used = {row.hexcode for row in made.chosen[:size]}
-        free = np.array([row.hexcode not in used for row in reference.rows])
+        used = {row.key for row in made.chosen[:size]}
+        free = np.array([row.key not in used for row in reference.rows])
     if min(size, free.sum()) < _LEAST:
         return None
     shape = made.real[:size].shape
-    sets = {
-        "generated": made.generated[:size],
-        "noise": rng.generator(seed, "scorecard", "noise").integers(0, 256, shape, np.uint8),
-        "constant": np.ascontiguousarray(np.broadcast_to(reference.mean, shape)),
-        "round_trip": made.round_trip[:size],
-        "real": made.real[:size],
-    }
+    sets = {name: pixels[:size] for name, pixels in made.kinds.items()}
+    sets["noise"] = rng.generator(seed, "scorecard", "noise").integers(0, 256, shape, np.uint8)
+    sets["constant"] = np.ascontiguousarray(np.broadcast_to(reference.mean, shape))
     result: dict[str, Any] = {}
     for name, features in _features(reference.judges).items():
         target = reference.features[name][free]
@@ -175,16 +185,15 @@ def caption_agreement(
     images, sentences = training.judges.images, training.judges.sentences
     if images is None or sentences is None or len(captions) < 2 or len(made.chosen) < 2:
         return None
-    held_out = {row.base for row in made.chosen}
-    free = np.array([row.base not in held_out for row in training.rows])
+    held_out = {row.concept for row in made.chosen}
+    free = np.array([row.concept not in held_out for row in training.rows])
     if free.sum() < _LEAST:
         return None
     fitted = fit_linear_map(training.features[images.name][free], training.captions[free])
     gallery = sentences.vectors(list(captions))
     place = {caption: number for number, caption in enumerate(captions)}
     own = np.array([place[row.caption] for row in made.chosen])
-    shown = {"generated": made.generated, "round_trip": made.round_trip, "real": made.real}
-    predicted = {name: fitted(images.features(pixels)) for name, pixels in shown.items()}
+    predicted = {name: fitted(images.features(pixels)) for name, pixels in made.kinds.items()}
     scores = {name: retrieval(vectors, gallery, own) for name, vectors in predicted.items()}
     order = words.derangement(len(own), seed)
     scores["shuffled"] = retrieval(predicted["generated"], gallery, own[order])

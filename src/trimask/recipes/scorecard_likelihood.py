@@ -3,7 +3,7 @@ beside its floors.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Rows
 from functools import partial
 from typing import Any
@@ -12,48 +12,24 @@ import numpy as np
 
 from trimask import rng
 from trimask.data.stream import SpanSlack, target_ends
-from trimask.data.tokens import TokenSource
+from trimask.data.tokens import ExampleSource
 from trimask.evaluation.estimate import Estimate, ratio
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens, unigram_bits
 from trimask.evaluation.text import derangement
 from trimask.model.denoiser import Denoiser
-from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES
+from trimask.recipes.examples import choose
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import TextCodec
 
-TASKS = (
-    (SPEECHES, Task.TEXT),
-    (EMOJI, Task.TEXT_TO_IMAGE),
-    (EMOJI, Task.IMAGE_TO_TEXT),
-    (SPOKEN, Task.TEXT_TO_SPEECH),
-    (SPOKEN, Task.SPEECH_TO_TEXT),
-    (EMOJI, Task.JOINT),
-    (SPOKEN, Task.JOINT),
-    (TRIPLES, Task.TRIPLE),
-)
 _UNIGRAM_SEQUENCES = 1000
 Codes = Mapping[Modality, np.ndarray]
 
 
-def choose(source: TokenSource, count: int, seed: int) -> list[int]:
-    """`count` examples (or all there are): one of each group in random order, then a second of each, and so
-    on.
-    """
-    generator = rng.generator(seed, "choose", source.name)
-    shuffled = generator.permutation(len(source))
-    seen: dict[int, int] = {}
-    turns = []
-    for example in shuffled.tolist():
-        group = int(source.groups[example])
-        turns.append((seen.setdefault(group, 0), len(turns), example))
-        seen[group] += 1
-    return [example for _, _, example in sorted(turns)[:count]]
-
-
 def likelihood(
     denoiser: Denoiser,
-    splits: Mapping[str, Mapping[str, TokenSource]],
+    splits: Mapping[str, Mapping[str, ExampleSource]],
+    tasks: Iterable[tuple[str, Task]],
     text: TextCodec,
     *,
     seed: int,
@@ -62,8 +38,8 @@ def likelihood(
     slack: SpanSlack,
     report: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """One row per task, split and target modality, in bits per token (end tokens included); `splits` must
-    hold "train".
+    """One row per task (with its source), split and target modality, in bits per token (end tokens included);
+    `splits` must hold "train".
 
     `conditional`: the task's own NELBO. `unconditional`: the condition hidden. `shuffled`: another
     example's condition. `gain_…`: how many bits the right condition saves, example by example under the
@@ -72,7 +48,7 @@ def likelihood(
     """
     rows = []
     build = partial(_build, denoiser, slack, seed)
-    for name, task in TASKS:
+    for name, task in tasks:
         training = splits["train"].get(name)
         if training is None:
             continue

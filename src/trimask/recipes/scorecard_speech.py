@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Float, Float32
 
 from trimask import rng
-from trimask.data.quickstart import Utterance
 from trimask.evaluation import text as words
 from trimask.evaluation.estimate import mean, proportion, ratio
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.evaluation.spectral import MEASURE, mel_cepstral_distance
 from trimask.evaluation.speech import word_error_rate
+from trimask.recipes.examples import DecodedRecording, heard
 from trimask.recipes.scorecard_text import without_length_warnings
-from trimask.recipes.signals import resample, waveform_at
+from trimask.recipes.signals import Recording, resample, waveform_at
 from trimask.sampling.generate import Generated, Generator
 from trimask.vocabulary.modality import Task
 from trimask.vocabulary.tokenizer import SpeechCodec
@@ -31,18 +31,29 @@ _RATE = 16_000  # Hz, of the judges
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Readings:
     """The same sentences by the reader (`teacher`), after the codec's round trip, by the model, and noise as
-    long and as loud as the reader; all at the judges' rate.
+    long and as loud as the reader; all at the judges' rate. Where only codes were kept (`DecodedRecording`),
+    the reader's clip is what they decode to, which is the round trip.
     """
 
-    chosen: Sequence[Utterance]
+    chosen: Sequence[Recording]
     teacher: Clips
     round_trip: Clips
     generated: Clips
     noise: Clips
 
+    @property
+    def ceilings(self) -> Mapping[str, Clips]:
+        """By the names that scores have; the teacher is left out where it is the round trip."""
+        found = {"round_trip": self.round_trip}
+        return found if self.is_decoded else {"teacher": self.teacher, **found}
+
+    @property
+    def is_decoded(self) -> bool:
+        return self.teacher is self.round_trip
+
 
 def transcript_scores(
-    generator: Generator, chosen: Sequence[Utterance], *, seed: int
+    generator: Generator, chosen: Sequence[Recording], *, seed: int
 ) -> dict[str, Any] | None:
     """Character error rate of the model's own transcripts of real clips; floor: the same transcripts
     shuffled among clips.
@@ -52,7 +63,7 @@ def transcript_scores(
     with without_length_warnings():
         codec = generator.codecs.speech
         assert codec is not None
-        clips = [waveform_at(row, codec.sample_rate) for row in chosen]
+        clips = [heard(row, codec.sample_rate) for row in chosen]
         results = generator.generate_many(Task.SPEECH_TO_TEXT, audio=clips, seed=seed, batch_size=16)
     given, true = [result.text or "" for result in results], [row.text for row in chosen]
     other = [given[j] for j in words.derangement(len(given), seed)]
@@ -63,7 +74,7 @@ def transcript_scores(
     }
 
 
-def speak(generator: Generator, rows: Sequence[Utterance], *, seed: int) -> list[Generated]:
+def speak(generator: Generator, rows: Sequence[Recording], *, seed: int) -> list[Generated]:
     """What the model says for the text of each utterance, in the voice of the utterance."""
     spoken: dict[int, Generated] = {}
     for voice in dict.fromkeys(row.voice for row in rows):
@@ -79,7 +90,7 @@ def speak(generator: Generator, rows: Sequence[Utterance], *, seed: int) -> list
 def speech_scores(
     generator: Generator,
     codec: SpeechCodec,
-    chosen: Sequence[Utterance],
+    chosen: Sequence[Recording],
     *,
     seed: int,
     judges: Panel,
@@ -101,16 +112,10 @@ def speech_scores(
         "mel_cepstral_distance": _spectral(readings, seed=seed),
     }
     if judges.recognizer is not None:
-        report("the recognizer listens: teacher, codec round trip, model")
-        heard = {
-            name: judges.recognizer.hear(clips, _RATE)
-            for name, clips in (
-                ("teacher", readings.teacher),
-                ("round_trip", readings.round_trip),
-                ("generated", readings.generated),
-            )
-        }
-        scores |= _error_rates([row.text for row in chosen], heard, seed=seed)
+        listened = {**readings.ceilings, "generated": readings.generated}
+        report(f"the recognizer listens: {', '.join(listened)}")
+        words_of = {name: judges.recognizer.hear(clips, _RATE) for name, clips in listened.items()}
+        scores |= _error_rates([row.text for row in chosen], words_of, seed=seed)
     if judges.speaker is not None:
         report("the speaker judge listens")
         scores["speaker_similarity"] = _similarities(readings, judges.speaker)
@@ -118,18 +123,26 @@ def speech_scores(
         report("the judge of quality listens")
         quality = judges.quality
         scores["quality"] = {"judge": quality.name} | {
-            name: mean(quality.scores(getattr(readings, name), _RATE)).as_json()
-            for name in ("generated", "noise", "round_trip", "teacher")
+            name: mean(quality.scores(clips, _RATE)).as_json()
+            for name, clips in {
+                "generated": readings.generated,
+                "noise": readings.noise,
+                **readings.ceilings,
+            }.items()
         }
     return scores
 
 
 @torch.inference_mode()
-def _readings(chosen: Sequence[Utterance], generated: Clips, codec: SpeechCodec, *, seed: int) -> Readings:
+def _readings(chosen: Sequence[Recording], generated: Clips, codec: SpeechCodec, *, seed: int) -> Readings:
     rate = codec.sample_rate
-    originals = [waveform_at(row, rate) for row in chosen]
-    trips = [codec.decode(codec.encode(torch.from_numpy(clip))).float().numpy() for clip in originals]
     teacher = [waveform_at(row, _RATE) for row in chosen]
+    if all(isinstance(row, DecodedRecording) for row in chosen):
+        round_trip = teacher
+    else:
+        originals = [torch.from_numpy(waveform_at(row, rate)) for row in chosen]
+        trips = [codec.decode(codec.encode(clip)).float().numpy() for clip in originals]
+        round_trip = [resample(clip, rate, _RATE) for clip in trips]
     draw = rng.generator(seed, "scorecard", "noise", "speech")
     noise = [
         (draw.standard_normal(len(clip)) * np.sqrt(np.mean(clip**2))).astype(np.float32) for clip in teacher
@@ -137,7 +150,7 @@ def _readings(chosen: Sequence[Utterance], generated: Clips, codec: SpeechCodec,
     return Readings(
         chosen=chosen,
         teacher=teacher,
-        round_trip=[resample(clip, rate, _RATE) for clip in trips],
+        round_trip=round_trip,
         generated=[resample(clip, rate, _RATE) for clip in generated],
         noise=noise,
     )
@@ -150,8 +163,9 @@ def _spectral(readings: Readings, *, seed: int) -> dict[str, Any]:
         "generated": readings.generated,
         "noise": readings.noise,
         "shuffled": [readings.teacher[j] for j in order],
-        "round_trip": readings.round_trip,
     }
+    if not readings.is_decoded:
+        compared["round_trip"] = readings.round_trip
     found: dict[str, Any] = {"measure": MEASURE}
     for name, clips in compared.items():
         pairs = zip(readings.teacher, clips, strict=True)
@@ -159,10 +173,11 @@ def _spectral(readings: Readings, *, seed: int) -> dict[str, Any]:
     return found
 
 
-def _error_rates(texts: list[str], heard: Mapping[str, list[str]], *, seed: int) -> dict[str, Any]:
+def _error_rates(texts: list[str], words_of: Mapping[str, list[str]], *, seed: int) -> dict[str, Any]:
     order = words.derangement(len(texts), seed)
     scores: dict[str, Any] = {}
-    for name, hypotheses in {**heard, "shuffled": [heard["teacher"][j] for j in order]}.items():
+    best = next(iter(words_of.values()))
+    for name, hypotheses in {**words_of, "shuffled": [best[j] for j in order]}.items():
         rate = word_error_rate(texts, hypotheses, seed=seed)
         scores[f"{name}_word_error_rate"] = {
             "value": rate.value,
@@ -179,14 +194,13 @@ def _similarities(readings: Readings, judge: SpeakerJudge) -> dict[str, Any]:
     floors: another voice's clip, and noise.
     """
     voices = [row.voice for row in readings.chosen]
-    vectors = {
-        name: judge.vectors(getattr(readings, name), _RATE)
-        for name in ("teacher", "round_trip", "generated", "noise")
-    }
-    own = vectors["teacher"]
+    own = judge.vectors(readings.teacher, _RATE)
+    compared = {"generated": readings.generated, "noise": readings.noise}
+    if not readings.is_decoded:
+        compared["round_trip"] = readings.round_trip
     found: dict[str, Any] = {"judge": judge.name}
-    for name in ("generated", "noise", "round_trip"):
-        found[name] = mean((vectors[name] * own).sum(1)).as_json()
+    for name, clips in compared.items():
+        found[name] = mean((judge.vectors(clips, _RATE) * own).sum(1)).as_json()
     for name, is_same in (("same_voice", True), ("other_voice", False)):
         cosines = _with_another(own, voices, is_same=is_same)
         if len(cosines):

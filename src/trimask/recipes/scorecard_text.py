@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from trimask import rng
-from trimask.data.quickstart import CaptionedImage
-from trimask.data.tokens import TokenSource
+from trimask.data.tokens import ExampleSource
 from trimask.evaluation import text as words
 from trimask.evaluation.continuation import Choice, ContinuationScorer, choose_by_bytes
 from trimask.evaluation.estimate import mean, proportion, ratio
 from trimask.evaluation.judges.language_model import LoadedLanguageModel
 from trimask.evaluation.speech import normalize_words
+from trimask.recipes.examples import shown
+from trimask.recipes.signals import Picture
 from trimask.sampling.generate import Generator
 from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
 from trimask.vocabulary.modality import Modality, Task
@@ -34,14 +34,14 @@ def without_length_warnings():
 
 
 def caption_scores(
-    generator: Generator, chosen: Sequence[CaptionedImage], candidates: Sequence[str], *, seed: int
+    generator: Generator, chosen: Sequence[Picture], candidates: Sequence[str], *, seed: int
 ) -> dict[str, Any] | None:
     """Exact match and word F1 of the captions given to real pictures; floors: shuffled, and the best
     caption of a blind model.
     """
     if len(chosen) < 2:
         return None
-    images = [Image.fromarray(row.pixels()) for row in chosen]
+    images = [shown(row) for row in chosen]
     with without_length_warnings():
         results = generator.generate_many(Task.IMAGE_TO_TEXT, image=images, seed=seed)
     given = [result.text or "" for result in results]
@@ -118,19 +118,18 @@ def _perplexities(
     return found
 
 
-def choices(source: TokenSource, text: TextCodec, *, window: int, count: int, seed: int) -> list[Choice]:
+def choices(source: ExampleSource, text: TextCodec, *, window: int, count: int, seed: int) -> list[Choice]:
     """Questions from passages: after half of a window, which of four pieces of a quarter window comes next?
 
     The wrong ones stand at the same place in other passages. Passages that are too short are left out.
     """
     half, piece = window // 2, window // 4
-    spans = source.codes[Modality.TEXT]
-    long_enough = [i for i in range(len(spans)) if len(spans[i]) >= half + piece]
+    long_enough = np.flatnonzero(source.num_codes[Modality.TEXT] >= half + piece)
     draw = rng.generator(seed, "scorecard", "choices")
-    chosen = [long_enough[i] for i in draw.permutation(len(long_enough))[:count].tolist()]
+    chosen = long_enough[draw.permutation(len(long_enough))[:count]].tolist()
     if len(chosen) < _NUM_OPTIONS:
         return []
-    ids = [spans[i][:, 0].tolist() for i in chosen]
+    ids = [source.example(i)[Modality.TEXT][:, 0].tolist() for i in chosen]
     contexts, pieces = (
         [text.decode(each[:half]) for each in ids],
         [text.decode(each[half : half + piece]) for each in ids],

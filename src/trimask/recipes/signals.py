@@ -1,13 +1,45 @@
-"""The quickstart data as a model's tokenizers take them: at their picture size and their sample rate."""
+"""Pictures and recordings as a model's tokenizers take them: at their picture size and their sample rate."""
+
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Float32, UInt8
+import torch
+from jaxtyping import Float32, Int, UInt8
+from torch import Tensor
 
-from trimask.data.quickstart import CaptionedImage, Utterance
+from trimask.vocabulary.tokenizer import ImageCodec
+
+_BATCH = 64  # pictures decoded together
 
 
-def pixels_at(row: CaptionedImage, size: int) -> UInt8[np.ndarray, "size size 3"]:
+@runtime_checkable
+class Picture(Protocol):
+    """A captioned picture. `key` tells it from the others; variants of one thing share their `concept`."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def concept(self) -> str: ...
+    @property
+    def caption(self) -> str: ...
+    def pixels(self) -> UInt8[np.ndarray, "h w 3"]: ...
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """A reading of `text`, by the voice of that tag; samples at `sample_rate` (Hz)."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def voice(self) -> str: ...
+    @property
+    def sample_rate(self) -> int: ...
+    def waveform(self) -> Float32[np.ndarray, "samples"]: ...
+
+
+def pixels_at(row: Picture, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """The picture, resized to `size` pixels along each side."""
     pixels = row.pixels()
     if pixels.shape[:2] == (size, size):
@@ -17,7 +49,7 @@ def pixels_at(row: CaptionedImage, size: int) -> UInt8[np.ndarray, "size size 3"
     return np.array(resized)
 
 
-def waveform_at(row: Utterance, sample_rate: int) -> Float32[np.ndarray, "samples"]:
+def waveform_at(row: Recording, sample_rate: int) -> Float32[np.ndarray, "samples"]:
     """The reading, at `sample_rate` (Hz)."""
     return resample(row.waveform(), row.sample_rate, sample_rate)
 
@@ -36,3 +68,15 @@ def resample(
             "pip install 'trimask[pretrained]'"
         ) from error
     return soxr.resample(waveform, before, after).astype(np.float32)
+
+
+@torch.inference_mode()
+def decoded_pixels(
+    codec: ImageCodec, codes: Int[Tensor, "n cells codebooks"]
+) -> UInt8[np.ndarray, "n size size 3"]:
+    """The pictures that codes stand for."""
+    parts = []
+    for start in range(0, len(codes), _BATCH):
+        decoded = codec.decode(codes[start : start + _BATCH]).float().cpu().clamp(-1, 1)
+        parts.append(((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return np.concatenate(parts)

@@ -19,16 +19,19 @@ from trimask.vocabulary.modality import Task
 
 DEFAULT_WEIGHTS: Mapping[tuple[str, Task], float] = MappingProxyType(
     {
-        (TEXT, Task.TEXT): 0.20,
-        (IMAGES, Task.TEXT_TO_IMAGE): 0.30,
-        (IMAGES, Task.IMAGE_TO_TEXT): 0.10,
-        (SPEECH, Task.TEXT_TO_SPEECH): 0.30,
-        (SPEECH, Task.SPEECH_TO_TEXT): 0.10,
-        (TRIPLES, Task.TRIPLE): 0.05,
+        (TEXT, Task.TEXT): 0.32,
+        (IMAGES, Task.TEXT_TO_IMAGE): 0.32,
+        (IMAGES, Task.IMAGE_TO_TEXT): 0.005,
+        (SPEECH, Task.TEXT_TO_SPEECH): 0.32,
+        (SPEECH, Task.SPEECH_TO_TEXT): 0.01,
+        (TRIPLES, Task.TRIPLE): 0.025,
     }
 )
-"""Share of sequences of each task on prepared data, relative to those that the data has [D]: three of four
-sequences of a pair generate the side that takes more tokens."""
+"""Share of target tokens of each task on prepared data, relative to those that the data has [D]: as many of
+text as of pictures and of speech. Captions and transcripts have few tokens beside what they describe: their
+small shares are one sequence for two to six that generate the other side, over our tokenizers and at the
+reference geometry alike.
+"""
 
 
 def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
@@ -58,9 +61,7 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
         folders=tuple(folder.resolve() for folder in folders),
         manifests=tuple(io.sha256(folder / MANIFEST) for folder in folders),
     )
-    mixture = replace(
-        config.mixture, components=components, block_length=max(config.mixture.block_length, len(components))
-    )
+    mixture = replace(config.mixture, components=components)
     slack = replace(config.slack, text_window=manifests[0].options.text_window)
     return replace(config, data=data, mixture=mixture, slack=slack)
 
@@ -73,15 +74,23 @@ def check_data(data: DataConfig, report: Callable[[str], None] = lambda message:
     """
     if not isinstance(data, PreparedData):
         return
-    for folder, manifest in zip(data.folders, data.manifests, strict=True):
-        shards = Manifest.load(folder).shards
-        if io.sha256(folder / MANIFEST) != manifest:
-            raise ValueError(f"{folder / MANIFEST} has changed since the run began: choose another --out")
-        damaged = damaged_shards(folder, shards, report)
+    check_manifests(data)
+    for folder in data.folders:
+        damaged = damaged_shards(folder, Manifest.load(folder).shards, report)
         if damaged:
             raise ValueError(
                 f"{', '.join(damaged)} in {folder} damaged: set aside what is with `trimask prepare --verify "
                 f"{folder}`, and prepare again to restore it"
+            )
+
+
+def check_manifests(data: PreparedData) -> None:
+    """ValueError if a folder is not prepared, or not the one that the run began with."""
+    for folder, manifest in zip(data.folders, data.manifests, strict=True):
+        Manifest.load(folder)
+        if io.sha256(folder / MANIFEST) != manifest:
+            raise ValueError(
+                f"{folder / MANIFEST} has changed since the run began: put the old data back, or train anew"
             )
 
 

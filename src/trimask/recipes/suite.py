@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import final
+from typing import Literal, final
+
+HeldOut = Literal["validation", "test"]
+HELD_OUT: Mapping[str, HeldOut] = MappingProxyType({"validation": "validation", "test": "test"})
+"""The splits that no run is trained on."""
 
 
 @final

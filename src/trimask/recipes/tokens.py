@@ -99,8 +99,8 @@ def tokenize(
             }
             sources.append(_source(TRIPLES, codes, [images[i].base for i, _ in both]))
     if passages:
-        windows = list(_windows(passages, tokenizers, data.text_window))
-        sources.append(_source(SPEECHES, {Modality.TEXT: windows}, list(range(len(windows)))))
+        spans = list(windows(passages, tokenizers, data.text_window))
+        sources.append(_source(SPEECHES, {Modality.TEXT: spans}, list(range(len(spans)))))
     return {source.name: source for source in sources}
 
 
@@ -162,7 +162,7 @@ def _encode_speech(rows: Sequence[Utterance], tokenizers: Tokenizers, report: Re
     return codes
 
 
-def _windows(passages: Iterable[str], tokenizers: Tokenizers, length: int) -> Iterable[list[int]]:
+def windows(passages: Iterable[str], tokenizers: Tokenizers, length: int) -> Iterable[list[int]]:
     """Passages of whole sentences, as many as fit `length` ids; a sentence longer than that is cut and its
     rest left out.
     """

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from trimask.data.mixture import Mixture, MixtureConfig
+from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import TrainingStream
 from trimask.evaluation.likelihood import bound, target_tokens
 from trimask.model.denoiser import Denoiser
@@ -21,19 +21,27 @@ def validation(
 ) -> Callable[[int], dict[str, float]] | None:
     """A function of the step that gives the NELBO of held-out sequences: `{task}_{modality}_bits_per_token`.
 
-    Always the same sequences under the same masks, in the shares of the training mixture: differences
-    between steps are differences between models. Held out: other base emoji, sentences and years than in
-    training; of prepared data, its validation split. None where that split is empty.
+    Always the same sequences under the same masks: differences between steps are differences between models.
+    Each task has as many, of its sources in the shares of the training mixture. Held out: other base emoji,
+    sentences and years than in training; of prepared data, its validation split. None where that is empty.
     """
     sources = token_sources(config.data, tokenizers, "validation", folder)
-    components = tuple(c for c in config.mixture.components if c.source in sources)
-    if not components:
+    by_task: dict[Task, list[Component]] = {}
+    for component in config.mixture.components:
+        if component.source in sources:
+            by_task.setdefault(component.task, []).append(component)
+    if not by_task:
         return None
-    mixture = Mixture(MixtureConfig(components=components, block_length=NUM_SEQUENCES), sources, config.seed)
-    stream = TrainingStream(
-        mixture, denoiser.vocabulary, slack=config.slack, physical_batch=NUM_SEQUENCES, row_length=None
-    )
-    sequences = [stream.sequence(index) for index in range(NUM_SEQUENCES)]
+    size = max(NUM_SEQUENCES // len(by_task), 1)
+    sequences = []
+    for components in by_task.values():
+        mixture = Mixture(
+            MixtureConfig(components=tuple(components), block_length=size), sources, config.seed
+        )
+        stream = TrainingStream(
+            mixture, denoiser.vocabulary, slack=config.slack, physical_batch=size, row_length=None
+        )
+        sequences += [stream.sequence(index) for index in range(size)]
 
     def evaluate(step: int) -> dict[str, float]:
         figures: dict[str, float] = {}

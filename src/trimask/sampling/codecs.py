@@ -19,12 +19,12 @@ from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
-from trimask.vocabulary.transcript import DEFAULT_VOICE, transcript
+from trimask.vocabulary.transcript import DEFAULT_VOICE, parse_transcript, transcript
 
-ImageInput = PIL.Image.Image
+ImageInput = PIL.Image.Image | np.ndarray
+"""A picture, or its codes (cells × codebooks)."""
 DEFAULT_PAIR = "image"
 _GREY = 128
-_TAG = re.compile(r"^\w+: ?")
 _Codec = TypeVar("_Codec")
 
 
@@ -80,7 +80,7 @@ class Codecs:
             return self._build(task, codes, {Modality.TEXT: span_length or self.lengths.caption_length})
         if task == Task.TEXT_TO_SPEECH:
             assert prompt is not None
-            frames = span_length or self.lengths.speech_frames(len(prompt.strip()))
+            frames = span_length or self.lengths.speech_frames(len(prompt.strip().encode()))
             codes = {Modality.TEXT: self._encode_text(prompt, voice=voice or DEFAULT_VOICE)}
             return self._build(task, codes, {Modality.AUDIO: frames})
         if task == Task.SPEECH_TO_TEXT:
@@ -93,7 +93,7 @@ class Codecs:
     def decode_text(self, codes: Int[np.ndarray, "frames 1"], *, is_spoken: bool) -> str:
         """Text of the codes; a transcript loses the voice's tag."""
         text = self._need_text().decode(codes[:, 0].tolist()) if len(codes) else ""
-        return _TAG.sub("", text, count=1).strip() if is_spoken else text
+        return parse_transcript(text)[1] if is_spoken else text
 
     @torch.inference_mode()
     def decode_image(self, codes: Int[np.ndarray, "cells codebooks"]) -> PIL.Image.Image:
@@ -188,6 +188,8 @@ class Codecs:
     @torch.inference_mode()
     def _encode_image(self, image: ImageInput) -> Int[np.ndarray, "cells codebooks"]:
         codec = self._need_image()
+        if isinstance(image, np.ndarray):
+            return image.astype(np.int64)
         # Transparent pixels are white, as on the page.
         page = PIL.Image.new("RGBA", image.size, "white")
         page.alpha_composite(image.convert("RGBA"))
@@ -200,6 +202,8 @@ class Codecs:
     @torch.inference_mode()
     def _encode_speech(self, audio: np.ndarray) -> Int[np.ndarray, "frames codebooks"]:
         codec = self._need_speech()
+        if np.issubdtype(audio.dtype, np.integer) and audio.ndim == 2 and len(audio):
+            return audio.astype(np.int64)
         if audio.ndim != 1 or not len(audio):
             raise ValueError(f"audio has shape {audio.shape}: give a mono waveform at {codec.sample_rate} Hz")
         if not np.isfinite(audio).all():

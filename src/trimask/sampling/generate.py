@@ -158,8 +158,9 @@ class Generator:
             task: what to generate.
             prompt: the caption or sentence; for `text` an optional beginning that the result keeps and goes
                 on from.
-            image: PIL image, for `image_to_text`.
-            audio: mono waveform in [-1, 1] at the speech tokenizer's rate, for `speech_to_text`.
+            image: PIL image, for `image_to_text`; or its codes (cells × codebooks, an integer array).
+            audio: mono waveform in [-1, 1] at the speech tokenizer's rate, for `speech_to_text`; or its codes
+                (frames × codebooks, an integer array).
             pair: "image" (the default) or "audio", the other side of `joint`.
             voice: the tag of the voice that speaks, for `text_to_speech`; "slt" by default.
             temperature: 0 takes the most probable code.

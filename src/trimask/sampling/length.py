@@ -29,7 +29,8 @@ class EmptySpanWarning(UserWarning):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LengthPolicy:
-    """Sizes of spans. Rates are measured on the training data: they belong to a voice and a frame rate.
+    """Sizes of spans. Rates are measured on the training data: they belong to a voice and a frame rate. A
+    character is a UTF-8 byte, as spelled text has it.
 
     Attributes:
         frames_per_character: speech frames that a character of the spoken sentence takes (without the voice's

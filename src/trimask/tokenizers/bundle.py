@@ -25,6 +25,8 @@ from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "tokenizers"
+FINE = SHIPPED.with_name("tokenizers_fine")
+"""Weights that ship beside them, of more codes."""
 _TEXT, _IMAGE, _SPEECH = "text.json", "image", "speech"
 _OURS = ".safetensors"
 

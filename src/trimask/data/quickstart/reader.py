@@ -29,6 +29,16 @@ class CaptionedImage:
         """uint8 array of shape (64, 64, 3): RGB on white."""
         return decode_picture(self.encoded)
 
+    @property
+    def key(self) -> str:
+        """Of no other picture."""
+        return self.hexcode
+
+    @property
+    def concept(self) -> str:
+        """What its variants share."""
+        return self.base
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,7 @@ SPLITS = {
     "seen": "seen",
     "composition": "held-out composition",
     "validation": "unseen",
+    "test": "unseen",
     "unseen": "unseen",
 }
 

@@ -52,7 +52,9 @@ def caption_agreement(scores: Mapping[str, Any]) -> Block | None:
     cells = []
     for split, here in scores.items():
         for kind, label in labels.items():
-            made = here[kind]
+            made = here.get(kind)
+            if made is None:
+                continue
             cells.append(
                 [
                     f"{SPLITS[split]}, {label}",
@@ -146,7 +148,7 @@ def continuation(scores: Mapping[str, Any]) -> Block | None:
         if name in scores
     ]
     cells.append(["chance", f"{100 * scores['chance']:.0f} %", ""])
-    note = "Unseen speeches: which of four pieces follows? By likelihood per byte; the model's is a bound."
+    note = "Unseen passages: which of four pieces follows? By likelihood per byte; the model's is a bound."
     return Table(heading="Continuations", header=("", "right", "n"), rows=cells, note=note)
 
 

@@ -20,6 +20,7 @@ from trimask.evaluation.report.page import Prose, Table
 def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
     """Tables of all figures that the scorecard has; a part that is absent is left out."""
     tables = [
+        Prose(text=scores["reference"]) if "reference" in scores else None,
         _likelihood(scores.get("likelihood") or []),
         _images(scores.get("images") or {}),
         set_distances(scores.get("image_distances") or {}),
@@ -61,7 +62,7 @@ def _likelihood(rows: Sequence[Mapping[str, Any]]) -> Block | None:
         for row in rows
     ]
     header = ("task", "data", "NELBO", "condition hidden", "wrong condition", "unigram", "uniform", "n")
-    per_byte = [row for row in rows if row.get("bits_per_byte") and row["split"] == "validation"]
+    per_byte = [row for row in rows if row.get("bits_per_byte") and row["split"] != "train"]
     note = "Bits per token (± half of the 95 % interval), lower is better. Floors: `unigram`, the tokens' "
     note += "frequencies; `uniform`, all tokens alike. A model that uses its condition does worse without it."
     if per_byte:
@@ -146,15 +147,16 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
         cells.append([f"length over the reader's, {SPLITS[split]}", figure(ratio), "–", "1", str(ratio["n"])])
         if "generated_word_error_rate" in here:
             floor = figure(here["shuffled_word_error_rate"], is_share=True)
-            teacher = figure(here["teacher_word_error_rate"], is_share=True)
+            best = here.get("teacher_word_error_rate") or here["round_trip_word_error_rate"]
             for kind, label in (("round_trip", "codec round trip"), ("generated", "text to speech")):
                 rate = here[f"{kind}_word_error_rate"]
                 name = f"{label}, {SPLITS[split]}: word error rate"
-                cells.append([name, figure(rate, is_share=True), floor, teacher, str(rate["n"])])
+                ceiling = figure(best, is_share=True)
+                cells.append([name, figure(rate, is_share=True), floor, ceiling, str(rate["n"])])
     if not cells:
         return None
     judge = scores.get("judge", "")
-    note = f"Judge: {judge}. Ceiling of word error rates: the judge on the reader's own clips."
+    note = f"Judge: {judge}. Ceiling of word error rates: the judge on the reader's clips."
     header = ("", "value", "floor: shuffled", "ceiling", "n")
     return Table(heading="Speech", header=header, rows=cells, note=note)
 

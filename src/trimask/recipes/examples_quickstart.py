@@ -1,0 +1,95 @@
+"""The embedded data as a scorecard's examples: raw pictures and recordings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, cast, final
+
+from trimask.config import to_dict
+from trimask.data.quickstart import CaptionedImage, Utterance, load_speech, load_text
+from trimask.data.selection import QuickstartData
+from trimask.data.tokens import ExampleSource, TokenSource
+from trimask.evaluation.speech import normalize_words
+from trimask.recipes.examples import Examples
+from trimask.recipes.suite import HeldOut
+from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES, Split, pictures, select_speech, tokenize
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.vocabulary.modality import Modality, Task
+
+TASKS = (
+    (SPEECHES, Task.TEXT),
+    (EMOJI, Task.TEXT_TO_IMAGE),
+    (EMOJI, Task.IMAGE_TO_TEXT),
+    (SPOKEN, Task.TEXT_TO_SPEECH),
+    (SPOKEN, Task.SPEECH_TO_TEXT),
+    (EMOJI, Task.JOINT),
+    (SPOKEN, Task.JOINT),
+    (TRIPLES, Task.TRIPLE),
+)
+# Training data that is encoded for the likelihoods where no run has kept its tokens: enough for floors,
+# quick to encode.
+_CONCEPTS = _SENTENCES = 400
+
+
+@final
+class QuickstartExamples(Examples):
+    """A choice of the embedded data; `kept`: the run's tokenized training split, encoded anew (a part of it)
+    where absent.
+    """
+
+    def __init__(
+        self,
+        data: QuickstartData,
+        tokenizers: Tokenizers,
+        *,
+        held_out: HeldOut = "validation",
+        kept: Mapping[str, TokenSource] | None = None,
+        report: Callable[[str], None] = lambda message: None,
+    ):
+        self.data = data
+        self.tokenizers = tokenizers
+        self.held_out = held_out
+        self.tasks = TASKS
+        self.passages = SPEECHES
+        self.text_window = data.text_window
+        self.reference = None
+        self._kept = kept
+        self._report = report
+
+    def splits(self) -> tuple[str, ...]:
+        # Compositions exist only where variants (skin tones and the like) are part of the data.
+        between = ("composition",) if self.data.has_variants else ()
+        return ("train", *between, self.held_out)
+
+    def sources(self, split: str) -> Mapping[str, ExampleSource]:
+        if split == "train" and self._kept is not None:
+            return self._kept
+        part = replace(
+            self.data,
+            num_concepts=min(self.data.num_concepts or _CONCEPTS, _CONCEPTS),
+            num_sentences=min(self.data.num_sentences or _SENTENCES, _SENTENCES),
+        )
+        return tokenize(part, self.tokenizers, cast(Split, split), report=self._report)
+
+    def pictures(self, split: str, count: int) -> list[CaptionedImage]:
+        return pictures(cast(Split, split), self.data)
+
+    def recordings(self, split: str, count: int) -> list[Utterance]:
+        if split == "composition":
+            return []
+        bases = {row.base for row in self.pictures(split, count)}
+        rows = select_speech(load_speech(split), self.data, bases)
+        return [row for row in rows if row.kind == "sentence"]
+
+    def texts(self, source: ExampleSource, count: int) -> list[str]:
+        ids = [source.example(i)[Modality.TEXT][:, 0].tolist() for i in range(min(len(source), count))]
+        return [self.tokenizers.text.decode(each) for each in ids]
+
+    def training_words(self) -> set[str]:
+        spelled = {word for row in load_text("train") for word in row.text.split()}
+        return set(normalize_words(" ".join(spelled)))
+
+    def as_json(self) -> dict[str, Any]:
+        return to_dict(self.data)
+
+    def left_out(self) -> list[dict[str, str]]:
+        return []

@@ -1,0 +1,92 @@
+"""How long the spans of prepared data are: a run measures it, so that generation gives spans to fit."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from trimask import io
+from trimask.config import from_dict, to_dict
+from trimask.data.prepare.part import IMAGES, SPEECH
+from trimask.data.stream import SpanSlack
+from trimask.data.tokens import ExampleSource
+from trimask.recipes.examples import choose
+from trimask.sampling.length import LengthPolicy
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.transcript import parse_transcript
+
+LENGTHS = "lengths.json"
+_CLIPS = 4000  # that rates are measured on, at most
+_MOST = 0.95  # share of the captions that a caption's span has room for
+_TAG_MARKS = 3  # ": " after the voice's tag, and an end
+
+
+def fit_lengths(
+    sources: Mapping[str, ExampleSource], tokenizers: Tokenizers, *, slack: SpanSlack, seed: int
+) -> LengthPolicy:
+    """The length policy of a run on `sources`, its training split; what they lack keeps its default [D].
+
+    Speech: least squares of frames on characters, over at most 4,000 clips; silence is not below 0. Captions:
+    95 % of them fit, and no fewer tokens than training fills. Passages: the window that they were cut to.
+    """
+    policy = replace(LengthPolicy().at(tokenizers.speech.frame_rate), text_length=slack.text_window)
+    if IMAGES in sources:
+        captions = sources[IMAGES].num_codes[Modality.TEXT]
+        policy = replace(
+            policy,
+            caption_length=max(slack.caption_length, int(np.quantile(captions, _MOST)) + 1),
+            joint_caption_length=int(np.median(captions)) + 2,
+            max_prompt=max(policy.max_prompt, int(captions.max())),
+        )
+    if SPEECH in sources:
+        policy = _with_speech(policy, sources[SPEECH], tokenizers, seed)
+    return policy
+
+
+def _with_speech(
+    policy: LengthPolicy, source: ExampleSource, tokenizers: Tokenizers, seed: int
+) -> LengthPolicy:
+    characters, frames, tags = [], [], [0]
+    for number in choose(source, _CLIPS, seed):
+        example = source.example(number)
+        voice, words = parse_transcript(tokenizers.text.decode(example[Modality.TEXT][:, 0].tolist()))
+        characters.append(len(words.encode()))
+        frames.append(len(example[Modality.AUDIO]))
+        tags.append(len((voice or "").encode()))
+    rate, silence = _line(np.array(characters), np.array(frames))
+    typical = max(int(np.median(characters)), 1)
+    return replace(
+        policy,
+        frames_per_character=rate,
+        silence_frames=round(silence),
+        extra_characters=max(policy.extra_characters, max(tags) + _TAG_MARKS),
+        spoken_characters=typical,
+        caption_characters=typical,
+        max_prompt=max(policy.max_prompt, int(source.num_codes[Modality.TEXT].max())),
+    )
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of least squares; through the origin where the intercept would be below 0, or the
+    slope not above it.
+    """
+    spread = x - x.mean()
+    slope = float((spread * y).sum() / max((spread**2).sum(), 1e-9))
+    intercept = float(y.mean() - slope * x.mean())
+    if slope > 0 and intercept >= 0:
+        return slope, intercept
+    return float(y.sum() / max(x.sum(), 1)), 0.0
+
+
+def save_lengths(run: Path, policy: LengthPolicy) -> None:
+    io.write_json(run / LENGTHS, to_dict(policy))
+
+
+def load_lengths(run: Path) -> LengthPolicy | None:
+    """What `save_lengths` left in a run's directory; None for a run on the embedded data, which the defaults
+    are measured on.
+    """
+    path = run / LENGTHS
+    return from_dict(LengthPolicy, io.read_json(path)) if path.exists() else None
