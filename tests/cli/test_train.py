@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,39 @@ def test_show_counts_what_it_will_cost(tokenizers_folder: Path, capsys: pytest.C
     assert '"depth": 2' in printed and "epochs" in printed and "training FLOPs" in printed
 
 
+def test_show_derives_each_number_with_its_rule(
+    tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = ["--model.width=64", "--model.num-heads=4", "--model.depth=4", "--physical-batch=32"]
+    tuned = ["--num-steps=80", "--tuned.logical-batch=8", "--tuned.num-steps=20"]
+    command = ["show", "debug", "--tokenizers", str(tokenizers_folder), *larger, *tuned]
+    assert main([*command, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    values = {row["name"]: row["value"] for row in shown["derived"]["values"]}
+    kappa = (1 / 4) ** 0.44 * 4
+    assert (values["m_N"], values["m_L"], values["residual multiplier"]) == (2, 2, 0.5)
+    assert (values["horizon"], values["updates"]) == (640, 20)
+    assert values["κ"] == pytest.approx(kappa)
+    assert values["learning_rate"] == pytest.approx(4e-3 * kappa**0.5)
+    assert values["token horizon"] == sum(row["target_tokens"] for row in shown["mixture"])
+    assert values["warm-up tokens"] == round(0.03 * values["token horizon"])
+    for row in shown["derived"]["values"]:
+        assert row["rule"] and row["source"]
+    tensors = {row["tensor"]: row for row in shown["derived"]["tensors"]}
+    assert len(tensors) == 11 and "blocks.*.feed_forward.down" in tensors
+    qkv = tensors["blocks.*.attention.qkv"]
+    assert qkv["role"] == "hidden weight" and qkv["init_std"] == pytest.approx(1 / 8)
+    assert qkv["learning_rate"] == pytest.approx(4e-3 * kappa**0.5 / 2)
+    assert qkv["eps"] == pytest.approx(1e-8 / kappa**0.5 / 4)
+    assert qkv["weight_decay"] == pytest.approx(0.05 * kappa**0.5 * 2)
+    assert qkv["rules"]["learning_rate"] == "m_N^-1 m_L^(α-1)" and "[L]" in qkv["source"]
+    (caution,) = shown["derived"]["cautions"]
+    assert "past the critical one of 1: it leaves 20 updates" in caution
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert caution in printed and "m_N^-1 m_L^(α-1)" in printed and "arXiv 2602.21472 [P]" in printed
+
+
 def test_a_dry_run_writes_nothing(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +125,27 @@ def test_from_a_recipe_to_samples(
     fails([*steps, "--resume"], 1, "no checkpoint", "is whole", "another --out")
     (run / "config.json").write_text("{")
     fails([*steps, "--resume"], 1, "config.json is not valid JSON")
+
+
+def test_a_run_with_another_physical_batch(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Twice the batch in half the updates, three rows at a time; resumed, it ends in the same weights."""
+    run, resumed = tmp_path / "run", tmp_path / "resumed"
+    batches = ["--num-steps=8", "--physical-batch=16", "--micro-batch=3", "--checkpoint-every=1"]
+    assert main([*words, *batches, "--out", str(run), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["steps"], result["num_steps"]) == (4, 4)
+    assert "physical batch of 16 sequences is past the critical one" in caplog.text
+    shutil.copytree(run, resumed)
+    (resumed / "model.safetensors").unlink()
+    shutil.rmtree(resumed / "checkpoints" / "step_00000004")
+    assert main([*words, *batches, "--out", str(resumed), "--resume"]) == 0
+    assert figures(resumed) == figures(run)
+    assert (resumed / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
 
 
 def test_the_deadline_stops_a_run_that_can_go_on(

@@ -104,7 +104,8 @@ def test_the_denoisers_parts_add_up_and_nothing_moves() -> None:
     parts = step.losses(batches(1), 1)
     denoiser.zero_grad(set_to_none=True)
     metrics = step(batches(1))  # the step's second update: the same noise
-    assert float(metrics["loss"]) == pytest.approx(sum(float(part.detach()) for part in parts.values()), rel=1e-6)
+    total = sum(float(part.detach()) for part in parts.values())
+    assert float(metrics["loss"]) == pytest.approx(total, rel=1e-6)
     only_text = make_batch([example(Task.TEXT, (Modality.TEXT,))], [0])
     assert list(step.losses(only_text, 0)) == [Modality.TEXT]
 

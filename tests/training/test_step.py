@@ -163,6 +163,32 @@ def test_an_update_learns_and_its_state_resumes_exactly(batch):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("anti_masking", [False, True])
+def test_times_belong_to_the_logical_batch(anti_masking):
+    """A physical batch of two logical ones sees the times of both; half of one sees times of its own, even
+    within it."""
+    logical = Corruption(
+        ObjectiveConfig(anti_masking=anti_masking), VOCABULARY, seed=5, device=CPU, logical_batch=12
+    )
+    own = make_corruption(anti_masking=anti_masking)
+
+    def times(corruption: Corruption, start: int, stop: int, step: int = 99) -> torch.Tensor:
+        batch = make_batch(make_sequences(24)[start:stop], range(start, stop))
+        return corruption._mask_ratios(batch, step) if anti_masking else corruption._times(batch, step)
+
+    both = times(logical, 0, 24)
+    for number in (0, 1):
+        here = slice(12 * number, 12 * number + 12)
+        assert torch.equal(times(logical, here.start, here.stop), both[here])
+        assert torch.equal(times(own, here.start, here.stop, step=number), both[here])
+    first, second = times(logical, 0, 6), times(logical, 6, 12)
+    assert not torch.equal(first, second)
+    for half in (first, second):  # two of each of three tasks
+        assert torch.allclose(
+            (half[:3] - half[3:]).abs() * (2 if anti_masking else 1), torch.tensor(0.5).double()
+        )
+
+
 @pytest.mark.parametrize("objective", [{}, {"anti_masking": True}])
 @pytest.mark.parametrize("row_length", [None, 60])
 def test_micro_batches_give_the_same_update(objective, row_length):

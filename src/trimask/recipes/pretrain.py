@@ -58,6 +58,7 @@ def build_step(config: RunConfig, denoiser: Denoiser) -> DenoiserStep:
         lr_schedule=config.lr_schedule,
         num_steps=config.num_updates,
         seed=config.seed,
+        logical_batch=config.logical_batch,
         micro_batch=config.micro_batch,
     )
 

@@ -105,12 +105,26 @@ class View:
 
 
 class Corruption:
-    """Draws times and masks for a batch: functions of (seed, step, sample index), on any device."""
+    """Draws times and masks for a batch: functions of (seed, step, sample index), on any device.
 
-    def __init__(self, config: ObjectiveConfig, vocabulary: Vocabulary, *, seed: int, device: torch.device):
+    Times are spread evenly over each logical batch, so that an update on several of them has the noise of
+    their mean, and the same times as they; over what the update holds of it, where that is less. With
+    `logical_batch` None, each batch is one.
+    """
+
+    def __init__(
+        self,
+        config: ObjectiveConfig,
+        vocabulary: Vocabulary,
+        *,
+        seed: int,
+        device: torch.device,
+        logical_batch: int | None = None,
+    ):
         self.config = config
         self.tables = SlotTables(vocabulary, device)
         self.seed = seed
+        self.logical_batch = logical_batch
 
     def views(self, batch: Batch, step: int) -> list[View]:
         """One view, or two complementary ones with anti-masking."""
@@ -170,14 +184,31 @@ class Corruption:
         self, batch: Batch, step: int, draw: Callable[[int, float], Float64[Tensor, "_members"]]
     ) -> Float64[Tensor, "sequences"]:
         values = torch.zeros(batch.num_sequences, dtype=torch.float64, device=batch.tokens.device)
+        for names, group in self._logical_batches(batch, step):
+            for task in range(len(Task)):
+                members = group[batch.task[group] == task]
+                if len(members):
+                    number, *part = names
+                    offset = float(rng.generator(self.seed, "time", number, task, *part).random())
+                    values[members] = draw(len(members), offset).to(values.device)
+        return values
+
+    def _logical_batches(
+        self, batch: Batch, step: int
+    ) -> Iterator[tuple[tuple[int, ...], Int[Tensor, "_members"]]]:
+        """Names and members of what the batch holds of each logical batch: its number, and where the part
+        begins if that is within it.
+        """
         # By sample index, not by place: rows are sorted by length, and length says something of the content.
         order = batch.sample_index.argsort()
-        for task in range(len(Task)):
-            members = order[batch.task[order] == task]
-            if len(members):
-                offset = float(rng.generator(self.seed, "time", step, task).random())
-                values[members] = draw(len(members), offset).to(values.device)
-        return values
+        if self.logical_batch is None:
+            yield (step,), order
+            return
+        numbers = batch.sample_index[order] // self.logical_batch
+        for number in numbers.unique().tolist():
+            group = order[numbers == number]
+            start = int(batch.sample_index[group[0]]) - number * self.logical_batch
+            yield ((number, start) if start else (number,)), group
 
 
 def _per_slot(values: Float64[Tensor, "sequences"], batch: Batch) -> Float64[Tensor, "rows slots"]:
@@ -191,6 +222,7 @@ class DenoiserStep:
     Args:
         optimizer: values at this batch and horizon; the parametrization's factors come on top, per tensor.
         num_steps: updates of the whole run.
+        logical_batch: sequences over which times are spread evenly, None for the batch's own.
         micro_batch: rows per forward and backward pass, None for all. Times, masks and the counts that the
             loss is divided by are the whole batch's, so the update is the same to rounding.
     """
@@ -204,12 +236,15 @@ class DenoiserStep:
         lr_schedule: LearningRateSchedule,
         num_steps: int,
         seed: int,
+        logical_batch: int | None = None,
         micro_batch: int | None = None,
     ):
         self.denoiser = denoiser
         self.objective = objective
         device = denoiser.embedding.weight.device
-        self.corruption = Corruption(objective, denoiser.vocabulary, seed=seed, device=device)
+        self.corruption = Corruption(
+            objective, denoiser.vocabulary, seed=seed, device=device, logical_batch=logical_batch
+        )
         self.optimizer_config = optimizer
         self.optimizer = build_adamw(
             parameter_groups(
