@@ -15,10 +15,11 @@ from trimask import rng
 from trimask.config import from_dict, to_dict
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.parametrization import CompletedP, Parametrization, Role, Standard, role_of
+from trimask.training.corruption import ObjectiveConfig, View
 from trimask.training.logical_batch import rescaled
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
-from trimask.training.step import DenoiserStep, ObjectiveConfig, View
+from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch, make_batch
 from vocabulary.test_sequence_batch import SPANS, V, example
 

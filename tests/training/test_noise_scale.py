@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.noise_scale import (
     TOTAL,
@@ -16,7 +17,7 @@ from trimask.training.noise_scale import (
     noise_scale,
 )
 from trimask.training.optimizers import AdamWConfig
-from trimask.training.step import DenoiserStep, ObjectiveConfig
+from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.modality import Modality, Task
 from vocabulary.test_sequence_batch import SPANS, V, example

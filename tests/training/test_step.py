@@ -8,9 +8,10 @@ import torch
 
 from trimask.diffusion.schedule import Cosine
 from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.training.corruption import Corruption, ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
-from trimask.training.step import Corruption, DenoiserStep, ObjectiveConfig
+from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary

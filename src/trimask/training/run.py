@@ -7,10 +7,10 @@ from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import DenoiserConfig
+from trimask.training.corruption import ObjectiveConfig
 from trimask.training.logical_batch import BatchChange, BatchRule, KappaRule, Tuned
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import AdamWConfig
-from trimask.training.step import ObjectiveConfig
 from trimask.vocabulary.codebooks import CodebookLayout, Flattened
 
 

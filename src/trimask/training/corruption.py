@@ -1,0 +1,197 @@
+"""What a training batch looks like to the denoiser: which tokens are hidden, when, and what each weighs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Tensor
+
+from trimask import rng
+from trimask.diffusion.forward import complement, is_masked, mask_tokens
+from trimask.diffusion.objective import mask_ratio_weight
+from trimask.diffusion.schedule import Linear, Schedule, per_modality
+from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
+from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.modality import Task
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveConfig:
+    """How training tokens are masked and weighed.
+
+    Attributes:
+        text, image, audio: noise schedule per modality [P: schedules are studied; D: per modality].
+        anti_masking: each sequence is seen twice, under a mask and its complement [P?; D: the
+            definition]. Ratios are then drawn uniformly, so the schedules must be linear.
+        condition_dropout: fraction of conditional sequences whose whole condition is masked, for guidance
+            [L: OmniVoice].
+        modality_weights: of the per-modality means in the training loss (text, image, audio).
+    """
+
+    text: Schedule = Linear()
+    image: Schedule = Linear()
+    audio: Schedule = Linear()
+    anti_masking: bool = False
+    condition_dropout: float = 0.1
+    modality_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.condition_dropout < 1:
+            raise ValueError(f"condition_dropout {self.condition_dropout} must be in [0, 1)")
+        if min(self.modality_weights) < 0:
+            raise ValueError(f"modality_weights {self.modality_weights} must not be negative")
+        if self.anti_masking and any(not isinstance(s, Linear) for s in self.schedules):
+            raise ValueError(
+                "anti_masking draws mask ratios uniformly: set the schedules to Linear, or turn it off"
+            )
+
+    @property
+    def schedules(self) -> tuple[Schedule, Schedule, Schedule]:
+        return (self.text, self.image, self.audio)
+
+
+@final
+class SlotTables:
+    """Per-range lookups on the device: what modality a slot has, and which token masks it."""
+
+    def __init__(self, vocabulary: Vocabulary, device: torch.device):
+        # The last entry answers for range −1: special tokens and padding have no modality and are never
+        # masked.
+        self._modality = torch.tensor([*(int(r.modality) for r in vocabulary.ranges), -1], device=device)
+        self._mask_id = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad], device=device)
+
+    def modality(self, range_index: Int[Tensor, "*slots"]) -> Int[Tensor, "*slots"]:
+        return self._modality[range_index]
+
+    def mask_id(self, range_index: Int[Tensor, "rows slots"]) -> Int[Tensor, "rows slots"]:
+        return self._mask_id[range_index]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """A batch under one mask: noisy tokens, where they hide targets, and each slot's NELBO weight."""
+
+    z_t: Int[Tensor, "rows slots"]
+    masked: Bool[Tensor, "rows slots"]
+    weight: Float64[Tensor, "rows slots"]
+
+    def rows(self, rows: slice) -> "View":
+        """That of `Batch.rows`."""
+        return View(z_t=self.z_t[rows], masked=self.masked[rows], weight=self.weight[rows])
+
+
+class Corruption:
+    """Draws times and masks for a batch: functions of (seed, step, sample index), on any device.
+
+    Times are spread evenly over each logical batch, so that an update on several of them has the noise of
+    their mean, and the same times as they; over what the update holds of it, where that is less. With
+    `logical_batch` None, each batch is one.
+    """
+
+    def __init__(
+        self,
+        config: ObjectiveConfig,
+        vocabulary: Vocabulary,
+        *,
+        seed: int,
+        device: torch.device,
+        logical_batch: int | None = None,
+    ):
+        self.config = config
+        self.tables = SlotTables(vocabulary, device)
+        self.seed = seed
+        self.logical_batch = logical_batch
+
+    def views(self, batch: Batch, step: int) -> list[View]:
+        """One view, or two complementary ones with anti-masking."""
+        slot = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+        uniforms = self._slot_uniforms(batch, "mask", len(slot))
+        clean = self._drop_conditions(batch)
+        mask_id = self.tables.mask_id(batch.range_index)
+        if self.config.anti_masking:
+            ratio = _per_slot(self._mask_ratios(batch, step), batch)
+            weights = [mask_ratio_weight(ratio), mask_ratio_weight(1 - ratio)]
+        else:
+            alpha, weight = per_modality(
+                self.config.schedules,
+                self.tables.modality(batch.range_index),
+                _per_slot(self._times(batch, step), batch),
+            )
+            ratio, weights = 1 - alpha, [weight]
+        z_t = mask_tokens(
+            clean, mask_ratio=ratio, maskable=batch.maskable, mask_id=mask_id, uniforms=uniforms
+        )
+        noisy = [z_t]
+        if self.config.anti_masking:
+            noisy.append(complement(clean, z_t, maskable=batch.maskable, mask_id=mask_id))
+        return [
+            View(z_t=z, masked=is_masked(z, maskable=batch.maskable, mask_id=mask_id), weight=weight)
+            for z, weight in zip(noisy, weights, strict=True)
+        ]
+
+    def _slot_uniforms(self, batch: Batch, name: str, count: int) -> Float64[Tensor, "rows slots"]:
+        """A uniform for each slot, from its document's stream, counted from the document's first slot."""
+        keys = rng.fold(rng.key(self.seed, name), batch.sample_index)
+        table = rng.uniform(keys, count)
+        real = batch.sequence >= 0
+        first = torch.full_like(batch.sample_index, count)
+        columns = torch.arange(count, device=real.device).expand_as(batch.sequence)
+        first = first.scatter_reduce(0, batch.sequence[real], columns[real], "amin")
+        sequence = batch.sequence.clamp(min=0)
+        return table[sequence, (columns - first[sequence]).clamp(min=0)]
+
+    def _drop_conditions(self, batch: Batch) -> Int[Tensor, "rows slots"]:
+        keys = rng.fold(rng.key(self.seed, "condition"), batch.sample_index)
+        is_dropped = rng.uniform(keys, 1)[:, 0] < self.config.condition_dropout
+        hide = batch.is_condition & is_dropped[batch.sequence.clamp(min=0)]
+        return torch.where(hide, self.tables.mask_id(batch.range_index), batch.tokens)
+
+    def _times(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:
+        """Low-discrepancy times, task by task: each task sees times spread evenly over (0, 1)."""
+        return self._task_by_task(batch, step, lambda n, offset: low_discrepancy_times(n, offset=offset))
+
+    def _mask_ratios(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:
+        """Likewise the mask ratio u of the first view of anti-masking; the second has 1 − u."""
+        return self._task_by_task(
+            batch, step, lambda n, offset: low_discrepancy_mask_ratio_pairs(n, offset=offset)[0]
+        )
+
+    def _task_by_task(
+        self, batch: Batch, step: int, draw: Callable[[int, float], Float64[Tensor, "_members"]]
+    ) -> Float64[Tensor, "sequences"]:
+        values = torch.zeros(batch.num_sequences, dtype=torch.float64, device=batch.tokens.device)
+        for names, group in self._logical_batches(batch, step):
+            for task in range(len(Task)):
+                members = group[batch.task[group] == task]
+                if len(members):
+                    number, *part = names
+                    offset = float(rng.generator(self.seed, "time", number, task, *part).random())
+                    values[members] = draw(len(members), offset).to(values.device)
+        return values
+
+    def _logical_batches(
+        self, batch: Batch, step: int
+    ) -> Iterator[tuple[tuple[int, ...], Int[Tensor, "_members"]]]:
+        """Names and members of what the batch holds of each logical batch: its number, and where the part
+        begins if that is within it.
+        """
+        # By sample index, not by place: rows are sorted by length, and length says something of the content.
+        order = batch.sample_index.argsort()
+        if self.logical_batch is None:
+            yield (step,), order
+            return
+        numbers = batch.sample_index[order] // self.logical_batch
+        for number in numbers.unique().tolist():
+            group = order[numbers == number]
+            start = int(batch.sample_index[group[0]]) - number * self.logical_batch
+            yield ((number, start) if start else (number,)), group
+
+
+def _per_slot(values: Float64[Tensor, "sequences"], batch: Batch) -> Float64[Tensor, "rows slots"]:
+    """Spread one value per document over its slots (padding gets the first document's, and is never used)."""
+    return values[batch.sequence.clamp(min=0)]
