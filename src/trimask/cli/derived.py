@@ -53,9 +53,9 @@ def derived_lines(described: Mapping[str, Any]) -> Iterator[str]:
     heads = f"{'init std':>10} {'peak rate':>10} {'ε':>10} {'decay':>10}"
     yield f"{'tensors':<34} {'role':<16} {heads}   × on rate; ε; decay"
     for row in described["tensors"]:
-        figures = " ".join(
-            f"{_number(row[name]):>10}" for name in ("init_std", "learning_rate", "eps", "weight_decay")
-        )
+        start = f"{row['init_mean']:g} ± " * bool(row["init_mean"]) + _number(row["init_std"])
+        others = (_number(row[name]) for name in ("learning_rate", "eps", "weight_decay"))
+        figures = " ".join(f"{figure:>10}" for figure in (start, *others))
         rules = "; ".join(row["rules"][name] for name in ("learning_rate", "eps", "weight_decay"))
         yield f"  {row['tensor']:<32} {row['role']:<16} {figures}   {rules}"
     for caution in described["cautions"]:
