@@ -151,7 +151,7 @@ def _schedule(config: RunConfig, target_tokens: int) -> Iterator[Derived]:
             name="warm-up tokens",
             value=round(fraction * target_tokens),
             rule=f"{fraction:g} of the token horizon, whatever the batch; here "
-            f"{fraction * config.num_updates:,.0f} updates",
+            f"{fraction * config.num_updates:,.1f} updates",
             source=_OURS,
         )
 

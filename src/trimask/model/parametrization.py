@@ -70,7 +70,7 @@ class Power:
         return width_ratio**self.width * depth_ratio ** (self.alpha * alpha + self.constant)
 
     def __str__(self) -> str:
-        width = f"m_N^{self.width}" if self.width else ""
+        width = {0: "", 1: "m_N"}.get(self.width, f"m_N^{self.width}")
         depth = {(0, 0): "", (1, -1): "m_L^(α-1)", (-1, 0): "m_L^-α"}[self.alpha, self.constant]
         return " ".join(filter(None, (width, depth))) or "1"
 
