@@ -205,6 +205,28 @@ def test_micro_batches_give_the_same_update(objective, row_length):
             torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("micro_batch", [None, 7])
+def test_the_gradient_of_two_logical_batches_is_the_mean_of_theirs(micro_batch):
+    """Also where a modality is in one of them alone: in the other it adds nothing."""
+    texts = [s for s in make_sequences(36) if s.task is Task.TEXT]
+    sequences = make_sequences(12) + texts[:12]
+
+    def gradients(start: int, stop: int, micro_batch: int | None = None):
+        step = make_step()
+        step.corruption.logical_batch, step.micro_batch = 12, micro_batch
+        with torch.no_grad():
+            step.denoiser.unembedding.weight.fill_(0.01)
+        parts = step.losses(make_batch(sequences[start:stop], range(start, stop)), 0)
+        total = torch.stack(list(parts.values())).sum()
+        return float(total.detach()), torch.autograd.grad(total, list(step.denoiser.parameters()))
+
+    one, two = gradients(0, 12), gradients(12, 24)
+    loss, both = gradients(0, 24, micro_batch)
+    assert loss == pytest.approx((one[0] + two[0]) / 2, rel=1e-5)
+    for found, first, second in zip(both, one[1], two[1], strict=True):
+        torch.testing.assert_close(found, (first + second) / 2, rtol=1e-4, atol=1e-6)
+
+
 def test_a_micro_batch_in_which_nothing_is_masked_adds_nothing():
     """One row at a time, some of them at a low t."""
     sequences = [s for s in make_sequences(30) if s.task is Task.TEXT]
