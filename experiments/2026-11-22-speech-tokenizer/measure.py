@@ -2,6 +2,7 @@
 what the judge hears before and after.
 """
 
+import importlib
 import math
 import re
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import pycodec2  # pyright: ignore[reportMissingImports]
 import soxr
 import torch
 from clips import HUMAN, SAMPLE_RATE, SYNTHETIC, Row, read_rows, waveform
@@ -208,7 +208,7 @@ def through_codec2(rate: int) -> Callable[[Tensor], Tensor]:
     """Codec 2 at `rate` bits a second: 8 kHz inside, 16 kHz outside."""
 
     def speak(clip: Tensor) -> Tensor:
-        codec = pycodec2.Codec2(rate)
+        codec = importlib.import_module("pycodec2").Codec2(rate)
         size = codec.samples_per_frame()
         narrow = soxr.resample(clip.numpy(), SAMPLE_RATE, SAMPLE_RATE // 2)
         samples = np.clip(np.round(32767 * narrow), -32768, 32767).astype(np.int16)
@@ -219,6 +219,22 @@ def through_codec2(rate: int) -> Callable[[Tensor], Tensor]:
         return torch.from_numpy(np.asarray(wide, np.float32))
 
     return speak
+
+
+def narrow(clip: Tensor) -> Tensor:
+    """Through 8 kHz and back, no codec: what Codec 2 loses before it begins."""
+    samples = soxr.resample(clip.numpy(), SAMPLE_RATE, SAMPLE_RATE // 2)
+    return torch.from_numpy(np.asarray(soxr.resample(samples, SAMPLE_RATE // 2, SAMPLE_RATE), np.float32))
+
+
+def louder(speak: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`speak` of every clip at the same level (0.12 rms), and back."""
+
+    def leveled(clip: Tensor) -> Tensor:
+        gain = 0.12 / float(clip.square().mean().sqrt())
+        return speak(gain * clip) / gain
+
+    return leveled
 
 
 def original(clip: Tensor) -> Tensor:

@@ -264,4 +264,4 @@ class AdversarialStep:
         (spectral + self.adversarial * fooled + self.matching * matched).backward()
         clip_gradients(self.optimizer, self.config.optimizer.clip_norm)
         self.optimizer.step()
-        return {"spectral": float(spectral), "fooled": float(fooled), "apart": float(apart)}
+        return {"spectral": spectral.item(), "fooled": fooled.item(), "apart": apart.item()}

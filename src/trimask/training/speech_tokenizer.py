@@ -190,7 +190,7 @@ def spectral_loss(
 def mel_loss(
     made: Float[Tensor, "b samples"], real: Float[Tensor, "b samples"], sample_rate: int, num_mels: int = 80
 ) -> Float[Tensor, ""]:
-    """Mean |Δ log mel amplitude| over bands of 25 ms every 10 ms (Kong et al. 2020, arXiv 2010.05646, eq. 5).
+    """Mean |Δ log mel amplitude| over bands of 25 ms every 10 ms (Kong et al. 2020, arXiv 2010.05646).
 
     What a recognizer looks at: errors of single bins that no band shows do not count.
     """
