@@ -1,6 +1,7 @@
 """The losses, the updates and the batches of the speech tokenizer's training, on made-up features."""
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from trimask.training.speech_tokenizer import (
     SpeechTraining,
     VocoderStep,
     code_losses,
+    mel_loss,
     spectral_loss,
     speech_batches,
 )
@@ -127,6 +129,33 @@ def test_equal_waveforms_have_no_spectral_loss_and_louder_ones_have(waveform: to
     real = waveform[None, 40_000:50_000]
     assert float(spectral_loss(real, real)) == 0.0
     assert float(spectral_loss(2 * real, real)) > float(spectral_loss(1.1 * real, real)) > 0.0
+
+
+def test_mel_loss_is_the_difference_of_levels_and_leaves_silence_alone(waveform: torch.Tensor):
+    loud = 10 * waveform[None, 5_000:9_000]  # all of it far above the floor
+    assert float(mel_loss(loud, loud, 16_000)) == 0.0
+    assert float(mel_loss(2 * loud, loud, 16_000)) == pytest.approx(math.log(2), rel=1e-3)
+    silence = torch.zeros(1, 4_000, requires_grad=True)
+    mel_loss(silence, loud, 16_000).backward()
+    assert silence.grad is not None
+    assert bool(silence.grad.isfinite().all())
+
+
+def test_the_mel_loss_is_the_vocoders_and_refused_elsewhere(
+    tokenizer: SpeechTokenizer, waveform: torch.Tensor, recording: Recording
+):
+    tokenizer.autoencoder.fit(tokenizer.features(waveform[None])[0], rng.generator(0, "fit"))
+    batch = next(iter(batches_of(recording)))
+    with_mel = replace(TRAINING, mel_weight=2.0)
+    with torch.no_grad():
+        plain = VocoderStep(tokenizer, TRAINING).losses(batch)["loss"]
+        figures = VocoderStep(tokenizer, with_mel).losses(batch)
+    assert float(figures["spectral"]) == float(plain)
+    assert float(figures["loss"]) == pytest.approx(float(plain) + 2 * float(figures["mel"]))
+    with pytest.raises(ValueError, match=r"mel_weight=2\.0 is for the vocoder"):
+        CodeStep(tokenizer, with_mel)
+    with pytest.raises(ValueError, match="mel_weight=-1"):
+        replace(TRAINING, mel_weight=-1.0)
 
 
 def test_batches_are_a_function_of_the_index(recording: Recording):

@@ -23,6 +23,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "image_tokenizer_fine": "image_tokenizer",
         "image_tokenizer_128px": "image_tokenizer",
         "speech_tokenizer": "speech_tokenizer",
+        "speech_tokenizer_fine": "speech_tokenizer",
     }
 )
 """Recipe -> the module of this package that has a function of this name, which takes nothing and returns the

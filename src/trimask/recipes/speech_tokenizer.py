@@ -1,6 +1,7 @@
 """Speech tokenizers: recipes, and how one becomes a run."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from trimask import rng
 from trimask.config import to_dict
 from trimask.data.signals import Concatenation, Signal, Signals, SignalWriter
 from trimask.recipes.tokenizer_data import as_floats, as_integers, digest, training_signals
+from trimask.tokenizers.quantizer import ResidualVectorConfig
 from trimask.tokenizers.speech import SpeechTokenizer, SpeechTokenizerConfig
 from trimask.training.checkpoint import open_run
 from trimask.training.loop import TrainResult, train
@@ -50,6 +52,22 @@ def speech_tokenizer() -> SpeechTokenizerRun:
             crop_frames=100,
             optimizer=AdamWConfig(learning_rate=2e-3, beta2=0.98, weight_decay=0.01),
         ),
+    )
+
+
+def speech_tokenizer_fine() -> SpeechTokenizerRun:
+    """For several voices: 16 kHz as 25 frames a second of 8 residual codes of 2,048, 200 codes a second.
+
+    Train it on many voices (--data); the embedded data has two, both synthetic.
+    """
+    base = speech_tokenizer()
+    quantizer = ResidualVectorConfig(dim=96, codebook_size=2048, num_codebooks=8)
+    return replace(
+        base,
+        tokenizer=replace(
+            base.tokenizer, autoencoder=replace(base.tokenizer.autoencoder, quantizer=quantizer)
+        ),
+        vocoder=replace(base.vocoder, mel_weight=2.0),
     )
 
 

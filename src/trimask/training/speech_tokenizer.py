@@ -15,6 +15,7 @@ from trimask import rng
 from trimask.data.selection import EmbeddedSignals, SignalData
 from trimask.data.signals import Concatenation
 from trimask.tokenizers.speech.autoencoder import SpeechAutoencoder
+from trimask.tokenizers.speech.features import mel_filters
 from trimask.tokenizers.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine
 from trimask.training.optimizers import (
@@ -26,6 +27,8 @@ from trimask.training.optimizers import (
     parameter_groups,
     set_learning_rate,
 )
+
+_REVIVE_EVERY = 100
 
 
 @final
@@ -41,11 +44,15 @@ class SpeechTraining:
     """Length of a crop in feature frames (100 a second)."""
     optimizer: AdamWConfig
     schedule: LearningRateSchedule = field(default_factory=lambda: WarmupCosine(warmup_fraction=0.03))
+    mel_weight: float = 0.0
+    """Weight of `mel_loss` beside the spectral loss of the vocoder; the code has no such loss."""
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "crop_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: use 1 or more")
+        if self.mel_weight < 0:
+            raise ValueError(f"mel_weight={self.mel_weight}: use 0 or more")
 
 
 @final
@@ -124,11 +131,41 @@ class CodeStep(SpeechStep):
     """One update of the code: codebooks and decoder together, networks in bfloat16."""
 
     def __init__(self, tokenizer: SpeechTokenizer, config: SpeechTraining) -> None:
+        if config.mel_weight:
+            raise ValueError(f"mel_weight={config.mel_weight} is for the vocoder: leave it 0 for the code")
         super().__init__(tokenizer.autoencoder, config)
         self.autoencoder = tokenizer.autoencoder
+        quantizer = self.autoencoder.quantizer
+        self.usage = torch.zeros(quantizer.num_codebooks, quantizer.codebook_size, dtype=torch.int64)
 
     def losses(self, batch: SpeechCrops) -> dict[str, Tensor]:
         return code_losses(self.autoencoder, batch.features)
+
+    def __call__(self, batch: SpeechCrops) -> Mapping[str, Tensor | float]:
+        return {**super().__call__(batch), "revived": float(self._revive(batch.features))}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return super().state_dict() | {"usage": self.usage}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
+        super().load_state_dict(tensors)
+        self.usage = tensors["usage"].clone()
+
+    @torch.no_grad()
+    def _revive(self, features: Float[Tensor, "b frames features"]) -> int:
+        """Counts the codes; now and then, until the last fifth, moves those that were not used to where the
+        error is. Returns how many moved.
+        """
+        quantizer = self.autoencoder.quantizer
+        latents = self.autoencoder.latent(features).flatten(0, 1)
+        for counts, used in zip(self.usage, quantizer.encode(latents).T.cpu(), strict=True):
+            counts += torch.bincount(used, minlength=len(counts))
+        if self.steps % _REVIVE_EVERY or self.steps > 0.8 * self.config.num_steps:
+            return 0
+        stream = rng.generator(0, "speech_tokenizer", "revive", self.steps)
+        moved = quantizer.revive(self.usage, latents, stream)
+        self.usage.zero_()
+        return moved
 
 
 @final
@@ -146,7 +183,12 @@ class VocoderStep(SpeechStep):
         with torch.no_grad():
             codes = code.quantizer.encode(code.latent(batch.features))
             decoded = code.features(code.quantizer.decode(codes))
-        return {"loss": spectral_loss(self.tokenizer.vocoder(decoded), batch.waveform)}
+        made = self.tokenizer.vocoder(decoded)
+        spectral = spectral_loss(made, batch.waveform)
+        if not self.config.mel_weight:
+            return {"loss": spectral}
+        mel = mel_loss(made, batch.waveform, self.tokenizer.sample_rate)
+        return {"loss": spectral + self.config.mel_weight * mel, "spectral": spectral, "mel": mel}
 
 
 def code_losses(
@@ -200,6 +242,26 @@ def spectral_loss(
             + difference.norm() / magnitudes[1].norm().clamp(min=1e-3)
         )
     return total / len(fft_sizes)
+
+
+def mel_loss(
+    made: Float[Tensor, "b samples"], real: Float[Tensor, "b samples"], sample_rate: int, num_mels: int = 80
+) -> Float[Tensor, ""]:
+    """Mean |Δ log mel amplitude| over bands of 25 ms every 10 ms (Kong et al. 2020, arXiv 2010.05646).
+
+    What a recognizer looks at: errors of single bins that no band shows do not count.
+    """
+    length = sample_rate // 40
+    fft_size = 1 << (length - 1).bit_length()
+    window = torch.hann_window(length, device=made.device)
+    bands = mel_filters(num_mels, fft_size // 2 + 1, sample_rate).to(made.device)
+    logs = []
+    for waveform in (made, real):
+        spectrum = torch.stft(waveform, fft_size, sample_rate // 100, length, window, return_complex=True)
+        # The sum of squares has a gradient at 0, the magnitude has none.
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        logs.append(0.5 * torch.log(power.transpose(1, 2) @ bands + 1e-5))
+    return (logs[0] - logs[1]).abs().mean()
 
 
 @final
