@@ -6,7 +6,9 @@ them in results.json. One CPU thread.
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, final
 
@@ -48,11 +50,11 @@ from trimask.tokenizers.speech.autoencoder import AutoencoderConfig
 from trimask.tokenizers.speech.features import SpeechFeatures, SpeechFeaturesConfig
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.speech_tokenizer import (
+    SpeechCrops,
     SpeechStep,
     SpeechTraining,
     VocoderStep,
     code_losses,
-    speech_batches,
 )
 
 SHIPPED = Path("src/trimask/assets/tokenizers/speech.safetensors")
@@ -174,10 +176,27 @@ def recording(shop: Workshop) -> tuple[Float[Tensor, "samples"], Float[Tensor, "
     return tensors["waveform"], tensors["features"]
 
 
+def crops(
+    whole: Float[Tensor, "samples"],
+    features: Float[Tensor, "frames features"],
+    config: SpeechTraining,
+    stage: str,
+) -> Iterator[SpeechCrops]:
+    """Batches of crops at random frames of one long recording."""
+    hop, size = FEATURES.hop, config.crop_frames
+    for index in count():
+        draw = rng.generator(SEED, "speech_tokenizer", stage, index)
+        firsts = [int(first) for first in draw.integers(0, len(features) - size, config.batch_size)]
+        yield SpeechCrops(
+            waveform=torch.stack([whole[first * hop : (first + size) * hop] for first in firsts]),
+            features=torch.stack([features[first : first + size] for first in firsts]),
+        )
+
+
 def run_steps(shop: Workshop, step: SpeechStep, config: SpeechTraining, stage: str) -> float:
     """`config.num_steps` updates; returns processor seconds."""
     whole, features = recording(shop)
-    batches = speech_batches(whole, features, hop=160, config=config, seed=SEED, stage=stage)(0)
+    batches = crops(whole, features, config, stage)
     began = time.process_time()
     for i in range(config.num_steps):
         figures = step(next(batches))
@@ -352,7 +371,7 @@ def vocoders(shop: Workshop) -> None:
     beside it.
     """
     tokenizer, _ = trained_code(shop, "fine code", FINE, FINE_CODE)
-    code, hop = tokenizer.autoencoder, FEATURES.hop
+    code = tokenizer.autoencoder
     config = replace(SHARED, num_steps=200)
     rows, figures = shop.rows("test", each=20), {}
     clips = heard(shop, "clips", rows, original)
@@ -364,7 +383,7 @@ def vocoders(shop: Workshop) -> None:
                 torch.manual_seed(rng.key(SEED, "adversary"))
                 step = AdversarialStep(tokenizer, config, adversarial=weights[0], matching=weights[1])
             whole, measured = recording(shop)
-            batches = speech_batches(whole, measured, hop=hop, config=config, seed=SEED, stage="adversary")(0)
+            batches = crops(whole, measured, config, "adversary")
             began = time.process_time()
             for i in range(config.num_steps):
                 batch = next(batches)
