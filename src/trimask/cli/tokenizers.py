@@ -51,6 +51,8 @@ class ShowTokenizers(Verb):
     """write report.json and report.html there: round trips of --data, or else of the embedded data"""
     data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _arg("SOURCE")] = ()
     """raw pictures or recordings to measure on, as `prepare` reads them; may be given several times"""
+    speaker_column: Annotated[str | None, _arg("NAME")] = None
+    """names the voice of each recording of --data: figures are given for each"""
     judges: Annotated[tuple[str, ...], _arg("DIR|ROLE=NAME")] = ()
     """who listens to the recordings (recognizer, speaker, quality), as for `trimask evaluate`"""
     num_clips: Annotated[int, _arg("N")] = 200
@@ -94,6 +96,8 @@ class ShowTokenizers(Verb):
         for name, value in {"--data": self.data, "--judges": self.judges}.items():
             if value and self.measure is None:
                 raise UsageError(f"{name} is for measuring: say where to report with --measure DIR")
+        if self.speaker_column is not None and not self.data:
+            raise UsageError("--speaker-column is of --data: name the recordings")
         if self.num_clips < 1:
             raise UsageError(f"--num-clips is {self.num_clips}: give at least 1")
         if self.out is not None and not chosen:
@@ -161,7 +165,9 @@ class ShowTokenizers(Verb):
             else:
                 tokenizers = load_tokenizers(folder)
                 codecs = {"image": tokenizers.image, "speech": tokenizers.speech}
-            data = raw_signals(self.data) if self.data else EmbeddedSignals()
+            data = (
+                raw_signals(self.data, speaker_column=self.speaker_column) if self.data else EmbeddedSignals()
+            )
             chosen = Measurement(judges=judges, num_clips=self.num_clips)
             figures = measure(data, out, measurement=chosen, report=Report(), **codecs)
         if self.json:

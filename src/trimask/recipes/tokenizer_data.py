@@ -11,6 +11,7 @@ import numpy as np
 
 from trimask import io
 from trimask.data.prepare.decode import Decoder, read_part
+from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.plan import make_plan
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.quickstart import load_images, load_speech
@@ -27,13 +28,17 @@ _DONE = "signals.json"
 _REPORT_EVERY = 2000
 
 
-def raw_signals(sources: Sequence[str]) -> RawSignals:
+def raw_signals(sources: Sequence[str], *, speaker_column: str | None = None) -> RawSignals:
     """The data of raw `sources`, with their fingerprints as of now.
+
+    Args:
+        speaker_column: names the voice of each recording, where that is known.
 
     Raises:
         ValueError, FileNotFoundError: a source that is not there, or has nothing in it.
     """
-    blank = RawSignals(sources=tuple(sources), fingerprints=("",) * len(sources))
+    options = PrepareOptions(needs_text=False, speaker_column=speaker_column)
+    blank = RawSignals(sources=tuple(sources), fingerprints=("",) * len(sources), options=options)
     fingerprints = tuple(make_plan(source, blank.options).fingerprint for source in sources)
     return replace(blank, fingerprints=fingerprints)
 
