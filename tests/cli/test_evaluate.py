@@ -42,7 +42,7 @@ def test_json_for_programs_and_the_suite(asked: dict[str, Any], capsys: pytest.C
     assert main(["evaluate", "quickstart", "--json", *words, "--lm-tasks", "lambada"]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == 0
     suite = asked["suite"]
-    assert (suite.name, suite.num_sequences, suite.num_clips, suite.num_masks) == ("full", 7, 7, 16)
+    assert (suite.name, suite.num_sequences, suite.num_clips, suite.num_masks) == ("full", 7, 7, 8)
     assert asked["judges"].as_json() == {
         "speaker": {"name": "b", "source": "b"},
         "language_model": {"name": "gpt2", "source": "gpt2"},

@@ -58,7 +58,9 @@ def speech_tokenizer() -> SpeechTokenizerRun:
 def speech_tokenizer_fine() -> SpeechTokenizerRun:
     """For several voices: 16 kHz as 25 frames a second of 8 residual codes of 2,048, 200 codes a second.
 
-    Train it on many voices (--data); the embedded data has two, both synthetic.
+    Size: 3.4M parameters. Cost: about eight minutes on one CPU core.
+    Train it on many voices (--data); the embedded data has two, both synthetic. Expect, on four synthetic
+    voices and a person, 3 points more word errors than the clips themselves (experiments/).
     """
     base = speech_tokenizer()
     quantizer = ResidualVectorConfig(dim=96, codebook_size=2048, num_codebooks=8)
