@@ -122,8 +122,9 @@ class PerceivedStep:
             loss = loss + 0.05 * structural_loss(made, images)
         elif inner.steps > config.num_steps // 2:
             loss = loss - 0.005 * self.critic(made).mean()
-            self._teach(images, made.detach())
         loss.backward()
+        if self.added == "adversarial" and inner.steps > config.num_steps // 2:
+            self._teach(images, made.detach())
         clip_gradients(inner.optimizer, config.optimizer.clip_norm)
         inner.optimizer.step()
         inner.revive(quantized.codes, latents.detach())

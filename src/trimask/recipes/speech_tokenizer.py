@@ -36,7 +36,7 @@ def speech_tokenizer() -> SpeechTokenizerRun:
     """The speech tokenizer that ships: 16 kHz as 25 frames a second of 4 residual codes of 512, 900 bit/s.
 
     Size: 1.9M parameters. Cost: about five minutes on one CPU core.
-    Expect: on two synthetic voices 4 points more word errors than the clips themselves (card).
+    Expect: on two synthetic voices 7 points more word errors than the clips themselves (card).
     """
     return SpeechTokenizerRun(
         tokenizer=SpeechTokenizerConfig(),
