@@ -120,7 +120,9 @@ class DenoiserJob(Job):
 
     def try_it(self, out: Path) -> str:
         run = shlex.quote(str(out))
-        return f'try it: trimask sample {run} --task text_to_image --prompt "strawberry" --out samples'
+        tasks = [component.task.value for component in self.config.mixture.components]
+        shown = next((task for task in ("text_to_image", "text_to_speech") if task in tasks), "text")
+        return f'try it: trimask sample {run} --task {shown} --prompt "strawberry" --out samples'
 
 
 @final

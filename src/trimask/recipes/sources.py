@@ -56,7 +56,9 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
         if source in present
     )
     if not components:
-        raise ValueError(f"{folders[0]} has no examples to train on: see its rejected.jsonl")
+        held = sorted({split for manifest in manifests for split in manifest.counts})
+        why = f"all of them are of {' and '.join(held)}" if held else "its rejected.jsonl says why"
+        raise ValueError(f"{folders[0]} has no examples to train on: {why}")
     data = PreparedData(
         folders=tuple(folder.resolve() for folder in folders),
         manifests=tuple(io.sha256(folder / MANIFEST) for folder in folders),
