@@ -38,6 +38,7 @@ from variants import (
     TrueFeaturesStep,
     VariantCodeStep,
     spread_components,
+    todays_loss,
     weighed_loss,
 )
 
@@ -54,7 +55,6 @@ from trimask.training.speech_tokenizer import (
     SpeechStep,
     SpeechTraining,
     VocoderStep,
-    code_losses,
 )
 
 SHIPPED = Path("src/trimask/assets/tokenizers/speech.safetensors")
@@ -90,7 +90,7 @@ class Variant:
     frames_per_code: int = 4
     width: int = 256
     depth: int = 4
-    loss: CodeLoss = code_losses
+    loss: CodeLoss = todays_loss
     spread: bool = False
     learns_projection: bool = False
 

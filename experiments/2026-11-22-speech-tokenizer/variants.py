@@ -103,6 +103,13 @@ def spread_components(autoencoder: SpeechAutoencoder) -> None:
     autoencoder.synthesis.weight.copy_(autoencoder.synthesis.weight[:, order].clone())
 
 
+def todays_loss(
+    autoencoder: SpeechAutoencoder, features: Float[Tensor, "b frames features"]
+) -> dict[str, Tensor]:
+    """The figures of `code_losses` alone."""
+    return code_losses(autoencoder, features)[0]
+
+
 def weighed_loss(*, squared: float, motion: float, audible: float = 0.0, cepstral: float = 0.0) -> CodeLoss:
     """Like `code_losses`, with other terms of the envelope besides mean |d|.
 
@@ -149,7 +156,7 @@ class VariantCodeStep(SpeechStep):
     """`CodeStep` with a loss of one's choice."""
 
     def __init__(
-        self, tokenizer: SpeechTokenizer, config: SpeechTraining, loss: CodeLoss = code_losses
+        self, tokenizer: SpeechTokenizer, config: SpeechTraining, loss: CodeLoss = todays_loss
     ) -> None:
         super().__init__(tokenizer.autoencoder, config)
         self.autoencoder = tokenizer.autoencoder

@@ -106,6 +106,37 @@ def test_residual_codebooks_far_apart_in_scale_invert_exactly():
     assert torch.equal(quantizer.encode(quantizer.decode(codes)), codes)
 
 
+@pytest.mark.parametrize("size", [5, 64, 128, 320])  # sorted whole, or by blocks of 64
+def test_a_beam_keeps_the_best_partial_sums(size: int):
+    beam = 3
+    quantizer = ResidualVectorConfig(dim=4, codebook_size=size, num_codebooks=3, beam_width=beam).build()
+    with torch.no_grad():
+        quantizer.codebooks.copy_(draw(3, size, 4, seed=5))  # type: ignore[operator]
+    vectors = draw(20, 4, seed=6)
+    for vector, codes in zip(vectors.double(), quantizer.encode(vectors), strict=True):
+        partial: list[tuple[float, tuple[int, ...], torch.Tensor]] = [(0.0, (), vector)]
+        for book in quantizer.codebooks.detach().double():  # type: ignore[union-attr]
+            longer = [
+                (float((rest - value).square().sum()), (*taken, code), rest - value)
+                for _, taken, rest in partial
+                for code, value in enumerate(book)
+            ]
+            partial = sorted(longer, key=lambda sum_: sum_[0])[:beam]
+        assert tuple(codes.tolist()) == partial[0][1]
+
+
+def test_a_beam_of_everything_finds_the_best_sum():
+    quantizer = ResidualVectorConfig(dim=3, codebook_size=6, num_codebooks=3, beam_width=36).build()
+    greedy = ResidualVectorConfig(dim=3, codebook_size=6, num_codebooks=3).build()
+    quantizer.fit(draw(200, 3), np.random.default_rng(1))
+    greedy.load_state_dict(quantizer.state_dict())
+    vectors = draw(100, 3, seed=7)
+    all_codes = torch.tensor(list(itertools.product(range(6), repeat=3)))
+    best = torch.cdist(vectors, quantizer.decode(all_codes)).argmin(-1)
+    assert torch.equal(quantizer.encode(vectors), all_codes[best])
+    assert not torch.equal(greedy.encode(vectors), all_codes[best])
+
+
 def nn_grid(size: int, dim: int) -> torch.Tensor:
     return torch.tensor(list(itertools.product((-4.0, 4.0), repeat=dim)))[:size]
 
@@ -244,6 +275,7 @@ def test_revive_of_a_fixed_grid_moves_nothing():
         (lambda: FiniteScalarConfig(num_codebooks=0), "num_codebooks=0: use 1 or more"),
         (lambda: ResidualVectorConfig(codebook_size=1), "codebook_size=1: use 2 or more"),
         (lambda: ResidualVectorConfig(dim=0), "dim=0: use 1 or more"),
+        (lambda: ResidualVectorConfig(beam_width=0), "beam_width=0: use 1 or more"),
     ],
 )
 def test_impossible_configurations_are_named(make, message: str):

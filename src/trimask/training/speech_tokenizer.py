@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trimask import rng
@@ -139,7 +139,10 @@ class CodeStep(SpeechStep):
         self.usage = torch.zeros(quantizer.num_codebooks, quantizer.codebook_size, dtype=torch.int64)
 
     def losses(self, batch: SpeechCrops) -> dict[str, Tensor]:
-        return code_losses(self.autoencoder, batch.features)
+        figures, codes = code_losses(self.autoencoder, batch.features)
+        for counts, used in zip(self.usage, codes.flatten(0, -2).T.cpu(), strict=True):
+            counts += torch.bincount(used, minlength=len(counts))
+        return figures
 
     def __call__(self, batch: SpeechCrops) -> Mapping[str, Tensor | float]:
         return {**super().__call__(batch), "revived": float(self._revive(batch.features))}
@@ -153,17 +156,14 @@ class CodeStep(SpeechStep):
 
     @torch.no_grad()
     def _revive(self, features: Float[Tensor, "b frames features"]) -> int:
-        """Counts the codes; now and then, until the last fifth, moves those that were not used to where the
-        error is. Returns how many moved.
+        """Now and then, until the last fifth, moves the codes that were not used to where the error is.
+        Returns how many moved.
         """
-        quantizer = self.autoencoder.quantizer
-        latents = self.autoencoder.latent(features).flatten(0, 1)
-        for counts, used in zip(self.usage, quantizer.encode(latents).T.cpu(), strict=True):
-            counts += torch.bincount(used, minlength=len(counts))
         if self.steps % _REVIVE_EVERY or self.steps > 0.8 * self.config.num_steps:
             return 0
         stream = rng.generator(0, "speech_tokenizer", "revive", self.steps)
-        moved = quantizer.revive(self.usage, latents, stream)
+        latents = self.autoencoder.latent(features).flatten(0, 1)
+        moved = self.autoencoder.quantizer.revive(self.usage, latents, stream)
         self.usage.zero_()
         return moved
 
@@ -193,8 +193,9 @@ class VocoderStep(SpeechStep):
 
 def code_losses(
     autoencoder: SpeechAutoencoder, features: Float[Tensor, "b frames features"]
-) -> dict[str, Tensor]:
-    """Distances between features and what comes back through the codes, plus the quantizer's own loss.
+) -> tuple[dict[str, Tensor], Int[Tensor, "b codes codebooks"]]:
+    """Distances between features and what comes back through the codes, plus the quantizer's own loss; and
+    the codes.
 
     loss = mean |d| + 1/2 mean d² + 1/2 mean |d(t+1) - d(t)| + 4 |pitch| + |voicing| + codes, where d is the
     difference of the log-mel envelopes in nats, pitch that in octaves over voiced frames.
@@ -215,7 +216,8 @@ def code_losses(
     motion = mel.diff(dim=1).abs().mean()
     envelope = mel.abs().mean() + 0.5 * mel.square().mean() + 0.5 * motion
     total = envelope + 4.0 * pitch + voicing + codes
-    return {"loss": total, "mel": mel.abs().mean(), "pitch": pitch, "voicing": voicing, "codes": codes}
+    figures = {"loss": total, "mel": mel.abs().mean(), "pitch": pitch, "voicing": voicing, "codes": codes}
+    return figures, quantized.codes
 
 
 def spectral_loss(
