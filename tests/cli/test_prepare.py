@@ -20,9 +20,9 @@ import soundfile
 from trimask import io
 from trimask.cli import main
 from trimask.data.mixture import Mixture
-from trimask.data.prepare.engine import Local
 from trimask.data.prepare.manifest import Manifest, load_split
 from trimask.data.prepare.options import PrepareOptions
+from trimask.parallel import Local
 from trimask.recipes.catalog import resolve
 from trimask.recipes.prepare import Progress, prepare
 from trimask.recipes.sources import token_sources, with_prepared

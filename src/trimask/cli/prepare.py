@@ -16,9 +16,9 @@ from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.cli.prepare_progress import PrepareProgress
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
-    from trimask.data.prepare.engine import Engine
     from trimask.data.prepare.manifest import Manifest
     from trimask.data.prepare.options import PrepareOptions
+    from trimask.parallel import Engine
 
 _INTERRUPTED = 130
 
@@ -89,8 +89,8 @@ class Prepare(Verb):
 
     def _prepare(self, source: str, out: Path) -> int:
         from trimask.cli.resolved import tokenizer_folder
-        from trimask.data.prepare.engine import WorkerLost
         from trimask.data.prepare.item import SourceUnavailable
+        from trimask.parallel import WorkerLost
         from trimask.recipes.prepare import prepare
 
         options, engine, folder = self._options(), self._engine(), tokenizer_folder(self.tokenizers)
@@ -172,7 +172,7 @@ class Prepare(Verb):
         )
 
     def _engine(self) -> "Engine":
-        from trimask.data.prepare.engine import Local, Ray
+        from trimask.parallel import Local, Ray
 
         workers = self.workers or os.cpu_count() or 1
         return Ray(workers=workers) if self.engine == "ray" else Local(workers=workers)

@@ -11,12 +11,13 @@ from typing import Any, final
 
 from trimask import io
 from trimask.config import differences, to_dict
-from trimask.data.prepare.engine import CodecLoader, Engine, Local, Work
 from trimask.data.prepare.manifest import FORMAT_VERSION, TOKENIZERS, Manifest, collect, count
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.part import Codecs
 from trimask.data.prepare.plan import Plan, make_plan
 from trimask.data.prepare.record import load_record
+from trimask.data.prepare.work import CodecLoader, Work
+from trimask.parallel import Engine, Local
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, hashes
 
 REQUEST = "prepare.json"

@@ -1,4 +1,6 @@
-"""Who does the parts: this process, several of them, or the machines of a Ray cluster. All give the same."""
+"""Who does a list of independent items: this process, several of them, or the machines of a Ray cluster. All
+give the same.
+"""
 
 import functools
 import multiprocessing
@@ -12,56 +14,30 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import connection
-from pathlib import Path
-from typing import Any, final
+from typing import Any, Generic, TypeVar, final
 
-import torch
-
-from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.part import Codecs, tokenize_part
-from trimask.data.prepare.plan import Part
-from trimask.data.prepare.record import PartRecord
-from trimask.data.prepare.rejection import first_line
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @final
 class WorkerLost(RuntimeError):
-    """A worker process ended in the middle of its part."""
+    """A worker process ended in the middle of its item."""
 
 
-class CodecLoader(ABC):
-    """Loads the tokenizers, in whatever process it is called. Equal loaders load equal tokenizers."""
+class Work(ABC, Generic[Item, Result]):
+    """What is done with each item, in whatever process."""
 
     @abstractmethod
-    def __call__(self) -> Codecs: ...
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """What is done with each part."""
-
-    codecs: CodecLoader
-    options: PrepareOptions
-    own_splits: frozenset[str]
-    out: Path
-
-    def __call__(self, part: Part) -> PartRecord:
-        # One thread: another number of them would add floats in another order, and give other codes.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return tokenize_part(part, _loaded(self.codecs), self.options, self.own_splits, self.out)
-        finally:
-            torch.set_num_threads(threads)
+    def __call__(self, item: Item) -> Result: ...
 
 
 class Engine(ABC):
-    """Does parts in any order."""
+    """Does items in any order."""
 
     @abstractmethod
-    def run(self, work: Work, parts: Iterable[Part]) -> Iterator[PartRecord]:
-        """The records of the parts, as they are finished."""
+    def run(self, work: Work[Item, Result], items: Iterable[Item]) -> Iterator[Result]:
+        """The results, as they are finished."""
 
 
 @final
@@ -75,16 +51,16 @@ class Local(Engine):
         if self.workers < 1:
             raise ValueError(f"workers {self.workers}: give at least 1")
 
-    def run(self, work: Work, parts: Iterable[Part]) -> Iterator[PartRecord]:
+    def run(self, work: Work[Item, Result], items: Iterable[Item]) -> Iterator[Result]:
         if self.workers == 1:
-            yield from map(work, parts)
+            yield from map(work, items)
             return
         # A server that has imported everything once, and no threads, makes the workers.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload([type(work).__module__])
         with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter_pool) as pool:
             try:
-                yield from _windowed(functools.partial(pool.submit, work), iter(parts), 2 * self.workers)
+                yield from _windowed(functools.partial(pool.submit, work), iter(items), 2 * self.workers)
             except BrokenProcessPool as error:
                 raise WorkerLost(
                     "a worker was killed, perhaps for its memory: run the same command again to go on, with "
@@ -101,7 +77,7 @@ class Ray(Engine):
 
     workers: int
 
-    def run(self, work: Work, parts: Iterable[Part]) -> Iterator[PartRecord]:
+    def run(self, work: Work[Item, Result], items: Iterable[Item]) -> Iterator[Result]:
         try:
             import ray  # pyright: ignore[reportMissingImports]  (an extra)
         except ImportError:
@@ -111,34 +87,27 @@ class Ray(Engine):
             try:
                 ray.init(num_cpus=num_cpus, log_to_driver=False)
             except Exception as error:  # a bare one where a part of it is late to start
-                raise WorkerLost(
-                    f"Ray did not start: {first_line(error)}: run the same command again"
-                ) from error
-        remote: Any = ray.remote(num_cpus=1)(Work.__call__)
-        rest = iter(parts)
-        running = [remote.remote(work, part) for part in islice(rest, 2 * self.workers)]
+                reason = str(error).strip().partition("\n")[0]
+                raise WorkerLost(f"Ray did not start: {reason}: run the same command again") from error
+        remote: Any = ray.remote(num_cpus=1)(type(work).__call__)
+        rest = iter(items)
+        running = [remote.remote(work, item) for item in islice(rest, 2 * self.workers)]
         while running:
             done, running = ray.wait(running)
-            running += [remote.remote(work, part) for part in islice(rest, len(done))]
+            running += [remote.remote(work, item) for item in islice(rest, len(done))]
             yield from ray.get(done)
 
 
 def _windowed(
-    submit: Callable[[Part], "Future[PartRecord]"], parts: Iterator[Part], size: int
-) -> Iterator[PartRecord]:
-    """Results as they come, with at most `size` parts handed out: a long plan is never all in flight."""
-    running = {submit(part) for part in islice(parts, size)}
+    submit: Callable[[Item], "Future[Result]"], items: Iterator[Item], size: int
+) -> Iterator[Result]:
+    """Results as they come, with at most `size` items handed out: a long list is never all in flight."""
+    running = {submit(item) for item in islice(items, size)}
     while running:
         done, running = wait(running, return_when=FIRST_COMPLETED)
-        running |= {submit(part) for part in islice(parts, len(done))}
+        running |= {submit(item) for item in islice(items, len(done))}
         for future in done:
             yield future.result()
-
-
-@functools.cache
-def _loaded(codecs: CodecLoader) -> Codecs:
-    """Once per process."""
-    return codecs()
 
 
 def _enter_pool() -> None:

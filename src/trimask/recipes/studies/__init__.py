@@ -1,0 +1,1 @@
+"""Studies: questions that many small runs answer. `trimask study` runs them."""

@@ -1,0 +1,206 @@
+"""Does the loss stay the same when the physical batch changes at a fixed horizon?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import final
+
+from trimask.recipes.studies.pretraining import held_out, noise_scales, trained
+from trimask.recipes.studies.study import LOSSES, Study, small_run
+from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
+from trimask.scaling.fit import Estimate, mean
+from trimask.scaling.trial import Result, Trial
+from trimask.training.logical_batch import BatchRule, KappaRule, LinearRule, NoRule, SquareRootRule, Tuned
+from trimask.training.run import RunConfig
+
+KAPPA = "κ"
+RULES: Mapping[str, BatchRule] = MappingProxyType(
+    {
+        KAPPA: KappaRule(),
+        "√": SquareRootRule(),
+        "linear": LinearRule(),
+        "none": NoRule(),
+    }
+)
+_CLAIMED = 1.0  # percent
+_NUM_NOISE_PAIRS = 12
+
+
+def batch_invariance() -> "BatchInvariance":
+    """Does the κ rule keep the loss at any physical batch, and where does it break?
+
+    16,000 sequences in batches of 4 to 256, beside scaling the rate by the root, in proportion, or not.
+    """
+    return BatchInvariance(
+        base=replace(small_run(), num_steps=1000),
+        batches=(4, 8, 16, 32, 64, 128, 256),
+        others=(4, 64),
+        seeds=(0, 1, 2),
+    )
+
+
+def batch_invariance_short() -> "BatchInvariance":
+    """The same in minutes: 4,000 sequences in batches of 4 to 64, one seed."""
+    full = batch_invariance()
+    return replace(
+        full, base=replace(full.base, num_steps=250), batches=(4, 16, 64), others=(4, 64), seeds=(0,)
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchInvariance(Study):
+    """Runs of one horizon in other physical batches. The values are those of the base's batch; the logical
+    batch is the smallest of `batches`, so that times and modality counts are drawn alike in all of them.
+    """
+
+    base: RunConfig
+    batches: tuple[int, ...]
+    """Physical batches under the κ rule."""
+    others: tuple[int, ...]
+    """Those of them that the other rules are run at."""
+    seeds: tuple[int, ...]
+
+    def trials(self, results: Mapping[str, Result]) -> tuple[Trial, ...]:
+        return tuple(
+            self._trial(rule, batch, seed)
+            for seed in self.seeds
+            for rule in RULES
+            for batch in (self.batches if rule == KAPPA else self.others)
+            if rule == KAPPA or batch != self.base.logical_batch
+        )
+
+    def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
+        step, stream = trained(trial.config, folder, tokens)
+        figures = held_out(trial.config, step.denoiser, tokens)
+        if trial.config.update_batch == self.base.logical_batch:
+            figures |= noise_scales(step, stream, num_pairs=_NUM_NOISE_PAIRS)
+        return figures
+
+    def findings(self, results: Sequence[Result]) -> Findings:
+        tables, panels, claims = [], [], []
+        for loss in LOSSES:
+            changes = self._changes(results, loss)
+            if not changes:
+                continue
+            tables.append(self._table(loss, changes))
+            panels.append(_panel(loss, changes))
+            claims += self._claims(loss, changes)
+        noise = _noise_table(results)
+        return Findings(
+            claims=tuple(claims),
+            tables=(*tables, *([noise] if noise else [])),
+            pictures={"batch_invariance": (tuple(panels),)},
+        )
+
+    def _trial(self, rule: str, batch: int, seed: int) -> Trial:
+        smallest = min(self.batches)
+        return Trial(
+            factors={"rule": rule, "batch": batch, "seed": seed},
+            config=replace(
+                self.base,
+                logical_batch=smallest,
+                num_steps=math.ceil(self.base.horizon / smallest),
+                physical_batch=batch,
+                tuned=Tuned(logical_batch=self.base.logical_batch, num_steps=self.base.num_steps),
+                batch_rule=RULES[rule],
+                seed=seed,
+            ),
+        )
+
+    def _changes(self, results: Sequence[Result], loss: str) -> dict[str, dict[int, Estimate]]:
+        """rule -> batch -> change of the loss from the base's batch in percent, paired by seed."""
+        found: dict[tuple[str, int], dict[int, float]] = {}
+        for result in results:
+            f = result.factors
+            found.setdefault((str(f["rule"]), int(f["batch"])), {})[int(f["seed"])] = result.figure(loss)
+        base = found.get((KAPPA, self.base.logical_batch), {})
+        changes: dict[str, dict[int, Estimate]] = {}
+        for (rule, batch), row in sorted(found.items(), key=lambda item: item[0][1]):
+            both = [100 * (row[seed] / base[seed] - 1) for seed in row if seed in base]
+            if both and batch != self.base.logical_batch:
+                changes.setdefault(rule, {})[batch] = mean(both)
+        return {rule: changes[rule] for rule in RULES if rule in changes}
+
+    def _table(self, loss: str, changes: Mapping[str, Mapping[int, Estimate]]) -> Table:
+        columns = [batch for batch in self.batches if batch != self.base.logical_batch]
+        rows = tuple(
+            (rule, *(shown(row[batch]) if batch in row else "–" for batch in columns))
+            for rule, row in changes.items()
+        )
+        return Table(
+            title=f"Loss of {loss}: change from batch {self.base.logical_batch} in percent "
+            f"({self.base.horizon:,} sequences)",
+            header=("rule", *(f"{batch}" for batch in columns)),
+            rows=rows,
+        )
+
+    def _claims(self, loss: str, changes: Mapping[str, Mapping[int, Estimate]]) -> list[Claim]:
+        row = changes.get(KAPPA, {})
+        within = [batch for batch, change in row.items() if abs(change.value) <= _CLAIMED]
+        if not row or not within:
+            return [
+                Claim(
+                    text=f"{loss}: the κ rule keeps the loss within 1 % of the base's",
+                    holds=False if row else None,
+                )
+            ]
+        kept = sorted({*within, self.base.logical_batch})
+        runs = [kept[0]]
+        for batch in self.batches:  # the longest stretch around the base's batch
+            if batch > runs[-1] and batch in kept and batch / 2 <= runs[-1]:
+                runs.append(batch)
+        span = runs[-1] / runs[0]
+        beyond = [batch for batch in self.batches if batch > runs[-1]]
+        text = (
+            f"{loss}: the κ rule keeps the loss within 1 % over batches {runs[0]} to {runs[-1]} (× {span:g})"
+        )
+        if beyond:
+            text += (
+                f"; it breaks at {beyond[0]} ({shown(row[beyond[0]])} %), where "
+                f"{self.base.horizon // beyond[0]} updates are left: S_crit between that and "
+                f"{self.base.horizon // runs[-1]}"
+            )
+        return [Claim(text=text, holds=span >= 16)]
+
+
+def _panel(loss: str, changes: Mapping[str, Mapping[int, Estimate]]) -> Panel:
+    curves = []
+    for rule, row in changes.items():
+        kept = {batch: change for batch, change in row.items() if math.isfinite(change.value)}
+        has_interval = all(math.isfinite(change.low) for change in kept.values())
+        curves.append(
+            Curve(
+                label=rule,
+                x=list(kept),
+                y=[change.value for change in kept.values()],
+                low=[change.low for change in kept.values()] if has_interval else None,
+                high=[change.high for change in kept.values()] if has_interval else None,
+                is_dashed=rule != KAPPA,
+            )
+        )
+    return Panel(title=loss, x_label="physical batch", y_label="change of the loss, %", curves=tuple(curves))
+
+
+def _noise_table(results: Sequence[Result]) -> Table | None:
+    """B_simple of each seed at the end of the base's run."""
+    rows = [
+        (
+            f"{result.factors['seed']}",
+            *(
+                f"{result.figure(f'noise_scale/{name}'):,.0f} ± {result.figure(f'noise_scale_error/{name}'):,.0f}"
+                for name in LOSSES
+            ),
+        )
+        for result in results
+        if f"noise_scale/{LOSSES[0]}" in result.figures
+    ]
+    if not rows:
+        return None
+    return Table(
+        title="Gradient noise scale B_simple at the end of the base's run, sequences (± standard error)",
+        header=("seed", *LOSSES),
+        rows=tuple(rows),
+    )

@@ -1,0 +1,213 @@
+"""A study becomes results: its trials run, in any number of processes, and what is done is never done again."""
+
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from trimask import io, parallel
+from trimask.config import differences, from_dict, to_dict
+from trimask.devices import describe
+from trimask.model.flops import count_parameters
+from trimask.recipes.studies.pretraining import load_tokenizers, sources_of
+from trimask.recipes.studies.study import Study
+from trimask.scaling.store import Results
+from trimask.scaling.trial import Result, Trial
+from trimask.training.loop import NonFiniteLoss
+
+STUDY = "study.json"
+_TOKENS, _TRIALS = "tokens", "trials"
+# What a position costs beside the blocks' weights, in parameters [D]: a network of 160,000 takes as long.
+_OVERHEAD = 300_000
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyProgress:
+    """How far the trials that are known to be needed are. `cost` is proportional to the time they take."""
+
+    num_done: int
+    num_trials: int
+    cost_done: float
+    cost: float
+    newest: Result | None
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measuring(parallel.Work[Trial, Result]):
+    """Runs a trial in a folder of its own, which goes when its figures are there."""
+
+    study: Study
+    out: Path
+    threads: int
+
+    def __call__(self, item: Trial) -> Result:
+        torch.set_num_threads(self.threads)
+        folder = self.out / _TRIALS / item.name
+        began = time.monotonic()
+        try:
+            figures = self.study.measure(item, folder, self.out / _TOKENS)
+        except NonFiniteLoss:
+            figures = {}  # to diverge is a result
+        seconds = time.monotonic() - began
+        shutil.rmtree(folder, ignore_errors=True)
+        return Result(
+            factors=item.factors,
+            fingerprint=item.fingerprint,
+            seconds=round(seconds, 2),
+            figures={name: value if abs(value) < float("inf") else None for name, value in figures.items()},
+        )
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    name: str,
+    engine: parallel.Engine,
+    threads: int = 1,
+    report: Callable[[str], None] = lambda message: None,
+    on_progress: Callable[[StudyProgress], None] = lambda progress: None,
+) -> list[Result]:
+    """Run all trials of `study` that `out` has no result of.
+
+    `threads` of each trial are part of the study: another number of them adds floats in another order. The
+    number of trials at once changes nothing.
+
+    Raises:
+        ValueError: `out` holds another study, or a result of another configuration.
+        OSError: no space, no permission; what is done stays.
+    """
+    described = {"name": name, "threads": threads, **_tagged(study)}
+    with _claimed(out, described):
+        results = Results(out)
+        _make_tokens(study, out, report)
+        work = Measuring(study=study, out=out.resolve(), threads=threads)
+        tell = _Teller(study, results, on_progress)
+        tell(None)
+        while pending := _pending(study, results):
+            # The longest first: so all workers end at about the same time.
+            for result in engine.run(work, sorted(pending, key=cost, reverse=True)):
+                results.add(result)
+                tell(result)
+        return in_order(study, results)
+
+
+def in_order(study: Study, results: Results) -> list[Result]:
+    """The results in the order in which the study names its trials."""
+    names = [trial.name for trial in study.trials(results.by_name)]
+    return [results.by_name[name] for name in names if name in results.by_name]
+
+
+def load_study(out: Path, kind: type[Study]) -> Study:
+    """The study that `out` was begun with.
+
+    Raises:
+        ValueError: `out` holds none, or one of another kind.
+    """
+    path = out / STUDY
+    if not path.exists():
+        raise ValueError(f"{out} holds no study: run one there first")
+    stored = io.read_json(path)
+    if not isinstance(stored, Mapping) or stored.get("type") != kind.__name__:
+        raise ValueError(f"{out} holds another study than {kind.__name__}")
+    return from_dict(kind, stored["study"])
+
+
+def cost(trial: Trial) -> float:
+    """Proportional to the time of a trial, roughly: sequences times weights, and what comes beside them."""
+    config = trial.config
+    vocabulary = load_tokenizers(config).vocabulary(
+        image_layout=config.image_layout, audio_layout=config.audio_layout
+    )
+    return float(config.horizon * (count_parameters(config.model, vocabulary).blocks + _OVERHEAD))
+
+
+def _tagged(study: Study) -> dict[str, Any]:
+    return {"type": type(study).__name__, "study": to_dict(study)}
+
+
+def _pending(study: Study, results: Results) -> list[Trial]:
+    trials = study.trials(results.by_name)
+    for trial in trials:
+        done = results.by_name.get(trial.name)
+        if done is not None and done.fingerprint != trial.fingerprint:
+            raise ValueError(
+                f"the result of {trial.name} is of another configuration (its fields or their defaults have "
+                "changed since): remove its line, or choose another --out"
+            )
+    return [trial for trial in trials if trial.name not in results.by_name]
+
+
+def _make_tokens(study: Study, out: Path, report: Callable[[str], None]) -> None:
+    """Before the trials, which read them side by side."""
+    tokenizers = load_tokenizers(study.base)
+    for split in ("train", "validation"):
+        sources_of(study.base, tokenizers, split, out / _TOKENS, report=report)
+
+
+class _Teller:
+    """Reports progress after each result."""
+
+    def __init__(self, study: Study, results: Results, on_progress: Callable[[StudyProgress], None]) -> None:
+        self._study, self._results, self._on_progress = study, results, on_progress
+        self._costs: dict[str, float] = {}
+
+    def __call__(self, newest: Result | None) -> None:
+        trials = self._study.trials(self._results.by_name)
+        for trial in trials:
+            if trial.name not in self._costs:
+                self._costs[trial.name] = cost(trial)
+        done = [trial.name for trial in trials if trial.name in self._results.by_name]
+        self._on_progress(
+            StudyProgress(
+                num_done=len(done),
+                num_trials=len(trials),
+                cost_done=sum(self._costs[name] for name in done),
+                cost=sum(self._costs[trial.name] for trial in trials),
+                newest=newest,
+            )
+        )
+
+
+@contextmanager
+def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
+    """`out` for this process alone, if it is new or was begun with the same study."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: choose another --out")
+    path = out / STUDY
+    if out.is_dir() and not path.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise ValueError(f"{out} is not empty and holds no study: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
+        except OSError as error:
+            raise ValueError(f"a study is running in {out}: wait for it") from error
+        if path.exists():
+            stored = io.read_json(path)
+            changed = differences({k: v for k, v in stored.items() if k != "environment"}, described)
+            if changed:
+                raise ValueError(
+                    f"{out} holds another study: {'; '.join(sorted(changed)[:5])}. Give the same arguments, or "
+                    "choose another --out"
+                )
+        else:
+            io.write_json(path, {**described, "environment": describe(torch.device("cpu"))})
+        yield
+
+
+def summary(trials: Sequence[Trial]) -> dict[str, Any]:
+    """What trials will cost: their number, sequences, and those of the largest."""
+    return {
+        "trials": len(trials),
+        "sequences": sum(trial.config.horizon for trial in trials),
+        "cost": sum(map(cost, trials)),
+    }

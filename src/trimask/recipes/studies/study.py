@@ -1,0 +1,76 @@
+"""What a study is, and the run that all studies vary."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from trimask.data.mixture import Component, MixtureConfig
+from trimask.data.selection import QuickstartData
+from trimask.model.denoiser import DenoiserConfig
+from trimask.model.parametrization import CompletedP
+from trimask.recipes.quickstart import quickstart
+from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN
+from trimask.scaling.findings import Findings
+from trimask.scaling.trial import Result, Trial
+from trimask.training.lr_schedule import WarmupCosine
+from trimask.training.optimizers import AdamWConfig
+from trimask.training.run import RunConfig
+from trimask.vocabulary.modality import Task
+
+ALL = "all"
+LOSSES = (ALL, "text", "image", "audio")
+"""Held-out NELBO of all target tokens together, and of each modality, in bits per token."""
+
+
+class Study(ABC):
+    """A question, the trials that answer it, and how the answer is read from them."""
+
+    __slots__ = ()
+
+    base: RunConfig
+    """What all trials are made from."""
+
+    @abstractmethod
+    def trials(self, results: Mapping[str, Result]) -> tuple[Trial, ...]:
+        """All trials that are known to be needed, done or not, when `results` (by name) are there. A study
+        that looks for an optimum asks for more as it goes.
+        """
+
+    @abstractmethod
+    def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
+        """Run a trial in `folder`, over the tokens kept in `tokens`; its figures."""
+
+    @abstractmethod
+    def findings(self, results: Sequence[Result]) -> Findings:
+        """What the results say. Those that are not there yet are left out."""
+
+
+def small_run() -> RunConfig:
+    """The run that the studies vary: one task for each modality, over all of the embedded data; equal shares
+    of target tokens of pictures and speech, and half as much text.
+
+    No gradient clipping: it follows no rule, and would change with the batch. Rate, decay and β₂ are [D].
+    """
+    base = quickstart()
+    return replace(
+        base,
+        model=DenoiserConfig(
+            width=64,
+            depth=3,
+            num_heads=2,
+            parametrization=CompletedP(base_width=64, base_depth=3, base_num_heads=2),
+        ),
+        data=QuickstartData(),
+        mixture=MixtureConfig(
+            components=(
+                Component(source=EMOJI, task=Task.TEXT_TO_IMAGE, weight=0.4),
+                Component(source=SPOKEN, task=Task.TEXT_TO_SPEECH, weight=0.4),
+                Component(source=SPEECHES, task=Task.TEXT, weight=0.2),
+            )
+        ),
+        optimizer=AdamWConfig(learning_rate=2.0**-7, weight_decay=0.1, beta2=0.98, clip_norm=None),
+        lr_schedule=WarmupCosine(warmup_fraction=0.1, final_fraction=0.02),
+        logical_batch=16,
+        num_steps=1000,
+    )

@@ -1,0 +1,69 @@
+"""What a study found: claims, tables and pictures, as values."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from trimask.scaling.fit import Estimate
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A sentence with its figures, and whether it holds: None where the runs cannot tell."""
+
+    text: str
+    holds: bool | None
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """y over x; `low` and `high` are the ends of intervals."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    is_dashed: bool = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """One diagram; x is on a logarithmic axis (base 2)."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    is_log_y: bool = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Findings:
+    """`pictures`: name -> rows of panels."""
+
+    claims: tuple[Claim, ...]
+    tables: tuple[Table, ...]
+    pictures: Mapping[str, tuple[tuple[Panel, ...], ...]]
+    notes: tuple[str, ...] = ()
+
+
+def shown(estimate: Estimate, digits: int = 2) -> str:
+    """`0.44 [0.30, 0.58]`; without an interval where there is none."""
+    value = f"{estimate.value:.{digits}f}"
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return value
+    return f"{value} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

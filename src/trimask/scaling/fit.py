@@ -1,0 +1,134 @@
+"""What is read from the losses of a study: where a parabola has its lowest point, and the slope of a line."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+_NUM_RESAMPLED = 2000
+_LEVEL = 0.95
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A value with its 95 % interval; NaN where the data gave none."""
+
+    value: float
+    low: float
+    high: float
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimum:
+    """The lowest point of a loss over the logarithm (base 2) of what was varied.
+
+    Attributes:
+        place: log2 of the best value, with its interval.
+        loss: the mean loss of the best point that was run.
+        is_bracketed: whether points on both sides of the best one are worse; else `place` is the edge, and
+            the optimum may lie beyond it.
+    """
+
+    place: Estimate
+    loss: float
+    is_bracketed: bool
+
+
+def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Optimum:
+    """The lowest point of the parabola through the best value and its neighbours, in log2.
+
+    `losses`: value -> seed -> loss, infinite where a run diverged: such a value counts as worse than all. The
+    model is loss = m(value) + a(seed) + noise, by least squares: seeds have levels of their own, and
+    values need not have the same seeds. Interval: m drawn anew from its covariance; infinite with one seed,
+    which says nothing about the noise.
+
+    Raises:
+        ValueError: no value has finite losses.
+    """
+    finite = {value: row for value, row in losses.items() if row and all(map(math.isfinite, row.values()))}
+    if not finite:
+        raise ValueError("no run gave a finite loss: study smaller learning rates")
+    values = sorted(finite)
+    means, covariance = additive(finite)
+    best = int(np.argmin(means))
+    # A neighbour that diverged closes the bracket, though no parabola passes through it.
+    is_bracketed = min(losses) < values[best] < max(losses)
+    loss = float(means[best])
+    if not 0 < best < len(values) - 1:
+        place = Estimate(value=math.log2(values[best]), low=-math.inf, high=math.inf)
+        return Optimum(place=place, loss=loss, is_bracketed=is_bracketed)
+    around = slice(best - 1, best + 2)
+    x, y = np.log2(values[around]), means[around]
+    place = Estimate(value=_vertex(x, y), low=-math.inf, high=math.inf)
+    if covariance is not None:
+        generator = np.random.default_rng(seed)
+        draws = generator.multivariate_normal(y, covariance[around, around], size=_NUM_RESAMPLED)
+        low, high = np.quantile([_vertex(x, draw) for draw in draws], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+        place = replace(place, low=float(low), high=float(high))
+    return Optimum(place=place, loss=loss, is_bracketed=is_bracketed)
+
+
+def additive(
+    losses: Mapping[float, Mapping[int, float]],
+) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values values"] | None]:
+    """m of the sorted values in loss = m(value) + a(seed) + noise, the a adding up to 0; and the covariance of
+    m, None where the noise cannot be told.
+    """
+    values, seeds = sorted(losses), sorted({seed for row in losses.values() for seed in row})
+    cells = [
+        (values.index(value), seeds.index(s), y) for value, row in losses.items() for s, y in row.items()
+    ]
+    # The last seed's level is minus the sum of the others'.
+    design = np.zeros((len(cells), len(values) + len(seeds) - 1))
+    for row, (value, seed, _) in zip(design, cells, strict=True):
+        row[value] = 1.0
+        if seed < len(seeds) - 1:
+            row[len(values) + seed] = 1.0
+        else:
+            row[len(values) :] = -1.0
+    y = np.array([loss for _, _, loss in cells])
+    found, _, rank, _ = np.linalg.lstsq(design, y)
+    means = found[: len(values)]
+    freedom = len(cells) - int(rank)
+    if freedom < 1:
+        return means, None
+    variance = float(((y - design @ found) ** 2).sum()) / freedom
+    return means, variance * np.linalg.pinv(design.T @ design)[: len(values), : len(values)]
+
+
+def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
+    """The slope of y over x by least squares, with the interval of Student's t; infinite for two points."""
+    if len(x) != len(y) or len(set(x)) < 2:
+        raise ValueError(f"a slope needs two different x and as many y, not {list(x)} and {list(y)}")
+    if len(x) == 2:
+        return Estimate(value=(y[1] - y[0]) / (x[1] - x[0]), low=-math.inf, high=math.inf)
+    fitted = stats.linregress(x, y)
+    margin = float(stats.t.ppf((1 + _LEVEL) / 2, len(x) - 2) * fitted.stderr)
+    return Estimate(
+        value=float(fitted.slope), low=float(fitted.slope) - margin, high=float(fitted.slope) + margin
+    )
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """The mean with the interval of Student's t; infinite for one value, or where a value is."""
+    found = float(np.mean(values))
+    if len(values) < 2 or not math.isfinite(found):
+        return Estimate(value=found, low=-math.inf, high=math.inf)
+    margin = float(stats.t.ppf((1 + _LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    return Estimate(value=found, low=found - margin, high=found + margin)
+
+
+def _vertex(x: Float[np.ndarray, "3"], y: Float[np.ndarray, "3"]) -> float:
+    """Lowest point of the parabola through three points, held between the outer ones: noise can turn it over,
+    and then the lower end is taken.
+    """
+    curvature, slope, _ = np.polyfit(x - x[1], y, 2)
+    if curvature <= 0:
+        return float(x[0] if y[0] < y[-1] else x[-1])
+    return float(np.clip(x[1] - slope / (2 * curvature), x[0], x[-1]))

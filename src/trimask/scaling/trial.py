@@ -1,0 +1,49 @@
+"""A run of a study, and what came out of it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+from trimask.config import fingerprint
+from trimask.training.run import RunConfig
+
+Factor = str | int | float
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One run: what it differs in from the study's others, and the whole configuration that follows."""
+
+    factors: Mapping[str, Factor]
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """`width=64,learning_rate=0.004,seed=0`: a name that no other trial of the study has."""
+        return ",".join(f"{name}={value}" for name, value in self.factors.items())
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.config)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What a trial gave. Figures are None where they are not finite: of a run that diverged, all are."""
+
+    factors: Mapping[str, Factor]
+    fingerprint: str
+    seconds: float
+    figures: Mapping[str, float | None]
+
+    @property
+    def name(self) -> str:
+        return ",".join(f"{name}={value}" for name, value in self.factors.items())
+
+    def figure(self, name: str) -> float:
+        """A figure, infinite where the run diverged."""
+        value = self.figures.get(name)
+        return math.inf if value is None else value
