@@ -17,13 +17,14 @@ from trimask.cli.failure import Failed
 
 VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "list": ("list", "recipes, one line each"),
+        "list": ("list", "recipes and studies, one line each"),
         "show": ("show", "a recipe: resolved fields, parameters, sequences, epochs, FLOPs"),
         "prepare": ("prepare", "your data (folder, parquet, tar, text, hub name) becomes token shards"),
         "train": ("train", "run a recipe; stop and resume it at will"),
         "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
         "evaluate": ("evaluate", "score a run in every modality, beside floors and ceilings"),
         "tokenizers": ("tokenizers", "what a folder's tokenizers are; train over public ones"),
+        "study": ("study", "many small runs that answer a question: batch, learning rate, horizon, size"),
         "data": ("data", "look at the embedded data; fetch benchmark sets"),
         "demo": ("demo", "generate with the shipped model, train a small one live, write a report"),
     }
@@ -46,6 +47,7 @@ examples:
   trimask train quickstart_mini --data data/photos --out runs/photos
   trimask sample runs/mini --task text_to_speech --prompt "good morning" --out samples
   trimask evaluate runs/mini --suite quick --out scores.json
+  trimask study run batch_invariance --short --out studies/batch
 
 `trimask VERB --help` has a verb's options. Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.
 TRIMASK_TRACEBACK=1 shows where an error came from."""

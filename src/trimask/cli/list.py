@@ -1,4 +1,4 @@
-"""`trimask list`: the recipes."""
+"""`trimask list`: the recipes and studies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,23 +6,30 @@ from typing import final
 
 from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json
-from trimask.recipes.catalog import RECIPES, purpose
+from trimask.recipes.catalog import RECIPES, STUDIES, purpose
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class List(Verb):
-    """Recipes, one line each."""
+    """Recipes and studies, one line each."""
 
     json: bool = False
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        purposes = {name: purpose(name) for name in RECIPES}
+        kinds = {"recipes": RECIPES, "studies": STUDIES}
         if self.json:
-            print_json({"recipes": [{"name": name, "purpose": text} for name, text in purposes.items()]})
+            print_json(
+                {
+                    kind: [{"name": name, "purpose": purpose(name)} for name in names]
+                    for kind, names in kinds.items()
+                }
+            )
             return 0
-        width = max(map(len, purposes))
-        for name, text in purposes.items():
-            print(f"{name:<{width}}  {text}")
+        width = max(len(name) for names in kinds.values() for name in names)
+        for kind, names in kinds.items():
+            print(f"{kind}:")
+            for name in names:
+                print(f"  {name:<{width}}  {purpose(name)}")
         return 0

@@ -13,7 +13,8 @@ from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.prepare_progress import PrepareProgress
+from trimask.cli.prepare_progress import prepare_progress
+from trimask.cli.progress import JobProgress
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
     from trimask.data.prepare.manifest import Manifest
@@ -95,7 +96,7 @@ class Prepare(Verb):
 
         options, engine, folder = self._options(), self._engine(), tokenizer_folder(self.tokenizers)
         try:
-            with PrepareProgress() as progress:
+            with JobProgress("preparing", "part") as progress:
                 manifest = prepare(
                     source,
                     out,
@@ -103,7 +104,7 @@ class Prepare(Verb):
                     licence=self.licence,
                     tokenizer_folder=folder,
                     engine=engine,
-                    on_progress=progress.update,
+                    on_progress=prepare_progress(progress),
                 )
         except (SourceUnavailable, WorkerLost) as error:
             raise Failed(str(error)) from error

@@ -1,14 +1,16 @@
-"""The recipes by name. Listing them imports none of them: purposes are read from the sources."""
+"""The recipes and studies by name. Listing them imports none of them: purposes are read from the sources."""
 
 import ast
 import difflib
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trimask.recipes.studies.study import Study
     from trimask.recipes.train_tokenizer import TokenizerRun
     from trimask.training.run import RunConfig
 
@@ -30,19 +32,23 @@ RECIPES: Mapping[str, str] = MappingProxyType(
 `RunConfig`, or what a tokenizer's run is.
 """
 
+STUDIES = ("coordinate_check", "lr_transfer", "batch_invariance", "horizon")
+"""Each has a module of its name in `studies`, with a function of its name and one of its short form."""
+
 
 def purpose(name: str) -> str:
-    """The first sentence of the recipe's docstring.
+    """The first sentence of the docstring of a recipe or study.
 
     Raises:
         ValueError: no recipe has this name.
     """
-    source = Path(__file__).with_name(f"{_module(name)}.py").read_text(encoding="utf-8")
+    module = f"studies/{name}" if name in STUDIES else _module(name)
+    source = (Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             paragraph = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
-            return paragraph.partition(". ")[0].rstrip(".")
-    raise AssertionError(f"the module of recipe {name} has no function of that name")
+            return re.split(r"(?<=[.?]) ", paragraph, maxsplit=1)[0].rstrip(".")
+    raise AssertionError(f"the module of {name} has no function of that name")
 
 
 def resolve(name: str) -> "Recipe":
@@ -54,6 +60,13 @@ def resolve(name: str) -> "Recipe":
     module = importlib.import_module(f"trimask.recipes.{_module(name)}")
     recipe: Callable[[], Recipe] = getattr(module, name)
     return recipe()
+
+
+def resolve_study(name: str, *, is_short: bool) -> "Study":
+    """The study, or its short form: minutes on a laptop."""
+    module = importlib.import_module(f"trimask.recipes.studies.{name}")
+    study: Callable[[], Study] = getattr(module, f"{name}_short" if is_short else name)
+    return study()
 
 
 def _module(name: str) -> str:

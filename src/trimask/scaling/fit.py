@@ -77,8 +77,8 @@ def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Op
 def additive(
     losses: Mapping[float, Mapping[int, float]],
 ) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values values"] | None]:
-    """m of the sorted values in loss = m(value) + a(seed) + noise, the a adding up to 0; and the covariance of
-    m, None where the noise cannot be told.
+    """m of the sorted values in loss = m(value) + a(seed) + noise, the a adding up to 0, and the covariance
+    of m, None where the noise cannot be told.
     """
     values, seeds = sorted(losses), sorted({seed for row in losses.values() for seed in row})
     cells = [

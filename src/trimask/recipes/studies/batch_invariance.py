@@ -186,14 +186,13 @@ def _panel(loss: str, changes: Mapping[str, Mapping[int, Estimate]]) -> Panel:
 
 def _noise_table(results: Sequence[Result]) -> Table | None:
     """B_simple of each seed at the end of the base's run."""
+
+    def cell(result: Result, loss: str) -> str:
+        error = result.figure(f"noise_scale_error/{loss}")
+        return f"{result.figure(f'noise_scale/{loss}'):,.0f} ± {error:,.0f}"
+
     rows = [
-        (
-            f"{result.factors['seed']}",
-            *(
-                f"{result.figure(f'noise_scale/{name}'):,.0f} ± {result.figure(f'noise_scale_error/{name}'):,.0f}"
-                for name in LOSSES
-            ),
-        )
+        (f"{result.factors['seed']}", *(cell(result, loss) for loss in LOSSES))
         for result in results
         if f"noise_scale/{LOSSES[0]}" in result.figures
     ]

@@ -180,8 +180,8 @@ def _claims(name: str, axis: str, slopes: Mapping[tuple[str, str, str], Estimate
     time, modality, coordinate = steepest
     flat = sum(abs(slope.value) <= _FLAT for slope in slopes.values())
     yield Claim(
-        text=f"{name}: all sizes are flat over {axis} (|slope| <= {_FLAT}): {flat} of {len(slopes)} are; steepest "
-        f"{coordinate} of {modality}, {time}: {shown(slopes[steepest])}",
+        text=f"{name}: all sizes are flat over {axis} (|slope| <= {_FLAT}): {flat} of {len(slopes)} are; "
+        f"steepest {coordinate} of {modality}, {time}: {shown(slopes[steepest])}",
         holds=flat == len(slopes),
     )
 

@@ -172,7 +172,8 @@ class LearningRateTransfer(Study):
                 )
             )
         return Table(
-            title=f"Best learning rate by the loss of {loss}: log2 of the factor on {self.base.optimizer.learning_rate:.4g}",
+            title=f"Best learning rate by the loss of {loss}: log2 of the factor on "
+            f"{self.base.optimizer.learning_rate:.4g}",
             header=(
                 "parametrization",
                 "width",

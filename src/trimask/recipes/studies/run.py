@@ -1,9 +1,10 @@
-"""A study becomes results: its trials run, in any number of processes, and what is done is never done again."""
+"""A study becomes results: its trials run, in any number of processes, and none that is done runs again."""
 
 import fcntl
+import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,11 @@ from trimask import io, parallel
 from trimask.config import differences, from_dict, to_dict
 from trimask.devices import describe
 from trimask.model.flops import count_parameters
+from trimask.recipes.catalog import purpose, resolve_study
 from trimask.recipes.studies.pretraining import load_tokenizers, sources_of
 from trimask.recipes.studies.study import Study
+from trimask.scaling.findings import Findings
+from trimask.scaling.report import write_report
 from trimask.scaling.store import Results
 from trimask.scaling.trial import Result, Trial
 from trimask.training.loop import NonFiniteLoss
@@ -70,13 +74,13 @@ def run_study(
     study: Study,
     out: Path,
     *,
-    name: str,
+    request: Mapping[str, Any],
     engine: parallel.Engine,
     threads: int = 1,
     report: Callable[[str], None] = lambda message: None,
     on_progress: Callable[[StudyProgress], None] = lambda progress: None,
 ) -> list[Result]:
-    """Run all trials of `study` that `out` has no result of.
+    """Run all trials of `study` that `out` has no result of. `request` says how it was asked for.
 
     `threads` of each trial are part of the study: another number of them adds floats in another order. The
     number of trials at once changes nothing.
@@ -85,7 +89,12 @@ def run_study(
         ValueError: `out` holds another study, or a result of another configuration.
         OSError: no space, no permission; what is done stays.
     """
-    described = {"name": name, "threads": threads, **_tagged(study)}
+    described = {
+        "request": dict(request),
+        "threads": threads,
+        "type": type(study).__name__,
+        "study": to_dict(study),
+    }
     with _claimed(out, described):
         results = Results(out)
         _make_tokens(study, out, report)
@@ -106,19 +115,44 @@ def in_order(study: Study, results: Results) -> list[Result]:
     return [results.by_name[name] for name in names if name in results.by_name]
 
 
-def load_study(out: Path, kind: type[Study]) -> Study:
-    """The study that `out` was begun with.
+def report_study(out: Path) -> tuple[Path, Findings]:
+    """Writes what the results in `out` say, finished or not, into `out`.
 
     Raises:
-        ValueError: `out` holds none, or one of another kind.
+        ValueError: `out` holds no study, or no result yet.
     """
     path = out / STUDY
     if not path.exists():
         raise ValueError(f"{out} holds no study: run one there first")
     stored = io.read_json(path)
-    if not isinstance(stored, Mapping) or stored.get("type") != kind.__name__:
-        raise ValueError(f"{out} holds another study than {kind.__name__}")
-    return from_dict(kind, stored["study"])
+    request = stored["request"]
+    kind = type(resolve_study(request["study"], is_short=request["short"]))
+    study = from_dict(kind, stored["study"])
+    results = Results(out)
+    if not results.by_name:
+        raise ValueError(f"{out} has no result yet: go on with `trimask study run`")
+    done = in_order(study, results)
+    pending = len(_pending(study, results))
+    findings = study.findings(done)
+    environment = stored["environment"]
+    facts = {
+        "command": f"`{command(request)}`",
+        "trials": f"{len(done)}" + (f", {pending} are still to run" if pending else ""),
+        "time": f"{sum(result.seconds for result in done) / 60:,.0f} minutes of one process with "
+        f"{stored['threads']} threads",
+        "machine": f"{environment['device_name']}, {environment['cores']} cores; torch {environment['torch']}",
+    }
+    return write_report(findings, out, title=purpose(request["study"]), facts=facts), findings
+
+
+def command(request: Mapping[str, Any], out: str = "DIR") -> str:
+    """The command that a study was asked for with."""
+    words = ["trimask", "study", "run", request["study"], "--out", out]
+    words += ["--short"] if request["short"] else []
+    for folder in request["data"]:
+        words += ["--data", folder]
+    words += [f"--{path}={value}" for path, value in request["overrides"].items()]
+    return shlex.join(words)
 
 
 def cost(trial: Trial) -> float:
@@ -128,10 +162,6 @@ def cost(trial: Trial) -> float:
         image_layout=config.image_layout, audio_layout=config.audio_layout
     )
     return float(config.horizon * (count_parameters(config.model, vocabulary).blocks + _OVERHEAD))
-
-
-def _tagged(study: Study) -> dict[str, Any]:
-    return {"type": type(study).__name__, "study": to_dict(study)}
 
 
 def _pending(study: Study, results: Results) -> list[Trial]:
@@ -196,18 +226,9 @@ def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
             changed = differences({k: v for k, v in stored.items() if k != "environment"}, described)
             if changed:
                 raise ValueError(
-                    f"{out} holds another study: {'; '.join(sorted(changed)[:5])}. Give the same arguments, or "
-                    "choose another --out"
+                    f"{out} holds another study: {'; '.join(sorted(changed)[:5])}. Give the same arguments, "
+                    "or choose another --out"
                 )
         else:
             io.write_json(path, {**described, "environment": describe(torch.device("cpu"))})
         yield
-
-
-def summary(trials: Sequence[Trial]) -> dict[str, Any]:
-    """What trials will cost: their number, sequences, and those of the largest."""
-    return {
-        "trials": len(trials),
-        "sequences": sum(trial.config.horizon for trial in trials),
-        "cost": sum(map(cost, trials)),
-    }

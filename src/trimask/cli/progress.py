@@ -1,0 +1,55 @@
+"""How far a long job is: a bar on a terminal, a line every ten seconds elsewhere; all on stderr."""
+
+import sys
+import time
+from types import TracebackType
+from typing import final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from trimask.cli.console import say
+
+_PLAIN_INTERVAL = 10.0  # seconds
+
+
+@final
+class JobProgress:
+    """Items done of all, figures, and the time left."""
+
+    def __init__(self, what: str, item: str) -> None:
+        """`what` is done ("preparing"), one `item` ("part") after the other."""
+        self._item = item
+        self._next_line = 0.0
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
+            figures = TextColumn("{task.fields[figures]}")
+            self._bar = Progress(*columns, figures, console=Console(file=sys.stderr))
+            self._task = self._bar.add_task(what, total=None, figures="")
+
+    def update(self, done: int, total: int, figures: str, *, seconds_left: float | None) -> None:
+        left = "" if seconds_left is None else f"{_clock(seconds_left)} left"
+        text = ", ".join(filter(None, (figures, left)))
+        if self._bar is not None:
+            self._bar.update(self._task, total=total, completed=done, figures=text)
+        elif time.monotonic() >= self._next_line or done == total:
+            self._next_line = time.monotonic() + _PLAIN_INTERVAL
+            say(f"{self._item} {done}/{total}: {text}")
+
+    def __enter__(self) -> "JobProgress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,168 @@
+"""`trimask study plan | run | report`: questions that many small runs answer."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
+
+import tyro
+
+from trimask.cli.arguments import Verb, choose
+from trimask.cli.console import Report, print_json, say
+from trimask.cli.destination import check_writable
+from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.progress import JobProgress
+from trimask.cli.study_progress import study_progress
+from trimask.config import override
+from trimask.recipes.catalog import STUDIES, resolve_study
+
+if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
+    from trimask.parallel import Engine
+    from trimask.recipes.studies.study import Study as Question
+    from trimask.scaling.findings import Findings
+
+_INTERRUPTED = 130
+_ACTIONS = ("plan", "run", "report")
+
+
+def _arg(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Study(Verb):
+    """Answer a question by many small runs: `trimask study run batch_invariance --out DIR`.
+
+    plan tells the trials, and with --out which are done; run does what is missing and writes the report;
+    report writes it anew from the results, finished or not. Stopped at any point, the same command goes on.
+    Any field can be overridden by its path: --base.num-steps 500 --seeds 0,1.
+    """
+
+    takes_overrides = True
+
+    action: Annotated[tyro.conf.Positional[str], _arg("plan|run|report")]
+    """what to do"""
+    study: Annotated[tyro.conf.Positional[str], _arg("STUDY")]
+    """one of `trimask list`"""
+    out: Annotated[Path | None, _arg("DIR")] = None
+    """folder of the study: new, or begun by the same command"""
+    short: bool = False
+    """the short form: minutes on two cores, and a hint rather than an answer"""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _arg("DIR")] = ()
+    """data that `trimask prepare` made, instead of the embedded data; may be given several times"""
+    engine: Literal["local", "ray"] = "local"
+    """processes of this machine, or a Ray cluster that sees the same files"""
+    workers: Annotated[int | None, _arg("N")] = None
+    """trials at once; else as many as cores"""
+    threads: Annotated[int, _arg("N")] = 1
+    """CPU threads of each trial; another number adds floats in another order"""
+    json: bool = False
+    """one JSON object on stdout"""
+
+    def run(self, overrides: Mapping[str, str]) -> int:
+        choose("action", self.action, _ACTIONS)
+        choose("study", self.study, STUDIES)
+        for name, value in (("workers", self.workers), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} is {value}: give at least 1")
+        if self.action == "plan":
+            return self._plan(self._resolved(overrides))
+        if self.out is None:
+            raise UsageError(f"give the study's folder: trimask study {self.action} {self.study} --out DIR")
+        if self.action == "report":
+            return self._report(self.out)
+        return self._run(self._resolved(overrides), self.out, overrides)
+
+    def _resolved(self, overrides: Mapping[str, str]) -> "Question":
+        study = resolve_study(self.study, is_short=self.short)
+        if self.data:
+            from trimask.recipes.sources import with_prepared
+
+            study = replace(study, base=with_prepared(study.base, self.data))  # type: ignore[type-var]
+        return override(study, overrides)
+
+    def _plan(self, study: "Question") -> int:
+        from trimask.recipes.studies.run import cost
+        from trimask.scaling.store import Results
+
+        done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
+        trials = study.trials(done)
+        rows = [
+            {
+                "trial": trial.name,
+                "sequences": trial.config.horizon,
+                "updates": trial.config.num_updates,
+                "share_of_cost": cost(trial) / sum(map(cost, trials)),
+                "seconds": done[trial.name].seconds if trial.name in done else None,
+            }
+            for trial in trials
+        ]
+        if self.json:
+            print_json({"study": self.study, "trials": rows})
+            return 0
+        width = max(len(row["trial"]) for row in rows)
+        print(f"{'trial':<{width}} {'sequences':>10} {'updates':>8} {'of cost':>8}  done")
+        for row in rows:
+            state = "" if row["seconds"] is None else f"{row['seconds']:,.0f} s"
+            print(
+                f"{row['trial']:<{width}} {row['sequences']:>10,} {row['updates']:>8,} "
+                f"{row['share_of_cost']:>8.1%}  {state}"
+            )
+        more = "" if len(done) == len(trials) else "; more may follow from what they give"
+        print(f"{len(trials)} trials, {len([r for r in rows if r['seconds'] is not None])} done{more}")
+        return 0
+
+    def _run(self, study: "Question", out: Path, overrides: Mapping[str, str]) -> int:
+        from trimask.parallel import WorkerLost
+        from trimask.recipes.studies.run import run_study
+
+        check_writable(out)
+        request = {
+            "study": self.study,
+            "short": self.short,
+            "data": [str(folder) for folder in self.data],
+            "overrides": dict(overrides),
+        }
+        try:
+            with JobProgress(self.study, "trial") as shown:
+                run_study(
+                    study,
+                    out,
+                    request=request,
+                    engine=self._engine(),
+                    threads=self.threads,
+                    report=Report(),
+                    on_progress=study_progress(shown),
+                )
+        except WorkerLost as error:
+            raise Failed(str(error)) from error
+        except KeyboardInterrupt:
+            say(f"interrupted; {out} keeps what is done: go on with the same command")
+            return _INTERRUPTED
+        return self._report(out)
+
+    def _report(self, out: Path) -> int:
+        from trimask.recipes.studies.run import report_study
+
+        with reading_files():
+            path, findings = report_study(out)
+        self._tell(path, findings)
+        return 0
+
+    def _tell(self, path: Path, findings: "Findings") -> None:
+        from trimask.scaling.report import claim_line, described
+
+        if self.json:
+            print_json({"report": str(path), **described(findings)})
+            return
+        for claim in findings.claims:
+            print(claim_line(claim))
+        say(f"tables and pictures: {path}")
+
+    def _engine(self) -> "Engine":
+        from trimask.parallel import Local, Ray
+
+        workers = self.workers or os.cpu_count() or 1
+        return Ray(workers=workers) if self.engine == "ray" else Local(workers=workers)
