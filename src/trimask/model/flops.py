@@ -24,11 +24,15 @@ class ParameterCount:
 
 
 def count_parameters(config: DenoiserConfig, vocabulary: Vocabulary) -> ParameterCount:
-    """Exact counts; `blocks` includes all norm gains."""
-    head_dim = config.width // config.num_heads
-    block = 4 * config.width**2 + 3 * config.width * config.hidden + 2 * config.width + 2 * head_dim
+    """Exact counts."""
     table = vocabulary.size * config.width
-    return ParameterCount(embedding=table, unembedding=table, blocks=config.depth * block + config.width)
+    return ParameterCount(embedding=table, unembedding=table, blocks=block_parameters(config))
+
+
+def block_parameters(config: DenoiserConfig) -> int:
+    """Parameters of all blocks and of the final norm."""
+    block = 4 * config.width**2 + 3 * config.width * config.hidden + 2 * config.width + 2 * config.head_dim
+    return config.depth * block + config.width
 
 
 def forward_flops(

@@ -31,7 +31,7 @@ class Curve:
     """y over x; `low` and `high` are the ends of intervals."""
 
     label: str
-    x: Sequence[float]
+    x: Sequence[float | int]
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None

@@ -28,7 +28,7 @@ _MEASURED_BATCH = 1_000_000  # far behind all batches that are trained on
 def coordinate_check() -> "CoordinateCheck":
     """Are activations and updates of one size at any width and depth? Widths 64 to 512, depths 3 to 12.
 
-    At the start and after 1, 4 and 16 updates, under Complete(d)P and the standard one; ten minutes.
+    At the start and after 1, 4 and 16 updates, under Complete(d)P and the standard one.
     """
     return CoordinateCheck(
         base=replace(
@@ -107,6 +107,9 @@ class CoordinateCheck(Study):
         return Findings(
             claims=tuple(claims),
             tables=tuple(tables),
+            notes=(
+                "The unembedding starts at 0: the first update moves it alone, and all else by its decay.",
+            ),
             pictures={
                 f"coordinates_by_{axis}": tuple(
                     tuple(self._panel(results, name, axis, last, c) for c in COORDINATES)

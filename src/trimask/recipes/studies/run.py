@@ -13,9 +13,9 @@ from typing import Any, final
 import torch
 
 from trimask import io, parallel
-from trimask.config import differences, from_dict, to_dict
+from trimask.config import from_dict, to_dict
 from trimask.devices import describe
-from trimask.model.flops import count_parameters
+from trimask.model.flops import block_parameters
 from trimask.recipes.catalog import purpose, resolve_study
 from trimask.recipes.studies.pretraining import load_tokenizers, sources_of
 from trimask.recipes.studies.study import Study
@@ -82,11 +82,11 @@ def run_study(
 ) -> list[Result]:
     """Run all trials of `study` that `out` has no result of. `request` says how it was asked for.
 
-    `threads` of each trial are part of the study: another number of them adds floats in another order. The
-    number of trials at once changes nothing.
+    The study may have more trials than when `out` was begun. `threads` of each trial must be as then: another
+    number of them adds floats in another order. The number of trials at once changes nothing.
 
     Raises:
-        ValueError: `out` holds another study, or a result of another configuration.
+        ValueError: `out` holds another kind of study, or a result of another configuration.
         OSError: no space, no permission; what is done stays.
     """
     described = {
@@ -99,13 +99,12 @@ def run_study(
         results = Results(out)
         _make_tokens(study, out, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)
-        tell = _Teller(study, results, on_progress)
-        tell(None)
+        on_progress(_progress(study, results, None))
         while pending := _pending(study, results):
             # The longest first: so all workers end at about the same time.
             for result in engine.run(work, sorted(pending, key=cost, reverse=True)):
                 results.add(result)
-                tell(result)
+                on_progress(_progress(study, results, result))
         return in_order(study, results)
 
 
@@ -140,7 +139,8 @@ def report_study(out: Path) -> tuple[Path, Findings]:
         "trials": f"{len(done)}" + (f", {pending} are still to run" if pending else ""),
         "time": f"{sum(result.seconds for result in done) / 60:,.0f} minutes of one process with "
         f"{stored['threads']} threads",
-        "machine": f"{environment['device_name']}, {environment['cores']} cores; torch {environment['torch']}",
+        "machine": f"{environment['device_name']}, {environment['cores']} cores",
+        "torch": environment["torch"],
     }
     return write_report(findings, out, title=purpose(request["study"]), facts=facts), findings
 
@@ -157,11 +157,7 @@ def command(request: Mapping[str, Any], out: str = "DIR") -> str:
 
 def cost(trial: Trial) -> float:
     """Proportional to the time of a trial, roughly: sequences times weights, and what comes beside them."""
-    config = trial.config
-    vocabulary = load_tokenizers(config).vocabulary(
-        image_layout=config.image_layout, audio_layout=config.audio_layout
-    )
-    return float(config.horizon * (count_parameters(config.model, vocabulary).blocks + _OVERHEAD))
+    return float(trial.config.horizon * (block_parameters(trial.config.model) + _OVERHEAD))
 
 
 def _pending(study: Study, results: Results) -> list[Trial]:
@@ -183,33 +179,21 @@ def _make_tokens(study: Study, out: Path, report: Callable[[str], None]) -> None
         sources_of(study.base, tokenizers, split, out / _TOKENS, report=report)
 
 
-class _Teller:
-    """Reports progress after each result."""
-
-    def __init__(self, study: Study, results: Results, on_progress: Callable[[StudyProgress], None]) -> None:
-        self._study, self._results, self._on_progress = study, results, on_progress
-        self._costs: dict[str, float] = {}
-
-    def __call__(self, newest: Result | None) -> None:
-        trials = self._study.trials(self._results.by_name)
-        for trial in trials:
-            if trial.name not in self._costs:
-                self._costs[trial.name] = cost(trial)
-        done = [trial.name for trial in trials if trial.name in self._results.by_name]
-        self._on_progress(
-            StudyProgress(
-                num_done=len(done),
-                num_trials=len(trials),
-                cost_done=sum(self._costs[name] for name in done),
-                cost=sum(self._costs[trial.name] for trial in trials),
-                newest=newest,
-            )
-        )
+def _progress(study: Study, results: Results, newest: Result | None) -> StudyProgress:
+    trials = study.trials(results.by_name)
+    done = [trial for trial in trials if trial.name in results.by_name]
+    return StudyProgress(
+        num_done=len(done),
+        num_trials=len(trials),
+        cost_done=sum(map(cost, done)),
+        cost=sum(map(cost, trials)),
+        newest=newest,
+    )
 
 
 @contextmanager
 def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
-    """`out` for this process alone, if it is new or was begun with the same study."""
+    """`out` for this process alone, if it is new or holds such a study."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: choose another --out")
     path = out / STUDY
@@ -223,12 +207,12 @@ def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
             raise ValueError(f"a study is running in {out}: wait for it") from error
         if path.exists():
             stored = io.read_json(path)
-            changed = differences({k: v for k, v in stored.items() if k != "environment"}, described)
-            if changed:
-                raise ValueError(
-                    f"{out} holds another study: {'; '.join(sorted(changed)[:5])}. Give the same arguments, "
-                    "or choose another --out"
-                )
-        else:
-            io.write_json(path, {**described, "environment": describe(torch.device("cpu"))})
+            for what in ("type", "threads"):
+                if stored.get(what) != described[what]:
+                    raise ValueError(
+                        f"{out} holds a study of {what} {stored.get(what)!r}, and this one's is "
+                        f"{described[what]!r}: choose another --out"
+                    )
+        # A study may grow, by seeds or sizes: each result is compared with its own trial.
+        io.write_json(path, {**described, "environment": describe(torch.device("cpu"))})
         yield
