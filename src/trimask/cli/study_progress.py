@@ -15,7 +15,7 @@ def study_progress(shown: JobProgress) -> "Callable[[StudyProgress], None]":
     """Shows trials, the newest one, and the time left: of the trials that are known to be needed, which may
     still become more.
     """
-    began: list[tuple[float, float]] = []
+    began: list[tuple[float, int]] = []
 
     def update(done: "StudyProgress") -> None:
         now = time.monotonic()

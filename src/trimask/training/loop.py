@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TextIO, final, runtime_checkable
+from typing import Any, Literal, Protocol, final, runtime_checkable
 
 from torch import Tensor
 
@@ -77,16 +77,16 @@ def train(
     evaluate_every: int | None = None,
     describe: str = "training",
     on_progress: OnProgress | None = None,
-    progress: TextIO | None = None,
+    is_quiet: bool = False,
 ) -> TrainResult:
     """Runs `step` on batches 0 … num_steps - 1 in the run directory `out`, or until the deadline or a signal.
 
     `batches(start)` yields batch `start`, `start + 1`, …: pure in the index, so that a resume is exact.
     `config` (plain JSON) is written before the first step; `deadline` counts seconds over all resumes.
     `evaluate(step)` is called every `evaluate_every` steps; its figures go in as `evaluation/…`.
-    `on_progress(step, row)` is called with each row of `metrics.jsonl`; `progress` is where the progress
-    report goes, stderr if None. On SIGINT or SIGTERM the running step is finished and a checkpoint saved; a
-    second signal stops at once.
+    `on_progress(step, row)` is called with each row of `metrics.jsonl`; `is_quiet` leaves out the
+    progress report. On SIGINT or SIGTERM the running step is finished and a checkpoint saved; a second
+    signal stops at once.
 
     Raises ValueError (a directory in use, another config, batches that end early), OSError (no space, no
     permission) and NonFiniteLoss; in each case the last checkpoint is whole.
@@ -106,8 +106,8 @@ def train(
     with (
         Tracker(out, keep_until=begin.step) as tracker,
         ProgressReport(
-            describe, num_steps=num_steps, start=begin.step, deadline=deadline, stream=progress
-        ) as shown,
+            describe, num_steps=num_steps, start=begin.step, deadline=deadline, is_quiet=is_quiet
+        ) as progress,
         noted_signals() as interruption,
     ):
         run = _Run(
@@ -122,7 +122,7 @@ def train(
             on_progress=on_progress,
             checkpoints=checkpoints,
             tracker=tracker,
-            progress=shown,
+            progress=progress,
             interruption=interruption,
             done=begin.step,
             saved=begin.step,

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TextIO, final
+from typing import Any, final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -26,20 +26,20 @@ class ProgressReport:
         num_steps: int,
         start: int,
         deadline: float | int | None,
-        stream: TextIO | None = None,
+        is_quiet: bool = False,
     ) -> None:
         self._describe = describe
         self._num_steps = num_steps
         self._start = start
         self._deadline = deadline
-        self._stream = stream or sys.stderr
+        self._is_quiet = is_quiet
         self._smoothed: dict[str, float] = {}
         self._tokens_per_second: float | None = None
         self._began_at: float | None = None
         self._next_line = 0.0
         self._bar: Progress | None = None
-        if self._stream.isatty():
-            console = Console(file=self._stream)
+        if sys.stderr.isatty() and not is_quiet:
+            console = Console(file=sys.stderr)
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=console)
             self._task = self._bar.add_task(describe, total=num_steps, completed=start, figures="")
@@ -60,10 +60,10 @@ class ProgressReport:
             self._began_at = seconds
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=self._text(step, seconds))
-        elif time.monotonic() >= self._next_line or step == self._num_steps:
+        elif not self._is_quiet and (time.monotonic() >= self._next_line or step == self._num_steps):
             self._next_line = time.monotonic() + _PLAIN_INTERVAL
             text = f"{self._describe}: step {step}/{self._num_steps} {self._text(step, seconds)}"
-            print(text.rstrip(), file=self._stream, flush=True)
+            print(text.rstrip(), file=sys.stderr, flush=True)
 
     def _text(self, step: int, seconds: float) -> str:
         parts = [f"{_label(name)} {value:.3f}" for name, value in self._smoothed.items()]

@@ -1,6 +1,5 @@
 """A trial that trains a denoiser and scores it on held-out sequences."""
 
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -67,7 +66,7 @@ def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,
         resume=folder.exists(),
-        progress=io.StringIO(),  # the study shows its own
+        is_quiet=True,  # the study shows its own progress
     )
     if result.stopped == "interrupted":
         raise KeyboardInterrupt

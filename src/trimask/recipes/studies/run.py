@@ -38,8 +38,8 @@ class StudyProgress:
 
     num_done: int
     num_trials: int
-    cost_done: float
-    cost: float
+    cost_done: int
+    cost: int
     newest: Result | None
 
 
@@ -155,9 +155,9 @@ def command(request: Mapping[str, Any], out: str = "DIR") -> str:
     return shlex.join(words)
 
 
-def cost(trial: Trial) -> float:
+def cost(trial: Trial) -> int:
     """Proportional to the time of a trial, roughly: sequences times weights, and what comes beside them."""
-    return float(trial.config.horizon * (block_parameters(trial.config.model) + _OVERHEAD))
+    return trial.config.horizon * (block_parameters(trial.config.model) + _OVERHEAD)
 
 
 def _pending(study: Study, results: Results) -> list[Trial]:

@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from trimask.cli.entry import main
+
+SMALL = [
+    "--base.num-steps=2",
+    "--base.logical-batch=8",
+    "--base.model.width=32",
+    "--base.model.num-heads=1",
+    "--base.model.depth=1",
+    "--base.data.num-concepts=8",
+    "--base.data.num-sentences=8",
+    "--batches=4,8",
+    "--others=",
+]
+
+
+def test_plan_tells_the_trials(capsys: pytest.CaptureFixture[str]):
+    assert main(["study", "plan", "coordinate_check", "--short"]) == 0
+    printed = capsys.readouterr().out
+    assert "parametrization=standard,width=512,depth=3,seed=0" in printed
+    assert "12 trials, 0 done" in printed
+    assert main(["study", "plan", "horizon", "--json", "--seeds=0"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert len(planned["trials"]) == 12
+    assert sum(trial["share_of_cost"] for trial in planned["trials"]) == pytest.approx(1)
+
+
+def test_run_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "study"
+    command = ["study", "run", "batch_invariance", "--short", "--out", str(out), "--workers=1", *SMALL]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "κ rule keeps the loss" in printed.out
+    assert "trial 2/2: rule=κ" in printed.err
+    assert f"tables and pictures: {out / 'report.md'}" in printed.err
+    assert "--base.num_steps=2" in (out / "report.md").read_text()
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["report"] == str(out / "report.md") and found["claims"]
+    assert main(["study", "plan", "batch_invariance", "--short", "--out", str(out), *SMALL]) == 0
+    assert "2 trials, 2 done" in capsys.readouterr().out
+    (out / "report.md").unlink()
+    assert main(["study", "report", "batch_invariance", "--out", str(out)]) == 0
+    assert (out / "report.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "horizn", "--out", "x"], "unknown study 'horizn': did you mean horizon?"),
+        (["ran", "horizon"], "unknown action 'ran': did you mean run?"),
+        (["run", "horizon"], "give the study's folder: trimask study run horizon --out DIR"),
+        (["run", "horizon", "--out", "x", "--workers=0"], "--workers is 0: give at least 1"),
+        (["run", "horizon", "--out", "x", "--factor=2"], "factor"),
+    ],
+)
+def test_wrong_arguments(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

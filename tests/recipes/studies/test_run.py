@@ -1,0 +1,133 @@
+"""A whole study, small: run, stopped, gone on with, grown, reported."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trimask.parallel import Local
+from trimask.recipes.quickstart import debug
+from trimask.recipes.studies.batch_invariance import BatchInvariance
+from trimask.recipes.studies.horizon import Horizon
+from trimask.recipes.studies.run import STUDY, Measuring, StudyProgress, report_study, run_study
+from trimask.recipes.studies.study import LOSSES, small_run
+from trimask.scaling.store import RESULTS, Results
+from trimask.training.optimizers import AdamWConfig
+from trimask.training.run import RunConfig
+
+REQUEST = {"study": "batch_invariance", "short": True, "data": [], "overrides": {}}
+
+
+def tiny_run() -> RunConfig:
+    small = small_run()
+    return replace(
+        small, model=debug().model, data=debug().data, logical_batch=8, num_steps=4, log_every=1, seed=0
+    )
+
+
+def tiny(seeds: tuple[int, ...] = (0,)) -> BatchInvariance:
+    return BatchInvariance(base=tiny_run(), batches=(4, 8), others=(4,), seeds=seeds)
+
+
+def run(
+    study: BatchInvariance | Horizon, out: Path, workers: int = 1, threads: int = 1
+) -> list[StudyProgress]:
+    seen: list[StudyProgress] = []
+    run_study(
+        study,
+        out,
+        request=REQUEST,
+        engine=Local(workers=workers),
+        threads=threads,
+        on_progress=seen.append,
+    )
+    return seen
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study")
+    run(tiny(), out)
+    return out
+
+
+def figures(out: Path) -> dict[str, dict[str, float | None]]:
+    return {name: dict(result.figures) for name, result in Results(out).by_name.items()}
+
+
+def test_every_trial_has_its_losses_and_the_base_its_noise_scale(finished: Path):
+    found = figures(finished)
+    assert set(found) == {
+        "rule=κ,batch=4,seed=0",
+        "rule=κ,batch=8,seed=0",
+        "rule=√,batch=4,seed=0",
+        "rule=linear,batch=4,seed=0",
+        "rule=none,batch=4,seed=0",
+    }
+    for name, row in found.items():
+        assert all(3 < float(row[loss] or 0) < 12 for loss in LOSSES), row
+        assert ("noise_scale/all" in row) == ("batch=8" in name)
+    total, parts = (
+        float(found["rule=κ,batch=8,seed=0"]["all"] or 0),
+        [float(found["rule=κ,batch=8,seed=0"][loss] or 0) for loss in LOSSES[1:]],
+    )
+    assert min(parts) < total < max(parts)
+    assert not any((finished / "trials").iterdir())
+
+
+def test_what_is_done_is_not_done_again_and_the_rest_is_the_same(finished: Path, tmp_path: Path):
+    lines = (finished / RESULTS).read_text().splitlines()
+    (tmp_path / STUDY).write_text((finished / STUDY).read_text())
+    (tmp_path / RESULTS).write_text("\n".join(lines[:2]) + '\n{"torn')
+    progress = run(tiny(), tmp_path, workers=2)
+    assert [each.num_done for each in progress] == [2, 3, 4, 5]
+    assert figures(tmp_path) == figures(finished)
+
+
+def test_a_study_may_grow_but_not_change(finished: Path, tmp_path: Path):
+    (tmp_path / STUDY).write_text((finished / STUDY).read_text())
+    (tmp_path / RESULTS).write_text((finished / RESULTS).read_text())
+    changed = tiny()
+    changed = replace(changed, base=replace(changed.base, optimizer=AdamWConfig(learning_rate=1.0)))
+    with pytest.raises(ValueError, match=r"result of rule=κ,batch=4,seed=0 is of another configuration"):
+        run(changed, tmp_path)
+    with pytest.raises(ValueError, match="threads 1, and this one's is 2"):
+        run(tiny(), tmp_path, threads=2)
+    with pytest.raises(ValueError, match="type 'BatchInvariance', and this one's is 'Horizon'"):
+        run(Horizon(base=tiny_run(), factors=(1, 2), seeds=(0,)), tmp_path)
+    grown = run(tiny(seeds=(0, 1)), tmp_path)
+    assert (grown[0].num_done, grown[0].num_trials) == (5, 10)
+    assert len(Results(tmp_path).by_name) == 10
+
+
+def test_a_run_that_diverges_is_a_result(tmp_path: Path):
+    study = tiny()
+    base = replace(study.base, optimizer=AdamWConfig(learning_rate=1e30, clip_norm=None))
+    (trial, *_) = replace(study, base=base).trials({})
+    result = Measuring(study=study, out=tmp_path, threads=1)(trial)
+    assert result.figures == {} and result.figure("all") == float("inf")
+
+
+def test_the_report_of_a_part(finished: Path, tmp_path: Path):
+    (tmp_path / STUDY).write_text((finished / STUDY).read_text())
+    lines = (finished / RESULTS).read_text().splitlines(keepends=True)
+    (tmp_path / RESULTS).write_text("".join(lines[:3]))
+    path, findings = report_study(tmp_path)
+    text = path.read_text()
+    assert "trials: 3, 2 are still to run" in text
+    assert "`trimask study run batch_invariance --out DIR --short`" in text
+    assert (tmp_path / "batch_invariance.svg").exists()
+    assert len(findings.claims) == len(LOSSES)
+    (tmp_path / RESULTS).write_text("")
+    with pytest.raises(ValueError, match="no result yet"):
+        report_study(tmp_path)
+
+
+def test_folders_that_are_no_study(tmp_path: Path):
+    with pytest.raises(ValueError, match="holds no study"):
+        report_study(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no study"):
+        run(tiny(), tmp_path)
+    assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == '["notes.txt"]'
