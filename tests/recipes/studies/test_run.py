@@ -20,7 +20,7 @@ REQUEST = {"study": "batch_invariance", "short": True, "data": [], "overrides": 
 
 
 def tiny_run() -> RunConfig:
-    small = small_run()
+    small = small_run(learning_rate=2.0**-7)
     return replace(
         small, model=debug().model, data=debug().data, logical_batch=8, num_steps=4, log_every=1, seed=0
     )

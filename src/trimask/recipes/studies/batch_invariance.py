@@ -34,7 +34,7 @@ def batch_invariance() -> "BatchInvariance":
     8,000 sequences in batches of 4 to 128, beside scaling the rate by the root, in proportion, or not.
     """
     return BatchInvariance(
-        base=replace(small_run(), num_steps=500),
+        base=replace(small_run(learning_rate=2.0**-6), num_steps=500),
         batches=(4, 8, 16, 32, 64, 128),
         others=(4, 64),
         seeds=(0, 1),

@@ -32,7 +32,9 @@ def coordinate_check() -> "CoordinateCheck":
     """
     return CoordinateCheck(
         base=replace(
-            small_run(), lr_schedule=WarmupCosine(warmup_fraction=0.0, final_fraction=1.0), num_steps=100
+            small_run(learning_rate=2.0**-7),
+            lr_schedule=WarmupCosine(warmup_fraction=0.0, final_fraction=1.0),
+            num_steps=100,
         ),
         widths=(64, 128, 256, 512),
         depths=(3, 6, 12),

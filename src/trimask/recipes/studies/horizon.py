@@ -24,7 +24,9 @@ _NUM_RESAMPLED = 2000
 
 def horizon() -> "Horizon":
     """By which power of the horizon must κ fall (γ)? Horizons of 4,000 to 32,000 sequences."""
-    return Horizon(base=replace(small_run(), num_steps=250), factors=(1, 2, 4, 8), seeds=(0, 1))
+    return Horizon(
+        base=replace(small_run(learning_rate=2.0**-7), num_steps=250), factors=(1, 2, 4, 8), seeds=(0, 1)
+    )
 
 
 def horizon_short() -> "Horizon":

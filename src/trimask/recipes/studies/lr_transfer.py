@@ -26,7 +26,7 @@ def lr_transfer() -> "LearningRateTransfer":
     Widths 64 to 512 and depths 3 to 12, 200 updates of 8 sequences.
     """
     return LearningRateTransfer(
-        base=replace(small_run(), logical_batch=8, num_steps=200),
+        base=replace(small_run(learning_rate=2.0**-6), logical_batch=8, num_steps=200),
         widths=(64, 128, 256, 512),
         depths=(3, 6, 12),
         seeds=(0, 1),

@@ -46,11 +46,11 @@ class Study(ABC):
         """What the results say. Those that are not there yet are left out."""
 
 
-def small_run() -> RunConfig:
+def small_run(*, learning_rate: float) -> RunConfig:
     """The run that the studies vary: one task for each modality, over all of the embedded data; equal shares
     of target tokens of pictures and speech, and half as much text.
 
-    No gradient clipping: it follows no rule, and would change with the batch. Rate, decay and β₂ are [D].
+    No gradient clipping: it follows no rule, and would change with the batch. Decay and β₂ are [D].
     """
     base = quickstart()
     return replace(
@@ -69,7 +69,7 @@ def small_run() -> RunConfig:
                 Component(source=SPEECHES, task=Task.TEXT, weight=0.2),
             )
         ),
-        optimizer=AdamWConfig(learning_rate=2.0**-7, weight_decay=0.1, beta2=0.98, clip_norm=None),
+        optimizer=AdamWConfig(learning_rate=learning_rate, weight_decay=0.1, beta2=0.98, clip_norm=None),
         lr_schedule=WarmupCosine(warmup_fraction=0.1, final_fraction=0.02),
         logical_batch=16,
         num_steps=1000,
