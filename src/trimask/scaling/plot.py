@@ -17,11 +17,14 @@ _MOST_TICKS = 8
 
 
 def draw(rows: Sequence[Sequence[Panel]], path: Path) -> None:
-    """Writes rows of panels as one SVG (text stays text). Equal panels give equal bytes."""
+    """Writes rows of panels as one SVG (text stays text). Where all panels of a column show the same thing,
+    they share its scale. Equal panels give equal bytes.
+    """
     columns = max(len(row) for row in rows)
+    is_shared = all(len({panel.y_label for panel in column}) == 1 for column in zip(*rows, strict=False))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trimask", "font.size": 9}):
         figure = Figure(figsize=(3.4 * columns, 2.9 * len(rows)), layout="constrained")
-        grid = figure.subplots(len(rows), columns, squeeze=False)
+        grid = figure.subplots(len(rows), columns, squeeze=False, sharey="col" if is_shared else "none")
         for axes_row, row in zip(grid, rows, strict=True):
             for axes in axes_row[len(row) :]:
                 axes.set_axis_off()
