@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from trimask.model.block import Block
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.rope import rotary_angles
 from trimask.scaling.coordinates import (
@@ -71,6 +72,7 @@ def test_each_coordinate_is_what_the_network_computes():
     lengths = batch.cu_positions.diff().tolist()
     embedded, attended, fed = h, [], []
     for block in denoiser.blocks:
+        assert isinstance(block, Block)
         attended.append(block.attention(block.attention_norm(h), cos=cos, sin=sin, lengths=lengths))
         h = h + MULTIPLIER * attended[-1]
         fed.append(block.feed_forward(block.feed_forward_norm(h)))

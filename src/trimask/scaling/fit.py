@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float
@@ -108,11 +108,10 @@ def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
         raise ValueError(f"a slope needs two different x and as many y, not {list(x)} and {list(y)}")
     if len(x) == 2:
         return Estimate(value=(y[1] - y[0]) / (x[1] - x[0]), low=-math.inf, high=math.inf)
-    fitted = stats.linregress(x, y)
+    fitted: Any = stats.linregress(x, y)
+    slope = float(fitted.slope)
     margin = float(stats.t.ppf((1 + _LEVEL) / 2, len(x) - 2) * fitted.stderr)
-    return Estimate(
-        value=float(fitted.slope), low=float(fitted.slope) - margin, high=float(fitted.slope) + margin
-    )
+    return Estimate(value=slope, low=slope - margin, high=slope + margin)
 
 
 def mean(values: Sequence[float]) -> Estimate:
