@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,3 +69,49 @@ def test_wrong_arguments(
     assert main(["study", *words]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def command(out: Path, *words: str) -> "subprocess.Popen[str]":
+    study = ["study", "run", "batch_invariance", "--short", "--seeds=0,1", "--out", str(out), *SMALL]
+    run = [sys.executable, "-m", "trimask", *study, *words]
+    return subprocess.Popen(run, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def figures(out: Path) -> dict[str, dict[str, float]]:
+    rows = map(json.loads, (out / "results.jsonl").read_text().splitlines())
+    return {str(row["factors"]): row["figures"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    process = command(out, "--workers=1")
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return out
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_to_the_same_results(whole: Path, tmp_path: Path):
+    results = tmp_path / "results.jsonl"
+    process = command(tmp_path, "--workers=2")
+    end = time.monotonic() + 300
+    while not results.exists() or results.stat().st_size == 0:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(results.read_text().splitlines()) < 4
+    again = command(tmp_path, "--workers=2")
+    _, errors = again.communicate(timeout=600)
+    assert again.returncode == 0, errors
+    assert "trials were done before" in errors
+    assert figures(tmp_path) == figures(whole)
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_results(whole: Path, tmp_path: Path):
+    process = command(tmp_path, "--workers=2", "--engine=ray")
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert figures(tmp_path) == figures(whole)
