@@ -57,6 +57,5 @@ def _curve(axes: Axes, curve: Curve, colour: str) -> None:
     style = "--" if curve.is_dashed else "-"
     axes.plot(curve.x, curve.y, style, marker="o", markersize=3, color=colour, label=curve.label)
     if curve.low is not None and curve.high is not None:
-        ends = list(zip(curve.low, curve.high, strict=True))
-        if all(math.isfinite(low) and math.isfinite(high) for low, high in ends):
+        if all(map(math.isfinite, (*curve.low, *curve.high))):
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
