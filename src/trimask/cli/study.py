@@ -89,12 +89,13 @@ class Study(Verb):
 
         done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
         trials = study.trials(done)
+        whole = sum(map(cost, trials))
         rows = [
             {
                 "trial": trial.name,
                 "sequences": trial.config.horizon,
                 "updates": trial.config.num_updates,
-                "share_of_cost": cost(trial) / sum(map(cost, trials)),
+                "share_of_cost": cost(trial) / whole,
                 "seconds": done[trial.name].seconds if trial.name in done else None,
             }
             for trial in trials

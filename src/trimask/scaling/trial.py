@@ -11,6 +11,11 @@ from trimask.training.run import RunConfig
 Factor = str | int | float
 
 
+def trial_name(factors: Mapping[str, Factor]) -> str:
+    """`width=64,rate=0.5,seed=0`: what names a trial and its result within a study."""
+    return ",".join(f"{name}={value}" for name, value in factors.items())
+
+
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
@@ -21,8 +26,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """`width=64,learning_rate=0.004,seed=0`: a name that no other trial of the study has."""
-        return ",".join(f"{name}={value}" for name, value in self.factors.items())
+        return trial_name(self.factors)
 
     @property
     def fingerprint(self) -> str:
@@ -41,7 +45,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        return ",".join(f"{name}={value}" for name, value in self.factors.items())
+        return trial_name(self.factors)
 
     def figure(self, name: str) -> float:
         """A figure, infinite where the run diverged."""

@@ -53,6 +53,7 @@ class Measuring(parallel.Work[Trial, Result]):
     threads: int
 
     def __call__(self, item: Trial) -> Result:
+        threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         folder = self.out / _TRIALS / item.name
         began = time.monotonic()
@@ -60,6 +61,8 @@ class Measuring(parallel.Work[Trial, Result]):
             figures = self.study.measure(item, folder, self.out / _TOKENS)
         except NonFiniteLoss:
             figures = {}  # to diverge is a result
+        finally:
+            torch.set_num_threads(threads)
         seconds = time.monotonic() - began
         shutil.rmtree(folder, ignore_errors=True)
         return Result(
