@@ -22,7 +22,8 @@ FINDINGS = Findings(
                     is_log_y=True,
                 ),
             ),
-        )
+        ),
+        "nothing yet": ((),),
     },
 )
 
@@ -32,7 +33,7 @@ def test_a_report_has_claims_pictures_and_tables(tmp_path: Path):
     text = path.read_text()
     assert text.startswith("# Is it?\n\n- command: `x`\n")
     assert "- holds: it is flat\n- cannot tell: γ = 0.5\n" in text
-    assert "![rates](rates.svg)" in text
+    assert "![rates](rates.svg)" in text and "nothing yet" not in text
     assert "| what | slope |\n|---|---|\n| stream | 0.01 |" in text
     picture = (tmp_path / "rates.svg").read_bytes()
     assert b">bits/token<" in picture  # text stays text

@@ -40,20 +40,17 @@ class Optimum:
     is_bracketed: bool
 
 
-def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Optimum:
+def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Optimum | None:
     """The lowest point of the parabola through the best value and its neighbours, in log2.
 
     `losses`: value -> seed -> loss, infinite where a run diverged: such a value counts as worse than all. The
     model is loss = m(value) + a(seed) + noise, by least squares: seeds have levels of their own, and
     values need not have the same seeds. Interval: m drawn anew from its covariance; infinite with one seed,
-    which says nothing about the noise.
-
-    Raises:
-        ValueError: no value has finite losses.
+    which says nothing about the noise. None where no value has finite losses.
     """
     finite = {value: row for value, row in losses.items() if row and all(map(math.isfinite, row.values()))}
     if not finite:
-        raise ValueError("no run gave a finite loss: study smaller learning rates")
+        return None
     values = sorted(finite)
     means, covariance = additive(finite)
     best = int(np.argmin(means))

@@ -14,11 +14,12 @@ _VERDICTS = {True: "holds", False: "does not hold", None: "cannot tell"}
 
 def write_report(findings: Findings, folder: Path, *, title: str, facts: Mapping[str, Any]) -> Path:
     """Writes `report.md` and its pictures into `folder`; `facts` say how the figures came about."""
-    for name, rows in findings.pictures.items():
+    pictures = {name: rows for name, rows in findings.pictures.items() if any(rows)}
+    for name, rows in pictures.items():
         draw(rows, folder / f"{name}.svg")
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
     lines += [f"- {claim_line(claim)}" for claim in findings.claims]
-    for name in findings.pictures:
+    for name in pictures:
         lines += ["", f"![{name.replace('_', ' ')}]({name}.svg)"]
     for table in findings.tables:
         lines += ["", *_table(table)]

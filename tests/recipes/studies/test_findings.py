@@ -75,6 +75,21 @@ def test_a_rate_that_is_best_at_the_edge_decides_nothing():
     assert {claim.holds for claim in study.findings(results).claims} == {None}
 
 
+def test_a_part_of_the_trials_makes_a_report():
+    """The longest run first: the base's are last; and whatever diverged says nothing."""
+    study = lr_transfer()
+    for count in (0, 1, 5):
+        trials = [t for t in study.trials({}) if t.factors["width"] == 512][:count]
+        results = [
+            Result(factors=t.factors, fingerprint="", seconds=1.0, figures=every(5.0) if i else {})
+            for i, t in enumerate(trials)
+        ]
+        findings = study.findings(results)
+        assert not findings.claims and len(findings.tables) == (len(LOSSES) if count > 1 else 0)
+    assert not horizon().findings([]).claims
+    assert not batch_invariance().findings([]).tables
+
+
 def test_trials_of_lr_transfer_are_sized_and_parametrized():
     study = lr_transfer()
     for trial in study.trials({}):

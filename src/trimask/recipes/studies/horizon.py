@@ -59,7 +59,8 @@ class Horizon(Study):
         panels, laws = [], []
         for loss in LOSSES:
             losses = self._losses(results, loss)
-            optima = {factor: optimum(row) for factor, row in losses.items() if row}
+            found = {factor: optimum(row) for factor, row in losses.items()}
+            optima = {factor: best for factor, best in found.items() if best is not None}
             bracketed = {factor: each for factor, each in optima.items() if each.is_bracketed}
             gamma = _gamma(bracketed) if len(bracketed) > 1 else None
             rows.append(

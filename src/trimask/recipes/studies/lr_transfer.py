@@ -67,7 +67,8 @@ class LearningRateTransfer(Study):
     def findings(self, results: Sequence[Result]) -> Findings:
         tables, claims = [], []
         for loss in LOSSES:
-            optima = {size: optimum(losses) for size, losses in self._losses(results, loss).items()}
+            found = {size: optimum(losses) for size, losses in self._losses(results, loss).items()}
+            optima = {size: best for size, best in found.items() if best is not None}
             if not optima:
                 continue
             tables.append(self._table(results, loss, optima))
@@ -155,7 +156,7 @@ class LearningRateTransfer(Study):
         rows = []
         for (name, width, depth), best in optima.items():
             at_base = losses[name, width, depth]
-            base = optima[name, self.base.model.width, self.base.model.depth]
+            base = optima.get((name, self.base.model.width, self.base.model.depth), best)
             carried = min(at_base, key=lambda rate: abs(math.log2(rate) - base.place.value))
             finite = {rate: row for rate, row in at_base.items() if all(map(math.isfinite, row.values()))}
             means = dict(zip(sorted(finite), additive(finite)[0], strict=True))
