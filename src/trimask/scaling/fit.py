@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-_NUM_RESAMPLED = 2000
+_NUM_DRAWS = 2000
 _LEVEL = 0.95
 
 
@@ -24,7 +24,7 @@ class Estimate:
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Optimum:
     """The lowest point of a loss over the logarithm (base 2) of what was varied.
 
@@ -33,11 +33,14 @@ class Optimum:
         loss: the mean loss of the best point that was run.
         is_bracketed: whether points on both sides of the best one are worse; else `place` is the edge, and
             the optimum may lie beyond it.
+        draws: places that the noise makes as likely: what an interval of a function of optima is made from.
+            Empty where nothing is known of the noise.
     """
 
     place: Estimate
     loss: float
     is_bracketed: bool
+    draws: Float[np.ndarray, "draws"]
 
 
 def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Optimum | None:
@@ -45,37 +48,55 @@ def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Op
 
     `losses`: value -> seed -> loss, infinite where a run diverged: such a value counts as worse than all. The
     model is loss = m(value) + a(seed) + noise, by least squares: seeds have levels of their own, and
-    values need not have the same seeds. Interval: m drawn anew from its covariance; infinite with one seed,
-    which says nothing about the noise. None where no value has finite losses.
+    values need not have the same seeds. Interval: m drawn anew, as Student's t has it; infinite with one
+    seed, which says nothing about the noise. None where no value has finite losses.
     """
     finite = {value: row for value, row in losses.items() if row and all(map(math.isfinite, row.values()))}
     if not finite:
         return None
     values = sorted(finite)
-    means, covariance = additive(finite)
+    means, noise = additive(finite)
     best = int(np.argmin(means))
     # A neighbour that diverged closes the bracket, though no parabola passes through it.
     is_bracketed = min(losses) < values[best] < max(losses)
     loss = float(means[best])
     if not 0 < best < len(values) - 1:
         place = Estimate(value=math.log2(values[best]), low=-math.inf, high=math.inf)
-        return Optimum(place=place, loss=loss, is_bracketed=is_bracketed)
+        return Optimum(place=place, loss=loss, is_bracketed=is_bracketed, draws=np.empty(0))
     around = slice(best - 1, best + 2)
     x, y = np.log2(values[around]), means[around]
-    place = Estimate(value=_vertex(x, y), low=-math.inf, high=math.inf)
-    if covariance is not None:
+    draws = np.empty(0)
+    if noise is not None:
         generator = np.random.default_rng(seed)
-        draws = generator.multivariate_normal(y, covariance[around, around], size=_NUM_RESAMPLED)
-        low, high = np.quantile([_vertex(x, draw) for draw in draws], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-        place = replace(place, low=float(low), high=float(high))
-    return Optimum(place=place, loss=loss, is_bracketed=is_bracketed)
+        normal = generator.multivariate_normal(np.zeros(3), noise.covariance[around, around], _NUM_DRAWS)
+        heavier = np.sqrt(noise.freedom / generator.chisquare(noise.freedom, (_NUM_DRAWS, 1)))
+        draws = np.array([_vertex(x, y + error) for error in normal * heavier])
+    place = interval(_vertex(x, y), draws)
+    return Optimum(place=place, loss=loss, is_bracketed=is_bracketed, draws=draws)
+
+
+def interval(value: float, draws: Float[np.ndarray, "draws"]) -> Estimate:
+    """`value` with the 95 % of the draws around it; infinite without any."""
+    if not len(draws):
+        return Estimate(value=value, low=-math.inf, high=math.inf)
+    low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return Estimate(value=value, low=float(low), high=float(high))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Noise:
+    """How uncertain means are: their covariance, and the degrees of freedom that it was estimated from."""
+
+    covariance: Float[np.ndarray, "values values"]
+    freedom: int
 
 
 def additive(
     losses: Mapping[float, Mapping[int, float]],
-) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values values"] | None]:
-    """m of the sorted values in loss = m(value) + a(seed) + noise, the a adding up to 0, and the covariance
-    of m, None where the noise cannot be told.
+) -> tuple[Float[np.ndarray, "values"], Noise | None]:
+    """m of the sorted values in loss = m(value) + a(seed) + noise, the a adding up to 0, and how uncertain
+    they are; None where the noise cannot be told.
     """
     values, seeds = sorted(losses), sorted({seed for row in losses.values() for seed in row})
     cells = [
@@ -96,7 +117,8 @@ def additive(
     if freedom < 1:
         return means, None
     variance = float(((y - design @ found) ** 2).sum()) / freedom
-    return means, variance * np.linalg.pinv(design.T @ design)[: len(values), : len(values)]
+    covariance = variance * np.linalg.pinv(design.T @ design)[: len(values), : len(values)]
+    return means, Noise(covariance=covariance, freedom=freedom)
 
 
 def line(x: Sequence[float], y: Sequence[float]) -> Estimate:

@@ -11,7 +11,7 @@ import numpy as np
 from trimask.recipes.studies.pretraining import held_out, trained
 from trimask.recipes.studies.study import LOSSES, Study, small_run
 from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.scaling.fit import Estimate, Optimum, line, optimum
+from trimask.scaling.fit import Estimate, Optimum, interval, line, optimum
 from trimask.scaling.search import around_best, bracket
 from trimask.scaling.trial import Result, Trial
 from trimask.training.logical_batch import rescaled
@@ -19,7 +19,6 @@ from trimask.training.run import RunConfig
 
 _STEP = 4.0  # between values of κ: a factor of 2 on the learning rate
 _PAPER, _COMPLETED_P = 0.44, 1.0
-_NUM_RESAMPLED = 2000
 
 
 def horizon() -> "Horizon":
@@ -59,7 +58,7 @@ class Horizon(Study):
         panels, laws = [], []
         for loss in LOSSES:
             losses = self._losses(results, loss)
-            found = {factor: optimum(row) for factor, row in losses.items()}
+            found = {factor: optimum(row, seed=factor) for factor, row in losses.items()}
             optima = {factor: best for factor, best in found.items() if best is not None}
             bracketed = {factor: each for factor, each in optima.items() if each.is_bracketed}
             gamma = _gamma(bracketed) if len(bracketed) > 1 else None
@@ -159,18 +158,14 @@ class Horizon(Study):
 
 
 def _gamma(optima: Mapping[int, Optimum]) -> Estimate:
-    """−slope of log κ over log horizon; the interval from the optima's own where they have one, else from the
-    scatter about the line.
+    """−slope of log κ over log horizon; the interval from the optima's own draws where all have some, else
+    from the scatter about the line.
     """
     x = [math.log2(factor) for factor in optima]
-    places = [each.place for each in optima.values()]
-    slope = line(x, [place.value for place in places])
-    if all(math.isfinite(place.high - place.low) for place in places):
-        spread = [(place.high - place.low) / (2 * 1.96) for place in places]
-        draws = np.random.default_rng(0).normal([p.value for p in places], spread, (_NUM_RESAMPLED, len(x)))
-        slopes = np.polyfit(x, draws.T, 1)[0]
-        low, high = (float(value) for value in np.quantile(slopes, [0.025, 0.975]))
-        slope = Estimate(value=slope.value, low=low, high=high)
+    slope = line(x, [each.place.value for each in optima.values()])
+    draws = [each.draws for each in optima.values()]
+    if all(map(len, draws)):
+        slope = interval(slope.value, np.polyfit(x, np.stack(draws), 1)[0])
     return Estimate(value=-slope.value, low=-slope.high, high=-slope.low)
 
 
