@@ -19,6 +19,8 @@ SMALL = [
     "--base.data.num-sentences=8",
     "--batches=4,8",
     "--others=",
+    "--noise-batches=2",
+    "--noise-pairs=2",
 ]
 
 

@@ -27,7 +27,9 @@ def tiny_run() -> RunConfig:
 
 
 def tiny(seeds: tuple[int, ...] = (0,)) -> BatchInvariance:
-    return BatchInvariance(base=tiny_run(), batches=(4, 8), others=(4,), seeds=seeds)
+    return BatchInvariance(
+        base=tiny_run(), batches=(4, 8), others=(4,), seeds=seeds, noise_batches=2, noise_pairs=2
+    )
 
 
 def run(

@@ -25,7 +25,6 @@ RULES: Mapping[str, BatchRule] = MappingProxyType(
     }
 )
 _CLAIMED = 1.0  # percent
-_NUM_NOISE_PAIRS = 12
 
 
 def batch_invariance() -> "BatchInvariance":
@@ -60,6 +59,10 @@ class BatchInvariance(Study):
     others: tuple[int, ...]
     """Those of them that the other rules are run at."""
     seeds: tuple[int, ...]
+    noise_batches: int = 16
+    """The gradient noise is measured from pairs of one batch and so many of the base's size."""
+    noise_pairs: int = 16
+    """Late in a run the noise is thousands of sequences: with few batches |G|² cannot be told from 0."""
 
     def trials(self, results: Mapping[str, Result]) -> tuple[Trial, ...]:
         return tuple(
@@ -74,7 +77,7 @@ class BatchInvariance(Study):
         step, stream = trained(trial.config, folder, tokens)
         figures = held_out(trial.config, step.denoiser, tokens)
         if trial.config.update_batch == self.base.logical_batch:
-            figures |= noise_scales(step, stream, num_pairs=_NUM_NOISE_PAIRS)
+            figures |= noise_scales(step, stream, num_small=self.noise_batches, num_pairs=self.noise_pairs)
         return figures
 
     def findings(self, results: Sequence[Result]) -> Findings:
@@ -186,8 +189,10 @@ def _noise_table(results: Sequence[Result]) -> Table | None:
     """B_simple of each seed at the end of the base's run."""
 
     def cell(result: Result, loss: str) -> str:
-        error = result.figure(f"noise_scale_error/{loss}")
-        return f"{result.figure(f'noise_scale/{loss}'):,.0f} ± {error:,.0f}"
+        scale, error = (result.figure(f"{name}/{loss}") for name in ("noise_scale", "noise_scale_error"))
+        if math.isinf(scale):
+            return "drowned"  # |G|² came out below 0
+        return f"{scale:,.0f}" + (f" ± {error:,.0f}" if math.isfinite(error) else "")
 
     rows = [
         (f"{result.factors['seed']}", *(cell(result, loss) for loss in LOSSES))

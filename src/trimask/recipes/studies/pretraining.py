@@ -99,13 +99,15 @@ def held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, f
     }
 
 
-def noise_scales(step: DenoiserStep, stream: TrainingStream, *, num_pairs: int) -> dict[str, float]:
+def noise_scales(
+    step: DenoiserStep, stream: TrainingStream, *, num_small: int, num_pairs: int
+) -> dict[str, float]:
     """B_simple in sequences at the present weights, of the whole loss and of each modality's part, as
     `noise_scale/…`; on batches that come after those of the run.
     """
     first = step.num_steps
     found = denoiser_noise_scale(
-        step, lambda index: stream.batch(first + index), num_small=4, num_pairs=num_pairs
+        step, lambda index: stream.batch(first + index), num_small=num_small, num_pairs=num_pairs
     )
     return {f"noise_scale/{name}": scale.batch for name, scale in found.items()} | {
         f"noise_scale_error/{name}": scale.standard_error for name, scale in found.items()
