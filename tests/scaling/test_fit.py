@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trimask.scaling.fit import Optimum, additive, line, mean
+from trimask.scaling.fit import Optimum, additive, differences, line
 from trimask.scaling.fit import optimum as optimum_or_none
 
 
@@ -69,8 +69,8 @@ def test_a_diverged_neighbour_closes_the_bracket():
 def test_additive_is_the_two_way_model():
     random = np.random.default_rng(1)
     table = random.normal(size=(4, 3))
-    losses = {float(i): {j: float(table[i, j]) for j in range(3)} for i in range(4)}
-    means, noise = additive(losses)
+    rows = [{j: float(table[i, j]) for j in range(3)} for i in range(4)]
+    means, noise = additive(rows)
     # In a full table the values' means are the rows' means, and the residuals those of two-way analysis.
     np.testing.assert_allclose(means, table.mean(1))
     residual = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
@@ -78,7 +78,18 @@ def test_additive_is_the_two_way_model():
     np.testing.assert_allclose(np.diag(noise.covariance), (residual**2).sum() / (3 * 2) / 3)
 
 
-def test_line_and_mean_are_those_of_the_textbook():
+def test_differences_of_two_rows_are_the_paired_t_test():
+    random = np.random.default_rng(3)
+    first, second = random.normal(size=5), random.normal(size=5) + 1
+    rows = [dict(enumerate(first.tolist())), dict(enumerate(second.tolist()))]
+    itself, found = differences(rows, base=0)
+    expected = stats.ttest_rel(second, first).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert (itself.value, itself.low, itself.high) == pytest.approx((0.0, 0.0, 0.0))
+    assert differences([{0: 1.0}, {0: 3.0}], base=0)[1].high == math.inf
+
+
+def test_a_line_is_that_of_the_textbook():
     random = np.random.default_rng(2)
     x, y = random.normal(size=8), random.normal(size=8)
     slope = line(list(x), list(y))
@@ -89,11 +100,6 @@ def test_line_and_mean_are_those_of_the_textbook():
     quantile = float(stats.t.ppf(0.975, 6))
     assert slope.value == pytest.approx(expected)
     assert (slope.high - slope.value, slope.value - slope.low) == pytest.approx((quantile * error,) * 2)
-    found = mean([1.0, 2.0, 4.0])
-    margin = float(stats.t.ppf(0.975, 2)) * float(np.std([1, 2, 4], ddof=1)) / math.sqrt(3)
-    assert (found.low, found.value, found.high) == pytest.approx((7 / 3 - margin, 7 / 3, 7 / 3 + margin))
-    assert mean([2.0]).high == math.inf
-    assert mean([1.0, math.inf]).value == math.inf
     assert line([0.0, 2.0], [1.0, 5.0]).value == 2.0
     with pytest.raises(ValueError, match="two different x"):
         line([1.0, 1.0], [1.0, 2.0])

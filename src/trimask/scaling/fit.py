@@ -55,7 +55,7 @@ def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Op
     if not finite:
         return None
     values = sorted(finite)
-    means, noise = additive(finite)
+    means, noise = additive([finite[value] for value in values])
     best = int(np.argmin(means))
     # A neighbour that diverged closes the bracket, though no parabola passes through it.
     is_bracketed = min(losses) < values[best] < max(losses)
@@ -88,36 +88,50 @@ def interval(value: float, draws: Float[np.ndarray, "draws"]) -> Estimate:
 class Noise:
     """How uncertain means are: their covariance, and the degrees of freedom that it was estimated from."""
 
-    covariance: Float[np.ndarray, "values values"]
+    covariance: Float[np.ndarray, "rows rows"]
     freedom: int
 
 
-def additive(
-    losses: Mapping[float, Mapping[int, float]],
-) -> tuple[Float[np.ndarray, "values"], Noise | None]:
-    """m of the sorted values in loss = m(value) + a(seed) + noise, the a adding up to 0, and how uncertain
-    they are; None where the noise cannot be told.
+def differences(rows: Sequence[Mapping[int, float]], base: int) -> list[Estimate]:
+    """What each row lies above row `base`, from loss = m(row) + a(seed) + noise of one size in all rows: with
+    few seeds the rows together tell how large it is. Row i is seed -> loss.
     """
-    values, seeds = sorted(losses), sorted({seed for row in losses.values() for seed in row})
-    cells = [
-        (values.index(value), seeds.index(s), y) for value, row in losses.items() for s, y in row.items()
-    ]
+    means, noise = additive(rows)
+    found = []
+    for number, value in enumerate(means - means[base]):
+        margin = math.inf
+        if noise is not None:
+            pair = noise.covariance[np.ix_([number, base], [number, base])]
+            spread = math.sqrt(max(pair[0, 0] + pair[1, 1] - 2 * pair[0, 1], 0.0))
+            margin = float(stats.t.ppf((1 + _LEVEL) / 2, noise.freedom)) * spread
+        found.append(Estimate(value=float(value), low=float(value) - margin, high=float(value) + margin))
+    return found
+
+
+def additive(
+    rows: Sequence[Mapping[int, float]],
+) -> tuple[Float[np.ndarray, "rows"], Noise | None]:
+    """m of each row in loss = m(row) + a(seed) + noise, the a adding up to 0, and how uncertain they are;
+    None where the noise cannot be told. Row i is seed -> loss.
+    """
+    seeds = sorted({seed for row in rows for seed in row})
+    cells = [(number, seeds.index(seed), y) for number, row in enumerate(rows) for seed, y in row.items()]
     # The last seed's level is minus the sum of the others'.
-    design = np.zeros((len(cells), len(values) + len(seeds) - 1))
-    for row, (value, seed, _) in zip(design, cells, strict=True):
-        row[value] = 1.0
+    design = np.zeros((len(cells), len(rows) + len(seeds) - 1))
+    for entries, (number, seed, _) in zip(design, cells, strict=True):
+        entries[number] = 1.0
         if seed < len(seeds) - 1:
-            row[len(values) + seed] = 1.0
+            entries[len(rows) + seed] = 1.0
         else:
-            row[len(values) :] = -1.0
+            entries[len(rows) :] = -1.0
     y = np.array([loss for _, _, loss in cells])
     found, _, rank, _ = np.linalg.lstsq(design, y)
-    means = found[: len(values)]
+    means = found[: len(rows)]
     freedom = len(cells) - int(rank)
     if freedom < 1:
         return means, None
     variance = float(((y - design @ found) ** 2).sum()) / freedom
-    covariance = variance * np.linalg.pinv(design.T @ design)[: len(values), : len(values)]
+    covariance = variance * np.linalg.pinv(design.T @ design)[: len(rows), : len(rows)]
     return means, Noise(covariance=covariance, freedom=freedom)
 
 
@@ -131,15 +145,6 @@ def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
     slope = float(fitted.slope)
     margin = float(stats.t.ppf((1 + _LEVEL) / 2, len(x) - 2) * fitted.stderr)
     return Estimate(value=slope, low=slope - margin, high=slope + margin)
-
-
-def mean(values: Sequence[float]) -> Estimate:
-    """The mean with the interval of Student's t; infinite for one value, or where a value is."""
-    found = float(np.mean(values))
-    if len(values) < 2 or not math.isfinite(found):
-        return Estimate(value=found, low=-math.inf, high=math.inf)
-    margin = float(stats.t.ppf((1 + _LEVEL) / 2, len(values) - 1) * stats.sem(values))
-    return Estimate(value=found, low=found - margin, high=found + margin)
 
 
 def _vertex(x: Float[np.ndarray, "3"], y: Float[np.ndarray, "3"]) -> float:

@@ -10,7 +10,7 @@ from typing import final
 from trimask.recipes.studies.pretraining import held_out, noise_scales, trained
 from trimask.recipes.studies.study import LOSSES, Study, small_run
 from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.scaling.fit import Estimate, mean
+from trimask.scaling.fit import Estimate, differences
 from trimask.scaling.trial import Result, Trial
 from trimask.training.logical_batch import BatchRule, KappaRule, LinearRule, NoRule, SquareRootRule, Tuned
 from trimask.training.run import RunConfig
@@ -112,17 +112,25 @@ class BatchInvariance(Study):
         )
 
     def _changes(self, results: Sequence[Result], loss: str) -> dict[str, dict[int, Estimate]]:
-        """rule -> batch -> change of the loss from the base's batch in percent, paired by seed."""
+        """rule -> batch -> change of the loss from the base's batch in percent (100 × the logarithm of the
+        ratio), the level of each seed being taken out.
+        """
         found: dict[tuple[str, int], dict[int, float]] = {}
         for result in results:
             f = result.factors
             found.setdefault((str(f["rule"]), int(f["batch"])), {})[int(f["seed"])] = result.figure(loss)
-        base = found.get((KAPPA, self.base.logical_batch), {})
+        base = (KAPPA, self.base.logical_batch)
+        finite = {at: row for at, row in found.items() if all(map(math.isfinite, row.values()))}
+        if base not in finite:
+            return {}
+        # In logarithms a change is a ratio, and the noise is about as large for all losses.
+        logs = [{seed: 100 * math.log(loss) for seed, loss in row.items()} for row in finite.values()]
+        above = dict(zip(finite, differences(logs, list(finite).index(base)), strict=True))
+        never = Estimate(value=math.inf, low=math.inf, high=math.inf)
         changes: dict[str, dict[int, Estimate]] = {}
-        for (rule, batch), row in sorted(found.items(), key=lambda item: item[0][1]):
-            both = [100 * (row[seed] / base[seed] - 1) for seed in row if seed in base]
-            if both and batch != self.base.logical_batch:
-                changes.setdefault(rule, {})[batch] = mean(both)
+        for rule, batch in sorted(found, key=lambda at: at[1]):
+            if (rule, batch) != base:
+                changes.setdefault(rule, {})[batch] = above.get((rule, batch), never)
         return {rule: changes[rule] for rule in RULES if rule in changes}
 
     def _table(self, loss: str, changes: Mapping[str, Mapping[int, Estimate]]) -> Table:

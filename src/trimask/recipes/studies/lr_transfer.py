@@ -159,7 +159,7 @@ class LearningRateTransfer(Study):
             base = optima.get((name, self.base.model.width, self.base.model.depth), best)
             carried = min(at_base, key=lambda rate: abs(math.log2(rate) - base.place.value))
             finite = {rate: row for rate, row in at_base.items() if all(map(math.isfinite, row.values()))}
-            means = dict(zip(sorted(finite), additive(finite)[0], strict=True))
+            means = dict(zip(finite, additive(list(finite.values()))[0], strict=True))
             cost = means.get(carried, math.inf) / min(means.values()) - 1
             rows.append(
                 (
