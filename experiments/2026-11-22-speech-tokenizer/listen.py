@@ -1,8 +1,8 @@
 """`python listen.py DATA --work DIR --judge WHISPER [--run RUN] [--save NAME]`: word errors of the clips that
 `unseen.py` cut, after a trained tokenizer, wider searches for its codes, its vocoder alone, and Codec 2.
 
-Decodes, listens and counts as `trimask tokenizers --measure` does. Transcripts are kept under DIR and not made
-again; `--save` puts the figures into results.json under that name.
+Decodes, listens and counts as `trimask tokenizers --measure` does. Transcripts are kept under DIR and not
+made again; `--save` puts the figures into results.json under that name.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""`python unseen.py WORDNET ASTERISK OUT`: clips that nothing was trained on, cut from what `trimask data fetch
-wordnet-speech` and `trimask data fetch asterisk` leave, as a folder for `trimask tokenizers --measure --data OUT`.
+"""`python unseen.py WORDNET ASTERISK OUT`: clips that nothing was trained on, cut from what `trimask data
+fetch wordnet-speech` and `trimask data fetch asterisk` leave, for `trimask tokenizers --measure --data OUT`.
 
 Of the validation and test splits: the first 60 sentences of each flite voice, shuffled by Random(0), and all
 English prompts of three words and more; none says what a training clip says. `--development`: the next 60
