@@ -1,5 +1,5 @@
-"""`python listen.py DATA --work DIR --judge WHISPER [--run RUN] [--save NAME]`: word errors of the clips that
-`unseen.py` cut, after a trained tokenizer, wider searches for its codes, its vocoder alone, and Codec 2.
+"""`python listen.py DATA … --work DIR --judge WHISPER [--run RUN] [--save NAME]`: word errors of the clips
+that `unseen.py` cut, after a trained tokenizer, wider searches for its codes, its vocoder alone, and Codec 2.
 
 Decodes, listens and counts as `trimask tokenizers --measure` does. Transcripts are kept under DIR and not
 made again; `--save` puts the figures into results.json under that name.
@@ -27,14 +27,20 @@ RATES = (3200, 2400)  # of Codec 2
 Speak = Callable[[Tensor], Tensor]
 
 
-def heard(path: Path, judge: Recognizer, clips: Signals, speak: Speak) -> dict[str, str]:
-    """What the judge hears in each clip after `speak`."""
-    if not path.exists():
-        made = [speak(clip)[: len(clip)].numpy() for clip in map(samples, clips)]
-        texts = judge.hear(made, SAMPLE_RATE)
-        write_json(path, {clip.key: text for clip, text in zip(clips, texts, strict=True)})
-        print(f"heard {path.stem}", flush=True)
-    return read_json(path)
+def heard(
+    work: Path, judge: Recognizer, data: dict[str, Signals], system: str, speak: Speak
+) -> dict[str, str]:
+    """What the judge hears in each clip of each folder after `speak`."""
+    texts = {}
+    for folder, clips in data.items():
+        path = work / folder / "heard" / f"{slug(system)}.json"
+        if not path.exists():
+            made = [speak(clip)[: len(clip)].numpy() for clip in map(samples, clips)]
+            written = judge.hear(made, SAMPLE_RATE)
+            write_json(path, {clip.key: text for clip, text in zip(clips, written, strict=True)})
+            print(f"heard {system} of {folder}", flush=True)
+        texts |= {f"{folder}/{key}": text for key, text in read_json(path).items()}
+    return texts
 
 
 def samples(clip: Any) -> Tensor:
@@ -71,7 +77,7 @@ def voices(rows: list[Row]) -> dict[str, list[Row]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--judge", required=True, help="folder of whisper-base for faster-whisper")
     parser.add_argument("--run", type=Path, help="what `trimask train speech_tokenizer_fine` left")
@@ -80,17 +86,28 @@ def main() -> None:
     parser.add_argument("--save", help="name of the block in results.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    work = options.work / options.data.name
-    data = raw_signals([str(options.data)], speaker_column="speaker")
-    clips = signals(data, "speech", size=SAMPLE_RATE, folder=work / "clips")[UNSEEN]
-    groups = voices([Row(file_name=c.key, text=c.text, speaker=c.speaker, split=UNSEEN) for c in clips])
-    judge = Recognizer(source=options.judge)
-    kept = work / "heard"
-    before = heard(kept / "clips.json", judge, clips, lambda clip: clip)
+    work, judge = options.work, Recognizer(source=options.judge)
+    data = {
+        folder.name: signals(
+            raw_signals([str(folder)], speaker_column="speaker"),
+            "speech",
+            size=SAMPLE_RATE,
+            folder=work / folder.name / "clips",
+        )[UNSEEN]
+        for folder in options.data
+    }
+    groups = voices(
+        [
+            Row(file_name=f"{folder}/{clip.key}", text=clip.text, speaker=clip.speaker, split=UNSEEN)
+            for folder, clips in data.items()
+            for clip in clips
+        ]
+    )
+    before = heard(work, judge, data, "clips", lambda clip: clip)
     texts: dict[str, dict[str, str]] = {}
     figures: dict[str, Any] = {"difference_to_the_clips": {}, "difference_to_codec2": {}}
     for name, speak in systems(options.run, options.beam, options.codec2):
-        texts[name] = heard(kept / f"{slug(name)}.json", judge, clips, speak)
+        texts[name] = heard(work, judge, data, name, speak)
         references = {"difference_to_the_clips": before}
         if options.run is not None and name == options.run.name:
             references |= {f"codec2 {rate}": texts[f"codec2 {rate}"] for rate in options.codec2}
