@@ -56,8 +56,9 @@ def speech_tokenizer_fine() -> SpeechTokenizerRun:
     """For several voices: 16 kHz as 25 frames a second of 8 residual codes of 4,096, 200 codes a second.
 
     Size: 5.0M parameters. Cost: half an hour on one CPU core.
-    Train it on many voices (--data); the embedded data has two, both synthetic. Expect, on four synthetic
-    voices and a person, 2 points more word errors than the clips themselves (experiments/).
+    Train it on many voices (--data); the embedded data has two, both synthetic. Expect, on new sentences of
+    the four synthetic voices and the person that it was trained on, 2 points more word errors than the clips
+    themselves (experiments/).
     """
     base = speech_tokenizer()
     quantizer = ResidualVectorConfig(dim=96, codebook_size=4096, num_codebooks=8, beam_width=4)
