@@ -21,7 +21,7 @@ from trimask import io, rng
 from trimask.config import to_dict
 from trimask.devices import describe
 from trimask.evaluation.reconstruction import image_figures
-from trimask.recipes.image_tokenizer import fitted_tokenizer, image_tokenizer, image_tokenizer_fine
+from trimask.recipes.image_tokenizer import PictureTraining, image_tokenizer, image_tokenizer_fine
 from trimask.recipes.tokenizer_data import TRAIN, UNSEEN, signals
 from trimask.tokenizers.image import ImageTokenizer
 from trimask.tokenizers.quantizer import FiniteScalarConfig, QuantizerConfig, ResidualVectorConfig
@@ -151,7 +151,7 @@ def measured(run: ImageTokenizerRun, added: str, out: Path) -> dict[str, Any]:
     )
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    tokenizer = fitted_tokenizer(run, parts[TRAIN], out / "start.safetensors", lambda message: None)
+    tokenizer = PictureTraining(run).fitted(parts[TRAIN], out / "start.safetensors")
     unseen = np.stack([row.values for row in parts[UNSEEN]])
     start = image_figures(tokenizer.eval(), unseen)
     step = PerceivedStep(tokenizer, run, added) if added else None

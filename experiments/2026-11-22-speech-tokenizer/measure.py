@@ -151,20 +151,27 @@ def heard(shop: Workshop, system: str, rows: list[Row], speak: Callable[[Tensor]
     return {row.file_name: texts[row.file_name] for row in rows}
 
 
-def errors(rows: list[Row], texts: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
+def errors(
+    rows: list[Row], texts: dict[str, str], split: Callable[[str], list[str]] = plain_words
+) -> tuple[np.ndarray, np.ndarray]:
     """Word errors and words of each clip."""
     counts = []
     for row in rows:
-        reference = plain_words(row.text)
-        counts.append((edit_distance(reference, plain_words(texts[row.file_name])), len(reference)))
+        reference = split(row.text)
+        counts.append((edit_distance(reference, split(texts[row.file_name])), len(reference)))
     array = np.array(counts, dtype=np.float64)
     return array[:, 0], array[:, 1]
 
 
-def compared(rows: list[Row], before: dict[str, str], after: dict[str, str]) -> dict[str, Any]:
+def compared(
+    rows: list[Row],
+    before: dict[str, str],
+    after: dict[str, str],
+    split: Callable[[str], list[str]] = plain_words,
+) -> dict[str, Any]:
     """Word error rates in percent, and their difference on the same clips (95 % bootstrap over clips)."""
-    first, words = errors(rows, before)
-    second, _ = errors(rows, after)
+    first, words = errors(rows, before, split)
+    second, _ = errors(rows, after, split)
     drawn = rng.generator(SEED, "bootstrap").integers(0, len(rows), (4000, len(rows)))
     totals = words[drawn].sum(1)
 

@@ -418,8 +418,9 @@ def tables(shop: Workshop) -> None:
     # Kept from calls that this program no longer makes: see the README.
     names += ("steady_pitch", "earlier")
     found = {name: shop.work / "figures" / f"{name}.json" for name in names}
-    results = {name: read_json(path) for name, path in found.items() if path.exists()}
-    write_json(Path(__file__).with_name("results.json"), results)
+    kept = Path(__file__).with_name("results.json")  # `listen.py` has blocks of its own there
+    results = read_json(kept) | {name: read_json(path) for name, path in found.items() if path.exists()}
+    write_json(kept, results)
     for table in ("geometry", "quantizers", "losses"):
         for name, row in results.get(table, {}).items():
             print(_row(name, row))

@@ -15,7 +15,8 @@ from trimask.data.mixture import MixtureConfig
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.recipes import catalog
 from trimask.recipes.pretrain import build_denoiser
-from trimask.recipes.train_tokenizer import TokenizerRun, rates, untrained
+from trimask.recipes.tokenizer_training import TokenizerRun
+from trimask.recipes.train_tokenizer import rates, training_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
@@ -60,7 +61,7 @@ def tensor(config: RunConfig, name: str, parameter: torch.Tensor) -> dict:
 
 
 def described_tokenizer(config: TokenizerRun) -> dict:
-    codec = untrained(config)
+    codec = training_of(config).untrained()
     return {
         "config": to_dict(config),
         "codes": rates(codec),

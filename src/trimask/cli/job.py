@@ -14,7 +14,7 @@ from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, s
 from trimask.config import to_dict
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
-    from trimask.recipes.train_tokenizer import TokenizerRun
+    from trimask.recipes.tokenizer_training import TokenizerRun
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.loop import TrainResult
     from trimask.training.run import RunConfig
@@ -142,9 +142,9 @@ class TokenizerJob(Job):
         return self.summary()["parameters"]["total"] * _STATE_BYTES + _SIGNAL_BYTES
 
     def summary(self) -> dict[str, Any]:
-        from trimask.recipes.train_tokenizer import rates, untrained
+        from trimask.recipes.train_tokenizer import rates, training_of
 
-        codec = untrained(self.config)
+        codec = training_of(self.config).untrained()
         return {
             "recipe": self.recipe,
             "config": to_dict(self.config),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trimask.recipes.studies.study import Study
-    from trimask.recipes.train_tokenizer import TokenizerRun
+    from trimask.recipes.tokenizer_training import TokenizerRun
     from trimask.training.run import RunConfig
 
     Recipe = RunConfig | TokenizerRun

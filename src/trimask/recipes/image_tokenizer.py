@@ -1,19 +1,18 @@
-"""Image tokenizers: recipes, and how one becomes a run."""
+"""Image tokenizers: recipes, and how one is trained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import final
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from trimask import rng
-from trimask.config import to_dict
 from trimask.data.signals import Signals
-from trimask.recipes.tokenizer_data import digest, training_signals
+from trimask.recipes.tokenizer_training import TokenizerTraining
 from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from trimask.tokenizers.quantizer import ResidualVectorConfig
-from trimask.training.checkpoint import open_run
 from trimask.training.image_tokenizer import (
     ImageTokenizerRun,
     ImageTokenizerStep,
@@ -22,10 +21,7 @@ from trimask.training.image_tokenizer import (
     pixels,
     views,
 )
-from trimask.training.loop import TrainResult, train
 
-WEIGHTS = "image.safetensors"
-_START = "start.safetensors"
 _FIT_PIXELS = 4096 * 64 * 64  # enough cells for the codebooks to start from
 _FIT_VIEWS = 3
 
@@ -70,66 +66,31 @@ def image_tokenizer_128px() -> ImageTokenizerRun:
     )
 
 
-def train_image_tokenizer(
-    config: ImageTokenizerRun,
-    out: Path,
-    *,
-    recipe: str,
-    resume: bool = False,
-    deadline: float | None = None,
-    report: Callable[[str], None] = lambda message: None,
-    on_progress: Callable[[int, Mapping[str, Any]], None] | None = None,
-) -> TrainResult:
-    """Run `config` in the directory `out`: fit the linear code and the codebooks, then train everything
-    together; leaves the weights (float16) as `image.safetensors`.
-    """
-    resolved = {"recipe": recipe, "run": to_dict(config)}
-    open_run(out, resolved, resume=resume)
-    size = config.tokenizer.image_size
-    images = training_signals(config.data, "image", size=size, folder=out / "data", report=report)
-    batches = image_batches(
-        images,
-        batch_size=config.training.batch_size,
-        max_shift=config.training.max_shift,
-        seed=config.seed,
-    )
-    tokenizer = fitted_tokenizer(config, images, out / _START, report)
-    result = train(
-        ImageTokenizerStep(tokenizer, config.training, seed=config.seed),
-        batches,
-        out=out,
-        config=resolved,
-        num_steps=config.num_steps,
-        checkpoint_every=config.checkpoint_every,
-        log_every=config.log_every,
-        resume=True,  # `open_run` has settled whether this directory may be used
-        deadline=deadline,
-        describe=recipe,
-        on_progress=on_progress,
-    )
-    facts = {"recipe": recipe, "steps": str(result.steps), "trained_on": digest(images)}
-    tokenizer.save(out / WEIGHTS, half=True, **facts)
-    return result
+@final
+class PictureTraining(TokenizerTraining):
+    """Pictures as they are: the code is fitted to some, then everything is trained together."""
 
+    kind = "image"
+    tokenizer_type = ImageTokenizer
+    config: ImageTokenizerRun
 
-def fitted_tokenizer(
-    config: ImageTokenizerRun, images: Signals, kept: Path, report: Callable[[str], None]
-) -> ImageTokenizer:
-    """A tokenizer with seeded networks, its linear code and quantizer fitted to some of `images`."""
-    if kept.exists():  # k-means takes minutes: a resumed run goes on from what it gave
-        return ImageTokenizer.load(kept).train()
-    report("fitting the linear code and the codebooks")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.key(config.seed, "image_tokenizer", "weights"))
-        tokenizer = ImageTokenizer(config.tokenizer)
-    draw = rng.generator(config.seed, "image_tokenizer", "fit")
-    most = max(_FIT_PIXELS // config.tokenizer.image_size**2, 1)
-    rows = (
-        range(len(images)) if len(images) <= most else sorted(draw.permutation(len(images))[:most].tolist())
-    )
-    chosen, shift = pixels(images, rows), config.training.max_shift
-    if shift:
-        chosen = torch.cat([chosen, *(views(chosen, draw, shift) for _ in range(_FIT_VIEWS))])
-    tokenizer.fit(chosen, draw, max_cells=config.training.fit_cells)
-    tokenizer.save(kept)
-    return tokenizer
+    def __init__(self, config: ImageTokenizerRun) -> None:
+        self.config = config
+        self.size = config.tokenizer.image_size
+
+    def batches(self, data: Signals) -> Callable[[int], Iterator[Float[Tensor, "b 3 h w"]]]:
+        training = self.config.training
+        return image_batches(
+            data, batch_size=training.batch_size, max_shift=training.max_shift, seed=self.config.seed
+        )
+
+    def fit(self, tokenizer: ImageTokenizer, data: Signals, draw: np.random.Generator) -> None:
+        most = max(_FIT_PIXELS // self.size**2, 1)
+        rows = range(len(data)) if len(data) <= most else sorted(draw.permutation(len(data))[:most].tolist())
+        chosen, shift = pixels(data, rows), self.config.training.max_shift
+        if shift:
+            chosen = torch.cat([chosen, *(views(chosen, draw, shift) for _ in range(_FIT_VIEWS))])
+        tokenizer.fit(chosen, draw, max_cells=self.config.training.fit_cells)
+
+    def step(self, tokenizer: ImageTokenizer) -> ImageTokenizerStep:
+        return ImageTokenizerStep(tokenizer, self.config.training, seed=self.config.seed)

@@ -1,21 +1,19 @@
 """A tokenizer recipe becomes a run: trained, measured, and a page to look at and listen to."""
 
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trimask.recipes.image_tokenizer import train_image_tokenizer
-from trimask.recipes.speech_tokenizer import train_speech_tokenizer
+from trimask.config import to_dict
+from trimask.recipes.image_tokenizer import PictureTraining
+from trimask.recipes.speech_tokenizer import RecordingTraining
+from trimask.recipes.tokenizer_data import Report, digest, training_signals
 from trimask.recipes.tokenizer_report import Measurement, measure
-from trimask.tokenizers.image import ImageTokenizer
-from trimask.tokenizers.speech import SpeechTokenizer
+from trimask.recipes.tokenizer_training import TokenizerRun, TokenizerTraining
+from trimask.training.checkpoint import open_run
 from trimask.training.image_tokenizer import ImageTokenizerRun
-from trimask.training.loop import TrainResult
-from trimask.training.speech_tokenizer import SpeechTokenizerRun
+from trimask.training.loop import OnProgress, TrainResult, train
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
-
-TokenizerRun = ImageTokenizerRun | SpeechTokenizerRun
 
 
 def train_tokenizer(
@@ -25,41 +23,50 @@ def train_tokenizer(
     recipe: str,
     resume: bool = False,
     deadline: float | None = None,
-    report: Callable[[str], None] = lambda message: None,
-    on_progress: Callable[[int, Mapping[str, Any]], None] | None = None,
+    report: Report = lambda message: None,
+    on_progress: OnProgress | None = None,
 ) -> TrainResult:
     """Run `config` in the directory `out`: the decoded data, checkpoints, metrics, and at the end the weights
-    (`weights_file`) and the report of their round trips.
+    (`weights_file`, float16) and the report of their round trips.
     """
-    kind = "image" if isinstance(config, ImageTokenizerRun) else "speech"
-    common: dict[str, Any] = {
-        "recipe": recipe,
-        "resume": resume,
-        "deadline": deadline,
-        "report": report,
-        "on_progress": on_progress,
-    }
-    if isinstance(config, ImageTokenizerRun):
-        result = train_image_tokenizer(config, out, **common)
-        codec: Any = ImageTokenizer.load(weights_file(config, out))
-    else:
-        result = train_speech_tokenizer(config, out, **common)
-        codec = SpeechTokenizer.load(weights_file(config, out))
+    training = training_of(config)
+    resolved = {"recipe": recipe, "run": to_dict(config)}
+    open_run(out, resolved, resume=resume)
+    folder = out / "data"
+    rows = training_signals(config.data, training.kind, size=training.size, folder=folder, report=report)
+    data = training.data(rows, folder, report)
+    batches = training.batches(data)
+    tokenizer = training.fitted(data, out / "start.safetensors", report)
+    result = train(
+        training.step(tokenizer),
+        batches,
+        out=out,
+        config=resolved,
+        num_steps=config.num_steps,
+        checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
+        resume=True,  # `open_run` has settled whether this directory may be used
+        deadline=deadline,
+        describe=recipe,
+        on_progress=on_progress,
+    )
+    weights = weights_file(config, out)
+    facts = {"recipe": recipe, "steps": str(result.steps), "trained_on": digest(rows)}
+    tokenizer.save(weights, half=True, **facts)
     if result.stopped != "interrupted":  # who stops a run does not want to wait for figures
-        measure(config.data, out, **{kind: codec}, measurement=Measurement(), run=out, report=report)
+        codec: dict[str, Any] = {training.kind: training.tokenizer_type.load(weights)}
+        measure(config.data, out, **codec, measurement=Measurement(), run=out, report=report)
     return result
 
 
+def training_of(config: TokenizerRun) -> TokenizerTraining:
+    """What the training of this kind of tokenizer takes."""
+    return PictureTraining(config) if isinstance(config, ImageTokenizerRun) else RecordingTraining(config)
+
+
 def weights_file(config: TokenizerRun, out: Path) -> Path:
-    """The weights that a run leaves: float16, with their configuration."""
-    return out / ("image.safetensors" if isinstance(config, ImageTokenizerRun) else "speech.safetensors")
-
-
-def untrained(config: TokenizerRun) -> ImageTokenizer | SpeechTokenizer:
-    """The tokenizer of a run, with no weights of meaning."""
-    if isinstance(config, ImageTokenizerRun):
-        return ImageTokenizer(config.tokenizer)
-    return SpeechTokenizer(config.tokenizer)
+    """The weights that a run leaves, with their configuration."""
+    return out / f"{training_of(config).kind}.safetensors"
 
 
 def rates(codec: ImageCodec | SpeechCodec) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""What kinds of tokenizers differ in when they are trained."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trimask import rng
+from trimask.data.signals import Signals
+from trimask.recipes.tokenizer_data import Kind, Report
+from trimask.tokenizers.image import ImageTokenizer
+from trimask.tokenizers.speech import SpeechTokenizer
+from trimask.training.image_tokenizer import ImageTokenizerRun
+from trimask.training.loop import Step
+from trimask.training.speech_tokenizer import SpeechTokenizerRun
+
+TokenizerRun = ImageTokenizerRun | SpeechTokenizerRun
+
+
+class TokenizerTraining(ABC):
+    """Everything between the decoded signals of a run and its updates.
+
+    Attributes:
+        kind: of the signals.
+        size: pixels along each side, or samples a second.
+        tokenizer_type: what is trained.
+        config: the run.
+    """
+
+    kind: Kind
+    size: int
+    tokenizer_type: type[ImageTokenizer] | type[SpeechTokenizer]
+    config: Any
+
+    def data(self, rows: Signals, folder: Path, report: Report) -> Any:
+        """What is trained on, made of `rows`; `folder` keeps what takes time."""
+        return rows
+
+    @abstractmethod
+    def batches(self, data: Any) -> Callable[[int], Iterable[Any]]:
+        """Endless batches from batch `start` on."""
+
+    @abstractmethod
+    def fit(self, tokenizer: Any, data: Any, draw: np.random.Generator) -> None:
+        """Start the linear code and the codebooks from `data`."""
+
+    @abstractmethod
+    def step(self, tokenizer: Any) -> Step:
+        """The updates."""
+
+    def untrained(self) -> Any:
+        """The tokenizer with seeded networks, nothing fitted yet."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(rng.key(self.config.seed, f"{self.kind}_tokenizer", "weights"))
+            return self.tokenizer_type(self.config.tokenizer)
+
+    def fitted(self, data: Any, kept: Path, report: Report = lambda message: None) -> Any:
+        """The tokenizer that the updates start from."""
+        if kept.exists():  # k-means takes minutes: a resumed run goes on from what it gave
+            return self.tokenizer_type.load(kept).train()
+        report("fitting the linear code and the codebooks")
+        tokenizer = self.untrained()
+        self.fit(tokenizer, data, rng.generator(self.config.seed, f"{self.kind}_tokenizer", "fit"))
+        tokenizer.save(kept)
+        return tokenizer
