@@ -1,19 +1,29 @@
-"""`python longer.py RUN OUT [--steps N] [--mel WEIGHT]`: more vocoder steps after a finished training,
-its code as it was. Leaves OUT/speech.safetensors, for `listen.py --run OUT`.
+"""`python longer.py RUN OUT [--steps N] [--mel WEIGHT] [--adversarial WEIGHT --matching WEIGHT]`: more
+vocoder steps after a finished training, its code as it was. Leaves OUT/speech.safetensors, for `listen.py
+--run OUT`.
 """
 
 import argparse
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from variants import AdversarialStep
 
 from trimask.config import from_dict
 from trimask.data.signals import Concatenation, Signals
 from trimask.io import read_json
 from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.training.optimizers import AdamWConfig
-from trimask.training.speech_tokenizer import Recording, SpeechTokenizerRun, VocoderStep, speech_batches
+from trimask.training.speech_tokenizer import (
+    Recording,
+    SpeechCrops,
+    SpeechTokenizerRun,
+    VocoderStep,
+    speech_batches,
+)
 
 SEED = 1  # the crops of seed 0 are those that the run has seen
 
@@ -24,6 +34,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--mel", type=float, default=2.0)
+    parser.add_argument("--adversarial", type=float, default=0.0)
+    parser.add_argument("--matching", type=float, default=0.0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     run = from_dict(SpeechTokenizerRun, read_json(options.run / "config.json")["run"])
@@ -35,7 +47,22 @@ def main() -> None:
         features=Concatenation(Signals(options.run / "data" / "features.arrow")),
         hop=run.tokenizer.features.hop,
     )
-    step = VocoderStep(tokenizer, vocoder)
+    step: Callable[[SpeechCrops], Mapping[str, Tensor | float]] = VocoderStep(tokenizer, vocoder)
+    if options.adversarial or options.matching:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            adversary = AdversarialStep(
+                tokenizer, vocoder, adversarial=options.adversarial, matching=options.matching
+            )
+
+        def against(batch: SpeechCrops) -> Mapping[str, Tensor | float]:
+            code = tokenizer.autoencoder
+            with torch.no_grad():
+                codes = code.quantizer.encode(code.latent(batch.features))
+                decoded = code.features(code.quantizer.decode(codes))
+            return adversary(decoded, batch.waveform)
+
+        step = against
     batches = speech_batches(recording, code=run.code, vocoder=vocoder, seed=SEED)(run.code.num_steps)
     means: dict[str, float] = {}
     for number in range(1, options.steps + 1):

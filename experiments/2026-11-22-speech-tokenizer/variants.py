@@ -2,7 +2,7 @@
 FSQ, other losses of the code, and an adversary for the vocoder.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -243,7 +243,7 @@ class AdversarialStep:
         self.adversarial, self.matching = adversarial, matching
         self.steps = 0
 
-    def __call__(self, features: Tensor, waveform: Tensor) -> Mapping[str, float]:
+    def __call__(self, features: Tensor, waveform: Tensor) -> dict[str, Tensor | float]:
         self.steps += 1
         factor = self.config.schedule.factor(self.steps / self.config.num_steps)
         set_learning_rate(self.optimizer, factor)
@@ -268,7 +268,15 @@ class AdversarialStep:
             fooled = fooled + (score - 1).square().mean() / len(self.judges)
             for a, b in zip(maps, real, strict=True):
                 matched = matched + (a - b).abs().mean() / (len(self.judges) * len(maps))
-        (spectral + self.adversarial * fooled + self.matching * matched).backward()
+        mel = mel_loss(made, waveform, 16_000) if self.config.mel_weight else torch.zeros(())
+        pulled = self.adversarial * fooled + self.matching * matched
+        (spectral + self.config.mel_weight * mel + pulled).backward()
         clip_gradients(self.optimizer, self.config.optimizer.clip_norm)
         self.optimizer.step()
-        return {"spectral": spectral.item(), "fooled": fooled.item(), "apart": apart.item()}
+        return {
+            "spectral": spectral.item(),
+            "mel": mel.item(),
+            "fooled": fooled.item(),
+            "matched": matched.item(),
+            "apart": apart.item(),
+        }
