@@ -112,7 +112,7 @@ def _batch(config: RunConfig) -> Iterator[Derived]:
         yield Derived(
             name="critical batch",
             value=critical_batch(change.horizon, rule.critical_steps),
-            rule=f"D / (L · S_crit), S_crit = {rule.critical_steps:,}, a guess [D]",
+            rule=f"D / (L · S_crit), S_crit = {rule.critical_steps:,} [D]",
             source=_PAPER,
         )
     formulas = (

@@ -89,12 +89,13 @@ class KappaRule(BatchRule):
         gamma: horizon exponent; 0.44 was fitted for one schedule, data and shape [P]; 1 is Complete(d)P's
             κ = m_B / m_D [L]; 0 leaves the horizon out.
         critical_steps: S_crit, below which so few updates follow no equation; with it B_crit = D / (L ·
-            S_crit) [P]. 1,000 is a guess [D].
+            S_crit) [P]. 500 [D]: our small runs break between 250 and 500
+            (experiments/2026-11-22-batch-invariance).
         lowest_kappa, highest_kappa: where the rule is trusted [D].
     """
 
     gamma: float = 0.44
-    critical_steps: int = 1000
+    critical_steps: int = 500
     lowest_kappa: float = 0.25
     highest_kappa: float = 4.0
 

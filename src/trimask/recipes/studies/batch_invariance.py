@@ -12,17 +12,12 @@ from trimask.recipes.studies.study import LOSSES, Study, small_run
 from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
 from trimask.scaling.fit import Estimate, differences
 from trimask.scaling.trial import Result, Trial
-from trimask.training.logical_batch import BatchRule, KappaRule, LinearRule, NoRule, SquareRootRule, Tuned
+from trimask.training.logical_batch import BatchRule, LinearRule, NoRule, SquareRootRule, Tuned
 from trimask.training.run import RunConfig
 
 KAPPA = "κ"
-RULES: Mapping[str, BatchRule] = MappingProxyType(
-    {
-        KAPPA: KappaRule(),
-        "√": SquareRootRule(),
-        "linear": LinearRule(),
-        "none": NoRule(),
-    }
+OTHERS: Mapping[str, BatchRule] = MappingProxyType(
+    {"√": SquareRootRule(), "linear": LinearRule(), "none": NoRule()}
 )
 _CLAIMED = 1.0  # percent
 
@@ -49,7 +44,8 @@ def batch_invariance_short() -> "BatchInvariance":
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchInvariance(Study):
-    """Runs of one horizon in other physical batches. The values are those of the base's batch; the logical
+    """Runs of one horizon in other physical batches, under the base's batch rule (the κ rule) and under
+    others. The values are those of the base's batch; the logical
     batch is the smallest of `batches`, so that times and modality counts are drawn alike in all of them.
     """
 
@@ -68,8 +64,8 @@ class BatchInvariance(Study):
         return tuple(
             self._trial(rule, batch, seed)
             for seed in self.seeds
-            for rule in RULES
-            for batch in (self.batches if rule == KAPPA else self.others)
+            for rule, batches in ((KAPPA, self.batches), *((other, self.others) for other in OTHERS))
+            for batch in batches
             if rule == KAPPA or batch != self.base.logical_batch
         )
 
@@ -106,7 +102,7 @@ class BatchInvariance(Study):
                 num_steps=math.ceil(self.base.horizon / smallest),
                 physical_batch=batch,
                 tuned=Tuned(logical_batch=self.base.logical_batch, num_steps=self.base.num_steps),
-                batch_rule=RULES[rule],
+                batch_rule=OTHERS.get(rule, self.base.batch_rule),
                 seed=seed,
             ),
         )
@@ -131,7 +127,7 @@ class BatchInvariance(Study):
         for rule, batch in sorted(found, key=lambda at: at[1]):
             if (rule, batch) != base:
                 changes.setdefault(rule, {})[batch] = above.get((rule, batch), never)
-        return {rule: changes[rule] for rule in RULES if rule in changes}
+        return {rule: changes[rule] for rule in (KAPPA, *OTHERS) if rule in changes}
 
     def _table(self, loss: str, changes: Mapping[str, Mapping[int, Estimate]]) -> Table:
         columns = [batch for batch in self.batches if batch != self.base.logical_batch]

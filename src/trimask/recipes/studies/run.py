@@ -134,7 +134,7 @@ def report_study(out: Path) -> tuple[Path, Findings]:
     if not results.by_name:
         raise ValueError(f"{out} has no result yet: go on with `trimask study run`")
     done = in_order(study, results)
-    pending = len(_pending(study, results))
+    pending = len([trial for trial in study.trials(results.by_name) if trial.name not in results.by_name])
     findings = study.findings(done)
     environment = stored["environment"]
     facts = {
