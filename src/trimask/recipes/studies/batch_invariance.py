@@ -144,21 +144,18 @@ class BatchInvariance(Study):
 
     def _claims(self, loss: str, changes: Mapping[str, Mapping[int, Estimate]]) -> list[Claim]:
         row = changes.get(KAPPA, {})
-        within = [batch for batch, change in row.items() if abs(change.value) <= _CLAIMED]
-        if not row or not within:
-            return [
-                Claim(
-                    text=f"{loss}: the κ rule keeps the loss within 1 % of the base's",
-                    holds=False if row else None,
-                )
-            ]
-        kept = sorted({*within, self.base.logical_batch})
-        runs = [kept[0]]
-        for batch in self.batches:  # the longest stretch around the base's batch
-            if batch > runs[-1] and batch in kept and batch / 2 <= runs[-1]:
-                runs.append(batch)
+        if not row:
+            return []
+        own = self.base.logical_batch
+        order = sorted({*row, own})
+        kept = [own, *(batch for batch, change in row.items() if abs(change.value) <= _CLAIMED)]
+        low = high = order.index(own)  # the stretch around the base's batch that is kept
+        while low > 0 and order[low - 1] in kept:
+            low -= 1
+        while high < len(order) - 1 and order[high + 1] in kept:
+            high += 1
+        runs, beyond = order[low : high + 1], order[high + 1 :]
         span = runs[-1] / runs[0]
-        beyond = [batch for batch in self.batches if batch > runs[-1]]
         text = (
             f"{loss}: the κ rule keeps the loss within 1 % over batches {runs[0]} to {runs[-1]} (× {span:g})"
         )
