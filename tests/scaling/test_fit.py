@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trimask.scaling.fit import Optimum, additive, differences, line
+from trimask.scaling.fit import Optimum, additive, differences, levels, line
 from trimask.scaling.fit import optimum as optimum_or_none
 
 
@@ -64,6 +64,13 @@ def test_a_diverged_neighbour_closes_the_bracket():
     assert found.is_bracketed
     assert (found.place.value, found.loss) == (0.0, pytest.approx(3.0))
     assert optimum_or_none({1.0: {0: math.inf}}) is None
+
+
+def test_a_search_goes_by_all_seeds():
+    losses = parabola(0.0, {0: 0.0, 1: 5.0}, [0.5, 1.0]) | {2.0: {0: 3.1}, 4.0: {0: 3.3, 1: math.inf}}
+    found = levels(losses)
+    assert found[1.0] < found[2.0] < found[0.5] < found[4.0] == math.inf
+    assert levels({}) == {}
 
 
 def test_additive_is_the_two_way_model():

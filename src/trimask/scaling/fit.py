@@ -92,6 +92,13 @@ class Noise:
     freedom: int
 
 
+def levels(losses: Mapping[float, Mapping[int, float]]) -> dict[float, float]:
+    """Value -> m(value) as in `optimum`, infinite where a run diverged: what a search goes by."""
+    finite = {value: row for value, row in losses.items() if all(map(math.isfinite, row.values()))}
+    means = additive(list(finite.values()))[0].tolist() if finite else []
+    return dict.fromkeys(losses, math.inf) | dict(zip(finite, means, strict=True))
+
+
 def differences(rows: Sequence[Mapping[int, float]], base: int) -> list[Estimate]:
     """What each row lies above row `base`, from loss = m(row) + a(seed) + noise of one size in all rows: with
     few seeds the rows together tell how large it is. Row i is seed -> loss.

@@ -11,7 +11,7 @@ import numpy as np
 from trimask.recipes.studies.pretraining import held_out, trained
 from trimask.recipes.studies.study import LOSSES, Study, small_run
 from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.scaling.fit import Estimate, Optimum, interval, line, optimum
+from trimask.scaling.fit import Estimate, Optimum, interval, levels, line, optimum
 from trimask.scaling.search import around_best, bracket
 from trimask.scaling.trial import Result, Trial
 from trimask.training.logical_batch import rescaled
@@ -90,11 +90,7 @@ class Horizon(Study):
 
     def _at(self, results: Mapping[str, Result], factor: int) -> Iterator[Trial]:
         first, *others = self.seeds
-        done = {
-            float(result.factors["kappa"]): result.figure(LOSSES[0])
-            for result in results.values()
-            if (result.factors["horizon"], result.factors["seed"]) == (factor, first)
-        }
+        done = levels(self._losses(list(results.values()), LOSSES[0])[factor])
         for kappa in bracket(done, factor=_STEP):
             yield self._trial(factor, kappa, first)
         for seed in others:

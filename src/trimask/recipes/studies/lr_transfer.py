@@ -10,7 +10,7 @@ from trimask.model.parametrization import Parametrization, Standard
 from trimask.recipes.studies.pretraining import held_out, trained
 from trimask.recipes.studies.study import LOSSES, Study, small_run
 from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.scaling.fit import Optimum, additive, optimum
+from trimask.scaling.fit import Optimum, additive, levels, optimum
 from trimask.scaling.search import around_best, bracket
 from trimask.scaling.trial import Result, Trial
 from trimask.training.run import RunConfig
@@ -94,12 +94,8 @@ class LearningRateTransfer(Study):
         self, results: Mapping[str, Result], parametrization: str, width: int, depth: int
     ) -> Iterator[Trial]:
         first, *others = self.seeds
-        done: dict[float, float] = {}
-        for result in results.values():
-            found = result.factors
-            if (found["parametrization"], found["width"], found["depth"]) == (parametrization, width, depth):
-                if found["seed"] == first:
-                    done[float(found["rate"])] = result.figure(LOSSES[0])
+        losses = self._losses(list(results.values()), LOSSES[0])
+        done = levels(losses.get((parametrization, width, depth), {}))
         for rate in bracket(done, factor=_STEP):
             yield self._trial(parametrization, width, depth, rate, first)
         for seed in others:
