@@ -46,9 +46,9 @@ def _panel(axes: Axes, panel: Panel) -> None:
         _curve(axes, curve, _COLOURS[number % len(_COLOURS)])
     places = sorted({x for curve in panel.curves for x in curve.x})
     if places and len(places) <= _MOST_TICKS:
-        axes.set_xticks(places, [f"{x:g}" if x < 10_000 else f"{x:,.0f}" for x in places])
+        axes.set_xticks(places, [f"{x:.3g}" if x < 1000 else f"{x:,.0f}" for x in places])
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(axis="x", labelrotation=30 if len(places) > 5 else 0)
+    axes.tick_params(axis="x", labelrotation=30 if len(places) > 4 else 0)
     if any(curve.label for curve in panel.curves):
         axes.legend(fontsize=7, frameon=False)
 
