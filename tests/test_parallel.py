@@ -1,10 +1,17 @@
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 import pytest
 
 from trimask.parallel import Local, Work, WorkerLost
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers must find this module, from wherever the tests are started."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
 
 
 @final
