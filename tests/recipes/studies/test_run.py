@@ -94,6 +94,8 @@ def test_a_study_may_grow_but_not_change(finished: Path, tmp_path: Path):
     changed = replace(changed, base=replace(changed.base, optimizer=AdamWConfig(learning_rate=1.0)))
     with pytest.raises(ValueError, match=r"result of rule=κ,batch=4,seed=0 is of another configuration"):
         run(changed, tmp_path)
+    assert (tmp_path / STUDY).read_bytes() == (finished / STUDY).read_bytes()
+    assert not (tmp_path / "tokens").exists()  # told before any work
     with pytest.raises(ValueError, match="threads 1, and this one's is 2"):
         run(tiny(), tmp_path, threads=2)
     with pytest.raises(ValueError, match="type 'BatchInvariance', and this one's is 'Horizon'"):

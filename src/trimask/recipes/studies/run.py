@@ -85,8 +85,9 @@ def run_study(
 ) -> list[Result]:
     """Run all trials of `study` that `out` has no result of. `request` says how it was asked for.
 
-    The study may have more trials than when `out` was begun. `threads` of each trial must be as then: another
-    number of them adds floats in another order. The number of trials at once changes nothing.
+    The study may have more trials than when `out` was begun: each result is compared with its own. `threads`
+    of each trial must be as then: another number of them adds floats in another order. The number of trials
+    at once changes nothing.
 
     Raises:
         ValueError: `out` holds another kind of study, or a result of another configuration.
@@ -100,6 +101,8 @@ def run_study(
     }
     with _claimed(out, described):
         results = Results(out)
+        _pending(study, results)  # before anything is written: whether the results are of this study
+        io.write_json(out / STUDY, {**described, "environment": describe(torch.device("cpu"))})
         _make_tokens(study, out, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)
         on_progress(_progress(study, results, None))
@@ -216,6 +219,4 @@ def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
                         f"{out} holds a study of {what} {stored.get(what)!r}, and this one's is "
                         f"{described[what]!r}: choose another --out"
                     )
-        # A study may grow, by seeds or sizes: each result is compared with its own trial.
-        io.write_json(path, {**described, "environment": describe(torch.device("cpu"))})
         yield
