@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from trimask.cli.console import say
+from trimask.training.progress import clock
 
 _PLAIN_INTERVAL = 10.0  # seconds
 
@@ -29,7 +30,7 @@ class JobProgress:
             self._task = self._bar.add_task(what, total=None, figures="")
 
     def update(self, done: int, total: int, figures: str, *, seconds_left: float | None) -> None:
-        left = "" if seconds_left is None else f"{_clock(seconds_left)} left"
+        left = "" if seconds_left is None else f"{clock(seconds_left)} left"
         text = ", ".join(filter(None, (figures, left)))
         if self._bar is not None:
             self._bar.update(self._task, total=total, completed=done, figures=text)
@@ -47,9 +48,3 @@ class JobProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

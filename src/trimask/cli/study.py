@@ -148,7 +148,7 @@ class Study(Verb):
         from trimask.recipes.studies.run import report_study
 
         with reading_files():
-            path, findings = report_study(out)
+            path, findings = report_study(self.study, out)
         self._tell(path, findings)
         return 0
 

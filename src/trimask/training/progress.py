@@ -71,7 +71,7 @@ class ProgressReport:
             parts.append(f"{self._tokens_per_second:,.0f} tokens/s")
         left = self._seconds_left(step, seconds)
         if left is not None:
-            parts.append(f"{_clock(left)} left")
+            parts.append(f"{clock(left)} left")
         return "  ".join(parts)
 
     def _seconds_left(self, step: int, seconds: float) -> float | None:
@@ -105,7 +105,8 @@ def _label(name: str) -> str:
     return f"{modality} bits/token".lstrip()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """`4:05`, or `1:04:05`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -117,20 +117,22 @@ def test_the_report_of_a_part(finished: Path, tmp_path: Path):
     (tmp_path / STUDY).write_text((finished / STUDY).read_text())
     lines = (finished / RESULTS).read_text().splitlines(keepends=True)
     (tmp_path / RESULTS).write_text("".join(lines[:3]))
-    path, findings = report_study(tmp_path)
+    path, findings = report_study("batch_invariance", tmp_path)
     text = path.read_text()
     assert "trials: 3, 2 are still to run" in text
     assert "`trimask study run batch_invariance --out DIR --short`" in text
     assert (tmp_path / "batch_invariance.svg").exists()
     assert len(findings.claims) == len(LOSSES)
+    with pytest.raises(ValueError, match="holds the study batch_invariance, not horizon"):
+        report_study("horizon", tmp_path)
     (tmp_path / RESULTS).write_text("")
     with pytest.raises(ValueError, match="no result yet"):
-        report_study(tmp_path)
+        report_study("batch_invariance", tmp_path)
 
 
 def test_folders_that_are_no_study(tmp_path: Path):
     with pytest.raises(ValueError, match="holds no study"):
-        report_study(tmp_path)
+        report_study("batch_invariance", tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty and holds no study"):
         run(tiny(), tmp_path)

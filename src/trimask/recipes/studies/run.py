@@ -120,17 +120,19 @@ def in_order(study: Study, results: Results) -> list[Result]:
     return [results.by_name[name] for name in names if name in results.by_name]
 
 
-def report_study(out: Path) -> tuple[Path, Findings]:
-    """Writes what the results in `out` say, finished or not, into `out`.
+def report_study(name: str, out: Path) -> tuple[Path, Findings]:
+    """Writes what the results of study `name` in `out` say, finished or not, into `out`.
 
     Raises:
-        ValueError: `out` holds no study, or no result yet.
+        ValueError: `out` holds no study, or another one, or no result yet.
     """
     path = out / STUDY
     if not path.exists():
         raise ValueError(f"{out} holds no study: run one there first")
     stored = io.read_json(path)
     request = stored["request"]
+    if request["study"] != name:
+        raise ValueError(f"{out} holds the study {request['study']}, not {name}: name that one")
     kind = type(resolve_study(request["study"], is_short=request["short"]))
     study = from_dict(kind, stored["study"])
     results = Results(out)
