@@ -1,0 +1,82 @@
+"""How updates are computed: all that changes their time, memory and rounding, and nothing else."""
+
+import enum
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+
+class Precision(enum.Enum):
+    """Of the matrix products. Masters, optimizer state, the reduction of gradients and the loss are fp32 in
+    all of them.
+    """
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FLOAT8 = "float8"
+
+
+class Recompute(enum.Enum):
+    """What the backward pass computes again rather than keeps: nothing; all but matrix products and
+    attention; all but the inputs of blocks.
+    """
+
+    NONE = "none"
+    SELECTIVE = "selective"
+    FULL = "full"
+
+
+class AttentionBackend(enum.Enum):
+    """Attention over documents without padding: a loop over them (any device; the reference), the
+    variable-length flash kernel (GPU, half precision), FlexAttention (GPU, compiled).
+    """
+
+    LOOP = "loop"
+    VARLEN = "varlen"
+    FLEX = "flex"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComputeConfig:
+    """How a run's updates are computed. A resumed run may choose anew, on other devices and more or fewer of
+    them: the numbers stay the same to rounding.
+
+    Attributes:
+        micro_batch: rows per forward and backward pass on each device, whose gradients are added up; None for
+            all of the device's at once.
+        precision: None for bf16 on GPUs and fp32 on CPUs, where bf16 is many times slower.
+        attention: None for what suits the device and precision.
+        recompute: what the backward pass computes again, to save memory.
+        compile: whether blocks are compiled: faster steps after a minute or so.
+        replicas: groups of devices that each hold the whole model, sharded within the group (HSDP).
+        reshard: whether gathered parameters are given up between forward and backward pass, to save memory.
+        data_workers: processes that make batches ahead; None for 2 on GPUs, and none on CPUs, which they would
+            take from the step.
+    """
+
+    micro_batch: int | None = None
+    precision: Precision | None = None
+    attention: AttentionBackend | None = None
+    recompute: Recompute = Recompute.NONE
+    compile: bool = False
+    replicas: int = 1
+    reshard: bool = True
+    data_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ValueError(f"micro_batch {self.micro_batch}: must be at least 1, or none")
+        if self.replicas < 1:
+            raise ValueError(f"replicas {self.replicas}: must be at least 1")
+        if self.data_workers is not None and self.data_workers < 0:
+            raise ValueError(f"data_workers {self.data_workers}: must be at least 0, or none")
+
+    def precision_on(self, device: torch.device) -> Precision:
+        return self.precision or (Precision.BF16 if device.type == "cuda" else Precision.FP32)
+
+    def data_workers_on(self, device: torch.device) -> int:
+        if self.data_workers is not None:
+            return self.data_workers
+        return 2 if device.type == "cuda" else 0

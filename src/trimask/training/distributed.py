@@ -1,0 +1,127 @@
+"""The processes of a run: one, or as many as torchrun started, each with a device of its own."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from trimask import devices
+
+# A process that hangs, or was killed without its peers being told, is given up after this.
+TIMEOUT = timedelta(minutes=30)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class World:
+    """The processes that run the same updates together.
+
+    Attributes:
+        rank: of this process, 0 … size - 1.
+        size: processes.
+        device: of this process.
+        mesh: devices over which parameters are sharded (last dimension) and, with two dimensions, replicated
+            (the first); None where there is one process that shards nothing.
+        control: group for decisions on the host; None in a world of one.
+        background: another, for the thread that writes checkpoints: two threads must not share a group.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+    mesh: DeviceMesh | None = None
+    control: dist.ProcessGroup | None = None
+    background: dist.ProcessGroup | None = None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes what all share, and talks to the user."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` holds in any process: all get the same answer. Waits for all, on the host."""
+        if self.control is None:
+            return flag
+        found = torch.tensor(int(flag))
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.control)
+        return bool(found)
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """The sum of `tensor` over all processes, in place, on its device, without waiting on the host."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def from_main(self, value: Any) -> Any:
+        """The plain `value` (numbers, strings, containers) of the main process, on the host."""
+        if self.control is None:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """The plain `value` of each process, in order of rank, on the host."""
+        if self.control is None:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self.control)
+        return found
+
+
+def num_processes() -> int:
+    """Processes that torchrun started for this run; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[World]:
+    """Join the processes that torchrun started, or be alone.
+
+    On GPUs, process `LOCAL_RANK` takes the GPU of that number; a single process shards over itself alone, so
+    that precision and sharding are one path there. On CPUs they talk over gloo.
+
+    Raises:
+        ValueError: an unknown device, or `replicas` that do not divide the processes.
+    """
+    size, rank = num_processes(), int(os.environ.get("RANK", "0"))
+    chosen = devices.pick(device)
+    is_cuda = chosen.type == "cuda"
+    if replicas < 1 or size % replicas:
+        raise ValueError(f"replicas {replicas}: must divide the {size} processes")
+    if size == 1 and not is_cuda:
+        yield World(device=chosen)
+        return
+    if is_cuda:
+        if size > 1:
+            chosen = devices.pick(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(chosen)
+    backend = "cpu:gloo,cuda:nccl" if is_cuda else "gloo"
+    store = None if size > 1 else dist.HashStore()
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    try:
+        shape, names = (
+            ((size,), ("shard",))
+            if replicas == 1
+            else (
+                (replicas, size // replicas),
+                ("replicate", "shard"),
+            )
+        )
+        yield World(
+            rank=rank,
+            size=size,
+            device=chosen,
+            mesh=init_device_mesh(chosen.type, shape, mesh_dim_names=names),
+            control=dist.new_group(backend="gloo", timeout=TIMEOUT),
+            background=dist.new_group(backend="gloo", timeout=TIMEOUT),
+        )
+    finally:
+        dist.destroy_process_group()
