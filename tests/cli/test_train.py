@@ -135,7 +135,7 @@ def test_a_run_with_another_physical_batch(
 ) -> None:
     """Twice the batch in half the updates, three rows at a time; resumed, it ends in the same weights."""
     run, resumed = tmp_path / "run", tmp_path / "resumed"
-    batches = ["--num-steps=8", "--physical-batch=16", "--micro-batch=3", "--checkpoint-every=1"]
+    batches = ["--num-steps=8", "--physical-batch=16", "--compute.micro-batch=3", "--checkpoint-every=1"]
     assert main([*words, *batches, "--out", str(run), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["steps"], result["num_steps"]) == (4, 4)

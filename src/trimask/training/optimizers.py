@@ -1,5 +1,6 @@
 """AdamW with per-tensor factors, and its state as a flat dictionary of tensors keyed by parameter name."""
 
+import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -11,6 +12,15 @@ from torch import Tensor, nn
 # What torch's AdamW keeps per parameter (without amsgrad, which nothing here uses).
 _STATE = ("step", "exp_avg", "exp_avg_sq")
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+class NonFinite(enum.Enum):
+    """What an update does whose gradient is not finite: stop the run, or leave the weights as they are, which
+    is counted and said.
+    """
+
+    STOP = "stop"
+    SKIP = "skip"
 
 
 @final

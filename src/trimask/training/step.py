@@ -1,6 +1,5 @@
 """One update of the denoiser: mask, predict, weigh, descend."""
 
-import enum
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from trimask.training.distributed import World
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import (
     AdamWConfig,
+    NonFinite,
     ParameterFactors,
     build_adamw,
     clip_gradients,
@@ -31,15 +31,6 @@ from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality
 
 _HOST = torch.device("cpu")
-
-
-class NonFinite(enum.Enum):
-    """What an update does whose gradient is not finite: stop the run, or leave the weights as they are, which
-    is counted and said.
-    """
-
-    STOP = "stop"
-    SKIP = "skip"
 
 
 @final
