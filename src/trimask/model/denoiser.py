@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trimask import rng
 from trimask.model.block import Block, feed_forward_width
+from trimask.model.head import weighted_cross_entropy
 from trimask.model.parametrization import Parametrization, Standard, TensorRule
 from trimask.model.rope import rotary_angles
 from trimask.vocabulary.batch import Batch
@@ -133,3 +134,25 @@ class Denoiser(nn.Module):
                 loss = F.cross_entropy(logits.float(), target[chosen] - token_range.start, reduction="none")
                 losses = losses.index_copy(0, chosen, loss.to(losses.dtype))
         return losses
+
+    def weighted_loss(
+        self,
+        tokens: Int[Tensor, "rows slots"],
+        batch: Batch,
+        is_predicted: Bool[Tensor, "rows slots"],
+        scale: Float[Tensor, "predicted"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "predicted"]]:
+        """Σ scale · `cross_entropy`, and `cross_entropy` without its graph: the fast way, for training.
+
+        No more than a chunk of logits is ever held. The loss has gradients, zeros, even where no slot is
+        predicted.
+        """
+        return weighted_cross_entropy(
+            self(tokens, batch),
+            self.unembedding.weight,
+            position=batch.position[is_predicted],
+            target=batch.tokens[is_predicted],
+            range_index=batch.range_index[is_predicted],
+            scale=scale,
+            ranges=self.vocabulary.ranges,
+        )
