@@ -31,7 +31,7 @@ def tables(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     return hidden.requires_grad_(), weight.requires_grad_()
 
 
-def slots(range_index: list[int]) -> dict[str, Tensor]:
+def slots(range_index: list[int]) -> dict[str, Any]:
     """Slots at any positions (several share one) with any targets of their ranges and any scale, 0 too."""
     draw = rng.generator(1, "slots")
     of_range = torch.tensor(range_index, dtype=torch.int64)

@@ -49,11 +49,11 @@ def weighted_cross_entropy(
     assert not scale.requires_grad
     order = range_index.argsort(stable=True)
     counts = range_index.bincount(minlength=len(ranges)).tolist()
-    position, target = position[order].split(counts), target[order].split(counts)
     wide = torch.promote_types(hidden.dtype, torch.float32)
+    by_range = (x[order].split(counts) for x in (position, target, scale.to(wide)))
     parts = [
         _Part(token_range=r, position=p, target=t - r.start, scale=s[:, None])
-        for r, p, t, s in zip(ranges, position, target, scale.to(wide)[order].split(counts), strict=True)
+        for r, p, t, s in zip(ranges, *by_range, strict=True)
         if len(p)
     ]
     loss, sorted_losses = _WeightedCrossEntropy.apply(
@@ -86,14 +86,13 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         loss, losses = hidden.new_zeros((), dtype=wide), [hidden.new_empty(0, dtype=wide)]
         for part in parts:
             ids = slice(part.token_range.start, part.token_range.stop)
-            rows_grad = None if weight_grad is None else weight_grad[ids]
-            # Sums in fp32, of one range at a time: a table of fp32 gradients would be twice the memory.
-            total = None if rows_grad is None else rows_grad.to(wide)
+            # In fp32 for one range at a time: a whole table of fp32 sums would be twice as much memory.
+            total = None if weight_grad is None else weight_grad[ids].to(wide)
             for chunk in _chunks(part, chunk_rows):
                 losses.append(_add_chunk(hidden, weight[ids], chunk, hidden_grad, total))
                 loss += (losses[-1] * chunk.scale[:, 0]).sum()
-            if rows_grad is not None and total is not rows_grad:
-                rows_grad.copy_(total)
+            if weight_grad is not None and total is not None and wide != weight_grad.dtype:
+                weight_grad[ids] = total
         ctx.save_for_backward(hidden_grad, weight_grad)
         cross_entropy = torch.cat(losses)
         ctx.mark_non_differentiable(cross_entropy)
