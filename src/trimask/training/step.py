@@ -115,10 +115,9 @@ class DenoiserStep:
         passes, num_targets = self._passes(batch, self.step)
         sums = torch.zeros(1 + len(Modality), device=device)
         for part in passes:
-            loss, cross_entropy = self._loss(part, device)
-            if loss.requires_grad:  # else nothing in this pass is masked
-                # Sharded gradients come out as the mean over processes, and ours is a sum.
-                (loss * self.world.size).backward()
+            loss, cross_entropy = self.denoiser.weighted_loss(part.z_t, part.batch, part.masked, part.scale)
+            # Sharded gradients come out as the mean over processes, and ours is a sum.
+            (loss * self.world.size).backward()
             sums += torch.stack([loss.detach(), *self._nats(part, cross_entropy)])
         self.world.add(sums)
         grad_norm = clip_gradients(self.optimizer, self.optimizer_config.clip_norm)
@@ -148,9 +147,6 @@ class DenoiserStep:
             added = [a + terms[part.modality == m].sum() for a, m in zip(added, Modality, strict=True)]
         counts = num_targets.view(-1, len(Modality)).sum(0)
         return {m: added[m] for m in Modality if counts[m]}
-
-    def _loss(self, part: _Pass, device: torch.device) -> tuple[Tensor, Tensor]:
-        return self.denoiser.weighted_loss(part.z_t, part.batch, part.masked, send(part.scale, device))
 
     def _nats(self, part: _Pass, cross_entropy: Float[Tensor, "masked"]) -> list[Tensor]:
         """The NELBO of each modality, summed over the pass."""
