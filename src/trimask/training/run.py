@@ -7,6 +7,7 @@ from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import DenoiserConfig
+from trimask.training.compute import ComputeConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.logical_batch import BatchChange, BatchRule, KappaRule, Tuned
 from trimask.training.lr_schedule import LearningRateSchedule
@@ -35,6 +36,7 @@ class RunConfig:
         micro_batch: rows per forward and backward pass, whose gradients are added up; None for all at once.
         row_length: slots of a row; None lays each sequence in a row of its own (CPU: padding is never
             computed on).
+        compute: how updates are computed; the numbers stay the same to rounding.
         image_layout, audio_layout: how codebooks share transformer positions.
         log_every, checkpoint_every, evaluate_every: in updates.
     """
@@ -56,6 +58,7 @@ class RunConfig:
     physical_batch: int | None = None
     micro_batch: int | None = None
     row_length: int | None = None
+    compute: ComputeConfig = ComputeConfig()
     log_every: int = 20
     checkpoint_every: int = 500
     evaluate_every: int = 1000
