@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from trimask.cli import figures as cli_figures
 from trimask.cli import main
 from trimask.data.quickstart import load_text
-from trimask.recipes import tokens
+from trimask.recipes import tokens, workload
 from trimask.training.checkpoint import Checkpoints
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
@@ -29,7 +28,7 @@ SMALL = [
 @pytest.fixture(autouse=True)
 def few_speeches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Encoding all of them takes seconds."""
-    for module in (tokens, cli_figures):
+    for module in (tokens, workload):
         monkeypatch.setattr(module, "load_text", lambda split: load_text(split)[:2])
 
 
