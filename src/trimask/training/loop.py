@@ -233,7 +233,7 @@ class _Run:
     def _log(self) -> None:
         """Writes a row if a log point or an evaluation is due; never else: a stop leaves no trace."""
         is_last = self.done == self.num_steps
-        row: dict[str, float] = {}
+        row: dict[str, float | int] = {}
         if self.done % self.log_every == 0 or is_last:
             row |= self._logged()
         if self.evaluate and self.evaluate_every and (self.done % self.evaluate_every == 0 or is_last):
@@ -252,9 +252,9 @@ class _Run:
         if self.on_progress is not None:
             self.on_progress(self.done, whole)
 
-    def _logged(self) -> dict[str, float]:
+    def _logged(self) -> dict[str, float | int]:
         self._judge()
-        means = self.window.mean()
+        means: dict[str, float | int] = {**self.window.mean()}
         self.window.clear()
         if SKIPPED in means:
             self.skipped += round(means.pop(SKIPPED))
