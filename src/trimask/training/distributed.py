@@ -99,6 +99,32 @@ class World:
         dist.all_gather_object(found, value, group=self.control)
         return found
 
+    def each(self, action: Callable[[], Any]) -> list[Any]:
+        """The plain result of `action` in each process, in order of rank; an OSError or ValueError of any is
+        raised in all.
+        """
+        if self.control is None:
+            return [action()]
+        result, error = None, None
+        try:
+            result = action()
+        except (OSError, ValueError) as caught:
+            error = caught
+        outcomes = self.gather((result, error))
+        for _, error in outcomes:
+            if error is not None:
+                raise error
+        return [result for result, _ in outcomes]
+
+    def main_only(self, action: Callable[[], Any]) -> Any:
+        """The plain result of `action`, done by the main process alone; its OSError or ValueError is raised
+        in all.
+        """
+        return self.each(lambda: action() if self.is_main else None)[0]
+
+
+ALONE = World()
+
 
 def num_processes() -> int:
     """Processes that torchrun started for this run; 1 without it."""
