@@ -103,6 +103,13 @@ class Denoiser(nn.Module):
             draw = rng.generator(seed, "init", name).standard_normal(tuple(parameter.shape), dtype="float32")
             fill(parameter, torch.from_numpy(draw).mul_(rule.init_std).add_(rule.init_mean))
 
+    @torch.no_grad()
+    def take(self, other: "Denoiser") -> None:
+        """Copy the weights of `other`, a whole one of the same size, equal in all processes."""
+        weights = dict(other.named_parameters())
+        for name, parameter in self.named_parameters():
+            fill(parameter, weights[name])
+
     def forward(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
         """Final hidden states of every position for `tokens` (the batch's own, partly masked).
 
