@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trimask.devices import send
 from trimask.vocabulary.layout import TokenRange
 
 # A chunk's logits: within a CPU's last cache, yet enough rows for fast products; on a GPU, where each chunk
@@ -41,7 +42,8 @@ def weighted_cross_entropy(
     fixed order; on a GPU too if slots of one range stand at distinct positions, as in every layout.
 
     Args:
-        position: rows of `hidden`; several slots may share one.
+        position: rows of `hidden`; several slots may share one. It, `target` and `range_index` are best on
+            the host, so that nothing waits for a GPU.
         target: clean ids.
         range_index: of each slot, into `ranges`.
         chunk_rows: slots whose logits are formed at once, None for what suits the device.
@@ -50,7 +52,10 @@ def weighted_cross_entropy(
     order = range_index.argsort(stable=True)
     counts = range_index.bincount(minlength=len(ranges)).tolist()
     wide = torch.promote_types(hidden.dtype, torch.float32)
-    by_range = (x[order].split(counts) for x in (position, target, scale.to(wide)))
+    position, target = (send(x[order], hidden.device) for x in (position, target))
+    order = send(order, hidden.device)
+    scale = send(scale.to(wide), hidden.device)[order]
+    by_range = (x.split(counts) for x in (position, target, scale))
     parts = [
         _Part(token_range=r, position=p, target=t - r.start, scale=s[:, None])
         for r, p, t, s in zip(ranges, *by_range, strict=True)

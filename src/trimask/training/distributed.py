@@ -47,14 +47,25 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` holds in any process: all get the same answer. Waits for all, on the host."""
+        return bool(self.largest(int(flag)))
+
+    def largest(self, value: int) -> int:
+        """The largest `value` of any process. Waits for all, on the host."""
+        return int(self._reduced(torch.tensor(value), dist.ReduceOp.MAX))
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of `values`, on the host, over all processes. Waits for all, on the host."""
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
         if self.control is None:
-            return flag
-        found = torch.tensor(int(flag))
-        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.control)
-        return bool(found)
+            return values
+        found = values.clone()
+        dist.all_reduce(found, operation, group=self.control)
+        return found
 
     def add(self, tensor: Tensor) -> Tensor:
-        """The sum of `tensor` over all processes, in place, on its device, without waiting on the host."""
+        """The sum of `tensor` over all processes, in place, on its device, without waiting for a GPU."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
