@@ -39,23 +39,21 @@ def weighted_cross_entropy(
     CE_i = −log softmax(weight[start:stop] · hidden[position_i])[target_i − start], over the ids of the
     slot's range alone. All ranges share one gradient of the table, where plain autograd makes one of its
     full size for each. Softmax, loss, and the table's sums over chunks are in fp32 at least. Sums have a
-    fixed order; on a GPU too if slots of one range stand at distinct positions, as in every layout.
+    fixed order; on a GPU too if slots of one range stand at distinct positions, as in every layout. What is
+    said of slots is best given on the host: then nothing waits for a GPU.
 
     Args:
-        position: rows of `hidden`; several slots may share one. It, `target` and `range_index` are best on
-            the host, so that nothing waits for a GPU.
+        position: rows of `hidden`; several slots may share one.
         target: clean ids.
         range_index: of each slot, into `ranges`.
         chunk_rows: slots whose logits are formed at once, None for what suits the device.
     """
     assert not scale.requires_grad
+    device = hidden.device
     order = range_index.argsort(stable=True)
     counts = range_index.bincount(minlength=len(ranges)).tolist()
     wide = torch.promote_types(hidden.dtype, torch.float32)
-    position, target = (send(x[order], hidden.device) for x in (position, target))
-    order = send(order, hidden.device)
-    scale = send(scale.to(wide), hidden.device)[order]
-    by_range = (x.split(counts) for x in (position, target, scale))
+    by_range = (send(x[order], device).split(counts) for x in (position, target, scale.to(wide)))
     parts = [
         _Part(token_range=r, position=p, target=t - r.start, scale=s[:, None])
         for r, p, t, s in zip(ranges, *by_range, strict=True)
@@ -64,7 +62,7 @@ def weighted_cross_entropy(
     loss, sorted_losses = _WeightedCrossEntropy.apply(
         hidden, weight, parts, chunk_rows, torch.is_grad_enabled()
     )
-    return loss, torch.empty_like(sorted_losses).index_copy_(0, order, sorted_losses)
+    return loss, torch.empty_like(sorted_losses).index_copy_(0, send(order, device), sorted_losses)
 
 
 @final
