@@ -1,8 +1,8 @@
 """Where does the time of a training step go, and how near is it to what the device can do?
 
-`python benchmarks/training_step.py [--sizes 1M 5M 15M] [--compile] [--cpu-time] [--out FILE.json]` trains denoisers on
-8 × 256 positions of text over 8,192 codes and times each part of an update: `plain`, by autograd alone;
-`chunked`, with the head in chunks; `sparing`, as trimask does it, whose last block also leaves out the
+`python benchmarks/training_step.py [--sizes 1M 5M 15M] [--compile] [--cpu-time] [--out FILE.json]` trains
+denoisers on 8 × 256 positions of text over 8,192 codes and times each part of an update: `plain`, by autograd
+alone; `chunked`, with the head in chunks; `sparing`, as trimask does it, whose last block also leaves out the
 positions that no loss reads; with `--compile`, `compiled`, which adds compiled blocks; and trimask's own step
 as a whole. They take turns with matrix products, the ceiling. Times of the head are of its forward and
 backward pass together; MFU counts the operations that a step needs, the same ones for all; memory is the
@@ -283,7 +283,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="seconds of the processor, not of the clock: steadier on a shared machine, for OMP_NUM_THREADS=1",
+        help="processor seconds: steadier where others compute too; with OMP_NUM_THREADS=1",
     )
     parser.add_argument("--out", type=Path, help="JSON file to write")
     main(**vars(parser.parse_args()))
