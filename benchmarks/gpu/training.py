@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 from unittest import mock
 
@@ -53,6 +53,7 @@ class Way:
 def built(setting: Setting, world: World, config: RunConfig, way: Way) -> Iterator[DenoiserStep]:
     """The recipe's step, its weights drawn on the device."""
     model = config.model if way.depth is None else config.model.resized(depth=way.depth)
+    torch.compiler.reset()  # code is made for so many ways at most, and after that for none
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Denoiser, "initialize", initialize_here))
         if setting.is_tiny:  # Inductor takes minutes on a CPU
@@ -166,7 +167,9 @@ def _memory(setting: Setting) -> dict[str, Any]:
     }
 
 
-def extrapolated(setting: Setting, shallow: tuple[int, dict], deep: tuple[int, dict], depth: int) -> dict[str, Any]:
+def extrapolated(
+    setting: Setting, shallow: tuple[int, dict], deep: tuple[int, dict], depth: int
+) -> dict[str, Any]:
     """Time and FLOPs of an update at `depth`, on the line through two smaller depths."""
     (low, at_low), (high, at_high) = shallow, deep
 
@@ -182,7 +185,3 @@ def extrapolated(setting: Setting, shallow: tuple[int, dict], deep: tuple[int, d
         "positions_per_second": positions / seconds,
         **rates(setting, flops, seconds),
     }
-
-
-def with_micro_batch(way: Way, micro_batch: int) -> Way:
-    return replace(way, micro_batch=micro_batch)

@@ -39,7 +39,8 @@ class Documents:
     """Where the documents of a pass lie, as its attention backend wants it.
 
     Attributes:
-        lengths: positions of each document, in order; they add up to all positions. Host.
+        lengths: positions of each document, in order; they add up to all positions. Host; for the loop
+            alone: compiled code is made for one number of documents if it is given a tuple of them.
         boundaries: their running sum from 0, on the device; for the variable-length kernel.
         longest: at least the longest length. A power of 2, so that few values occur: compiled code is made
             for each.
@@ -47,7 +48,7 @@ class Documents:
     """
 
     backend: AttentionBackend
-    lengths: tuple[int, ...]
+    lengths: tuple[int, ...] = ()
     boundaries: Int[Tensor, "boundaries"] | None = None
     longest: int = 0
     mask: Any = None
@@ -63,7 +64,7 @@ class Documents:
         boundaries = send(cu_positions.to(torch.int32), device)
         longest = 1 << (max(lengths, default=1) - 1).bit_length()
         mask = _document_mask(boundaries, sum(lengths)) if backend is AttentionBackend.FLEX else None
-        return cls(backend=backend, lengths=lengths, boundaries=boundaries, longest=longest, mask=mask)
+        return cls(backend=backend, boundaries=boundaries, longest=longest, mask=mask)
 
 
 class Attention(nn.Module):

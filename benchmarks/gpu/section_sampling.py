@@ -1,0 +1,129 @@
+"""How fast the sampler, as it is, fills pictures, speech and text with a model of the pilot's size and random
+weights.
+"""
+
+import time
+import warnings
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from setting import Part, Setting, initialize_here, sized, timed, vocabulary
+
+from trimask import rng
+from trimask.model.denoiser import Denoiser
+from trimask.recipes.reference import pilot_320m
+from trimask.sampling.filters import Temperature
+from trimask.sampling.grid import Cosine
+from trimask.sampling.order import Ancestral, Confidence
+from trimask.sampling.predictor import DenoiserPredictor
+from trimask.sampling.sampler import SamplerConfig, sample
+from trimask.training.run import RunConfig
+from trimask.vocabulary.batch import Batch, make_batch
+from trimask.vocabulary.modality import Modality, Task
+from trimask.vocabulary.sequence import build_sequence
+
+_PROMPT = 64
+
+
+def run(setting: Setting, part: Part) -> None:
+    config = sized(setting, pilot_320m)
+    steps = 4 if setting.is_tiny else 64
+    image = SamplerConfig(num_steps=steps, grid=Cosine(), order=Confidence(noise_temperature=4.5))
+    speech = replace(image, num_steps=steps // 2, order=Confidence(noise_temperature=0.5), guidance_scale=3.0)
+    text = SamplerConfig(num_steps=steps, order=Ancestral(), filters=(Temperature(value=0.7),))
+    works = {
+        "image": (Task.TEXT_TO_IMAGE, 8, image),
+        "image_guided": (Task.TEXT_TO_IMAGE, 8, replace(image, guidance_scale=5.0)),
+        "image_ancestral": (Task.TEXT_TO_IMAGE, 8, replace(image, order=Ancestral())),
+        "image_guided_64_at_once": (Task.TEXT_TO_IMAGE, 64, replace(image, guidance_scale=5.0)),
+        "image_alone": (Task.TEXT_TO_IMAGE, 1, image),
+        "speech_guided": (Task.TEXT_TO_SPEECH, 8, speech),
+        "text": (Task.TEXT, 32, text),
+    }
+    precisions = [torch.bfloat16, torch.float32] if setting.on_gpu else [torch.float32]
+    for dtype in precisions:
+        with torch.device(setting.device):
+            denoiser = Denoiser(config.model, vocabulary(config))
+        initialize_here(denoiser, 0)
+        denoiser = denoiser.to(dtype).eval()
+        for name, (task, number, sampler) in works.items():
+            batch = _batch(config, task, 2 if setting.is_tiny else number).to(setting.device)
+            part.attempt(
+                f"{str(dtype).removeprefix('torch.')}/{name}",
+                lambda b=batch, s=sampler, d=denoiser: _measured(setting, d, b, s),
+                needs=6,
+            )
+
+
+def _batch(config: RunConfig, task: Task, number: int) -> Batch:
+    """Prompts of random codes; spans of the lengths that are stated."""
+    space = vocabulary(config)
+    stated = {source.name: source.num_frames(config.data.geometry) for source in config.data.sources}  # pyright: ignore
+    frames: dict[Modality, int] = {}
+    for lengths in stated.values():
+        frames |= {modality: n for modality, n in lengths.items() if modality is not Modality.TEXT}
+    if task is Task.TEXT:
+        shapes = {Modality.TEXT: min(256, (config.row_length or 256) - 3)}
+    else:
+        target = Modality.IMAGE if task is Task.TEXT_TO_IMAGE else Modality.AUDIO
+        shapes = {Modality.TEXT: min(_PROMPT, space.text.codebook_size), target: frames[target]}
+    sequences = []
+    for index in range(number):
+        draw = rng.generator(0, "prompt", index)
+        codes = {
+            m: draw.integers(space.space(m).codebook_size, size=(n, space.space(m).num_codebooks))
+            if m is Modality.TEXT and task is not Task.TEXT
+            else np.zeros((n, space.space(m).num_codebooks), dtype=np.int64)
+            for m, n in shapes.items()
+        }
+        sequences.append(build_sequence(space, task, codes))
+    return make_batch(sequences, range(number))
+
+
+def _measured(setting: Setting, denoiser: Denoiser, batch: Batch, config: SamplerConfig) -> dict[str, Any]:
+    predictor = DenoiserPredictor(denoiser)
+    with torch.inference_mode():
+        forward = timed(setting, lambda: denoiser(batch.tokens, batch), seconds=0.3)["median"]
+    places = _waits(setting, predictor, batch, replace(config, num_steps=2))
+    setting.synchronize()
+    began = time.perf_counter()
+    sample(predictor, batch, config, seed=0)
+    setting.synchronize()
+    seconds = time.perf_counter() - began
+    passes = config.num_steps * (1 if config.guidance_scale == 1 else 2)
+    tokens = int(batch.maskable.sum())
+    return {
+        "sequences": batch.num_sequences,
+        "tokens": tokens,
+        "steps": config.num_steps,
+        "guidance_scale": config.guidance_scale,
+        "seconds": seconds,
+        "seconds_per_sequence": seconds / batch.num_sequences,
+        "tokens_per_second": tokens / seconds,
+        "forward_pass_seconds": forward,
+        "share_of_forward_passes": forward * passes / seconds,
+        "waits_per_step": places,
+    }
+
+
+def _waits(
+    setting: Setting, predictor: DenoiserPredictor, batch: Batch, config: SamplerConfig
+) -> dict[str, Any] | None:
+    """How often the host waits for the GPU in a step, and where most; warms up too."""
+    if not setting.on_gpu:
+        sample(predictor, batch, config, seed=1)
+        return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            sample(predictor, batch, config, seed=1)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    places = Counter(
+        f"{'/'.join(w.filename.split('/')[-2:])}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)
+    )
+    return {"number": sum(places.values()) / config.num_steps, "places": dict(places.most_common(10))}
