@@ -5,8 +5,8 @@ passes that one GPU's memory bears.
 from dataclasses import replace
 
 from setting import Part, Setting, batches, one_device, sized
-from training import Way, extrapolated, measure
 
+from training import Way, extrapolated, measure
 from trimask.model.recompute import Recompute
 from trimask.recipes.reference import trimodal_3b
 from trimask.training.compute import Precision
@@ -31,14 +31,15 @@ def run(setting: Setting, part: Part) -> None:
                 found[blocks] = part.attempt(
                     f"{name}/depth_{blocks}",
                     lambda b=blocks: measure(setting, world, config, replace(way, depth=b), updates),
-                    needs=15,
+                    needs=0 if setting.is_tiny else 25,
                 )
             if all("mfu" in each for each in found.values()):
                 ends = (low, found[low]), (high, found[high])
                 part.note(f"{name}/depth_{depth}", extrapolated(setting, *ends, depth))
 
         def all_of_it(name: str, way: Way) -> None:
-            part.attempt(f"whole/{name}", lambda: measure(setting, world, config, way, few), needs=20)
+            needs = 0 if setting.is_tiny else 30
+            part.attempt(f"whole/{name}", lambda: measure(setting, world, config, way, few), needs=needs)
 
         at_depths("bf16", compiled)
         all_of_it("compiled_selective_2_rows", whole)

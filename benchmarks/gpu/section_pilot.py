@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from setting import Part, Setting, batches, one_device, sized
-from training import Way, measure
 
+from training import Way, measure
 from trimask.model.recompute import Recompute
 from trimask.recipes.reference import pilot_320m
 from trimask.training.compute import Precision
@@ -29,4 +29,7 @@ def run(setting: Setting, part: Part) -> None:
     }
     with one_device(setting) as world:
         for name, way in ways.items():
-            part.attempt(f"ways/{name}", lambda w=way: measure(setting, world, config, w, updates), needs=12)
+            needs = 0 if setting.is_tiny else 30 if way.is_compiled else 12
+            part.attempt(
+                f"ways/{name}", lambda w=way: measure(setting, world, config, w, updates), needs=needs
+            )

@@ -11,8 +11,8 @@ import torch
 from setting import Part, Setting, batches, one_device, sized
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
-from training import Way, built
 
+from training import Way, built
 from trimask.recipes.reference import pilot_320m
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch
@@ -23,7 +23,7 @@ _TOP = 25
 def run(setting: Setting, part: Part) -> None:
     config = sized(setting, pilot_320m)
     micro_batch = config.compute.micro_batch or config.logical_batch
-    updates = batches(config, rows=8 * micro_batch, count=2)
+    updates = batches(config, rows=4 * micro_batch, count=2)
     eager = Way(micro_batch=micro_batch)
     with one_device(setting) as world:
         for name, way in (("eager", eager), ("compiled", replace(eager, is_compiled=True))):
@@ -34,7 +34,7 @@ def run(setting: Setting, part: Part) -> None:
                         step(batch)
                     setting.synchronize()
                     part.attempt(f"{name}/waits", lambda: _waits(setting, step, updates))
-                    part.attempt(f"{name}/time", lambda: _time(setting, step, updates))
+                    part.attempt(f"{name}/time", lambda: _time(setting, step, updates[:1]))
 
             part.attempt(f"{name}/failed", look, needs=10)
 

@@ -189,7 +189,11 @@ def one_device(setting: Setting) -> Iterator[World]:
         return
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        yield World(mesh=init_device_mesh("cpu", (1,), mesh_dim_names=("shard",)))
+        yield World(
+            mesh=init_device_mesh("cpu", (1,), mesh_dim_names=("shard",)),
+            control=dist.new_group(backend="gloo"),
+            background=dist.new_group(backend="gloo"),
+        )
     finally:
         dist.destroy_process_group()
 

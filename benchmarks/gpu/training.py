@@ -1,4 +1,4 @@
-"""An update of a recipe, computed in one way or another: its time, its memory, and the FLOPs that it needs."""
+"""An update of a recipe, computed in one way or another: its time, its memory, the FLOPs that it needs."""
 
 import time
 from collections.abc import Iterator
@@ -51,10 +51,12 @@ class Way:
 
 @contextmanager
 def built(setting: Setting, world: World, config: RunConfig, way: Way) -> Iterator[DenoiserStep]:
-    """The recipe's step, its weights drawn on the device."""
+    """The recipe's step, its weights drawn on the device. Compiled code is forgotten after: there is a limit to
+    how many kinds of it there may be.
+    """
     model = config.model if way.depth is None else config.model.resized(depth=way.depth)
-    torch.compiler.reset()  # code is made for so many ways at most, and after that for none
     with ExitStack() as stack:
+        stack.callback(torch.compiler.reset)
         stack.enter_context(mock.patch.object(Denoiser, "initialize", initialize_here))
         if setting.is_tiny:  # Inductor takes minutes on a CPU
             stack.enter_context(mock.patch.object(Block, "compile", _compile_without_inductor))

@@ -1,18 +1,21 @@
 """A denoiser on a mesh of one process, and what would make a GPU wait."""
 
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch.cuda._utils import _get_device_index
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp._fully_shard import _fsdp_state
 
 from training.distributed_steps import CONFIG, VOCABULARY, make_stream
+from trimask import devices
 from trimask.model.denoiser import Denoiser
 from trimask.training.compute import ComputeConfig
 from trimask.training.corruption import ObjectiveConfig
-from trimask.training.distributed import World
+from trimask.training.distributed import World, open_world
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.placement import place
@@ -73,3 +76,15 @@ def test_sharding_leaves_the_batch_on_the_host(sharded: World, monkeypatch: pyte
     assert "_Arguments" in seen
     assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-6)
     assert float(found["grad_norm"]) == pytest.approx(float(expected["grad_norm"]), rel=1e-5)
+
+
+def test_one_process_takes_a_gpu_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch sets no device that has none."""
+    taken: list[int] = []
+    monkeypatch.setattr(devices, "pick", lambda name: torch.device(name or "cuda"))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: taken.append(_get_device_index(device)))
+    monkeypatch.setattr(dist, "init_process_group", Mock(side_effect=InterruptedError))
+    for name in (None, "cuda", "cuda:3"):
+        with pytest.raises(InterruptedError), open_world(name):
+            pass
+    assert taken == [0, 0, 3]

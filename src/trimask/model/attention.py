@@ -72,12 +72,11 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, num_heads: int):
         super().__init__()
-        self.num_heads = num_heads
-        self.head_dim = width // num_heads
+        head_dim = width // num_heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.q_norm = nn.RMSNorm(self.head_dim)
-        self.k_norm = nn.RMSNorm(self.head_dim)
+        self.q_norm = nn.RMSNorm(head_dim)
+        self.k_norm = nn.RMSNorm(head_dim)
 
     def forward(
         self,
@@ -89,7 +88,9 @@ class Attention(nn.Module):
         at: Int[Tensor, "kept"] | None = None,
     ) -> Float[Tensor, "kept width"]:
         """The rows `at` alone, if given."""
-        q, k, v = self.qkv(h).view(len(h), 3, self.num_heads, self.head_dim).unbind(1)
+        # A size of a weight, not a number of ours: compiled code would have kernels for any head dimension.
+        head_dim = self.q_norm.weight.shape[0]
+        q, k, v = self.qkv(h).view(len(h), 3, -1, head_dim).unbind(1)
         q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
         attended = attend(q, k, v, documents).reshape(len(h), -1)
         return self.out(attended if at is None else attended.index_select(0, at))

@@ -149,8 +149,8 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
         yield World(device=chosen)
         return
     if is_cuda:
-        if size > 1:
-            chosen = devices.pick(f"cuda:{os.environ['LOCAL_RANK']}")
+        index = int(os.environ["LOCAL_RANK"]) if size > 1 else chosen.index or 0
+        chosen = devices.pick(f"cuda:{index}")  # only a device with a number can be set
         torch.cuda.set_device(chosen)
     backend = "cpu:gloo,cuda:nccl" if is_cuda else "gloo"
     store = None if size > 1 else dist.HashStore()
