@@ -1,5 +1,5 @@
-"""The attention backends at the reference row: forward and backward pass over packed text, pictures and speech,
-in heads of 128.
+"""The attention backends at the reference row: forward and backward pass over packed text, pictures and
+speech, in heads of 128.
 """
 
 from typing import Any

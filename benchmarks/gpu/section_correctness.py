@@ -1,5 +1,5 @@
-"""Whether the GPU's path computes what the CPU's does: the same seed and batches, in fp32 to rounding, in bf16
-nearly; each attention backend and the head against float64; the same bits again; what a bad gradient does.
+"""Whether the GPU's path computes what the CPU's does: the same seed and batches, in fp32 to rounding, in
+bf16 nearly; each attention backend and the head against float64; the same bits again; a bad gradient.
 """
 
 import tempfile
@@ -178,7 +178,7 @@ def _compared(
     gradients: float,
     weights: float | None,
 ) -> dict[str, Any]:
-    """Three updates against those of the plain CPU in fp32; bounds on relative differences. That of weights is
+    """Updates against those of the plain CPU in fp32; bounds on relative differences. That of weights is
     relative to how far they moved, and only of use in fp32: the moments turn small gradients' signs.
     """
     found = Outcome.of(world, compute)

@@ -51,8 +51,8 @@ class Way:
 
 @contextmanager
 def built(setting: Setting, world: World, config: RunConfig, way: Way) -> Iterator[DenoiserStep]:
-    """The recipe's step, its weights drawn on the device. Compiled code is forgotten after: there is a limit to
-    how many kinds of it there may be.
+    """The recipe's step, its weights drawn on the device. Compiled code is forgotten after: there is a limit
+    to how many kinds of it there may be.
     """
     model = config.model if way.depth is None else config.model.resized(depth=way.depth)
     with ExitStack() as stack:

@@ -1,0 +1,77 @@
+"""A script: compiled blocks over documents of different number and length, against plain ones. Prints as JSON
+how many graphs were made after all positions were read, and then some, and how often code was broken up.
+
+A process of its own, without the checks of types under test, which cannot be compiled. The variable-length
+kernel has no CPU form: slow ones stand in for it here.
+"""
+
+import json
+import sys
+
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+from torch.nn.attention import varlen
+
+from trimask.model.attention import AttentionBackend, Documents, attend_in_loop
+from trimask.model.block import Block
+from trimask.model.recompute import Recompute
+from trimask.model.rope import rotary_angles
+
+LENGTHS = ((5, 9), (7, 7, 3), (20,), (4, 3, 2, 30), (6,) * 9, (40, 2))
+
+
+def loop(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, *args) -> tuple[Tensor, Tensor, Tensor]:
+    out = attend_in_loop(q, k, v, ends.diff().tolist())
+    return out.clone(), torch.zeros(q.shape[1], len(q)), torch.zeros(2, dtype=torch.uint64)
+
+
+def loop_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, ends: Tensor, *args, **kwargs
+) -> tuple[Tensor, Tensor, Tensor]:
+    grads = tuple(torch.empty_like(x) for x in (q, k, v))
+    bounds, factor = ends.tolist(), q.shape[-1] ** -0.5
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        a, b, c, g = (x[start:stop].transpose(0, 1) for x in (q, k, v, grad))
+        p = (a @ b.mT * factor).softmax(-1)
+        from_p = g @ c.mT
+        scores = p * (from_p - (from_p * p).sum(-1, keepdim=True)) * factor
+        for found, value in zip(grads, (scores @ b, scores.mT @ a, p.mT @ g), strict=True):
+            found[start:stop] = value.transpose(0, 1)
+    return grads
+
+
+def gradients(
+    block: Block, lengths: tuple[int, ...], backend: AttentionBackend, *, some: bool
+) -> list[Tensor]:
+    draw = torch.Generator().manual_seed(sum(lengths))
+    h = torch.randn(sum(lengths), 32, generator=draw, requires_grad=True)
+    cos, sin = rotary_angles(torch.arange(float(len(h)))[:, None].expand(-1, 2), 16, 100.0)
+    documents = Documents.of(torch.tensor([0, *lengths]).cumsum(0), backend, torch.device("cpu"))
+    at = torch.arange(0, len(h), 2) if some else None
+    out = block(h, cos=cos, sin=sin, documents=documents, at=at)
+    return [out, *torch.autograd.grad(out.square().sum(), (h, *block.parameters()))]
+
+
+def main(recompute: Recompute) -> None:
+    varlen._varlen_attn.register_kernel("cpu")(loop)
+    varlen._varlen_attn_backward.register_kernel("cpu")(loop_backward)
+    torch.manual_seed(0)
+    plain, compiled = (Block(32, 2, residual_multiplier=0.5) for _ in range(2))
+    compiled.load_state_dict(plain.state_dict())
+    compiled.recompute = recompute
+    compiled.compile(backend="aot_eager", dynamic=True)
+    graphs = []
+    for some in (False, True):
+        for lengths in LENGTHS:
+            found = gradients(compiled, lengths, AttentionBackend.VARLEN, some=some)
+            expected = gradients(plain, lengths, AttentionBackend.LOOP, some=some)
+            for a, b in zip(found, expected, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        graphs.append(counters["stats"]["unique_graphs"])
+    print(json.dumps({"graphs": graphs, "breaks": sum(counters["graph_break"].values())}))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Recompute(sys.argv[1]))
