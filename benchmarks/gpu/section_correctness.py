@@ -3,23 +3,23 @@ bf16 nearly; each attention backend and the head against float64; the same bits 
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
-from setting import Part, Setting, one_device
+from kernels import attention, head, relative
+from setting import Part, Setting, deterministic, one_device
 from torch import Tensor
 
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import SpanSlack, TrainingStream
 from trimask.data.tokens import Ragged, TokenSource
-from trimask.model.attention import AttentionBackend, Documents, attend
+from trimask.model.attention import AttentionBackend
 from trimask.model.denoiser import DenoiserConfig
-from trimask.model.head import weighted_cross_entropy
 from trimask.model.recompute import Recompute
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.corruption import Corruption, ObjectiveConfig
@@ -58,12 +58,12 @@ def run(setting: Setting, part: Part) -> None:
             gradients=1e-1,
             weights=None,
         ),
-        "head_bf16": _head,
+        "head_bf16": lambda world: head(world.device),
         "skipped_update": _skipped,
         "checkpoint_from_device_to_cpu": lambda world: _moved(world, World()),
         "checkpoint_from_cpu_to_device": lambda world: _moved(World(), world),
-        "same_bits_fp32": lambda world: _same_bits(world, FP32, deterministic=True),
-        "same_bits_bf16": lambda world: _same_bits(world, BF16, deterministic=True),
+        "same_bits_fp32": lambda world: _same_bits(world, FP32, is_deterministic=True),
+        "same_bits_bf16": lambda world: _same_bits(world, BF16, is_deterministic=True),
     }
     with one_device(setting) as world:
         for name, check in checks.items():
@@ -77,14 +77,14 @@ def run(setting: Setting, part: Part) -> None:
             ("attention_flex_bf16", AttentionBackend.FLEX, torch.bfloat16, 2e-2),
         ):
             part.attempt(
-                f"checks/{name}", lambda b=backend, d=dtype, t=tolerance: _attention(world.device, b, d, t)
+                f"checks/{name}", lambda b=backend, d=dtype, t=tolerance: attention(world.device, b, d, t)
             )
             _failed_is_not_passed(part, name)
         # No checks: without deterministic algorithms, attention adds up its gradients in any order.
         for compute in (FP32, BF16):
             assert compute.precision is not None
             name = f"bits_by_default/{compute.precision.value}"
-            part.attempt(name, lambda c=compute: _same_bits(world, c, deterministic=False))
+            part.attempt(name, lambda c=compute: _same_bits(world, c, is_deterministic=False))
 
 
 def _failed_is_not_passed(part: Part, name: str) -> None:
@@ -156,17 +156,9 @@ def _weights(step: DenoiserStep) -> dict[str, Tensor]:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
-    # A copy: updates write in place.
-    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu().clone()
-
-
-def _relative(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """‖found − expected‖ / ‖expected‖ over all tensors."""
-    assert found.keys() == expected.keys()
-    pairs = [(found[name].double(), expected[name].double()) for name in expected]
-    off = sum(float((a - b).square().sum()) for a, b in pairs)
-    return (off / max(sum(float(b.square().sum()) for _, b in pairs), 1e-300)) ** 0.5
+    whole: Any = tensor.detach()
+    whole = whole.full_tensor() if hasattr(whole, "full_tensor") else whole
+    return whole.cpu().clone()  # updates write in place
 
 
 def _compared(
@@ -192,8 +184,8 @@ def _compared(
     expected_move = {name: reference.weights[name] - reference.first[name] for name in reference.weights}
     off = {
         "metrics": figures,
-        "gradients": _relative(found.gradients, reference.gradients),
-        "weights": _relative(moved, expected_move),
+        "gradients": relative(found.gradients, reference.gradients),
+        "weights": relative(moved, expected_move),
     }
     limits = {"metrics": loss, "gradients": gradients} | ({} if weights is None else {"weights": weights})
     return {
@@ -219,77 +211,9 @@ def _masks(device: torch.device) -> dict[str, Any]:
     return {"passed": is_same and weight < 1e-9, "largest_weight_difference": weight}
 
 
-def _head(world: World) -> dict[str, Any]:
-    """The chunked head in bf16 against plain autograd in float64 over the same bf16 numbers."""
-    draw = torch.Generator().manual_seed(0)
-    hidden = torch.randn(300, 64, generator=draw).to(torch.bfloat16)
-    weight = torch.randn(VOCABULARY.size, 64, generator=draw).mul(0.3).to(torch.bfloat16)
-    ranges = VOCABULARY.ranges
-    range_index = torch.randint(len(ranges), (300,), generator=draw)
-    target = torch.tensor(
-        [ranges[r].start + (7 * i) % ranges[r].size for i, r in enumerate(range_index.tolist())]
-    )
-    scale = torch.rand(300, generator=draw)
-    exact = [x.double().requires_grad_() for x in (hidden, weight)]
-    loss = torch.zeros((), dtype=torch.float64)
-    for r in ranges:
-        here = (range_index == r.index).nonzero()[:, 0]
-        logits = exact[0][here] @ exact[1][r.start : r.stop].T
-        terms = torch.nn.functional.cross_entropy(logits, target[here] - r.start, reduction="none")
-        loss = loss + (terms * scale[here]).sum()
-    loss.backward()
-    off = {}
-    for chunk_rows in (None, 16):
-        leaves = [x.to(world.device, copy=True).requires_grad_() for x in (hidden, weight)]
-        found, _ = weighted_cross_entropy(
-            leaves[0],
-            leaves[1],
-            position=torch.arange(300),
-            target=target,
-            range_index=range_index,
-            scale=scale,
-            ranges=ranges,
-            chunk_rows=chunk_rows,
-        )
-        found.backward()
-        named = {"hidden": leaves[0].grad, "weight": leaves[1].grad, "loss": found.detach()}
-        right = {"hidden": exact[0].grad, "weight": exact[1].grad, "loss": loss.detach()}
-        for name, value in named.items():
-            assert value is not None
-            off[f"{name}, chunks of {chunk_rows}"] = _relative({"": value.cpu()}, {"": right[name]})  # pyright: ignore
-    return {"passed": max(off.values()) < 1e-2, "relative_difference": off, "tolerance": 1e-2}
-
-
-def _attention(
-    device: torch.device, backend: AttentionBackend, dtype: torch.dtype, tolerance: float
-) -> dict[str, Any]:
-    """Output and gradients over documents of mixed lengths, against the loop in float64 on the CPU."""
-    if device.type == "cpu" and backend is AttentionBackend.VARLEN:
-        return {"impossible": "the variable-length kernel has no CPU form"}
-    lengths = [1, 3, 64, 127, 200, 129] if device.type == "cpu" else [1, 3, 64, 127, 700, 129, 1091]
-    draw = torch.Generator().manual_seed(0)
-    given = [torch.randn(sum(lengths), 4, 64, generator=draw).to(dtype) for _ in range(4)]
-    boundaries = torch.tensor([0, *lengths]).cumsum(0)
-
-    def outcome(backend: AttentionBackend, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        has_backward = device.type != "cpu" or backend is not AttentionBackend.FLEX
-        q, k, v = (x.to(device, dtype, copy=True).requires_grad_(has_backward) for x in given[:3])
-        attended = attend(q, k, v, Documents.of(boundaries, backend, device))
-        if not has_backward:
-            return {"output": attended}
-        attended.backward(given[3].to(device, dtype))
-        named = {"output": attended, "q": q.grad, "k": k.grad, "v": v.grad}
-        return {name: x.detach().cpu() for name, x in named.items() if x is not None}
-
-    right = outcome(AttentionBackend.LOOP, CPU, torch.float64)
-    found = outcome(backend, device, dtype)
-    off = {name: _relative({"": found[name]}, {"": right[name]}) for name in found}
-    return {"passed": max(off.values()) < tolerance, "relative_difference": off, "tolerance": tolerance}
-
-
-def _same_bits(world: World, compute: ComputeConfig, *, deterministic: bool) -> dict[str, Any]:
+def _same_bits(world: World, compute: ComputeConfig, *, is_deterministic: bool) -> dict[str, Any]:
     """Whether the same updates, from the start, give the same bits."""
-    with _deterministic(deterministic):
+    with deterministic() if is_deterministic else nullcontext():
         one, other = (Outcome.of(world, compute) for _ in range(2))
     differ = [name for name in one.weights if not torch.equal(one.weights[name], other.weights[name])]
     return {
@@ -297,20 +221,8 @@ def _same_bits(world: World, compute: ComputeConfig, *, deterministic: bool) -> 
         "differ": len(differ),
         "first_to_differ": differ[:4],
         "losses_differ": one.rows != other.rows,
-        "relative_difference": _relative(one.weights, other.weights),
+        "relative_difference": relative(one.weights, other.weights),
     }
-
-
-@contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    torch.use_deterministic_algorithms(wanted)
-    before = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-        torch.utils.deterministic.fill_uninitialized_memory = before
 
 
 def _skipped(world: World) -> dict[str, Any]:
@@ -360,5 +272,5 @@ def _moved(start: World, end: World) -> dict[str, Any]:
                     world=world,
                 )
             finals.append(_weights(step))  # pyright: ignore[reportPossiblyUnboundVariable]
-    off = _relative(*finals)
+    off = relative(*finals)
     return {"passed": off < 1e-3, "relative_difference": off, "tolerance": 1e-3}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from setting import Part, Setting, batches, one_device, sized
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
 from torch.profiler import ProfilerActivity, profile
 
 from training import Way, built
@@ -36,7 +36,7 @@ def run(setting: Setting, part: Part) -> None:
                     part.attempt(f"{name}/waits", lambda: _waits(setting, step, updates))
                     part.attempt(f"{name}/time", lambda: _time(setting, step, updates[:1]))
 
-            part.attempt(f"{name}/failed", look, needs=10)
+            part.attempt(f"{name}/built", look, needs=10)
 
 
 def _waits(setting: Setting, step: DenoiserStep, updates: list[Batch]) -> dict[str, Any]:

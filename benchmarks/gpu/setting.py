@@ -1,75 +1,36 @@
 """What all sections share: where they run, how they time, what they write, and the recipes' work."""
 
 import gc
-import importlib.abc
-import importlib.machinery
 import statistics
-import sys
 import time
 import traceback
-import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-# Named by what the recipes import, and used by no section: an empty module does where they are missing.
-_UNUSED = ("soundfile", "soxr", "tokenizers", "pyarrow", "PIL", "tqdm", "dill", "scipy", "rich", "matplotlib")
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
 
-
-@final
-class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Empty modules in place of missing libraries that nothing here uses."""
-
-    def __init__(self) -> None:
-        self.used: list[str] = []
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
-        if fullname.partition(".")[0] not in _UNUSED:
-            return None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        self.used.append(spec.name)
-        module = types.ModuleType(spec.name)
-        module.__getattr__ = _empty  # pyright: ignore[reportAttributeAccessIssue]
-        return module
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        pass
-
-
-def _empty(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return type(name, (Exception,), {})
-
-
-STAND_INS = StandIns()
-sys.meta_path.append(STAND_INS)
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import torch.distributed as dist  # noqa: E402
-from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
-
-from trimask import devices, io  # noqa: E402
-from trimask.data.mixture import Mixture  # noqa: E402
-from trimask.data.prepare.part import IMAGES, SPEECH, TEXT  # noqa: E402
-from trimask.data.random_codes import random_sources  # noqa: E402
-from trimask.data.selection import StatedData, StatedSource  # noqa: E402
-from trimask.data.stream import TrainingStream  # noqa: E402
-from trimask.model.denoiser import Denoiser, DenoiserConfig  # noqa: E402
-from trimask.model.flops import forward_flops  # noqa: E402
-from trimask.model.parametrization import Standard  # noqa: E402
-from trimask.recipes.workload import vocabulary_of  # noqa: E402
-from trimask.training.compute import ComputeConfig  # noqa: E402
-from trimask.training.distributed import World, open_world  # noqa: E402
-from trimask.training.run import RunConfig  # noqa: E402
-from trimask.vocabulary.batch import Batch  # noqa: E402
-from trimask.vocabulary.geometry import Geometry  # noqa: E402
-from trimask.vocabulary.layout import Vocabulary  # noqa: E402
+from trimask import devices, io
+from trimask.data.mixture import Mixture
+from trimask.data.prepare.part import IMAGES, SPEECH, TEXT
+from trimask.data.random_codes import random_sources
+from trimask.data.selection import StatedData, StatedSource
+from trimask.data.stream import TrainingStream
+from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.model.flops import forward_flops
+from trimask.model.parametrization import Standard
+from trimask.recipes.workload import vocabulary_of
+from trimask.training.compute import ComputeConfig
+from trimask.training.distributed import World, open_world
+from trimask.training.run import RunConfig
+from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.geometry import Geometry
+from trimask.vocabulary.layout import Vocabulary
 
 PEAK = 989e12
 """Dense bf16 FLOP/s of an H100 (SXM), as its maker states it; MFU is of this, and of what was measured."""
@@ -119,7 +80,9 @@ class Part:
         io.write_json(self.path, self.found)
 
     def attempt(self, name: str, measure: Callable[[], Any], *, needs: float = 0) -> Any:
-        """Note what `measure()` gives, or how it failed, or that fewer than `needs` seconds are left."""
+        """Note what `measure()` gives, unless that is None; or how it failed; or that less than `needs`
+        seconds are left.
+        """
         if self.setting.left() < needs:
             found: Any = {"left_out": f"{self.setting.left():.0f} s are left, and it needs {needs:.0f}"}
         else:
@@ -130,7 +93,8 @@ class Part:
                 is_memory = isinstance(error, torch.OutOfMemoryError)
                 found = {"error": "out of memory" if is_memory else "\n".join(lines)[-1500:]}
         free_memory(self.setting)
-        self.note(name, found)
+        if found is not None:
+            self.note(name, found)
         return found
 
 
@@ -187,15 +151,28 @@ def one_device(setting: Setting) -> Iterator[World]:
         with open_world(str(setting.device)) as world:
             yield world
         return
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        yield World(
-            mesh=init_device_mesh("cpu", (1,), mesh_dim_names=("shard",)),
-            control=dist.new_group(backend="gloo"),
-            background=dist.new_group(backend="gloo"),
-        )
+        control, background = (dist.new_group(backend="gloo") for _ in range(2))
+        assert isinstance(control, dist.ProcessGroup) and isinstance(background, dist.ProcessGroup)
+        mesh = init_device_mesh("cpu", (1,), mesh_dim_names=("shard",))
+        yield World(mesh=mesh, control=control, background=background)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Kernels that add up in a fixed order, where torch has a choice."""
+    switch: Any = torch.utils.deterministic
+    filled, switch.fill_uninitialized_memory = switch.fill_uninitialized_memory, False
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        switch.fill_uninitialized_memory = filled
 
 
 def sized(setting: Setting, recipe: Callable[[], RunConfig]) -> RunConfig:

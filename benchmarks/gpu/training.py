@@ -1,18 +1,29 @@
 """An update of a recipe, computed in one way or another: its time, its memory, the FLOPs that it needs."""
 
+import math
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 from unittest import mock
 
 import torch
-from setting import PEAK, Setting, initialize_here, needed_flops, spread, vocabulary
+from setting import (
+    PEAK,
+    Setting,
+    deterministic,
+    free_memory,
+    initialize_here,
+    needed_flops,
+    spread,
+    vocabulary,
+)
 from torch import nn
 
 from trimask.model.block import Block
-from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.model.denoiser import Denoiser
 from trimask.model.flops import count_parameters
 from trimask.model.recompute import Recompute
 from trimask.training.compute import ComputeConfig, Precision
@@ -61,7 +72,7 @@ def built(setting: Setting, world: World, config: RunConfig, way: Way) -> Iterat
         if setting.is_tiny:  # Inductor takes minutes on a CPU
             stack.enter_context(mock.patch.object(Block, "compile", _compile_without_inductor))
         if way.is_deterministic:
-            stack.enter_context(_deterministic())
+            stack.enter_context(deterministic())
         denoiser = place(model, vocabulary(config), seed=config.seed, compute=way.compute, world=world)
         yield DenoiserStep(
             denoiser,
@@ -79,67 +90,54 @@ def _compile_without_inductor(block: Block, *, dynamic: bool) -> None:
     nn.Module.compile(block, backend="eager", dynamic=dynamic)
 
 
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-        torch.utils.deterministic.fill_uninitialized_memory = True
-
-
 def measure(
     setting: Setting, world: World, config: RunConfig, way: Way, updates: list[Batch]
 ) -> dict[str, Any]:
-    """Updates one after the other, the device waited for at the end of each round alone."""
+    """Rounds of `updates`, the device waited for at the end of each round alone."""
     with built(setting, world, config, way) as step:
-        began = time.perf_counter()
-        step(updates[0])
-        setting.synchronize()
-        first = time.perf_counter() - began
-        began = time.perf_counter()
-        step(updates[1 % len(updates)])  # other shapes, and the allocator has settled
-        setting.synchronize()
-        second = time.perf_counter() - began
-        if setting.on_gpu:
-            torch.cuda.reset_peak_memory_stats(setting.device)
-        rounds = []
-        per_round = max(2, len(updates))
-        seconds = 0 if setting.is_tiny else min(_TIMED_SECONDS, setting.left() / 2)
-        number = 0
-        while len(rounds) < (1 if setting.is_tiny else 2) or (sum(rounds) < seconds and len(rounds) < 20):
+        warm_up = []
+        for number in range(2):  # the second has other shapes, and memory that is there
             began = time.perf_counter()
-            flops, tokens, host = 0.0, dict.fromkeys(("slots", "positions", "targets"), 0), 0.0
-            for batch in updates * (per_round // len(updates)):
-                began_step = time.perf_counter()
-                metrics = step(batch)
-                host += time.perf_counter() - began_step
-                number += 1
-                tokens["slots"] += batch.tokens.numel()
-                tokens["positions"] += batch.num_positions
-                tokens["targets"] += round(float(metrics["tokens"]))
+            step(updates[number % len(updates)])
             setting.synchronize()
-            rounds.append(time.perf_counter() - began)
-            last_host = host
-        count = per_round // len(updates) * len(updates)
-        memory = _memory(setting)
-        flops = _flops(step, updates) / len(updates)
-        per_update = spread([r / count for r in rounds])
+            warm_up.append(time.perf_counter() - began)
+        free_memory(setting)
+        rounds, host, metrics = _rounds(setting, step, updates)
+        per_update = spread([seconds / len(updates) for seconds in rounds])
+        flops = sum(_needed(step, batch, number) for number, batch in enumerate(updates)) / len(updates)
+        tokens = {
+            "slots": sum(batch.tokens.numel() for batch in updates),
+            "positions": sum(batch.num_positions for batch in updates),
+            "targets": sum(int(batch.maskable.sum()) for batch in updates),
+        }
         return {
             "rows": len(updates[0].tokens),
-            "passes": -(-len(updates[0].tokens) // way.micro_batch),
+            "passes": math.ceil(len(updates[0].tokens) / way.micro_batch),
             "seconds_per_update": per_update,
-            "first_update_seconds": first,
-            "second_update_seconds": second,
-            "host_seconds_per_update": last_host / count,
-            "tokens_per_second": {k: v / count / per_update["median"] for k, v in tokens.items()},
+            "first_updates_seconds": warm_up,
+            "host_seconds_per_update": statistics.median(host) / len(updates),
+            "tokens_per_second": {k: n / len(updates) / per_update["median"] for k, n in tokens.items()},
             **rates(setting, flops, per_update["median"]),
-            **memory,
+            **_memory(setting),
             "loss": float(metrics["loss"]),
             "parameters": count_parameters(step.denoiser.config, step.denoiser.vocabulary).total,
         }
+
+
+def _rounds(
+    setting: Setting, step: DenoiserStep, updates: list[Batch]
+) -> tuple[list[float], list[float], Mapping[str, Any]]:
+    """Seconds of each round, how many of them the host took to ask for it, and the last metrics."""
+    enough = 0 if setting.is_tiny else min(_TIMED_SECONDS, setting.left() / 2)
+    rounds, host, metrics = [], [], {}
+    while len(rounds) < 2 or (sum(rounds) < enough and len(rounds) < 20):
+        began = time.perf_counter()
+        for batch in updates:
+            metrics = step(batch)
+        host.append(time.perf_counter() - began)
+        setting.synchronize()
+        rounds.append(time.perf_counter() - began)
+    return rounds, host, metrics
 
 
 def rates(setting: Setting, flops: float, seconds: float) -> dict[str, Any]:
@@ -150,14 +148,10 @@ def rates(setting: Setting, flops: float, seconds: float) -> dict[str, Any]:
     return found
 
 
-def _flops(step: DenoiserStep, updates: list[Batch]) -> float:
-    return sum(needed(step.denoiser.config, step, batch, number) for number, batch in enumerate(updates))
-
-
-def needed(config: DenoiserConfig, step: DenoiserStep, batch: Batch, number: int) -> float:
+def _needed(step: DenoiserStep, batch: Batch, number: int) -> float:
     """Under the masks of update `number`."""
     (view,) = step.corruption.views(batch, number)
-    return needed_flops(config, step.denoiser.vocabulary, batch, view.masked)
+    return needed_flops(step.denoiser.config, step.denoiser.vocabulary, batch, view.masked)
 
 
 def _memory(setting: Setting) -> dict[str, Any]:

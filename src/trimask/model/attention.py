@@ -104,7 +104,7 @@ def attend(
 ) -> Float[Tensor, "positions heads head_dim"]:
     """softmax(q kᵀ / √head_dim) v over each document."""
     if documents.backend is AttentionBackend.LOOP:
-        return _attend_in_loop(q, k, v, documents)
+        return _attend_in_loop(q, k, v, documents)  # pyright: ignore[reportCallIssue]
     if documents.backend is AttentionBackend.FLEX:
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
         return _flex_attention(q.is_cuda)(q, k, v, block_mask=documents.mask)[0].transpose(0, 1)
