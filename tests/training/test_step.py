@@ -238,7 +238,7 @@ def test_a_micro_batch_in_which_nothing_is_masked_adds_nothing():
     split.micro_batch = 1
     assert not all(
         view.masked.any()
-        for view in (split.corruption.views(batch, 0)[0].rows(slice(i, i + 1)) for i in range(len(sequences)))
+        for view in (split.corruption.views(batch.rows(slice(i, i + 1)), 0)[0] for i in range(len(sequences)))
     )
     assert math.isfinite(float(split(batch)["loss"]))
 

@@ -80,10 +80,6 @@ class View:
     masked: Bool[Tensor, "rows slots"]
     weight: Float64[Tensor, "rows slots"]
 
-    def rows(self, rows: slice) -> "View":
-        """That of `Batch.rows`."""
-        return View(z_t=self.z_t[rows], masked=self.masked[rows], weight=self.weight[rows])
-
 
 class Corruption:
     """Draws times and masks for a batch: functions of (seed, step, sample index), on any device.

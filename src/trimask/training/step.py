@@ -159,36 +159,40 @@ class DenoiserStep:
         )
         return list(terms.per_modality(len(Modality)))
 
-    def _passes(self, batch: Batch, step: int) -> tuple[list[_Pass], Int[Tensor, "kinds"]]:
+    def _passes(self, batch: Batch, step: int) -> tuple[Iterator[_Pass], Int[Tensor, "kinds"]]:
         """The passes of this process, and the number of targets in all views of all processes. Targets are
         kept apart by logical batch and modality.
         """
         batch = batch.to(_HOST)
         numbers, sizes = self._logical_batch(batch.update_sample_index).unique(return_counts=True)
-        views = self.corruption.views(batch, step)
         kind = self._kind(batch, numbers)
         num_targets = count_targets(batch.maskable, kind, num_modalities=len(numbers) * len(Modality))
-        num_targets = self.world.total(num_targets * len(views))
+        num_targets = self.world.total(num_targets * (2 if self.objective.anti_masking else 1))
         weights = (sizes[:, None] / sizes.sum() * torch.tensor(self.objective.modality_weights)).flatten()
-        weights = weights / num_targets.clamp(min=1)
-        passes = []
+        return self._drawn(batch, step, kind, weights / num_targets.clamp(min=1)), num_targets
+
+    def _drawn(
+        self,
+        batch: Batch,
+        step: int,
+        kind: Int[Tensor, "rows slots"],
+        weights: Float[Tensor, "kinds"],
+    ) -> Iterator[_Pass]:
+        """Each pass when its turn comes: its masks are drawn while the device is busy with the one before."""
         for rows, is_real in self._slices(len(batch.tokens)):
             part = batch if rows is None else batch.rows(rows)
-            for whole in views:
-                view = whole if rows is None else whole.rows(rows)
-                here = (kind if rows is None else kind[rows])[view.masked]
+            part_kind = kind if rows is None else kind[rows]
+            for view in self.corruption.views(part, step):
+                here = part_kind[view.masked]
                 weight = view.weight[view.masked].float() * is_real
-                passes.append(
-                    _Pass(
-                        batch=part,
-                        z_t=view.z_t,
-                        masked=view.masked,
-                        scale=weight * weights[here],
-                        weight=weight,
-                        modality=here % len(Modality),
-                    )
+                yield _Pass(
+                    batch=part,
+                    z_t=view.z_t,
+                    masked=view.masked,
+                    scale=weight * weights[here],
+                    weight=weight,
+                    modality=here % len(Modality),
                 )
-        return passes, num_targets
 
     def _slices(self, num_rows: int) -> Iterator[tuple[slice | None, bool]]:
         """Rows of each pass, None for all, and whether they count. There are as many passes in each process,
