@@ -5,17 +5,20 @@ says what to check out, what is counted and what is left out.
 """
 
 import argparse
+import os
 import statistics
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 from ceiling import PRODUCT_FLOPS
 from checkout import AS_RUN, REPOSITORIES, commit_of, missing_part, own_commit
 from process import Worker
+from rich.console import Console
+from rich.table import Table
 from shape import SIZES, Shape
 
 from trimask import io
@@ -23,20 +26,11 @@ from trimask.devices import describe
 
 CEILING = "ceiling"
 OURS = "trimask"
+CLOCKS = ("wall", "cpu")
 PARTS = ("forward", "backward", "update")
 
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Turns:
-    """What one system's turns gave: per round the median seconds of an update, by part, and of one core."""
-
-    parts: list[dict[str, float]]
-    cpu: list[float]
-
-    @property
-    def seconds(self) -> list[float]:
-        return [sum(parts.values()) for parts in self.parts]
+Turns = list[dict[str, float]]
+"""Of one system, per round: the median seconds of an update by each clock, and of its parts."""
 
 
 def main(
@@ -53,11 +47,8 @@ def main(
     for name, why in missing.items():
         print(f"{name} is not measured: {why}", file=sys.stderr)
     present: dict[str, Path | None] = {OURS: None, **{n: p for n, p in sources.items() if n not in missing}}
-    measured = [
-        measure(size, number, present, python=python, rounds=rounds) for number in threads for size in sizes
-    ]
     commits = {OURS: own_commit(), **{name: commit_of(path) for name, path in present.items() if path}}
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "training",
         "date": date.today().isoformat(),
         "command": f"python benchmarks/training/compare.py --mdlm DIR --dllm DIR --python PYTHON --sizes "
@@ -67,10 +58,13 @@ def main(
         "repositories": {name: REPOSITORIES[name] for name in sources},
         "as_run": {name: AS_RUN[name] for name in present if name in AS_RUN},
         "missing": missing,
-        "measured": measured,
+        "measured": [],
     }
-    if out is not None:
-        io.write_json(out, result)
+    for number in threads:
+        for size in sizes:
+            result["measured"].append(measure(size, number, present, python=python, rounds=rounds))
+            if out is not None:
+                io.write_json(out, result)  # each time: what is cut short keeps what it has
 
 
 def measure(
@@ -95,7 +89,8 @@ def measure(
     kernels = {name: workers[name].ask("kernels") for name in sources}
     for worker in workers.values():
         worker.close()
-    result = summarize(SIZES[size], turns, {name: worker.hello for name, worker in workers.items()})
+    hellos = {name: worker.hello for name, worker in workers.items()}
+    result = {"load": os.getloadavg()[0], **summarize(SIZES[size], turns, hellos)}
     for name, system in result["systems"].items():
         system["peak_mib"] = round(memory[name] / 2**20)
         system["milliseconds_by_kernel"] = {kind: round(1e3 * s, 1) for kind, s in kernels[name].items()}
@@ -107,18 +102,17 @@ def take_turns(workers: Mapping[str, Worker], rounds: int, turn_seconds: float =
     """`rounds` rounds in which each has its turn of about `turn_seconds`; who begins changes from round to
     round.
     """
-    counts, turns = {}, {name: Turns(parts=[], cpu=[]) for name in workers}
+    counts = {}
     for name, worker in workers.items():
         worker.ask("steps 2")  # warms up
-        times = worker.ask("steps 1")
-        counts[name] = max(1, round(turn_seconds / sum(times[part][0] for part in PARTS)))
+        counts[name] = max(1, round(turn_seconds / worker.ask("steps 1")["wall"][0]))
     names = list(workers)
+    turns: dict[str, Turns] = {name: [] for name in names}
     for number in range(rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
             times = workers[name].ask(f"steps {counts[name]}")
-            turns[name].parts.append({part: statistics.median(times[part]) for part in PARTS})
-            turns[name].cpu.append(statistics.median(times["cpu"]))
+            turns[name].append({key: statistics.median(times[key]) for key in (*CLOCKS, *PARTS)})
     return turns
 
 
@@ -126,43 +120,48 @@ def summarize(
     shape: Shape, turns: Mapping[str, Turns], hellos: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Medians over the rounds, with the least and the greatest; ratios are taken within a round."""
-    ceiling = [PRODUCT_FLOPS / seconds for seconds in turns[CEILING].seconds]
     systems = {}
     for name in (name for name in turns if name != CEILING):
-        seconds, parameters = turns[name].seconds, hellos[name]["parameters"]
-        needed = shape.needed_flops(parameters["matrices"])
+        needed = shape.needed_flops(hellos[name]["parameters"]["matrices"])
+        rounds = list(zip(turns[name], turns[OURS], turns[CEILING], strict=True))
         systems[name] = {
-            "tokens_per_second": _spread(shape.tokens / s for s in seconds),
-            "time_over_trimask": _ratio(seconds, turns[OURS].seconds),
-            "cpu_time_over_trimask": _ratio(turns[name].cpu, turns[OURS].cpu),
-            "mfu": _spread(needed / s / c for s, c in zip(seconds, ceiling, strict=True)),
-            "milliseconds": {
-                part: round(1e3 * statistics.median(parts[part] for parts in turns[name].parts), 1)
-                for part in PARTS
-            },
+            clock: {
+                "tokens_per_second": _spread(shape.tokens / its[clock] for its, _, _ in rounds),
+                "time_over_trimask": _spread(its[clock] / ours[clock] for its, ours, _ in rounds),
+                "mfu": _spread(
+                    needed / PRODUCT_FLOPS * product[clock] / its[clock] for its, _, product in rounds
+                ),
+            }
+            for clock in CLOCKS
+        }
+        systems[name] |= {
+            "milliseconds": {part: _milliseconds(its[part] for its in turns[name]) for part in PARTS},
             "needed_gflop": needed / 1e9,
             **hellos[name],
         }
-    return {"ceiling_gflops": _spread(c / 1e9 for c in ceiling), "systems": systems}
+    ceiling = {
+        clock: _spread(PRODUCT_FLOPS / 1e9 / product[clock] for product in turns[CEILING]) for clock in CLOCKS
+    }
+    return {"ceiling_gflops": ceiling, "systems": systems}
 
 
 def print_table(title: str, result: Mapping[str, Any]) -> None:
-    ceiling = result["ceiling_gflops"]["median"]
-    print(f"\n{title}; matrix products reach {ceiling:.0f} GFLOP/s")
-    print(f"{'':10}{'tokens/s':>10}{'ratio':>8}{'spread':>14}{'MFU':>7}{'forward':>9}{'backward':>9}", end="")
-    print(f"{'update':>8}{'peak MiB':>10}")
+    ceiling = result["ceiling_gflops"]["wall"]["median"]
+    table = Table(title=f"{title}; matrix products reach {ceiling:.0f} GFLOP/s", title_justify="left")
+    clocks = [f"{of}, {clock}" for clock in CLOCKS for of in ("time ÷ ours", "spread", "MFU")]
+    for heading in ("", "tokens/s", *clocks, *(f"{part} ms" for part in PARTS), "peak MiB"):
+        table.add_column(heading, justify="right" if heading else "left")
     for name, system in result["systems"].items():
-        ratio, ms = system["time_over_trimask"], system["milliseconds"]
-        print(
-            f"{name:10}{system['tokens_per_second']['median']:10.0f}{ratio['median']:8.2f}"
-            f"{ratio['min']:8.2f}-{ratio['max']:.2f}{system['mfu']['median']:8.1%}{ms['forward']:9.0f}"
-            f"{ms['backward']:9.0f}{ms['update']:8.0f}{system['peak_mib']:10.0f}",
-            flush=True,
-        )
+        cells = [name, f"{system['wall']['tokens_per_second']['median']:.0f}"]
+        for clock in CLOCKS:
+            ratio, mfu = system[clock]["time_over_trimask"], system[clock]["mfu"]["median"]
+            cells += [f"{ratio['median']:.2f}", f"{ratio['min']:.2f}–{ratio['max']:.2f}", f"{mfu:.0%}"]
+        table.add_row(*cells, *(f"{system['milliseconds'][p]:.0f}" for p in PARTS), str(system["peak_mib"]))
+    Console(width=150).print(table)
 
 
-def _ratio(values: Iterable[float], others: Iterable[float]) -> dict[str, float]:
-    return _spread(value / other for value, other in zip(values, others, strict=True))
+def _milliseconds(seconds: Iterable[float]) -> float:
+    return round(1e3 * statistics.median(seconds), 1)
 
 
 def _spread(values: Iterable[float]) -> dict[str, float]:

@@ -43,7 +43,7 @@ class Shape:
 SIZES = {
     "1M": Shape(width=128, depth=5, num_heads=2),
     "5M": Shape(width=256, depth=6, num_heads=4),
-    "15M": Shape(width=448, depth=6, num_heads=7),
+    "15M": Shape(width=384, depth=8, num_heads=6),
 }
 """By parameters outside the embedding and the head, roughly; heads have 64 dimensions."""
 

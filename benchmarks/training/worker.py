@@ -1,6 +1,7 @@
 """A system in a process of its own, that takes a turn when it is told to: one line in, one JSON line out.
 
-    -> steps N     <- {"forward": […], "backward": […], "update": […], "cpu": […]}  seconds of N updates
+    -> steps N     <- {"wall": […], "cpu": […], "forward": […], "backward": […], "update": […]}  seconds of N
+                      updates by the wall clock and of CPU time, and of their parts
     -> memory      <- {"peak_bytes": …}  high-water mark since before the model was built, less what was held
     -> kernels     <- {"products": …, "attention": …, "copies": …, "rest": …}  seconds of an update by kernel
 
@@ -97,7 +98,7 @@ def parameters_by_part(module: nn.Module, *, embedding: str, conditioning: str =
 
 def _timed(update: Callable[[], object], number: int) -> dict[str, list[float]]:
     """Seconds of `number` updates: `forward` until the backward pass begins, `update` after it has ended."""
-    result: dict[str, list[float]] = {"forward": [], "backward": [], "update": [], "cpu": []}
+    result: dict[str, list[float]] = {key: [] for key in ("wall", "cpu", "forward", "backward", "update")}
     backward = torch.autograd.backward
     marks: list[float] = []
 
@@ -114,6 +115,7 @@ def _timed(update: Callable[[], object], number: int) -> dict[str, list[float]]:
             update()
             ended = time.perf_counter()
             result["cpu"].append(time.process_time() - cpu)
+            result["wall"].append(ended - began)
             first, last = (marks[0], marks[-1]) if marks else (ended, ended)
             result["forward"].append(first - began)
             result["backward"].append(last - first)
