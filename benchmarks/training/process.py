@@ -50,7 +50,11 @@ class Worker:
             return json.loads(line)
         self.process.wait()
         self.errors.seek(0)
-        sys.exit(f"{self.script} ended with {self.process.returncode}:\n{self.errors.read()[-3000:]}")
+        wrote = self.errors.read()[-3000:]
+        sys.exit(
+            f"{wrote}\n{self.script} ended with {self.process.returncode}. If a package is missing: "
+            "--python must be an interpreter that has what the other systems need (README.md)"
+        )
 
 
 def _environment(threads: int) -> dict[str, str]:

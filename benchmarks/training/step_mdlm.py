@@ -82,7 +82,7 @@ def _open(package: str) -> None:
     """Make `package` importable in parts, without what its __init__ would import."""
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise ModuleNotFoundError(f"no package {package} on {sys.path}")
+        raise ModuleNotFoundError(f"there is no package {package}")
     sys.modules[package] = importlib.util.module_from_spec(spec)
 
 
