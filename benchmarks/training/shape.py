@@ -28,16 +28,19 @@ class Shape:
         return self.rows * self.length
 
     def needed_flops(self, matrix_parameters: int) -> float:
-        """FLOPs that one update needs: forward, and twice that backward.
+        """FLOPs that one update needs: forward, and twice that backward, with half of the tokens masked.
 
         6 × matrix parameters × tokens, attention's two products 12 × length × width × depth × tokens, and the
-        head where the tokens are masked, half of them on average: 6 × width × vocabulary × tokens / 2.
+        head where tokens are masked, 6 × width × vocabulary × tokens / 2. After the last attention, only the
+        masked half is read: the last block's output projection and feed-forward count for that half.
 
         `matrix_parameters`: weights of the blocks' matrices through which every token goes.
         """
-        attention = 12 * self.length * self.width * self.depth * self.tokens
-        head = 6 * self.width * self.vocabulary * self.tokens / 2
-        return 6 * matrix_parameters * self.tokens + attention + head
+        masked = self.tokens / 2
+        spared = (matrix_parameters / self.depth - 3 * self.width**2) * (self.tokens - masked)
+        attention = 2 * self.length * self.width * self.depth * self.tokens
+        head = self.width * self.vocabulary * masked
+        return 6 * (matrix_parameters * self.tokens - spared + attention + head)
 
 
 SIZES = {
