@@ -180,6 +180,17 @@ def test_a_full_disk_stops_all_processes_and_leaves_a_whole_checkpoint(
     assert_same_run(tmp_path / "run", whole_run(num_processes))
 
 
+def test_a_truncated_newest_of_two_processes_is_set_aside(
+    runs: Runs, whole_run: Callable[[int], Path], tmp_path: Path
+) -> None:
+    finish(runs, tmp_path / "run", 2, "23 SIGINT")
+    (path,) = (tmp_path / "run" / "checkpoints" / "step_00000023").glob("shard-00002-*")
+    path.write_bytes(path.read_bytes()[:-1])
+    finish(runs, tmp_path / "run", 2)
+    assert (tmp_path / "run" / "checkpoints" / "step_00000023.corrupt").is_dir()
+    assert_same_run(tmp_path / "run", whole_run(2))
+
+
 @pytest.mark.slow
 def test_torchrun_starts_killed_workers_again(whole_run: Callable[[int], Path], tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

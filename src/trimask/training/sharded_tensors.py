@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from trimask.io import sha256
@@ -21,7 +23,9 @@ _FILE_SIZE = 2**30  # bytes
 
 def local(tensor: Tensor) -> Tensor:
     """What this process holds of `tensor`: its shard, or all of a plain tensor. The same memory."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    if isinstance(tensor, DTensor):
+        tensor = tensor.to_local()
+    return tensor.detach()
 
 
 @final
@@ -49,11 +53,11 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], world: World) -> 
 
     Returns the SHA-256 of each file of all processes. An OSError of any process is raised in all.
     """
-    writer = dcp.HuggingFaceStorageWriter(
+    writer = HuggingFaceStorageWriter(
         str(folder), fqn_to_index_mapping=_file_numbers(tensors), save_distributed=True
     )
     with _first_failure():
-        dcp.save(
+        save(
             dict(tensors),
             storage_writer=writer,
             process_group=world.control,
@@ -79,9 +83,9 @@ def read_tensors(folder: Path, into: Mapping[str, Tensor], world: World) -> None
     """
     try:
         with _first_failure():
-            dcp.load(
+            load(
                 {name: tensor.detach() for name, tensor in into.items()},
-                storage_reader=dcp.HuggingFaceStorageReader(str(folder)),
+                storage_reader=HuggingFaceStorageReader(str(folder)),
                 process_group=world.control,
                 no_dist=world.control is None,
             )
