@@ -10,7 +10,9 @@ from typing import Any, final
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.rendezvous import rendezvous
 
 from trimask import devices
 
@@ -107,6 +109,21 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def _meeting_place(rank: int, size: int) -> Store:
+    """Where the processes tell each other their addresses.
+
+    torchrun keeps one store over restarts, so that processes that were started again can read the addresses of
+    dead ones and wait for them: each life gets names of its own. How often they were started again is the same
+    in all processes of one node; for several nodes see TORCH_DISABLE_SHARE_RDZV_TCP_STORE (pytorch issue
+    135712).
+    """
+    if size == 1:
+        return HashStore()
+    store, _, _ = next(rendezvous("env://", rank, size, timeout=TIMEOUT))
+    store.set_timeout(TIMEOUT)
+    return PrefixStore(f"life_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
 @contextmanager
 def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone.
@@ -130,7 +147,7 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
             chosen = devices.pick(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(chosen)
     backend = "cpu:gloo,cuda:nccl" if is_cuda else "gloo"
-    store = None if size > 1 else dist.HashStore()
+    store = _meeting_place(rank, size)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         shape, names = (
