@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def pick(name: str | None = None) -> torch.device:
@@ -27,6 +28,13 @@ def pick(name: str | None = None) -> torch.device:
         if (device.index or 0) >= torch.cuda.device_count():
             raise ValueError(f"device {name!r}: GPUs here: {torch.cuda.device_count()}; use cuda:0 or cpu")
     return device
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; from the host to a GPU, the host does not wait for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def describe(device: torch.device | None = None) -> dict[str, Any]:

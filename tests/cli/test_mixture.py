@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trimask.cli import figures as cli_figures
 from trimask.cli.figures import figures
 from trimask.cli.mixture import tree
 from trimask.data.mixture import Mixture
 from trimask.data.quickstart import load_text
 from trimask.data.selection import QuickstartData
-from trimask.recipes import catalog, tokens
+from trimask.recipes import catalog, tokens, workload
 from trimask.recipes.tokens import tokenize
 from trimask.tokenizers.bundle import Tokenizers
 
@@ -21,7 +20,7 @@ from trimask.tokenizers.bundle import Tokenizers
 @pytest.fixture
 def few_speeches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Encoding all of them takes seconds."""
-    for module in (tokens, cli_figures):
+    for module in (tokens, workload):
         monkeypatch.setattr(module, "load_text", lambda split: load_text(split)[:2])
     yield
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from trimask.cli import figures as cli_figures
 from trimask.cli import main
 from trimask.data.quickstart import load_text
-from trimask.recipes import tokens
+from trimask.recipes import tokens, workload
 from trimask.training.checkpoint import Checkpoints
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
@@ -30,7 +29,7 @@ SMALL = [
 @pytest.fixture(autouse=True)
 def few_speeches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Encoding all of them takes seconds."""
-    for module in (tokens, cli_figures):
+    for module in (tokens, workload):
         monkeypatch.setattr(module, "load_text", lambda split: load_text(split)[:2])
 
 
@@ -136,7 +135,7 @@ def test_a_run_with_another_physical_batch(
 ) -> None:
     """Twice the batch in half the updates, three rows at a time; resumed, it ends in the same weights."""
     run, resumed = tmp_path / "run", tmp_path / "resumed"
-    batches = ["--num-steps=8", "--physical-batch=16", "--micro-batch=3", "--checkpoint-every=1"]
+    batches = ["--num-steps=8", "--physical-batch=16", "--compute.micro-batch=3", "--checkpoint-every=1"]
     assert main([*words, *batches, "--out", str(run), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["steps"], result["num_steps"]) == (4, 4)

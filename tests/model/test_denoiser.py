@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trimask import rng
-from trimask.model.attention import attend_documents
+from trimask.model.attention import AttentionBackend, Documents, attend, attend_in_loop
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.model.rope import rotary_angles, rotate
@@ -129,6 +129,23 @@ def test_losses_have_gradients_everywhere_they_should() -> None:
     assert (denoiser.unembedding.weight.grad[: V.num_special] == 0).all()  # special ids are never predicted
 
 
+def test_weighted_loss_is_the_weighted_sum_of_losses() -> None:
+    one, other, batch = random_denoiser(), random_denoiser(), mixed_batch()
+    tokens, where = masked_like(batch)
+    scale = torch.from_numpy(rng.generator(0, "scale").uniform(0.1, 2, int(where.sum())))
+    expected = one.cross_entropy(tokens, batch, where)
+    (expected * scale.float()).sum().backward()
+    loss, losses = other.weighted_loss(tokens, batch, where, scale)
+    loss.backward()
+    torch.testing.assert_close(losses, expected.detach())
+    torch.testing.assert_close(loss, (expected * scale).sum().float())
+    for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        torch.testing.assert_close(
+            a.grad, b.grad, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
 @torch.inference_mode()
 def test_first_prediction_is_uniform() -> None:
     denoiser = Denoiser(CONFIG, V)
@@ -185,6 +202,7 @@ def test_bad_sizes_are_named(width: int, num_heads: int) -> None:
         DenoiserConfig(width=width, depth=1, num_heads=num_heads)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")  # its kernels are compiled, for GPUs
 def test_attention_against_a_naive_softmax_per_document() -> None:
     lengths = [3, 5, 5, 1, 4, 4, 4]
     q, k, v = torch.from_numpy(rng.generator(0, "qkv").standard_normal((3, sum(lengths), 2, 8))).unbind(0)
@@ -195,7 +213,23 @@ def test_attention_against_a_naive_softmax_per_document() -> None:
             scores = q[here, head] @ k[here, head].T / math.sqrt(8)
             expected[here, head] = scores.softmax(-1) @ v[here, head]
         start += length
-    torch.testing.assert_close(attend_documents(q, k, v, lengths), expected)
+    torch.testing.assert_close(attend_in_loop(q, k, v, lengths), expected)
+    boundaries = torch.tensor([0, *lengths]).cumsum(0)
+    for backend in (AttentionBackend.LOOP, AttentionBackend.FLEX):
+        documents = Documents.of(boundaries, backend, q.device)
+        torch.testing.assert_close(attend(q, k, v, documents), expected)
+
+
+def test_the_longest_document_is_rounded_up_to_few_values() -> None:
+    cpu = torch.device("cpu")
+    longest = [
+        Documents.of(torch.tensor([0, n, n + 3]), AttentionBackend.VARLEN, cpu).longest for n in (3, 4, 5, 9)
+    ]
+    assert longest == [4, 4, 8, 16]
+    assert AttentionBackend.suited(cpu, torch.float32) is AttentionBackend.LOOP
+    gpu = torch.device("cuda")
+    assert AttentionBackend.suited(gpu, torch.bfloat16) is AttentionBackend.VARLEN
+    assert AttentionBackend.suited(gpu, torch.float32) is AttentionBackend.LOOP
 
 
 def turned(x: Tensor, coordinates: list[list[float]]) -> Tensor:

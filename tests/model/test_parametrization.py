@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trimask import rng
 from trimask.config import from_dict, to_dict
+from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.parametrization import CompletedP, Parametrization, Role, Standard, role_of
 from trimask.training.corruption import ObjectiveConfig, View
@@ -213,10 +214,11 @@ def test_branches_are_multiplied() -> None:
     quarter.load_state_dict(whole.state_dict())
     h = torch.from_numpy(rng.generator(0, "h").standard_normal((5, 32), dtype="float32"))
     angles = {"cos": torch.ones(5, 1, HEAD_DIM // 2), "sin": torch.zeros(5, 1, HEAD_DIM // 2)}
+    documents = Documents(backend=AttentionBackend.LOOP, lengths=(5,))
     block = whole.blocks[0]
-    middle = h + block.attention(block.attention_norm(h), **angles, lengths=[5]) / 4
+    middle = h + block.attention(block.attention_norm(h), **angles, documents=documents) / 4
     expected = middle + block.feed_forward(block.feed_forward_norm(middle)) / 4
-    torch.testing.assert_close(quarter.blocks[0](h, **angles, lengths=[5]), expected)
+    torch.testing.assert_close(quarter.blocks[0](h, **angles, documents=documents), expected)
 
 
 def make_step(model: DenoiserConfig, optimizer: AdamWConfig, seed: int = 0) -> DenoiserStep:

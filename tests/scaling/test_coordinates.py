@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.rope import rotary_angles
@@ -69,11 +70,11 @@ def test_each_coordinate_is_what_the_network_computes():
         0, batch.position[real], denoiser.embedding(view.z_t[real])
     )
     cos, sin = rotary_angles(batch.coordinates, 8, denoiser.config.rope_base)
-    lengths = batch.cu_positions.diff().tolist()
+    documents = Documents.of(batch.cu_positions, AttentionBackend.LOOP, h.device)
     embedded, attended, fed = h, [], []
     for block in denoiser.blocks:
         assert isinstance(block, Block)
-        attended.append(block.attention(block.attention_norm(h), cos=cos, sin=sin, lengths=lengths))
+        attended.append(block.attention(block.attention_norm(h), cos=cos, sin=sin, documents=documents))
         h = h + MULTIPLIER * attended[-1]
         fed.append(block.feed_forward(block.feed_forward_norm(h)))
         h = h + MULTIPLIER * fed[-1]

@@ -42,6 +42,10 @@ class Job(ABC):
         """Space that the run will take."""
 
     @abstractmethod
+    def check(self) -> None:
+        """ValueError if it can be shown, but not run; with the mend."""
+
+    @abstractmethod
     def summary(self) -> dict[str, Any]:
         """The resolved configuration, size and cost, as JSON."""
 
@@ -68,12 +72,20 @@ def job(
         Failed: data or tokenizers that cannot be read.
     """
     config = resolved(recipe, overrides, data)
+    from trimask.data.selection import StatedData
     from trimask.training.run import RunConfig
 
     if not isinstance(config, RunConfig):
         if tokenizers is not None:
             raise UsageError(f"--tokenizers is for a model, and {recipe} is a tokenizer: leave it out")
         return TokenizerJob(recipe=recipe, config=config)
+    if isinstance(config.data, StatedData):
+        if tokenizers is not None:
+            raise UsageError(
+                f"{recipe} states its tokenizers' geometry (--data.geometry.text_size N, …): leave out "
+                "--tokenizers, or give data that was prepared over them with --data DIR"
+            )
+        return StatedJob(recipe=recipe, config=config)
     folder = tokenizer_folder(tokenizers, data)
     return DenoiserJob(
         recipe=recipe, config=config, folder=folder, tokenizers=load_tokenizers(tokenizers, data)
@@ -98,6 +110,11 @@ class DenoiserJob(Job):
     def num_bytes(self) -> int:
         copied = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
         return parameters(self.config, self.tokenizers).total * _STATE_BYTES + _DATA_BYTES + copied
+
+    def check(self) -> None:
+        from trimask.recipes.sources import check_rows
+
+        check_rows(self.config, self.tokenizers)
 
     def summary(self) -> dict[str, Any]:
         return summary(self.recipe, self.config, self.tokenizers)
@@ -127,6 +144,44 @@ class DenoiserJob(Job):
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
+class StatedJob(Job):
+    """Pretraining on data that is stated and not there: it can be shown and planned, not run."""
+
+    recipe: str
+    config: "RunConfig"
+
+    @property
+    def num_updates(self) -> int:
+        return self.config.num_updates
+
+    @property
+    def num_bytes(self) -> int:
+        return self.summary()["parameters"]["total"] * _STATE_BYTES + _DATA_BYTES
+
+    def check(self) -> None:
+        window = self.config.slack.text_window
+        raise UsageError(
+            f"the data of {self.recipe} is stated, not there. Assemble tokenizers (trimask tokenizers --text "
+            "FILE --image NAME --image-size 256 --speech NAME --out DIR), prepare data over them (trimask "
+            f"prepare SOURCE --tokenizers DIR --text-window {window} --max-seconds 15 --out DATA), and give "
+            "it with --data DATA"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        return summary(self.recipe, self.config, None)
+
+    def lines(self) -> Sequence[str]:
+        return list(lines(self.summary()))
+
+    def run(self, out: Path, *, resume: bool, deadline: float | None) -> "TrainResult":
+        raise AssertionError("`check` comes first")
+
+    def try_it(self, out: Path) -> str:
+        raise AssertionError("`check` comes first")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TokenizerJob(Job):
     """Training of a tokenizer on signals."""
 
@@ -140,6 +195,9 @@ class TokenizerJob(Job):
     @property
     def num_bytes(self) -> int:
         return self.summary()["parameters"]["total"] * _STATE_BYTES + _SIGNAL_BYTES
+
+    def check(self) -> None:
+        """What can be shown can be run."""
 
     def summary(self) -> dict[str, Any]:
         from trimask.recipes.train_tokenizer import rates, training_of

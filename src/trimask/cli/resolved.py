@@ -70,24 +70,24 @@ def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenize
 def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
     """The denoiser's parameters over the vocabulary of `tokenizers`."""
     from trimask.model.flops import count_parameters
+    from trimask.recipes.workload import vocabulary_of
 
-    vocabulary = tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
-    return count_parameters(config.model, vocabulary)
+    return count_parameters(config.model, vocabulary_of(config, tokenizers))
 
 
-def summary(recipe: str, config: "RunConfig", tokenizers: "Tokenizers") -> dict[str, Any]:
-    """The resolved configuration, size and cost, and what follows from it."""
+def summary(recipe: str, config: "RunConfig", tokenizers: "Tokenizers | None") -> dict[str, Any]:
+    """The resolved configuration, size and cost, and what follows from it; stated data has no tokenizers."""
     from trimask.cli.derived import derived
     from trimask.cli.figures import figures
+    from trimask.recipes.workload import vocabulary_of
 
     found = figures(config, tokenizers)
-    vocabulary = tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
     target_tokens = sum(row["target_tokens"] for row in found["mixture"])
     return {
         "recipe": recipe,
         "config": to_dict(config),
         **found,
-        "derived": derived(config, vocabulary, target_tokens=target_tokens),
+        "derived": derived(config, vocabulary_of(config, tokenizers), target_tokens=target_tokens),
     }
 
 

@@ -53,6 +53,7 @@ class Train(Verb):
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads is {self.threads}: give at least 1")
         planned = job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
+        planned.check()
         self._check_out(planned.config)
         check_writable(self.out, num_bytes=planned.num_bytes)
         if self.dry_run:

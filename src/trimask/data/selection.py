@@ -1,12 +1,15 @@
-"""Which data a run trains on: a part of the embedded data, or folders that `trimask prepare` made; for
-tokenizers, raw pictures or recordings.
+"""Which data a run trains on: a part of the embedded data, or folders that `trimask prepare` made, or data
+that is only stated; for tokenizers, raw pictures or recordings.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from trimask.data.prepare.options import PrepareOptions
+from trimask.vocabulary.geometry import Geometry
+from trimask.vocabulary.modality import Modality
 
 
 @final
@@ -61,7 +64,58 @@ class QuickstartData:
             raise ValueError(f"text_window {self.text_window}: a passage needs at least 8 ids")
 
 
-DataConfig = QuickstartData | PreparedData
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatedSource:
+    """What an example of a source holds on average; how many there are is not known.
+
+    Attributes:
+        text: ids of its text.
+        has_image: whether it has a picture.
+        seconds: of its speech, 0 for none.
+    """
+
+    name: str
+    text: int
+    has_image: bool = False
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.text < 1 or self.seconds < 0:
+            raise ValueError(
+                f"source {self.name}: text {self.text} must be at least 1, and seconds {self.seconds} not "
+                "below 0"
+            )
+
+    def num_frames(self, geometry: Geometry) -> dict[Modality, int]:
+        """Frames of each modality: ids, cells, or started 1 / frame_rate seconds."""
+        frames = {Modality.TEXT: self.text}
+        if self.has_image:
+            frames[Modality.IMAGE] = math.prod(geometry.image_grid)
+        if self.seconds:
+            frames[Modality.AUDIO] = math.ceil(self.seconds * geometry.speech_frame_rate - 1e-6)
+        return frames
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatedData:
+    """Data that a recipe is meant for and that is not there: enough to size, plan and time a run, and to be
+    replaced by prepared data in order to train.
+
+    Attributes:
+        geometry: of the tokenizers.
+    """
+
+    geometry: Geometry
+    sources: tuple[StatedSource, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("sources is empty: state at least one")
+
+
+DataConfig = QuickstartData | PreparedData | StatedData
 """What a run trains on."""
 
 

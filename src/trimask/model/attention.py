@@ -1,11 +1,69 @@
 """Bidirectional self-attention within documents."""
 
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, final
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trimask.devices import send
 from trimask.model.rope import rotate
+
+
+class AttentionBackend(enum.Enum):
+    """How documents of different lengths attend without padding.
+
+    A loop of SDPA calls (any device; the reference), the flash kernel for variable lengths (GPU, half
+    precision), or FlexAttention (GPU, compiled).
+    """
+
+    LOOP = "loop"
+    VARLEN = "varlen"
+    FLEX = "flex"
+
+    @classmethod
+    def suited(cls, device: torch.device, dtype: torch.dtype) -> "AttentionBackend":
+        """The variable-length kernel has no CPU form, and FlexAttention no backward pass there."""
+        has_kernel = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
+        return cls.VARLEN if has_kernel else cls.LOOP
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Documents:
+    """Where the documents of a pass lie, as its attention backend wants it.
+
+    Attributes:
+        lengths: positions of each document, in order; they add up to all positions. Host.
+        boundaries: their running sum from 0, on the device; for the variable-length kernel.
+        longest: at least the longest length. A power of 2, so that few values occur: compiled code is made
+            for each.
+        mask: FlexAttention's.
+    """
+
+    backend: AttentionBackend
+    lengths: tuple[int, ...]
+    boundaries: Int[Tensor, "boundaries"] | None = None
+    longest: int = 0
+    mask: Any = None
+
+    @classmethod
+    def of(
+        cls, cu_positions: Int[Tensor, "boundaries"], backend: AttentionBackend, device: torch.device
+    ) -> "Documents":
+        """From document boundaries in positions, best given on the host: lengths are needed there."""
+        lengths = tuple(cu_positions.diff().tolist())
+        if backend is AttentionBackend.LOOP:
+            return cls(backend=backend, lengths=lengths)
+        boundaries = send(cu_positions.to(torch.int32), device)
+        longest = 1 << (max(lengths, default=1) - 1).bit_length()
+        mask = _document_mask(boundaries, sum(lengths)) if backend is AttentionBackend.FLEX else None
+        return cls(backend=backend, lengths=lengths, boundaries=boundaries, longest=longest, mask=mask)
 
 
 class Attention(nn.Module):
@@ -26,24 +84,43 @@ class Attention(nn.Module):
         *,
         cos: Float[Tensor, "positions 1 half"],
         sin: Float[Tensor, "positions 1 half"],
-        lengths: list[int],
+        documents: Documents,
     ) -> Float[Tensor, "positions width"]:
-        """`lengths`: positions of each document, in order; they add up to all positions."""
         q, k, v = self.qkv(h).view(len(h), 3, self.num_heads, self.head_dim).unbind(1)
         q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
-        return self.out(attend_documents(q, k, v, lengths).reshape(len(h), -1))
+        return self.out(attend(q, k, v, documents).reshape(len(h), -1))
 
 
-def attend_documents(
+def attend(
     q: Float[Tensor, "positions heads head_dim"],
     k: Float[Tensor, "positions heads head_dim"],
     v: Float[Tensor, "positions heads head_dim"],
-    lengths: list[int],
+    documents: Documents,
 ) -> Float[Tensor, "positions heads head_dim"]:
-    """softmax(q kᵀ / √head_dim) v over each document: one SDPA call per run of equally long documents.
+    """softmax(q kᵀ / √head_dim) v over each document."""
+    if documents.backend is AttentionBackend.LOOP:
+        return attend_in_loop(q, k, v, documents.lengths)
+    if documents.backend is AttentionBackend.FLEX:
+        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+        return _flex_attention(q.is_cuda)(q, k, v, block_mask=documents.mask)[0].transpose(0, 1)
+    from torch.nn.attention.varlen import varlen_attn  # not in CPU-only builds of every version
 
-    On CPU this loop takes a quarter of the time of dense attention over the whole row (PERFORMANCE), and it
-    is the reference for any other backend.
+    ends, longest = documents.boundaries, documents.longest
+    assert ends is not None
+    attended = varlen_attn(q, k, v, ends, ends, longest, longest)
+    assert isinstance(attended, Tensor)
+    return attended
+
+
+@torch.compiler.disable  # its loop differs from batch to batch
+def attend_in_loop(
+    q: Float[Tensor, "positions heads head_dim"],
+    k: Float[Tensor, "positions heads head_dim"],
+    v: Float[Tensor, "positions heads head_dim"],
+    lengths: Sequence[int],
+) -> Float[Tensor, "positions heads head_dim"]:
+    """One SDPA call per run of equally long documents. On CPU this takes a quarter of the time of dense
+    attention over the whole row (PERFORMANCE).
     """
     outputs = []
     start = 0
@@ -55,7 +132,7 @@ def attend_documents(
     return torch.cat(outputs)
 
 
-def _runs(lengths: list[int]) -> list[tuple[int, int]]:
+def _runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
     """(length, how many in a row) for each run of equal lengths."""
     runs: list[tuple[int, int]] = []
     for length in lengths:
@@ -64,3 +141,29 @@ def _runs(lengths: list[int]) -> list[tuple[int, int]]:
         else:
             runs.append((length, 1))
     return runs
+
+
+def _document_mask(boundaries: Int[Tensor, "boundaries"], num_positions: int) -> Any:
+    """FlexAttention's mask by blocks: those in which no document attends are never computed."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    places = torch.arange(num_positions, device=boundaries.device, dtype=boundaries.dtype)
+    document = torch.searchsorted(boundaries, places, right=True)
+
+    device = str(boundaries.device)
+    return create_block_mask(
+        lambda batch, head, query, key: document[query] == document[key],
+        B=None,
+        H=None,
+        Q_LEN=num_positions,
+        KV_LEN=num_positions,
+        device=device,
+    )
+
+
+@cache
+def _flex_attention(is_compiled: bool) -> Any:
+    """On a CPU it is computed step by step, which needs all scores at once: to check with, not to use."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True) if is_compiled else flex_attention

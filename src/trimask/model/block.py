@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trimask.model.attention import Attention
+from trimask.model.attention import Attention, Documents
+from trimask.model.recompute import Recompute, run
 
 
 def feed_forward_width(width: int) -> int:
@@ -29,11 +30,15 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """h + c · attention(norm h), then h + c · feed_forward(norm h), with c the residual multiplier."""
+    """h + c · attention(norm h), then h + c · feed_forward(norm h), with c the residual multiplier.
+
+    `recompute` says what its backward pass computes again.
+    """
 
     def __init__(self, width: int, num_heads: int, *, residual_multiplier: float):
         super().__init__()
         self.residual_multiplier = residual_multiplier
+        self.recompute = Recompute.NONE
         self.attention_norm = nn.RMSNorm(width)
         self.attention = Attention(width, num_heads)
         self.feed_forward_norm = nn.RMSNorm(width)
@@ -45,8 +50,13 @@ class Block(nn.Module):
         *,
         cos: Float[Tensor, "positions 1 half"],
         sin: Float[Tensor, "positions 1 half"],
-        lengths: list[int],
+        documents: Documents,
     ) -> Float[Tensor, "positions width"]:
-        attended = self.attention(self.attention_norm(h), cos=cos, sin=sin, lengths=lengths)
+        return run(self.recompute, self._residual, h, cos=cos, sin=sin, documents=documents)
+
+    def _residual(
+        self, h: Tensor, *, cos: Tensor, sin: Tensor, documents: Documents
+    ) -> Float[Tensor, "positions width"]:
+        attended = self.attention(self.attention_norm(h), cos=cos, sin=sin, documents=documents)
         h = torch.add(h, attended, alpha=self.residual_multiplier)
         return torch.add(h, self.feed_forward(self.feed_forward_norm(h)), alpha=self.residual_multiplier)

@@ -10,7 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from trimask import rng
+from trimask.devices import send
+from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block, feed_forward_width
+from trimask.model.head import weighted_cross_entropy
 from trimask.model.parametrization import Parametrization, Standard, TensorRule
 from trimask.model.rope import rotary_angles
 from trimask.vocabulary.batch import Batch
@@ -71,7 +74,7 @@ class Denoiser(nn.Module):
 
     `forward` gives hidden states; `logits` turns those of chosen slots into logits over one codebook's range.
     There is no method that gives logits over the whole vocabulary: a slot's modality and codebook are always
-    known.
+    known. `attention_backend` None takes what suits the device.
     """
 
     def __init__(self, config: DenoiserConfig, vocabulary: Vocabulary):
@@ -85,30 +88,47 @@ class Denoiser(nn.Module):
         )
         self.final_norm = nn.RMSNorm(config.width)
         self.unembedding = nn.Linear(config.width, vocabulary.size, bias=False)
+        self.attention_backend: AttentionBackend | None = None
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Fill every parameter from named streams of `seed`, as its rule says (`DenoiserConfig.rule`)."""
+        """Fill every parameter from named streams of `seed`, as its rule says (`DenoiserConfig.rule`); of a
+        sharded one, the part that is here.
+        """
         for name, parameter in self.named_parameters():
             rule = self.config.rule(name)
             if rule.init_std == 0:
                 parameter.fill_(rule.init_mean)
                 continue
             draw = rng.generator(seed, "init", name).standard_normal(tuple(parameter.shape), dtype="float32")
-            parameter.copy_(rule.init_mean + torch.from_numpy(draw) * rule.init_std)
+            fill(parameter, torch.from_numpy(draw).mul_(rule.init_std).add_(rule.init_mean))
 
     def forward(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
-        """Final hidden states of every position for `tokens` (the batch's own, partly masked)."""
-        real = batch.position >= 0
-        embedded = self.embedding(tokens[real])
-        h = embedded.new_zeros(batch.num_positions, self.config.width).index_add(
-            0, batch.position[real], embedded
-        )
-        cos, sin = rotary_angles(batch.coordinates, self.config.head_dim, self.config.rope_base)
-        lengths = batch.cu_positions.diff().tolist()
+        """Final hidden states of every position for `tokens` (the batch's own, partly masked).
+
+        A batch on the host is best for a model on a GPU too: what depends on its shape is worked out there,
+        and nothing waits for the GPU.
+        """
+        device = self.embedding.weight.device
+        h = self._embedded(tokens, batch)
+        coordinates = send(batch.coordinates, device)
+        cos, sin = rotary_angles(coordinates, self.config.head_dim, self.config.rope_base)
+        backend = self.attention_backend or AttentionBackend.suited(device, h.dtype)
+        documents = Documents.of(batch.cu_positions, backend, device)
         for block in self.blocks:
-            h = block(h, cos=cos, sin=sin, lengths=lengths)
+            h = block(h, cos=cos, sin=sin, documents=documents)
         return self.final_norm(h)
+
+    def _embedded(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
+        """The sum of the embeddings of the slots that share a position, in the order of slots: the same bits
+        on each run, which atomic additions on a GPU would not give.
+        """
+        real = batch.position >= 0
+        position, order = batch.position[real].sort(stable=True)
+        starts = torch.searchsorted(position, torch.arange(batch.num_positions, device=position.device))
+        device = self.embedding.weight.device
+        tokens, starts = send(tokens[real][order], device), send(starts, device)
+        return F.embedding_bag(tokens, self.embedding.weight, starts, mode="sum")
 
     def logits(self, hidden: Float[Tensor, "slots width"], range_index: int) -> Float[Tensor, "slots codes"]:
         """Logits over the codebook range `range_index` alone, for slots with these hidden states."""
@@ -122,14 +142,51 @@ class Denoiser(nn.Module):
 
         Logits are formed at those slots only, one codebook's range at a time.
         """
-        hidden = self(tokens, batch)
+        hidden = self.forward(tokens, batch)
         target, position = batch.tokens[is_predicted], batch.position[is_predicted]
         range_index = batch.range_index[is_predicted]
-        losses = hidden.new_zeros(len(target))
+        losses = torch.zeros(len(target), device=hidden.device)
         for token_range in self.vocabulary.ranges:
             chosen = (range_index == token_range.index).nonzero().squeeze(1)
             if len(chosen):
-                logits = self.logits(hidden[position[chosen]], token_range.index)
-                loss = F.cross_entropy(logits.float(), target[chosen] - token_range.start, reduction="none")
-                losses = losses.index_copy(0, chosen, loss.to(losses.dtype))
+                rows = send(position[chosen], hidden.device)
+                right = send(target[chosen] - token_range.start, hidden.device)
+                logits = self.logits(hidden[rows], token_range.index)
+                loss = F.cross_entropy(logits.float(), right, reduction="none")
+                losses = losses.index_copy(0, send(chosen, hidden.device), loss)
         return losses
+
+    def weighted_loss(
+        self,
+        tokens: Int[Tensor, "rows slots"],
+        batch: Batch,
+        is_predicted: Bool[Tensor, "rows slots"],
+        scale: Float[Tensor, "predicted"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "predicted"]]:
+        """Σ scale · `cross_entropy`, and `cross_entropy` without its graph: the fast way, for training.
+
+        No more than a chunk of logits is ever held. The loss has gradients, zeros, even where no slot is
+        predicted.
+        """
+        return weighted_cross_entropy(
+            self.forward(tokens, batch),
+            self.unembedding.weight,
+            position=batch.position[is_predicted],
+            target=batch.tokens[is_predicted],
+            range_index=batch.range_index[is_predicted],
+            scale=scale,
+            ranges=self.vocabulary.ranges,
+        )
+
+
+def fill(parameter: Tensor, value: Tensor) -> None:
+    """Copy the whole tensor `value`, equal in all processes, into `parameter`, of which this one may hold a
+    part.
+    """
+    if hasattr(parameter, "device_mesh"):
+        from torch.distributed.tensor import DTensor, distribute_tensor  # takes half a second to import
+
+        assert isinstance(parameter, DTensor)
+        whole = value.to(parameter.device)
+        value = distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    parameter.copy_(value)

@@ -25,6 +25,6 @@ def rotate(
     cos: Float[Tensor, "positions 1 half"],
     sin: Float[Tensor, "positions 1 half"],
 ) -> Float[Tensor, "positions heads head_dim"]:
-    """Turn each pair (x_i, x_{i + half}) by its angle."""
+    """Turn each pair (x_i, x_{i + half}) by its angle, in the precision of the angles."""
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)

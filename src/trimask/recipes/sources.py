@@ -1,21 +1,24 @@
 """What a run's data is: the sources that its mixture draws from, and the mixture of prepared data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
+
 from trimask import io
 from trimask.data.mixture import Component
 from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS, Manifest, damaged_shards, load_split
 from trimask.data.prepare.part import IMAGES, SPEECH, TEXT, TRIPLES
-from trimask.data.selection import DataConfig, PreparedData
+from trimask.data.selection import DataConfig, PreparedData, StatedData
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.tokens import cached_tokens
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.distributed import World
 from trimask.training.run import RunConfig
-from trimask.vocabulary.modality import Task
+from trimask.vocabulary.modality import CONDITION, Task
 
 DEFAULT_WEIGHTS: Mapping[tuple[str, Task], float] = MappingProxyType(
     {
@@ -34,6 +37,18 @@ reference geometry alike.
 """
 
 
+def default_components(sources: Collection[str]) -> tuple[Component, ...]:
+    """The default mixture of those of the prepared `sources` that there are."""
+    return tuple(
+        Component(source=source, task=task, weight=weight)
+        for (source, task), weight in DEFAULT_WEIGHTS.items()
+        if source in sources
+    )
+
+
+_MOST_ENDS = 1 - 1e-9  # the largest uniform
+
+
 def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     """`config` with the data of prepared `folders`, and the default mixture of what they hold.
 
@@ -50,11 +65,7 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
             if not is_same:
                 raise ValueError(f"{folder} and {folders[0]} have different {what}: prepare one again")
     present = {name for manifest in manifests for name in manifest.counts.get("train", {})}
-    components = tuple(
-        Component(source=source, task=task, weight=weight)
-        for (source, task), weight in DEFAULT_WEIGHTS.items()
-        if source in present
-    )
+    components = default_components(present)
     if not components:
         held = sorted({split for manifest in manifests for split in manifest.counts})
         why = f"all of them are of {' and '.join(held)}" if held else "its rejected.jsonl says why"
@@ -68,17 +79,22 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     return replace(config, data=data, mixture=mixture, slack=slack)
 
 
-def check_data(data: DataConfig, report: Callable[[str], None] = lambda message: None) -> None:
-    """Read all of prepared data once.
+def check_data(
+    data: DataConfig, report: Callable[[str], None] = lambda message: None, world: World | None = None
+) -> None:
+    """Read all of prepared data once; each process of `world` reads its share.
 
     Raises:
         ValueError: a manifest is not the one that the run began with, or a shard is damaged; with the mend.
     """
     if not isinstance(data, PreparedData):
         return
+    world = world or World()
     check_manifests(data)
     for folder in data.folders:
-        damaged = damaged_shards(folder, Manifest.load(folder).shards, report)
+        share = Manifest.load(folder).shards[world.rank :: world.size]
+        found = world.gather(damaged_shards(folder, share, report if world.is_main else lambda message: None))
+        damaged = sorted(file for files in found for file in files)
         if damaged:
             raise ValueError(
                 f"{', '.join(damaged)} in {folder} damaged: set aside what is with `trimask prepare --verify "
@@ -96,6 +112,38 @@ def check_manifests(data: PreparedData) -> None:
             )
 
 
+def check_rows(config: RunConfig, tokenizers: Tokenizers) -> None:
+    """Whether each sequence of prepared data fits a row, however many end frames it gets.
+
+    Raises:
+        ValueError: one does not; with the mend.
+    """
+    if config.row_length is None or not isinstance(config.data, PreparedData):
+        return
+    vocabulary = tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
+    sources = load_split(config.data.folders, "train")
+    for component in config.mixture.components:
+        if component.source not in sources:
+            continue
+        counts = sources[component.source].num_codes
+        slots = sum(counts.values()) + 1 + 2 * len(counts)
+        for modality, codes in counts.items():
+            if modality != CONDITION[component.task]:
+                books = vocabulary.space(modality).num_codebooks
+                frames, place = np.unique(codes // books, return_inverse=True)
+                ends = [
+                    config.slack.num_end(component.task, modality, n, _MOST_ENDS) for n in frames.tolist()
+                ]
+                slots = slots + np.array(ends)[place] * books
+        longest = int(np.max(slots))
+        if longest > config.row_length:
+            raise ValueError(
+                f"{component.source} has a {component.task.value} sequence of up to {longest:,} slots, and a "
+                f"row has {config.row_length:,}: prepare shorter examples (--text-window, --max-seconds), or "
+                f"give --row-length {longest} or none (each sequence in a row of its own)"
+            )
+
+
 def token_sources(
     data: DataConfig,
     tokenizers: Tokenizers,
@@ -104,7 +152,15 @@ def token_sources(
     *,
     report: Callable[[str], None] = lambda message: None,
 ) -> Mapping[str, ExampleSource]:
-    """The sources of a split; the embedded data is tokenized first and kept in `cache`."""
+    """The sources of a split; the embedded data is tokenized first and kept in `cache`.
+
+    Raises:
+        ValueError: the data is only stated.
+    """
+    if isinstance(data, StatedData):
+        raise ValueError(
+            "the data of this recipe is stated, not there: prepare data and give it with --data DIR"
+        )
     if isinstance(data, PreparedData):
         return load_split(data.folders, split)
     return cached_tokens(data, tokenizers, split, cache, report=report)

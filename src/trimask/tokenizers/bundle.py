@@ -21,7 +21,8 @@ from trimask.tokenizers.pretrained import (
 from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.tokenizers.text import TextTokenizer
 from trimask.vocabulary.codebooks import CodebookLayout
-from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.geometry import Geometry
+from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "tokenizers"
@@ -58,24 +59,21 @@ class Tokenizers:
         """Write a folder that `load` reads; see `assemble`."""
         assemble(folder, text=self.text, image=self.image, speech=self.speech)
 
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(
+            text_size=self.text.vocabulary_size,
+            image_grid=self.image.grid,
+            image_codebooks=self.image.num_codebooks,
+            image_codebook_size=self.image.codebook_size,
+            speech_codebooks=self.speech.num_codebooks,
+            speech_codebook_size=self.speech.codebook_size,
+            speech_frame_rate=float(self.speech.frame_rate),
+        )
+
     def vocabulary(self, *, image_layout: CodebookLayout, audio_layout: CodebookLayout) -> Vocabulary:
         """The token space of these tokenizers' geometry."""
-        return Vocabulary(
-            text=CodeSpace(num_codebooks=1, codebook_size=self.text.vocabulary_size, has_end=True),
-            image=CodeSpace(
-                num_codebooks=self.image.num_codebooks,
-                codebook_size=self.image.codebook_size,
-                has_end=False,
-                grid=self.image.grid,
-                layout=image_layout,
-            ),
-            audio=CodeSpace(
-                num_codebooks=self.speech.num_codebooks,
-                codebook_size=self.speech.codebook_size,
-                has_end=True,
-                layout=audio_layout,
-            ),
-        )
+        return self.geometry.vocabulary(image_layout=image_layout, audio_layout=audio_layout)
 
 
 def assemble(

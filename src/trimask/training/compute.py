@@ -6,6 +6,9 @@ from typing import final
 
 import torch
 
+from trimask.model.attention import AttentionBackend
+from trimask.model.recompute import Recompute
+
 
 class Precision(enum.Enum):
     """Of the matrix products. Masters, optimizer state, the reduction of gradients and the loss are fp32 in
@@ -15,26 +18,6 @@ class Precision(enum.Enum):
     FP32 = "fp32"
     BF16 = "bf16"
     FLOAT8 = "float8"
-
-
-class Recompute(enum.Enum):
-    """What the backward pass computes again rather than keeps: nothing; all but matrix products and
-    attention; all but the inputs of blocks.
-    """
-
-    NONE = "none"
-    SELECTIVE = "selective"
-    FULL = "full"
-
-
-class AttentionBackend(enum.Enum):
-    """Attention over documents without padding: a loop over them (any device; the reference), the
-    variable-length flash kernel (GPU, half precision), FlexAttention (GPU, compiled).
-    """
-
-    LOOP = "loop"
-    VARLEN = "varlen"
-    FLEX = "flex"
 
 
 @final
@@ -52,8 +35,8 @@ class ComputeConfig:
         compile: whether blocks are compiled: faster steps after a minute or so.
         replicas: groups of devices that each hold the whole model, sharded within the group (HSDP).
         reshard: whether gathered parameters are given up between forward and backward pass, to save memory.
-        data_workers: processes that make batches ahead; None for 2 on GPUs, and none on CPUs, which they would
-            take from the step.
+        data_workers: processes that make batches ahead; None for 2 on GPUs, and none on CPUs, whose cores the
+            step needs.
     """
 
     micro_batch: int | None = None

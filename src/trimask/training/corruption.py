@@ -90,7 +90,7 @@ class Corruption:
 
     Times are spread evenly over each logical batch, so that an update on several of them has the noise of
     their mean, and the same times as they; over what the update holds of it, where that is less. With
-    `logical_batch` None, each batch is one.
+    `logical_batch` None, each update is one. A part of an update has the times and masks that the whole has.
     """
 
     def __init__(
@@ -164,31 +164,34 @@ class Corruption:
     def _task_by_task(
         self, batch: Batch, step: int, draw: Callable[[int, float], Float64[Tensor, "_members"]]
     ) -> Float64[Tensor, "sequences"]:
-        values = torch.zeros(batch.num_sequences, dtype=torch.float64, device=batch.tokens.device)
-        for names, group in self._logical_batches(batch, step):
+        """One value for each document of the batch, drawn for the whole update that it belongs to."""
+        # By sample index, not by place: rows are sorted by length, and length says something of the content.
+        indices, order = batch.update_sample_index.sort()
+        tasks = batch.update_task[order]
+        values = torch.zeros(len(indices), dtype=torch.float64, device=indices.device)
+        for names, group in self._logical_batches(indices, step):
             for task in range(len(Task)):
-                members = group[batch.task[group] == task]
+                members = group[tasks[group] == task]
                 if len(members):
                     number, *part = names
                     offset = float(rng.generator(self.seed, "time", number, task, *part).random())
                     values[members] = draw(len(members), offset).to(values.device)
-        return values
+        return values[torch.searchsorted(indices, batch.sample_index)]
 
     def _logical_batches(
-        self, batch: Batch, step: int
+        self, indices: Int[Tensor, "update"], step: int
     ) -> Iterator[tuple[tuple[int, ...], Int[Tensor, "_members"]]]:
-        """Names and members of what the batch holds of each logical batch: its number, and where the part
-        begins if that is within it.
+        """Names and places of what the update (sorted sample indices) holds of each logical batch: its
+        number, and where the part begins if that is within it.
         """
-        # By sample index, not by place: rows are sorted by length, and length says something of the content.
-        order = batch.sample_index.argsort()
+        places = torch.arange(len(indices), device=indices.device)
         if self.logical_batch is None:
-            yield (step,), order
+            yield (step,), places
             return
-        numbers = batch.sample_index[order] // self.logical_batch
+        numbers = indices // self.logical_batch
         for number in numbers.unique().tolist():
-            group = order[numbers == number]
-            start = int(batch.sample_index[group[0]]) - number * self.logical_batch
+            group = places[numbers == number]
+            start = int(indices[group[0]]) - number * self.logical_batch
             yield ((number, start) if start else (number,)), group
 
 

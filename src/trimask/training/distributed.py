@@ -5,19 +5,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.rendezvous import rendezvous
 
 from trimask import devices
 
-# A process that hangs, or was killed without its peers being told, is given up after this.
-TIMEOUT = timedelta(minutes=30)
+T = TypeVar("T")
+
+# A process that hangs is given up after this.
+_TIMEOUT = timedelta(minutes=30)
+# Hosts may wait longer: for the main process to encode or check data.
+_HOST_TIMEOUT = timedelta(hours=24)
 
 
 @final
@@ -49,17 +52,37 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` holds in any process: all get the same answer. Waits for all, on the host."""
+        return bool(self.largest(int(flag)))
+
+    def largest(self, value: int) -> int:
+        """The largest `value` of any process. Waits for all, on the host."""
+        return int(self._reduced(torch.tensor(value), dist.ReduceOp.MAX))
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of `values`, on the host, over all processes. Waits for all, on the host."""
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
         if self.control is None:
-            return flag
-        found = torch.tensor(int(flag))
-        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.control)
-        return bool(found)
+            return values
+        found = values.clone()
+        dist.all_reduce(found, operation, group=self.control)
+        return found
 
     def add(self, tensor: Tensor) -> Tensor:
-        """The sum of `tensor` over all processes, in place, on its device, without waiting on the host."""
+        """The sum of `tensor` over all processes, in place, on its device, without waiting for a GPU."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def main_first(self, work: Callable[[], T]) -> T:
+        """`work()` in the main process, then in all others: where the first keeps what the rest then find."""
+        if self.is_main:
+            found = work()
+            self.any(False)
+            return found
+        self.any(False)
+        return work()
 
     def from_main(self, value: Any) -> Any:
         """The plain `value` (numbers, strings, containers) of the main process, on the host."""
@@ -109,7 +132,7 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _meeting_place(rank: int, size: int) -> Store:
+def _meeting_place(rank: int, size: int) -> dist.Store:
     """Where the processes tell each other their addresses.
 
     torchrun keeps one store over restarts, so that processes that were started again can read the addresses of
@@ -118,10 +141,10 @@ def _meeting_place(rank: int, size: int) -> Store:
     135712).
     """
     if size == 1:
-        return HashStore()
-    store, _, _ = next(rendezvous("env://", rank, size, timeout=TIMEOUT))
-    store.set_timeout(TIMEOUT)
-    return PrefixStore(f"life_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        return dist.HashStore()
+    store, _, _ = next(rendezvous("env://", rank, size, timeout=_TIMEOUT))
+    store.set_timeout(_TIMEOUT)
+    return dist.PrefixStore(f"life_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 @contextmanager
@@ -148,7 +171,7 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
         torch.cuda.set_device(chosen)
     backend = "cpu:gloo,cuda:nccl" if is_cuda else "gloo"
     store = _meeting_place(rank, size)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     try:
         shape, names = (
             ((size,), ("shard",))
@@ -163,8 +186,8 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
             size=size,
             device=chosen,
             mesh=init_device_mesh(chosen.type, shape, mesh_dim_names=names),
-            control=dist.new_group(backend="gloo", timeout=TIMEOUT),
-            background=dist.new_group(backend="gloo", timeout=TIMEOUT),
+            control=dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT),
+            background=dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT),
         )
     finally:
         dist.destroy_process_group()

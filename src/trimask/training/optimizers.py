@@ -1,5 +1,6 @@
 """AdamW with per-tensor factors, and its state as a flat dictionary of tensors keyed by parameter name."""
 
+import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -12,6 +13,15 @@ from torch import Tensor, nn
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE = ("step", *_MOMENTS)
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+class NonFinite(enum.Enum):
+    """What an update does whose gradient is not finite: stop the run, or leave the weights as they are, which
+    is counted and said.
+    """
+
+    STOP = "stop"
+    SKIP = "skip"
 
 
 @final
@@ -113,9 +123,23 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 def clip_gradients(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> Float[Tensor, ""]:
     """Scales all gradients to a global norm of at most `clip_norm`; returns the norm before."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if clip_norm is None:
-        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    return nn.utils.clip_grad_norm_(parameters, clip_norm)
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if clip_norm is not None:
+        nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
+    # Of sharded gradients, each process has its part of the norm.
+    whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return whole.detach()
+
+
+def skip_unless_finite(optimizer: torch.optim.AdamW, grad_norm: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Makes the next update do nothing, moments and step counts included, if `grad_norm` is not finite;
+    returns 1 then, else 0. Nothing waits for the device.
+    """
+    assert optimizer.defaults["fused"], "only the fused kernels can leave out an update"
+    # What torch's gradient scaler sets: the kernel reads it on the device.
+    skipped = (~grad_norm.isfinite()).float()
+    optimizer.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]
+    return skipped
 
 
 def optimizer_tensors(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from trimask.diffusion.objective import NelboTerms, count_targets, nelbo_terms, training_loss
+from trimask.devices import send
+from trimask.diffusion.objective import count_targets, nelbo_terms
 from trimask.model.denoiser import Denoiser, DenoiserConfig
-from trimask.training.corruption import Corruption, ObjectiveConfig, View
+from trimask.training.corruption import Corruption, ObjectiveConfig
+from trimask.training.distributed import World
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import (
     AdamWConfig,
+    NonFinite,
     ParameterFactors,
     build_adamw,
     clip_gradients,
@@ -22,27 +25,31 @@ from trimask.training.optimizers import (
     optimizer_tensors,
     parameter_groups,
     set_learning_rate,
+    skip_unless_finite,
 )
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality
 
+_HOST = torch.device("cpu")
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Whole:
-    """What all passes of an update share. Targets are kept apart by logical batch and modality.
+class _Pass:
+    """A forward and backward pass: some rows under one mask, on the host.
 
     Attributes:
-        numbers: of the logical batches.
-        num_targets: of all views together.
-        weights: the modality's, times the logical batch's share of the sequences.
-        parts: the micro-batches of each view.
+        scale: of each masked slot's cross-entropy in the loss.
+        weight: likewise in the NELBO, in nats.
+        modality: of each masked slot.
     """
 
-    numbers: Int[Tensor, "logical"]
-    num_targets: Int[Tensor, "kinds"]
-    weights: Float[Tensor, "kinds"]
-    parts: Iterator[tuple[Batch, View]]
+    batch: Batch
+    z_t: Int[Tensor, "rows slots"]
+    masked: Bool[Tensor, "rows slots"]
+    scale: Float[Tensor, "masked"]
+    weight: Float[Tensor, "masked"]
+    modality: Int[Tensor, "masked"]
 
 
 class DenoiserStep:
@@ -51,13 +58,18 @@ class DenoiserStep:
     The loss of a batch of several logical ones is the mean of theirs: a modality that one of them lacks adds
     nothing there, so that a modality counts for as much whatever the batch.
 
+    Each process of `world` gives its part of the batch; times, masks and the counts that the loss is divided
+    by are the whole batch's, so the update is the same to rounding, however it is divided among processes
+    and passes. Masks are drawn on the host while the device is busy: which slots they hide decides the
+    shapes of what follows, and a GPU would have to be waited for.
+
     Args:
         optimizer: values at this batch and horizon; the parametrization's factors come on top, per tensor.
         num_steps: updates of the whole run.
         logical_batch: sequences over which times are spread evenly and targets are counted, None for the
             batch's own.
-        micro_batch: rows per forward and backward pass, None for all. Times, masks and the counts that the
-            loss is divided by are the whole batch's, so the update is the same to rounding.
+        micro_batch: rows per forward and backward pass, None for all.
+        non_finite: what to do about a gradient that is not finite.
     """
 
     def __init__(
@@ -71,12 +83,13 @@ class DenoiserStep:
         seed: int,
         logical_batch: int | None = None,
         micro_batch: int | None = None,
+        non_finite: NonFinite = NonFinite.STOP,
+        world: World | None = None,
     ):
         self.denoiser = denoiser
         self.objective = objective
-        device = denoiser.embedding.weight.device
         self.corruption = Corruption(
-            objective, denoiser.vocabulary, seed=seed, device=device, logical_batch=logical_batch
+            objective, denoiser.vocabulary, seed=seed, device=_HOST, logical_batch=logical_batch
         )
         self.optimizer_config = optimizer
         self.optimizer = build_adamw(
@@ -88,85 +101,118 @@ class DenoiserStep:
         self.lr_schedule = lr_schedule
         self.num_steps = num_steps
         self.micro_batch = micro_batch
+        self.non_finite = non_finite
+        self.world = world or World()
         self.step = 0
-        self._modality_weights = torch.tensor(objective.modality_weights, device=device)
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """Forward, backward, update; the loss and each modality's NELBO in bits per token."""
+        """Forward, backward, update; the loss and each modality's NELBO in bits per token. All figures are
+        the whole batch's, in all processes, and stay on the device.
+        """
         set_learning_rate(self.optimizer, self.lr_schedule.factor((self.step + 1) / self.num_steps))
         self.optimizer.zero_grad(set_to_none=True)
-        whole = self._whole(batch)
-        loss = torch.zeros((), device=whole.num_targets.device)
-        nats = torch.zeros(len(whole.num_targets), device=loss.device)
-        for part, view in whole.parts:
-            terms = self._terms(part, view, whole)
-            part_loss = training_loss(terms, num_targets=whole.num_targets, modality_weights=whole.weights)
-            if part_loss.requires_grad:  # else nothing in this part is masked
-                part_loss.backward()
-            loss += part_loss.detach()
-            nats += terms.per_modality(len(nats)).detach()
+        device = self.denoiser.embedding.weight.device
+        passes, num_targets = self._passes(batch, self.step)
+        sums = torch.zeros(1 + len(Modality), device=device)
+        for part in passes:
+            loss, cross_entropy = self.denoiser.weighted_loss(part.z_t, part.batch, part.masked, part.scale)
+            # Sharded gradients come out as the mean over processes, and ours is a sum.
+            (loss * self.world.size).backward()
+            sums += torch.stack([loss.detach(), *self._nats(part, cross_entropy)])
+        self.world.add(sums)
         grad_norm = clip_gradients(self.optimizer, self.optimizer_config.clip_norm)
+        metrics = {"loss": sums[0], "grad_norm": grad_norm}
+        if self.non_finite is NonFinite.SKIP:
+            metrics["skipped"] = skip_unless_finite(self.optimizer, grad_norm)
         self.optimizer.step()
         self.step += 1
-        num_targets = whole.num_targets.view(-1, len(Modality)).sum(0)
-        bits = nats.view(-1, len(Modality)).sum(0) / num_targets / math.log(2)
+        counts = num_targets.view(-1, len(Modality)).sum(0)
+        bits = sums[1:] / send(counts, device) / math.log(2)
         num_views = 2 if self.objective.anti_masking else 1
         return {
-            "loss": loss,
-            "grad_norm": grad_norm.detach(),
+            **metrics,
             **{f"{m.name.lower()}_bits_per_token": bits[m] for m in Modality},
-            "tokens": float(num_targets.sum()) / num_views,
+            "tokens": float(counts.sum()) / num_views,
         }
 
     def losses(self, batch: Batch, step: int) -> dict[Modality, Tensor]:
         """What each modality adds to the training loss of `batch` under the noise of update `step`, with its
         graph; those that the batch lacks are left out. Nothing is updated.
         """
-        whole = self._whole(batch, step)
-        sums = sum(
-            self._terms(part, view, whole).per_modality(len(whole.num_targets)) for part, view in whole.parts
-        )
-        assert isinstance(sums, Tensor)
-        added = (whole.weights * sums / whole.num_targets.clamp(min=1)).view(-1, len(Modality)).sum(0)
-        num_targets = whole.num_targets.view(-1, len(Modality)).sum(0)
-        return {m: added[m] for m in Modality if num_targets[m]}
+        passes, num_targets = self._passes(batch, step)
+        added = [torch.zeros(()) for _ in Modality]
+        for part in passes:
+            cross_entropy = self.denoiser.cross_entropy(part.z_t, part.batch, part.masked)
+            terms = part.scale.to(cross_entropy.device) * cross_entropy
+            added = [a + terms[part.modality == m].sum() for a, m in zip(added, Modality, strict=True)]
+        counts = num_targets.view(-1, len(Modality)).sum(0)
+        return {m: added[m] for m in Modality if counts[m]}
 
-    def _whole(self, batch: Batch, step: int | None = None) -> "_Whole":
-        batch = batch.to(self._modality_weights.device)
-        numbers, sizes = self._logical_batch(batch).unique(return_counts=True)
-        views = self.corruption.views(batch, self.step if step is None else step)
-        kind, num_kinds = self._kind(batch, numbers), len(numbers) * len(Modality)
-        num_rows = len(batch.tokens)
-        size = num_rows if self.micro_batch is None else min(self.micro_batch, num_rows)
-        slices = [slice(start, start + size) for start in range(0, num_rows, size)]
-        return _Whole(
-            numbers=numbers,
-            num_targets=count_targets(batch.maskable, kind, num_modalities=num_kinds) * len(views),
-            weights=(sizes[:, None] / batch.num_sequences * self._modality_weights).flatten(),
-            parts=((batch, view) for view in views)
-            if len(slices) == 1
-            else ((batch.rows(rows), view.rows(rows)) for view in views for rows in slices),
+    def _nats(self, part: _Pass, cross_entropy: Float[Tensor, "masked"]) -> list[Tensor]:
+        """The NELBO of each modality, summed over the pass."""
+        device = cross_entropy.device
+        terms = nelbo_terms(
+            cross_entropy,
+            send(part.weight, device),
+            modality=send(part.modality, device),
+            sequence=send(torch.zeros_like(part.modality), device),
         )
+        return list(terms.per_modality(len(Modality)))
 
-    def _logical_batch(self, batch: Batch) -> Int[Tensor, "sequences"]:
+    def _passes(self, batch: Batch, step: int) -> tuple[list[_Pass], Int[Tensor, "kinds"]]:
+        """The passes of this process, and the number of targets in all views of all processes. Targets are
+        kept apart by logical batch and modality.
+        """
+        batch = batch.to(_HOST)
+        numbers, sizes = self._logical_batch(batch.update_sample_index).unique(return_counts=True)
+        views = self.corruption.views(batch, step)
+        kind = self._kind(batch, numbers)
+        num_targets = count_targets(batch.maskable, kind, num_modalities=len(numbers) * len(Modality))
+        num_targets = self.world.total(num_targets * len(views))
+        weights = (sizes[:, None] / sizes.sum() * torch.tensor(self.objective.modality_weights)).flatten()
+        weights = weights / num_targets.clamp(min=1)
+        passes = []
+        for rows, is_real in self._slices(len(batch.tokens)):
+            part = batch if rows is None else batch.rows(rows)
+            for whole in views:
+                view = whole if rows is None else whole.rows(rows)
+                here = (kind if rows is None else kind[rows])[view.masked]
+                weight = view.weight[view.masked].float() * is_real
+                passes.append(
+                    _Pass(
+                        batch=part,
+                        z_t=view.z_t,
+                        masked=view.masked,
+                        scale=weight * weights[here],
+                        weight=weight,
+                        modality=here % len(Modality),
+                    )
+                )
+        return passes, num_targets
+
+    def _slices(self, num_rows: int) -> Iterator[tuple[slice | None, bool]]:
+        """Rows of each pass, None for all, and whether they count. There are as many passes in each process,
+        since each gathers parameters from all of them: one with fewer rows repeats a row that adds nothing.
+        """
+        size = num_rows if self.micro_batch is None else self.micro_batch
+        num_passes = self.world.largest(math.ceil(num_rows / size))
+        if num_passes == 1:
+            yield None, True
+            return
+        size = math.ceil(num_rows / num_passes)
+        for start in range(0, num_passes * size, size):
+            yield (slice(start, start + size), True) if start < num_rows else (slice(0, 1), False)
+
+    def _logical_batch(self, sample_index: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
         """Of each document, the number of its logical batch."""
         size = self.corruption.logical_batch
-        return torch.zeros_like(batch.sample_index) if size is None else batch.sample_index // size
+        return torch.zeros_like(sample_index) if size is None else sample_index // size
 
     def _kind(self, batch: Batch, numbers: Int[Tensor, "_logical"]) -> Int[Tensor, "rows slots"]:
         """Of each slot that can be a target, its modality and logical batch as one number."""
-        place = torch.searchsorted(numbers, self._logical_batch(batch))
+        place = torch.searchsorted(numbers, self._logical_batch(batch.sample_index))
         modality = self.corruption.tables.modality(batch.range_index)
         return place[batch.sequence.clamp(min=0)] * len(Modality) + modality
-
-    def _terms(self, batch: Batch, view: View, whole: "_Whole") -> NelboTerms:
-        cross_entropy = self.denoiser.cross_entropy(view.z_t, batch, view.masked)
-        return nelbo_terms(
-            cross_entropy,
-            view.weight[view.masked],
-            modality=self._kind(batch, whole.numbers)[view.masked],
-            sequence=batch.sequence[view.masked],
-        )
 
     def state_dict(self) -> dict[str, Tensor]:
         weights = {f"denoiser.{name}": p.detach() for name, p in self.denoiser.named_parameters()}

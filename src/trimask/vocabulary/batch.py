@@ -37,6 +37,8 @@ class Batch:
         sample_index: global index of each document: names its random streams.
         cu_positions: document boundaries in positions, from 0 to the number of positions.
         coordinates: rotary coordinates of each position.
+        update_sample_index, update_task: `sample_index` and `task` of all documents of the update that this
+            batch is a part of, in any order; its own where it is a whole one.
     """
 
     tokens: Int[Tensor, "rows slots"]
@@ -49,6 +51,8 @@ class Batch:
     sample_index: Int[Tensor, "sequences"]
     cu_positions: Int[Tensor, "boundaries"]
     coordinates: Float[Tensor, "positions 2"]
+    update_sample_index: Int[Tensor, "update"]
+    update_task: Int[Tensor, "update"]
 
     @property
     def num_sequences(self) -> int:
@@ -83,6 +87,8 @@ class Batch:
             sample_index=self.sample_index[kept],
             cu_positions=boundaries,
             coordinates=self.coordinates[old_position],
+            update_sample_index=self.update_sample_index,
+            update_task=self.update_task,
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -121,9 +127,15 @@ def pack_rows(sequences: Rows[Sequence], row_length: int) -> list[list[int]]:
     return rows
 
 
-def make_batch(sequences: Rows[Sequence], sample_index: Rows[int], *, row_length: int | None = None) -> Batch:
+def make_batch(
+    sequences: Rows[Sequence],
+    sample_index: Rows[int],
+    *,
+    row_length: int | None = None,
+    update: Rows[tuple[int, Task]] | None = None,
+) -> Batch:
     """Lay `sequences` into rows of `row_length` slots; the longest sequence's length, one sequence a row, by
-    default.
+    default. `update`: sample index and task of all sequences of the update, if these are a part of it.
 
     Raises:
         ValueError: no sequences, or one that does not fit.
@@ -151,10 +163,19 @@ def make_batch(sequences: Rows[Sequence], sample_index: Rows[int], *, row_length
             arrays["position"][slots] = sequence.position + boundaries[number]
             arrays["sequence"][slots] = number
             start += sequence.num_slots
+    members = list(zip(sample_index, (sequence.task for sequence in sequences), strict=True))
+    own, all_of_update = _members(members), _members(members if update is None else update)
     return Batch(
         **{name: torch.from_numpy(array) for name, array in arrays.items()},
-        task=torch.tensor([_TASKS.index(sequence.task) for sequence in sequences], dtype=torch.int64),
-        sample_index=torch.tensor(list(sample_index), dtype=torch.int64),
+        sample_index=own[0],
+        task=own[1],
+        update_sample_index=all_of_update[0],
+        update_task=all_of_update[1],
         cu_positions=torch.from_numpy(boundaries.astype(np.int64)),
         coordinates=torch.from_numpy(np.concatenate([sequence.coordinates for sequence in sequences])),
     )
+
+
+def _members(members: Rows[tuple[int, Task]]) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    indices, tasks = zip(*members, strict=True)
+    return torch.tensor(indices), torch.tensor([_TASKS.index(task) for task in tasks])

@@ -1,0 +1,69 @@
+"""Random codes in place of data: what steps are timed and measured on, of any recipe, without any data."""
+
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+from jaxtyping import Int
+
+from trimask import rng
+from trimask.data.selection import StatedData, StatedSource
+from trimask.vocabulary.codebooks import Flattened
+from trimask.vocabulary.geometry import Geometry
+from trimask.vocabulary.modality import Modality
+
+
+@final
+class RandomCodes:
+    """An `ExampleSource` of codes drawn uniformly; each example has the lengths that are stated, and example
+    i is a function of (seed, i).
+    """
+
+    def __init__(self, source: StatedSource, geometry: Geometry, *, num_examples: int, seed: int):
+        if num_examples < 1:
+            raise ValueError(f"num_examples {num_examples}: must be at least 1")
+        vocabulary = geometry.vocabulary(image_layout=Flattened(), audio_layout=Flattened())
+        self._name = source.name
+        self._seed = seed
+        self._num_examples = num_examples
+        self._shapes = {
+            modality: (frames, vocabulary.space(modality).num_codebooks)
+            for modality, frames in source.num_frames(geometry).items()
+        }
+        self._sizes = {modality: vocabulary.space(modality).codebook_size for modality in self._shapes}
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def __len__(self) -> int:
+        return self._num_examples
+
+    @property
+    def groups(self) -> Int[np.ndarray, "examples"]:
+        """Each example is a group of its own."""
+        return np.arange(self._num_examples)
+
+    @property
+    def num_codes(self) -> dict[Modality, Int[np.ndarray, "examples"]]:
+        return {
+            modality: np.full(self._num_examples, frames * codebooks)
+            for modality, (frames, codebooks) in self._shapes.items()
+        }
+
+    def example(self, index: int) -> dict[Modality, Int[np.ndarray, "_frames _codebooks"]]:
+        assert 0 <= index < self._num_examples, f"example {index} of {self._num_examples}"
+        return {
+            modality: rng.generator(self._seed, "random codes", self._name, index, int(modality)).integers(
+                self._sizes[modality], size=shape, dtype=np.int32
+            )
+            for modality, shape in self._shapes.items()
+        }
+
+
+def random_sources(data: StatedData, *, num_examples: int = 4096, seed: int = 0) -> Mapping[str, RandomCodes]:
+    """Each source of `data` by name, as random codes."""
+    return {
+        source.name: RandomCodes(source, data.geometry, num_examples=num_examples, seed=seed)
+        for source in data.sources
+    }

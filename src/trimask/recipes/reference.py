@@ -1,0 +1,142 @@
+"""The runs at the reference geometry of arXiv 2602.21472: `pilot_320m`, `trimodal_1b`, `trimodal_3b`.
+
+A row has 3,256 slots: 15 s of speech × 200 codes, and 256 for text [P?]. Text of 100,277 ids (the class of
+cl100k); pictures of 32 × 32 cells, 16,384 codes; speech of 25 frames/s × 8 codebooks × 1,024 codes; all
+flattened, one code a position. The paper's vocabulary has 117,685 entries, 100,277 + 16,384 + 1,024 [P?]: one
+range for all codebooks of speech. Ours has a range for each, and end codes: 124,879.
+
+Their data are stated, not there: `--data` replaces them. A sequence is a row: a text passage fills it, a pair
+is padded. A token of a horizon is a slot of a row, padding included [D: how the paper counts is not known to
+us]. The optimizer's values are ours and untuned [D]; the parametrization and the κ rule carry them from the
+pilot to the others, so tuning the pilot tunes all three.
+"""
+
+from dataclasses import replace
+
+from trimask.data.mixture import MixtureConfig
+from trimask.data.prepare.part import IMAGES, SPEECH, TEXT
+from trimask.data.selection import StatedData, StatedSource
+from trimask.data.stream import SpanSlack
+from trimask.model.denoiser import DenoiserConfig
+from trimask.model.parametrization import CompletedP
+from trimask.recipes.sources import default_components
+from trimask.training.compute import ComputeConfig, Recompute
+from trimask.training.logical_batch import Tuned
+from trimask.training.lr_schedule import WarmupCosine, warmup_fraction
+from trimask.training.optimizers import AdamWConfig
+from trimask.training.run import RunConfig
+from trimask.vocabulary.geometry import Geometry
+
+ROW = 3256
+_PILOT_BATCH = 256
+_PILOT_TOKENS = 13_000_000_000
+_BASE = CompletedP(base_width=1024, base_depth=6, base_num_heads=8)
+
+
+def pilot_320m() -> RunConfig:
+    """The size at which values are tuned: small enough for thousands of runs.
+
+    Size: 76M parameters in blocks, 256M in embeddings; the paper's 320M have 240M of embedding [P], over its
+    smaller vocabulary. Width 1,024, depth 6, 8 heads [D]. Tokens: 13B in rows of 256 sequences; cosine,
+    1,000 steps of warm-up, at most a quarter of the run [P?]. Cost: 5.7e18 FLOPs, 3 hours on one H100 at
+    half of its peak [D].
+    Expect: no figures yet; nobody has run it with this code.
+    """
+    return RunConfig(
+        seed=0,
+        model=DenoiserConfig(width=1024, depth=6, num_heads=8, parametrization=_BASE),
+        data=_stated(),
+        mixture=MixtureConfig(components=default_components((TEXT, IMAGES, SPEECH))),
+        # A clip of 15 s and its transcript leave the row 51 slots, six frames of speech, for end frames [D].
+        slack=SpanSlack(minimum=4, fraction=0.01, caption_length=96, text_window=ROW - 3),
+        # Customary values of language models [D]: nobody has tuned them here.
+        optimizer=AdamWConfig(learning_rate=1e-3, weight_decay=0.1),
+        tuned=Tuned(logical_batch=_PILOT_BATCH, num_steps=_steps(_PILOT_TOKENS, _PILOT_BATCH)),
+        lr_schedule=WarmupCosine(warmup_fraction=warmup_fraction(_steps(_PILOT_TOKENS, _PILOT_BATCH))),
+        logical_batch=_PILOT_BATCH,
+        num_steps=_steps(_PILOT_TOKENS, _PILOT_BATCH),
+        row_length=ROW,
+        compute=ComputeConfig(micro_batch=8, compile=True),
+        log_every=10,
+        checkpoint_every=1000,
+        evaluate_every=1000,
+    )
+
+
+def trimodal_1b() -> RunConfig:
+    """A billion parameters for as many tokens as pay off at that size.
+
+    Size: 541M parameters in blocks, 448M in embeddings. Width 1,792, depth 14, 14 heads [D]. Tokens: 278B,
+    D*(N) = 7754 · N^0.84 with N of all parameters [P?: the law; D: what N counts; blocks alone give 168B].
+    Logical batch: 1,024 sequences, the power of two for which κ is nearest to 1, so that the tuned values
+    hold almost as they are [D]. Cost: 6.9e20 FLOPs, 390 H100-hours at half of their peak [D].
+    Expect: no figures yet; nobody has run it with this code.
+    """
+    return _larger(
+        pilot_320m(),
+        width=1792,
+        depth=14,
+        logical_batch=1024,
+        tokens=278_000_000_000,
+        compute=ComputeConfig(micro_batch=8, compile=True, recompute=Recompute.SELECTIVE),
+    )
+
+
+def trimodal_3b() -> RunConfig:
+    """The reference model: three billion parameters on 6.4T tokens.
+
+    Size: 2.3B parameters in blocks, 0.7B in embeddings. Width 2,816, depth 24, 22 heads [D: the paper gives
+    the size alone]. Tokens: 6.4T [P], nine times the D*(N) of `trimodal_1b`. Logical batch: 4,096 sequences,
+    the power of two for which κ is nearest to 1 [D]. Cost: 6.1e22 FLOPs, 34,000 H100-hours at half of their
+    peak [D].
+    Expect: no figures yet; nobody has run it with this code.
+    """
+    return _larger(
+        pilot_320m(),
+        width=2816,
+        depth=24,
+        logical_batch=4096,
+        tokens=6_400_000_000_000,
+        compute=ComputeConfig(micro_batch=8, compile=True, recompute=Recompute.SELECTIVE),
+    )
+
+
+def _larger(
+    pilot: RunConfig, *, width: int, depth: int, logical_batch: int, tokens: int, compute: ComputeConfig
+) -> RunConfig:
+    """The pilot at another size, batch and horizon, its optimizer's values carried there."""
+    num_steps = _steps(tokens, logical_batch)
+    return replace(
+        pilot,
+        model=pilot.model.resized(width=width, depth=depth),
+        lr_schedule=WarmupCosine(warmup_fraction=warmup_fraction(num_steps)),
+        logical_batch=logical_batch,
+        num_steps=num_steps,
+        compute=compute,
+    )
+
+
+def _steps(tokens: int, batch: int) -> int:
+    return round(tokens / (batch * ROW))
+
+
+def _stated() -> StatedData:
+    """Mean lengths [D]. Passages fill a row; a caption of 64 ids; the longest clips that fit a row, whose
+    transcripts `trimask prepare` spells: an id per byte.
+    """
+    return StatedData(
+        geometry=Geometry(
+            text_size=100_277,
+            image_grid=(32, 32),
+            image_codebooks=1,
+            image_codebook_size=16_384,
+            speech_codebooks=8,
+            speech_codebook_size=1024,
+            speech_frame_rate=25.0,
+        ),
+        sources=(
+            StatedSource(name=TEXT, text=ROW - 3),
+            StatedSource(name=IMAGES, text=64, has_image=True),
+            StatedSource(name=SPEECH, text=200, seconds=15.0),
+        ),
+    )

@@ -1,0 +1,75 @@
+"""Whether the work that a run is said to need is what its passes do."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from trimask.config import override
+from trimask.data.random_codes import random_sources
+from trimask.data.selection import StatedData
+from trimask.data.stream import SpanSlack
+from trimask.model.denoiser import Denoiser
+from trimask.recipes import catalog
+from trimask.recipes.pretrain import build_stream
+from trimask.recipes.workload import vocabulary_of, workload
+from trimask.training.run import RunConfig
+from trimask.vocabulary.batch import make_batch
+
+SMALL = {
+    "model.width": "32",
+    "model.num_heads": "2",
+    "model.depth": "2",
+    "model.parametrization.base_width": "64",
+    "model.parametrization.base_num_heads": "4",
+    "data.geometry.text_size": "300",
+    "data.geometry.image_grid": "4,5",
+    "data.geometry.image_codebook_size": "64",
+    "data.geometry.speech_codebook_size": "32",
+    "data.sources.0.text": "60",
+    "data.sources.1.text": "11",
+    "data.sources.2.text": "21",
+    "data.sources.2.seconds": "0.4",
+}
+
+
+def small() -> RunConfig:
+    config = catalog.resolve("trimodal_3b")
+    assert isinstance(config, RunConfig)
+    # As many end frames in each sequence as on average: one.
+    return replace(
+        override(config, SMALL), slack=SpanSlack(minimum=0, fraction=0.0, caption_length=0, text_window=60)
+    )
+
+
+def test_the_flops_of_a_sequence_are_those_of_its_passes() -> None:
+    config = small()
+    assert isinstance(config.data, StatedData)
+    denoiser = Denoiser(config.model, vocabulary_of(config, None))
+    denoiser.initialize(0)
+    stream = build_stream(config, random_sources(config.data), denoiser.vocabulary)
+    works = {(w.component.source, w.component.task): w for w in workload(config, None)}
+    seen = set()
+    for index in range(100):
+        component, _ = stream.mixture.example(index)
+        if component in seen:
+            continue
+        seen.add(component)
+        batch = make_batch([stream.sequence(index)], [index], row_length=config.row_length)
+        work = works[component.source, component.task]
+        assert (batch.num_positions, int((batch.sequence >= 0).sum())) == (work.positions, work.slots)
+        # A mask and its complement: each target is predicted once in two passes, half of them in one.
+        half = batch.maskable & (torch.rand(batch.tokens.shape) < 0.5)
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            for masked in (half, batch.maskable & ~half):
+                denoiser.cross_entropy(batch.tokens, batch, masked).sum().backward()
+        assert counter.get_total_flops() == pytest.approx(2 * work.flops, rel=1e-12)
+    assert len(seen) == len(works) == 5
+
+
+def test_anti_masking_takes_two_views() -> None:
+    config = small()
+    both = replace(config, objective=replace(config.objective, anti_masking=True))
+    assert [w.flops for w in workload(both, None)] == [2 * w.flops for w in workload(config, None)]
