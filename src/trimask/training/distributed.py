@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from trimask import devices
@@ -132,19 +133,19 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _meeting_place(rank: int, size: int) -> dist.Store:
+def _meeting_place(rank: int, size: int) -> Store:
     """Where the processes tell each other their addresses.
 
-    torchrun keeps one store over restarts, so that processes that were started again can read the addresses of
-    dead ones and wait for them: each life gets names of its own. How often they were started again is the same
-    in all processes of one node; for several nodes see TORCH_DISABLE_SHARE_RDZV_TCP_STORE (pytorch issue
-    135712).
+    torchrun keeps one store over restarts, so that processes that were started again can read the addresses
+    of dead ones and wait for them (pytorch issue 135712): each life gets names of its own. How often they
+    were started again is the same in all processes of one node, but not of several: those need
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun.
     """
     if size == 1:
         return dist.HashStore()
     store, _, _ = next(rendezvous("env://", rank, size, timeout=_TIMEOUT))
     store.set_timeout(_TIMEOUT)
-    return dist.PrefixStore(f"life_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return PrefixStore(f"life_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 @contextmanager
