@@ -150,6 +150,19 @@ def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
     return Artifact(tensors=tensors, config=config, metadata=rest)
 
 
+def read_metadata(path: str | os.PathLike[str], *, kind: str) -> dict[str, str]:
+    """The further strings of a tensor file of this `kind`. Raises as `load_tensors`."""
+    _existing(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        problem = f"{path} is cut short, damaged or no safetensors file ({error})"
+        raise ValueError(f"{problem}: write or fetch it again") from error
+    _check_header(path, metadata, kind)
+    return {name: value for name, value in metadata.items() if name not in _HEADER}
+
+
 def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
     """Map a tensor file of this `kind`: `.get_slice(name)[start:stop]` reads that much, as NumPy arrays.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trimask import io
 from trimask.config import to_dict
 from trimask.data.loader import load
 from trimask.data.mixture import Mixture
@@ -12,7 +13,7 @@ from trimask.data.selection import PreparedData
 from trimask.data.stream import TrainingStream
 from trimask.data.tokens import ExampleSource
 from trimask.model.denoiser import Denoiser
-from trimask.model.weights import save_denoiser
+from trimask.model.weights import check_fit, load_denoiser, save_denoiser
 from trimask.recipes.lengths import fit_lengths, save_lengths
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
@@ -86,6 +87,7 @@ def pretrain(
     *,
     recipe: str,
     tokenizer_folder: Path = SHIPPED,
+    weights: Path | None = None,
     resume: bool = False,
     deadline: float | None = None,
     report: Callable[[str], None] = lambda message: None,
@@ -96,7 +98,8 @@ def pretrain(
 
     The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
     lengths of spans), checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
-    resumed alone, on other devices and by more or fewer processes. All processes of `world` call this.
+    resumed alone, on other devices and by more or fewer processes. All processes of `world` call this. With
+    `weights`, a file that `trimask export` wrote, it starts from them.
     """
     world = world or World()
     if world.is_main:
@@ -104,6 +107,10 @@ def pretrain(
             logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
+    initial = None if weights is None else load_denoiser(weights)
+    if weights is not None and initial is not None:
+        check_fit(initial, config.model, run_vocabulary(config, tokenizers))
+        resolved["weights"] = io.sha256(weights)
     open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
     check_data(config.data, report, world)
 
@@ -118,6 +125,9 @@ def pretrain(
 
     sources = world.main_first(prepared)
     denoiser = build_denoiser(config, tokenizers, world)
+    if initial is not None:
+        denoiser.take(initial)
+        del initial
     stream = build_stream(config, sources, denoiser.vocabulary)
     step = build_step(config, denoiser, world)
     evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
