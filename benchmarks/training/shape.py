@@ -47,8 +47,11 @@ SIZES = {
     "1M": Shape(width=128, depth=5, num_heads=2),
     "5M": Shape(width=256, depth=6, num_heads=4),
     "15M": Shape(width=384, depth=8, num_heads=6),
+    "5M-50k": Shape(width=256, depth=6, num_heads=4, vocabulary=50_257),
 }
-"""By parameters outside the embedding and the head, roughly; heads have 64 dimensions."""
+"""By parameters outside the embedding and the head, roughly; heads have 64 dimensions. The last has the
+vocabulary that MDLM's text models are trained on.
+"""
 
 TINY = Shape(width=64, depth=1, num_heads=1, rows=1, length=16, vocabulary=64)
 """To load all code before anything is measured."""
