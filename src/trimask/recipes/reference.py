@@ -19,8 +19,9 @@ from trimask.data.selection import StatedData, StatedSource
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import CompletedP
+from trimask.model.recompute import Recompute
 from trimask.recipes.sources import default_components
-from trimask.training.compute import ComputeConfig, Recompute
+from trimask.training.compute import ComputeConfig
 from trimask.training.logical_batch import Tuned
 from trimask.training.lr_schedule import WarmupCosine, warmup_fraction
 from trimask.training.optimizers import AdamWConfig
