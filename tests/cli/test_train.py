@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trimask.cli import main
 from trimask.data.quickstart import load_text
@@ -119,7 +120,7 @@ def test_from_a_recipe_to_samples(
     fails(steps, 2, "is not empty", "--resume")
     fails([*steps, "--resume", "--seed=7"], 2, "run.seed was 0, is 7", "--out")
     fails(["--out", str(run / "config.json")], 2, "is a file")
-    for state in run.glob("checkpoints/*/state.safetensors"):
+    for state in run.glob("checkpoints/*/*.safetensors"):
         state.write_bytes(state.read_bytes()[:1000])
     fails([*steps, "--resume"], 1, "no checkpoint", "is whole", "another --out")
     (run / "config.json").write_text("{")
@@ -134,7 +135,7 @@ def test_a_run_with_another_physical_batch(
 ) -> None:
     """Twice the batch in half the updates, three rows at a time; resumed, it ends in the same weights."""
     run, resumed = tmp_path / "run", tmp_path / "resumed"
-    batches = ["--num-steps=8", "--physical-batch=16", "--micro-batch=3", "--checkpoint-every=1"]
+    batches = ["--num-steps=8", "--physical-batch=16", "--compute.micro-batch=3", "--checkpoint-every=1"]
     assert main([*words, *batches, "--out", str(run), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["steps"], result["num_steps"]) == (4, 4)
@@ -207,4 +208,6 @@ def test_an_interrupted_run_says_how_to_go_on(words: list[str], tmp_path: Path) 
     assert "interrupted after" in errors and "--resume" in errors and "Traceback" not in errors
     assert (run / "model.safetensors").exists()
     config = json.loads((run / "config.json").read_text())
-    assert Checkpoints(run, config=config, keep=2).load_newest() is not None
+    updates = {"step": torch.tensor(0)}
+    restored = Checkpoints(run, config=config, keep=2).load_newest(updates)
+    assert restored is not None and restored.step == int(updates["step"])

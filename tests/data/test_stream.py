@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from trimask.data.loader import load
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import SpanSlack, TrainingStream, target_ends
 from trimask.data.tokens import Ragged, TokenSource
+from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.codebooks import Flattened, Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.modality import Modality, Task
@@ -105,3 +107,34 @@ def test_a_step_needs_a_sequence():
     with pytest.raises(ValueError, match="physical_batch 0"):
         stream = make_stream()
         TrainingStream(stream.mixture, VOCABULARY, slack=SpanSlack(), physical_batch=0, row_length=None)
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in one.__slots__)
+
+
+def test_parts_make_up_the_batch():
+    """Each sequence is in one part, laid out as in a batch of its own; all know the whole update."""
+    stream = make_stream()
+    whole = stream.batch(2)
+    parts = [stream.batch(2, rank=rank, num_parts=3) for rank in range(3)]
+    found = torch.cat([part.sample_index for part in parts])
+    assert sorted(found.tolist()) == sorted(whole.sample_index.tolist()) == list(range(16, 24))
+    for part in parts:
+        for name in ("update_sample_index", "update_task"):
+            assert torch.equal(getattr(part, name), getattr(parts[0], name))
+        assert sorted(part.update_sample_index.tolist()) == list(range(16, 24))
+        for number, index in enumerate(part.sample_index.tolist()):
+            own = part.tokens[part.sequence == number]
+            there = int((whole.sample_index == index).nonzero())
+            assert torch.equal(own, whole.tokens[whole.sequence == there])
+    with pytest.raises(ValueError, match="physical_batch 8: each of 9 processes"):
+        stream.batch(0, rank=0, num_parts=9)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_loaded_batches_are_the_streams_own(num_workers):
+    stream = make_stream()
+    loaded = load(stream, 5, rank=1, num_parts=2, num_workers=num_workers)
+    for step in (5, 6, 7, 8):
+        assert equal(next(loaded), stream.batch(step, rank=1, num_parts=2))

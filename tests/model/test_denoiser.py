@@ -129,6 +129,23 @@ def test_losses_have_gradients_everywhere_they_should() -> None:
     assert (denoiser.unembedding.weight.grad[: V.num_special] == 0).all()  # special ids are never predicted
 
 
+def test_weighted_loss_is_the_weighted_sum_of_losses() -> None:
+    one, other, batch = random_denoiser(), random_denoiser(), mixed_batch()
+    tokens, where = masked_like(batch)
+    scale = torch.from_numpy(rng.generator(0, "scale").uniform(0.1, 2, int(where.sum())))
+    expected = one.cross_entropy(tokens, batch, where)
+    (expected * scale.float()).sum().backward()
+    loss, losses = other.weighted_loss(tokens, batch, where, scale)
+    loss.backward()
+    torch.testing.assert_close(losses, expected.detach())
+    torch.testing.assert_close(loss, (expected * scale).sum().float())
+    for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        torch.testing.assert_close(
+            a.grad, b.grad, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
 @torch.inference_mode()
 def test_first_prediction_is_uniform() -> None:
     denoiser = Denoiser(CONFIG, V)

@@ -1,12 +1,19 @@
 import errno
 import json
-from collections.abc import Callable
+import re
+import resource
+import shutil
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from trimask.io import save_tensors
+from trimask.io import sha256
 from trimask.training import checkpoint as module
 from trimask.training.checkpoint import Checkpoint, Checkpoints, open_run
 
@@ -14,44 +21,121 @@ CONFIG = {"model": {"depth": 2, "widths": (4, 8)}, "seed": 0}
 
 
 def _checkpoint(step: int) -> Checkpoint:
-    tensors = {"weight": torch.full((64, 3), float(step)), "half": torch.ones(2, dtype=torch.bfloat16)}
-    return Checkpoint(step=step, tensors=tensors, seconds=1.5, tokens=7, window=[{"loss": 0.1}])
+    return Checkpoint(step=step, seconds=1.5, tokens=7, skipped=2, window=[{"loss": 0.1}])
 
 
-def _checkpoints(run: Path, keep: int = 2) -> Checkpoints:
-    return Checkpoints(run, config=CONFIG, keep=keep)
+def _tensors(step: int) -> dict[str, Tensor]:
+    return {
+        "weight": torch.full((64, 3), float(step)),
+        "half": torch.full((2,), step, dtype=torch.bfloat16),
+        "count": torch.tensor(step),
+    }
+
+
+def _checkpoints(run: Path, keep: int = 2, **options: Any) -> Checkpoints:
+    return Checkpoints(run, config=CONFIG, keep=keep, **options)
+
+
+def _save(checkpoints: Checkpoints, *steps: int) -> None:
+    for step in steps:
+        checkpoints.save(_checkpoint(step), _tensors(step))
+    checkpoints.wait()
 
 
 def test_round_trip_keeps_the_newest(tmp_path: Path) -> None:
-    checkpoints = _checkpoints(tmp_path)
-    for step in (3, 6, 9):
-        checkpoints.save(_checkpoint(step))
+    with _checkpoints(tmp_path) as checkpoints:
+        _save(checkpoints, 3, 6, 9)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step_00000006", "step_00000009"]
-    restored = _checkpoints(tmp_path).load_newest()
-    assert restored is not None
-    assert (restored.step, restored.seconds, restored.tokens, restored.window) == (9, 1.5, 7, [{"loss": 0.1}])
-    for name, tensor in _checkpoint(9).tensors.items():
-        assert restored.tensors[name].dtype == tensor.dtype
-        assert torch.equal(restored.tensors[name], tensor)
+    into = _tensors(0)
+    weight = into["weight"]
+    assert _checkpoints(tmp_path).load_newest(into) == _checkpoint(9)
+    assert into["weight"] is weight
+    for name, tensor in _tensors(9).items():
+        assert into[name].dtype == tensor.dtype and torch.equal(into[name], tensor)
+    part = {"half": torch.zeros(2, dtype=torch.bfloat16)}
+    assert _checkpoints(tmp_path).load_newest(part) == _checkpoint(9)
+    assert part["half"].tolist() == [9.0, 9.0]
+
+
+def test_the_files_are_safetensors_and_plain_json(tmp_path: Path) -> None:
+    checkpoints = _checkpoints(tmp_path)
+    _save(checkpoints, 1)
+    names = sorted(path.name for path in checkpoints.path(1).iterdir())
+    assert names == ["shard-00001-model-00001-of-00001.safetensors", "state.json"]
+    found = load_file(checkpoints.path(1) / names[0])
+    assert found.keys() == _tensors(1).keys() and torch.equal(found["weight"], _tensors(1)["weight"])
+    state = json.loads((checkpoints.path(1) / "state.json").read_text())
+    assert state["config"] == {"model": {"depth": 2, "widths": [4, 8]}, "seed": 0}
+    assert (state["step"], state["num_processes"]) == (1, 1)
+    assert list(state["sha256"].items()) == [(names[0], sha256(checkpoints.path(1) / names[0]))]
+
+
+def test_large_states_are_written_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimask.training.sharded_tensors._FILE_SIZE", 100)
+    checkpoints = _checkpoints(tmp_path)
+    tensors = {str(number): torch.full((10,), float(number)) for number in range(5)}
+    checkpoints.save(_checkpoint(1), tensors)
+    checkpoints.wait()
+    assert len(list(checkpoints.path(1).glob("*.safetensors"))) == 3
+    into = {name: torch.zeros(10) for name in tensors}
+    assert checkpoints.load_newest(into) is not None
+    assert all(torch.equal(into[name], tensors[name]) for name in tensors)
 
 
 def test_tied_tensors_are_saved_under_both_names(tmp_path: Path) -> None:
     weight = torch.arange(6.0)
-    _checkpoints(tmp_path).save(Checkpoint(step=1, tensors={"a": weight, "b": weight.view(2, 3)}))
-    restored = _checkpoints(tmp_path).load_newest()
-    assert restored is not None and torch.equal(restored.tensors["b"], restored.tensors["a"].view(2, 3))
+    checkpoints = _checkpoints(tmp_path)
+    checkpoints.save(_checkpoint(1), {"a": weight, "b": weight.view(2, 3)})
+    checkpoints.wait()
+    into = {"b": torch.zeros(2, 3)}
+    assert checkpoints.load_newest(into) is not None and torch.equal(into["b"], weight.view(2, 3))
+
+
+def test_what_is_saved_is_what_was_there_at_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, write = threading.Event(), module.write_tensors
+
+    def held(*arguments: Any) -> dict[str, str]:
+        assert gate.wait(60)
+        return write(*arguments)
+
+    monkeypatch.setattr(module, "write_tensors", held)
+    tensors = _tensors(1)
+    with _checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):  # the second copies into the memory of the first
+            for tensor in tensors.values():
+                tensor.fill_(step)
+            gate.clear()
+            checkpoints.save(_checkpoint(step), tensors)
+            tensors["weight"].fill_(99.0)
+            assert checkpoints.steps() == list(range(1, step))
+            gate.set()
+    for step in (2, 1):
+        into = _tensors(0)
+        assert checkpoints.load_newest(into) == _checkpoint(step)
+        assert all(torch.equal(into[name], tensor) for name, tensor in _tensors(step).items())
+        shutil.rmtree(checkpoints.path(step))
 
 
 def _truncate(folder: Path) -> None:
-    path = folder / "state.safetensors"
+    (path,) = folder.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-40])
 
 
 def _flip(folder: Path) -> None:
-    path = folder / "state.safetensors"
+    (path,) = folder.glob("*.safetensors")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+def _lose_shard(folder: Path) -> None:
+    (path,) = folder.glob("*.safetensors")
+    path.unlink()
+
+
+def _gain_shard(folder: Path) -> None:
+    (path,) = folder.glob("*.safetensors")
+    shutil.copy(path, folder / "shard-00002-model-00001-of-00001.safetensors")
 
 
 def _lose_state(folder: Path) -> None:
@@ -64,46 +148,85 @@ def _tear_state(folder: Path) -> None:
 
 def _come_from_another_run(folder: Path) -> None:
     state = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(json.dumps(state | {"config_fingerprint": "0"}))
+    (folder / "state.json").write_text(json.dumps(state | {"config": state["config"] | {"seed": 1}}))
 
 
-def _be_another_kind(folder: Path) -> None:
-    save_tensors(folder / "state.safetensors", {"a": torch.zeros(1)}, kind="image_tokenizer", config={})
+def _hold_other_tensors(folder: Path) -> None:
+    (path,) = folder.glob("*.safetensors")
+    save_file({"weight": torch.zeros(64, 3), "half": torch.zeros(2, dtype=torch.bfloat16)}, path)
     state = json.loads((folder / "state.json").read_text())
-    digest = module.sha256(folder / "state.safetensors")
-    (folder / "state.json").write_text(json.dumps(state | {"sha256": digest}))
+    (folder / "state.json").write_text(json.dumps(state | {"sha256": {path.name: sha256(path)}}))
 
 
 @pytest.mark.parametrize(
-    "damage", [_truncate, _flip, _lose_state, _tear_state, _come_from_another_run, _be_another_kind]
+    ("damage", "reason"),
+    [
+        (_truncate, "truncated or altered"),
+        (_flip, "truncated or altered"),
+        (_lose_shard, "does not exist"),
+        (_gain_shard, "is not part of what was written"),
+        (_lose_state, "state.json does not exist"),
+        (_tear_state, "not valid JSON"),
+        (_come_from_another_run, "another config: seed was 1, is 0"),
+        (_hold_other_tensors, "does not hold the tensors that are needed: Missing key .* count"),
+    ],
 )
 def test_a_damaged_newest_is_set_aside(
-    damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: Callable[[Path], None], reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoints = _checkpoints(tmp_path)
-    checkpoints.save(_checkpoint(1))
-    checkpoints.save(_checkpoint(2))
+    _save(checkpoints, 1, 2)
     damage(checkpoints.path(2))
-    restored = _checkpoints(tmp_path).load_newest()
-    assert restored is not None and restored.step == 1
-    assert "checkpoint of step 2 is unusable" in caplog.text
+    into = _tensors(0)
+    assert _checkpoints(tmp_path).load_newest(into) == _checkpoint(1)
+    assert torch.equal(into["weight"], _tensors(1)["weight"])
+    assert re.search(f"checkpoint of step 2 is unusable .*{reason}", caplog.text)
     assert (tmp_path / "checkpoints" / "step_00000002.corrupt").is_dir()
-    checkpoints.save(_checkpoint(2))  # the name is free again
+    _save(checkpoints, 2)  # the name is free again
 
 
 def test_none_whole_is_an_error_and_stays_one(tmp_path: Path) -> None:
     checkpoints = _checkpoints(tmp_path)
-    assert checkpoints.load_newest() is None
-    checkpoints.save(_checkpoint(1))
+    assert checkpoints.load_newest(_tensors(0)) is None
+    _save(checkpoints, 1)
     _truncate(checkpoints.path(1))
     for _ in range(2):
         with pytest.raises(ValueError, match="start again with another --out"):
-            checkpoints.load_newest()
+            checkpoints.load_newest(_tensors(0))
 
 
-def test_no_space_leaves_the_last_whole_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file of this process may grow past 4 KiB: writing fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_no_space_leaves_the_last_whole_and_says_so(tmp_path: Path) -> None:
     checkpoints = _checkpoints(tmp_path)
-    checkpoints.save(_checkpoint(1))
+    _save(checkpoints, 1)
+    large = {"weight": torch.zeros(64, 64)}
+    message = r"could not write .*step_00000002: File too large; the last whole checkpoint is .*step_00000001"
+    checkpoints.save(_checkpoint(2), large)
+    with pytest.raises(OSError, match=message) as caught:
+        checkpoints.wait()
+    assert caught.value.errno == errno.EFBIG and not checkpoints.has_failed
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
+    assert checkpoints.load_newest(_tensors(0)) == _checkpoint(1)
+    # The one before is waited for, and its error raised, by the next.
+    checkpoints.save(_checkpoint(2), large)
+    with pytest.raises(OSError, match=message):
+        checkpoints.save(_checkpoint(3), _tensors(3))
+
+
+def test_no_space_for_the_state_removes_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = _checkpoints(tmp_path)
+    _save(checkpoints, 1)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -112,16 +235,18 @@ def test_no_space_leaves_the_last_whole_and_says_so(tmp_path: Path, monkeypatch:
     with pytest.raises(
         OSError, match="No space left on device; the last whole checkpoint is .*step_00000001"
     ):
-        checkpoints.save(_checkpoint(2))
+        _save(checkpoints, 2)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
 
 
-def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_removed_by_the_next(tmp_path: Path) -> None:
     leftover = tmp_path / "checkpoints" / ".step_00000005.tmp"
     leftover.mkdir(parents=True)
-    (leftover / "state.safetensors").write_bytes(b"half")
-    assert _checkpoints(tmp_path).load_newest() is None
-    assert not leftover.exists()
+    (leftover / "shard-00001-model-00001-of-00001.safetensors").write_bytes(b"half")
+    assert _checkpoints(tmp_path).load_newest(_tensors(0)) is None
+    assert leftover.exists()  # who only reads leaves a run alone that may be going on
+    with _checkpoints(tmp_path):
+        assert not leftover.exists()
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
@@ -145,3 +270,26 @@ def test_a_file_in_the_way_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(OSError, match="Not a directory"):
         open_run(tmp_path / "run", CONFIG, resume=False)
+
+
+def test_what_may_change_is_noted_and_no_other_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    may_change = ("run.compute",)
+    before = {"run": {"compute": {"compile": False}, "seed": 0}}
+    after = {"run": {"compute": {"compile": True, "replicas": 2}, "seed": 0}}
+    open_run(tmp_path, before, resume=False, may_change=may_change)
+    with Checkpoints(tmp_path, config=before, keep=2, may_change=may_change) as checkpoints:
+        _save(checkpoints, 1)
+    with pytest.raises(
+        ValueError, match=r"config: run\.compute\.compile was False, is True; run\.compute\.replicas"
+    ):
+        open_run(tmp_path, after, resume=True)
+    open_run(tmp_path, after, resume=True, may_change=may_change)
+    assert json.loads((tmp_path / "config.json").read_text()) == after
+    for options in ({"may_change": may_change}, {}):  # who reads need not know
+        into = _tensors(0)
+        assert Checkpoints(tmp_path, config=after, keep=2, **options).load_newest(into) == _checkpoint(1)
+    other = {"run": after["run"] | {"seed": 1}}
+    with pytest.raises(ValueError, match=r"another config: run\.seed was 0, is 1\."):
+        open_run(tmp_path, other, resume=True, may_change=may_change)
+    with pytest.raises(ValueError, match="no checkpoint .* is whole"):
+        Checkpoints(tmp_path, config=other, keep=2, may_change=may_change).load_newest(_tensors(0))

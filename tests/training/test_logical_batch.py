@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from trimask.config import from_dict, override, to_dict
 from trimask.recipes.quickstart import debug
+from trimask.training.compute import ComputeConfig
 from trimask.training.logical_batch import (
     BatchChange,
     KappaRule,
@@ -135,10 +136,10 @@ def test_a_run_derives_its_updates_and_values() -> None:
             "tuned.num_steps": "10",
             "batch_rule.gamma": "0.5",
             "physical_batch": "16",
-            "micro_batch": "4",
+            "compute.micro_batch": "4",
         },
     )
-    assert carried.micro_batch == 4
+    assert carried.compute.micro_batch == 4
     assert carried.scaled_optimizer == rescaled(run.optimizer, (40 / 160) ** 0.5 * 16 / 4)
 
 
@@ -151,7 +152,7 @@ def test_a_run_derives_its_updates_and_values() -> None:
         (lambda: KappaRule(critical_steps=0), "critical_steps 0"),
         (lambda: KappaRule(highest_kappa=0.5), r"highest_kappa 0\.5"),
         (lambda: replace(debug(), physical_batch=0), "physical_batch 0"),
-        (lambda: replace(debug(), micro_batch=-1), "micro_batch -1"),
+        (lambda: ComputeConfig(micro_batch=-1), "micro_batch -1"),
     ],
 )
 def test_errors_name_the_value(make, message: str) -> None:

@@ -1,10 +1,8 @@
-import importlib.util
+import errno
+import logging
 import math
 import os
-import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,97 +11,30 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from trimask.training.checkpoint import Checkpoints
+from trimask.training import checkpoint as checkpoint_module
 from trimask.training.loop import NonFiniteLoss, TrainResult, train
-from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
-
-SCRIPT = Path(__file__).with_name("killable_run.py")
-
-
-def _killable() -> Any:
-    spec = importlib.util.spec_from_file_location("killable_run", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from trimask.training.tracker import WALL_CLOCK_FIELDS, Tracker, read_metrics
 
 
 def _figures(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in WALL_CLOCK_FIELDS} for row in read_metrics(run)]
 
 
-def _weights(run: Path, config: dict[str, Any]) -> dict[str, Tensor]:
-    checkpoint = Checkpoints(run, config=config, keep=2).load_newest()
-    assert checkpoint is not None
-    return checkpoint.tensors
+def _weights(run: Path) -> dict[str, Tensor]:
+    """All tensors of the newest checkpoint of a run of one process."""
+    newest = max((run / "checkpoints").glob("step_*"))
+    (path,) = newest.glob("*.safetensors")
+    return load_file(path)
 
 
-def _assert_same_run(run: Path, other: Path, config: dict[str, Any]) -> None:
+def _assert_same_run(run: Path, other: Path) -> None:
     assert _figures(run) == _figures(other)
-    weights, others = _weights(run, config), _weights(other, config)
+    weights, others = _weights(run), _weights(other)
     assert weights.keys() == others.keys()
     assert all(torch.equal(weights[name], others[name]) for name in weights)
-
-
-# --- Killed, not asked ---
-
-
-class _Runs:
-    """Talks to `killable_run.py`."""
-
-    def __init__(self) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, str(SCRIPT)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def start(self, out: Path) -> int:
-        """Starts or resumes the run in `out`; returns its process id."""
-        assert self._server.stdin is not None
-        print(out, file=self._server.stdin, flush=True)
-        return self._next_number()
-
-    def exit_code(self) -> int:
-        return self._next_number()
-
-    def _next_number(self) -> int:
-        assert self._server.stdout is not None
-        return int(self._server.stdout.readline())
-
-    def close(self) -> None:
-        self._server.communicate()  # closes its stdin, at which it ends
-
-
-def _wait_for_new(folder: Path, pattern: str) -> None:
-    """Returns once something that was not there before matches."""
-    before = set(folder.glob(pattern))
-    limit = time.monotonic() + 60
-    while not set(folder.glob(pattern)) - before:
-        assert time.monotonic() < limit, f"nothing in {folder} matches {pattern}"
-
-
-def test_killed_runs_resume_to_the_same_numbers(tmp_path: Path) -> None:
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    draws = random.Random(0)
-    runs = _Runs()
-    # Killed three times while it writes a checkpoint (the hidden folder is there), three times at random.
-    for pattern in (".step_*.tmp", "step_*") * 3:
-        process = runs.start(killed)
-        _wait_for_new(killed / "checkpoints", pattern)
-        time.sleep(draws.uniform(0, 0.1 if pattern == "step_*" else 0.002))
-        os.kill(process, signal.SIGKILL)
-        assert runs.exit_code() == -signal.SIGKILL
-    for out in (killed, whole):
-        runs.start(out)
-        assert runs.exit_code() == 0
-    runs.close()
-    assert len(_figures(whole)) > 10
-    _assert_same_run(killed, whole, {"num_steps": _killable().NUM_STEPS})
 
 
 @pytest.fixture
@@ -124,7 +55,7 @@ def test_a_signal_stops_cleanly_and_the_resume_is_exact(number: signal.Signals, 
     assert (result.steps, result.stopped) == (5, "interrupted")
     assert _count(tmp_path / "stopped", config=config, resume=True).stopped == "finished"
     _count(tmp_path / "whole", config=config)
-    _assert_same_run(tmp_path / "stopped", tmp_path / "whole", config)
+    _assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_handlers_are_put_back(tmp_path: Path) -> None:
@@ -234,7 +165,7 @@ def test_config_is_there_before_the_first_step_and_stdout_stays_empty(
 def test_the_deadline_stops_with_a_checkpoint(tmp_path: Path) -> None:
     result = _count(tmp_path / "run", num_steps=10**6, deadline=0.2, on_step=lambda step: time.sleep(0.03))
     assert result.stopped == "deadline" and 0 < result.steps < 10
-    assert float(_weights(tmp_path / "run", {})["weight"]) == sum(range(result.steps))
+    assert float(_weights(tmp_path / "run")["weight"]) == sum(range(result.steps))
     assert _count(tmp_path / "run", num_steps=10**6, deadline=0.2, resume=True).steps == result.steps
 
 
@@ -270,6 +201,116 @@ def test_a_non_finite_weight_is_never_saved(tmp_path: Path) -> None:
             checkpoint_every=4,
         )
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.fixture
+def failing_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "write_tensors", full)
+
+
+@pytest.mark.usefixtures("failing_writer")
+def test_a_checkpoint_that_cannot_be_written_stops_the_run_at_the_next_step(tmp_path: Path) -> None:
+    seen = []
+
+    def slowly(step: int) -> None:
+        seen.append(step)
+        time.sleep(0.1)  # time enough for the thread
+
+    with pytest.raises(OSError, match="step_00000004: No space left on device; no checkpoint is there yet"):
+        _count(tmp_path / "run", on_step=slowly)
+    assert seen in ([1, 2, 3, 4], [1, 2, 3, 4, 5])
+
+
+@pytest.mark.usefixtures("failing_writer")
+def test_the_last_checkpoint_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(OSError, match="step_00000003: No space left on device"):
+        _count(tmp_path / "run", num_steps=3)
+
+    def broken(step: int) -> None:
+        if step == 5:
+            raise ZeroDivisionError("a step of the user's")
+
+    with pytest.raises(ZeroDivisionError):
+        _count(tmp_path / "other", on_step=broken)
+    assert "step_00000004: No space left on device" in caplog.text  # said, though another error ends the run
+
+
+def test_a_full_disk_under_the_metrics_is_an_os_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Tracker, row: Mapping[str, Any]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Tracker, "write", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        _count(tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+class _Skipping(_Counter):
+    """A step that leaves out what is not finite, and says so."""
+
+    def __call__(self, batch: _Batch) -> dict[str, Tensor | float]:
+        figures = super().__call__(batch)
+        value = self.values.get(batch.index, 0.0)
+        return figures | {"grad_norm": abs(value), "skipped": float(not math.isfinite(value))}
+
+
+def _skip(out: Path, values: Mapping[int, float], on_step: Any = lambda step: None, **options: Any) -> None:
+    settings: dict[str, Any] = {"num_steps": 12, "checkpoint_every": 4, "log_every": 3} | options
+    train(_Skipping(values, on_step), _batches, out=out, config={}, **settings)
+
+
+def test_skipped_updates_are_told_counted_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _skip(tmp_path / "run", {3: math.nan, 4: math.inf, 8: math.nan})
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told == [
+        "step 4 is not finite: loss = nan; the update was skipped. Batch 3: shard 3",
+        "step 5 is not finite: loss = inf; the update was skipped. Batch 4: shard 4",
+        "step 9 is not finite: loss = nan; the update was skipped. Batch 8: shard 8",
+    ]
+    columns = ("step", "loss", "tokens", "skipped_updates", "text_bits_per_token")
+    assert [tuple(row.get(name) for name in columns) for row in _figures(tmp_path / "run")] == [
+        (3, 1.0, 30, 0, 1.0),
+        (6, 5.0, 60, 2, None),  # the only even batch is a skipped one
+        (9, 6.5, 90, 3, 1.0),
+        (12, 10.0, 120, 3, 1.0),
+    ]
+
+
+def test_a_run_stops_after_ten_skipped_updates_in_a_row(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = dict.fromkeys(range(3, 30), math.nan)
+
+    def interrupt(step: int) -> None:
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    message = (
+        r"step 13 is not finite: loss = nan, the 10th update in a row that was skipped\. "
+        r"Batch 12: shard 12\. .*step_00000012"
+    )
+    with pytest.raises(NonFiniteLoss, match=message):
+        _skip(tmp_path / "run", values, num_steps=30)
+    # The count goes on over a stop.
+    _skip(tmp_path / "other", values, interrupt, num_steps=30)
+    caplog.clear()
+    with pytest.raises(NonFiniteLoss, match=message):
+        _skip(tmp_path / "other", values, num_steps=30, resume=True)
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.split()[1] for line in told] == ["9", "10", "11", "12"]
+    assert _figures(tmp_path / "run") == _figures(tmp_path / "other")
+
+
+def test_nine_in_a_row_and_again_nine_go_on(tmp_path: Path) -> None:
+    _skip(tmp_path / "run", dict.fromkeys([*range(3, 12), *range(13, 22)], math.nan), num_steps=30)
+    assert _figures(tmp_path / "run")[-1]["skipped_updates"] == 18
 
 
 def test_wrong_use_is_refused(tmp_path: Path) -> None:

@@ -121,8 +121,27 @@ def test_a_state_of_another_model_is_refused() -> None:
     optimizer = build_adamw(parameter_groups(model.named_parameters()), CONFIG)
     with pytest.raises(ValueError, match="that the model lacks: head"):
         load_optimizer_tensors(optimizer, {"head.step": torch.tensor(1.0)})
-    with pytest.raises(ValueError, match=r"0\.bias is incomplete"):
-        load_optimizer_tensors(optimizer, {"0.bias.step": torch.tensor(1.0)})
+    tensors = optimizer_tensors(optimizer)
+    for wrong in ({"0.bias.step": torch.ones(2)}, {}):
+        rest = {name: tensor for name, tensor in tensors.items() if name != "0.bias.step"}
+        with pytest.raises(ValueError, match=r"0\.bias is incomplete or has another shape than \(8,\)"):
+            load_optimizer_tensors(optimizer, rest | wrong)
+
+
+def test_the_state_before_the_first_step_is_where_it_starts() -> None:
+    model = _model()
+    optimizer = build_adamw(parameter_groups(model.named_parameters()), CONFIG)
+    first = {name: tensor.clone() for name, tensor in optimizer_tensors(optimizer).items()}
+    assert set(first) == {
+        f"{n}.{s}" for n, _ in model.named_parameters() for s in ("step", "exp_avg", "exp_avg_sq")
+    }
+    before = copy.deepcopy(model.state_dict())
+    _update(model, optimizer, range(3))
+    after = copy.deepcopy(model.state_dict())
+    model.load_state_dict(before)
+    load_optimizer_tensors(optimizer, first)
+    _update(model, optimizer, range(3))
+    assert all(torch.equal(after[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_clipping_returns_the_norm_before() -> None:

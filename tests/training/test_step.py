@@ -1,16 +1,19 @@
 """The denoiser's update: what is masked, what it costs, and that it learns."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from trimask.diffusion.objective import count_targets, nelbo_terms, training_loss
 from trimask.diffusion.schedule import Cosine
 from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.model.recompute import Recompute
 from trimask.training.corruption import Corruption, ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
-from trimask.training.optimizers import AdamWConfig
+from trimask.training.optimizers import AdamWConfig, NonFinite
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.codebooks import Parallel
@@ -245,6 +248,97 @@ def test_a_split_run_resumes_exactly(batch):
     one.micro_batch = two.micro_batch = 5
     one(batch)
     two.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
+    assert float(one(batch)["loss"]) == float(two(batch)["loss"])
+    for a, b in zip(one.denoiser.parameters(), two.denoiser.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_loss_is_the_weighted_sum_of_bounds(batch):
+    """Against the objective in one piece: terms of all masked slots, divided by all targets."""
+    step = make_step(modality_weights=(1.0, 0.5, 2.0))
+    tables = step.corruption.tables
+    view = step.corruption.views(batch, 0)[0]
+    masked = view.masked
+    terms = nelbo_terms(
+        step.denoiser.cross_entropy(view.z_t, batch, masked),
+        view.weight[masked],
+        modality=tables.modality(batch.range_index)[masked],
+        sequence=batch.sequence[masked],
+    )
+    num_targets = count_targets(batch.maskable, tables.modality(batch.range_index), num_modalities=3)
+    expected = training_loss(
+        terms, num_targets=num_targets, modality_weights=torch.tensor(step.objective.modality_weights)
+    )
+    assert float(step(batch)["loss"]) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("anti_masking", [False, True])
+def test_a_part_of_an_update_has_the_masks_of_the_whole(anti_masking):
+    """As processes see it: other neighbours, other places, the same times and masks."""
+    sequences, indices = make_sequences(), range(100, 112)
+    corruption = make_corruption(anti_masking=anti_masking)
+    whole = make_batch(sequences, indices, row_length=60)
+    update = [(index, s.task) for index, s in zip(indices, sequences, strict=True)]
+    mine = [11, 4, 0, 7]
+    part = make_batch(
+        [sequences[i] for i in mine], [indices[i] for i in mine], row_length=50, update=update[::-1]
+    )
+    for all_of_it, here in zip(corruption.views(whole, 3), corruption.views(part, 3), strict=True):
+        for place, i in enumerate(mine):
+            there, slots = whole.sequence == i, part.sequence == place
+            for name in ("z_t", "masked", "weight"):
+                assert torch.equal(getattr(all_of_it, name)[there], getattr(here, name)[slots]), name
+
+
+@pytest.mark.parametrize("recompute", [Recompute.SELECTIVE, Recompute.FULL])
+def test_recomputation_changes_no_gradient(batch, recompute):
+    plain, saving = make_step(), make_step()
+    for block in saving.denoiser.blocks:
+        block.recompute = recompute
+    for _ in range(2):
+        plain(batch), saving(batch)
+    for a, b in zip(plain.denoiser.parameters(), saving.denoiser.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_recomputation_keeps_less(batch):
+    def kept(recompute: Recompute) -> int:
+        step = make_step()
+        for block in step.denoiser.blocks:
+            block.recompute = recompute
+        seen: dict[int, int] = {}
+
+        def pack(tensor):
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            view = step.corruption.views(batch, 0)[0]
+            step.denoiser(view.z_t, batch)
+        return sum(seen.values())
+
+    # What a selective block keeps beside its input is out of the hooks' sight.
+    assert kept(Recompute.FULL) < kept(Recompute.NONE) / 3
+
+
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+def test_an_update_that_is_not_finite_is_left_out(batch, clip_norm):
+    """Weights, moments and step counts stay, and the next update is as if there had been none."""
+    one, two = make_step(), make_step()
+    for step in (one, two):
+        step.optimizer_config = replace(step.optimizer_config, clip_norm=clip_norm)
+        step.non_finite = NonFinite.SKIP
+        assert float(step(batch)["skipped"]) == 0
+    before = {name: tensor.clone() for name, tensor in one.state_dict().items()}
+    original = one.denoiser.weighted_loss
+    one.denoiser.weighted_loss = lambda *args: tuple(x * math.nan for x in original(*args))
+    metrics = one(batch)
+    assert float(metrics["skipped"]) == 1 and not math.isfinite(float(metrics["grad_norm"]))
+    one.denoiser.weighted_loss = original
+    for name, tensor in one.state_dict().items():
+        if name != "step":
+            assert torch.equal(tensor, before[name]), name
+    two.step += 1
     assert float(one(batch)["loss"]) == float(two(batch)["loss"])
     for a, b in zip(one.denoiser.parameters(), two.denoiser.parameters(), strict=True):
         assert torch.equal(a, b)

@@ -80,13 +80,16 @@ class Mixture:
         self._groups = {name: _GroupedOrder(name, groups[name], seed) for name in groups}
         self._counts = block_counts(self.shares, config.block_length)
         self._before = np.concatenate([np.zeros_like(self._counts[:1]), self._counts.cumsum(0)])
+        self._newest = (-1, np.zeros(0, dtype=np.int64))
 
     def component(self, index: int) -> tuple[int, int]:
         """(component number, how many of that component came before) of sequence `index`."""
         block, offset = divmod(index, self.config.block_length)
         cycle, place = divmod(block, NUM_BLOCKS)
-        numbers = np.repeat(np.arange(len(self.shares)), self._counts[place])
-        order = rng.generator(self.seed, "mixture", block).permutation(numbers)
+        if self._newest[0] != block:  # the whole block is needed soon
+            numbers = np.repeat(np.arange(len(self.shares)), self._counts[place])
+            self._newest = block, rng.generator(self.seed, "mixture", block).permutation(numbers)
+        order = self._newest[1]
         number = int(order[offset])
         before = cycle * int(self._before[-1, number]) + int(self._before[place, number])
         return number, before + int((order[:offset] == number).sum())

@@ -1,13 +1,15 @@
 """The stream of training batches: from mixture indices to packed sequences."""
 
+import itertools
 from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
 from trimask import rng
-from trimask.data.mixture import Mixture
+from trimask.data.mixture import Component, Mixture
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
@@ -43,7 +45,7 @@ class SpanSlack:
 
 @final
 class TrainingStream:
-    """Batch n of the run: sequences [n × batch, (n + 1) × batch) of the mixture."""
+    """Update n of the run takes sequences [n × batch, (n + 1) × batch) of the mixture."""
 
     def __init__(
         self,
@@ -64,7 +66,41 @@ class TrainingStream:
 
     def sequence(self, index: int) -> Sequence:
         """Sequence `index` of the run."""
-        component, example = self.mixture.example(index)
+        return self._sequence(index, *self.mixture.example(index))
+
+    def batch(self, step: int, *, rank: int = 0, num_parts: int = 1) -> Batch:
+        """Part `rank` of the batch of `step`, longest sequences first: documents of equal length then stand
+        side by side and attend in one call.
+
+        ValueError: there are fewer sequences than parts.
+        """
+        if self.physical_batch < num_parts:
+            raise ValueError(
+                f"physical_batch {self.physical_batch}: each of {num_parts} processes needs a sequence"
+            )
+        members = {
+            index: self.mixture.example(index)
+            for index in range(step * self.physical_batch, (step + 1) * self.physical_batch)
+        }
+        indices = list(members)
+        if num_parts > 1:
+            sizes = [self._size(*member) for member in members.values()]
+            indices = [indices[place] for place in dealt(sizes, rank=rank, num_parts=num_parts)]
+        sequences = [self._sequence(index, *members[index]) for index in indices]
+        order = sorted(range(len(sequences)), key=lambda i: -sequences[i].num_positions)
+        return make_batch(
+            [sequences[i] for i in order],
+            [indices[i] for i in order],
+            row_length=self.row_length,
+            update=[(index, component.task) for index, (component, _) in members.items()],
+        )
+
+    def batches(self, start: int, *, rank: int = 0, num_parts: int = 1) -> Iterator[Batch]:
+        """Part `rank` of the batches from step `start` on, without end."""
+        for step in itertools.count(start):
+            yield self.batch(step, rank=rank, num_parts=num_parts)
+
+    def _sequence(self, index: int, component: Component, example: int) -> Sequence:
         codes = self.mixture.sources[component.source].example(example)
         draw = rng.generator(self.mixture.seed, "slack", index).random(len(Modality))
         return build_sequence(
@@ -74,22 +110,24 @@ class TrainingStream:
             num_end=target_ends(self.slack, component.task, codes, draw),
         )
 
-    def batch(self, step: int) -> Batch:
-        """Batch `step`, longest sequences first: documents of equal length then stand side by side and attend
-        in one call.
-        """
-        indices = range(step * self.physical_batch, (step + 1) * self.physical_batch)
-        sequences = [self.sequence(index) for index in indices]
-        order = sorted(range(len(sequences)), key=lambda i: -sequences[i].num_positions)
-        return make_batch(
-            [sequences[i] for i in order], [indices[i] for i in order], row_length=self.row_length
-        )
+    def _size(self, component: Component, example: int) -> int:
+        """Positions of an example, end frames left out, told without its codes."""
+        positions = 0
+        for modality, counts in self.mixture.sources[component.source].num_codes.items():
+            space = self.vocabulary.space(modality)
+            frames = int(counts[example]) // space.num_codebooks
+            positions += space.layout.num_positions(frames, space.num_codebooks)
+        return positions
 
-    def batches(self, start: int) -> Iterator[Batch]:
-        """Batches from step `start` on, without end."""
-        while True:
-            yield self.batch(start)
-            start += 1
+
+def dealt(sizes: Rows[int], *, rank: int, num_parts: int) -> list[int]:
+    """Places of the items that part `rank` gets: dealt out from the largest to the smallest, back and forth,
+    so that all parts have about as much to do, and as many items or one less.
+    """
+    order = sorted(range(len(sizes)), key=lambda place: (-sizes[place], place))
+    rounds = [order[start : start + num_parts] for start in range(0, len(order), num_parts)]
+    places = [rank if number % 2 == 0 else num_parts - 1 - rank for number in range(len(rounds))]
+    return [row[place] for row, place in zip(rounds, places, strict=True) if place < len(row)]
 
 
 def target_ends(

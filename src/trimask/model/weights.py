@@ -13,12 +13,26 @@ KIND = "denoiser"
 
 
 def save_denoiser(
-    path: Path, denoiser: Denoiser, *, dtype: torch.dtype = torch.float32, **metadata: str
+    path: Path,
+    denoiser: Denoiser,
+    *,
+    dtype: torch.dtype = torch.float32,
+    is_main: bool = True,
+    **metadata: str,
 ) -> None:
-    """Write `denoiser` as safetensors, in `dtype` (float16 to ship, float32 to go on training)."""
+    """Write `denoiser` as safetensors, in `dtype` (float16 to ship, float32 to go on training).
+
+    A sharded one is gathered tensor by tensor, which takes all of its processes, and written by the main one.
+    """
     config = {"denoiser": to_dict(denoiser.config), "vocabulary": to_dict(denoiser.vocabulary)}
-    tensors = {name: parameter.detach().to(dtype) for name, parameter in denoiser.named_parameters()}
-    io.save_tensors(path, tensors, kind=KIND, config=config, **metadata)
+    tensors = {}
+    for name, parameter in denoiser.named_parameters():
+        gather = getattr(parameter, "full_tensor", None)
+        tensor = (parameter if gather is None else gather()).detach()
+        if is_main:
+            tensors[name] = tensor.to("cpu", dtype)
+    if is_main:
+        io.save_tensors(path, tensors, kind=KIND, config=config, **metadata)
 
 
 def load_denoiser(path: Path) -> Denoiser:

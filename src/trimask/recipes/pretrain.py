@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trimask.config import to_dict
+from trimask.data.loader import load
 from trimask.data.mixture import Mixture
 from trimask.data.selection import PreparedData
 from trimask.data.stream import TrainingStream
@@ -17,7 +18,9 @@ from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
 from trimask.training.checkpoint import open_run
+from trimask.training.distributed import World
 from trimask.training.loop import TrainResult, train
+from trimask.training.placement import place
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.layout import Vocabulary
@@ -25,15 +28,27 @@ from trimask.vocabulary.layout import Vocabulary
 logger = logging.getLogger(__name__)
 
 MODEL = "model.safetensors"
+MAY_CHANGE = ("run.compute",)
+"""What a resumed run may have otherwise than its start."""
 TOKENIZERS = "tokenizers"
 
 
-def build_denoiser(config: RunConfig, tokenizers: Tokenizers) -> Denoiser:
-    """The untrained denoiser of a run, over the tokenizers' vocabulary."""
-    vocabulary = tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
-    denoiser = Denoiser(config.model, vocabulary)
-    denoiser.initialize(config.seed)
-    return denoiser
+def run_vocabulary(config: RunConfig, tokenizers: Tokenizers) -> Vocabulary:
+    """What the ids of a run mean."""
+    return tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
+
+
+def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World | None = None) -> Denoiser:
+    """The untrained denoiser of a run, over the tokenizers' vocabulary, on the devices of `world` (one CPU
+    process by default).
+    """
+    return place(
+        config.model,
+        run_vocabulary(config, tokenizers),
+        seed=config.seed,
+        compute=config.compute,
+        world=world or World(),
+    )
 
 
 def build_stream(
@@ -49,7 +64,7 @@ def build_stream(
     )
 
 
-def build_step(config: RunConfig, denoiser: Denoiser) -> DenoiserStep:
+def build_step(config: RunConfig, denoiser: Denoiser, world: World | None = None) -> DenoiserStep:
     """The update of a run, with nothing done yet."""
     return DenoiserStep(
         denoiser,
@@ -59,7 +74,9 @@ def build_step(config: RunConfig, denoiser: Denoiser) -> DenoiserStep:
         num_steps=config.num_updates,
         seed=config.seed,
         logical_batch=config.logical_batch,
-        micro_batch=config.micro_batch,
+        micro_batch=config.compute.micro_batch,
+        non_finite=config.non_finite,
+        world=world,
     )
 
 
@@ -73,31 +90,47 @@ def pretrain(
     deadline: float | None = None,
     report: Callable[[str], None] = lambda message: None,
     on_progress: Callable[[int, Mapping[str, Any]], None] | None = None,
+    world: World | None = None,
 ) -> TrainResult:
     """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
 
     The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
     lengths of spans), checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
-    resumed alone.
+    resumed alone, on other devices and by more or fewer processes. All processes of `world` call this.
     """
-    for caution in config.batch_rule.cautions(config.batch_change):
-        logger.warning("%s", caution)
+    world = world or World()
+    if world.is_main:
+        for caution in config.batch_rule.cautions(config.batch_change):
+            logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
-    open_run(out, resolved, resume=resume)
-    check_data(config.data, report)
-    sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
-    if not (out / TOKENIZERS).exists():
-        copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
-    if isinstance(config.data, PreparedData):
-        save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
-    denoiser = build_denoiser(config, tokenizers)
+    if world.is_main:
+        open_run(out, resolved, resume=resume)
+    check_data(config.data, report, world)
+
+    def prepared() -> Mapping[str, ExampleSource]:
+        sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
+        if world.is_main:
+            if not (out / TOKENIZERS).exists():
+                copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
+            if isinstance(config.data, PreparedData):
+                save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
+        return sources
+
+    sources = world.main_first(prepared)
+    denoiser = build_denoiser(config, tokenizers, world)
     stream = build_stream(config, sources, denoiser.vocabulary)
-    step = build_step(config, denoiser)
-    evaluate = validation(config, tokenizers, denoiser, out / "tokens")
+    step = build_step(config, denoiser, world)
+    evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
     result = train(
         step,
-        stream.batches,
+        lambda start: load(
+            stream,
+            start,
+            rank=world.rank,
+            num_parts=world.size,
+            num_workers=config.compute.data_workers_on(world.device),
+        ),
         out=out,
         config=resolved,
         num_steps=config.num_updates,
@@ -110,5 +143,5 @@ def pretrain(
         describe=recipe,
         on_progress=on_progress,
     )
-    save_denoiser(out / MODEL, denoiser, recipe=recipe, steps=str(result.steps))
+    save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
     return result

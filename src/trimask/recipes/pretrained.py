@@ -55,13 +55,9 @@ def _load_run(folder: Path) -> tuple[Denoiser, Tokenizers]:
     if not isinstance(stored, dict) or "run" not in stored:
         raise ValueError(f"{config_file} does not describe a run of the denoiser")
     denoiser = build_denoiser(from_dict(RunConfig, stored["run"]), tokenizers)
-    checkpoint = Checkpoints(folder, config=stored, keep=1).load_newest()
-    if checkpoint is None:
+    weights = {f"denoiser.{name}": tensor for name, tensor in denoiser.state_dict().items()}
+    if Checkpoints(folder, config=stored, keep=1).load_newest(weights) is None:
         raise ValueError(
             f"{folder} has no checkpoint yet: let it train until the first one (checkpoint_every steps)"
         )
-    prefix = "denoiser."
-    denoiser.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
-    )
     return denoiser.eval(), tokenizers

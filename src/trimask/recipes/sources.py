@@ -16,6 +16,7 @@ from trimask.data.selection import DataConfig, PreparedData, StatedData
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.tokens import cached_tokens
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.distributed import World
 from trimask.training.run import RunConfig
 from trimask.vocabulary.modality import CONDITION, Task
 
@@ -78,17 +79,22 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     return replace(config, data=data, mixture=mixture, slack=slack)
 
 
-def check_data(data: DataConfig, report: Callable[[str], None] = lambda message: None) -> None:
-    """Read all of prepared data once.
+def check_data(
+    data: DataConfig, report: Callable[[str], None] = lambda message: None, world: World | None = None
+) -> None:
+    """Read all of prepared data once; each process of `world` reads its share.
 
     Raises:
         ValueError: a manifest is not the one that the run began with, or a shard is damaged; with the mend.
     """
     if not isinstance(data, PreparedData):
         return
+    world = world or World()
     check_manifests(data)
     for folder in data.folders:
-        damaged = damaged_shards(folder, Manifest.load(folder).shards, report)
+        share = Manifest.load(folder).shards[world.rank :: world.size]
+        found = world.gather(damaged_shards(folder, share, report if world.is_main else lambda message: None))
+        damaged = sorted(file for files in found for file in files)
         if damaged:
             raise ValueError(
                 f"{', '.join(damaged)} in {folder} damaged: set aside what is with `trimask prepare --verify "

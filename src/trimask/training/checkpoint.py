@@ -1,57 +1,89 @@
-"""A run's `config.json` and `checkpoints/step_00001234/`: written whole or not at all, verified when read."""
+"""A run's `config.json` and `checkpoints/step_00001234/`: written whole or not at all, verified when read.
 
-import hashlib
+A checkpoint is a folder of safetensors files, by each process that wrote it, and `state.json`.
+"""
+
 import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
 from trimask.config import differences
-from trimask.io import load_tensors, read_json, save_tensors, sha256, write_json
+from trimask.io import read_json, write_json
+from trimask.training.background import Background
+from trimask.training.distributed import ALONE, World
+from trimask.training.sharded_tensors import (
+    HostCopies,
+    quiet_in_single_process,
+    read_tensors,
+    verify_files,
+    write_tensors,
+)
 
 logger = logging.getLogger(__name__)
 
-KIND = "checkpoint"
-TENSORS_FILE = "state.safetensors"
 STATE_FILE = "state.json"
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """Everything that the next step depends on, after `step` updates.
+    """What the next step depends on beside the tensors, after `step` updates.
 
-    `seconds` and `tokens` are totals since step 0; `window` holds the metrics of the steps since the last log
-    point, whose tokens are not yet in `tokens`.
+    `seconds`, `tokens` and `skipped` (updates left out) are totals since step 0, `skipped_in_a_row` those
+    just before; `window` holds the metrics of the steps since the last log point, whose tokens and skipped
+    updates are not yet in the totals.
     """
 
     step: int
-    tensors: dict[str, Tensor]
     seconds: float = 0.0
     tokens: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
     window: list[dict[str, float]] = field(default_factory=list)
 
 
-def open_run(out: Path, config: dict[str, Any], *, resume: bool) -> None:
+def open_run(
+    out: Path,
+    config: dict[str, Any],
+    *,
+    resume: bool,
+    may_change: Collection[str] = (),
+    world: World = ALONE,
+) -> None:
     """Makes `out` a run directory of `config`, or checks that it is one.
 
-    ValueError if `out` holds anything and `resume` is not set, if it holds something other than a run, or if
-    the run's config differs (the message names the fields).
+    What lies under the dotted paths `may_change` may differ on resume: `config.json` then takes the new
+    values; each checkpoint keeps those that it was computed with.
+
+    ValueError, in all processes, if `out` holds anything and `resume` is not set, if it holds something other
+    than a run, or if the run's config differs elsewhere (the message names the fields).
     """
+    world.main_only(partial(_open_run, out, _plain(config), resume, may_change))
+
+
+def _open_run(out: Path, config: dict[str, Any], resume: bool, may_change: Collection[str]) -> None:
     path = out / "config.json"
     if resume and path.exists():
-        changed = sorted(differences(read_json(path), _plain(config)))
+        stored = read_json(path)
+        changed = sorted(differences(_without(stored, may_change), _without(config, may_change)))
         if changed:
             raise ValueError(
                 f"{out} was started with another config: {'; '.join(changed)}. "
                 "Resume with the same values, or choose another --out"
             )
+        if stored != config:
+            logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, config))))
+            write_json(path, config)
         return
     # Hidden files are leftovers of a start that was killed while it wrote.
     if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
@@ -62,15 +94,30 @@ def open_run(out: Path, config: dict[str, Any], *, resume: bool) -> None:
 
 @final
 class Checkpoints:
-    """The checkpoints of one run, of which the newest `keep` are kept."""
+    """The checkpoints of one run, of which the newest `keep` are kept.
 
-    def __init__(self, run: Path, *, config: dict[str, Any], keep: int) -> None:
+    Used by all processes of `world` alike. Writing happens in a thread of its own, at most one checkpoint at
+    a time, inside `with`, which ends when all is on disk.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        *,
+        config: dict[str, Any],
+        keep: int,
+        may_change: Collection[str] = (),
+        world: World = ALONE,
+    ) -> None:
         assert keep >= 1
         self._folder = run / "checkpoints"
         self._config = _plain(config)
+        self._may_change = sorted(may_change)
         self._keep = keep
-        for leftover in self._folder.glob(".*"):  # of a process that was killed while it wrote or removed one
-            shutil.rmtree(leftover)
+        self._world = world
+        self._writers = replace(world, control=world.background)  # what the thread may talk through
+        self._copies = HostCopies()
+        self._background = Background()
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints on disk, oldest first."""
@@ -81,84 +128,144 @@ class Checkpoints:
         return self._folder / f"step_{step:08d}"
 
     def describe_newest(self) -> str:
-        """For error messages: which checkpoint a resume would start from."""
+        """For error messages: which checkpoint a resume would start from, once the one under way is done."""
+        self._background.settle()
+        return self._newest()
+
+    def _newest(self) -> str:
         steps = self.steps()
         return (
             f"the last whole checkpoint is {self.path(steps[-1])}" if steps else "no checkpoint is there yet"
         )
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Writes into a hidden folder, renamed once all is on disk; then removes checkpoints beyond `keep`.
+    # Writing
 
-        OSError (no space, no permission) leaves the earlier checkpoints whole.
-        """
-        path = self.path(checkpoint.step)
-        assert not path.exists(), f"{path} exists"
-        temporary = path.with_name(f".{path.name}.tmp")
+    def __enter__(self) -> "Checkpoints":
+        """Removes what a process that was killed while it wrote or removed a checkpoint has left."""
+        self._world.main_only(self._remove_leftovers)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
-            temporary.mkdir(parents=True)
-            self._write(temporary, checkpoint)
-            os.replace(temporary, path)
-        except BaseException as error:
-            shutil.rmtree(temporary, ignore_errors=True)
+            self.wait()
+        except Exception as failure:
+            if error is None:
+                raise
+            logger.error("%s", failure)  # the error that ends the run is not hidden by this one
+        finally:
+            self._background.close()
+
+    def save(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+        """Waits for the one before, copies the tensors to the host, and returns: the rest is done meanwhile.
+
+        Written into a hidden folder, renamed once all files of all processes are on disk; then checkpoints
+        beyond `keep` are removed. An OSError (no space, no permission) leaves the earlier checkpoints whole;
+        `wait` raises it.
+        """
+        self.wait()
+        if self._world.control is None:
+            quiet_in_single_process()
+        copies = self._copies.of(tensors)
+        self._background.start(partial(self._write, checkpoint, copies))
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether this process knows that the last one could not be written: time for all to `wait`."""
+        return self._background.has_failed
+
+    def wait(self) -> None:
+        """Returns once all is on disk; raises what went wrong, the same in all processes."""
+        self._background.wait()
+
+    def _write(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+        path = self.path(checkpoint.step)
+        temporary = path.with_name(f".{path.name}.tmp")
+        if self._world.device.type == "cuda":
+            torch.cuda.set_device(self._world.device)  # a thread begins on the first GPU
+        try:
+            hashes = write_tensors(temporary, tensors, self._writers)
+            self._writers.main_only(partial(self._commit, temporary, checkpoint, hashes))
+        except Exception as error:
+            if self._world.is_main:
+                shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, OSError):
                 reason = error.strerror or str(error)
                 # `OSError` picks the subclass (PermissionError, …) by the number.
-                message = f"could not write {path}: {reason}; {self.describe_newest()}"
-                raise OSError(error.errno, message) from error
+                raise OSError(error.errno, f"could not write {path}: {reason}; {self._newest()}") from error
             raise
-        _sync(self._folder)
-        for step in self.steps()[: -self._keep]:
-            self._remove(step)
+        self._writers.main_only(self._remove_old)
 
-    def load_newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, or None if the run never wrote one.
+    def _commit(self, temporary: Path, checkpoint: Checkpoint, hashes: Mapping[str, str]) -> None:
+        path = self.path(checkpoint.step)
+        assert not path.exists(), f"{path} exists"
+        state = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
+        more = {
+            "num_processes": self._world.size,
+            "config": self._config,
+            "may_change": self._may_change,
+            "sha256": dict(sorted(hashes.items())),
+        }
+        write_json(temporary / STATE_FILE, state | more)
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(self._folder)
+
+    def _remove_old(self) -> None:
+        for step in self.steps()[: -self._keep]:
+            # Renamed first: a process killed between two files must not leave half a checkpoint there.
+            hidden = self.path(step).with_name(f".{self.path(step).name}.old")
+            os.replace(self.path(step), hidden)
+            shutil.rmtree(hidden)
+
+    def _remove_leftovers(self) -> None:
+        for leftover in self._folder.glob(".*"):
+            shutil.rmtree(leftover)
+
+    # Reading
+
+    def load_newest(self, into: Mapping[str, Tensor]) -> Checkpoint | None:
+        """Reads the newest whole checkpoint into the memory of `into`, which may be sharded over other
+        processes than those that wrote it and need not name all tensors; None if the run never wrote one.
 
         One that is truncated, altered or of another run is reported, renamed to `*.corrupt`, and the one
-        before is used. ValueError if none is whole.
+        before is used. ValueError if none is whole. What happens, happens in all processes.
         """
-        for step in reversed(self.steps()):
+        if self._world.control is None:
+            quiet_in_single_process()
+        for step in reversed(self._world.main_only(self.steps)):
             try:
-                return self._read(step)
+                return self._read(step, into)
             except (ValueError, FileNotFoundError) as error:
-                aside = self._set_aside(step)
-                logger.warning("checkpoint of step %d is unusable (%s); set aside as %s", step, error, aside)
-        if any(self._folder.glob("*.corrupt*")):
+                aside = self._world.main_only(partial(self._set_aside, step))
+                if self._world.is_main:
+                    logger.warning(
+                        "checkpoint of step %d is unusable (%s); set aside as %s", step, error, aside
+                    )
+        if self._world.main_only(lambda: any(self._folder.glob("*.corrupt*"))):
             raise ValueError(f"no checkpoint in {self._folder} is whole: start again with another --out")
         return None
 
-    def _write(self, folder: Path, checkpoint: Checkpoint) -> None:
-        tensors = _unshared(checkpoint.tensors)
-        save_tensors(
-            folder / TENSORS_FILE, tensors, kind=KIND, config=self._config, step=str(checkpoint.step)
-        )
-        state = {
-            "step": checkpoint.step,
-            "seconds": checkpoint.seconds,
-            "tokens": checkpoint.tokens,
-            "window": checkpoint.window,
-            "config_fingerprint": _fingerprint(self._config),
-            "sha256": sha256(folder / TENSORS_FILE),
-        }
-        write_json(folder / STATE_FILE, state)
+    def _read(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
+        state = self._world.main_only(partial(self._read_state, step))
+        verify_files(self.path(step), state["sha256"], self._world)
+        read_tensors(self.path(step), into, self._world)
+        return Checkpoint(**{item.name: state[item.name] for item in fields(Checkpoint)})
 
-    def _read(self, step: int) -> Checkpoint:
-        folder = self.path(step)
-        state = read_json(folder / STATE_FILE)
-        names = {"step", "seconds", "tokens", "window", "config_fingerprint", "sha256"}
+    def _read_state(self, step: int) -> dict[str, Any]:
+        path = self.path(step) / STATE_FILE
+        state = read_json(path)
+        names = {item.name for item in fields(Checkpoint)} | {"config", "may_change", "sha256"}
         if not isinstance(state, dict) or not names <= state.keys() or state["step"] != step:
-            raise ValueError(f"{folder / STATE_FILE} is not the state of step {step}")
-        if state["config_fingerprint"] != _fingerprint(self._config):
-            raise ValueError(f"{folder} belongs to a run with another config")
-        if state["sha256"] != sha256(folder / TENSORS_FILE):
-            raise ValueError(f"{folder / TENSORS_FILE} is not as it was written: truncated or altered")
-        return Checkpoint(
-            step=step,
-            tensors=load_tensors(folder / TENSORS_FILE, kind=KIND).tensors,
-            seconds=state["seconds"],
-            tokens=state["tokens"],
-            window=state["window"],
+            raise ValueError(f"{path} is not the state of step {step}")
+        may_change = {*self._may_change, *state["may_change"]}
+        changed = sorted(
+            differences(_without(state["config"], may_change), _without(self._config, may_change))
         )
+        if changed:
+            raise ValueError(f"{path.parent} belongs to a run with another config: {'; '.join(changed)}")
+        return state
 
     def _set_aside(self, step: int) -> Path:
         source = self.path(step)
@@ -170,31 +277,22 @@ class Checkpoints:
         os.replace(source, aside)
         return aside
 
-    def _remove(self, step: int) -> None:
-        # Renamed first: a process killed between two files must not leave half a checkpoint under its name.
-        hidden = self.path(step).with_name(f".{self.path(step).name}.old")
-        os.replace(self.path(step), hidden)
-        shutil.rmtree(hidden)
 
-
-def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of tensors whose memory another tensor also uses (tied weights): safetensors refuses those."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        address = tensor.untyped_storage().data_ptr()
-        result[name] = tensor.detach().clone() if address in seen else tensor.detach()
-        seen.add(address)
-    return result
+def _without(config: Any, paths: Collection[str]) -> Any:
+    """A JSON value less what lies under the dotted `paths`."""
+    if not isinstance(config, dict):
+        return config
+    kept = {}
+    for name, value in config.items():
+        below = [path.removeprefix(f"{name}.") for path in paths if path.startswith(f"{name}.")]
+        if name not in paths:
+            kept[name] = _without(value, below)
+    return kept
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back: tuples become lists."""
     return json.loads(json.dumps(config, allow_nan=False))
-
-
-def _fingerprint(config: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(folder: Path) -> None:

@@ -1,11 +1,11 @@
 """The processes of a run: one, or as many as torchrun started, each with a device of its own."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 import torch.distributed as dist
@@ -14,8 +14,12 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from trimask import devices
 
-# A process that hangs, or was killed without its peers being told, is given up after this.
-TIMEOUT = timedelta(minutes=30)
+T = TypeVar("T")
+
+# A process that hangs is given up after this.
+_TIMEOUT = timedelta(minutes=30)
+# Hosts may wait longer: for the main process to encode or check data.
+_HOST_TIMEOUT = timedelta(hours=24)
 
 
 @final
@@ -70,6 +74,15 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def main_first(self, work: Callable[[], T]) -> T:
+        """`work()` in the main process, then in all others: where the first keeps what the rest then find."""
+        if self.is_main:
+            found = work()
+            self.any(False)
+            return found
+        self.any(False)
+        return work()
+
     def from_main(self, value: Any) -> Any:
         """The plain `value` (numbers, strings, containers) of the main process, on the host."""
         if self.control is None:
@@ -85,6 +98,32 @@ class World:
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value, group=self.control)
         return found
+
+    def each(self, action: Callable[[], Any]) -> list[Any]:
+        """The plain result of `action` in each process, in order of rank; an OSError or ValueError of any is
+        raised in all.
+        """
+        if self.control is None:
+            return [action()]
+        result, error = None, None
+        try:
+            result = action()
+        except (OSError, ValueError) as caught:
+            error = caught
+        outcomes = self.gather((result, error))
+        for _, error in outcomes:
+            if error is not None:
+                raise error
+        return [result for result, _ in outcomes]
+
+    def main_only(self, action: Callable[[], Any]) -> Any:
+        """The plain result of `action`, done by the main process alone; its OSError or ValueError is raised
+        in all.
+        """
+        return self.each(lambda: action() if self.is_main else None)[0]
+
+
+ALONE = World()
 
 
 def num_processes() -> int:
@@ -116,7 +155,7 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
         torch.cuda.set_device(chosen)
     backend = "cpu:gloo,cuda:nccl" if is_cuda else "gloo"
     store = None if size > 1 else dist.HashStore()
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     try:
         shape, names = (
             ((size,), ("shard",))
@@ -131,8 +170,8 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
             size=size,
             device=chosen,
             mesh=init_device_mesh(chosen.type, shape, mesh_dim_names=names),
-            control=dist.new_group(backend="gloo", timeout=TIMEOUT),
-            background=dist.new_group(backend="gloo", timeout=TIMEOUT),
+            control=dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT),
+            background=dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT),
         )
     finally:
         dist.destroy_process_group()

@@ -1,8 +1,9 @@
 """The training loop: a `Step` over batches, with metrics, atomic checkpoints, exact resume, a clean stop."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, final, runtime_checkable
@@ -10,9 +11,13 @@ from typing import Any, Literal, Protocol, final, runtime_checkable
 from torch import Tensor
 
 from trimask.training.checkpoint import Checkpoint, Checkpoints, open_run
+from trimask.training.distributed import ALONE, World
 from trimask.training.interruption import Interruption, noted_signals
 from trimask.training.progress import ProgressReport
-from trimask.training.tracker import TOKENS, MetricsWindow, Tracker
+from trimask.training.sharded_tensors import local
+from trimask.training.tracker import SKIPPED, TOKENS, MetricsWindow, Tracker, read_scalars
+
+logger = logging.getLogger(__name__)
 
 Stopped = Literal["finished", "deadline", "interrupted"]
 Evaluate = Callable[[int], Mapping[str, float]]
@@ -20,30 +25,37 @@ OnProgress = Callable[[int, Mapping[str, Any]], None]
 
 # A non-finite value of these in a step's metrics stops the run.
 _GUARDED = ("loss", "grad_norm")
+# Updates in a row that a step may leave out.
+_MAX_SKIPPED = 10
 
 
 @runtime_checkable
 class Step(Protocol):
-    """One update: forward, backward, optimizer.
+    """One update: forward, backward, optimizer; called in all processes of a run alike.
 
     All that the next update depends on is in its state (weights, optimizer, its own count of steps) or
     in the batch; it draws no numbers from global generators. Then a resumed run equals an uninterrupted one.
     """
 
     def __call__(self, batch: Any) -> Mapping[str, Tensor | float | int]:
-        """Updates on `batch`; returns scalars, left on the device.
+        """Updates on `batch`; returns scalars of the whole update, the same in all processes, left on the
+        device.
 
         `tokens` is a count (summed), the rest are averaged. `loss` and `grad_norm` must be finite; any other
-        may be NaN where the batch has nothing to measure.
+        may be NaN where the batch has nothing to measure. A step that leaves out an update whose gradient is
+        not finite reports `skipped`: 1 for such an update, else 0. The run then goes on, unless too many
+        follow each other.
         """
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The whole state, flat names; all values finite."""
+        """The whole state under flat names, all values finite; before the first update too, of the same names
+        and shapes: a checkpoint is read into this memory.
+        """
         ...
 
     def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
-        """Takes up a state on the CPU that `state_dict` gave."""
+        """Takes up a state that `state_dict` gave; may be given the step's own memory."""
         ...
 
 
@@ -78,15 +90,24 @@ def train(
     describe: str = "training",
     on_progress: OnProgress | None = None,
     is_quiet: bool = False,
+    may_change: Collection[str] = (),
+    world: World = ALONE,
 ) -> TrainResult:
     """Runs `step` on batches 0 … num_steps - 1 in the run directory `out`, or until the deadline or a signal.
 
     `batches(start)` yields batch `start`, `start + 1`, …: pure in the index, so that a resume is exact.
-    `config` (plain JSON) is written before the first step; `deadline` counts seconds over all resumes.
+    `config` (plain JSON) is written before the first step; what lies under its dotted paths `may_change` may
+    differ on resume. `deadline` counts seconds over all resumes.
     `evaluate(step)` is called every `evaluate_every` steps; its figures go in as `evaluation/…`.
     `on_progress(step, row)` is called with each row of `metrics.jsonl`; `is_quiet` leaves out the
     progress report. On SIGINT or SIGTERM the running step is finished and a checkpoint saved; a second
     signal stops at once.
+
+    Checkpoints are written while the run goes on, and are on disk when it ends, however it ends. If one
+    cannot be written the run stops at the next step: what it would compute could be lost.
+
+    All processes of `world` call this alike, with a step over their part of each batch; they stop at the same
+    step. `evaluate` is called in all, `on_progress` in the main one, which alone writes and shows.
 
     Raises ValueError (a directory in use, another config, batches that end early), OSError (no space, no
     permission) and NonFiniteLoss; in each case the last checkpoint is whole.
@@ -97,18 +118,22 @@ def train(
             raise ValueError(f"{name} must be at least 1, not {value}")
     if (evaluate is None) != (evaluate_every is None) or (evaluate_every is not None and evaluate_every < 1):
         raise ValueError(f"evaluate and evaluate_every (at least 1, not {evaluate_every}) go together")
-    open_run(out, config, resume=resume)
-    checkpoints = Checkpoints(out, config=config, keep=keep_checkpoints)
-    restored = checkpoints.load_newest()
+    open_run(out, config, resume=resume, may_change=may_change, world=world)
+    checkpoints = Checkpoints(out, config=config, keep=keep_checkpoints, may_change=may_change, world=world)
+    tensors = step.state_dict()
+    restored = checkpoints.load_newest(tensors)
     if restored is not None:
-        step.load_state_dict(restored.tensors)
-    begin = restored or Checkpoint(step=0, tensors={})
+        step.load_state_dict(tensors)
+    del tensors
+    begin = restored or Checkpoint(step=0)
+    is_quiet = is_quiet or not world.is_main
     with (
-        Tracker(out, keep_until=begin.step) as tracker,
+        Tracker(out, keep_until=begin.step, world=world) as tracker,
         ProgressReport(
             describe, num_steps=num_steps, start=begin.step, deadline=deadline, is_quiet=is_quiet
         ) as progress,
         noted_signals() as interruption,
+        checkpoints,
     ):
         run = _Run(
             step=step,
@@ -119,14 +144,18 @@ def train(
             deadline=math.inf if deadline is None else deadline,
             evaluate=evaluate,
             evaluate_every=evaluate_every,
-            on_progress=on_progress,
+            on_progress=on_progress if world.is_main else None,
+            world=world,
             checkpoints=checkpoints,
             tracker=tracker,
             progress=progress,
             interruption=interruption,
             done=begin.step,
             saved=begin.step,
+            judged=begin.step,
             tokens=begin.tokens,
+            skipped=begin.skipped,
+            skipped_in_a_row=begin.skipped_in_a_row,
             window=MetricsWindow(begin.window),
             began=time.monotonic() - begin.seconds,
             rate_began=(begin.seconds, begin.tokens),
@@ -147,16 +176,21 @@ class _Run:
     evaluate: Evaluate | None
     evaluate_every: int | None
     on_progress: OnProgress | None
+    world: World
     checkpoints: Checkpoints
     tracker: Tracker
     progress: ProgressReport
     interruption: Interruption
     done: int  # updates so far
     saved: int  # updates in the newest checkpoint
+    judged: int  # updates whose metrics were looked at
     tokens: int
+    skipped: int
+    skipped_in_a_row: int
     window: MetricsWindow
     began: float
     rate_began: tuple[float, int]  # seconds and tokens at the last log point of this process
+    unwritten: OSError | None = None  # why the main process could not write metrics
 
     def seconds(self) -> float:
         return time.monotonic() - self.began
@@ -179,35 +213,52 @@ class _Run:
         raise ValueError(f"the batches ended after {self.done}, but the run needs {self.num_steps}")
 
     def _why_stop(self) -> Stopped | None:
+        """The same in all processes, and so is an error of the writers, which is raised here."""
+        reasons: dict[Stopped, bool] = {
+            "interrupted": self.interruption.has_arrived,
+            "deadline": self.seconds() >= self.deadline,
+        }
+        is_in_trouble = self.unwritten is not None or self.checkpoints.has_failed
+        if self.world.any(is_in_trouble or any(reasons.values())):
+            found = self.world.gather((reasons, is_in_trouble, self.unwritten))
+            if any(is_in_trouble for _, is_in_trouble, _ in found):
+                self.checkpoints.wait()
+                lost = RuntimeError("another process could not write a checkpoint")
+                raise next((error for _, _, error in found if error is not None), lost)
+            reasons = {name: any(of[name] for of, _, _ in found) for name in reasons}
         if self.done >= self.num_steps:
             return "finished"
-        if self.interruption.has_arrived:
-            return "interrupted"
-        return "deadline" if self.seconds() >= self.deadline else None
+        return next((name for name, holds in reasons.items() if holds), None)
 
     def _log(self) -> None:
         """Writes a row if a log point or an evaluation is due; never else: a stop leaves no trace."""
         is_last = self.done == self.num_steps
-        row: dict[str, float] = {}
+        row: dict[str, float | int] = {}
         if self.done % self.log_every == 0 or is_last:
             row |= self._logged()
         if self.evaluate and self.evaluate_every and (self.done % self.evaluate_every == 0 or is_last):
-            self._require_finite_metrics()
+            self._judge()
             figures = self.evaluate(self.done)
             row |= {f"evaluation/{name}": float(value) for name, value in figures.items()}
         if not row:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
         whole = {"step": self.done, "seconds": self.seconds(), **finite}
-        self.tracker.write(whole)
+        try:
+            self.tracker.write(whole)
+        except OSError as error:  # the other processes must hear of it: see `_why_stop`
+            self.unwritten = error
         self.progress.figures(whole)
         if self.on_progress is not None:
             self.on_progress(self.done, whole)
 
-    def _logged(self) -> dict[str, float]:
-        self._require_finite_metrics()
-        means = self.window.mean()
+    def _logged(self) -> dict[str, float | int]:
+        self._judge()
+        means: dict[str, float | int] = {**self.window.mean()}
         self.window.clear()
+        if SKIPPED in means:
+            self.skipped += round(means.pop(SKIPPED))
+            means["skipped_updates"] = self.skipped
         if TOKENS not in means:
             return means
         self.tokens += round(means[TOKENS])
@@ -218,34 +269,65 @@ class _Run:
         return means | {TOKENS: self.tokens, "tokens_per_second": rate}
 
     def _save(self) -> None:
-        self._require_finite_metrics()
+        self._judge()
         if self.saved == self.done:
             return
         tensors = self.step.state_dict()
-        for name, tensor in tensors.items():
-            # A finite loss can still have had an update that overflowed.
-            if not bool(tensor.isfinite().all()):
-                raise self._non_finite(self.done, f"{name} after the update")
+        self._require_finite(tensors)
         window = [{k: v for k, v in metrics.items() if math.isfinite(v)} for metrics in self.window.gather()]
-        self.checkpoints.save(
-            Checkpoint(
-                step=self.done, tensors=tensors, seconds=self.seconds(), tokens=self.tokens, window=window
-            )
+        checkpoint = Checkpoint(
+            step=self.done,
+            seconds=self.seconds(),
+            tokens=self.tokens,
+            skipped=self.skipped,
+            skipped_in_a_row=self.skipped_in_a_row,
+            window=window,
         )
+        self.checkpoints.save(checkpoint, tensors)
         self.saved = self.done
 
-    def _require_finite_metrics(self) -> None:
+    def _require_finite(self, tensors: Mapping[str, Tensor]) -> None:
+        """A finite loss can still have had an update that overflowed."""
+        finite = read_scalars([local(tensor).isfinite().all() for tensor in tensors.values()])
+        bad = next((name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite), None)
+        if self.world.any(bad is not None):
+            names = [name for name in self.world.gather(bad) if name is not None]
+            raise self._non_finite(self.done, f"{names[0]} after the update")
+
+    def _judge(self) -> None:
+        """Looks at the updates since the last time: stops at a value that is not finite, tells of a skipped
+        one.
+        """
         gathered = self.window.gather()
-        for number, metrics in enumerate(gathered, self.done - len(gathered) + 1):
-            for name in _GUARDED:
-                if not math.isfinite(metrics.get(name, 0.0)):
-                    raise self._non_finite(number, f"{name} = {metrics[name]}")
+        first = self.done - len(gathered) + 1
+        for number, metrics in enumerate(gathered, first):
+            if number <= self.judged:
+                continue
+            self.judged = number
+            bad = next((name for name in _GUARDED if not math.isfinite(metrics.get(name, 0.0))), None)
+            what = "a skipped update" if bad is None else f"{bad} = {metrics[bad]}"
+            if metrics.get(SKIPPED):
+                self._tell_skipped(number, what)
+                continue
+            self.skipped_in_a_row = 0
+            if bad is not None:
+                raise self._non_finite(number, what)
+
+    def _tell_skipped(self, number: int, what: str) -> None:
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= _MAX_SKIPPED:
+            raise self._non_finite(number, f"{what}, the {_MAX_SKIPPED}th update in a row that was skipped")
+        if self.world.is_main:
+            batch = self._describe_batch(number)
+            logger.warning("step %d is not finite: %s; the update was skipped. %s", number, what, batch)
 
     def _non_finite(self, number: int, what: str) -> NonFiniteLoss:
+        newest = self.checkpoints.describe_newest()
+        return NonFiniteLoss(f"step {number} is not finite: {what}. {self._describe_batch(number)}. {newest}")
+
+    def _describe_batch(self, number: int) -> str:
         index = number - 1
         # Made again rather than kept: a window of batches would hold memory.
         batch = next(iter(self.batches(index)), None)
         describe = getattr(batch, "describe", None)
-        name = describe() if callable(describe) else "has no description"
-        newest = self.checkpoints.describe_newest()
-        return NonFiniteLoss(f"step {number} is not finite: {what}. Batch {index}: {name}. {newest}")
+        return f"Batch {index}: {describe() if callable(describe) else 'has no description'}"

@@ -1,5 +1,6 @@
 """AdamW with per-tensor factors, and its state as a flat dictionary of tensors keyed by parameter name."""
 
+import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -9,8 +10,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 # What torch's AdamW keeps per parameter (without amsgrad, which nothing here uses).
-_STATE = ("step", "exp_avg", "exp_avg_sq")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_STATE = ("step", *_MOMENTS)
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+class NonFinite(enum.Enum):
+    """What an update does whose gradient is not finite: stop the run, or leave the weights as they are, which
+    is counted and said.
+    """
+
+    STOP = "stop"
+    SKIP = "skip"
 
 
 @final
@@ -74,7 +85,11 @@ def parameter_groups(
 
 
 def build_adamw(groups: Iterable[ParameterGroup], config: AdamWConfig) -> torch.optim.AdamW:
-    """An AdamW over the groups, base values times factors; fused where the device has a fused kernel."""
+    """An AdamW over the groups, base values times factors; fused where the device has a fused kernel.
+
+    Its state is there before the first step, all zeros, which is where AdamW starts: a checkpoint can be read
+    into it.
+    """
     groups = tuple(groups)
     parameters = [parameter for group in groups for _, parameter in group.parameters]
     if not parameters:
@@ -90,7 +105,13 @@ def build_adamw(groups: Iterable[ParameterGroup], config: AdamWConfig) -> torch.
         for group in groups
     ]
     is_fused = all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in parameters)
-    return torch.optim.AdamW(torch_groups, betas=(config.beta1, config.beta2), fused=is_fused)
+    optimizer = torch.optim.AdamW(torch_groups, betas=(config.beta1, config.beta2), fused=is_fused)
+    for parameter in parameters:
+        # The plain kernels count steps on the host.
+        step = torch.zeros((), dtype=torch.float32, device=parameter.device if is_fused else "cpu")
+        moments = {part: torch.zeros_like(parameter, requires_grad=False) for part in _MOMENTS}
+        optimizer.state[parameter] = {"step": step, **moments}
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
@@ -126,30 +147,24 @@ def optimizer_tensors(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     return {
         f"{name}.{part}": optimizer.state[parameter][part]
         for name, parameter in _named(optimizer)
-        if optimizer.state.get(parameter)
         for part in _STATE
     }
 
 
 def load_optimizer_tensors(optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
-    """Inverse of `optimizer_tensors`; ValueError if names or shapes are not this optimizer's."""
+    """Inverse of `optimizer_tensors`, in place; ValueError if names or shapes are not this optimizer's."""
+    own = optimizer_tensors(optimizer)
     named = dict(_named(optimizer))
     unknown = sorted(key for key in tensors if key.rpartition(".")[0] not in named)
     if unknown:
         raise ValueError(f"optimizer state of parameters that the model lacks: {', '.join(unknown[:3])}")
-    is_fused = bool(optimizer.defaults["fused"])
-    for name, parameter in named.items():
-        if f"{name}.step" not in tensors:
-            optimizer.state.pop(parameter, None)  # the parameter had no gradient yet
-            continue
-        missing = [part for part in _STATE if f"{name}.{part}" not in tensors]
-        if missing or tensors[f"{name}.exp_avg"].shape != parameter.shape:
-            shape = tuple(parameter.shape)
+    for key, tensor in own.items():
+        if key not in tensors or tensors[key].shape != tensor.shape:
+            name = key.rpartition(".")[0]
+            shape = tuple(named[name].shape)
             raise ValueError(f"optimizer state of {name} is incomplete or has another shape than {shape}")
-        state = {part: tensors[f"{name}.{part}"].to(parameter.device, copy=True) for part in _STATE}
-        if not is_fused:
-            state["step"] = state["step"].cpu()  # the plain kernels count steps on the host
-        optimizer.state[parameter] = state
+    for key, tensor in own.items():
+        tensor.copy_(tensors[key])
 
 
 def _named(optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, nn.Parameter]]:

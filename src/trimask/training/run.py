@@ -11,7 +11,7 @@ from trimask.training.compute import ComputeConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.logical_batch import BatchChange, BatchRule, KappaRule, Tuned
 from trimask.training.lr_schedule import LearningRateSchedule
-from trimask.training.optimizers import AdamWConfig
+from trimask.training.optimizers import AdamWConfig, NonFinite
 from trimask.vocabulary.codebooks import CodebookLayout, Flattened
 
 
@@ -20,7 +20,7 @@ from trimask.vocabulary.codebooks import CodebookLayout, Flattened
 class RunConfig:
     """A pretraining run of the denoiser.
 
-    The logical batch and the horizon are what a run is; the physical batch and the micro-batch are how it is
+    The logical batch and the horizon are what a run is; the physical batch and `compute` are how it is
     computed. Parametrization and batch rule carry the optimizer's values from where they were tuned.
 
     Attributes:
@@ -33,10 +33,10 @@ class RunConfig:
             sequences.
         physical_batch: sequences per update, on all devices; None for the logical batch. The number of
             updates follows.
-        micro_batch: rows per forward and backward pass, whose gradients are added up; None for all at once.
         row_length: slots of a row; None lays each sequence in a row of its own (CPU: padding is never
             computed on).
-        compute: how updates are computed; the numbers stay the same to rounding.
+        non_finite: what an update does whose gradient is not finite.
+        compute: all that changes time, memory and rounding alone.
         image_layout, audio_layout: how codebooks share transformer positions.
         log_every, checkpoint_every, evaluate_every: in updates.
     """
@@ -56,8 +56,8 @@ class RunConfig:
     logical_batch: int
     num_steps: int
     physical_batch: int | None = None
-    micro_batch: int | None = None
     row_length: int | None = None
+    non_finite: NonFinite = NonFinite.STOP
     compute: ComputeConfig = ComputeConfig()
     log_every: int = 20
     checkpoint_every: int = 500
@@ -67,10 +67,8 @@ class RunConfig:
         for name in ("logical_batch", "num_steps", "log_every", "checkpoint_every", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
-        for name in ("physical_batch", "micro_batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} {value}: must be at least 1, or none")
+        if self.physical_batch is not None and self.physical_batch < 1:
+            raise ValueError(f"physical_batch {self.physical_batch}: must be at least 1, or none")
 
     @property
     def horizon(self) -> int:

@@ -1,6 +1,5 @@
 """One update of the denoiser: mask, predict, weigh, descend."""
 
-import enum
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from trimask.training.distributed import World
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import (
     AdamWConfig,
+    NonFinite,
     ParameterFactors,
     build_adamw,
     clip_gradients,
@@ -31,15 +31,6 @@ from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality
 
 _HOST = torch.device("cpu")
-
-
-class NonFinite(enum.Enum):
-    """What an update does whose gradient is not finite: stop the run, or leave the weights as they are, which
-    is counted and said.
-    """
-
-    STOP = "stop"
-    SKIP = "skip"
 
 
 @final
@@ -124,10 +115,9 @@ class DenoiserStep:
         passes, num_targets = self._passes(batch, self.step)
         sums = torch.zeros(1 + len(Modality), device=device)
         for part in passes:
-            loss, cross_entropy = self._loss(part, device)
-            if loss.requires_grad:  # else nothing in this pass is masked
-                # Sharded gradients come out as the mean over processes, and ours is a sum.
-                (loss * self.world.size).backward()
+            loss, cross_entropy = self.denoiser.weighted_loss(part.z_t, part.batch, part.masked, part.scale)
+            # Sharded gradients come out as the mean over processes, and ours is a sum.
+            (loss * self.world.size).backward()
             sums += torch.stack([loss.detach(), *self._nats(part, cross_entropy)])
         self.world.add(sums)
         grad_norm = clip_gradients(self.optimizer, self.optimizer_config.clip_norm)
@@ -157,9 +147,6 @@ class DenoiserStep:
             added = [a + terms[part.modality == m].sum() for a, m in zip(added, Modality, strict=True)]
         counts = num_targets.view(-1, len(Modality)).sum(0)
         return {m: added[m] for m in Modality if counts[m]}
-
-    def _loss(self, part: _Pass, device: torch.device) -> tuple[Tensor, Tensor]:
-        return self.denoiser.weighted_loss(part.z_t, part.batch, part.masked, send(part.scale, device))
 
     def _nats(self, part: _Pass, cross_entropy: Float[Tensor, "masked"]) -> list[Tensor]:
         """The NELBO of each modality, summed over the pass."""

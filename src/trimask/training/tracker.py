@@ -4,30 +4,41 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, final
+from typing import Any, TextIO, final
 
 import torch
 from torch import Tensor
 
 from trimask.io import atomic_write
+from trimask.training.distributed import ALONE, World
 
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 # Fields that no resume can reproduce; everything else is equal bit for bit.
 WALL_CLOCK_FIELDS = ("seconds", "tokens_per_second")
-# This metric of a step is a count: it is summed, all others are averaged.
+# These metrics of a step are counts: they are summed, all others are averaged.
 TOKENS = "tokens"
+SKIPPED = "skipped"  # 1 for an update that was left out, since its gradient was not finite
+COUNTS = (TOKENS, SKIPPED)
 
 
 @final
 class Tracker:
-    """Appends rows to a run's `metrics.jsonl`; first cuts rows after `keep_until`: a resume redoes them."""
+    """Appends rows to a run's `metrics.jsonl`; first cuts rows after `keep_until`: a resume redoes them.
 
-    def __init__(self, run: Path, *, keep_until: int) -> None:
+    Of many processes the main one writes; what goes wrong in the beginning is raised in all.
+    """
+
+    def __init__(self, run: Path, *, keep_until: int, world: World = ALONE) -> None:
         self._path = run / METRICS_FILE
+        self._file: TextIO | None = None
+        world.main_only(partial(self._open, keep_until))
+
+    def _open(self, keep_until: int) -> None:
         if self._path.exists():
             self._truncate(keep_until)
         self._file = self._path.open("a", encoding="utf-8")
@@ -39,8 +50,9 @@ class Tracker:
 
     def write(self, row: Mapping[str, float | int | None]) -> None:
         """Appends one row and hands it to the system, so that a reader sees it at once."""
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+            self._file.flush()
 
     def __enter__(self) -> "Tracker":
         return self
@@ -48,7 +60,8 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -103,7 +116,7 @@ class MetricsWindow:
     def gather(self) -> list[dict[str, float]]:
         """The metrics of each step in the window as floats, oldest first; waits for the device once."""
         tensors = [v for metrics in self._pending for v in metrics.values() if isinstance(v, Tensor)]
-        values = iter(_floats(tensors))
+        values = iter(read_scalars(tensors))
         for metrics in self._pending:
             self._gathered.append(
                 {k: next(values) if isinstance(v, Tensor) else float(v) for k, v in metrics.items()}
@@ -112,17 +125,18 @@ class MetricsWindow:
         return self._gathered
 
     def mean(self) -> dict[str, float]:
-        """Means over the window; `tokens` is summed.
+        """Means over the window; counts are summed.
 
-        NaN and infinities are left out: a step reports NaN for a modality that its batch lacks. A metric with
-        no finite value is absent.
+        NaN and infinities are left out: a step reports NaN for a modality that its batch lacks. So are all
+        but the counts of skipped updates. A metric with no value left is absent.
         """
         gathered = self.gather()
         result = {}
         for name in dict.fromkeys(name for metrics in gathered for name in metrics):
-            values = [metrics[name] for metrics in gathered if math.isfinite(metrics.get(name, math.nan))]
+            of = gathered if name in COUNTS else [metrics for metrics in gathered if not metrics.get(SKIPPED)]
+            values = [metrics[name] for metrics in of if math.isfinite(metrics.get(name, math.nan))]
             if values:
-                result[name] = math.fsum(values) / (1 if name == TOKENS else len(values))
+                result[name] = math.fsum(values) / (1 if name in COUNTS else len(values))
         return result
 
     def clear(self) -> None:
@@ -130,7 +144,8 @@ class MetricsWindow:
         self._gathered.clear()
 
 
-def _floats(tensors: Sequence[Tensor]) -> list[float]:
+def read_scalars(tensors: Sequence[Tensor]) -> list[float]:
+    """The values of tensors of one element each; waits for the device once."""
     if not tensors:
         return []
     # Float64 holds float32 and counts exactly; mps has no float64.

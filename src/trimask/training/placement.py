@@ -1,0 +1,76 @@
+"""An untrained denoiser onto the devices of a run: precision, recomputation, compilation, sharding."""
+
+import torch
+from torch import nn
+
+from trimask.model.block import Block
+from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.training.compute import ComputeConfig, Precision
+from trimask.training.distributed import World
+from trimask.vocabulary.layout import Vocabulary
+
+
+def place(
+    config: DenoiserConfig, vocabulary: Vocabulary, *, seed: int, compute: ComputeConfig, world: World
+) -> Denoiser:
+    """The denoiser as training needs it, initialized; of a sharded one, no process ever holds it whole.
+
+    Parameters are fp32 masters. Where `world` has a mesh they are sharded (FSDP2), block by block, and
+    gathered in the precision of the matrix products.
+
+    Raises:
+        ValueError: a precision that the device has no use for.
+        ImportError: float8 without its library.
+    """
+    precision = compute.precision_on(world.device)
+    if precision is not Precision.FP32 and world.mesh is None:
+        raise ValueError(
+            f"precision {precision.value} on one CPU process: it is slower than fp32 there; leave it out"
+        )
+    with torch.device("cpu" if world.mesh is None else "meta"):
+        denoiser = Denoiser(config, vocabulary)
+    denoiser.attention_backend = compute.attention
+    if precision is Precision.FLOAT8:
+        _use_float8(denoiser)
+    for block in denoiser.blocks:
+        assert isinstance(block, Block)
+        block.recompute = compute.recompute
+        if compute.compile:
+            block.compile(dynamic=True)
+    if world.mesh is not None:
+        _shard(denoiser, precision, compute, world)
+        denoiser.to_empty(device=world.device)
+    denoiser.initialize(seed)
+    return denoiser
+
+
+def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, world: World) -> None:
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+    policy = MixedPrecisionPolicy(
+        param_dtype=None if precision is Precision.FP32 else torch.bfloat16,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,  # angles stay fp32
+    )
+    for block in denoiser.blocks:
+        fully_shard(block, mesh=world.mesh, mp_policy=policy, reshard_after_forward=compute.reshard)
+    fully_shard(denoiser, mesh=world.mesh, mp_policy=policy)
+    # Whatever uses parameters must gather them first.
+    for method in ("weighted_loss", "cross_entropy"):
+        register_fsdp_forward_method(denoiser, method)
+
+
+def _use_float8(denoiser: Denoiser) -> None:
+    """The linear layers of blocks in float8, forward and backward; each tensor has one scale."""
+    try:
+        from torchao.float8 import Float8LinearConfig, convert_to_float8_training
+    except ImportError as error:
+        raise ImportError("precision float8 needs the extra `float8`: pip install trimask[float8]") from error
+    is_gpu = torch.cuda.is_available()
+    # Padded: the gradient of a weight is a product over positions, of which there is any number.
+    config = Float8LinearConfig(pad_inner_dim=True, emulate=not is_gpu)
+
+    def is_in_block(module: nn.Module, name: str) -> bool:
+        return name.startswith("blocks.") and isinstance(module, nn.Linear)
+
+    convert_to_float8_training(denoiser, module_filter_fn=is_in_block, config=config)

@@ -1,0 +1,113 @@
+"""The same updates in one process and in many."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from trimask import io
+from trimask.data.stream import dealt
+from trimask.training.compute import ComputeConfig, Precision
+from trimask.training.distributed import World, open_world
+
+SCRIPT = Path(__file__).parent / "distributed_steps.py"
+
+
+def launch(
+    out: Path, num_processes: int, *words: str
+) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    """Metrics and final weights of `distributed_steps.py`; with 1 process, without torchrun."""
+    out.mkdir()
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
+    command = [sys.executable, *(torchrun if num_processes > 1 else []), str(SCRIPT), str(out), *words]
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((out / "metrics.json").read_text())
+    return metrics, io.load_tensors(out / "model.safetensors", kind="denoiser").tensors
+
+
+def assert_equal(one, other, *, rtol: float = 1e-4) -> None:
+    (rows, weights), (other_rows, other_weights) = one, other
+    for row, other_row in zip(rows, other_rows, strict=True):
+        assert row == pytest.approx(other_row, rel=rtol, nan_ok=True)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(other_weights[name], tensor, rtol=10 * rtol, atol=rtol, msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return launch(tmp_path_factory.mktemp("alone") / "run", 1)
+
+
+@pytest.mark.parametrize(
+    "num_processes, words",
+    [
+        (2, ["micro_batch=2", 'recompute="selective"']),
+        pytest.param(4, ["replicas=2"], id="hybrid"),
+        pytest.param(2, ["reshard=false", 'recompute="full"'], marks=pytest.mark.slow),
+        pytest.param(4, ["micro_batch=1"], marks=pytest.mark.slow),
+        pytest.param(3, [], marks=pytest.mark.slow),
+    ],
+)
+def test_the_same_updates_in_many_processes(alone, tmp_path, num_processes, words):
+    """13 sequences of three tasks in rows of different number; parameters that no number divides."""
+    assert_equal(alone, launch(tmp_path / "run", num_processes, *words))
+
+
+@pytest.mark.slow
+def test_the_same_updates_with_two_views(tmp_path):
+    words = ["anti_masking=true"]
+    assert_equal(launch(tmp_path / "one", 1, *words), launch(tmp_path / "two", 2, *words, "micro_batch=2"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision, rtol", [("bf16", 0.03), ("float8", 0.2)])
+def test_low_precision_is_close(alone, tmp_path, precision, rtol):
+    """Matrix products alone are rounded: masters and moments are fp32."""
+    rows, weights = launch(tmp_path / "run", 2, f'precision="{precision}"')
+    for row, other in zip(rows, alone[0], strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=rtol)
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+    assert rows[0]["loss"] == pytest.approx(alone[0][0]["loss"], rel=1e-5)  # a uniform prediction
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 5, 8])
+def test_all_parts_have_as_much_to_do(num_parts):
+    sizes = [100, 3, 50, 50, 7, 99, 1, 20, 21, 22, 60, 61, 5]
+    parts = [dealt(sizes, rank=rank, num_parts=num_parts) for rank in range(num_parts)]
+    assert sorted(place for part in parts for place in part) == list(range(len(sizes)))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    loads = [sum(sizes[place] for place in part) for part in parts]
+    assert max(loads) - min(loads) <= max(sizes)
+
+
+def test_a_world_of_one_decides_alone():
+    with open_world("cpu") as world:
+        assert (world.size, world.is_main, world.mesh) == (1, True, None)
+        assert world.any(True) and not world.any(False)
+        assert world.gather(3) == [3] and world.from_main("x") == "x" and world.main_first(lambda: 5) == 5
+        assert torch.equal(world.total(torch.tensor([1, 2])), torch.tensor([1, 2]))
+    assert World().device.type == "cpu"
+
+
+def test_replicas_must_divide_the_processes():
+    with pytest.raises(ValueError, match="replicas 2: must divide the 1 processes"):
+        with open_world("cpu", replicas=2):
+            pass
+
+
+def test_precision_follows_the_device():
+    compute = ComputeConfig()
+    assert compute.precision_on(torch.device("cpu")) is Precision.FP32
+    assert compute.precision_on(torch.device("cuda")) is Precision.BF16
+    assert ComputeConfig(precision=Precision.FP32).precision_on(torch.device("cuda")) is Precision.FP32
+    assert (compute.data_workers_on(torch.device("cpu")), compute.data_workers_on(torch.device("cuda"))) == (
+        0,
+        2,
+    )
