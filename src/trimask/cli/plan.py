@@ -202,7 +202,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         f"{saved['write_bandwidth'] / 1e9:,.3g} GB/s"
     )
     yield (
-        f"save every   {saved['every_updates']:,} updates ({_seconds(saved['every_seconds'])}), if one device "
+        f"save every   {saved['every_updates']:,} updates ({_seconds(saved['every_seconds'])}), if a device "
         f"fails every {_seconds(3600 * saved['hours_between_failures'])}"
     )
     for caution in found["cautions"]:

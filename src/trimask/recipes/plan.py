@@ -155,19 +155,17 @@ def _batching(config: RunConfig, works: tuple[Work, ...], num_devices: int) -> B
 def _needed(memory: MemoryModel, batching: Batching, *, pass_rows: int, num_passes: int) -> float:
     """Bytes of a device at its fullest moment, with all that is no tensor."""
     moment = memory.fullest(
-        slots=batching.rows * batching.longest,
-        positions=pass_rows * batching.longest,
-        num_passes=num_passes,
+        slots=batching.rows * batching.longest, positions=min(num_passes, 2) * (pass_rows * batching.longest,)
     )
-    return moment.total * (1 + memory.hardware.fragments) + memory.hardware.context
+    copy = 0 if memory.hardware.is_gpu else sum(memory.state().values())
+    return moment.total * (1 + memory.hardware.fragments) + memory.hardware.context + copy
 
 
 def _memory(memory: MemoryModel, batching: Batching) -> dict[str, Any]:
     """By part; all rows full, so that any batch fits."""
     moment = memory.fullest(
         slots=batching.rows * batching.longest,
-        positions=batching.pass_rows * batching.longest,
-        num_passes=batching.num_passes,
+        positions=min(batching.num_passes, 2) * (batching.pass_rows * batching.longest,),
     )
     hardware = memory.hardware
     parts = {
@@ -175,6 +173,8 @@ def _memory(memory: MemoryModel, batching: Batching) -> dict[str, Any]:
         "allocator": round(moment.total * hardware.fragments),
         "process": round(hardware.context),
     }
+    if not hardware.is_gpu:  # what a thread writes while the run goes on; elsewhere it is the host's memory
+        parts["copy for checkpoints"] = sum(memory.state().values())
     total = sum(parts.values())
     return {
         "fullest": moment.name,
@@ -249,6 +249,7 @@ def _checkpoint(
     every = saving_interval(write_seconds=write, failure_seconds=failure)
     return {
         "bytes": size,
+        "host_copy_bytes_per_device": sum(memory.state().values()),
         "write_seconds": write,
         "write_bandwidth": assumptions.write_bandwidth,
         "hours_between_failures": failure / 3600,

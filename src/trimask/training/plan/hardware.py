@@ -50,7 +50,7 @@ class Hardware:
         return min(self.node_bandwidth, self.per_node * self.network_bandwidth)
 
 
-def _gpu(name: str, *, memory: float, peak: float, node: float, network: float) -> Hardware:
+def _gpu(name: str, *, memory: float, peak: float | int, node: float | int, network: float | int) -> Hardware:
     # The CUDA context, the kernels' own workspaces and NCCL's buffers: about 1.5 GiB [D]. The caching
     # allocator keeps blocks in sizes of its own: 5 % [D].
     return Hardware(

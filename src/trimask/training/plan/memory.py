@@ -4,7 +4,7 @@ All parts are counted from shapes. A sum over the parts of the fullest moment is
 process and the allocator come on top (`Hardware`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -89,23 +89,26 @@ class MemoryModel:
         """Parameters and both moments in fp32, on all devices together."""
         return 3 * _FP32 * count_parameters(self.model, self.vocabulary).total
 
-    def fullest(self, *, slots: int, positions: int, num_passes: int) -> Moment:
+    def fullest(self, *, slots: int, positions: Sequence[int]) -> Moment:
         """The fullest moment of an update.
 
         Args:
             slots: of the rows of the device's part of the batch.
-            positions: of its largest pass.
-            num_passes: in which its rows are passed through.
+            positions: of each pass. The first makes gradients, the others add to them.
         """
-        moments = (
-            self._at_head(positions, num_passes),
-            *(self._at_block(number, positions, num_passes) for number in range(self.model.depth)),
-            self._at_embedding(positions, num_passes),
-            Moment(name="the update", parts=self.state() | {"gradients": self._gradients()}),
-        )
+        moments = [Moment(name="the update", parts=self.state() | {"gradients": self._gradients()})]
+        moments += self._of_pass(positions[0], adds=False)
+        if len(positions) > 1:
+            moments += self._of_pass(max(positions[1:]), adds=True)
         fullest = max(moments, key=lambda moment: moment.total)
         parts = fullest.parts if self.hardware.is_gpu else {**fullest.parts, "batch": slots * _SLOT_BYTES}
         return Moment(name=fullest.name, parts={name: size for name, size in parts.items() if size})
+
+    def _of_pass(self, positions: int, *, adds: bool) -> Iterator[Moment]:
+        yield self._at_head(positions, adds)
+        for number in range(self.model.depth):
+            yield self._at_block(number, positions, adds)
+        yield self._at_embedding(positions, adds)
 
     def _gradients(self) -> int:
         """All of them in fp32, as the update finds them."""
@@ -140,18 +143,23 @@ class MemoryModel:
         again = recomputed_by_block(self.compute.recompute, **how).num_bytes(**sizes)
         return kept, again, self.element * (2 * self.model.width + 2 * self.model.hidden)
 
+    def activations(self, positions: int) -> int:
+        """What a forward pass leaves: of the blocks, and of the final norm its input, its output, and what a
+        CPU keeps between them.
+        """
+        kept, _, _ = self._per_position()
+        ends = self.element * self.model.width * (2 if self.hardware.is_gpu else 3)
+        return positions * (self.model.depth * kept + ends) + self._around(positions)
+
     def _around(self, positions: int) -> int:
         """What the passes keep outside of blocks: the angles' cosines and sines in fp32, and places of tokens
         in the table.
         """
         return positions * (_FP32 * self.model.head_dim + 4 * 8)
 
-    def _at_head(self, positions: int, num_passes: int) -> Moment:
+    def _at_head(self, positions: int, adds: bool) -> Moment:
         """Between the passes: all activations, the unembedding's gradient, and a chunk of logits."""
-        kept, _, _ = self._per_position()
         width, element = self.model.width, self.element
-        # Of the final norm its input, its output, what a CPU keeps between them; and the output's gradient.
-        tail = positions * element * width * (3 if self.hardware.is_gpu else 4)
         largest = max(token_range.size for token_range in self.vocabulary.ranges)
         rows = max(_MIN_CHUNK_ROWS, _CHUNK_BYTES[self.hardware.is_gpu] // (_FP32 * largest))
         rows = min(rows, positions)
@@ -162,15 +170,15 @@ class MemoryModel:
             name="the head, between forward and backward pass",
             parts={
                 **self.state(),
-                "gradients": self._gradients() if num_passes > 1 else 0,
+                "gradients": self._gradients() if adds else 0,
                 "gathered parameters": self._gathered(1),
                 "gradients before reduction": element * self._table,
-                "activations": self.model.depth * positions * kept + tail + self._around(positions),
-                "head": logits,
+                "activations": self.activations(positions),
+                "head": logits + positions * element * width,  # and the gradient of what it reads
             },
         )
 
-    def _at_block(self, number: int, positions: int, num_passes: int) -> Moment:
+    def _at_block(self, number: int, positions: int, adds: bool) -> Moment:
         """In the backward pass of block `number`: it and those below still hold their activations."""
         kept, again, in_flight = self._per_position()
         done = self.model.depth - 1 - number
@@ -179,8 +187,8 @@ class MemoryModel:
             # The unembedding's waits for the embedding's.
             before = (self.element + 2 * _FP32) * self._block + self.element * self._table
             part = self._block * done // self.group
-            gradients = self._gradients() if num_passes > 1 else _FP32 * part
-        elif num_passes > 1:
+            gradients = self._gradients() if adds else _FP32 * part
+        elif adds:
             before = _FP32 * 2 * self.model.width * self.model.hidden  # of one matrix, to be added
             gradients = self._gradients()
         else:
@@ -198,14 +206,14 @@ class MemoryModel:
             },
         )
 
-    def _at_embedding(self, positions: int, num_passes: int) -> Moment:
+    def _at_embedding(self, positions: int, adds: bool) -> Moment:
         """At its end: the tables' gradients are whole, and reduced together."""
         if self.is_sharded:
             before = (self.element + _FP32) * 2 * self._table
             blocks = _FP32 * (self._block * self.model.depth // self.group)
-            gradients = self._gradients() if num_passes > 1 else blocks
+            gradients = self._gradients() if adds else blocks
         else:
-            before = _FP32 * self._table if num_passes > 1 else 0
+            before = _FP32 * self._table if adds else 0
             gradients = self._gradients()
         return Moment(
             name="backward through the embedding",
