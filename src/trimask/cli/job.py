@@ -16,6 +16,7 @@ from trimask.config import to_dict
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
     from trimask.recipes.tokenizer_training import TokenizerRun
     from trimask.tokenizers.bundle import Tokenizers
+    from trimask.training.distributed import World
     from trimask.training.loop import TrainResult
     from trimask.training.run import RunConfig
 
@@ -45,6 +46,11 @@ class Job(ABC):
     def check(self) -> None:
         """ValueError if it can be shown, but not run; with the mend."""
 
+    @property
+    def replicas(self) -> int:
+        """Groups of devices that each hold the whole model."""
+        return 1
+
     @abstractmethod
     def summary(self) -> dict[str, Any]:
         """The resolved configuration, size and cost, as JSON."""
@@ -54,8 +60,8 @@ class Job(ABC):
         """The figures of `summary`, for reading."""
 
     @abstractmethod
-    def run(self, out: Path, *, resume: bool, deadline: float | None) -> "TrainResult":
-        """Run it in the directory `out`."""
+    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+        """Run it in the directory `out`; all processes of `world` call this."""
 
     @abstractmethod
     def try_it(self, out: Path) -> str:
@@ -111,6 +117,10 @@ class DenoiserJob(Job):
         copied = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
         return parameters(self.config, self.tokenizers).total * _STATE_BYTES + _DATA_BYTES + copied
 
+    @property
+    def replicas(self) -> int:
+        return self.config.compute.replicas
+
     def check(self) -> None:
         from trimask.recipes.sources import check_rows
 
@@ -122,7 +132,7 @@ class DenoiserJob(Job):
     def lines(self) -> Sequence[str]:
         return list(lines(self.summary()))
 
-    def run(self, out: Path, *, resume: bool, deadline: float | None) -> "TrainResult":
+    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         from trimask.recipes.pretrain import pretrain
 
         return pretrain(
@@ -132,7 +142,8 @@ class DenoiserJob(Job):
             tokenizer_folder=self.folder,
             resume=resume,
             deadline=deadline,
-            report=Report(),
+            report=Report() if world.is_main else lambda message: None,
+            world=world,
         )
 
     def try_it(self, out: Path) -> str:
@@ -173,7 +184,7 @@ class StatedJob(Job):
     def lines(self) -> Sequence[str]:
         return list(lines(self.summary()))
 
-    def run(self, out: Path, *, resume: bool, deadline: float | None) -> "TrainResult":
+    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         raise AssertionError("`check` comes first")
 
     def try_it(self, out: Path) -> str:
@@ -197,7 +208,10 @@ class TokenizerJob(Job):
         return self.summary()["parameters"]["total"] * _STATE_BYTES + _SIGNAL_BYTES
 
     def check(self) -> None:
-        """What can be shown can be run."""
+        from trimask.training.distributed import num_processes
+
+        if num_processes() > 1:
+            raise UsageError(f"{self.recipe} is a tokenizer, which trains in one process: leave out torchrun")
 
     def summary(self) -> dict[str, Any]:
         from trimask.recipes.train_tokenizer import rates, training_of
@@ -223,7 +237,7 @@ class TokenizerJob(Job):
             f"steps           {described['steps']:,}",
         ]
 
-    def run(self, out: Path, *, resume: bool, deadline: float | None) -> "TrainResult":
+    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         from trimask.recipes.train_tokenizer import train_tokenizer
 
         return train_tokenizer(

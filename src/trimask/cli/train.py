@@ -1,10 +1,11 @@
 """`trimask train`: a recipe becomes a run."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
 import tyro
 
@@ -14,6 +15,10 @@ from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.cli.job import Job, job
 
+if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
+    from trimask.training.distributed import World
+    from trimask.training.loop import TrainResult
+
 _INTERRUPTED = 130
 
 
@@ -21,6 +26,9 @@ _INTERRUPTED = 130
 @dataclass(frozen=True, kw_only=True)
 class Train(Verb):
     """Run a recipe in a directory of its own, with checkpoints. Ctrl-C ends it at a whole step.
+
+    On many devices: `torchrun --nproc-per-node 8 -m trimask train RECIPE --out RUN`. A run may go on with
+    more or fewer of them than it began with.
 
     Any field can be overridden by its path: `trimask train debug --out runs/x --model.depth 6 --seed 1`.
     """
@@ -39,6 +47,8 @@ class Train(Verb):
     """check everything, show what would run, and write nothing"""
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """CPU threads; else all cores"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; else a GPU where there is one"""
     tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """tokenizers to train over; else those that ship"""
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR")] = ()
@@ -54,22 +64,33 @@ class Train(Verb):
             raise UsageError(f"--threads is {self.threads}: give at least 1")
         planned = job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
         planned.check()
+        from trimask.training.distributed import open_world
+
+        with open_world(self.device, replicas=planned.replicas) as world:
+            world.main_only(lambda: self._check(planned))
+            if not self.dry_run:
+                return self._train(planned, overrides, world)
+            if world.is_main:
+                self._tell_plan(planned)
+        return 0
+
+    def _tell_plan(self, planned: Job) -> None:
+        if self.json:
+            print_json(planned.summary())
+        else:
+            print("\n".join(planned.lines()))
+        say(f"dry run: {self.recipe} can start in {self.out}; nothing was written")
+
+    def _check(self, planned: Job) -> None:
         self._check_out(planned.config)
         check_writable(self.out, num_bytes=planned.num_bytes)
-        if self.dry_run:
-            if self.json:
-                print_json(planned.summary())
-            else:
-                print("\n".join(planned.lines()))
-            say(f"dry run: {self.recipe} can start in {self.out}; nothing was written")
-            return 0
-        return self._train(planned, overrides)
 
     def _check_out(self, config: Any) -> None:
         """Whether `out` may hold this run. The run itself compares what the arguments do not decide."""
         from trimask.config import to_dict
         from trimask.io import read_json
-        from trimask.training.checkpoint import open_run
+        from trimask.recipes.pretrain import MAY_CHANGE
+        from trimask.training.checkpoint import check_run
 
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file: name a folder")
@@ -83,9 +104,10 @@ class Train(Verb):
                 stored = read_json(self.out / "config.json")
             if not isinstance(stored, dict) or "run" not in stored:
                 raise Failed(f"{self.out / 'config.json'} does not describe a run: choose another --out")
-        open_run(self.out, stored | {"recipe": self.recipe, "run": to_dict(config)}, resume=self.resume)
+        wanted = stored | {"recipe": self.recipe, "run": to_dict(config)}
+        check_run(self.out, wanted, resume=self.resume, may_change=MAY_CHANGE)
 
-    def _train(self, planned: Job, overrides: Mapping[str, str]) -> int:
+    def _train(self, planned: Job, overrides: Mapping[str, str], world: "World") -> int:
         import torch
 
         from trimask.training.loop import NonFiniteLoss
@@ -95,12 +117,17 @@ class Train(Verb):
         try:
             with reading_files():
                 deadline = None if self.minutes is None else self.minutes * 60
-                result = planned.run(self.out, resume=self.resume, deadline=deadline)
+                result = planned.run(self.out, resume=self.resume, deadline=deadline, world=world)
         except NonFiniteLoss as error:
             raise Failed(f"{error} Lower the optimizer's learning rate or change --seed") from error
         except KeyboardInterrupt:
             say(f"interrupted; {self.out} keeps what was saved; go on with: {self._command(overrides)}")
             return _INTERRUPTED
+        if world.is_main:
+            self._tell_end(planned, overrides, result)
+        return _INTERRUPTED if result.stopped == "interrupted" else 0
+
+    def _tell_end(self, planned: Job, overrides: Mapping[str, str], result: "TrainResult") -> None:
         if self.json:
             print_json(
                 {
@@ -117,11 +144,12 @@ class Train(Verb):
         if result.steps < planned.num_updates:
             say(f"go on with: {self._command(overrides)}")
         say(planned.try_it(self.out))
-        return _INTERRUPTED if result.stopped == "interrupted" else 0
 
     def _command(self, overrides: Mapping[str, str]) -> str:
         """The command that resumes this run."""
         words = ["trimask", "train", self.recipe, "--out", str(self.out), "--resume"]
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            words = ["torchrun", f"--nproc-per-node={os.environ['LOCAL_WORLD_SIZE']}", "-m", *words]
         if self.tokenizers is not None:
             words += ["--tokenizers", str(self.tokenizers)]
         for folder in self.data:

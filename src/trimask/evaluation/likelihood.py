@@ -28,7 +28,7 @@ class Bound:
     num_tokens: int
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode, whose tensors a sharded run could not go on training with
 def sequence_nelbo(
     denoiser: Denoiser,
     sequences: Rows[Sequence],

@@ -104,8 +104,7 @@ def pretrain(
             logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
-    if world.is_main:
-        open_run(out, resolved, resume=resume)
+    open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
     check_data(config.data, report, world)
 
     def prepared() -> Mapping[str, ExampleSource]:
@@ -133,6 +132,7 @@ def pretrain(
         ),
         out=out,
         config=resolved,
+        may_change=MAY_CHANGE,
         num_steps=config.num_updates,
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,
@@ -142,6 +142,7 @@ def pretrain(
         evaluate_every=None if evaluate is None else config.evaluate_every,
         describe=recipe,
         on_progress=on_progress,
+        world=world,
     )
     save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
     return result

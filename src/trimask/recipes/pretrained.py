@@ -1,5 +1,6 @@
 """From a name or a folder to a model that generates."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from trimask import io
@@ -11,6 +12,7 @@ from trimask.recipes.pretrain import MODEL, TOKENIZERS, build_denoiser
 from trimask.sampling.generate import Generator
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import Checkpoints
+from trimask.training.compute import ComputeConfig
 from trimask.training.run import RunConfig
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
@@ -54,7 +56,9 @@ def _load_run(folder: Path) -> tuple[Denoiser, Tokenizers]:
     stored = io.read_json(config_file)
     if not isinstance(stored, dict) or "run" not in stored:
         raise ValueError(f"{config_file} does not describe a run of the denoiser")
-    denoiser = build_denoiser(from_dict(RunConfig, stored["run"]), tokenizers)
+    # Whatever it was computed on: here it is for generating, on one device.
+    config = replace(from_dict(RunConfig, stored["run"]), compute=ComputeConfig())
+    denoiser = build_denoiser(config, tokenizers)
     weights = {f"denoiser.{name}": tensor for name, tensor in denoiser.state_dict().items()}
     if Checkpoints(folder, config=stored, keep=1).load_newest(weights) is None:
         raise ValueError(

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from trimask.config import fingerprint
+from trimask.training.compute import ComputeConfig
 from trimask.training.run import RunConfig
 
 Factor = str | int | float
@@ -30,7 +31,8 @@ class Trial:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(self.config)
+        """Of the configuration, whatever it is computed on."""
+        return fingerprint(replace(self.config, compute=ComputeConfig()))
 
 
 @final

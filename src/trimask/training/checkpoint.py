@@ -72,24 +72,30 @@ def open_run(
 
 
 def _open_run(out: Path, config: dict[str, Any], resume: bool, may_change: Collection[str]) -> None:
+    check_run(out, config, resume=resume, may_change=may_change)
+    path = out / "config.json"
+    stored = read_json(path) if path.exists() else None
+    if stored != config:
+        if stored is not None:
+            logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, config))))
+        write_json(path, config)
+
+
+def check_run(out: Path, config: dict[str, Any], *, resume: bool, may_change: Collection[str] = ()) -> None:
+    """Whether `open_run` would make or find a run there: raises what it would, and writes nothing."""
     path = out / "config.json"
     if resume and path.exists():
-        stored = read_json(path)
+        stored, config = read_json(path), _plain(config)
         changed = sorted(differences(_without(stored, may_change), _without(config, may_change)))
         if changed:
             raise ValueError(
                 f"{out} was started with another config: {'; '.join(changed)}. "
                 "Resume with the same values, or choose another --out"
             )
-        if stored != config:
-            logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, config))))
-            write_json(path, config)
-        return
     # Hidden files are leftovers of a start that was killed while it wrote.
-    if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+    elif out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
         mend = "it is no run: choose another --out" if resume else "use --resume, or choose another --out"
         raise ValueError(f"{out} is not empty: {mend}")
-    write_json(path, config)
 
 
 @final

@@ -75,13 +75,12 @@ class World:
         return tensor
 
     def main_first(self, work: Callable[[], T]) -> T:
-        """`work()` in the main process, then in all others: where the first keeps what the rest then find."""
-        if self.is_main:
-            found = work()
-            self.any(False)
-            return found
-        self.any(False)
-        return work()
+        """`work()` in the main process, then in all others: what the first one keeps, the rest find. Its
+        OSError or ValueError is raised in all.
+        """
+        found: list[T] = []
+        self.main_only(lambda: found.append(work()))
+        return found[0] if found else work()
 
     def from_main(self, value: Any) -> Any:
         """The plain `value` (numbers, strings, containers) of the main process, on the host."""
