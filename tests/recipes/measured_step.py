@@ -49,6 +49,7 @@ def measure(config: RunConfig, *, is_small: bool) -> dict[str, Any]:
     size = -(-rows // passes)
     parts = [batch.rows(slice(i, i + size)) for i in range(0, rows, size)]
     largest = max(parts, key=lambda part: part.num_positions)
+    step.optimizer.zero_grad()  # else this measurement would be the fullest moment
     before = resting()
     hidden = denoiser(largest.tokens, largest)
     activations = resting() - before

@@ -225,14 +225,14 @@ def _exchange_lines(exchange: Mapping[str, Any]) -> Iterator[str]:
         yield f"exchange     {each} an update: {took} at full bandwidth, beside the products"
 
 
-def _short(tokens: float) -> str:
+def _short(tokens: float | int) -> str:
     for unit, size in reversed(_UNITS.items()):
         if tokens >= size:
             return f"{tokens / size:,.3g}{unit}"
     return f"{tokens:,.0f}"
 
 
-def _seconds(seconds: float) -> str:
+def _seconds(seconds: float | int) -> str:
     if seconds < 1:
         return f"{1000 * seconds:,.3g} ms"
     if seconds < 120:

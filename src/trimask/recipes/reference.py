@@ -79,7 +79,7 @@ def trimodal_1b() -> RunConfig:
         depth=14,
         logical_batch=1024,
         tokens=278_000_000_000,
-        compute=ComputeConfig(micro_batch=8, compile=True, recompute=Recompute.SELECTIVE),
+        compute=ComputeConfig(micro_batch=8, compile=True),
     )
 
 

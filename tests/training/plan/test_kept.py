@@ -25,13 +25,22 @@ def size(tensors: list[Tensor], others: list[Tensor]) -> int:
     return sum(count for place, count in storages.items() if place not in left_out)
 
 
-def run_block(recompute: Recompute) -> tuple[Block, list[Tensor], list[Tensor], Tensor]:
-    """A block, the tensors that are not its activations, those that autograd saved, and its output."""
-    block = Block(WIDTH, HEADS, residual_multiplier=0.5)
+def run_block(
+    recompute: Recompute,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    backend: AttentionBackend = AttentionBackend.LOOP,
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The tensors of a block that are not its activations, those that autograd saved, and its output."""
+    block = Block(WIDTH, HEADS, residual_multiplier=0.5).to(device, dtype)
     block.recompute = recompute
-    cos, sin = rotary_angles(torch.rand(POSITIONS, 2), WIDTH // HEADS, 1e4)
-    documents = Documents.of(torch.tensor([0, 30, 60, POSITIONS]), AttentionBackend.LOOP, torch.device("cpu"))
-    h = torch.randn(POSITIONS, WIDTH, requires_grad=True)
+    coordinates = torch.rand(POSITIONS, 2, device=device)
+    cos, sin = rotary_angles(coordinates, WIDTH // HEADS, 1e4)
+    documents = Documents.of(torch.tensor([0, 30, 60, POSITIONS]), backend, torch.device(device))
+    h = torch.randn(POSITIONS, WIDTH, device=device, dtype=dtype, requires_grad=True)
+    others = [*block.parameters(), cos, sin]
+    others += [] if documents.boundaries is None else [documents.boundaries]
     saved: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -40,7 +49,7 @@ def run_block(recompute: Recompute) -> tuple[Block, list[Tensor], list[Tensor], 
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         out = block(h, cos=cos, sin=sin, documents=documents)
-    return block, [*block.parameters(), cos, sin], saved, out
+    return others, saved, out
 
 
 def expected(recompute: Recompute) -> int:
@@ -51,8 +60,21 @@ def expected(recompute: Recompute) -> int:
 
 @pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])
 def test_autograd_saves_what_is_listed(recompute: Recompute) -> None:
-    _, others, saved, _ = run_block(recompute)
+    others, saved, _ = run_block(recompute)
     assert size(saved, others) == expected(recompute)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])
+def test_autograd_saves_what_is_listed_on_a_gpu(recompute: Recompute) -> None:
+    """But for a few numbers of the kernel's own."""
+    others, saved, _ = run_block(
+        recompute, device="cuda", dtype=torch.bfloat16, backend=AttentionBackend.VARLEN
+    )
+    kept = kept_by_block(recompute, is_gpu=True, is_looped=False, is_compiled=False)
+    hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
+    listed = POSITIONS * kept.num_bytes(width=WIDTH, hidden=hidden, num_heads=HEADS, element=2)
+    assert size(saved, others) == pytest.approx(listed, rel=0.02)
 
 
 def test_selective_recomputation_holds_what_is_listed() -> None:
@@ -61,7 +83,7 @@ def test_selective_recomputation_holds_what_is_listed() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # looking at all objects calls some that are deprecated
         before = {id(x) for x in gc.get_objects() if isinstance(x, Tensor)}
-        _, others, saved, out = run_block(Recompute.SELECTIVE)
+        others, saved, out = run_block(Recompute.SELECTIVE)
         (h,) = (tensor for tensor in saved if tensor.shape == (POSITIONS, WIDTH))
         saved.clear()
         gc.collect()

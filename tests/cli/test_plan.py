@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from trimask.cli import main
+
+
+def test_a_plan_for_reading_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["plan", "trimodal_3b", "--devices", "512", "--device", "h100"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    for part in ("fp32 parameters", "AdamW moments", "activations", "of 79.1", "assumed [D]", "checkpoint"):
+        assert part in printed
+    assert main([*command, "--json", "--price", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["recipe"], found["devices"]) == ("trimodal_3b", 512)
+    assert found["time"]["cost"] == pytest.approx(2 * found["time"]["device_hours"])
+
+
+def test_horizon_overrides_and_a_measured_mfu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps({"mfu": 0.25}))
+    command = ["plan", "pilot_320m", "--json", "--tokens=26B", "--compute.micro-batch=4", "--device=b200"]
+    assert main([*command, "--mfu", str(result), "--memory=64", "--network", "10"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["time"]["row_tokens"] == pytest.approx(26e9, rel=1e-4)
+    assert (found["time"]["mfu"], found["time"]["mfu_source"]) == (0.25, "measured: result.json")
+    assert (found["batch"]["micro_batch"], found["memory"]["available"]) == (4, 64 * 2**30)
+
+
+def test_a_cpu_runs_the_embedded_data(tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "debug", "--device", "cpu", "--tokenizers", str(tokenizers_folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "batch " in printed and "copy for checkpoints" in printed and "exchange" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--devices=0"], "--devices is 0"),
+        (["--tokens=many"], "give a number such as 6.4T"),
+        (["--mfu=fast"], "--mfu is 'fast'"),
+        (["--mfu=2"], "--mfu is 2: give a share"),
+        (["--memory=0"], "--memory is 0"),
+        (["--compute.replicas=3", "--devices=8"], "the replicas must divide the devices"),
+        (["--write=0"], "write_bandwidth"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_wrong_arguments(words: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "pilot_320m", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("trimask: error: ") and part in line
+
+
+def test_a_tokenizer_has_no_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "image_tokenizer"]) == 2
+    assert "plan one of a model" in capsys.readouterr().err
