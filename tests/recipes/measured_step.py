@@ -44,10 +44,13 @@ def measure(config: RunConfig, *, is_small: bool) -> dict[str, Any]:
     step = build_step(config, denoiser)
     step(batch)
     state = resting() - base
+    (view,) = step.corruption.views(batch, step.step)
     rows = len(batch.tokens)
     passes = -(-rows // (config.compute.micro_batch or rows))
     size = -(-rows // passes)
-    parts = [batch.rows(slice(i, i + size)) for i in range(0, rows, size)]
+    slices = [slice(i, i + size) for i in range(0, rows, size)]
+    parts = [batch.rows(part) for part in slices]
+    masked = [view.rows(part).masked for part in slices]
     largest = max(parts, key=lambda part: part.num_positions)
     step.optimizer.zero_grad()  # else this measurement would be the fullest moment
     before = resting()
@@ -63,6 +66,7 @@ def measure(config: RunConfig, *, is_small: bool) -> dict[str, Any]:
         "activations": activations,
         "slots": batch.tokens.numel(),
         "positions": [part.num_positions for part in parts],
+        "read": [len(part.position[m].unique()) for part, m in zip(parts, masked, strict=True)],
     }
 
 

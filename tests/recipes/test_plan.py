@@ -77,7 +77,7 @@ def check(overrides: dict[str, str]) -> None:
     config = recipe(overrides)
     found = measured(overrides, is_allocator_plain=True)
     memory = model_of(config)
-    moment = memory.fullest(slots=found["slots"], positions=found["positions"])
+    moment = memory.fullest(slots=found["slots"], positions=found["positions"], read=found["read"])
     assert found["peak"] == pytest.approx(moment.total, rel=0.1), (found, moment)
     # By part: parameters, moments and gradients between updates; what the forward pass leaves.
     assert found["state"] == pytest.approx(4 / 3 * sum(memory.state().values()), rel=0.1), found
@@ -166,5 +166,5 @@ def test_the_usual_allocator_loses_as_much_as_is_stated(recompute: str, micro_ba
     overrides = LARGER | {"compute.recompute": recompute, "compute.micro_batch": micro_batch}
     found = measured(overrides, is_allocator_plain=False)
     memory = model_of(recipe(overrides))
-    moment = memory.fullest(slots=found["slots"], positions=found["positions"])
+    moment = memory.fullest(slots=found["slots"], positions=found["positions"], read=found["read"])
     assert found["peak"] == pytest.approx(moment.total * (1 + memory.hardware.fragments), rel=0.1), found

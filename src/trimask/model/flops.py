@@ -50,3 +50,10 @@ def forward_flops(
     return 2 * (
         num_positions * config.depth * (matrices + attention) + num_predicted * config.width * range_size
     )
+
+
+def spared_flops(config: DenoiserConfig, num_positions: float | int) -> float:
+    """Of one forward pass, what the last block is spared at positions that the loss does not read: its output
+    projection and its feed-forward.
+    """
+    return 2.0 * num_positions * (config.width**2 + 3 * config.width * config.hidden)

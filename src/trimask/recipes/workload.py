@@ -14,7 +14,7 @@ from trimask.data.prepare.manifest import load_split
 from trimask.data.quickstart import Utterance, load_images, load_speech, load_text
 from trimask.data.selection import DataConfig, PreparedData, QuickstartData, StatedData
 from trimask.data.stream import target_ends
-from trimask.model.flops import forward_flops
+from trimask.model.flops import forward_flops, spared_flops
 from trimask.recipes.tokens import (
     EMOJI,
     SPEECHES,
@@ -141,6 +141,7 @@ def _work(
             num_predicted=count,
             range_size=vocabulary.space(modality).range_size,
         )
+    flops -= spared_flops(config.model, positions - _read(sequence))
     num_views = 2 if config.objective.anti_masking else 1
     return Work(
         component=component,
@@ -151,6 +152,14 @@ def _work(
         targets={modality: count for modality, count in targets.items() if count},
         flops=(1 + _BACKWARD) * num_views * flops,
     )
+
+
+def _read(sequence: templates.Sequence) -> float:
+    """Positions that the loss reads, on average over mask ratios: of one with c targets, at least one is
+    masked c / (c + 1) of the time.
+    """
+    targets = np.bincount(sequence.position[sequence.maskable], minlength=sequence.num_positions)
+    return float((targets / (targets + 1)).sum())
 
 
 def source_sizes(data: DataConfig, tokenizers: Tokenizers | None) -> dict[str, SourceSize]:

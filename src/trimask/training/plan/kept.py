@@ -59,6 +59,17 @@ def recomputed_by_block(recompute: Recompute, *, is_gpu: bool, is_looped: bool, 
     return everything.minus(Kept(widths=5, hiddens=2, head_statistics=1))
 
 
+def kept_after_attention(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool) -> Kept:
+    """Of what a block keeps, what comes after attention: the last block has it at the positions that the loss
+    reads alone.
+    """
+    if recompute is Recompute.FULL:
+        return Kept(widths=0)
+    if recompute is Recompute.SELECTIVE or is_compiled:
+        return Kept(widths=2, hiddens=2)  # the results of out, of down, of gate and up
+    return Kept(widths=2 + int(not is_gpu) + int(is_looped), hiddens=4, statistics=1)
+
+
 def _all(*, is_gpu: bool, is_looped: bool) -> Kept:
     """Two norms (input, output; their inverse root mean squares), qkv 3, q and k turned 2, attention 1 (the
     softmax: a number a head), the middle of the block is the second norm's input; gate and up 2 f, silu f,

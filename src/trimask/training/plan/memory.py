@@ -12,7 +12,7 @@ from trimask.model.denoiser import DenoiserConfig
 from trimask.model.flops import count_parameters
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.plan.hardware import Hardware
-from trimask.training.plan.kept import is_loop, kept_by_block, recomputed_by_block
+from trimask.training.plan.kept import is_loop, kept_after_attention, kept_by_block, recomputed_by_block
 from trimask.vocabulary.layout import Vocabulary
 
 _FP32 = 4
@@ -89,25 +89,26 @@ class MemoryModel:
         """Parameters and both moments in fp32, on all devices together."""
         return 3 * _FP32 * count_parameters(self.model, self.vocabulary).total
 
-    def fullest(self, *, slots: int, positions: Sequence[int]) -> Moment:
+    def fullest(self, *, slots: int, positions: Sequence[int], read: Sequence[int] | None = None) -> Moment:
         """The fullest moment of an update.
 
         Args:
             slots: of the rows of the device's part of the batch.
             positions: of each pass. The first makes gradients, the others add to them.
+            read: by the loss, of these; the last block has no others. None for all, as where all is masked.
         """
+        passes = list(zip(positions, positions if read is None else read, strict=True))
         moments = [Moment(name="the update", parts=self.state() | {"gradients": self._gradients()})]
-        moments += self._of_pass(positions[0], adds=False)
-        if len(positions) > 1:
-            moments += self._of_pass(max(positions[1:]), adds=True)
+        for number, (of_pass, of_loss) in enumerate(passes):
+            moments += self._of_pass(of_pass, of_loss, adds=number > 0)
         fullest = max(moments, key=lambda moment: moment.total)
         parts = fullest.parts if self.hardware.is_gpu else {**fullest.parts, "batch": slots * _SLOT_BYTES}
         return Moment(name=fullest.name, parts={name: size for name, size in parts.items() if size})
 
-    def _of_pass(self, positions: int, *, adds: bool) -> Iterator[Moment]:
-        yield self._at_head(positions, adds)
+    def _of_pass(self, positions: int, read: int, *, adds: bool) -> Iterator[Moment]:
+        yield self._at_head(positions, read, adds)
         for number in range(self.model.depth):
-            yield self._at_block(number, positions, adds)
+            yield self._at_block(number, positions, read, adds)
         yield self._at_embedding(positions, adds)
 
     def _gradients(self) -> int:
@@ -123,9 +124,9 @@ class MemoryModel:
         held = self.model.depth if not self.compute.reshard else min(num_blocks, self.model.depth)
         return self.element * (2 * self._table + self.model.width + held * self._block)
 
-    def _per_position(self) -> tuple[int, int, int]:
+    def _per_position(self) -> tuple[int, int, int, int]:
         """Bytes that a block keeps, computes again, and has in flight in its backward pass: two gradients of
-        its residual stream, and of gate and up as parts and as a whole.
+        its residual stream, and of gate and up as parts and as a whole. And those kept after attention.
         """
         is_half = self.precision is not Precision.FP32
         how = {
@@ -141,15 +142,18 @@ class MemoryModel:
         }
         kept = kept_by_block(self.compute.recompute, **how).num_bytes(**sizes)
         again = recomputed_by_block(self.compute.recompute, **how).num_bytes(**sizes)
-        return kept, again, self.element * (2 * self.model.width + 2 * self.model.hidden)
+        after = kept_after_attention(self.compute.recompute, **how).num_bytes(**sizes)
+        return kept, again, self.element * (2 * self.model.width + 2 * self.model.hidden), after
 
-    def activations(self, positions: int) -> int:
+    def activations(self, positions: int, read: int | None = None) -> int:
         """What a forward pass leaves: of the blocks, and of the final norm its input, its output, and what a
         CPU keeps between them.
         """
-        kept, _, _ = self._per_position()
+        read = positions if read is None else read
+        kept, _, _, after = self._per_position()
         ends = self.element * self.model.width * (2 if self.hardware.is_gpu else 3)
-        return positions * (self.model.depth * kept + ends) + self._around(positions)
+        blocks = positions * self.model.depth * kept - (positions - read) * after
+        return blocks + read * ends + self._around(positions)
 
     def _around(self, positions: int) -> int:
         """What the passes keep outside of blocks: the angles' cosines and sines in fp32, and places of tokens
@@ -157,12 +161,12 @@ class MemoryModel:
         """
         return positions * (_FP32 * self.model.head_dim + 4 * 8)
 
-    def _at_head(self, positions: int, adds: bool) -> Moment:
+    def _at_head(self, positions: int, read: int, adds: bool) -> Moment:
         """Between the passes: all activations, the unembedding's gradient, and a chunk of logits."""
         width, element = self.model.width, self.element
         largest = max(token_range.size for token_range in self.vocabulary.ranges)
         rows = max(_MIN_CHUNK_ROWS, _CHUNK_BYTES[self.hardware.is_gpu] // (_FP32 * largest))
-        rows = min(rows, positions)
+        rows = min(rows, read)
         logits = rows * (largest * (_FP32 if element == _FP32 else _FP32 + element) + 4 * width * element)
         # In half precision a range's gradient is summed in fp32, and each chunk's comes in half.
         logits += 0 if element == _FP32 else largest * width * (_FP32 + element)
@@ -173,15 +177,16 @@ class MemoryModel:
                 "gradients": self._gradients() if adds else 0,
                 "gathered parameters": self._gathered(1),
                 "gradients before reduction": element * self._table,
-                "activations": self.activations(positions),
-                "head": logits + positions * element * width,  # and the gradient of what it reads
+                "activations": self.activations(positions, read),
+                "head": logits + read * element * width,  # and the gradient of what it reads
             },
         )
 
-    def _at_block(self, number: int, positions: int, adds: bool) -> Moment:
+    def _at_block(self, number: int, positions: int, read: int, adds: bool) -> Moment:
         """In the backward pass of block `number`: it and those below still hold their activations."""
-        kept, again, in_flight = self._per_position()
+        kept, again, in_flight, after = self._per_position()
         done = self.model.depth - 1 - number
+        computed, spared = (positions, 0) if done else (read, (positions - read) * after)
         if self.is_sharded:
             # In its precision, and in fp32 on the way to those who keep it: this one's and the last one's.
             # The unembedding's waits for the embedding's.
@@ -201,8 +206,11 @@ class MemoryModel:
                 "gradients": gradients,
                 "gathered parameters": self._gathered(2),
                 "gradients before reduction": before,
-                "activations": positions * ((number + 1) * kept + again) + self._around(positions),
-                "backward pass": positions * in_flight,
+                "activations": positions * (number + 1) * kept
+                + computed * again
+                - spared
+                + self._around(positions),
+                "backward pass": computed * in_flight,
             },
         )
 
