@@ -178,16 +178,14 @@ def update(
     with clock.part("optimizer"):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    forward = forward_flops(
+    return 3.0 * forward_flops(
         denoiser.config,
         num_positions=batch.num_positions,
         document_length=POSITIONS,
         num_predicted=len(row),
         range_size=CODES,
+        num_read=len(at),
     )
-    width = denoiser.config.width
-    spared = 2 * (batch.num_positions - len(at)) * (width**2 + 3 * width * denoiser.config.hidden)
-    return 3.0 * (forward - spared)
 
 
 def plain_head(denoiser: Denoiser, hidden: Tensor, row: Tensor, batch: Batch, view: View) -> Tensor:

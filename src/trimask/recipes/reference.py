@@ -19,9 +19,8 @@ from trimask.data.selection import StatedData, StatedSource
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import CompletedP
-from trimask.model.recompute import Recompute
 from trimask.recipes.sources import default_components
-from trimask.training.compute import ComputeConfig
+from trimask.training.compute import ComputeConfig, Recompute
 from trimask.training.logical_batch import Tuned
 from trimask.training.lr_schedule import WarmupCosine, warmup_fraction
 from trimask.training.optimizers import AdamWConfig
@@ -79,7 +78,7 @@ def trimodal_1b() -> RunConfig:
         depth=14,
         logical_batch=1024,
         tokens=278_000_000_000,
-        compute=ComputeConfig(micro_batch=8, compile=True),
+        compute=ComputeConfig(micro_batch=8, compile=True, recompute=Recompute.SELECTIVE),
     )
 
 

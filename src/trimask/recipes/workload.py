@@ -14,7 +14,7 @@ from trimask.data.prepare.manifest import load_split
 from trimask.data.quickstart import Utterance, load_images, load_speech, load_text
 from trimask.data.selection import DataConfig, PreparedData, QuickstartData, StatedData
 from trimask.data.stream import target_ends
-from trimask.model.flops import forward_flops, spared_flops
+from trimask.model.flops import forward_flops
 from trimask.recipes.tokens import (
     EMOJI,
     SPEECHES,
@@ -130,7 +130,12 @@ def _work(
     positions = sequence.num_positions
     flops = float(
         forward_flops(
-            config.model, num_positions=positions, document_length=positions, num_predicted=0, range_size=0
+            config.model,
+            num_positions=positions,
+            document_length=positions,
+            num_predicted=0,
+            range_size=0,
+            num_read=_num_read(sequence),
         )
     )
     for modality, count in targets.items():
@@ -141,7 +146,6 @@ def _work(
             num_predicted=count,
             range_size=vocabulary.space(modality).range_size,
         )
-    flops -= spared_flops(config.model, positions - _read(sequence))
     num_views = 2 if config.objective.anti_masking else 1
     return Work(
         component=component,
@@ -154,12 +158,10 @@ def _work(
     )
 
 
-def _read(sequence: templates.Sequence) -> float:
-    """Positions that the loss reads, on average over mask ratios: of one with c targets, at least one is
-    masked c / (c + 1) of the time.
-    """
-    targets = np.bincount(sequence.position[sequence.maskable], minlength=sequence.num_positions)
-    return float((targets / (targets + 1)).sum())
+def _num_read(sequence: templates.Sequence) -> int:
+    """Positions that hold a masked slot: of one with k targets, at a mask ratio drawn evenly, k / (k + 1)."""
+    counts = np.bincount(sequence.position[sequence.maskable], minlength=sequence.num_positions)
+    return round(float((counts / (counts + 1)).sum()))
 
 
 def source_sizes(data: DataConfig, tokenizers: Tokenizers | None) -> dict[str, SourceSize]:
