@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,16 @@ def test_a_plan_for_reading_and_as_json(capsys: pytest.CaptureFixture[str]) -> N
     assert found["time"]["cost"] == pytest.approx(2 * found["time"]["device_hours"])
 
 
+def test_the_plan_in_the_readme_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"^\$ trimask (plan .*)\n([^`]*)```", readme, re.MULTILINE)
+    assert shown and main(shown[1].split()) == 0
+    assert capsys.readouterr().out == shown[2]
+
+
 def test_horizon_overrides_and_a_measured_mfu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = tmp_path / "result.json"
-    result.write_text(json.dumps({"mfu": 0.25}))
+    result.write_text(json.dumps({"mfu": {"min": 0.2, "median": 0.25}}))
     command = ["plan", "pilot_320m", "--json", "--tokens=26B", "--compute.micro-batch=4", "--device=b200"]
     assert main([*command, "--mfu", str(result), "--memory=64", "--network", "10"]) == 0
     found = json.loads(capsys.readouterr().out)

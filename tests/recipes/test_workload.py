@@ -64,9 +64,7 @@ def test_the_flops_of_a_sequence_are_those_of_its_passes() -> None:
         half = batch.maskable & (torch.rand(batch.tokens.shape) < 0.5)
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             for masked in (half, batch.maskable & ~half):
-                loss, _ = denoiser.weighted_loss(
-                    batch.tokens, batch, masked, torch.ones(int(masked.sum()))
-                )
+                loss, _ = denoiser.weighted_loss(batch.tokens, batch, masked, torch.ones(int(masked.sum())))
                 loss.backward()
         assert counter.get_total_flops() == pytest.approx(2 * work.flops, rel=1e-12)
     assert len(seen) == len(works) == 5

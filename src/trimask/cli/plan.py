@@ -46,7 +46,7 @@ class Plan(Verb):
     """of which kind"""
     mfu: Annotated[str | None, _arg("SHARE|FILE")] = None
     """share of the device's peak that the FLOPs which are needed get done at (on GPUs of the bf16 peak), or a
-    JSON file of a benchmark with a field `mfu`; else 0.5 is assumed"""
+    JSON file of a benchmark with a field `mfu` (a number, or one with its `median`); else 0.5 is assumed"""
     tokens: Annotated[str | None, _arg("N")] = None
     """another horizon, such as 6.4T or 13B: slots of rows, padding included"""
     price: Annotated[float | None, _arg("P")] = None
@@ -157,7 +157,9 @@ def _mfu(text: str) -> tuple[float, str]:
             raise UsageError(f"--mfu is {text!r}: give a share such as 0.5, or a JSON file") from None
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            share, source = float(stored["mfu"]), f"measured: {path.name}"
+            found = stored["mfu"]
+            share = float(found["median"] if isinstance(found, dict) else found)
+            source = f"measured: {path.name}"
         except (ValueError, KeyError, TypeError) as error:
             raise Failed(f"{path} has no number `mfu`: give a benchmark's result, or a share") from error
     if not 0 < share <= 1:

@@ -12,7 +12,7 @@ from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block
 from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles
-from trimask.training.plan.kept import is_loop, kept_by_block, recomputed_by_block
+from trimask.training.plan.kept import is_loop, kept_after_attention, kept_by_block, recomputed_by_block
 
 WIDTH, HEADS, POSITIONS = 64, 2, 96
 ON_CPU = {"is_gpu": False, "is_looped": True, "is_compiled": False}
@@ -31,6 +31,7 @@ def run_block(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     backend: AttentionBackend = AttentionBackend.LOOP,
+    at: Tensor | None = None,
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """The tensors of a block that are not its activations, those that autograd saved, and its output."""
     block = Block(WIDTH, HEADS, residual_multiplier=0.5).to(device, dtype)
@@ -48,7 +49,7 @@ def run_block(
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = block(h, cos=cos, sin=sin, documents=documents)
+        out = block(h, cos=cos, sin=sin, documents=documents, at=at)
     return others, saved, out
 
 
@@ -62,6 +63,16 @@ def expected(recompute: Recompute) -> int:
 def test_autograd_saves_what_is_listed(recompute: Recompute) -> None:
     others, saved, _ = run_block(recompute)
     assert size(saved, others) == expected(recompute)
+
+
+@pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])
+def test_the_last_block_keeps_less_at_positions_that_are_not_read(recompute: Recompute) -> None:
+    at = torch.arange(0, POSITIONS, 3)
+    others, saved, _ = run_block(recompute, at=at)
+    hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
+    after = kept_after_attention(recompute, **ON_CPU)
+    spared = after.num_bytes(width=WIDTH, hidden=hidden, num_heads=HEADS, element=4)
+    assert size(saved, [*others, at]) == expected(recompute) - (POSITIONS - len(at)) * spared
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
