@@ -102,7 +102,7 @@ def attend(
 ) -> Float[Tensor, "positions heads head_dim"]:
     """softmax(q kᵀ / √head_dim) v over each document."""
     if documents.backend is AttentionBackend.LOOP:
-        return attend_in_loop(q, k, v, documents.lengths)
+        return _attend_in_loop(q, k, v, documents)
     if documents.backend is AttentionBackend.FLEX:
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
         return _flex_attention(q.is_cuda)(q, k, v, block_mask=documents.mask)[0].transpose(0, 1)
@@ -116,6 +116,11 @@ def attend(
 
 
 @torch.compiler.disable  # its loop differs from batch to batch
+def _attend_in_loop(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
+    """Given the documents, not their lengths: compiled code is made anew for a tuple of another length."""
+    return attend_in_loop(q, k, v, documents.lengths)
+
+
 def attend_in_loop(
     q: Float[Tensor, "positions heads head_dim"],
     k: Float[Tensor, "positions heads head_dim"],

@@ -158,10 +158,10 @@ def _work(
     )
 
 
-def _num_read(sequence: templates.Sequence) -> int:
+def _num_read(sequence: templates.Sequence) -> float:
     """Positions that hold a masked slot: of one with k targets, at a mask ratio drawn evenly, k / (k + 1)."""
     counts = np.bincount(sequence.position[sequence.maskable], minlength=sequence.num_positions)
-    return round(float((counts / (counts + 1)).sum()))
+    return float((counts / (counts + 1)).sum())
 
 
 def source_sizes(data: DataConfig, tokenizers: Tokenizers | None) -> dict[str, SourceSize]:

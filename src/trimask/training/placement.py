@@ -1,5 +1,9 @@
 """An untrained denoiser onto the devices of a run: precision, recomputation, compilation, sharding."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
 import torch
 from torch import nn
 
@@ -45,7 +49,7 @@ def place(
 
 
 def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, world: World) -> None:
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision is Precision.FP32 else torch.bfloat16,
@@ -57,7 +61,33 @@ def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, wor
     fully_shard(denoiser, mesh=world.mesh, mp_policy=policy)
     # Whatever uses parameters must gather them first.
     for method in ("weighted_loss", "cross_entropy"):
-        register_fsdp_forward_method(denoiser, method)
+        _gather_before(denoiser, method)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Arguments:
+    """Of a method, hidden from FSDP: it would copy tensors among them to the GPU, and wait; and what the
+    model works out on the host, it could not with some of them there.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def _gather_before(denoiser: Denoiser, name: str) -> None:
+    """Makes the method `name` gather the parameters before, and its loss their gradients."""
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    method: Callable[..., Any] = getattr(denoiser, name)
+
+    def with_arguments(arguments: _Arguments) -> Any:
+        return method(*arguments.args, **arguments.kwargs)
+
+    setattr(denoiser, name, with_arguments)
+    register_fsdp_forward_method(denoiser, name)
+    gathered: Callable[..., Any] = getattr(denoiser, name)
+    setattr(denoiser, name, lambda *args, **kwargs: gathered(_Arguments(args=args, kwargs=kwargs)))
 
 
 def _use_float8(denoiser: Denoiser) -> None:
