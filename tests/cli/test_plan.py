@@ -43,6 +43,21 @@ def test_a_cpu_runs_the_embedded_data(tokenizers_folder: Path, capsys: pytest.Ca
     assert "batch " in printed and "copy for checkpoints" in printed and "exchange" not in printed
 
 
+def test_one_of_several_measured_shares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tmp_path / "gpu.json"
+    result.write_text(json.dumps({"large": {"bf16/depth_24": {"mfu": 0.4}, "float8/depth_24": {"mfu": 0.6}}}))
+    command = ["plan", "trimodal_3b", "--json", "--mfu"]
+    assert main([*command, f"{result}:bf16/depth_24"]) == 0
+    time = json.loads(capsys.readouterr().out)["time"]
+    assert (time["mfu"], time["mfu_source"]) == (0.4, "measured: gpu.json, large/bf16/depth_24")
+    for text, part in ((str(result), "one of large/bf16/depth_24"), (f"{result}:none", "has 0 fields")):
+        assert main([*command, text]) == 2
+        assert part in capsys.readouterr().err
+    result.write_text("{")
+    assert main([*command, str(result)]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

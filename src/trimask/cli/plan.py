@@ -44,9 +44,9 @@ class Plan(Verb):
     """how many devices run it together"""
     device: Literal["h100", "h200", "a100", "b200", "l40s", "cpu"] = "h100"
     """of which kind"""
-    mfu: Annotated[str | None, _arg("SHARE|FILE")] = None
+    mfu: Annotated[str | None, _arg("SHARE|FILE[:NAME]")] = None
     """share of the device's peak that the FLOPs which are needed get done at (on GPUs of the bf16 peak), or a
-    JSON file of a benchmark with a field `mfu` (a number, or one with its `median`); else 0.5 is assumed"""
+    JSON file of a benchmark that has one (of several, that whose path ends so); else 0.5 is assumed"""
     tokens: Annotated[str | None, _arg("N")] = None
     """another horizon, such as 6.4T or 13B: slots of rows, padding included"""
     price: Annotated[float | None, _arg("P")] = None
@@ -152,19 +152,43 @@ def _mfu(text: str) -> tuple[float, str]:
     try:
         share, source = float(text), "given"
     except ValueError:
-        path = Path(text)
-        if not path.is_file():
-            raise UsageError(f"--mfu is {text!r}: give a share such as 0.5, or a JSON file") from None
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            found = stored["mfu"]
-            share = float(found["median"] if isinstance(found, dict) else found)
-            source = f"measured: {path.name}"
-        except (ValueError, KeyError, TypeError) as error:
-            raise Failed(f"{path} has no number `mfu`: give a benchmark's result, or a share") from error
+        share, source = _measured(text)
     if not 0 < share <= 1:
         raise UsageError(f"--mfu is {share:g}: give a share above 0 and up to 1")
     return share, source
+
+
+def _measured(text: str) -> tuple[float, str]:
+    """From `FILE` or `FILE:NAME`, where NAME is the end of the path of what was measured."""
+    path, name = Path(text), ""
+    if not path.is_file() and ":" in text:
+        path, name = Path(text.rpartition(":")[0]), text.rpartition(":")[2]
+    if not path.is_file():
+        raise UsageError(f"--mfu is {text!r}: give a share such as 0.5, or a JSON file")
+    try:
+        found = dict(_all_mfu(json.loads(path.read_text(encoding="utf-8"))))
+    except ValueError as error:
+        raise Failed(f"{path} cannot be read ({error}): give a benchmark's result, or a share") from error
+    chosen = {where: share for where, share in found.items() if where.endswith(name)}
+    if len(chosen) != 1:
+        which = f"{path}:NAME with one of {', '.join(found)}" if found else "a benchmark's result, or a share"
+        raise UsageError(f"{text} has {len(chosen)} fields `mfu`: give {which}")
+    ((where, share),) = chosen.items()
+    return share, f"measured: {path.name}{where and ', '}{where}"
+
+
+def _all_mfu(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Each `mfu` in a JSON value, a number or one with its median, by the path of what has it."""
+    if isinstance(value, list):
+        value = {str(number): item for number, item in enumerate(value)}
+    if not isinstance(value, dict):
+        return
+    share = value.get("mfu")
+    share = share.get("median") if isinstance(share, dict) else share
+    if isinstance(share, int | float):
+        yield path, float(share)
+    for name, item in value.items():
+        yield from _all_mfu(item, f"{path}/{name}" if path else name)
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
