@@ -98,7 +98,9 @@ def _all_sections(options: argparse.Namespace, out: Path, now: datetime) -> dict
             result["all_checks_passed"] = _checks_passed(result["sections"])
             result["seconds"] = round(time.monotonic() - began, 1)
             _write(out, result)
-            print(f"{name}: {found['status']}, {found.get('seconds', 0)} s", found.get("error", ""), flush=True)
+            print(
+                f"{name}: {found['status']}, {found.get('seconds', 0)} s", found.get("error", ""), flush=True
+            )
     return result
 
 

@@ -228,7 +228,9 @@ def _head(world: World) -> dict[str, Any]:
     weight = torch.randn(VOCABULARY.size, 64, generator=draw).mul(0.3).to(torch.bfloat16)
     ranges = VOCABULARY.ranges
     range_index = torch.randint(len(ranges), (300,), generator=draw)
-    target = torch.tensor([ranges[r].start + (7 * i) % ranges[r].size for i, r in enumerate(range_index.tolist())])
+    target = torch.tensor(
+        [ranges[r].start + (7 * i) % ranges[r].size for i, r in enumerate(range_index.tolist())]
+    )
     scale = torch.rand(300, generator=draw)
     exact = [x.double().requires_grad_() for x in (hidden, weight)]
     loss = torch.zeros((), dtype=torch.float64)
@@ -335,7 +337,10 @@ def _skipped(world: World) -> dict[str, Any]:
         "changed_by_the_bad": [n for n in before if not torch.equal(before[n], after[n])][:4],
         "unmoved_by_the_good": unmoved[:4],
     }
-    return {"passed": found == {"skipped": [1, 0], "changed_by_the_bad": [], "unmoved_by_the_good": []}, **found}
+    return {
+        "passed": found == {"skipped": [1, 0], "changed_by_the_bad": [], "unmoved_by_the_good": []},
+        **found,
+    }
 
 
 def _moved(start: World, end: World) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def run(setting: Setting, part: Part) -> None:
 
         at_depths("bf16", compiled)
         all_of_it("compiled_selective_2_rows", whole)
-        all_of_it("compiled_full_recomputation_4_rows", replace(whole, micro_batch=4, recompute=Recompute.FULL))
+        all_of_it(
+            "compiled_full_recomputation_4_rows", replace(whole, micro_batch=4, recompute=Recompute.FULL)
+        )
         all_of_it("compiled_float8_selective_2_rows", replace(whole, precision=Precision.FLOAT8))
         at_depths("float8", float8)
         all_of_it("compiled_1_row", replace(whole, micro_batch=1, recompute=Recompute.NONE))

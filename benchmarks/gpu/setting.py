@@ -172,7 +172,12 @@ def timed(setting: Setting, work: Callable[[], Any], *, seconds: float = 0.5) ->
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": len(values)}
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "rounds": len(values),
+    }
 
 
 @contextmanager
