@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from trimask.model import head
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.flops import count_parameters
 from trimask.model.recompute import Recompute
 from trimask.training.compute import ComputeConfig, Precision
+from trimask.training.plan import memory
 from trimask.training.plan.hardware import HARDWARE
 from trimask.training.plan.memory import MemoryModel
 from trimask.training.plan.pace import exchange, saving_interval
@@ -105,3 +107,9 @@ def test_saving_loses_least_at_the_interval() -> None:
 
     best = saving_interval(write_seconds=30.0, failure_seconds=360_000.0)
     assert lost(best) < min(lost(0.9 * best), lost(1.1 * best))
+
+
+def test_chunks_of_logits_are_those_of_the_head() -> None:
+    assert {head._CHUNK_BYTES[name] for name in ("cpu", "cuda")} == set(memory._CHUNK_BYTES.values())
+    assert memory._CHUNK_BYTES[False] == head._CHUNK_BYTES["cpu"]
+    assert memory._MIN_CHUNK_ROWS == head._MIN_ROWS

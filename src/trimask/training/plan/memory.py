@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 from trimask.model.denoiser import DenoiserConfig
-from trimask.model.flops import count_parameters
+from trimask.model.flops import block_parameters, count_parameters
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.plan.hardware import Hardware
 from trimask.training.plan.kept import is_loop, kept_after_attention, kept_by_block, recomputed_by_block
@@ -72,8 +72,7 @@ class MemoryModel:
     @property
     def _block(self) -> int:
         """Parameters of one block."""
-        width, hidden = self.model.width, self.model.hidden
-        return 4 * width**2 + 3 * width * hidden + 2 * width + 2 * self.model.head_dim
+        return (block_parameters(self.model) - self.model.width) // self.model.depth
 
     @property
     def _table(self) -> int:
