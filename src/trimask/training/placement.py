@@ -60,6 +60,17 @@ def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, wor
         register_fsdp_forward_method(denoiser, method)
 
 
+def release(denoiser: Denoiser) -> None:
+    """Give up what a forward pass without a backward one (an evaluation) has left gathered: parameters are
+    shards again, as the optimizer and checkpoints know them.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in denoiser.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def _use_float8(denoiser: Denoiser) -> None:
     """The linear layers of blocks in float8, forward and backward; each tensor has one scale."""
     try:
