@@ -12,6 +12,7 @@ from trimask import rng
 from trimask.model.attention import AttentionBackend, Documents, attend, attend_in_loop
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import count_parameters, forward_flops
+from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles, rotate
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.modality import Modality, Task
@@ -144,6 +145,29 @@ def test_weighted_loss_is_the_weighted_sum_of_losses() -> None:
         torch.testing.assert_close(
             a.grad, b.grad, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
         )
+
+
+def test_a_weighted_loss_of_nothing_has_gradients_of_zero() -> None:
+    """A process whose part of a batch has no target takes part in the reduction of gradients all the same."""
+    denoiser, batch = random_denoiser(), mixed_batch()
+    nothing = torch.zeros_like(batch.maskable)
+    loss, losses = denoiser.weighted_loss(batch.tokens, batch, nothing, torch.zeros(0))
+    loss.backward()
+    assert loss.tolist() == 0 and len(losses) == 0
+    assert all(p.grad is not None and (p.grad == 0).all() for p in denoiser.parameters())
+
+
+@pytest.mark.parametrize("recompute", Recompute)
+def test_states_of_some_positions_are_those_of_all(recompute: Recompute) -> None:
+    one, other, batch = random_denoiser(), random_denoiser(), mixed_batch()
+    other.blocks[-1].recompute = recompute
+    at = torch.arange(1, batch.num_positions, 3)
+    expected, states = one(batch.tokens, batch)[at], other(batch.tokens, batch, at)
+    torch.testing.assert_close(states, expected)
+    for hidden in (expected, states):
+        hidden.square().sum().backward()
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "show": ("show", "a recipe: resolved fields, parameters, sequences, epochs, FLOPs"),
         "prepare": ("prepare", "your data (folder, parquet, tar, text, hub name) becomes token shards"),
         "train": ("train", "run a recipe; stop and resume it at will"),
+        "export": ("export", "a run's weights, of any checkpoint, become one safetensors file"),
         "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
         "evaluate": ("evaluate", "score a run in every modality, beside floors and ceilings"),
         "tokenizers": ("tokenizers", "what a folder's tokenizers are; train over public ones"),

@@ -69,7 +69,12 @@ class Job(ABC):
 
 
 def job(
-    recipe: str, overrides: Mapping[str, str], *, data: Sequence[Path] = (), tokenizers: Path | None = None
+    recipe: str,
+    overrides: Mapping[str, str],
+    *,
+    data: Sequence[Path] = (),
+    tokenizers: Path | None = None,
+    weights: Path | None = None,
 ) -> Job:
     """The job of `recipe` with `overrides`.
 
@@ -84,6 +89,8 @@ def job(
     if not isinstance(config, RunConfig):
         if tokenizers is not None:
             raise UsageError(f"--tokenizers is for a model, and {recipe} is a tokenizer: leave it out")
+        if weights is not None:
+            raise UsageError(f"--weights is for a model, and {recipe} is a tokenizer: leave it out")
         return TokenizerJob(recipe=recipe, config=config)
     if isinstance(config.data, StatedData):
         if tokenizers is not None:
@@ -94,19 +101,24 @@ def job(
         return StatedJob(recipe=recipe, config=config)
     folder = tokenizer_folder(tokenizers, data)
     return DenoiserJob(
-        recipe=recipe, config=config, folder=folder, tokenizers=load_tokenizers(tokenizers, data)
+        recipe=recipe,
+        config=config,
+        folder=folder,
+        tokenizers=load_tokenizers(tokenizers, data),
+        weights=weights,
     )
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DenoiserJob(Job):
-    """Pretraining over the tokenizers of `folder`."""
+    """Pretraining over the tokenizers of `folder`, from `weights` if there are any."""
 
     recipe: str
     config: "RunConfig"
     folder: Path
     tokenizers: "Tokenizers"
+    weights: Path | None
 
     @property
     def num_updates(self) -> int:
@@ -125,6 +137,10 @@ class DenoiserJob(Job):
         from trimask.recipes.sources import check_rows
 
         check_rows(self.config, self.tokenizers)
+        if self.weights is not None and not self.weights.is_file():
+            raise UsageError(
+                f"--weights {self.weights} is no file: `trimask export RUN --out FILE` writes one"
+            )
 
     def summary(self) -> dict[str, Any]:
         return summary(self.recipe, self.config, self.tokenizers)
@@ -140,6 +156,7 @@ class DenoiserJob(Job):
             out,
             recipe=self.recipe,
             tokenizer_folder=self.folder,
+            weights=self.weights,
             resume=resume,
             deadline=deadline,
             report=Report() if world.is_main else lambda message: None,

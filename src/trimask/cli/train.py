@@ -54,6 +54,8 @@ class Train(Verb):
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR")] = ()
     """data that `trimask prepare` made, instead of the recipe's; for a tokenizer, raw pictures or recordings
     as `prepare` reads them; may be given several times"""
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """start from these weights, that `trimask export` wrote, of the same size and tokenizers"""
     json: bool = False
     """one JSON object on stdout"""
 
@@ -62,7 +64,9 @@ class Train(Verb):
             raise UsageError(f"--minutes is {self.minutes:g}: give a number above 0")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads is {self.threads}: give at least 1")
-        planned = job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
+        planned = job(
+            self.recipe, overrides, data=self.data, tokenizers=self.tokenizers, weights=self.weights
+        )
         planned.check()
         from trimask.training.distributed import open_world
 
@@ -152,6 +156,8 @@ class Train(Verb):
             words = ["torchrun", f"--nproc-per-node={os.environ['LOCAL_WORLD_SIZE']}", "-m", *words]
         if self.tokenizers is not None:
             words += ["--tokenizers", str(self.tokenizers)]
+        if self.weights is not None:
+            words += ["--weights", str(self.weights)]
         for folder in self.data:
             words += ["--data", str(folder)]
         for path, value in overrides.items():

@@ -85,10 +85,13 @@ class Attention(nn.Module):
         cos: Float[Tensor, "positions 1 half"],
         sin: Float[Tensor, "positions 1 half"],
         documents: Documents,
-    ) -> Float[Tensor, "positions width"]:
+        at: Int[Tensor, "kept"] | None = None,
+    ) -> Float[Tensor, "kept width"]:
+        """The rows `at` alone, if given."""
         q, k, v = self.qkv(h).view(len(h), 3, self.num_heads, self.head_dim).unbind(1)
         q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
-        return self.out(attend(q, k, v, documents).reshape(len(h), -1))
+        attended = attend(q, k, v, documents).reshape(len(h), -1)
+        return self.out(attended if at is None else attended.index_select(0, at))
 
 
 def attend(

@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trimask.model.attention import Attention, Documents
@@ -32,7 +32,8 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """h + c · attention(norm h), then h + c · feed_forward(norm h), with c the residual multiplier.
 
-    `recompute` says what its backward pass computes again.
+    `recompute` says what its backward pass computes again. With `at`, only those positions come out; all are
+    attended to.
     """
 
     def __init__(self, width: int, num_heads: int, *, residual_multiplier: float):
@@ -51,12 +52,14 @@ class Block(nn.Module):
         cos: Float[Tensor, "positions 1 half"],
         sin: Float[Tensor, "positions 1 half"],
         documents: Documents,
-    ) -> Float[Tensor, "positions width"]:
-        return run(self.recompute, self._residual, h, cos=cos, sin=sin, documents=documents)
+        at: Int[Tensor, "kept"] | None = None,
+    ) -> Float[Tensor, "kept width"]:
+        return run(self.recompute, self._residual, h, cos=cos, sin=sin, documents=documents, at=at)
 
     def _residual(
-        self, h: Tensor, *, cos: Tensor, sin: Tensor, documents: Documents
-    ) -> Float[Tensor, "positions width"]:
-        attended = self.attention(self.attention_norm(h), cos=cos, sin=sin, documents=documents)
+        self, h: Tensor, *, cos: Tensor, sin: Tensor, documents: Documents, at: Tensor | None
+    ) -> Float[Tensor, "kept width"]:
+        attended = self.attention(self.attention_norm(h), cos=cos, sin=sin, documents=documents, at=at)
+        h = h if at is None else h.index_select(0, at)
         h = torch.add(h, attended, alpha=self.residual_multiplier)
         return torch.add(h, self.feed_forward(self.feed_forward_norm(h)), alpha=self.residual_multiplier)

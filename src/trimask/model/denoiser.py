@@ -103,8 +103,18 @@ class Denoiser(nn.Module):
             draw = rng.generator(seed, "init", name).standard_normal(tuple(parameter.shape), dtype="float32")
             fill(parameter, torch.from_numpy(draw).mul_(rule.init_std).add_(rule.init_mean))
 
-    def forward(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
-        """Final hidden states of every position for `tokens` (the batch's own, partly masked).
+    @torch.no_grad()
+    def take(self, other: "Denoiser") -> None:
+        """Copy the weights of `other`, a whole one of the same size, equal in all processes."""
+        weights = dict(other.named_parameters())
+        for name, parameter in self.named_parameters():
+            fill(parameter, weights[name])
+
+    def forward(
+        self, tokens: Int[Tensor, "rows slots"], batch: Batch, at: Int[Tensor, "kept"] | None = None
+    ) -> Float[Tensor, "kept width"]:
+        """Final hidden states for `tokens` (the batch's own, partly masked): of every position, or of those
+        in `at` alone, which spares the last block most of its work on the others.
 
         A batch on the host is best for a model on a GPU too: what depends on its shape is worked out there,
         and nothing waits for the GPU.
@@ -115,8 +125,10 @@ class Denoiser(nn.Module):
         cos, sin = rotary_angles(coordinates, self.config.head_dim, self.config.rope_base)
         backend = self.attention_backend or AttentionBackend.suited(device, h.dtype)
         documents = Documents.of(batch.cu_positions, backend, device)
+        at = None if at is None else send(at, device)
         for block in self.blocks:
-            h = block(h, cos=cos, sin=sin, documents=documents)
+            is_last = block is self.blocks[-1]
+            h = block(h, cos=cos, sin=sin, documents=documents, at=at if is_last else None)
         return self.final_norm(h)
 
     def _embedded(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
@@ -165,13 +177,14 @@ class Denoiser(nn.Module):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "predicted"]]:
         """Σ scale · `cross_entropy`, and `cross_entropy` without its graph: the fast way, for training.
 
-        No more than a chunk of logits is ever held. The loss has gradients, zeros, even where no slot is
-        predicted.
+        No more than a chunk of logits is ever held, and the last block leaves out the positions that no slot
+        reads. The loss has gradients, zeros, even where no slot is predicted.
         """
+        at, row = batch.position[is_predicted].unique(return_inverse=True)
         return weighted_cross_entropy(
-            self.forward(tokens, batch),
+            self.forward(tokens, batch, at),
             self.unembedding.weight,
-            position=batch.position[is_predicted],
+            position=row,
             target=batch.tokens[is_predicted],
             range_index=batch.range_index[is_predicted],
             scale=scale,

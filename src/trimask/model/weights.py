@@ -53,3 +53,15 @@ def load_denoiser(path: Path) -> Denoiser:
         first = str(error).splitlines()[-1].strip()
         raise ValueError(f"{path}: the weights do not fit the configuration beside them ({first})") from error
     return denoiser.eval()
+
+
+def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary) -> None:
+    """ValueError if the weights of `denoiser` cannot be those of a model of this size and vocabulary."""
+    for what, theirs, ours in (
+        ("width", denoiser.config.width, config.width),
+        ("depth", denoiser.config.depth, config.depth),
+        ("num_heads", denoiser.config.num_heads, config.num_heads),
+        ("vocabulary", denoiser.vocabulary, vocabulary),
+    ):
+        if theirs != ours:
+            raise ValueError(f"the weights are of a model with {what} {theirs}, and this one has {ours}")

@@ -1,27 +1,22 @@
-"""A run's weights in half precision, as shipped: `python -m trimask.recipes.export RUN OUT.safetensors`."""
+"""A run's weights as one file: to ship, to hand on, to start another run from."""
 
-import sys
 from pathlib import Path
 
 import torch
 
-from trimask import io
-from trimask.model.weights import KIND, load_denoiser, save_denoiser
-from trimask.recipes.pretrain import MODEL
+from trimask.model.weights import save_denoiser
+from trimask.recipes.pretrained import load_trained
 
 
-def export(run: Path, out: Path) -> None:
-    """Write the finished model of `run` to `out` in float16 (half the size; it is read back as float32).
+def export(run: str | Path, out: Path, *, dtype: torch.dtype = torch.float16) -> dict[str, str]:
+    """Write the weights of `run` to the safetensors file `out`; what is said of them (`recipe`, `steps`).
+
+    `run`: a run directory, finished or not, or the folder of a checkpoint, by however many processes it was
+    written. Read back they are float32, rounded to `dtype`.
 
     Raises:
-        FileNotFoundError, ValueError: the run has no finished model, or its file is damaged.
+        FileNotFoundError, ValueError: no such run, or a file in it that is damaged.
     """
-    trained = run / MODEL
-    metadata = io.load_tensors(trained, kind=KIND).metadata
-    save_denoiser(out, load_denoiser(trained), dtype=torch.float16, **metadata)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m trimask.recipes.export RUN OUT.safetensors")
-    export(Path(sys.argv[1]), Path(sys.argv[2]))
+    denoiser, metadata = load_trained(run)
+    save_denoiser(out, denoiser, dtype=dtype, **metadata)
+    return metadata

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from trimask import io
 from trimask.config import to_dict
 from trimask.data.loader import load
 from trimask.data.mixture import Mixture
@@ -12,7 +14,7 @@ from trimask.data.selection import PreparedData
 from trimask.data.stream import TrainingStream
 from trimask.data.tokens import ExampleSource
 from trimask.model.denoiser import Denoiser
-from trimask.model.weights import save_denoiser
+from trimask.model.weights import check_fit, load_denoiser, save_denoiser
 from trimask.recipes.lengths import fit_lengths, save_lengths
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
@@ -86,6 +88,7 @@ def pretrain(
     *,
     recipe: str,
     tokenizer_folder: Path = SHIPPED,
+    weights: Path | None = None,
     resume: bool = False,
     deadline: float | None = None,
     report: Callable[[str], None] = lambda message: None,
@@ -96,7 +99,8 @@ def pretrain(
 
     The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
     lengths of spans), checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
-    resumed alone, on other devices and by more or fewer processes. All processes of `world` call this.
+    resumed alone, on other devices and by more or fewer processes. All processes of `world` call this. With
+    `weights`, a file that `trimask export` wrote, it starts from them.
     """
     world = world or World()
     if world.is_main:
@@ -104,45 +108,66 @@ def pretrain(
             logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
-    open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
-    check_data(config.data, report, world)
+    initial = None if weights is None else load_denoiser(weights)
+    if weights is not None and initial is not None:
+        check_fit(initial, config.model, run_vocabulary(config, tokenizers))
+        resolved["weights"] = io.sha256(weights)
+    with ExitStack() as held:
+        # A run that was started twice would write over itself.
+        world.main_only(lambda: held.enter_context(io.locked(out)))
+        open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
+        check_data(config.data, report, world)
+        sources = world.main_first(
+            lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
+        )
+        denoiser = build_denoiser(config, tokenizers, world)
+        if initial is not None:
+            denoiser.take(initial)
+            del initial
+        stream = build_stream(config, sources, denoiser.vocabulary)
+        step = build_step(config, denoiser, world)
+        evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
+        result = train(
+            step,
+            lambda start: load(
+                stream,
+                start,
+                rank=world.rank,
+                num_parts=world.size,
+                num_workers=config.compute.data_workers_on(world.device),
+            ),
+            out=out,
+            config=resolved,
+            may_change=MAY_CHANGE,
+            num_steps=config.num_updates,
+            checkpoint_every=config.checkpoint_every,
+            log_every=config.log_every,
+            resume=True,  # `open_run` has settled whether this directory may be used
+            deadline=deadline,
+            evaluate=evaluate,
+            evaluate_every=None if evaluate is None else config.evaluate_every,
+            describe=recipe,
+            on_progress=on_progress,
+            world=world,
+        )
+        save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
+        return result
 
-    def prepared() -> Mapping[str, ExampleSource]:
-        sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
-        if world.is_main:
-            if not (out / TOKENIZERS).exists():
-                copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
-            if isinstance(config.data, PreparedData):
-                save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
-        return sources
 
-    sources = world.main_first(prepared)
-    denoiser = build_denoiser(config, tokenizers, world)
-    stream = build_stream(config, sources, denoiser.vocabulary)
-    step = build_step(config, denoiser, world)
-    evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
-    result = train(
-        step,
-        lambda start: load(
-            stream,
-            start,
-            rank=world.rank,
-            num_parts=world.size,
-            num_workers=config.compute.data_workers_on(world.device),
-        ),
-        out=out,
-        config=resolved,
-        may_change=MAY_CHANGE,
-        num_steps=config.num_updates,
-        checkpoint_every=config.checkpoint_every,
-        log_every=config.log_every,
-        resume=True,  # `open_run` has settled whether this directory may be used
-        deadline=deadline,
-        evaluate=evaluate,
-        evaluate_every=None if evaluate is None else config.evaluate_every,
-        describe=recipe,
-        on_progress=on_progress,
-        world=world,
-    )
-    save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
-    return result
+def _sources(
+    config: RunConfig,
+    tokenizers: Tokenizers,
+    tokenizer_folder: Path,
+    out: Path,
+    report: Callable[[str], None],
+    *,
+    keeps: bool,
+) -> Mapping[str, ExampleSource]:
+    """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
+    sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
+    if keeps:
+        if not (out / TOKENIZERS).exists():
+            copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
+        if isinstance(config.data, PreparedData):
+            save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
+    return sources

@@ -6,12 +6,12 @@ from pathlib import Path
 from trimask import io
 from trimask.config import from_dict
 from trimask.model.denoiser import Denoiser
-from trimask.model.weights import load_denoiser
+from trimask.model.weights import KIND, load_denoiser
 from trimask.recipes.lengths import load_lengths
-from trimask.recipes.pretrain import MODEL, TOKENIZERS, build_denoiser
+from trimask.recipes.pretrain import MAY_CHANGE, MODEL, TOKENIZERS, build_denoiser
 from trimask.sampling.generate import Generator
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
-from trimask.training.checkpoint import Checkpoints
+from trimask.training.checkpoint import CHECKPOINTS, CONFIG, Checkpoints
 from trimask.training.compute import ComputeConfig
 from trimask.training.run import RunConfig
 
@@ -19,49 +19,79 @@ QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
 
 def load(run: str | Path) -> Generator:
-    """A generator from `run`: a run directory, or `quickstart`, the model that ships.
+    """A generator from `run`: a run directory, the folder of one of its checkpoints, or `quickstart`, the
+    model that ships.
 
     Raises:
         FileNotFoundError, ValueError: no such run, or a file in it that is damaged or not ours; the
             message names it and the mend.
     """
-    lengths = None
-    if str(run) == "quickstart" and not Path(run).is_dir():
-        if not QUICKSTART.exists():
-            raise FileNotFoundError(
-                f"the shipped model is missing at {QUICKSTART}: install the package again, or train your own"
-            )
-        denoiser, tokenizers = load_denoiser(QUICKSTART), Tokenizers.load(SHIPPED)
+    denoiser, _ = load_trained(run)
+    if _is_shipped(run):
+        tokenizers, lengths = Tokenizers.load(SHIPPED), None
     else:
-        folder = Path(run)
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"{folder} is no run directory: give one that `trimask train` made, or `quickstart`"
-            )
-        denoiser, tokenizers = _load_run(folder)
-        lengths = load_lengths(folder)
+        folder, _ = _run_and_step(Path(run))
+        tokenizers, lengths = Tokenizers.load(folder / TOKENIZERS), load_lengths(folder)
     return Generator(
         denoiser, text=tokenizers.text, image=tokenizers.image, speech=tokenizers.speech, lengths=lengths
     )
 
 
-def _load_run(folder: Path) -> tuple[Denoiser, Tokenizers]:
-    """The finished model of a run, or else its newest whole checkpoint."""
-    config_file = folder / "config.json"
-    if not config_file.exists() or not (folder / TOKENIZERS).is_dir():
+def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
+    """The weights of `run`, as `load` takes it, or of a file that `trimask export` wrote; and what is said of
+    them: `recipe`, `steps`.
+
+    Of a run that is not finished, those of its newest whole checkpoint. Raises as `load`.
+    """
+    if _is_shipped(run):
+        if not QUICKSTART.exists():
+            raise FileNotFoundError(
+                f"the shipped model is missing at {QUICKSTART}: install the package again, or train your own"
+            )
+        return _load_file(QUICKSTART)
+    if Path(run).is_file():
+        return _load_file(Path(run))
+    if not Path(run).is_dir():
+        raise FileNotFoundError(
+            f"{run} is no run directory: give one that `trimask train` made, or `quickstart`"
+        )
+    folder, step = _run_and_step(Path(run))
+    if not (folder / CONFIG).exists() or not (folder / TOKENIZERS).is_dir():
         raise ValueError(f"{folder} is not a run directory: it has no config.json and tokenizers/")
-    tokenizers = Tokenizers.load(folder / TOKENIZERS)
-    if (folder / MODEL).exists():
-        return load_denoiser(folder / MODEL), tokenizers
-    stored = io.read_json(config_file)
+    if step is None and (folder / MODEL).exists():
+        return _load_file(folder / MODEL)
+    return _load_checkpoint(folder, step)
+
+
+def _is_shipped(run: str | Path) -> bool:
+    return str(run) == "quickstart" and not Path(run).is_dir()
+
+
+def _run_and_step(folder: Path) -> tuple[Path, int | None]:
+    """A run directory as it is; of a checkpoint's folder, its run and step."""
+    name = folder.resolve().name.removeprefix("step_")
+    if folder.resolve().parent.name == CHECKPOINTS and name.isdecimal():
+        return folder.resolve().parents[1], int(name)
+    return folder, None
+
+
+def _load_file(path: Path) -> tuple[Denoiser, dict[str, str]]:
+    return load_denoiser(path), io.read_metadata(path, kind=KIND)
+
+
+def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str, str]]:
+    """Of `step`, or the newest whole one."""
+    stored = io.read_json(folder / CONFIG)
     if not isinstance(stored, dict) or "run" not in stored:
-        raise ValueError(f"{config_file} does not describe a run of the denoiser")
+        raise ValueError(f"{folder / CONFIG} does not describe a run of the denoiser")
     # Whatever it was computed on: here it is for generating, on one device.
     config = replace(from_dict(RunConfig, stored["run"]), compute=ComputeConfig())
-    denoiser = build_denoiser(config, tokenizers)
+    denoiser = build_denoiser(config, Tokenizers.load(folder / TOKENIZERS))
     weights = {f"denoiser.{name}": tensor for name, tensor in denoiser.state_dict().items()}
-    if Checkpoints(folder, config=stored, keep=1).load_newest(weights) is None:
+    checkpoints = Checkpoints(folder, config=stored, keep=1, may_change=MAY_CHANGE)
+    found = checkpoints.load_newest(weights) if step is None else checkpoints.load_step(step, weights)
+    if found is None:
         raise ValueError(
             f"{folder} has no checkpoint yet: let it train until the first one (checkpoint_every steps)"
         )
-    return denoiser.eval(), tokenizers
+    return denoiser.eval(), {"recipe": str(stored.get("recipe")), "steps": str(found.step)}

@@ -31,6 +31,8 @@ from trimask.training.sharded_tensors import (
 
 logger = logging.getLogger(__name__)
 
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
 STATE_FILE = "state.json"
 
 
@@ -73,7 +75,7 @@ def open_run(
 
 def _open_run(out: Path, config: dict[str, Any], resume: bool, may_change: Collection[str]) -> None:
     check_run(out, config, resume=resume, may_change=may_change)
-    path = out / "config.json"
+    path = out / CONFIG
     stored = read_json(path) if path.exists() else None
     if stored != config:
         if stored is not None:
@@ -83,7 +85,7 @@ def _open_run(out: Path, config: dict[str, Any], resume: bool, may_change: Colle
 
 def check_run(out: Path, config: dict[str, Any], *, resume: bool, may_change: Collection[str] = ()) -> None:
     """Whether `open_run` would make or find a run there: raises what it would, and writes nothing."""
-    path = out / "config.json"
+    path = out / CONFIG
     if resume and path.exists():
         stored, config = read_json(path), _plain(config)
         changed = sorted(differences(_without(stored, may_change), _without(config, may_change)))
@@ -116,7 +118,7 @@ class Checkpoints:
         world: World = ALONE,
     ) -> None:
         assert keep >= 1
-        self._folder = run / "checkpoints"
+        self._folder = run / CHECKPOINTS
         self._config = _plain(config)
         self._may_change = sorted(may_change)
         self._keep = keep
@@ -252,6 +254,12 @@ class Checkpoints:
         if self._world.main_only(lambda: any(self._folder.glob("*.corrupt*"))):
             raise ValueError(f"no checkpoint in {self._folder} is whole: start again with another --out")
         return None
+
+    def load_step(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
+        """As `load_newest`, of `step` alone. ValueError or FileNotFoundError if it is not whole."""
+        if self._world.control is None:
+            quiet_in_single_process()
+        return self._read(step, into)
 
     def _read(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
         state = self._world.main_only(partial(self._read_state, step))

@@ -1,0 +1,49 @@
+"""`trimask export`: a run's weights become one file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, final
+
+import tyro
+
+from trimask.cli.arguments import Verb
+from trimask.cli.console import print_json, say
+from trimask.cli.destination import check_writable
+from trimask.cli.failure import UsageError, reading_files
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Export(Verb):
+    """Write a run's weights as one safetensors file, from any checkpoint, by however many processes it was
+    written.
+
+    `trimask train RECIPE --weights FILE` starts a run from it.
+    """
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """a run's directory, finished or not, or RUN/checkpoints/step_…"""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    """the .safetensors file to write"""
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """of the weights in the file; float32 is what training goes on with"""
+    json: bool = False
+    """one JSON object on stdout"""
+
+    def run(self, overrides: Mapping[str, str]) -> int:
+        if self.out.suffix != ".safetensors":
+            raise UsageError(f"--out {self.out}: name a .safetensors file")
+        check_writable(self.out.parent)
+        import torch
+
+        from trimask.recipes.export import export
+
+        with reading_files():
+            metadata = export(self.model, self.out, dtype=getattr(torch, self.dtype))
+        size = self.out.stat().st_size
+        if self.json:
+            print_json({"file": str(self.out), "bytes": size, "dtype": self.dtype, **metadata})
+        said = ", ".join(f"{name} {value}" for name, value in metadata.items())
+        say(f"{self.out}: {size / 1e6:.1f} MB of {self.dtype} weights ({said})")
+        return 0
