@@ -1,5 +1,6 @@
 """Command lines of ours that stand in documents and examples, taken as their programs would take them."""
 
+import argparse
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ def taken(words: Sequence[str]) -> tuple[Verb, Mapping[str, str]]:
     return verb, overrides
 
 
-def launched(words: Sequence[str]):
+def launched(words: Sequence[str]) -> argparse.Namespace:
     """What torchrun makes of its own words; it starts our module."""
     program, *rest = words
     options = get_args_parser().parse_args(rest)

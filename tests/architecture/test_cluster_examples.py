@@ -11,8 +11,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from command_lines import launched, taken
 
+from command_lines import launched, taken
 from trimask.cli.train import Train
 from trimask.io import read_json
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
@@ -94,7 +94,9 @@ def test_the_slurm_script_starts_torchrun_on_each_node(tmp_path: Path) -> None:
     assert overrides == {"compute.replicas": "2"}
 
 
-@pytest.mark.parametrize(("makes", "is_requeued"), [("step_00000500", True), ("step_00000500.corrupt", False)])
+@pytest.mark.parametrize(
+    ("makes", "is_requeued"), [("step_00000500", True), ("step_00000500.corrupt", False)]
+)
 def test_a_job_that_gets_on_is_requeued(makes: str, is_requeued: bool, tmp_path: Path) -> None:
     slurm = Slurm(tmp_path)
     (tmp_path / "run" / "checkpoints" / "step_00000400").mkdir(parents=True)
@@ -106,7 +108,7 @@ def test_a_job_that_gets_on_is_requeued(makes: str, is_requeued: bool, tmp_path:
 
 @pytest.mark.slow
 def test_a_job_that_slurm_stops_goes_on(tmp_path: Path) -> None:
-    """With the real torchrun: begun with --resume, stopped at a whole step, and finished after the requeue."""
+    """With the real torchrun: begun with --resume, stopped at a whole step, finished after the requeue."""
     slurm, run = Slurm(tmp_path), tmp_path / "run"
     words = ["debug", "--num-steps=60", "--log-every=1", "--checkpoint-every=1000", "--evaluate-every=1000"]
     job = slurm.start(str(run), *words)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_lines import commands, taken
 
+from command_lines import commands, taken
 from trimask.training.compute import ComputeConfig
 from trimask.training.tracker import read_metrics
 
