@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,44 +107,63 @@ def test_a_job_that_gets_on_is_requeued(makes: str, is_requeued: bool, tmp_path:
     assert slurm.has_been_requeued() == is_requeued
 
 
+SHORT = ["--num-steps=60", "--log-every=1", "--evaluate-every=1000"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The short run in one process, that nothing happened to."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    command = [sys.executable, "-m", "trimask", "train", "debug", *SHORT, "--out", str(out)]
+    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    return out
+
+
 @pytest.mark.slow
-def test_a_job_that_slurm_stops_goes_on(tmp_path: Path) -> None:
+def test_a_job_that_slurm_stops_goes_on(whole: Path, tmp_path: Path) -> None:
     """With the real torchrun: begun with --resume, stopped at a whole step, finished after the requeue."""
     slurm, run = Slurm(tmp_path), tmp_path / "run"
-    words = ["debug", "--num-steps=60", "--log-every=1", "--checkpoint-every=1000", "--evaluate-every=1000"]
+    words = ["debug", *SHORT, "--checkpoint-every=1000"]
     job = slurm.start(str(run), *words)
-    wait_for_rows(run, job)
+    wait_for_rows(run, 1, job)
     for task in map(int, slurm.tasks.read_text().split()):
         os.kill(task, signal.SIGTERM)
-    printed, _ = job.communicate(timeout=120)
-    assert job.returncode != 0 and "interrupted after" in printed and slurm.has_been_requeued(), printed
+    assert finished(job) != 0 and slurm.has_been_requeued()
     (checkpoint,) = (run / "checkpoints").iterdir()
     state = read_json(checkpoint / "state.json")
     assert state["num_processes"] == 2 and 0 < state["step"] < 60
 
     slurm.requeued.unlink()
-    job = slurm.start(str(run), *words, num_restarts=1)
+    assert finished(slurm.start(str(run), *words, num_restarts=1)) == 0 and not slurm.has_been_requeued()
+    assert_same_figures(run, whole)
+
+
+@pytest.mark.slow
+def test_a_job_goes_on_after_a_worker_died(whole: Path, tmp_path: Path) -> None:
+    slurm, run = Slurm(tmp_path), tmp_path / "run"
+    job = slurm.start(str(run), "debug", *SHORT, "--checkpoint-every=5")
+    wait_for_rows(run, 6, job)
+    task = slurm.tasks.read_text().split()[1]
+    worker = Path(f"/proc/{task}/task/{task}/children").read_text().split()[0]
+    os.kill(int(worker), signal.SIGKILL)
     assert finished(job) == 0 and not slurm.has_been_requeued()
-    whole = tmp_path / "whole"
-    alone = [sys.executable, "-m", "trimask", "train", *words, "--out", str(whole)]
-    subprocess.run(alone, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
-    for row, other in zip(figures(run), figures(whole), strict=True):
-        assert row == pytest.approx(other, rel=1e-3)
+    assert_same_figures(run, whole)
 
 
-def wait_for_rows(run: Path, job: "subprocess.Popen[str]") -> None:
+def wait_for_rows(run: Path, number: int, *jobs: "subprocess.Popen[str]") -> None:
     limit = time.monotonic() + 300
-    while not (run / "metrics.jsonl").exists() or not read_metrics(run):
-        assert job.poll() is None, job.communicate()[0]
+    while not (run / "metrics.jsonl").exists() or len(read_metrics(run)) < number:
+        assert all(job.poll() is None for job in jobs)
         assert time.monotonic() < limit
         time.sleep(0.05)
 
 
-def figures(run: Path) -> list[dict[str, Any]]:
-    return [
-        {name: value for name, value in row.items() if name not in WALL_CLOCK_FIELDS}
-        for row in read_metrics(run)
-    ]
+def assert_same_figures(run: Path, other: Path) -> None:
+    """All but the clock's, to rounding."""
+    for row, other_row in zip(read_metrics(run), read_metrics(other), strict=True):
+        assert row.keys() == other_row.keys()
+        for name in row.keys() - set(WALL_CLOCK_FIELDS):
+            assert row[name] == pytest.approx(other_row[name], rel=1e-3), (row["step"], name)
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +205,62 @@ def test_the_pods_train_and_go_on(documents: dict[str, dict[str, Any]]) -> None:
     assert all(path.is_relative_to(mounts["shared"]) for path in (verb.out, *verb.data))
     environment = {each["name"]: each["value"] for each in container["env"]}
     assert int(environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) < pod["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preempted", [0, 1])
+def test_pods_that_are_preempted_go_on(
+    preempted: int, documents: dict[str, dict[str, Any]], whole: Path, tmp_path: Path
+) -> None:
+    """The example's command, each pod a process of this machine that is started again until it succeeds."""
+    (container,) = documents["Job"]["spec"]["template"]["spec"]["containers"]
+    run = tmp_path / "run"
+    command = as_it_fits_here(container["command"], run)
+
+    def start(index: int) -> "subprocess.Popen[str]":
+        with (tmp_path / f"pod-{index}.log").open("a") as log:
+            return subprocess.Popen(
+                [BIN / command[0], *command[1:]],
+                env=os.environ
+                | {"OMP_NUM_THREADS": "1", **{e["name"]: e["value"] for e in container["env"]}},
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+
+    pods, num_starts = [start(0), start(1)], 2
+    wait_for_rows(run, 1, *pods)
+    pods[preempted].send_signal(signal.SIGTERM)
+    limit = time.monotonic() + 300
+    while any(pod.poll() != 0 for pod in pods):
+        assert time.monotonic() < limit and num_starts < 10, (tmp_path / "pod-0.log").read_text()
+        for index, pod in enumerate(pods):
+            if pod.poll():
+                pods[index], num_starts = start(index), num_starts + 1
+        time.sleep(0.05)
+    assert num_starts >= 4
+    assert_same_figures(run, whole)
+
+
+def as_it_fits_here(command: list[str], run: Path) -> list[str]:
+    """With one process a pod, that meet at this machine, and the short run in place of the example's."""
+    changed = {
+        "--nproc-per-node": "1",
+        "--rdzv-endpoint": f"localhost:{free_port()}",
+        "--out": str(run),
+    }
+    words = []
+    for word in command:
+        name, equals, _ = word.partition("=")
+        if name in changed:
+            word = name + equals + changed.pop(name)
+        if word not in ("--data=/shared/data/pairs", "--compute.replicas=2"):
+            words.append("debug" if word == "pilot_320m" else word)
+    assert not changed and "debug" in words
+    return [*words, *SHORT, "--checkpoint-every=1000"]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
