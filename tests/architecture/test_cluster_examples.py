@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Slurm:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.jobs: list[subprocess.Popen[str]] = []
         self.path = [FAKES, BIN]
         self.tasks, self.requeued = folder / "tasks", folder / "requeued"
 
@@ -51,16 +53,37 @@ class Slurm:
             "SLURM_GPUS_ON_NODE": "1",
             "SLURM_RESTART_COUNT": str(num_restarts),
         }
-        return subprocess.Popen(
+        job = subprocess.Popen(
             ["bash", SLURM, *words],
             env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.jobs.append(job)
+        return job
+
+    def signal(self) -> None:
+        """SIGTERM to what `srun` has started, as Slurm would do it."""
+        for task in map(int, self.tasks.read_text().split()):
+            os.kill(task, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Ends the jobs that a failed test has left."""
+        for job in self.jobs:
+            if job.poll() is None:
+                self.signal()
+            job.communicate()
 
     def has_been_requeued(self) -> bool:
         return self.requeued.exists() and self.requeued.read_text().split() == [str(os.getpid())]
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[Slurm]:
+    running = Slurm(tmp_path)
+    yield running
+    running.close()
 
 
 def finished(job: "subprocess.Popen[str]") -> int:
@@ -77,8 +100,7 @@ def fake_torchrun(slurm: Slurm, *lines: str) -> None:
     slurm.path = [path.parent, *slurm.path]
 
 
-def test_the_slurm_script_starts_torchrun_on_each_node(tmp_path: Path) -> None:
-    slurm = Slurm(tmp_path)
+def test_the_slurm_script_starts_torchrun_on_each_node(slurm: Slurm, tmp_path: Path) -> None:
     fake_torchrun(slurm, 'printf "%s\\n" torchrun "$@" >"$FAKE_SLURM/words.$BASHPID"')
     run = tmp_path / "a run"
     job = slurm.start(str(run), "quickstart", "--compute.replicas", "2", num_restarts=3)
@@ -98,8 +120,7 @@ def test_the_slurm_script_starts_torchrun_on_each_node(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("makes", "is_requeued"), [("step_00000500", True), ("step_00000500.corrupt", False)]
 )
-def test_a_job_that_gets_on_is_requeued(makes: str, is_requeued: bool, tmp_path: Path) -> None:
-    slurm = Slurm(tmp_path)
+def test_a_job_that_gets_on_is_requeued(makes: str, is_requeued: bool, slurm: Slurm, tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints" / "step_00000400").mkdir(parents=True)
     fake_torchrun(slurm, f'mkdir -p "{tmp_path}/run/checkpoints/{makes}"', "exit 1")
     job = slurm.start(str(tmp_path / "run"), "debug")
@@ -120,39 +141,40 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_job_that_slurm_stops_goes_on(whole: Path, tmp_path: Path) -> None:
-    """With the real torchrun: begun with --resume, stopped at a whole step, finished after the requeue."""
-    slurm, run = Slurm(tmp_path), tmp_path / "run"
-    words = ["debug", *SHORT, "--checkpoint-every=1000"]
+@pytest.mark.parametrize("fault", ["stopped by Slurm", "a worker killed"])
+def test_a_job_that_ends_early_goes_on(fault: str, slurm: Slurm, whole: Path, tmp_path: Path) -> None:
+    """With the real torchrun: begun with --resume, ended, requeued, and finished to the same figures."""
+    run = tmp_path / "run"
+    is_stopped = fault == "stopped by Slurm"
+    words = ["debug", *SHORT, f"--checkpoint-every={1000 if is_stopped else 5}"]
     job = slurm.start(str(run), *words)
     wait_for_rows(run, 1, job)
-    for task in map(int, slurm.tasks.read_text().split()):
-        os.kill(task, signal.SIGTERM)
+    if is_stopped:
+        slurm.signal()
+    else:
+        wait_until(lambda: any(run.glob("checkpoints/step_*")), job)
+        task = slurm.tasks.read_text().split()[1]
+        worker = Path(f"/proc/{task}/task/{task}/children").read_text().split()[0]
+        os.kill(int(worker), signal.SIGKILL)
     assert finished(job) != 0 and slurm.has_been_requeued()
-    (checkpoint,) = (run / "checkpoints").iterdir()
-    state = read_json(checkpoint / "state.json")
+    newest = max((run / "checkpoints").glob("step_*"))
+    state = read_json(newest / "state.json")
     assert state["num_processes"] == 2 and 0 < state["step"] < 60
+    if is_stopped:
+        assert state["step"] == read_metrics(run)[-1]["step"]  # that it was in
 
     slurm.requeued.unlink()
     assert finished(slurm.start(str(run), *words, num_restarts=1)) == 0 and not slurm.has_been_requeued()
     assert_same_figures(run, whole)
 
 
-@pytest.mark.slow
-def test_a_job_goes_on_after_a_worker_died(whole: Path, tmp_path: Path) -> None:
-    slurm, run = Slurm(tmp_path), tmp_path / "run"
-    job = slurm.start(str(run), "debug", *SHORT, "--checkpoint-every=5")
-    wait_for_rows(run, 6, job)
-    task = slurm.tasks.read_text().split()[1]
-    worker = Path(f"/proc/{task}/task/{task}/children").read_text().split()[0]
-    os.kill(int(worker), signal.SIGKILL)
-    assert finished(job) == 0 and not slurm.has_been_requeued()
-    assert_same_figures(run, whole)
-
-
 def wait_for_rows(run: Path, number: int, *jobs: "subprocess.Popen[str]") -> None:
+    wait_until(lambda: (run / "metrics.jsonl").exists() and len(read_metrics(run)) >= number, *jobs)
+
+
+def wait_until(holds: Callable[[], bool], *jobs: "subprocess.Popen[str]") -> None:
     limit = time.monotonic() + 300
-    while not (run / "metrics.jsonl").exists() or len(read_metrics(run)) < number:
+    while not holds():
         assert all(job.poll() is None for job in jobs)
         assert time.monotonic() < limit
         time.sleep(0.05)
@@ -229,16 +251,21 @@ def test_pods_that_are_preempted_go_on(
             )
 
     pods, num_starts = [start(0), start(1)], 2
-    wait_for_rows(run, 1, *pods)
-    pods[preempted].send_signal(signal.SIGTERM)
-    limit = time.monotonic() + 300
-    while any(pod.poll() != 0 for pod in pods):
-        assert time.monotonic() < limit and num_starts < 10, (tmp_path / "pod-0.log").read_text()
-        for index, pod in enumerate(pods):
-            if pod.poll():
-                pods[index], num_starts = start(index), num_starts + 1
-        time.sleep(0.05)
-    assert num_starts >= 4
+    try:
+        wait_for_rows(run, 1, *pods)
+        pods[preempted].send_signal(signal.SIGTERM)
+        limit = time.monotonic() + 300
+        while any(pod.poll() != 0 for pod in pods):
+            assert time.monotonic() < limit and num_starts < 10, (tmp_path / "pod-0.log").read_text()
+            for index, pod in enumerate(pods):
+                if pod.poll():
+                    pods[index], num_starts = start(index), num_starts + 1
+            time.sleep(0.05)
+    finally:
+        for pod in pods:
+            pod.terminate()
+            pod.wait()
+    assert num_starts >= 4  # the other one was started again too
     assert_same_figures(run, whole)
 
 
