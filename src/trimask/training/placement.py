@@ -1,8 +1,13 @@
 """An untrained denoiser onto the devices of a run: precision, recomputation, compilation, sharding."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
 import torch
 from torch import nn
 
+from trimask.model.attention import AttentionBackend, attend
 from trimask.model.block import Block
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.training.compute import ComputeConfig, Precision
@@ -29,14 +34,15 @@ def place(
         )
     with torch.device("cpu" if world.mesh is None else "meta"):
         denoiser = Denoiser(config, vocabulary)
-    denoiser.attention_backend = compute.attention
+    dtype = torch.float32 if precision is Precision.FP32 else torch.bfloat16
+    denoiser.attention_backend = compute.attention or AttentionBackend.suited(world.device, dtype)
     if precision is Precision.FLOAT8:
         _use_float8(denoiser)
     for block in denoiser.blocks:
         assert isinstance(block, Block)
         block.recompute = compute.recompute
-        if compute.compile:
-            block.compile(dynamic=True)
+    if compute.compile:
+        compile_blocks(denoiser)
     if world.mesh is not None:
         _shard(denoiser, precision, compute, world)
         denoiser.to_empty(device=world.device)
@@ -44,8 +50,18 @@ def place(
     return denoiser
 
 
+def compile_blocks(denoiser: Denoiser) -> None:
+    """Each block by itself, for any number of positions."""
+    for block in denoiser.blocks:
+        assert isinstance(block, Block)
+        if denoiser.attention_backend in (None, AttentionBackend.LOOP):
+            # A loop over documents differs from batch to batch: compiled, it would be so for each.
+            block.attention.attend = torch.compiler.disable(attend)
+        block.compile(dynamic=True)
+
+
 def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, world: World) -> None:
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision is Precision.FP32 else torch.bfloat16,
@@ -57,7 +73,33 @@ def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, wor
     fully_shard(denoiser, mesh=world.mesh, mp_policy=policy)
     # Whatever uses parameters must gather them first.
     for method in ("weighted_loss", "cross_entropy"):
-        register_fsdp_forward_method(denoiser, method)
+        _gather_before(denoiser, method)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Arguments:
+    """Of a method, hidden from FSDP: it would copy tensors among them to the GPU, and wait; and what the
+    model works out on the host, it could not with some of them there.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def _gather_before(denoiser: Denoiser, name: str) -> None:
+    """Makes the method `name` gather the parameters before, and its loss their gradients."""
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    method: Callable[..., Any] = getattr(denoiser, name)
+
+    def with_arguments(arguments: _Arguments) -> Any:
+        return method(*arguments.args, **arguments.kwargs)
+
+    setattr(denoiser, name, with_arguments)
+    register_fsdp_forward_method(denoiser, name)
+    gathered: Callable[..., Any] = getattr(denoiser, name)
+    setattr(denoiser, name, lambda *args, **kwargs: gathered(_Arguments(args=args, kwargs=kwargs)))
 
 
 def release(denoiser: Denoiser) -> None:

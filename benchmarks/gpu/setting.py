@@ -1,0 +1,287 @@
+"""What all sections share: where they run, how they time, what they write, and the recipes' work."""
+
+import gc
+import importlib.abc
+import importlib.machinery
+import statistics
+import sys
+import time
+import traceback
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+# Named by what the recipes import, and used by no section: an empty module does where they are missing.
+_UNUSED = ("soundfile", "soxr", "tokenizers", "pyarrow", "PIL", "tqdm", "dill", "scipy", "rich", "matplotlib")
+
+
+@final
+class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Empty modules in place of missing libraries that nothing here uses."""
+
+    def __init__(self) -> None:
+        self.used: list[str] = []
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        if fullname.partition(".")[0] not in _UNUSED:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        self.used.append(spec.name)
+        module = types.ModuleType(spec.name)
+        module.__getattr__ = _empty  # pyright: ignore[reportAttributeAccessIssue]
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass
+
+
+def _empty(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (Exception,), {})
+
+
+STAND_INS = StandIns()
+sys.meta_path.append(STAND_INS)
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
+
+from trimask import devices, io  # noqa: E402
+from trimask.data.mixture import Mixture  # noqa: E402
+from trimask.data.prepare.part import IMAGES, SPEECH, TEXT  # noqa: E402
+from trimask.data.random_codes import random_sources  # noqa: E402
+from trimask.data.selection import StatedData, StatedSource  # noqa: E402
+from trimask.data.stream import TrainingStream  # noqa: E402
+from trimask.model.denoiser import Denoiser, DenoiserConfig  # noqa: E402
+from trimask.model.flops import forward_flops  # noqa: E402
+from trimask.model.parametrization import Standard  # noqa: E402
+from trimask.recipes.workload import vocabulary_of  # noqa: E402
+from trimask.training.compute import ComputeConfig  # noqa: E402
+from trimask.training.distributed import World, open_world  # noqa: E402
+from trimask.training.run import RunConfig  # noqa: E402
+from trimask.vocabulary.batch import Batch  # noqa: E402
+from trimask.vocabulary.geometry import Geometry  # noqa: E402
+from trimask.vocabulary.layout import Vocabulary  # noqa: E402
+
+PEAK = 989e12
+"""Dense bf16 FLOP/s of an H100 (SXM), as its maker states it; MFU is of this, and of what was measured."""
+_ERROR_LINES = 6
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """Attributes:
+    ends: when the section must be over, on the monotonic clock.
+    ceiling: FLOP/s of the quickest bf16 product, if it was measured.
+    """
+
+    device: torch.device
+    is_tiny: bool
+    ends: float
+    ceiling: float | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def left(self) -> float:
+        return self.ends - time.monotonic()
+
+    def synchronize(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
+
+
+@final
+class Part:
+    """What a section found, on disk after each figure."""
+
+    def __init__(self, path: Path, setting: Setting):
+        self.path = path
+        self.setting = setting
+        self.found: dict[str, Any] = {"machine": devices.describe(setting.device)}
+
+    def note(self, name: str, value: Any) -> None:
+        *groups, last = name.split("/")
+        place = self.found
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+        io.write_json(self.path, self.found)
+
+    def attempt(self, name: str, measure: Callable[[], Any], *, needs: float = 0) -> Any:
+        """Note what `measure()` gives, or how it failed, or that fewer than `needs` seconds are left."""
+        if self.setting.left() < needs:
+            found: Any = {"left_out": f"{self.setting.left():.0f} s are left, and it needs {needs:.0f}"}
+        else:
+            try:
+                found = measure()
+            except Exception as error:  # each figure stands for itself
+                lines = traceback.format_exc().strip().splitlines()[-_ERROR_LINES:]
+                is_memory = isinstance(error, torch.OutOfMemoryError)
+                found = {"error": "out of memory" if is_memory else "\n".join(lines)[-1500:]}
+        free_memory(self.setting)
+        self.note(name, found)
+        return found
+
+
+def device(name: str) -> torch.device:
+    return devices.pick(name)
+
+
+def free_memory(setting: Setting) -> None:
+    gc.collect()
+    if setting.on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(setting.device)
+
+
+def timed(setting: Setting, work: Callable[[], Any], *, seconds: float = 0.5) -> dict[str, float]:
+    """Seconds of one `work()`: median, least and most of as many as take about `seconds` together."""
+    for _ in range(1 if setting.is_tiny else 3):
+        work()
+    setting.synchronize()
+    began = time.perf_counter()
+    work()
+    setting.synchronize()
+    once = max(time.perf_counter() - began, 1e-7)
+    rounds = 2 if setting.is_tiny else int(min(max(seconds / once, 5), 100))
+    if not setting.on_gpu:
+        found = []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - began)
+        return spread(found)
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(rounds + 1)]
+    marks[0].record()
+    for mark in marks[1:]:
+        work()
+        mark.record()
+    setting.synchronize()
+    return spread([a.elapsed_time(b) / 1e3 for a, b in zip(marks, marks[1:], strict=False)])
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "rounds": len(values),
+    }
+
+
+@contextmanager
+def one_device(setting: Setting) -> Iterator[World]:
+    """A world of one process that shards over its device, on a CPU too."""
+    if setting.on_gpu:
+        with open_world(str(setting.device)) as world:
+            yield world
+        return
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield World(mesh=init_device_mesh("cpu", (1,), mesh_dim_names=("shard",)))
+    finally:
+        dist.destroy_process_group()
+
+
+def sized(setting: Setting, recipe: Callable[[], RunConfig]) -> RunConfig:
+    """The recipe, or what stands in for it at a tiny size."""
+    config = recipe()
+    if not setting.is_tiny:
+        return config
+    geometry = Geometry(
+        text_size=60,
+        image_grid=(4, 4),
+        image_codebooks=1,
+        image_codebook_size=32,
+        speech_codebooks=2,
+        speech_codebook_size=16,
+        speech_frame_rate=8.0,
+    )
+    sources = (
+        StatedSource(name=TEXT, text=61),
+        StatedSource(name=IMAGES, text=6, has_image=True),
+        StatedSource(name=SPEECH, text=6, seconds=2.0),
+    )
+    return replace(
+        config,
+        model=DenoiserConfig(width=32, depth=4, num_heads=2, parametrization=Standard()),
+        data=StatedData(geometry=geometry, sources=sources),
+        slack=replace(config.slack, caption_length=8, text_window=61),
+        row_length=64,
+        logical_batch=8,
+        compute=ComputeConfig(micro_batch=4),
+    )
+
+
+def vocabulary(config: RunConfig) -> Vocabulary:
+    return vocabulary_of(config, None)
+
+
+def batches(config: RunConfig, *, rows: int, count: int) -> list[Batch]:
+    """Updates of the recipe's mixture, over random codes of the stated lengths."""
+    assert isinstance(config.data, StatedData)
+    stream = TrainingStream(
+        Mixture(config.mixture, random_sources(config.data), config.seed),
+        vocabulary(config),
+        slack=config.slack,
+        physical_batch=rows,
+        row_length=config.row_length,
+    )
+    return [stream.batch(number) for number in range(count)]
+
+
+@torch.no_grad()
+def initialize_here(denoiser: Denoiser, seed: int) -> None:
+    """In place of `Denoiser.initialize`, whose numbers are drawn on the host: a minute for 3B."""
+    generator = torch.Generator(denoiser.embedding.weight.device).manual_seed(seed)
+    for name, parameter in denoiser.named_parameters():
+        rule = denoiser.config.rule(name)
+        here = getattr(parameter, "_local_tensor", parameter)
+        # Where training starts from zeros, real training soon leaves them.
+        if rule.init_std == 0 and rule.init_mean == 0:
+            here.normal_(std=0.02, generator=generator)
+        elif rule.init_std == 0:
+            here.fill_(rule.init_mean)
+        else:
+            here.normal_(rule.init_mean, rule.init_std, generator=generator)
+
+
+def needed_flops(config: DenoiserConfig, space: Vocabulary, batch: Batch, masked: torch.Tensor) -> float:
+    """Of the forward and backward pass on `batch`, whose slots `masked` are predicted: products of matrices
+    and attention within documents, nothing computed twice. The last block has queries, and all that follows
+    them, at the positions alone that the loss reads.
+    """
+    lengths = batch.cu_positions.diff().tolist()
+    read = batch.position[masked].unique()
+    kept = torch.bincount(batch_document(batch)[read], minlength=len(lengths)).tolist()
+    one = replace(config, depth=1)
+    total = 0.0
+    for length, number in zip(lengths, kept, strict=True):
+        block = forward_flops(
+            one, num_positions=length, document_length=length, num_predicted=0, range_size=0
+        )
+        keys = 2 * length * 2 * config.width**2
+        total += (config.depth - 1) * block + keys + (block - keys) * number / length
+    predicted = np.bincount(batch.range_index[masked].numpy(), minlength=len(space.ranges))
+    for token_range, count in zip(space.ranges, predicted.tolist(), strict=True):
+        total += forward_flops(
+            one, num_positions=0, document_length=0, num_predicted=count, range_size=token_range.size
+        )
+    return 3.0 * total
+
+
+def batch_document(batch: Batch) -> torch.Tensor:
+    """The document of each position."""
+    lengths = batch.cu_positions.diff()
+    return torch.arange(len(lengths)).repeat_interleave(lengths)
