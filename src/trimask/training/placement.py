@@ -103,6 +103,17 @@ def _gather_before(denoiser: Denoiser, name: str) -> None:
     setattr(denoiser, name, lambda *args, **kwargs: gathered(_Arguments(args=args, kwargs=kwargs)))
 
 
+def release(denoiser: Denoiser) -> None:
+    """Give up what a forward pass without a backward one (an evaluation) has left gathered: parameters are
+    shards again, as the optimizer and checkpoints know them.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in denoiser.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def _use_float8(denoiser: Denoiser) -> None:
     """The linear layers of blocks in float8, forward and backward; each tensor has one scale."""
     try:
