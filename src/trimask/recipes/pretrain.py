@@ -18,6 +18,7 @@ from trimask.model.weights import check_fit, load_denoiser, save_denoiser
 from trimask.recipes.lengths import fit_lengths, save_lengths
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
+from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
 from trimask.training.checkpoint import open_run
 from trimask.training.distributed import World
@@ -35,18 +36,13 @@ MAY_CHANGE = ("run.compute",)
 TOKENIZERS = "tokenizers"
 
 
-def run_vocabulary(config: RunConfig, tokenizers: Tokenizers) -> Vocabulary:
-    """What the ids of a run mean."""
-    return tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
-
-
 def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World | None = None) -> Denoiser:
     """The untrained denoiser of a run, over the tokenizers' vocabulary, on the devices of `world` (one CPU
     process by default).
     """
     return place(
         config.model,
-        run_vocabulary(config, tokenizers),
+        vocabulary_of(config, tokenizers),
         seed=config.seed,
         compute=config.compute,
         world=world or World(),
@@ -110,7 +106,7 @@ def pretrain(
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
     initial = None if weights is None else load_denoiser(weights)
     if weights is not None and initial is not None:
-        check_fit(initial, config.model, run_vocabulary(config, tokenizers))
+        check_fit(initial, config.model, vocabulary_of(config, tokenizers))
         resolved["weights"] = io.sha256(weights)
     with ExitStack() as held:
         # A run that was started twice would write over itself.

@@ -86,7 +86,7 @@ def trimodal_3b() -> RunConfig:
     """The reference model: three billion parameters on 6.4T tokens.
 
     Size: 2.3B parameters in blocks, 0.7B in embeddings. Width 2,816, depth 24, 22 heads [D: the paper gives
-    the size alone]. Tokens: 6.4T [P], nine times the D*(N) of `trimodal_1b`. Logical batch: 4,096 sequences,
+    the size alone]. Tokens: 6.4T [P], nine times D*(N) = 708B [P?]. Logical batch: 4,096 sequences,
     the power of two for which κ is nearest to 1 [D]. Cost: 6.0e22 FLOPs, 34,000 H100-hours at half of their
     peak [D].
     Expect: no figures yet; nobody has run it with this code.

@@ -141,7 +141,7 @@ def _meeting_place(rank: int, size: int) -> Store:
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun.
     """
     if size == 1:
-        return dist.HashStore()
+        return dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
     store, _, _ = next(rendezvous("env://", rank, size, timeout=_TIMEOUT))
     store.set_timeout(_TIMEOUT)
     return PrefixStore(f"life_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
@@ -173,21 +173,22 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
     store = _meeting_place(rank, size)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     try:
-        shape, names = (
-            ((size,), ("shard",))
-            if replicas == 1
-            else (
-                (replicas, size // replicas),
-                ("replicate", "shard"),
-            )
-        )
+        shape, names = (replicas, size // replicas), ("replicate", "shard")
+        first = 0 if replicas > 1 else 1  # one dimension is enough without replicas
         yield World(
             rank=rank,
             size=size,
             device=chosen,
-            mesh=init_device_mesh(chosen.type, shape, mesh_dim_names=names),
-            control=dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT),
-            background=dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT),
+            mesh=init_device_mesh(chosen.type, shape[first:], mesh_dim_names=names[first:]),
+            control=_hosts(),
+            background=_hosts(),
         )
     finally:
         dist.destroy_process_group()
+
+
+def _hosts() -> dist.ProcessGroup:
+    """A group of all processes that talks from host to host."""
+    group = dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT)
+    assert isinstance(group, dist.ProcessGroup)
+    return group

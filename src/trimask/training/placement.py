@@ -56,7 +56,8 @@ def compile_blocks(denoiser: Denoiser) -> None:
         assert isinstance(block, Block)
         if denoiser.attention_backend in (None, AttentionBackend.LOOP):
             # A loop over documents differs from batch to batch: compiled, it would be so for each.
-            block.attention.attend = torch.compiler.disable(attend)
+            uncompiled: Any = torch.compiler.disable(attend)
+            block.attention.attend = uncompiled
         block.compile(dynamic=True)
 
 
