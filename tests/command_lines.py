@@ -40,7 +40,7 @@ def taken(words: Sequence[str]) -> tuple[Verb, Mapping[str, str]]:
     program, name, *rest = words
     assert program == "trimask"
     verb, overrides = parse(_verb(VERBS[name][0]), name, rest)
-    recipe = getattr(verb, "recipe", None)
+    recipe = getattr(verb, "recipe", "")
     if recipe in RECIPES:
         resolved(recipe, overrides)
     return verb, overrides

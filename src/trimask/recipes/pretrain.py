@@ -1,6 +1,8 @@
 """A recipe becomes a run: tokenize, build, train, export."""
 
 import logging
+import socket
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +22,7 @@ from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
-from trimask.training.checkpoint import open_run
+from trimask.training.checkpoint import CONFIG, open_run
 from trimask.training.distributed import World
 from trimask.training.loop import TrainResult, train
 from trimask.training.placement import place
@@ -29,6 +31,8 @@ from trimask.training.step import DenoiserStep
 from trimask.vocabulary.layout import Vocabulary
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE = 30  # seconds
 
 MODEL = "model.safetensors"
 MAY_CHANGE = ("run.compute",)
@@ -112,6 +116,7 @@ def pretrain(
         # A run that was started twice would write over itself.
         world.main_only(lambda: held.enter_context(io.locked(out)))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
+        world.each(lambda: _see(out / CONFIG))
         check_data(config.data, report, world)
         sources = world.main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
@@ -148,6 +153,17 @@ def pretrain(
         )
         save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
         return result
+
+
+def _see(file: Path) -> None:
+    """ValueError if what the main process has just written is not seen by this one, on another machine."""
+    for _ in range(_PATIENCE):
+        if file.exists():
+            return
+        time.sleep(1)  # a network's file system may be late
+    raise ValueError(
+        f"{socket.gethostname()} does not see {file}: give a --out on a file system that all machines share"
+    )
 
 
 def _sources(
