@@ -25,7 +25,7 @@ from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashe
 from trimask.training.checkpoint import CONFIG, open_run
 from trimask.training.distributed import World
 from trimask.training.loop import TrainResult, train
-from trimask.training.placement import place
+from trimask.training.placement import place, release
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.layout import Vocabulary
@@ -151,6 +151,7 @@ def pretrain(
             on_progress=on_progress,
             world=world,
         )
+        release(denoiser)
         save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
         return result
 

@@ -107,11 +107,10 @@ def release(denoiser: Denoiser) -> None:
     """Give up what a forward pass without a backward one (an evaluation) has left gathered: parameters are
     shards again, as the optimizer and checkpoints know them.
     """
-    from torch.distributed.fsdp import FSDPModule
-
     for module in denoiser.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
+        reshard = getattr(module, "reshard", None)  # what FSDP adds to a module
+        if reshard is not None:
+            reshard()
 
 
 def _use_float8(denoiser: Denoiser) -> None:
