@@ -37,6 +37,7 @@ from trimask.model.head import weighted_cross_entropy
 from trimask.training.corruption import ObjectiveConfig, View
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig, clip_gradients
+from trimask.training.placement import compile_blocks
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -75,8 +76,7 @@ def measure(size: str, compiled: bool, now: Callable[[], float], device: torch.d
     }
     if compiled:
         other = copy.deepcopy(step)
-        for block in other.denoiser.blocks:
-            block.compile(dynamic=True)
+        compile_blocks(other.denoiser)
         kinds["compiled"] = (other, chunked_head, True)
     times = {kind: Clock(device, now) for kind in (*kinds, "whole", "ceiling")}
     memory = {kind: 0.0 for kind in kinds}
@@ -178,16 +178,14 @@ def update(
     with clock.part("optimizer"):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    forward = forward_flops(
+    return 3.0 * forward_flops(
         denoiser.config,
         num_positions=batch.num_positions,
         document_length=POSITIONS,
         num_predicted=len(row),
         range_size=CODES,
+        num_read=len(at),
     )
-    width = denoiser.config.width
-    spared = 2 * (batch.num_positions - len(at)) * (width**2 + 3 * width * denoiser.config.hidden)
-    return 3.0 * (forward - spared)
 
 
 def plain_head(denoiser: Denoiser, hidden: Tensor, row: Tensor, batch: Batch, view: View) -> Tensor:

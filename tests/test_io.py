@@ -293,3 +293,40 @@ def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert io.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_is_for_one_process(tmp_path):
+    """The lock goes with the process, even if a child of it lives on."""
+    folder = tmp_path / "new"
+    holder = (
+        "import os, sys, time; from trimask import io\n"
+        "with io.locked(sys.argv[1]):\n"
+        "    if os.fork() == 0: time.sleep(60)\n"
+        "    print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(folder)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            with pytest.raises(ValueError, match="in use by another process"), io.locked(folder):
+                pass
+            process.kill()
+            process.wait()
+            with io.locked(folder):
+                pass
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_only_what_is_ours_is_claimed(tmp_path):
+    with io.claimed(tmp_path / "new", marker="x.json", what="study"):
+        (tmp_path / "new" / "x.json").write_text("{}")
+    with io.claimed(tmp_path / "new", marker="x.json", what="study"):
+        pass
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        with io.claimed(tmp_path / "new", marker="y.json", what="run"):
+            pass
+    with pytest.raises(ValueError, match="is a file"):
+        with io.claimed(tmp_path / "new" / "x.json", marker="y.json", what="run"):
+            pass

@@ -37,6 +37,12 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+def gathered(tensor: Tensor) -> Tensor:
+    """A sharded tensor as a whole, which takes all of its processes; any other as it is."""
+    gather = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()
+
+
 def describe(device: torch.device | None = None) -> dict[str, Any]:
     """Device, versions and threads, as JSON values: what a result file needs for its figures to mean
     something later.

@@ -4,8 +4,10 @@ A tensor file is a safetensors file whose header says `format` = trimask, `forma
 holds) and `config` (JSON, enough to rebuild what the tensors belong to).
 """
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -18,6 +20,8 @@ from typing import Any, final
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "trimask"
 FORMAT_VERSION = "1"
@@ -83,6 +87,43 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync(path.parent)
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """`folder`, made if need be, for this process alone; the lock goes with the process, however it ends.
+
+    ValueError: another process has it. On a file system without locks, it is taken on trust.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            # Not `flock`, whose locks live on in children that outlive this process.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise ValueError(
+                f"{folder} is in use by another process: wait for it, or choose another --out"
+            ) from error
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): make sure that one process uses it", folder, error)
+        yield
+
+
+@contextmanager
+def claimed(folder: str | os.PathLike[str], *, marker: str, what: str) -> Iterator[None]:
+    """As `locked`, for a folder that is new, or empty, or holds the file `marker`: then it is of `what`.
+
+    ValueError: it holds something else, is a file, or another process has it.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: choose another --out")
+    is_empty = not folder.exists() or all(entry.name.startswith(".") for entry in folder.iterdir())
+    if not is_empty and not (folder / marker).exists():
+        raise ValueError(f"{folder} is not empty and holds no {what}: choose another --out")
+    with locked(folder):
+        yield
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:

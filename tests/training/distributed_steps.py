@@ -23,6 +23,7 @@ from trimask.training.distributed import open_world
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.placement import place
+from trimask.training.sharded_tensors import local
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -68,6 +69,11 @@ def make_stream(physical_batch: int = 13) -> TrainingStream:
     )
 
 
+def layout(step: DenoiserStep) -> dict[str, tuple[type, torch.Size]]:
+    """How a checkpoint would find each tensor: whole or as a shard, and its part here."""
+    return {name: (type(tensor), local(tensor).shape) for name, tensor in step.state_dict().items()}
+
+
 def main(out: Path, compute: ComputeConfig, objective: ObjectiveConfig) -> None:
     stream = make_stream()
     with open_world(replicas=compute.replicas) as world:
@@ -87,6 +93,10 @@ def main(out: Path, compute: ComputeConfig, objective: ObjectiveConfig) -> None:
         for number in range(NUM_STEPS):
             metrics = step(stream.batch(number, rank=world.rank, num_parts=world.size))
             rows.append({name: float(value) for name, value in metrics.items()})
+            before = layout(step)
+            with torch.no_grad():  # an evaluation
+                step.losses(stream.batch(0), 0)
+            assert layout(step) == before
         assert all(row == rows for row in world.gather(rows)), "processes disagree"
         save_denoiser(out / "model.safetensors", denoiser, is_main=world.is_main)
         if world.is_main:

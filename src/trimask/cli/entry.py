@@ -19,6 +19,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "list": ("list", "recipes and studies, one line each"),
         "show": ("show", "a recipe: resolved fields, parameters, sequences, epochs, FLOPs"),
+        "plan": ("plan", "memory, batch, time and cost of a recipe on given devices"),
         "prepare": ("prepare", "your data (folder, parquet, tar, text, hub name) becomes token shards"),
         "train": ("train", "run a recipe; stop and resume it at will"),
         "export": ("export", "a run's weights, of any checkpoint, become one safetensors file"),
@@ -43,6 +44,7 @@ examples:
   trimask demo --minutes 5
   trimask sample quickstart --task text_to_image --prompt "strawberry" --out samples
   trimask show quickstart_mini --model.depth 6
+  trimask plan trimodal_3b --devices 512 --device h100
   trimask train quickstart_mini --minutes 10 --out runs/mini
   trimask prepare photos/ --out data/photos
   trimask train quickstart_mini --data data/photos --out runs/photos

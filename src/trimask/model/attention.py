@@ -68,7 +68,10 @@ class Documents:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with QK-norm and RoPE; a document attends to itself alone."""
+    """Multi-head attention with QK-norm and RoPE; a document attends to itself alone.
+
+    `attend` is the function of that name, or one that does the same.
+    """
 
     def __init__(self, width: int, num_heads: int):
         super().__init__()
@@ -77,6 +80,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         self.q_norm = nn.RMSNorm(head_dim)
         self.k_norm = nn.RMSNorm(head_dim)
+        self.attend = attend
 
     def forward(
         self,
@@ -92,7 +96,7 @@ class Attention(nn.Module):
         head_dim = self.q_norm.weight.shape[0]
         q, k, v = self.qkv(h).view(len(h), 3, -1, head_dim).unbind(1)
         q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
-        attended = attend(q, k, v, documents).reshape(len(h), -1)
+        attended = self.attend(q, k, v, documents).reshape(len(h), -1)
         return self.out(attended if at is None else attended.index_select(0, at))
 
 
@@ -104,10 +108,10 @@ def attend(
 ) -> Float[Tensor, "positions heads head_dim"]:
     """softmax(q kᵀ / √head_dim) v over each document."""
     if documents.backend is AttentionBackend.LOOP:
-        return _attend_in_loop(q, k, v, documents)  # pyright: ignore[reportCallIssue]
+        return attend_in_loop(q, k, v, documents.lengths)
     if documents.backend is AttentionBackend.FLEX:
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-        return _flex_attention(q.is_cuda)(q, k, v, block_mask=documents.mask)[0].transpose(0, 1)
+        return _flex_attention(q, k, v, documents.mask)[0].transpose(0, 1)
     from torch.nn.attention.varlen import varlen_attn  # not in CPU-only builds of every version
 
     ends, longest = documents.boundaries, documents.longest
@@ -115,12 +119,6 @@ def attend(
     attended = varlen_attn(q, k, v, ends, ends, longest, longest)
     assert isinstance(attended, Tensor)
     return attended
-
-
-@torch.compiler.disable  # its loop differs from batch to batch
-def _attend_in_loop(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
-    """Given the documents, not their lengths: compiled code is made anew for a tuple of another length."""
-    return attend_in_loop(q, k, v, documents.lengths)
 
 
 def attend_in_loop(
@@ -171,9 +169,15 @@ def _document_mask(boundaries: Int[Tensor, "boundaries"], num_positions: int) ->
     )
 
 
-@cache
-def _flex_attention(is_compiled: bool) -> Any:
+def _flex_attention(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
     """On a CPU it is computed step by step, which needs all scores at once: to check with, not to use."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=True) if is_compiled else flex_attention
+    is_within_compiled = torch.compiler.is_compiling()
+    attention = _compiled(flex_attention) if q.is_cuda and not is_within_compiled else flex_attention
+    return attention(q, k, v, block_mask=mask)
+
+
+@cache
+def _compiled(function: Any) -> Any:
+    return torch.compile(function, dynamic=True)

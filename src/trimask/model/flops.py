@@ -36,7 +36,13 @@ def block_parameters(config: DenoiserConfig) -> int:
 
 
 def forward_flops(
-    config: DenoiserConfig, *, num_positions: int, document_length: int, num_predicted: int, range_size: int
+    config: DenoiserConfig,
+    *,
+    num_positions: int,
+    document_length: int,
+    num_predicted: int,
+    range_size: int,
+    num_read: float | int | None = None,
 ) -> int:
     """Multiply-adds × 2 of one forward pass: what the step needs, without padding.
 
@@ -44,9 +50,12 @@ def forward_flops(
         num_positions: positions in all documents.
         document_length: positions of a document (attention is quadratic in it only).
         num_predicted: slots whose logits are formed, each over `range_size` codes.
+        num_read: positions of these slots (a mean, so it may be a fraction), None for all: the last block's
+            feed-forward and the product after its attention are needed there alone.
     """
-    matrices = 4 * config.width**2 + 3 * config.width * config.hidden
+    after_attention = config.width**2 + 3 * config.width * config.hidden
+    matrices = 3 * config.width**2 + after_attention
     attention = 2 * document_length * config.width
-    return 2 * (
-        num_positions * config.depth * (matrices + attention) + num_predicted * config.width * range_size
-    )
+    spared = 0 if num_read is None else (num_positions - num_read) * after_attention
+    rest = num_positions * config.depth * (matrices + attention) + num_predicted * config.width * range_size
+    return 2 * rest - round(2 * spared)

@@ -6,6 +6,7 @@ import torch
 
 from trimask import io
 from trimask.config import from_dict, to_dict
+from trimask.devices import gathered
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.vocabulary.layout import Vocabulary
 
@@ -27,8 +28,7 @@ def save_denoiser(
     config = {"denoiser": to_dict(denoiser.config), "vocabulary": to_dict(denoiser.vocabulary)}
     tensors = {}
     for name, parameter in denoiser.named_parameters():
-        gather = getattr(parameter, "full_tensor", None)
-        tensor = (parameter if gather is None else gather()).detach()
+        tensor = gathered(parameter).detach()
         if is_main:
             tensors[name] = tensor.to("cpu", dtype)
     if is_main:

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from trimask import io
 from trimask.config import from_dict, to_dict
-from trimask.data.selection import PreparedData
+from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import SpanSlack
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.panel import Panel
@@ -131,7 +131,8 @@ def harness_scores(
 def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _Trained:
     generator = pretrained.load(run)
     tokenizers = tokenizers_of(generator)
-    config = Path(run) / "config.json"
+    folder = pretrained.run_folder(run)
+    config = folder / "config.json"
     recipe = from_dict(RunConfig, io.read_json(config)["run"]) if config.exists() else quickstart()
     if isinstance(recipe.data, PreparedData):
         check_manifests(recipe.data)
@@ -144,8 +145,9 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _
             report=report,
         )
         return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
-    index, kept = Path(run) / "tokens" / "train.json", None
+    assert isinstance(recipe.data, QuickstartData), "no run is trained on data that is not there"
+    index, kept = folder / "tokens" / "train.json", None
     if config.exists() and index.exists() and io.read_json(index)["data"] == to_dict(recipe.data):
-        kept = cached_tokens(recipe.data, tokenizers, "train", Path(run) / "tokens")
+        kept = cached_tokens(recipe.data, tokenizers, "train", folder / "tokens")
     examples = QuickstartExamples(recipe.data, tokenizers, held_out=held_out, kept=kept, report=report)
     return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)

@@ -18,5 +18,5 @@ def export(run: str | Path, out: Path, *, dtype: torch.dtype = torch.float16) ->
         FileNotFoundError, ValueError: no such run, or a file in it that is damaged.
     """
     denoiser, metadata = load_trained(run)
-    save_denoiser(out, denoiser, dtype=dtype, **metadata)
+    save_denoiser(out, denoiser, dtype=dtype, is_main=True, **metadata)
     return metadata

@@ -1,6 +1,5 @@
 """Anyone's raw data -> a folder of token shards that a recipe trains on."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -131,16 +130,7 @@ def _do_parts(
 def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
     """`out` for this process alone, if it is new or was begun with the same request."""
     path = out / REQUEST
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: choose another --out")
-    if out.is_dir() and not path.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no prepared data: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
-        except OSError as error:
-            raise ValueError(f"{out} is being prepared by another process: wait for it") from error
+    with io.claimed(out, marker=REQUEST, what="prepared data"):
         if path.exists():
             _check_request(out, io.read_json(path), request)
         else:

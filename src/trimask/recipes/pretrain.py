@@ -1,7 +1,10 @@
 """A recipe becomes a run: tokenize, build, train, export."""
 
 import logging
+import socket
+import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +20,24 @@ from trimask.model.weights import check_fit, load_denoiser, save_denoiser
 from trimask.recipes.lengths import fit_lengths, save_lengths
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
+from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
-from trimask.training.checkpoint import open_run
+from trimask.training.checkpoint import CONFIG, open_run
 from trimask.training.distributed import World
 from trimask.training.loop import TrainResult, train
-from trimask.training.placement import place
+from trimask.training.placement import place, release
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.layout import Vocabulary
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE = 30  # seconds
+
 MODEL = "model.safetensors"
 MAY_CHANGE = ("run.compute",)
 """What a resumed run may have otherwise than its start."""
 TOKENIZERS = "tokenizers"
-
-
-def run_vocabulary(config: RunConfig, tokenizers: Tokenizers) -> Vocabulary:
-    """What the ids of a run mean."""
-    return tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
 
 
 def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World | None = None) -> Denoiser:
@@ -45,7 +46,7 @@ def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World | Non
     """
     return place(
         config.model,
-        run_vocabulary(config, tokenizers),
+        vocabulary_of(config, tokenizers),
         seed=config.seed,
         compute=config.compute,
         world=world or World(),
@@ -109,50 +110,77 @@ def pretrain(
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
     initial = None if weights is None else load_denoiser(weights)
     if weights is not None and initial is not None:
-        check_fit(initial, config.model, run_vocabulary(config, tokenizers))
+        check_fit(initial, config.model, vocabulary_of(config, tokenizers))
         resolved["weights"] = io.sha256(weights)
-    open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
-    check_data(config.data, report, world)
+    with ExitStack() as held:
+        # A run that was started twice would write over itself.
+        world.main_only(lambda: held.enter_context(io.locked(out)))
+        open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
+        world.each(lambda: _see(out / CONFIG))
+        check_data(config.data, report, world)
+        sources = world.main_first(
+            lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
+        )
+        denoiser = build_denoiser(config, tokenizers, world)
+        if initial is not None:
+            denoiser.take(initial)
+            del initial
+        stream = build_stream(config, sources, denoiser.vocabulary)
+        step = build_step(config, denoiser, world)
+        evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
+        result = train(
+            step,
+            lambda start: load(
+                stream,
+                start,
+                rank=world.rank,
+                num_parts=world.size,
+                num_workers=config.compute.data_workers_on(world.device),
+            ),
+            out=out,
+            config=resolved,
+            may_change=MAY_CHANGE,
+            num_steps=config.num_updates,
+            checkpoint_every=config.checkpoint_every,
+            log_every=config.log_every,
+            resume=True,  # `open_run` has settled whether this directory may be used
+            deadline=deadline,
+            evaluate=evaluate,
+            evaluate_every=None if evaluate is None else config.evaluate_every,
+            describe=recipe,
+            on_progress=on_progress,
+            world=world,
+        )
+        release(denoiser)
+        save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
+        return result
 
-    def prepared() -> Mapping[str, ExampleSource]:
-        sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
-        if world.is_main:
-            if not (out / TOKENIZERS).exists():
-                copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
-            if isinstance(config.data, PreparedData):
-                save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
-        return sources
 
-    sources = world.main_first(prepared)
-    denoiser = build_denoiser(config, tokenizers, world)
-    if initial is not None:
-        denoiser.take(initial)
-        del initial
-    stream = build_stream(config, sources, denoiser.vocabulary)
-    step = build_step(config, denoiser, world)
-    evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
-    result = train(
-        step,
-        lambda start: load(
-            stream,
-            start,
-            rank=world.rank,
-            num_parts=world.size,
-            num_workers=config.compute.data_workers_on(world.device),
-        ),
-        out=out,
-        config=resolved,
-        may_change=MAY_CHANGE,
-        num_steps=config.num_updates,
-        checkpoint_every=config.checkpoint_every,
-        log_every=config.log_every,
-        resume=True,  # `open_run` has settled whether this directory may be used
-        deadline=deadline,
-        evaluate=evaluate,
-        evaluate_every=None if evaluate is None else config.evaluate_every,
-        describe=recipe,
-        on_progress=on_progress,
-        world=world,
+def _see(file: Path) -> None:
+    """ValueError if what the main process has just written is not seen by this one, on another machine."""
+    for _ in range(_PATIENCE):
+        if file.exists():
+            return
+        time.sleep(1)  # a network's file system may be late
+    raise ValueError(
+        f"{socket.gethostname()} does not see {file}: give a --out on a file system that all machines share"
     )
-    save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
-    return result
+
+
+def _sources(
+    config: RunConfig,
+    tokenizers: Tokenizers,
+    tokenizer_folder: Path,
+    out: Path,
+    report: Callable[[str], None],
+    *,
+    keeps: bool,
+) -> Mapping[str, ExampleSource]:
+    """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
+    sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
+    if keeps:
+        if not (out / TOKENIZERS).exists():
+            copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
+        if isinstance(config.data, PreparedData):
+            save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
+    return sources

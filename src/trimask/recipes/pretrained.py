@@ -30,7 +30,7 @@ def load(run: str | Path) -> Generator:
     if _is_shipped(run):
         tokenizers, lengths = Tokenizers.load(SHIPPED), None
     else:
-        folder, _ = _run_and_step(Path(run))
+        folder = run_folder(run)
         tokenizers, lengths = Tokenizers.load(folder / TOKENIZERS), load_lengths(folder)
     return Generator(
         denoiser, text=tokenizers.text, image=tokenizers.image, speech=tokenizers.speech, lengths=lengths
@@ -61,6 +61,11 @@ def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
     if step is None and (folder / MODEL).exists():
         return _load_file(folder / MODEL)
     return _load_checkpoint(folder, step)
+
+
+def run_folder(run: str | Path) -> Path:
+    """The run directory of `run`, as `load` takes it."""
+    return _run_and_step(Path(run))[0]
 
 
 def _is_shipped(run: str | Path) -> bool:

@@ -38,7 +38,7 @@ def pilot_320m() -> RunConfig:
 
     Size: 76M parameters in blocks, 256M in embeddings; the paper's 320M have 240M of embedding [P], over its
     smaller vocabulary. Width 1,024, depth 6, 8 heads [D]. Tokens: 13B in rows of 256 sequences; cosine,
-    1,000 steps of warm-up, at most a quarter of the run [P?]. Cost: 5.7e18 FLOPs, 3 hours on one H100 at
+    1,000 steps of warm-up, at most a quarter of the run [P?]. Cost: 5.4e18 FLOPs, 3 hours on one H100 at
     half of its peak [D].
     Expect: no figures yet; nobody has run it with this code.
     """
@@ -69,7 +69,7 @@ def trimodal_1b() -> RunConfig:
     Size: 541M parameters in blocks, 448M in embeddings. Width 1,792, depth 14, 14 heads [D]. Tokens: 278B,
     D*(N) = 7754 · N^0.84 with N of all parameters [P?: the law; D: what N counts; blocks alone give 168B].
     Logical batch: 1,024 sequences, the power of two for which κ is nearest to 1, so that the tuned values
-    hold almost as they are [D]. Cost: 6.9e20 FLOPs, 390 H100-hours at half of their peak [D].
+    hold almost as they are [D]. Cost: 6.7e20 FLOPs, 380 H100-hours at half of their peak [D].
     Expect: no figures yet; nobody has run it with this code.
     """
     return _larger(
@@ -86,8 +86,8 @@ def trimodal_3b() -> RunConfig:
     """The reference model: three billion parameters on 6.4T tokens.
 
     Size: 2.3B parameters in blocks, 0.7B in embeddings. Width 2,816, depth 24, 22 heads [D: the paper gives
-    the size alone]. Tokens: 6.4T [P], nine times the D*(N) of `trimodal_1b`. Logical batch: 4,096 sequences,
-    the power of two for which κ is nearest to 1 [D]. Cost: 6.1e22 FLOPs, 34,000 H100-hours at half of their
+    the size alone]. Tokens: 6.4T [P], nine times D*(N) = 708B [P?]. Logical batch: 4,096 sequences,
+    the power of two for which κ is nearest to 1 [D]. Cost: 6.0e22 FLOPs, 34,000 H100-hours at half of their
     peak [D].
     Expect: no figures yet; nobody has run it with this code.
     """

@@ -130,7 +130,12 @@ def _work(
     positions = sequence.num_positions
     flops = float(
         forward_flops(
-            config.model, num_positions=positions, document_length=positions, num_predicted=0, range_size=0
+            config.model,
+            num_positions=positions,
+            document_length=positions,
+            num_predicted=0,
+            range_size=0,
+            num_read=_num_read(sequence),
         )
     )
     for modality, count in targets.items():
@@ -151,6 +156,12 @@ def _work(
         targets={modality: count for modality, count in targets.items() if count},
         flops=(1 + _BACKWARD) * num_views * flops,
     )
+
+
+def _num_read(sequence: templates.Sequence) -> float:
+    """Positions that hold a masked slot: of one with k targets, at a mask ratio drawn evenly, k / (k + 1)."""
+    counts = np.bincount(sequence.position[sequence.maskable], minlength=sequence.num_positions)
+    return float((counts / (counts + 1)).sum())
 
 
 def source_sizes(data: DataConfig, tokenizers: Tokenizers | None) -> dict[str, SourceSize]:

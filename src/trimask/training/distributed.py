@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from trimask import devices
 
@@ -130,6 +132,21 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def _meeting_place(rank: int, size: int) -> Store:
+    """Where the processes tell each other their addresses.
+
+    torchrun keeps one store over restarts, so that processes that were started again can read the addresses
+    of dead ones and wait for them (pytorch issue 135712): each life gets names of its own. How often they
+    were started again is the same in all processes of one node, but not of several: those need
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun.
+    """
+    if size == 1:
+        return dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    store, _, _ = next(rendezvous("env://", rank, size, timeout=_TIMEOUT))
+    store.set_timeout(_TIMEOUT)
+    return PrefixStore(f"life_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
 @contextmanager
 def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone.
@@ -153,24 +170,25 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
         chosen = devices.pick(f"cuda:{index}")  # only a device with a number can be set
         torch.cuda.set_device(chosen)
     backend = "cpu:gloo,cuda:nccl" if is_cuda else "gloo"
-    store = None if size > 1 else dist.HashStore()
+    store = _meeting_place(rank, size)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     try:
-        shape, names = (
-            ((size,), ("shard",))
-            if replicas == 1
-            else (
-                (replicas, size // replicas),
-                ("replicate", "shard"),
-            )
-        )
+        shape, names = (replicas, size // replicas), ("replicate", "shard")
+        first = 0 if replicas > 1 else 1  # one dimension is enough without replicas
         yield World(
             rank=rank,
             size=size,
             device=chosen,
-            mesh=init_device_mesh(chosen.type, shape, mesh_dim_names=names),
-            control=dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT),
-            background=dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT),
+            mesh=init_device_mesh(chosen.type, shape[first:], mesh_dim_names=names[first:]),
+            control=_hosts(),
+            background=_hosts(),
         )
     finally:
         dist.destroy_process_group()
+
+
+def _hosts() -> dist.ProcessGroup:
+    """A group of all processes that talks from host to host."""
+    group = dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT)
+    assert isinstance(group, dist.ProcessGroup)
+    return group

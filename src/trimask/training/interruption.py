@@ -20,7 +20,10 @@ class Interruption:
 
 @contextmanager
 def noted_signals() -> Iterator[Interruption]:
-    """Notes the first SIGINT or SIGTERM; a second has its usual effect. Main thread only."""
+    """Notes the first SIGINT or SIGTERM; a second has its usual effect. Main thread only.
+
+    Under torchrun another SIGTERM has none: it passes on what a scheduler may have sent to all already.
+    """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
@@ -36,8 +39,10 @@ def noted_signals() -> Iterator[Interruption]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    is_repeated = "TORCHELASTIC_RUN_ID" in os.environ
+
     def note(number: int, frame: FrameType | None) -> None:
-        if interruption.has_arrived:
+        if interruption.has_arrived and not (is_repeated and number == signal.SIGTERM):
             restore()
             os.kill(os.getpid(), number)
         interruption.has_arrived = True

@@ -1,6 +1,5 @@
 """The training loop: a `Step` over batches, with metrics, atomic checkpoints, exact resume, a clean stop."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,21 +11,15 @@ from torch import Tensor
 
 from trimask.training.checkpoint import Checkpoint, Checkpoints, open_run
 from trimask.training.distributed import ALONE, World
+from trimask.training.finiteness import FinitenessCheck
+from trimask.training.finiteness import NonFiniteLoss as NonFiniteLoss  # for those who call `train`
 from trimask.training.interruption import Interruption, noted_signals
 from trimask.training.progress import ProgressReport
-from trimask.training.sharded_tensors import local
-from trimask.training.tracker import SKIPPED, TOKENS, MetricsWindow, Tracker, read_scalars
-
-logger = logging.getLogger(__name__)
+from trimask.training.tracker import SKIPPED, TOKENS, MetricsWindow, Tracker
 
 Stopped = Literal["finished", "deadline", "interrupted"]
 Evaluate = Callable[[int], Mapping[str, float]]
 OnProgress = Callable[[int, Mapping[str, Any]], None]
-
-# A non-finite value of these in a step's metrics stops the run.
-_GUARDED = ("loss", "grad_norm")
-# Updates in a row that a step may leave out.
-_MAX_SKIPPED = 10
 
 
 @runtime_checkable
@@ -57,10 +50,6 @@ class Step(Protocol):
     def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
         """Takes up a state that `state_dict` gave; may be given the step's own memory."""
         ...
-
-
-class NonFiniteLoss(RuntimeError):
-    """An update went wrong: a loss, gradient norm or weight is NaN or infinite. No checkpoint holds it."""
 
 
 @final
@@ -152,10 +141,15 @@ def train(
             interruption=interruption,
             done=begin.step,
             saved=begin.step,
-            judged=begin.step,
             tokens=begin.tokens,
             skipped=begin.skipped,
-            skipped_in_a_row=begin.skipped_in_a_row,
+            check=FinitenessCheck(
+                batches=batches,
+                checkpoints=checkpoints,
+                world=world,
+                checked=begin.step,
+                skipped_in_a_row=begin.skipped_in_a_row,
+            ),
             window=MetricsWindow(begin.window),
             began=time.monotonic() - begin.seconds,
             rate_began=(begin.seconds, begin.tokens),
@@ -183,10 +177,9 @@ class _Run:
     interruption: Interruption
     done: int  # updates so far
     saved: int  # updates in the newest checkpoint
-    judged: int  # updates whose metrics were looked at
     tokens: int
     skipped: int
-    skipped_in_a_row: int
+    check: FinitenessCheck
     window: MetricsWindow
     began: float
     rate_began: tuple[float, int]  # seconds and tokens at the last log point of this process
@@ -237,7 +230,7 @@ class _Run:
         if self.done % self.log_every == 0 or is_last:
             row |= self._logged()
         if self.evaluate and self.evaluate_every and (self.done % self.evaluate_every == 0 or is_last):
-            self._judge()
+            self.check.metrics(self.window.gather(), self.done)
             figures = self.evaluate(self.done)
             row |= {f"evaluation/{name}": float(value) for name, value in figures.items()}
         if not row:
@@ -253,7 +246,7 @@ class _Run:
             self.on_progress(self.done, whole)
 
     def _logged(self) -> dict[str, float | int]:
-        self._judge()
+        self.check.metrics(self.window.gather(), self.done)
         means: dict[str, float | int] = {**self.window.mean()}
         self.window.clear()
         if SKIPPED in means:
@@ -269,65 +262,19 @@ class _Run:
         return means | {TOKENS: self.tokens, "tokens_per_second": rate}
 
     def _save(self) -> None:
-        self._judge()
+        self.check.metrics(self.window.gather(), self.done)
         if self.saved == self.done:
             return
         tensors = self.step.state_dict()
-        self._require_finite(tensors)
+        self.check.tensors(tensors, self.done)
         window = [{k: v for k, v in metrics.items() if math.isfinite(v)} for metrics in self.window.gather()]
         checkpoint = Checkpoint(
             step=self.done,
             seconds=self.seconds(),
             tokens=self.tokens,
             skipped=self.skipped,
-            skipped_in_a_row=self.skipped_in_a_row,
+            skipped_in_a_row=self.check.skipped_in_a_row,
             window=window,
         )
         self.checkpoints.save(checkpoint, tensors)
         self.saved = self.done
-
-    def _require_finite(self, tensors: Mapping[str, Tensor]) -> None:
-        """A finite loss can still have had an update that overflowed."""
-        finite = read_scalars([local(tensor).isfinite().all() for tensor in tensors.values()])
-        bad = next((name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite), None)
-        if self.world.any(bad is not None):
-            names = [name for name in self.world.gather(bad) if name is not None]
-            raise self._non_finite(self.done, f"{names[0]} after the update")
-
-    def _judge(self) -> None:
-        """Looks at the updates since the last time: stops at a value that is not finite, tells of a skipped
-        one.
-        """
-        gathered = self.window.gather()
-        first = self.done - len(gathered) + 1
-        for number, metrics in enumerate(gathered, first):
-            if number <= self.judged:
-                continue
-            self.judged = number
-            bad = next((name for name in _GUARDED if not math.isfinite(metrics.get(name, 0.0))), None)
-            what = "a skipped update" if bad is None else f"{bad} = {metrics[bad]}"
-            if metrics.get(SKIPPED):
-                self._tell_skipped(number, what)
-                continue
-            self.skipped_in_a_row = 0
-            if bad is not None:
-                raise self._non_finite(number, what)
-
-    def _tell_skipped(self, number: int, what: str) -> None:
-        self.skipped_in_a_row += 1
-        if self.skipped_in_a_row >= _MAX_SKIPPED:
-            raise self._non_finite(number, f"{what}, the {_MAX_SKIPPED}th update in a row that was skipped")
-        if self.world.is_main:
-            batch = self._describe_batch(number)
-            logger.warning("step %d is not finite: %s; the update was skipped. %s", number, what, batch)
-
-    def _non_finite(self, number: int, what: str) -> NonFiniteLoss:
-        newest = self.checkpoints.describe_newest()
-        return NonFiniteLoss(f"step {number} is not finite: {what}. {self._describe_batch(number)}. {newest}")
-
-    def _describe_batch(self, number: int) -> str:
-        index = number - 1
-        # Made again rather than kept: a window of batches would hold memory.
-        batch = next(iter(self.batches(index)), None)
-        describe = getattr(batch, "describe", None)
-        return f"Batch {index}: {describe() if callable(describe) else 'has no description'}"

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trimask.devices import gathered
+
 # What torch's AdamW keeps per parameter (without amsgrad, which nothing here uses).
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE = ("step", *_MOMENTS)
@@ -127,8 +129,7 @@ def clip_gradients(optimizer: torch.optim.Optimizer, clip_norm: float | None) ->
     if clip_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     # Of sharded gradients, each process has its part of the norm.
-    whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    return whole.detach()
+    return gathered(norm).detach()
 
 
 def skip_unless_finite(optimizer: torch.optim.AdamW, grad_norm: Float[Tensor, ""]) -> Float[Tensor, ""]:

@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from trimask.model.attention import AttentionBackend, attend
 from trimask.model.block import Block
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.training.compute import ComputeConfig, Precision
@@ -33,19 +34,31 @@ def place(
         )
     with torch.device("cpu" if world.mesh is None else "meta"):
         denoiser = Denoiser(config, vocabulary)
-    denoiser.attention_backend = compute.attention
+    dtype = torch.float32 if precision is Precision.FP32 else torch.bfloat16
+    denoiser.attention_backend = compute.attention or AttentionBackend.suited(world.device, dtype)
     if precision is Precision.FLOAT8:
         _use_float8(denoiser)
     for block in denoiser.blocks:
         assert isinstance(block, Block)
         block.recompute = compute.recompute
-        if compute.compile:
-            block.compile(dynamic=True)
+    if compute.compile:
+        compile_blocks(denoiser)
     if world.mesh is not None:
         _shard(denoiser, precision, compute, world)
         denoiser.to_empty(device=world.device)
     denoiser.initialize(seed)
     return denoiser
+
+
+def compile_blocks(denoiser: Denoiser) -> None:
+    """Each block by itself, for any number of positions."""
+    for block in denoiser.blocks:
+        assert isinstance(block, Block)
+        if denoiser.attention_backend in (None, AttentionBackend.LOOP):
+            # A loop over documents differs from batch to batch: compiled, it would be so for each.
+            uncompiled: Any = torch.compiler.disable(attend)
+            block.attention.attend = uncompiled
+        block.compile(dynamic=True)
 
 
 def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, world: World) -> None:
@@ -88,6 +101,16 @@ def _gather_before(denoiser: Denoiser, name: str) -> None:
     register_fsdp_forward_method(denoiser, name)
     gathered: Callable[..., Any] = getattr(denoiser, name)
     setattr(denoiser, name, lambda *args, **kwargs: gathered(_Arguments(args=args, kwargs=kwargs)))
+
+
+def release(denoiser: Denoiser) -> None:
+    """Give up what a forward pass without a backward one (an evaluation) has left gathered: parameters are
+    shards again, as the optimizer and checkpoints know them.
+    """
+    for module in denoiser.modules():
+        reshard = getattr(module, "reshard", None)  # what FSDP adds to a module
+        if reshard is not None:
+            reshard()
 
 
 def _use_float8(denoiser: Denoiser) -> None:

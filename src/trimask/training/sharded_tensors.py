@@ -7,10 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.tensor import DTensor
 
 from trimask.io import sha256
 from trimask.training.distributed import World
@@ -21,7 +18,9 @@ _FILE_SIZE = 2**30  # bytes
 
 def local(tensor: Tensor) -> Tensor:
     """What this process holds of `tensor`: its shard, or all of a plain tensor. The same memory."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    # Asked, rather than compared with DTensor, whose module takes half a second to import.
+    to_local = getattr(tensor, "to_local", None)
+    return (tensor if to_local is None else to_local()).detach()
 
 
 @final
@@ -49,11 +48,14 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], world: World) -> 
 
     Returns the SHA-256 of each file of all processes. An OSError of any process is raised in all.
     """
-    writer = dcp.HuggingFaceStorageWriter(
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    writer = HuggingFaceStorageWriter(
         str(folder), fqn_to_index_mapping=_file_numbers(tensors), save_distributed=True
     )
     with _first_failure():
-        dcp.save(
+        save(
             dict(tensors),
             storage_writer=writer,
             process_group=world.control,
@@ -77,11 +79,14 @@ def read_tensors(folder: Path, into: Mapping[str, Tensor], world: World) -> None
 
     ValueError, in all processes, if one is missing or has another shape.
     """
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
     try:
         with _first_failure():
-            dcp.load(
+            load(
                 {name: tensor.detach() for name, tensor in into.items()},
-                storage_reader=dcp.HuggingFaceStorageReader(str(folder)),
+                storage_reader=HuggingFaceStorageReader(str(folder)),
                 process_group=world.control,
                 no_dist=world.control is None,
             )
@@ -123,6 +128,8 @@ def _verify(folder: Path, hashes: Mapping[str, str], names: Sequence[str]) -> No
 @contextmanager
 def _first_failure() -> Iterator[None]:
     """The library collects the errors of all processes in one that is no `Exception`: the first is raised."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
     try:
         yield
     except CheckpointException as error:

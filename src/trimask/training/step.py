@@ -27,6 +27,7 @@ from trimask.training.optimizers import (
     set_learning_rate,
     skip_unless_finite,
 )
+from trimask.training.placement import release
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality
 
@@ -219,6 +220,7 @@ class DenoiserStep:
         return place[batch.sequence.clamp(min=0)] * len(Modality) + modality
 
     def state_dict(self) -> dict[str, Tensor]:
+        release(self.denoiser)
         weights = {f"denoiser.{name}": p.detach() for name, p in self.denoiser.named_parameters()}
         state = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
         return weights | state | {"step": torch.tensor(self.step)}

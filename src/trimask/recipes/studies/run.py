@@ -1,6 +1,5 @@
 """A study becomes results: its trials run, in any number of processes, and none that is done runs again."""
 
-import fcntl
 import shlex
 import shutil
 import time
@@ -202,17 +201,8 @@ def _progress(study: Study, results: Results, newest: Result | None) -> StudyPro
 @contextmanager
 def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
     """`out` for this process alone, if it is new or holds such a study."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: choose another --out")
     path = out / STUDY
-    if out.is_dir() and not path.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no study: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
-        except OSError as error:
-            raise ValueError(f"a study is running in {out}: wait for it") from error
+    with io.claimed(out, marker=STUDY, what="study"):
         if path.exists():
             stored = io.read_json(path)
             for what in ("type", "threads"):

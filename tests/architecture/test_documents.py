@@ -1,0 +1,66 @@
+"""What the documents say can be typed, and leads somewhere."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command_lines import commands, taken
+from trimask.training.compute import ComputeConfig
+from trimask.training.tracker import read_metrics
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+TWO_PROCESSES = "torchrun --nproc-per-node 2 -m trimask train debug --out runs/two"
+
+
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_command_is_taken(document: str) -> None:
+    found = commands(text_of(document))
+    assert found
+    for words in found:
+        try:
+            taken(words)
+        except (ValueError, SystemExit) as error:
+            pytest.fail(f"{document}: {' '.join(words)}: {error}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_way_of_computing_that_is_named_exists(document: str) -> None:
+    named = set(re.findall(r"--compute\.([\w-]+)", text_of(document)))
+    fields = {field.name for field in dataclasses.fields(ComputeConfig)}
+    assert {name.replace("-", "_") for name in named} <= fields
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_link_leads_somewhere(document: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", text_of(document))
+    lost = [link for link in links if not ((ROOT / document).parent / link).exists()]
+    assert not lost
+
+
+@pytest.mark.slow
+def test_the_first_steps_in_two_processes(tmp_path: Path) -> None:
+    """The README's command, and that the loss is that of one process."""
+    assert TWO_PROCESSES in text_of("README.md")
+    program, *words = TWO_PROCESSES.split()
+    bin = str(Path(sys.executable).parent)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}"}
+    alone = "trimask train debug --out runs/one".split()
+    for command in ([program, "--standalone", *words], [sys.executable, "-m", *alone]):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stderr
+        assert "finished after 20 of 20 steps" in done.stderr
+    rows, others = (read_metrics(tmp_path / "runs" / name) for name in ("one", "two"))
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in others], rel=1e-5)
+    assert (tmp_path / "runs" / "two" / "model.safetensors").exists()

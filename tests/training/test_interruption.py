@@ -1,0 +1,30 @@
+"""One signal is noted; what a second does depends on who may have sent it."""
+
+import os
+import signal
+
+import pytest
+
+from trimask.training.interruption import noted_signals
+
+
+def test_a_second_signal_has_its_usual_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), noted_signals() as interruption:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interruption.has_arrived
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_under_torchrun_a_second_sigterm_is_the_first_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    before = signal.getsignal(signal.SIGTERM)
+    with noted_signals() as interruption:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.has_arrived
+    assert signal.getsignal(signal.SIGTERM) is before
