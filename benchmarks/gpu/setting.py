@@ -240,24 +240,25 @@ def initialize_here(denoiser: Denoiser, seed: int) -> None:
 
 def needed_flops(config: DenoiserConfig, space: Vocabulary, batch: Batch, masked: torch.Tensor) -> float:
     """Of the forward and backward pass on `batch`, whose slots `masked` are predicted: products of matrices
-    and attention within documents, nothing computed twice. The last block has queries, and all that follows
-    them, at the positions alone that the loss reads.
+    and attention within documents, nothing computed twice (`forward_flops`).
     """
     lengths = batch.cu_positions.diff().tolist()
     read = batch.position[masked].unique()
     kept = torch.bincount(batch_document(batch)[read], minlength=len(lengths)).tolist()
-    one = replace(config, depth=1)
     total = 0.0
     for length, number in zip(lengths, kept, strict=True):
-        block = forward_flops(
-            one, num_positions=length, document_length=length, num_predicted=0, range_size=0
+        total += forward_flops(
+            config,
+            num_positions=length,
+            document_length=length,
+            num_predicted=0,
+            range_size=0,
+            num_read=number,
         )
-        keys = 2 * length * 2 * config.width**2
-        total += (config.depth - 1) * block + keys + (block - keys) * number / length
     predicted = np.bincount(batch.range_index[masked].numpy(), minlength=len(space.ranges))
     for token_range, count in zip(space.ranges, predicted.tolist(), strict=True):
         total += forward_flops(
-            one, num_positions=0, document_length=0, num_predicted=count, range_size=token_range.size
+            config, num_positions=0, document_length=0, num_predicted=count, range_size=token_range.size
         )
     return 3.0 * total
 
