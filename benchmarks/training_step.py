@@ -91,7 +91,7 @@ def measure(size: str, compiled: bool, now: Callable[[], float], device: torch.d
             step(stream.batch(number))
         with times["ceiling"].part("products"):
             for _ in range(16):
-                matrix @ matrix
+                torch.mm(matrix, matrix)
     ceiling = [32 * CEILING**3 / s for s in times["ceiling"].totals()]
     seconds = {kind: times[kind].totals() for kind in (*kinds, "whole")}
     count = count_parameters(step.denoiser.config, step.denoiser.vocabulary)
