@@ -44,13 +44,12 @@ def measure(config: RunConfig, *, is_small: bool) -> dict[str, Any]:
     step = build_step(config, denoiser)
     step(batch)
     state = resting() - base
-    (view,) = step.corruption.views(batch, step.step)
     rows = len(batch.tokens)
     passes = -(-rows // (config.compute.micro_batch or rows))
     size = -(-rows // passes)
     slices = [slice(i, i + size) for i in range(0, rows, size)]
     parts = [batch.rows(part) for part in slices]
-    masked = [view.rows(part).masked for part in slices]
+    masked = [view.masked for part in parts for view in step.corruption.views(part, step.step)]
     largest = max(parts, key=lambda part: part.num_positions)
     step.optimizer.zero_grad()  # else this measurement would be the fullest moment
     before = resting()
