@@ -16,6 +16,7 @@ from trimask.config import to_dict
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
     from trimask.recipes.tokenizer_training import TokenizerRun
     from trimask.tokenizers.bundle import Tokenizers
+    from trimask.training.compute import ComputeConfig
     from trimask.training.distributed import World
     from trimask.training.loop import TrainResult
     from trimask.training.run import RunConfig
@@ -47,9 +48,11 @@ class Job(ABC):
         """ValueError if it can be shown, but not run; with the mend."""
 
     @property
-    def replicas(self) -> int:
-        """Groups of devices that each hold the whole model."""
-        return 1
+    def compute(self) -> "ComputeConfig":
+        """How its updates are computed."""
+        from trimask.training.compute import ComputeConfig
+
+        return ComputeConfig()
 
     @abstractmethod
     def summary(self) -> dict[str, Any]:
@@ -130,8 +133,8 @@ class DenoiserJob(Job):
         return parameters(self.config, self.tokenizers).total * _STATE_BYTES + _DATA_BYTES + copied
 
     @property
-    def replicas(self) -> int:
-        return self.config.compute.replicas
+    def compute(self) -> "ComputeConfig":
+        return self.config.compute
 
     def check(self) -> None:
         from trimask.recipes.sources import check_rows

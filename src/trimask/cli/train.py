@@ -69,8 +69,10 @@ class Train(Verb):
         )
         planned.check()
         from trimask.training.distributed import open_world
+        from trimask.training.placement import check
 
-        with open_world(self.device, replicas=planned.replicas) as world:
+        with open_world(self.device, replicas=planned.compute.replicas) as world:
+            check(planned.compute, world)
             world.main_only(lambda: self._check(planned))
             if not self.dry_run:
                 return self._train(planned, overrides, world)

@@ -27,11 +27,8 @@ def place(
         ValueError: a precision that the device has no use for.
         ImportError: float8 without its library.
     """
+    check(compute, world)
     precision = compute.precision_on(world.device)
-    if precision is not Precision.FP32 and world.mesh is None:
-        raise ValueError(
-            f"precision {precision.value} on one CPU process: it is slower than fp32 there; leave it out"
-        )
     with torch.device("cpu" if world.mesh is None else "meta"):
         denoiser = Denoiser(config, vocabulary)
     dtype = torch.float32 if precision is Precision.FP32 else torch.bfloat16
@@ -48,6 +45,15 @@ def place(
         denoiser.to_empty(device=world.device)
     denoiser.initialize(seed)
     return denoiser
+
+
+def check(compute: ComputeConfig, world: World) -> None:
+    """ValueError for a precision that the device has no use for."""
+    precision = compute.precision_on(world.device)
+    if precision is not Precision.FP32 and world.mesh is None:
+        raise ValueError(
+            f"precision {precision.value} on one CPU process: it is slower than fp32 there; leave it out"
+        )
 
 
 def compile_blocks(denoiser: Denoiser) -> None:
