@@ -20,17 +20,17 @@ from pathlib import Path
 import torch
 
 from trimask import io
-from trimask.data.mixture import Mixture, MixtureConfig
 from trimask.data.random_codes import random_sources
 from trimask.data.selection import StatedData, StatedSource
-from trimask.data.stream import SpanSlack, TrainingStream
+from trimask.data.stream import SpanSlack
 from trimask.devices import describe
 from trimask.model.denoiser import DenoiserConfig
+from trimask.recipes.pretrain import build_step, build_stream
 from trimask.recipes.reference import pilot_320m
+from trimask.recipes.workload import vocabulary_of
 from trimask.training.compute import ComputeConfig
 from trimask.training.distributed import open_world
 from trimask.training.placement import place
-from trimask.training.step import DenoiserStep
 from trimask.vocabulary.geometry import Geometry
 
 STEPS = 8
@@ -127,28 +127,14 @@ def work(batch: int, file: Path) -> None:
         logical_batch=batch,
         num_steps=1000,
         row_length=None,
+        compute=ComputeConfig(),
     )
-    vocabulary = geometry.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
-    stream = TrainingStream(
-        Mixture(
-            MixtureConfig(components=config.mixture.components), random_sources(data, num_examples=64), 0
-        ),
-        vocabulary,
-        slack=config.slack,
-        physical_batch=batch,
-        row_length=None,
-    )
+    vocabulary = vocabulary_of(config, None)
+    stream = build_stream(config, random_sources(data, num_examples=64), vocabulary)
     torch.set_num_threads(1)
     with open_world("cpu") as world:
-        step = DenoiserStep(
-            place(config.model, vocabulary, seed=0, compute=ComputeConfig(), world=world),
-            objective=config.objective,
-            optimizer=config.optimizer,
-            lr_schedule=config.lr_schedule,
-            num_steps=config.num_updates,
-            seed=0,
-            world=world,
-        )
+        denoiser = place(config.model, vocabulary, seed=0, compute=config.compute, world=world)
+        step = build_step(config, denoiser, world)
         tokens, began = 0.0, 0.0
         for number in range(STEPS + 2):
             if number == 2:

@@ -12,13 +12,14 @@ from torch.distributed.fsdp._fully_shard import _fsdp_state
 
 from training.distributed_steps import CONFIG, VOCABULARY, make_stream
 from trimask import devices
+from trimask.model.attention import AttentionBackend
 from trimask.model.denoiser import Denoiser
-from trimask.training.compute import ComputeConfig
+from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.distributed import World, open_world
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
-from trimask.training.placement import place
+from trimask.training.placement import check, place
 from trimask.training.step import DenoiserStep
 
 
@@ -88,3 +89,27 @@ def test_one_process_takes_a_gpu_by_its_number(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(InterruptedError), open_world(name):
             pass
     assert taken == [0, 0, 3]
+
+
+@pytest.mark.parametrize(
+    "compute, device, message",
+    [
+        (ComputeConfig(precision=Precision.BF16), "cpu", "precision bf16 on one CPU process"),
+        (ComputeConfig(attention=AttentionBackend.VARLEN), "cpu", "attention varlen needs a GPU"),
+        (ComputeConfig(attention=AttentionBackend.FLEX), "cpu", "attention flex needs a GPU"),
+        (
+            ComputeConfig(precision=Precision.FP32, attention=AttentionBackend.VARLEN),
+            "cuda",
+            "attention varlen computes in half precision",
+        ),
+    ],
+)
+def test_what_a_device_has_no_use_for_is_told(compute: ComputeConfig, device: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(compute, World(device=torch.device(device)))
+
+
+def test_a_missing_library_is_told_with_the_extra(sharded: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install trimask\[float8\]"):
+        check(ComputeConfig(precision=Precision.FLOAT8), sharded)

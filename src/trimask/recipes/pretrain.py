@@ -23,7 +23,7 @@ from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
 from trimask.training.checkpoint import CONFIG, open_run
-from trimask.training.distributed import World
+from trimask.training.distributed import ALONE, World
 from trimask.training.loop import TrainResult, train
 from trimask.training.placement import place, release
 from trimask.training.run import RunConfig
@@ -40,7 +40,7 @@ MAY_CHANGE = ("run.compute",)
 TOKENIZERS = "tokenizers"
 
 
-def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World | None = None) -> Denoiser:
+def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World = ALONE) -> Denoiser:
     """The untrained denoiser of a run, over the tokenizers' vocabulary, on the devices of `world` (one CPU
     process by default).
     """
@@ -49,7 +49,7 @@ def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World | Non
         vocabulary_of(config, tokenizers),
         seed=config.seed,
         compute=config.compute,
-        world=world or World(),
+        world=world,
     )
 
 
@@ -66,7 +66,7 @@ def build_stream(
     )
 
 
-def build_step(config: RunConfig, denoiser: Denoiser, world: World | None = None) -> DenoiserStep:
+def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> DenoiserStep:
     """The update of a run, with nothing done yet."""
     return DenoiserStep(
         denoiser,
@@ -93,7 +93,7 @@ def pretrain(
     deadline: float | None = None,
     report: Callable[[str], None] = lambda message: None,
     on_progress: Callable[[int, Mapping[str, Any]], None] | None = None,
-    world: World | None = None,
+    world: World = ALONE,
 ) -> TrainResult:
     """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
 
@@ -102,7 +102,6 @@ def pretrain(
     resumed alone, on other devices and by more or fewer processes. All processes of `world` call this. With
     `weights`, a file that `trimask export` wrote, it starts from them.
     """
-    world = world or World()
     if world.is_main:
         for caution in config.batch_rule.cautions(config.batch_change):
             logger.warning("%s", caution)

@@ -16,7 +16,7 @@ from trimask.data.selection import DataConfig, PreparedData, StatedData
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.tokens import cached_tokens
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.training.distributed import World
+from trimask.training.distributed import ALONE, World
 from trimask.training.run import RunConfig
 from trimask.vocabulary.modality import CONDITION, Task
 
@@ -80,7 +80,7 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
 
 
 def check_data(
-    data: DataConfig, report: Callable[[str], None] = lambda message: None, world: World | None = None
+    data: DataConfig, report: Callable[[str], None] = lambda message: None, world: World = ALONE
 ) -> None:
     """Read all of prepared data once; each process of `world` reads its share.
 
@@ -89,7 +89,6 @@ def check_data(
     """
     if not isinstance(data, PreparedData):
         return
-    world = world or World()
     check_manifests(data)
     for folder in data.folders:
         share = Manifest.load(folder).shards[world.rank :: world.size]

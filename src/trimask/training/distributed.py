@@ -84,14 +84,6 @@ class World:
         self.main_only(lambda: found.append(work()))
         return found[0] if found else work()
 
-    def from_main(self, value: Any) -> Any:
-        """The plain `value` (numbers, strings, containers) of the main process, on the host."""
-        if self.control is None:
-            return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.control)
-        return box[0]
-
     def gather(self, value: Any) -> list[Any]:
         """The plain `value` of each process, in order of rank, on the host."""
         if self.control is None:

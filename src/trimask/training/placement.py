@@ -1,5 +1,6 @@
 """An untrained denoiser onto the devices of a run: precision, recomputation, compilation, sharding."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -24,8 +25,7 @@ def place(
     gathered in the precision of the matrix products.
 
     Raises:
-        ValueError: a precision that the device has no use for.
-        ImportError: float8 without its library.
+        ValueError, ImportError: as `check`.
     """
     check(compute, world)
     precision = compute.precision_on(world.device)
@@ -48,12 +48,23 @@ def place(
 
 
 def check(compute: ComputeConfig, world: World) -> None:
-    """ValueError for a precision that the device has no use for."""
-    precision = compute.precision_on(world.device)
+    """Before anything is built.
+
+    Raises:
+        ValueError: a precision or attention that the device has no use for.
+        ImportError: float8 without its library.
+    """
+    precision, attention = compute.precision_on(world.device), compute.attention
     if precision is not Precision.FP32 and world.mesh is None:
         raise ValueError(
             f"precision {precision.value} on one CPU process: it is slower than fp32 there; leave it out"
         )
+    if precision is Precision.FLOAT8 and importlib.util.find_spec("torchao") is None:
+        raise ImportError("precision float8 needs the extra `float8`: pip install trimask[float8]")
+    if attention not in (None, AttentionBackend.LOOP) and world.device.type != "cuda":
+        raise ValueError(f"attention {attention.value} needs a GPU: use loop, or leave it out")
+    if attention is AttentionBackend.VARLEN and precision is Precision.FP32:
+        raise ValueError("attention varlen computes in half precision: use precision bf16, or attention loop")
 
 
 def compile_blocks(denoiser: Denoiser) -> None:
@@ -121,10 +132,8 @@ def release(denoiser: Denoiser) -> None:
 
 def _use_float8(denoiser: Denoiser) -> None:
     """The linear layers of blocks in float8, forward and backward; each tensor has one scale."""
-    try:
-        from torchao.float8 import Float8LinearConfig, convert_to_float8_training
-    except ImportError as error:
-        raise ImportError("precision float8 needs the extra `float8`: pip install trimask[float8]") from error
+    from torchao.float8 import Float8LinearConfig, convert_to_float8_training
+
     is_gpu = torch.cuda.is_available()
     # Padded: the gradient of a weight is a product over positions, of which there is any number.
     config = Float8LinearConfig(pad_inner_dim=True, emulate=not is_gpu)

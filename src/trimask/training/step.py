@@ -13,7 +13,7 @@ from trimask.devices import send
 from trimask.diffusion.objective import count_targets, nelbo_terms
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.training.corruption import Corruption, ObjectiveConfig
-from trimask.training.distributed import World
+from trimask.training.distributed import ALONE, World
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import (
     AdamWConfig,
@@ -85,7 +85,7 @@ class DenoiserStep:
         logical_batch: int | None = None,
         micro_batch: int | None = None,
         non_finite: NonFinite = NonFinite.STOP,
-        world: World | None = None,
+        world: World = ALONE,
     ):
         self.denoiser = denoiser
         self.objective = objective
@@ -103,7 +103,7 @@ class DenoiserStep:
         self.num_steps = num_steps
         self.micro_batch = micro_batch
         self.non_finite = non_finite
-        self.world = world or World()
+        self.world = world
         self.step = 0
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor | float]:
