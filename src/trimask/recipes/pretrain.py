@@ -21,7 +21,7 @@ from trimask.recipes.lengths import fit_lengths, save_lengths
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
-from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
 from trimask.training.checkpoint import CONFIG, open_run
 from trimask.training.distributed import ALONE, World
 from trimask.training.loop import TrainResult, train
@@ -114,6 +114,7 @@ def pretrain(
     with ExitStack() as held:
         # A run that was started twice would write over itself.
         world.main_only(lambda: held.enter_context(io.locked(out)))
+        world.main_only(lambda: io.remove_partial(out))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
         world.each(lambda: _see(out / CONFIG))
         check_data(config.data, report, world)
@@ -178,8 +179,18 @@ def _sources(
     """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
     sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
     if keeps:
-        if not (out / TOKENIZERS).exists():
-            copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
+        _keep_tokenizers(tokenizer_folder, out / TOKENIZERS)
         if isinstance(config.data, PreparedData):
             save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
     return sources
+
+
+def _keep_tokenizers(source: Path, kept: Path) -> None:
+    """Copy the tokenizers into the run; what is damaged there is set aside, and copied again."""
+    if kept.exists():
+        try:
+            return check(kept, hashes(source))
+        except (ValueError, FileNotFoundError) as error:
+            aside = io.set_aside(kept)
+            logger.warning("%s; set aside as %s, and copied again from %s", error, aside, source)
+    copy_tokenizer(source, kept)

@@ -1,5 +1,6 @@
 """The quickstart data as token sources: what the mixture of a run draws from."""
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,8 @@ from trimask.recipes.signals import pixels_at, waveform_at
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.transcript import transcript
+
+logger = logging.getLogger(__name__)
 
 Split = Literal["train", "composition", "validation", "test"]
 EMOJI, SPOKEN, SPEECHES, TRIPLES = "emoji", "spoken", "speeches", "triples"
@@ -112,19 +115,43 @@ def cached_tokens(
     *,
     report: Report = lambda message: None,
 ) -> dict[str, TokenSource]:
-    """As `tokenize`, kept in `folder`: a resumed run reads what its first start encoded."""
+    """As `tokenize`, kept in `folder`: a resumed run reads what its first start encoded.
+
+    What is damaged there is set aside and encoded again. For the process that writes the folder alone.
+    """
     index = folder / f"{split}.json"
-    wanted = configuration.to_dict(data)
-    if index.exists():
-        stored = io.read_json(index)
-        if stored["data"] == wanted:
-            sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in stored["sources"]]
-            return {source.name: source for source in sources}
+    try:
+        found = kept_tokens(data, split, folder)
+    except (ValueError, FileNotFoundError) as error:
+        aside = io.set_aside(index)
+        logger.warning("%s; it is encoded again (the old list is %s)", error, aside)
+        found = None
+    if found is not None:
+        return found
     sources = tokenize(data, tokenizers, split, report=report)
     for name, source in sources.items():
         source.save(folder / f"{split}-{name}.safetensors")
-    io.write_json(index, {"data": wanted, "sources": list(sources)})
+    io.write_sealed(index, {"data": configuration.to_dict(data), "sources": list(sources)})
     return sources
+
+
+def kept_tokens(data: QuickstartData, split: Split, folder: Path) -> dict[str, TokenSource] | None:
+    """What `cached_tokens` has left in `folder`; None if there is nothing of this `data`.
+
+    Raises:
+        ValueError, FileNotFoundError: a file is damaged or gone.
+    """
+    index = folder / f"{split}.json"
+    if not index.exists():
+        return None
+    stored = io.read_sealed(index)
+    names = stored.get("sources") if isinstance(stored, dict) else None
+    if not isinstance(names, list) or not set(names) <= {EMOJI, SPOKEN, SPEECHES, TRIPLES}:
+        raise ValueError(f"{index} is no list of tokenized sources")
+    if stored.get("data") != configuration.to_dict(data):
+        return None
+    sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in names]
+    return {source.name: source for source in sources}
 
 
 def _source(name: str, items: dict[Modality, list], keys: Sequence[str | int]) -> TokenSource:
