@@ -209,7 +209,7 @@ def _decode(annotation: Any, data: Any, path: str) -> Any:
         if isinstance(member, type) and issubclass(member, enum.Enum) and isinstance(data, str):
             words = {_word(option): option for option in member}
             return words[data] if data in words else _fail(path, data, f"expected {_one_of(words, data)}")
-        if member is Path and isinstance(data, str):
+        if member is Path and isinstance(data, str) and data:
             return Path(data)
     return _leaf(annotation, data, path)
 

@@ -35,12 +35,11 @@ def parse_json(text: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         _too_deep()
-    level = [value]
+    level = _containers([value])
     for _ in range(_MOST_NESTED):
-        groups = (item.values() if isinstance(item, dict) else item for item in level)
-        level = [child for group in groups for child in group if isinstance(child, dict | list)]
         if not level:
             return value
+        level = [child for item in level for child in _containers(item)]
     _too_deep()
 
 
@@ -141,6 +140,11 @@ def tell_unsealed(name: str | Path) -> None:
             "unnoticed",
             name,
         )
+
+
+def _containers(item: Any) -> list[Any]:
+    children = item.values() if isinstance(item, dict) else item
+    return [child for child in children if isinstance(child, dict | list)]
 
 
 def _header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
