@@ -18,6 +18,7 @@ from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import first_line
 from trimask.data.prepare.stated import file_split, folder_split, split_name
 from trimask.data.prepare.table import TableRows
+from trimask.data.prepare.unreviewed import without_unreviewed
 
 MEDIA = picture.SUFFIXES | recording.SUFFIXES
 _FILES_PER_PART = 512
@@ -61,7 +62,8 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     path = Path(source).absolute()  # workers may stand in another folder
     if path.exists():
         root, names = _listing(path)
-        readers, fingerprint = list(_readers(root, names, options)), _fingerprint(root, names)
+        readers = list(without_unreviewed(_readers(root, names, options), names))
+        fingerprint = _fingerprint(root, names)
     elif source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") != 1:
         raise FileNotFoundError(f"{source} does not exist (a data set on the hub is called owner/name)")
     else:
@@ -125,6 +127,7 @@ def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[
     texts: list[str] = []
     for name in names:
         if kinds[name] == "parquet":
+            named |= _places_of_parquet(root, name, options)
             yield ParquetFile(root=root, name=name), file_split(name)
         elif kinds[name] == "archive":
             yield Archive(root=root, name=name), file_split(name)
@@ -189,6 +192,15 @@ def _places(folder: Path, file: str) -> set[str]:
         paths = [folder / place / file for place in ("", "images", "audio", "clips", "wavs")]
         return {str(path.resolve()) for path in paths if path.is_file()}
     except (OSError, ValueError):
+        return set()
+
+
+def _places_of_parquet(root: Path, name: str, options: PrepareOptions) -> set[str]:
+    """Where the files stand that a parquet file names; one that cannot be read is met again by its reader."""
+    try:
+        files = ParquetFile(root=root, name=name).named_files(options)
+        return {place for file in files for place in _places((root / name).parent, file)}
+    except Exception:  # whatever its format's library raises
         return set()
 
 

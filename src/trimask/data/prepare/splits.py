@@ -4,11 +4,13 @@ What the source holds out stays out: an example of another split that shares its
 aside. What is left is drawn, in groups that share neither a text nor a file with one another.
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -73,21 +75,42 @@ def decide(
     engine: Engine | None = None,
     on_part: Callable[[int, int], None] = lambda done, total: None,
 ) -> Decisions:
-    """Decide the split of every item of `plan`, into files under `out`; what is decided already stays.
+    """Decide the split of every item of `plan`, into files under `out`; what is decided already, and whole,
+    stays.
 
     Args:
         on_part: called with the parts that are looked through, and all.
     """
-    if (out / _SUMMARY).exists():
-        return from_dict(Decisions, io.read_json(out / _SUMMARY))
+    if (before := _decided_before(plan, out)) is not None:
+        return before
     missing = [part for part in plan.parts if not survey_path(out, part.number).exists()]
     survey = Survey(options=options, out=out.resolve())
     num_done = len(plan.parts) - len(missing)
     for number, _ in enumerate((engine or Local(workers=1)).run(survey, missing), 1):
         on_part(num_done + number, len(plan.parts))
     decisions = _Source(plan, options, out).decide()
-    io.write_json(out / _SUMMARY, to_dict(decisions))
+    stored = {"decisions": to_dict(decisions), "files": _hashes(plan, out)}
+    io.write_json(out / _SUMMARY, {**stored, "sha256": _hash(stored)})
     return decisions
+
+
+def _decided_before(plan: Plan, out: Path) -> Decisions | None:
+    """The summary of what is decided, if it and the files of all parts are as they were written."""
+    try:
+        stored = io.read_json(out / _SUMMARY)
+        if stored.pop("sha256") == _hash(stored) and stored["files"] == _hashes(plan, out):
+            return from_dict(Decisions, stored["decisions"])
+    except (FileNotFoundError, ValueError, KeyError, AttributeError):
+        pass
+    return None
+
+
+def _hashes(plan: Plan, out: Path) -> dict[str, str]:
+    return {path.name: io.sha256(path) for path in (_path(out, part.number) for part in plan.parts)}
+
+
+def _hash(stored: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
 
 
 def decided(out: Path, number: int) -> Iterator[Decision]:
@@ -99,10 +122,8 @@ def decided(out: Path, number: int) -> Iterator[Decision]:
     path = _path(out, number)
     try:
         codes = pq.read_table(path, page_checksum_verification=True)["decision"].to_numpy()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path} is damaged: delete {out / _SUMMARY}, and it is made again by the same command"
-        ) from error
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(f"{path} is damaged: the same command makes it again") from error
     for code in codes:
         yield Decision.unpack(int(code))
     raise ValueError("the source changed while it was read: prepare it again into a new folder")

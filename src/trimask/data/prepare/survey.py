@@ -63,7 +63,7 @@ def read_survey(out: Path, number: int, columns: list[str]) -> pa.Table:
     path = survey_path(out, number)
     try:
         return pq.read_table(path, columns=columns, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise ValueError(f"{path} is damaged: delete it, and it is made again by the same command") from error
 
 
