@@ -12,6 +12,7 @@ from scipy.sparse import csgraph
 
 Nodes = UInt64[ndarray, "rows"]
 """What each row has of one kind (its text, its picture …), as a number; 0: nothing."""
+_LAST = np.uint64(2**64 - 1)
 
 
 @final
@@ -67,20 +68,17 @@ class Groups:
         labels = _components(len(shared), places, found)
         row = np.full(len(subjects), -1, dtype=np.int64)
         for place, is_found in zip(places, found, strict=True):
-            row = np.where(is_found, labels[place] if len(labels) else -1, row)
+            row[is_found] = labels[place[is_found]]
         grouped = row >= 0
-        row, columns = row[grouped], [column[grouped] for column in columns]
-        nodes = np.concatenate([shared, *columns])
-        label = np.concatenate([labels, *[row] * len(columns)])
-        nodes, first = np.unique(nodes, return_index=True)
-        label = label[first]
-        sizes = np.bincount(row, minlength=1)
-        positions = _positions(row, columns)
+        sizes = np.bincount(row[grouped], minlength=1)
+        positions = _positions(row[grouped], [column[grouped] for column in columns])
         positions[2 * sizes[: len(positions)] > len(subjects)] = 1.0
-        is_node = nodes != 0
-        return cls(
-            nodes=nodes[is_node], positions=positions[label[is_node]], largest=int(sizes.max(initial=0))
-        )
+        # A file of one row is not looked up, its subject may be: by rows that have no file.
+        is_alone = grouped & ~found[0] & (subjects != 0)
+        nodes = np.concatenate([shared, subjects[is_alone]])
+        falls = positions[np.concatenate([labels, row[is_alone]])]
+        order = np.argsort(nodes)
+        return cls(nodes=nodes[order], positions=falls[order], largest=int(sizes.max()))
 
     def of_rows(self, subjects: Nodes, files: Sequence[Nodes]) -> Float64[ndarray, "rows"]:
         """Where the group of each row falls."""
@@ -150,12 +148,14 @@ def _components(
 
 
 def _positions(row: Int64[ndarray, "rows"], columns: Sequence[Nodes]) -> Float64[ndarray, "groups"]:
-    """Where each group falls: by a subject of it, or by a file where it has none."""
-    label = np.concatenate([row] * len(columns))
-    nodes = np.concatenate(columns)
-    is_file = np.repeat(np.arange(len(columns)) > 0, len(row))
-    label, nodes, is_file = (array[nodes != 0] for array in (label, nodes, is_file))
-    order = np.lexsort((mixed(nodes), is_file, label))
-    label, nodes = label[order], nodes[order]
-    is_first = np.append(True, label[1:] != label[:-1])[: len(label)]
-    return _fraction(nodes[is_first])
+    """Where each group falls: by the first subject of it, or the first file where it has none."""
+    num_groups = int(row.max(initial=-1)) + 1
+    positions = np.full(num_groups, -1.0)
+    for column in columns:
+        is_open = (column != 0) & (positions[row] < 0)
+        group, nodes = row[is_open], column[is_open]
+        order, first = mixed(nodes), np.full(num_groups, _LAST)
+        np.minimum.at(first, group, order)
+        is_first = order == first[group]
+        positions[group[is_first]] = _fraction(nodes[is_first])
+    return positions

@@ -32,6 +32,7 @@ _SUMMARY = "splits.json"
 _TRAIN, _COMPOSITION = STATED.index("train"), STATED.index("composition")
 _NODES = ("subject", "image", "audio")
 _NUM_EXAMPLES = 3
+OnPart = Callable[[int, int], None]
 _TOLD = {
     "contradiction": "in a table of one split and a folder of another are held out",
     "held_out": "set aside, since their text or file stands in a split that the source holds out",
@@ -73,13 +74,13 @@ def decide(
     out: Path,
     *,
     engine: Engine | None = None,
-    on_part: Callable[[int, int], None] = lambda done, total: None,
+    on_part: OnPart = lambda done, total: None,
 ) -> Decisions:
     """Decide the split of every item of `plan`, into files under `out`; what is decided already, and whole,
     stays.
 
     Args:
-        on_part: called with the parts that are looked through, and all.
+        on_part: called with the parts that are looked through and all of them, and again as they are decided.
     """
     if (before := _decided_before(plan, out)) is not None:
         return before
@@ -88,7 +89,7 @@ def decide(
     num_done = len(plan.parts) - len(missing)
     for number, _ in enumerate((engine or Local(workers=1)).run(survey, missing), 1):
         on_part(num_done + number, len(plan.parts))
-    decisions = _Source(plan, options, out).decide()
+    decisions = _Source(plan, options, out).decide(on_part)
     stored = {"decisions": to_dict(decisions), "files": _hashes(plan, out)}
     io.write_json(out / _SUMMARY, {**stored, "sha256": _hash(stored)})
     return decisions
@@ -148,9 +149,9 @@ class _Source:
         for number in self._parts:
             rows = self._rows(number)
             stated |= set(np.unique(rows["stated"]).tolist())
-            linked.append({name: values[_is_linked(rows)] for name, values in rows.items()})
+            linked.append({name: rows[name][_is_linked(rows)] for name in (*_NODES, "text", "stated")})
         self._own = plan.own_splits | {split for code in stated if (split := STATED[code]) is not None}
-        rows = {name: np.concatenate([part[name] for part in linked]) for name in linked[0]}
+        rows = {name: np.concatenate([part.pop(name) for part in linked]) for name in list(linked[0])}
         self._marks = self._held_out(rows)
         is_held, _ = self._holding(rows)
         self._repeated = ~is_held & repeated_rows(np.where(is_held, 0, self._identity(rows)))
@@ -158,10 +159,10 @@ class _Source:
         drawn = {name: rows[name][is_drawn] for name in _NODES}
         self._groups = Groups.of(drawn["subject"], [drawn["image"], drawn["audio"]])
 
-    def decide(self) -> Decisions:
+    def decide(self, on_part: OnPart) -> Decisions:
         """Write the decision of each row."""
         num_linked = 0
-        for number in self._parts:
+        for done, number in enumerate(self._parts, 1):
             rows = self._rows(number)
             is_held, holding = self._holding(rows)
             split = np.where(rows["stated"] <= _TRAIN, self._drawn(rows), rows["stated"])
@@ -177,6 +178,7 @@ class _Source:
             told |= {name: rows["note"] == note.value for note, name in _NOTES.items()}
             for name, which in told.items():
                 self._tell(name, number, np.flatnonzero(which))
+            on_part(done, len(self._parts))
         return Decisions(
             own=tuple(sorted(self._own)),
             counts=dict(sorted(self._counts.items())),
