@@ -54,7 +54,8 @@ class Prepare(Verb):
     speaker_column: Annotated[str | None, _arg("NAME")] = None
     """who speaks: becomes the voice that `trimask sample --voice` asks for"""
     group_by: Annotated[str | None, _arg("NAME")] = None
-    """column whose equal values share a split and take turns in training; else equal texts share one"""
+    """column whose equal values share a split and take turns in training; image or audio: examples of one file
+    do; else equal texts, and in any case examples of one file, share a split"""
     sample_by: Literal["document", "paragraph", "line"] = "document"
     """what of a .txt file is one document"""
     text_window: Annotated[int, _arg("N")] = 128
@@ -134,6 +135,9 @@ class Prepare(Verb):
         self._tell_splits(manifest)
         if not manifest.counts:
             say("error: nothing is left to train on")
+            return
+        if "train" not in manifest.counts:
+            say("no train split came out: nothing of this can be trained on")
             return
         if "validation" not in manifest.counts:
             say("no validation split came out, so runs will not be evaluated: raise --validation")

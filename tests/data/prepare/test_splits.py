@@ -28,6 +28,7 @@ from trimask.data.prepare.stated import Note, split_name, stated_split
 from trimask.data.prepare.unreviewed import unreviewed_tables
 from trimask.data.quickstart.splits import hash_fraction
 from trimask.parallel import Local
+from trimask.recipes.tokenizer_data import raw_signals, signals
 
 Row = tuple[int, str, str]  # a picture by its number, a caption, a split or ""
 HALVES = PrepareOptions(validation=0.3, test=0.3)
@@ -459,3 +460,20 @@ def test_tables_that_nobody_reviewed() -> None:
     names = ["cv/invalidated.tsv", "cv/other.tsv", "cv/validated.tsv", "other.tsv", "cv/reported.tsv"]
     assert set(unreviewed_tables(names)) == {"cv/invalidated.tsv", "cv/other.tsv", "cv/reported.tsv"}
     assert unreviewed_tables(["invalidated.tsv"]) == {}
+
+
+def test_tokenizers_see_no_file_that_is_held_out(tmp_path: Path) -> None:
+    """By the folder that a row names, too; texts that are labels hold nothing out of theirs."""
+    rows = [(n, f"label {n % 2}", ["train", "train", "val", "test"][n % 4]) for n in range(16)]
+    table(".csv", by_folder=True)(tmp_path / "raw", rows)
+    with (tmp_path / "raw" / "metadata.csv").open("a") as file:
+        file.write("train/0.png,again\n")
+    write(tmp_path / "raw" / "train" / "copy.png", png(3))
+    parts = signals(raw_signals([str(tmp_path / "raw")]), "image", size=16, folder=tmp_path / "data")
+    keys = {name: len(part) for name, part in parts.items()}
+    assert keys == {"train": 8, "unseen": 8}
+    lines = [json.loads(line) for line in (tmp_path / "data" / "rejected.jsonl").read_text().splitlines()]
+    assert {line["key"].partition("@")[0]: line["reason"] for line in lines} == {
+        "metadata.csv": "repeated",
+        "train/copy.png": "held_out",
+    }

@@ -33,4 +33,4 @@ class Decision:
         if self.status == HELD:
             raise Rejected(Reason.HELD_OUT, f"its {self.cause} stands in the source's own {self.split} split")
         if self.status == REPEATED:
-            raise Rejected(Reason.REPEATED, "the same file with the same text was there before")
+            raise Rejected(Reason.REPEATED, "nothing new: the same file was there before")

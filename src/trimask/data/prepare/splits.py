@@ -37,7 +37,7 @@ _TOLD = {
     "contradiction": "in a table of one split and a folder of another are held out",
     "held_out": "set aside, since their text or file stands in a split that the source holds out",
     "overruled": "trained on by a column of splits, in a file or folder whose name holds them out",
-    "repeated": "set aside, since the same file with the same text was there before",
+    "repeated": "set aside, since they repeat a file that was there before",
 }
 _NOTES = {Note.CONTRADICTION: "contradiction", Note.OVERRULED: "overruled"}
 
@@ -49,10 +49,11 @@ class Decisions:
 
     Attributes:
         own: splits that the source names itself: they are kept, and not drawn.
-        counts: examples by what was decided against them or between two things that the source says:
-            `held_out` (set aside: text or file stand in a split that the source holds out), `repeated` (set
-            aside: the same file with the same text again), `contradiction` (a table of one split names a file
-            in the folder of another: held out), `overruled` (a column trains on what a name holds out).
+        counts: examples by what was decided against them, or between two things that the source says:
+            `held_out` (set aside: their text or file stands in a split that the source holds out), `repeated`
+            (set aside: the same file with the same text again, or the same file where no text is needed),
+            `contradiction` (held out: a table of one split names a file in the folder of another),
+            `overruled` (a column trains on what a name holds out).
         examples: keys of the first ones.
         largest_group: examples of the largest group that shares texts or files, of those that are drawn.
     """
@@ -201,7 +202,8 @@ class _Source:
     def _held_out(self, rows: dict[str, ndarray]) -> Marks:
         """What the source holds out, and in which split."""
         nodes, values = [], []
-        for name in _NODES:
+        # What needs no text, as tokenizers do, learns nothing of what is held out from a text.
+        for name in _NODES if self._options.needs_text else _NODES[1:]:
             is_marked = rows["stated"] > _TRAIN
             if name == "subject" and self._options.group_by is not None:
                 # Compositions are variants of what is trained on: they share its group, by a column.
