@@ -281,7 +281,8 @@ def test_texts_that_are_labels_are_told(
         path.rename(split / path.name)
     words = ["prepare", str(raw), *tokenized, "--validation=0"]
     assert main([*words, "--out", str(tmp_path / "data")]) == 0
-    assert "--group-by image (or audio) compares files alone" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--group-by image (or audio) compares files alone" in told and "no train split came out" in told
     assert main([*words, "--out", str(tmp_path / "other"), "--group-by=image"]) == 0
     assert Manifest.load(tmp_path / "other").counts["train"]["images"].examples == 20
     assert "--group-by" not in capsys.readouterr().err

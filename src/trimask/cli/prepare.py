@@ -54,8 +54,8 @@ class Prepare(Verb):
     speaker_column: Annotated[str | None, _arg("NAME")] = None
     """who speaks: becomes the voice that `trimask sample --voice` asks for"""
     group_by: Annotated[str | None, _arg("NAME")] = None
-    """column whose equal values share a split and take turns in training; image or audio: examples of one file
-    do; else equal texts, and in any case examples of one file, share a split"""
+    """column whose equal values share a split and take turns in training; image or audio: examples of one
+    file do; else equal texts share a split, and examples of one file in any case"""
     sample_by: Literal["document", "paragraph", "line"] = "document"
     """what of a .txt file is one document"""
     text_window: Annotated[int, _arg("N")] = 128
