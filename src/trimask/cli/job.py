@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from trimask.cli.console import Report
 from trimask.cli.failure import UsageError
+from trimask.cli.program import program
 from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary, tokenizer_folder
 from trimask.config import to_dict
 
@@ -154,23 +155,24 @@ class DenoiserJob(Job):
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         from trimask.recipes.pretrain import pretrain
 
-        return pretrain(
-            self.config,
-            out,
-            recipe=self.recipe,
-            tokenizer_folder=self.folder,
-            weights=self.weights,
-            resume=resume,
-            deadline=deadline,
-            report=Report() if world.is_main else lambda message: None,
-            world=world,
-        )
+        with Report() as report:
+            return pretrain(
+                self.config,
+                out,
+                recipe=self.recipe,
+                tokenizer_folder=self.folder,
+                weights=self.weights,
+                resume=resume,
+                deadline=deadline,
+                report=report if world.is_main else lambda message: None,
+                world=world,
+            )
 
     def try_it(self, out: Path) -> str:
         run = shlex.quote(str(out))
         tasks = [component.task.value for component in self.config.mixture.components]
         shown = next((task for task in ("text_to_image", "text_to_speech") if task in tasks), "text")
-        return f'try it: trimask sample {run} --task {shown} --prompt "strawberry" --out samples'
+        return f'try it: {program()} sample {run} --task {shown} --prompt "strawberry" --out samples'
 
 
 @final
@@ -260,13 +262,15 @@ class TokenizerJob(Job):
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         from trimask.recipes.train_tokenizer import train_tokenizer
 
-        return train_tokenizer(
-            self.config, out, recipe=self.recipe, resume=resume, deadline=deadline, report=Report()
-        )
+        with Report() as report:
+            return train_tokenizer(
+                self.config, out, recipe=self.recipe, resume=resume, deadline=deadline, report=report
+            )
 
     def try_it(self, out: Path) -> str:
         from trimask.recipes.train_tokenizer import weights_file
 
         weights = weights_file(self.config, out)
-        words = ["trimask", "tokenizers", f"--{weights.stem}", str(weights), "--out", "tokenizers"]
-        return f"look and listen: {out / 'report.html'}; train over it: {shlex.join(words)}"
+        words = ["tokenizers", f"--{weights.stem}", str(weights), "--out", "tokenizers"]
+        page = out / "report.html"
+        return f"look and listen: {page}; train over it: {program()} {shlex.join(words)}"

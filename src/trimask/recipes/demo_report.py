@@ -124,21 +124,24 @@ def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Bloc
     return blocks[0] if blocks else None
 
 
-def how_to_go_on(out: Path, prompts: Mapping[str, str]) -> str:
-    """Commands that lead on from the demo. `prompts`: a caption that each model knows, by what `RUN` to
-    give.
+def how_to_go_on(out: Path, prompts: Mapping[str, str], program: str) -> str:
+    """Commands that lead on from the demo.
+
+    Args:
+        prompts: a caption that each model knows, by what `RUN` to give.
+        program: how trimask is called from where the person stands.
     """
     commands = [
-        f"trimask sample {run} --task text_to_image --prompt {shlex.quote(prompt)} --out samples"
+        f"{program} sample {run} --task text_to_image --prompt {shlex.quote(prompt)} --out samples"
         for run, prompt in prompts.items()
     ]
     return "\n".join(
         [
             *commands,
-            "trimask sample quickstart --task text_to_speech --prompt 'good morning' --out samples",
-            "trimask sample quickstart --task text --out samples",
-            "trimask train quickstart_mini --out runs/mini",
-            f"trimask evaluate {out / 'run'} --out scorecard.json",
+            f"{program} sample quickstart --task text_to_speech --prompt 'good morning' --out samples",
+            f"{program} sample quickstart --task text --out samples",
+            f"{program} train quickstart_mini --out runs/mini",
+            f"{program} evaluate {out / 'run'} --out scorecard.json",
         ]
     )
 
