@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
 # A parameter takes 12 bytes (weight, two moments) in two checkpoints and one being written.
 _STATE_BYTES = 3 * 12
 _DATA_BYTES = 100_000_000  # tokenized data, metrics
+_SHORT = 300.0  # seconds: what the demo trains
 _SIGNAL_BYTES = 500_000_000  # decoded data of a tokenizer; raw sources may take more
 
 
@@ -66,6 +67,10 @@ class Job(ABC):
     @abstractmethod
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         """Run it in the directory `out`; all processes of `world` call this."""
+
+    def caution(self, seconds: float) -> str | None:
+        """What a run that trained for so long cannot show, if anything."""
+        return None
 
     @abstractmethod
     def try_it(self, out: Path) -> str:
@@ -167,6 +172,15 @@ class DenoiserJob(Job):
                 report=report if world.is_main else lambda message: None,
                 world=world,
             )
+
+    def caution(self, seconds: float) -> str | None:
+        if seconds >= _SHORT:
+            return None
+        return (
+            f"{seconds / 60:.1f} minutes of training show that a run learns, and little more: of quickstart_mini on "
+            "two cores, pictures have the colours of their captions after about five minutes, and samples without a "
+            "prompt stay nearly empty for longer (--minutes, --num-steps)"
+        )
 
     def try_it(self, out: Path) -> str:
         run = shlex.quote(str(out))

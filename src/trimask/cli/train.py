@@ -150,6 +150,9 @@ class Train(Verb):
         say(f"{result.stopped} after {steps}, {result.seconds:.0f} s: {self.out}")
         if result.steps < planned.num_updates:
             say(f"go on with: {self._command(overrides)}")
+        caution = planned.caution(result.seconds)
+        if caution is not None:
+            say(caution)
         say(planned.try_it(self.out))
 
     def _command(self, overrides: Mapping[str, str]) -> str:

@@ -105,12 +105,22 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
         f"in {result.seconds / 60:.1f} minutes ({seconds:.2f} s a step{how}), {config.logical_batch} "
         "sequences a step."
     )
+    short = (
+        "Minutes show that it learns, not what it can: samples without a prompt are nearly empty this early, and "
+        "words and outlines take hours (the shipped model: two)."
+    )
     note = (
         "NELBO on the training mixture (all tasks of a modality together), smoothed. Lower is better; "
         "the dashed lines are what a model reaches that knows nothing, or only how frequent each token is."
     )
     header = ("bits per token", "at the end", "floor: unigram", "floor: uniform")
-    return [Prose(text=lead), *charts, Prose(text=note, is_note=True), Table(header=header, rows=table)]
+    return [
+        Prose(text=lead),
+        Prose(text=short, is_note=True),
+        *charts,
+        Prose(text=note, is_note=True),
+        Table(header=header, rows=table),
+    ]
 
 
 def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Block | None:
