@@ -177,9 +177,9 @@ class DenoiserJob(Job):
         if seconds >= _SHORT:
             return None
         return (
-            f"{seconds / 60:.1f} minutes of training show that a run learns, and little more: of quickstart_mini on "
-            "two cores, pictures have the colours of their captions after about five minutes, and samples without a "
-            "prompt stay nearly empty for longer (--minutes, --num-steps)"
+            f"{seconds / 60:.1f} minutes of training show that a run learns, and little more: of "
+            "quickstart_mini on two cores, pictures have the colours of their captions after about five "
+            "minutes, and samples without a prompt stay nearly empty for longer (--minutes, --num-steps)"
         )
 
     def try_it(self, out: Path) -> str:

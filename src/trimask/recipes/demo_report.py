@@ -106,8 +106,8 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
         "sequences a step."
     )
     short = (
-        "Minutes show that it learns, not what it can: samples without a prompt are nearly empty this early, and "
-        "words and outlines take hours (the shipped model: two)."
+        "Minutes show that it learns, not what it can: samples without a prompt are nearly empty this "
+        "early, and words and outlines take hours (the shipped model: two)."
     )
     note = (
         "NELBO on the training mixture (all tasks of a modality together), smoothed. Lower is better; "
