@@ -25,6 +25,8 @@ class Reason(StrEnum):
     MISSING_FILE = "missing_file"
     MALFORMED_ROW = "malformed_row"
     UNKNOWN_SPLIT = "unknown_split"
+    HELD_OUT = "held_out"
+    REPEATED = "repeated"
     UNREADABLE_FILE = "unreadable_file"
     COLUMNS = "columns"
     UNUSED_FILE = "unused_file"
