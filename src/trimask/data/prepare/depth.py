@@ -32,7 +32,10 @@ def to_eight_bits(picture: PIL.Image.Image, *, is_inverted: bool = False) -> PIL
     low, high = values.min(), values.max()
     if low < 0:
         raise Rejected(Reason.RANGE, f"samples from {low:g} to {high:g}: save it with 8 bits a sample")
-    grey = _scaled_floats(values, high) if values.dtype.kind == "f" else _scaled_integers(values, int(high))
+    if values.dtype.kind == "f":
+        grey = _scaled_floats(values, float(high))
+    else:
+        grey = _scaled_integers(values, int(high))
     if is_inverted:
         grey = 255 - grey
     clear = picture.info.get("transparency")

@@ -7,23 +7,21 @@ from typing import final
 
 from trimask.data.prepare.rejection import Reason, Rejected
 
-_KILOBITS = {  # by (is MPEG-1, layer)
-    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+_KILOBITS = {  # by whether it is MPEG-1
+    True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES = (44100, 48000, 32000)
+_DELAY = 4608  # samples at both ends that are no sound
 _LEAD = 65_536  # bytes of something else before the first frame
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    kind: tuple[int, int, int]  # version, layer and rate: a stream keeps them
+    kind: tuple[int, int]  # version and rate: a stream keeps them
     length: int
+    side: int  # bytes before the sound, or before the count
     stated: int | None  # frames of the stream, if this is the frame that states them
 
 
@@ -51,7 +49,7 @@ def read_mp3(data: bytes, start: int) -> tuple[bytes, int]:
     begin = place = _first_frame(data, id3_end(data, start))
     head = _frame(data, begin)
     assert head is not None
-    count = 0
+    count, made = 0, b""
     while (frame := _frame(data, place)) is not None and place + frame.length <= len(data):
         if place > begin and (frame.stated is not None or frame.kind != head.kind):
             break  # another stream
@@ -61,16 +59,37 @@ def read_mp3(data: bytes, start: int) -> tuple[bytes, int]:
     is_cut = frame is not None and place + frame.length > len(data)
     if head.stated is None:
         missing = "cut short within a frame" if is_cut else None
+        made = _stating(data[begin : begin + 4], count)
     else:
         is_short = count < head.stated - 1
         missing = f"cut short: {count} of {head.stated} frames are there" if is_short else None
         if count > head.stated + 1:
-            begin += head.length  # a decoder would stop where the count says
+            made, begin = _stating(data[begin : begin + 4], count), begin + head.length
     if missing is not None:
         raise Rejected(Reason.CORRUPT, missing)
     if not is_cut and not _is_over(data, end):
         raise Rejected(Reason.CORRUPT, f"no frame at byte {place}, where one should begin")
-    return data[begin:place], len(data) if is_cut else end
+    return made + data[begin:place], len(data) if is_cut else end
+
+
+def least_samples(data: bytes) -> int:
+    """Samples that a decoder gives at least of what `read_mp3` gave; at some damage it stops early."""
+    count, place = 0, 0
+    while (frame := _frame(data, place)) is not None:
+        count += frame.stated is None
+        place += frame.length
+    return max(0, count * (1152 if data[1] >> 3 & 3 == 3 else 576) - _DELAY)
+
+
+def _stating(header: bytes, count: int) -> bytes:
+    """A frame that states the count; without it a decoder guesses from the first, and stops early."""
+    made = bytes(
+        (header[0], header[1] | 1, header[2] & 0x0D | 0x80, header[3])
+    )  # the eighth bit rate, no sum
+    frame = _frame(made, 0)
+    assert frame is not None
+    tag = b"Xing" + (1).to_bytes(4, "big") + count.to_bytes(4, "big")
+    return (made + bytes(frame.side - 4) + tag).ljust(frame.length, b"\0")
 
 
 def _first_frame(data: bytes, start: int) -> int:
@@ -114,29 +133,25 @@ def _frame(data: bytes, place: int) -> _Frame | None:
     head = data[place : place + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
-    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
-    rate_index, rate_of_bits = head[2] >> 2 & 3, head[2] >> 4
-    if version == 1 or layer == 4 or rate_index == 3 or rate_of_bits in (0, 15):
+    version, rate_index, rate_of_bits = head[1] >> 3 & 3, head[2] >> 2 & 3, head[2] >> 4
+    if version == 1 or head[1] >> 1 & 3 != 1 or rate_index == 3 or rate_of_bits in (0, 15):
         return None
-    is_first = version == 3
+    is_first, is_mono = version == 3, head[3] >> 6 == 3
     rate = _RATES[rate_index] >> (0 if is_first else 1 if version == 2 else 2)
-    bits = _KILOBITS[is_first, layer][rate_of_bits - 1] * 1000
-    padding = head[2] >> 1 & 1
-    if layer == 1:
-        length = (12 * bits // rate + padding) * 4
-    else:
-        length = (72 if layer == 3 and not is_first else 144) * bits // rate + padding
-    is_mono = head[3] >> 6 == 3
+    bits = _KILOBITS[is_first][rate_of_bits - 1] * 1000
+    length = (144 if is_first else 72) * bits // rate + (head[2] >> 1 & 1)
     side = 4 + ((17 if is_mono else 32) if is_first else (9 if is_mono else 17))
-    return _Frame((version, layer, rate), length, _stated(data, place, side) if layer == 3 else None)
+    return _Frame((version, rate), length, side, _stated(data, place, side))
 
 
 def _stated(data: bytes, place: int, side: int) -> int | None:
     """The count of frames that the frame at `place` states; 0 if it is made to, and does not; None if not."""
     tag = place + side
+    if any(data[place + 4 : tag]):  # where sound has what it takes to decode it
+        return None
     if data[tag : tag + 4] in (b"Xing", b"Info"):
-        has_count = data[tag + 4 : tag + 8][-1:] and data[tag + 7] & 1
-        return int.from_bytes(data[tag + 8 : tag + 12], "big") if has_count else 0
+        flags = int.from_bytes(data[tag + 4 : tag + 8], "big")
+        return int.from_bytes(data[tag + 8 : tag + 12], "big") if flags & 1 else 0
     if data.startswith(b"VBRI", place + 36):
         return int.from_bytes(data[place + 50 : place + 54], "big")
     return None

@@ -12,6 +12,7 @@ import soundfile
 import soxr
 from jaxtyping import Float32
 
+from trimask.data.prepare.mp3 import least_samples
 from trimask.data.prepare.options import Limits
 from trimask.data.prepare.quiet import quiet_libraries
 from trimask.data.prepare.recording_links import links
@@ -20,7 +21,7 @@ from trimask.data.prepare.rejection import Reason, Rejected, first_line
 SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd"}
 )
-_FORMATS = ("WAV", "WAVEX", "AIFF", "AU", "FLAC", "OGG", "MP3", "MPEG")
+_FORMATS = ("WAV", "WAVEX", "AIFF", "AU", "FLAC", "OGG", "MP3")
 _MOST_SAMPLES = 64_000_000  # of all channels together: 256 MB
 _HOT, _INTEGER = 16.0, 32768.0
 _OFFSET = 0.01  # −40 dB of full scale
@@ -49,6 +50,8 @@ def decode_recording(
         with _guarded(link), soundfile.SoundFile(io.BytesIO(link)) as file:
             seconds += _check_header(file, limits, stated_rate, seconds)
             samples, rate = _read(file), file.samplerate
+            if file.format == "MP3" and len(samples) < (least := least_samples(link)):
+                raise Rejected(Reason.CORRUPT, f"damaged: {len(samples)} of {least} samples can be decoded")
         pieces.append(one_channel(samples, rate, sample_rate))
     _check_length(seconds, limits, num_characters)
     waveform = np.concatenate(pieces)
@@ -105,7 +108,7 @@ def _guarded(link: bytes) -> Iterator[None]:
     except MemoryError as error:
         raise Rejected(Reason.OVERSIZED, first_line(error)) from error
     except Exception as error:  # libsndfile's errors, and what its wrapper makes of strange headers
-        raise Rejected(Reason.CORRUPT, first_line(error)) from error
+        raise Rejected(Reason.CORRUPT, f"cut short or damaged: {first_line(error)}") from error
 
 
 def _read(file: soundfile.SoundFile) -> Float32[np.ndarray, "samples channels"]:
