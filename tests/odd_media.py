@@ -166,7 +166,7 @@ def odd_sounds() -> dict[str, tuple[bytes, np.ndarray, float]]:
     place = aiff.find(b"SSND")
     aiff[place + 4 : place + 8] = bytes(4)
     au[8:12] = b"\xff" * 4
-    floats = {"format": "WAV", "subtype": "FLOAT"}
+    floats: dict[str, Any] = {"format": "WAV", "subtype": "FLOAT"}
     found = {
         "float_of_integers.wav": (sounded(one * 32768, **floats), one, 1e-6),
         "float_hot.wav": (sounded(one * 3, **floats), one / np.abs(one).max(), 1e-6),

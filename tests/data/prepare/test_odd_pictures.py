@@ -15,6 +15,7 @@ from trimask.data.prepare.rejection import Reason, Rejected
 
 LIMITS = Limits()
 ODD = odd_pictures()
+MENDED = {"long_text.png", "without_end.jpg", "padded_with_zeros.jpg"}  # Pillow alone does not open these
 
 
 def decode(data: bytes, size: int = 96) -> np.ndarray:
@@ -28,10 +29,8 @@ def test_the_right_pixels(name: str) -> None:
     assert difference.max() <= tolerance and difference.mean() <= max(1, tolerance / 20)
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", sorted(ODD.keys() - MENDED))
 def test_a_loaded_picture_is_seen_as_its_file(name: str) -> None:
-    if "long_text" in name or "without_end" in name or "padded" in name:
-        pytest.skip("Pillow alone does not open it")
     with guarded(), PIL.Image.open(io.BytesIO(ODD[name][0])) as opened:
         place = opened.tell()
         np.testing.assert_array_equal(square_pixels(opened, 64), decode(ODD[name][0], 64))
