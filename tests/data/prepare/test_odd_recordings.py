@@ -123,6 +123,8 @@ def test_nothing_is_clipped_by_the_resampler() -> None:
 def test_many_recordings_in_one_file_are_bounded() -> None:
     with pytest.raises(Rejected, match="more than 1000"):
         links(sounded(tone(0.001)) * 1001)
+    assert "no frame" in rejected(b"ID3\3\0\0\0\0\0\0" * 10_000).detail
+    assert "frames" in rejected((b"\xff\xf3\x18\xc4" + bytes(32)) * 500_001).detail
     chunk = b"junk" + struct.pack("<I", 0)
     assert "chunks" in rejected(b"RIFF\0\0\0\0WAVE" + chunk * 2000).detail
 

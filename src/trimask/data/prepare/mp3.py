@@ -13,6 +13,8 @@ _KILOBITS = {  # by whether it is MPEG-1
 }
 _RATES = (44100, 48000, 32000)
 _DELAY = 4608  # samples at both ends that are no sound
+_MOST_TAGS = 100
+_MOST_FRAMES = 500_000  # more than three hours
 _LEAD = 65_536  # bytes of something else before the first frame
 
 
@@ -32,7 +34,9 @@ def is_mp3(data: bytes, start: int) -> bool:
 
 def id3_end(data: bytes, start: int) -> int:
     """Where the ID3 tags at `start` end."""
-    while data.startswith(b"ID3", start) and start + 10 <= len(data):
+    for _ in range(_MOST_TAGS):
+        if not data.startswith(b"ID3", start) or start + 10 > len(data):
+            break
         size = 0
         for byte in data[start + 6 : start + 10]:
             size = size << 7 | byte & 0x7F
@@ -55,6 +59,8 @@ def read_mp3(data: bytes, start: int) -> tuple[bytes, int]:
             break  # another stream
         count += frame.stated is None
         place += frame.length
+        if count > _MOST_FRAMES:
+            raise Rejected(Reason.OVERSIZED, f"more than {_MOST_FRAMES} frames")
     end = _tags_end(data, place)
     is_cut = frame is not None and place + frame.length > len(data)
     if head.stated is None:
