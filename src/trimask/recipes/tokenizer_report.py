@@ -13,6 +13,7 @@ import PIL.Image
 
 from trimask import io, rng
 from trimask.config import to_dict
+from trimask.data.prepare.recording import resample
 from trimask.data.selection import SignalData
 from trimask.data.signals import Signal, Signals
 from trimask.devices import describe
@@ -26,7 +27,6 @@ from trimask.evaluation.reconstruction import (
 )
 from trimask.evaluation.report import Block, Card, Cards, Chart, Page, Picture, Prose, Section, Sound, Table
 from trimask.evaluation.report.figures import figure
-from trimask.recipes.signals import resample
 from trimask.recipes.tokenizer_data import COMPOSITION, TRAIN, UNSEEN, as_floats, signals
 from trimask.training.tracker import read_metrics
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
