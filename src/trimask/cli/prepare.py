@@ -14,6 +14,7 @@ from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.cli.prepare_progress import prepare_progress
+from trimask.cli.program import program
 from trimask.cli.progress import JobProgress
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
@@ -141,7 +142,8 @@ class Prepare(Verb):
             return
         if "validation" not in manifest.counts:
             say("no validation split came out, so runs will not be evaluated: raise --validation")
-        say(f"train on it: trimask train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine")
+        command = f"{program()} train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine"
+        say(f"train on it: {command}")
 
     def _tell_splits(self, manifest: "Manifest") -> None:
         from trimask.data.prepare.manifest import totals
@@ -164,7 +166,8 @@ class Prepare(Verb):
 
         with reading_files():
             manifest = Manifest.load(folder)
-        damaged = damaged_shards(folder, manifest.shards, Report())
+        with Report() as report:
+            damaged = damaged_shards(folder, manifest.shards, report)
         if damaged:
             set_aside(folder, manifest, damaged)
         if self.json:

@@ -1,7 +1,7 @@
 """What a tokenizer trains on and is measured on: decoded once, kept in the run's directory."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,8 @@ TRAIN, COMPOSITION, UNSEEN = "train", "composition", "unseen"
 _PARTS = (TRAIN, COMPOSITION, UNSEEN)
 _PART_OF = {"train": TRAIN, "composition": COMPOSITION}
 _DONE = "signals.json"
-_REPORT_EVERY = 2000
+_REPORT_EVERY = 20
+_WHAT: Mapping[Kind, str] = {"image": "pictures", "speech": "recordings"}
 
 
 def raw_signals(sources: Sequence[str], *, speaker_column: str | None = None) -> RawSignals:
@@ -75,9 +76,9 @@ def training_signals(
     """
     parts = signals(data, kind, size=size, folder=folder, report=report)
     if TRAIN not in parts:
-        what = "picture" if kind == "image" else "recording"
         raise ValueError(
-            f"there is no {what} to train on; {folder / 'rejected.jsonl'} says what was set aside and why"
+            f"there are no {_WHAT[kind]} to train on; {folder / 'rejected.jsonl'} says what was set "
+            "aside and why"
         )
     return parts[TRAIN]
 
@@ -94,6 +95,7 @@ def _write(
         _embedded(kind, size) if isinstance(data, EmbeddedSignals) else _raw(data, kind, size, folder, report)
     )
     num_rejected = 0
+    report(f"decoding {_WHAT[kind]} 0")
     with ExitStack() as stack:
         writers = {
             part: stack.enter_context(SignalWriter(_file(folder, part), shape=shape, dtype=dtype))
@@ -108,7 +110,7 @@ def _write(
             else:
                 writers[row[0]].add(row[1])
             if number % _REPORT_EVERY == 0:
-                report(f"decoded {number - num_rejected:,} items, {num_rejected:,} set aside")
+                report(f"decoding {_WHAT[kind]} {number:,}")
         counts = {part: writer.count for part, writer in writers.items()}
     return counts, num_rejected
 

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     SILENT = "silent"
     DURATION = "duration"
     SAMPLE_RATE = "sample_rate"
+    RANGE = "range"
     EMPTY_TEXT = "empty_text"
     LONG_TEXT = "long_text"
     NOT_UTF8 = "not_utf8"
