@@ -55,6 +55,8 @@ class Prepare(Verb):
     """who speaks: becomes the voice that `trimask sample --voice` asks for"""
     group_by: Annotated[str | None, _arg("NAME")] = None
     """column whose equal values share a split and take turns in training; else equal texts share one"""
+    caption_from: Literal["file", "folder"] = "file"
+    """text of a picture or recording that no table names: a .txt beside it, or the name of its folder"""
     sample_by: Literal["document", "paragraph", "line"] = "document"
     """what of a .txt file is one document"""
     text_window: Annotated[int, _arg("N")] = 128
@@ -164,6 +166,7 @@ class Prepare(Verb):
             audio_column=self.audio_column,
             speaker_column=self.speaker_column,
             group_by=self.group_by,
+            caption_from=self.caption_from,
             sample_by=self.sample_by,
             text_window=self.text_window,
             validation=self.validation,

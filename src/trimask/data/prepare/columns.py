@@ -6,9 +6,15 @@ from typing import final
 
 from trimask.data.prepare.options import PrepareOptions
 
-IMAGE_NAMES = frozenset({"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"})
-AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "ogg", "opus"})
-TEXT_NAMES = frozenset({"text", "txt", "caption", "prompt", "sentence", "transcript", "transcription"})
+IMAGE_NAMES = frozenset({"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"}) | {
+    f"image_{what}" for what in ("path", "file", "name", "filename", "filepath")
+}
+AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "ogg", "opus"}) | {
+    f"audio_{what}" for what in ("path", "file", "name", "filename", "filepath")
+}
+TEXT_NAMES = frozenset(
+    {"text", "txt", "caption", "captions", "prompt", "sentence", "transcript", "transcription"}
+)
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
 _RATE_NAMES = ("sample_rate", "sampling_rate")
 
@@ -39,9 +45,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
     """
     text = _find("text", options.text_column, TEXT_NAMES, names, where)
     if text is None and options.needs_text:
-        raise ColumnError(
-            f"{where} has no column of text, only {_listed(names)}: name one with --text-column"
-        )
+        raise ColumnError(f"{where} has no column of text, only {listed(names)}: name one with --text-column")
     return Columns(
         text=text,
         image=_find("image", options.image_column, IMAGE_NAMES, names, where),
@@ -81,17 +85,18 @@ def _find(
     if len(found) > 1:
         raise ColumnError(
             f"{where}: the columns {' and '.join(found)} could each be the {kind}: choose with "
-            f"--{kind}-column (there are {_listed(names)})"
+            f"--{kind}-column (there are {listed(names)})"
         )
     return found[0] if found else None
 
 
 def _stated(option: str, name: str | None, names: Sequence[str], where: str) -> str | None:
     if name is not None and name not in names:
-        raise ColumnError(f"{where} has no column {name!r} (--{option}), only {_listed(names)}")
+        raise ColumnError(f"{where} has no column {name!r} (--{option}), only {listed(names)}")
     return name
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The names in a message."""
     shown = ", ".join(names[:40]) or "none at all"
     return shown if len(names) <= 40 else f"{shown} and {len(names) - 40} more"

@@ -8,6 +8,7 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from trimask import rng
+from trimask.data.prepare.captions import one_text_each
 from trimask.data.prepare.columns import ColumnError
 from trimask.data.prepare.item import Item, Media, SourceUnavailable
 from trimask.data.prepare.options import PrepareOptions
@@ -25,7 +26,7 @@ def read_part(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]
 
     Raises SourceUnavailable if a remote source fails.
     """
-    items = part.reader.items(options)
+    items = one_text_each(part.reader.items(options))
     label, count = part.reader.label, 0
     while True:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from trimask.data.prepare.columns import Columns
+from trimask.data.prepare.names import find_named
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 from trimask.vocabulary.modality import Modality
@@ -65,6 +66,7 @@ class UnusedFile(Reader):
 
     name: str
     detail: str
+    reason: Reason = Reason.UNUSED_FILE
 
     @property
     def label(self) -> str:
@@ -74,7 +76,7 @@ class UnusedFile(Reader):
         pass
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        yield Rejection(key=self.name, reason=Reason.UNUSED_FILE, detail=self.detail)
+        yield Rejection(key=self.name, reason=self.reason, detail=self.detail)
 
 
 def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: Path, folder: Path) -> Item:
@@ -126,16 +128,13 @@ def file_within(root: Path, folder: Path, name: str) -> Path:
     Raises:
         Rejected: there is none, or it lies outside `root`.
     """
-    for place in ("", "images", "audio", "clips", "wavs"):
-        path = folder / place / name
-        try:
-            if path.is_file():
-                if not path.resolve().is_relative_to(root.resolve()):
-                    raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source")
-                return path
-        except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL
-            raise Rejected(Reason.MISSING_FILE, f"{name[:80]!r} is no name of a file") from error
-    raise Rejected(Reason.MISSING_FILE, f"there is no file {name[:200]!r}")
+    path = find_named(folder, name)
+    if path is None:
+        what = "nothing is fetched from an address" if "://" in name else "there is no such file"
+        raise Rejected(Reason.MISSING_FILE, f"{name[:200]!r}: {what}")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source")
+    return path
 
 
 def printable(name: str) -> str:

@@ -1,0 +1,296 @@
+"""Rows of delimited text (CSV, TSV and kin), of which none ever swallows another or leaves a rest behind.
+
+Programs write such files in several ways: quotation marks inside quotes doubled, or escaped by a backslash,
+or no quoting at all. Which way a file was written is told by the file: that one, under which the fewest bytes
+have to be set aside.
+"""
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Literal, final
+
+from trimask.data.prepare.rejection import Reason, Rejected
+
+Quoting = Literal["doubled", "escaped", "none"]
+Cells = list[str]
+
+ROW_LIMIT = 16_000_000  # bytes
+_HEAD = 256_000  # bytes by which the delimiter is told
+_WINDOW = 4_000_000  # bytes by which the quoting is told
+_MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
+_STATED = re.compile(rb'"?sep=([,;|\t])"?\r?\n')  # a first line for Excel
+_DOUBLED = re.compile(r'[^"\s]""[^"\s]|"""|""\w')
+_BAD_SHARE = 0.2  # a delimiter under which more of the head is set aside is another's
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dialect:
+    """How a file of rows was written.
+
+    Attributes:
+        spans_lines: quoted cells hold line breaks; else each line is a row.
+        is_certain: no other quoting fits the file; else rows of several lines are set aside.
+        num_cells: of the first row, which the others must have.
+        start: byte where the first row begins.
+    """
+
+    delimiter: str
+    quoting: Quoting
+    spans_lines: bool
+    is_certain: bool
+    num_cells: int
+    start: int
+
+
+def records(path: Path, dialect: Dialect, start: int, stop: int) -> Iterator[tuple[int, Cells | Rejected]]:
+    """(offset, cells) of the rows that begin in [start, stop), `start` being where one does; and why a row
+    cannot be read. Blank lines are no rows.
+    """
+    for offset, row in _rows(path, dialect, start, stop):
+        yield offset, row.result()
+
+
+def find_dialect(path: Path, delimiters: Sequence[str], known_names: frozenset[str]) -> Dialect:
+    """How the file was written: with which of `delimiters`, by the names in its header (those in
+    `known_names` count) and the shape of its rows, and with which quoting.
+    """
+    status = path.stat()
+    return _find_dialect(path, status.st_size, status.st_mtime_ns, tuple(delimiters), known_names)
+
+
+@functools.lru_cache(maxsize=64)
+def _find_dialect(
+    path: Path, size: int, _time: int, delimiters: tuple[str, ...], known_names: frozenset[str]
+) -> Dialect:
+    with path.open("rb") as file:
+        head = file.read(64)
+    start = len(_MARK) if head.startswith(_MARK) else 0
+    if stated := _STATED.match(head, start):
+        start, delimiters = stated.end(), (stated[1].decode(),)
+    first = next(_lines(path, start), (0, "", 0))[1] or ""
+    delimiters = tuple(delimiter for delimiter in delimiters if delimiter in first) or delimiters
+
+    is_quoted = _has_quotes(path)
+
+    def cost(delimiter: str) -> tuple[int, bool, bool, int]:
+        best = _readings(path, start, min(size, _HEAD), delimiter, is_quoted=is_quoted)[0]
+        names = {name.strip().lower() for name in best.header}
+        is_another = best.num_bad > _BAD_SHARE * min(size, _HEAD)
+        return -len(names & known_names), is_another, len(best.header) < 2, best.num_bad
+
+    delimiter = min(delimiters, key=cost)
+    window = _WINDOW
+    while True:
+        readings = _readings(path, start, min(size, window), delimiter, is_quoted=is_quoted)
+        if window >= size or _plain(readings).num_bad != readings[0].num_bad or len(readings) == 1:
+            return _choose(path, readings, min(size, window), is_whole=window >= size)
+        window *= 4
+
+
+def _has_quotes(path: Path) -> bool:
+    with path.open("rb") as file:
+        return any(b'"' in block for block in iter(lambda: file.read(1_000_000), b""))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Reading:
+    """What comes of the beginning of a file under a dialect.
+
+    Attributes:
+        num_bad: bytes of rows that are set aside.
+        has_long_rows: whether there are rows of several lines.
+    """
+
+    dialect: Dialect
+    header: Cells
+    num_bad: int
+    has_long_rows: bool
+
+
+def _readings(path: Path, start: int, stop: int, delimiter: str, *, is_quoted: bool) -> list[_Reading]:
+    """The ways to read a file, best first; of equal ones, the usual."""
+    blank = Dialect(
+        delimiter=delimiter, quoting="doubled", spans_lines=True, is_certain=True, num_cells=0, start=start
+    )
+    plain = replace(blank, quoting="none", spans_lines=False)
+    ways = [blank, replace(blank, spans_lines=False), replace(blank, quoting="escaped"), plain]
+    is_quoted &= delimiter != " "
+    found = [_read(path, dialect, stop) for dialect in (ways if is_quoted else [plain])]
+    return sorted(found, key=lambda reading: reading.num_bad)
+
+
+def _read(path: Path, dialect: Dialect, stop: int) -> _Reading:
+    header = next((cells for _, cells in records(path, dialect, dialect.start, stop)), [])
+    if isinstance(header, Rejected):
+        return _Reading(dialect=dialect, header=[], num_bad=stop + 1, has_long_rows=False)
+    dialect = replace(dialect, num_cells=len(header))
+    num_bad, began, has_long_rows = 0, None, False
+    for offset, row in _rows(path, dialect, dialect.start, stop):
+        num_bad += offset - began if began is not None else 0
+        began = offset if isinstance(row.result(), Rejected) else None
+        has_long_rows |= row.num_lines > 1
+    num_bad += max(stop - began, 1) if began is not None else 0
+    return _Reading(dialect=dialect, header=header, num_bad=num_bad, has_long_rows=has_long_rows)
+
+
+def _choose(path: Path, readings: list[_Reading], stop: int, *, is_whole: bool) -> Dialect:
+    """The reading that sets the least aside. Where text without quoting and quoted text fit equally well, and
+    differ in where rows end, it cannot be told, and such rows are set aside.
+
+    Args:
+        is_whole: the readings are of the whole file; else rows of several lines may come later.
+    """
+    best, plain = readings[0], _plain(readings)
+    if not is_whole and not best.dialect.spans_lines:
+        best = next((reading for reading in readings if reading.dialect.spans_lines), best)
+    if readings[0] is plain or plain.num_bad > readings[0].num_bad:
+        return plain.dialect if readings[0] is plain else best.dialect
+    if best.has_long_rows:
+        # A table of one column has nothing by which its rows are told from lines.
+        return replace(best.dialect, is_certain=best.dialect.num_cells < 2)
+    # In TSV, quotation marks are text unless they stand as only quoting puts them.
+    is_plain = best.dialect.delimiter == "\t" and not _shows_quoting(path, best.dialect, stop)
+    return plain.dialect if is_plain else best.dialect
+
+
+def _plain(readings: list[_Reading]) -> _Reading:
+    return next(reading for reading in readings if reading.dialect.quoting == "none")
+
+
+def _shows_quoting(path: Path, dialect: Dialect, stop: int) -> bool:
+    """Whether the names of the header are in quotation marks, or some are doubled."""
+    lines = takewhile(lambda found: found[0] < stop, _lines(path, dialect.start))
+    header = next(lines, (0, "", 0))[1] or ""
+    if all(cell.startswith('"') for cell in header.split(dialect.delimiter)):
+        return True
+    return any(_DOUBLED.search(line) is not None for _, line, count in lines if line and count > 3)
+
+
+def _lines(path: Path, start: int) -> Iterator[tuple[int, str | None, int]]:
+    """(offset, line, quotation marks in it) from `start` on; None for a line that is too long to be held.
+    Bytes that are no UTF-8 become surrogates.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        while line := file.readline(ROW_LIMIT + 1):
+            offset, num_quotes = file.tell() - len(line), line.count(b'"')
+            if len(line) <= ROW_LIMIT:
+                yield offset, line.decode("utf-8", "surrogateescape"), num_quotes
+                continue
+            while line and not line.endswith(b"\n"):
+                line = file.readline(ROW_LIMIT)
+                num_quotes += line.count(b'"')
+            yield offset, None, num_quotes
+
+
+def _rows(path: Path, dialect: Dialect, start: int, stop: int) -> Iterator[tuple[int, "_Row"]]:
+    lines = _lines(path, start)
+    for offset, line, num_quotes in takewhile(lambda found: found[0] < stop, lines):
+        if line is not None and not line.strip("\r\n"):
+            continue
+        row = _Row(dialect)
+        row.add(line, num_quotes)
+        while row.goes_on and (following := next(lines, None)):
+            row.add(*following[1:])
+        yield offset, row
+
+
+@final
+class _Row:
+    """A row while its lines are read."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._cells: Cells = []
+        self._held: list[str] = []  # of the cell whose quotes are open
+        self._size = 0
+        self._is_open = self._is_broken = self._ends_quoted = False
+        self.num_lines = 0
+
+    def add(self, line: str | None, num_quotes: int) -> None:
+        """One more line of the row."""
+        self.num_lines += 1
+        self._size += ROW_LIMIT + 1 if line is None else len(line)
+        self._ends_quoted = line is None or line.rstrip().endswith('"')
+        if line is None:
+            self._is_open ^= self._dialect.quoting != "none" and num_quotes % 2 == 1
+        elif self._dialect.quoting == "none" or not (num_quotes or self._is_open):
+            body, delimiter = line.rstrip("\r\n"), self._dialect.delimiter
+            self._cells = body.split(None, 1) if delimiter == " " else body.split(delimiter)
+        elif not self._is_broken:
+            self._scan(line)
+        if self._size > ROW_LIMIT:  # it is set aside, and need not be held
+            self._cells, self._held = [], []
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the next line belongs to it. If quotes are broken it may be within quotes still: what
+        follows is no row until they close.
+        """
+        return self._dialect.spans_lines and (self._is_open or (self._is_broken and not self._ends_quoted))
+
+    def result(self) -> Cells | Rejected:
+        counted = f"{self.num_lines} lines" if self.num_lines > 1 else "1 line"
+        if self._is_broken or self._is_open:
+            detail = f"quotation marks that do not close as they open ({counted})"
+            return Rejected(Reason.MALFORMED_ROW, detail)
+        if self._size > ROW_LIMIT:
+            return Rejected(Reason.OVERSIZED, f"a row of more than {ROW_LIMIT} bytes")
+        if self.num_lines > 1 and not self._dialect.is_certain:
+            what = "a row in quotation marks, or several rows with stray ones"
+            return Rejected(Reason.MALFORMED_ROW, f"{what} ({counted}): write the table as JSON lines")
+        if self._dialect.num_cells not in (0, len(self._cells)):
+            detail = f"{len(self._cells)} cells, and the header names {self._dialect.num_cells}"
+            return Rejected(Reason.MALFORMED_ROW, detail)
+        return self._cells
+
+    def _scan(self, line: str) -> None:
+        opening, closing, after, unescape = _patterns(self._dialect.delimiter, self._dialect.quoting)
+        place = 0
+        while True:
+            opened = None if self._is_open else opening.match(line, place)
+            if not self._is_open and not opened:
+                end = line.find(self._dialect.delimiter, place)
+                self._cells.append(line[place:].rstrip("\r\n") if end < 0 else line[place:end])
+                if end < 0:
+                    return
+                place = end + 1
+                continue
+            place = opened.end() if opened else place
+            closed = closing.match(line, place)
+            if not closed:
+                self._held.append(line[place:])
+                self._is_open = True
+                return
+            self._held.append(closed[1])
+            self._cells.append(unescape.sub(lambda match: match[0][1], "".join(self._held)))
+            self._held, self._is_open = [], False
+            ended = after.match(line, closed.end())
+            if not ended:
+                self._is_broken = True
+                return
+            if not ended[1]:
+                return
+            place = ended.end()
+
+
+@functools.lru_cache(maxsize=16)
+def _patterns(delimiter: str, quoting: Quoting) -> tuple[re.Pattern[str], ...]:
+    """What opens a quoted cell, what it holds until it closes, what may follow, and what stands for what."""
+    if quoting == "escaped":
+        closing, escaped = r'((?:[^"\\]++|\\.)*+)"', r'\\["\\]'
+    else:
+        closing, escaped = r'((?:[^"]++|"")*+)"', r'""'
+    after = rf" *(?:({re.escape(delimiter)})|[\r\n]*\Z)"
+    return (
+        re.compile(' *"'),
+        re.compile(closing, re.DOTALL),
+        re.compile(after),
+        re.compile(escaped),
+    )
