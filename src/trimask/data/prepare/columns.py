@@ -16,6 +16,7 @@ TEXT_NAMES = frozenset(
     {"text", "txt", "caption", "captions", "prompt", "sentence", "transcript", "transcription"}
 )
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
+_SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name")  # the first that is there
 _RATE_NAMES = ("sample_rate", "sampling_rate")
 
 
@@ -50,7 +51,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         text=text,
         image=_find("image", options.image_column, IMAGE_NAMES, names, where),
         audio=_find("audio", options.audio_column, AUDIO_NAMES, names, where),
-        speaker=_stated("speaker-column", options.speaker_column, names, where),
+        speaker=_stated("speaker-column", options.speaker_column, names, where) or _speaker(names),
         group=_stated("group-by", options.group_by, names, where),
         split="split" if "split" in names else None,
         rate=next((name for name in _RATE_NAMES if name in names), None),
@@ -88,6 +89,11 @@ def _find(
             f"--{kind}-column (there are {listed(names)})"
         )
     return found[0] if found else None
+
+
+def _speaker(names: Sequence[str]) -> str | None:
+    found = ((name, usual) for usual in _SPEAKER_NAMES for name in names)
+    return next((name for name, usual in found if name.rpartition(".")[2].lower() == usual), None)
 
 
 def _stated(option: str, name: str | None, names: Sequence[str], where: str) -> str | None:

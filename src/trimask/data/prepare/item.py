@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from trimask.data.prepare.arrays import as_wav, is_array
 from trimask.data.prepare.columns import Columns
 from trimask.data.prepare.names import find_named
 from trimask.data.prepare.options import PrepareOptions
@@ -95,10 +96,10 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         key=key,
         modalities=frozenset(modalities),
         text=value_at(values, columns.text),
-        group=value_at(values, columns.group),
-        speaker=value_at(values, columns.speaker),
-        split=value_at(values, columns.split),
-        rate=value_at(values, columns.rate),
+        group=plain(value_at(values, columns.group)),
+        speaker=plain(value_at(values, columns.speaker)),
+        split=plain(value_at(values, columns.split)),
+        rate=plain(value_at(values, columns.rate)),
         **media,
     )
 
@@ -110,6 +111,13 @@ def value_at(values: Mapping[str, Any], name: str | None) -> Any:
     outer, _, inner = name.partition(".")
     value = values.get(outer)
     return value.get(inner) if isinstance(value, Mapping) else None
+
+
+def plain(value: Any) -> Any:
+    """A value as it was meant: in a column of numbers with gaps 3 stands as 3.0, and nothing as NaN or ""."""
+    if isinstance(value, float):
+        return None if value != value else int(value) if value.is_integer() else value
+    return None if isinstance(value, str) and not value.strip() else value
 
 
 def column_names(values: Mapping[str, Any]) -> list[str]:
@@ -144,6 +152,8 @@ def printable(name: str) -> str:
 
 def _media(value: Any, *, root: Path, folder: Path) -> Media:
     if isinstance(value, Mapping):
+        if is_array(value):
+            return as_wav(value)
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
     if value is None or isinstance(value, bytes):
         return value

@@ -82,7 +82,7 @@ def _find(folder: Path, name: str) -> Path | None:
         return None
     parts = [part for part in parts if part not in ("", ".")]
     for place in FOLDERS:
-        found = _walk(folder / place, parts)
+        found = _walk(folder, [place, *parts] if place else parts)
         if found is not None:
             return found
     return None

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import final
@@ -75,8 +76,10 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     if path.exists():
         root, names = _listing(path)
         readers, fingerprint = list(_readers(root, names, options)), _fingerprint(root, names)
-    elif source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") != 1:
-        raise FileNotFoundError(f"{source} does not exist (a data set on the hub is called owner/name)")
+    elif not _may_be_on_the_hub(source):
+        near = get_close_matches(path.name, os.listdir(path.parent), 1) if path.parent.is_dir() else []
+        there = f"{path.parent} has {near[0]!r}" if near else "a data set on the hub is called owner/name"
+        raise FileNotFoundError(f"{source} does not exist ({there})")
     else:
         readers, fingerprint = hub_readers(source, options)
     if not readers:
@@ -85,6 +88,12 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     parts = (Part(number=n, reader=reader, split=split) for n, (reader, split) in enumerate(readers))
     own = frozenset(split for _, split in readers if split is not None)
     return Plan(parts=tuple(parts), own_splits=own, fingerprint=fingerprint)
+
+
+def _may_be_on_the_hub(source: str) -> bool:
+    """Whether it has the form of a name there, and is no mistyped file in a folder that there is."""
+    is_path = source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") != 1
+    return not is_path and not Path(source).parent.is_dir()
 
 
 def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader, str | None]], str]:
@@ -208,11 +217,12 @@ def _table_readers(root: Path, name: str, options: PrepareOptions, paths: set[st
         return
     if media:
         starts = []
+        fits = _has_columns(root, name, options)
         for number, (offset, files) in enumerate(table.named_files(path, media)):
             starts += [offset] if number % _ROWS_PER_PART == 0 else []
-            for file in files:
+            for file in files if fits else ():
                 paths |= _places(path.parent, file)
-        yield from _ranges(root, name, starts)
+        yield from _ranges(root, name, starts if fits else [])
 
 
 def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left: int) -> Iterator[Reader]:
@@ -237,6 +247,15 @@ def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left
     else:
         offsets = (offset for offset, _ in table.rows(path, 0, size))
         yield from _ranges(root, name, list(islice(offsets, 0, None, _ROWS_PER_PART)))
+
+
+def _has_columns(root: Path, name: str, options: PrepareOptions) -> bool:
+    """Whether the table has what is needed; durations or boxes do not take files from their captions."""
+    try:
+        TableRows(root=root, name=name, start=0, stop=0).check(options)
+    except ColumnError:
+        return False
+    return True
 
 
 def _ranges(root: Path, name: str, starts: list[int]) -> Iterator[Reader]:
