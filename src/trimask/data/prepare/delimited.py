@@ -5,11 +5,12 @@ or no quoting at all. Which way a file was written is told by the file: that one
 have to be set aside.
 """
 
+import csv
 import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Literal, final
 
@@ -19,6 +20,7 @@ Quoting = Literal["doubled", "escaped", "none"]
 Cells = list[str]
 
 ROW_LIMIT = 16_000_000  # bytes
+_LIBRARY_LIMIT = 100_000  # characters of a cell that the library reads
 _HEAD = 256_000  # bytes by which the delimiter is told
 _WINDOW = 4_000_000  # bytes by which the quoting is told
 _MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
@@ -36,6 +38,7 @@ class Dialect:
         spans_lines: quoted cells hold line breaks; else each line is a row.
         is_certain: no other quoting fits the file; else rows of several lines are set aside.
         num_cells: of the first row, which the others must have.
+        first_shape: of the first cell of the second row, if it is a number or name; see `_shape`.
         start: byte where the first row begins.
     """
 
@@ -44,6 +47,7 @@ class Dialect:
     spans_lines: bool
     is_certain: bool
     num_cells: int
+    first_shape: str | None
     start: int
 
 
@@ -51,8 +55,8 @@ def records(path: Path, dialect: Dialect, start: int, stop: int) -> Iterator[tup
     """(offset, cells) of the rows that begin in [start, stop), `start` being where one does; and why a row
     cannot be read. Blank lines are no rows.
     """
-    for offset, row in _rows(path, dialect, start, stop):
-        yield offset, row.result()
+    for offset, cells, _, _ in _rows(path, dialect, start, stop):
+        yield offset, cells
 
 
 def find_dialect(path: Path, delimiters: Sequence[str], known_names: frozenset[str]) -> Dialect:
@@ -116,25 +120,35 @@ class _Reading:
 def _readings(path: Path, start: int, stop: int, delimiter: str, *, is_quoted: bool) -> list[_Reading]:
     """The ways to read a file, best first; of equal ones, the usual."""
     blank = Dialect(
-        delimiter=delimiter, quoting="doubled", spans_lines=True, is_certain=True, num_cells=0, start=start
+        delimiter=delimiter,
+        quoting="doubled",
+        spans_lines=True,
+        is_certain=True,
+        num_cells=0,
+        first_shape=None,
+        start=start,
     )
     plain = replace(blank, quoting="none", spans_lines=False)
     ways = [blank, replace(blank, spans_lines=False), replace(blank, quoting="escaped"), plain]
     is_quoted &= delimiter != " "
     found = [_read(path, dialect, stop) for dialect in (ways if is_quoted else [plain])]
+    if found[0].has_long_rows:  # cells do hold line breaks
+        del found[1]
     return sorted(found, key=lambda reading: reading.num_bad)
 
 
 def _read(path: Path, dialect: Dialect, stop: int) -> _Reading:
-    header = next((cells for _, cells in records(path, dialect, dialect.start, stop)), [])
+    head = [cells for _, cells in islice(records(path, dialect, dialect.start, stop), 2)]
+    header, second = (*head, [], [])[:2]
     if isinstance(header, Rejected):
         return _Reading(dialect=dialect, header=[], num_bad=stop + 1, has_long_rows=False)
-    dialect = replace(dialect, num_cells=len(header))
+    shape = _shape(second[0]) if isinstance(second, list) and second else None
+    dialect = replace(dialect, num_cells=len(header), first_shape=shape)
     num_bad, began, has_long_rows = 0, None, False
-    for offset, row in _rows(path, dialect, dialect.start, stop):
+    for offset, _, fits, is_long in _rows(path, dialect, dialect.start, stop):
         num_bad += offset - began if began is not None else 0
-        began = offset if isinstance(row.result(), Rejected) else None
-        has_long_rows |= row.num_lines > 1
+        began = None if fits else offset
+        has_long_rows |= is_long
     num_bad += max(stop - began, 1) if began is not None else 0
     return _Reading(dialect=dialect, header=header, num_bad=num_bad, has_long_rows=has_long_rows)
 
@@ -178,27 +192,66 @@ def _lines(path: Path, start: int) -> Iterator[tuple[int, str | None, int]]:
     """
     with path.open("rb") as file:
         file.seek(start)
+        offset = start
         while line := file.readline(ROW_LIMIT + 1):
-            offset, num_quotes = file.tell() - len(line), line.count(b'"')
+            num_quotes = line.count(b'"')
             if len(line) <= ROW_LIMIT:
                 yield offset, line.decode("utf-8", "surrogateescape"), num_quotes
+                offset += len(line)
                 continue
+            began = offset
+            offset += len(line)
             while line and not line.endswith(b"\n"):
                 line = file.readline(ROW_LIMIT)
+                offset += len(line)
                 num_quotes += line.count(b'"')
-            yield offset, None, num_quotes
+            yield began, None, num_quotes
 
 
-def _rows(path: Path, dialect: Dialect, start: int, stop: int) -> Iterator[tuple[int, "_Row"]]:
+def _rows(
+    path: Path, dialect: Dialect, start: int, stop: int
+) -> Iterator[tuple[int, Cells | Rejected, bool, bool]]:
+    """(offset, cells, whether it has the form of a row, whether it is one of several lines)."""
     lines = _lines(path, start)
     for offset, line, num_quotes in takewhile(lambda found: found[0] < stop, lines):
         if line is not None and not line.strip("\r\n"):
+            continue
+        cells = _row_of_line(line, num_quotes, dialect)
+        if cells is not None:
+            if dialect.num_cells in (0, len(cells)):
+                yield offset, cells, True, False
+            else:
+                yield offset, _wrong_number(cells, dialect), False, False
             continue
         row = _Row(dialect)
         row.add(line, num_quotes)
         while row.goes_on and (following := next(lines, None)):
             row.add(*following[1:])
-        yield offset, row
+        yield offset, row.result(), row.fits, row.is_long
+
+
+def _row_of_line(line: str | None, num_quotes: int, dialect: Dialect) -> Cells | None:
+    """The cells of a line that is a row by itself, where that is plain."""
+    if line is None:
+        return None
+    if dialect.quoting == "none" or not num_quotes:
+        return _split(line, dialect.delimiter)
+    # The library knows no spaces before quotation marks, and has a limit of its own.
+    if dialect.quoting == "doubled" and len(line) < _LIBRARY_LIMIT and f'{dialect.delimiter} "' not in line:
+        try:
+            return next(csv.reader((line,), delimiter=dialect.delimiter, strict=True), None)
+        except csv.Error:
+            return None
+    return None
+
+
+def _split(line: str, delimiter: str) -> Cells:
+    body = line.rstrip("\r\n")
+    return body.split(None, 1) if delimiter == " " else body.split(delimiter)
+
+
+def _wrong_number(cells: Cells, dialect: Dialect) -> Rejected:
+    return Rejected(Reason.MALFORMED_ROW, f"{len(cells)} cells, and the header names {dialect.num_cells}")
 
 
 @final
@@ -211,18 +264,19 @@ class _Row:
         self._held: list[str] = []  # of the cell whose quotes are open
         self._size = 0
         self._is_open = self._is_broken = self._ends_quoted = False
-        self.num_lines = 0
+        self._has_swallowed = False
+        self._num_lines = 0
 
     def add(self, line: str | None, num_quotes: int) -> None:
         """One more line of the row."""
-        self.num_lines += 1
+        self._num_lines += 1
         self._size += ROW_LIMIT + 1 if line is None else len(line)
         self._ends_quoted = line is None or line.rstrip().endswith('"')
+        self._has_swallowed |= self._num_lines > 1 and line is not None and self._looks_like_row(line)
         if line is None:
             self._is_open ^= self._dialect.quoting != "none" and num_quotes % 2 == 1
-        elif self._dialect.quoting == "none" or not (num_quotes or self._is_open):
-            body, delimiter = line.rstrip("\r\n"), self._dialect.delimiter
-            self._cells = body.split(None, 1) if delimiter == " " else body.split(delimiter)
+        elif not num_quotes and self._is_open:
+            self._held.append(line)
         elif not self._is_broken:
             self._scan(line)
         if self._size > ROW_LIMIT:  # it is set aside, and need not be held
@@ -235,20 +289,41 @@ class _Row:
         """
         return self._dialect.spans_lines and (self._is_open or (self._is_broken and not self._ends_quoted))
 
+    @property
+    def fits(self) -> bool:
+        """Whether it has the form of a row under the dialect, though it may be set aside."""
+        has_form = not (self._is_open or self._is_broken)
+        return has_form and (self._size > ROW_LIMIT or self._dialect.num_cells in (0, len(self._cells)))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its cells hold line breaks."""
+        return self._num_lines > 1 and self.fits and not self._has_swallowed
+
     def result(self) -> Cells | Rejected:
-        counted = f"{self.num_lines} lines" if self.num_lines > 1 else "1 line"
+        counted = f"{self._num_lines} lines" if self._num_lines > 1 else "1 line"
         if self._is_broken or self._is_open:
             detail = f"quotation marks that do not close as they open ({counted})"
             return Rejected(Reason.MALFORMED_ROW, detail)
         if self._size > ROW_LIMIT:
             return Rejected(Reason.OVERSIZED, f"a row of more than {ROW_LIMIT} bytes")
-        if self.num_lines > 1 and not self._dialect.is_certain:
+        if not self.fits:
+            return _wrong_number(self._cells, self._dialect)
+        if self._has_swallowed or (self._num_lines > 1 and not self._dialect.is_certain):
             what = "a row in quotation marks, or several rows with stray ones"
             return Rejected(Reason.MALFORMED_ROW, f"{what} ({counted}): write the table as JSON lines")
-        if self._dialect.num_cells not in (0, len(self._cells)):
-            detail = f"{len(self._cells)} cells, and the header names {self._dialect.num_cells}"
-            return Rejected(Reason.MALFORMED_ROW, detail)
         return self._cells
+
+    def _looks_like_row(self, line: str) -> bool:
+        """Whether a line within quotes begins as rows do and has as many cells, or one in quotes: then a
+        stray mark took it in.
+        """
+        dialect = self._dialect
+        first, *others = line.split(dialect.delimiter)
+        if dialect.num_cells < 2 or dialect.first_shape is None or _shape(first) != dialect.first_shape:
+            return False
+        is_quoted = any(cell.lstrip(" ").startswith('"') for cell in others)
+        return len(others) == dialect.num_cells - 1 or (is_quoted and len(others) >= dialect.num_cells - 1)
 
     def _scan(self, line: str) -> None:
         opening, closing, after, unescape = _patterns(self._dialect.delimiter, self._dialect.quoting)
@@ -278,6 +353,14 @@ class _Row:
             if not ended[1]:
                 return
             place = ended.end()
+
+
+def _shape(cell: str) -> str | None:
+    """What a number or name looks like: "a_0.a" for "img_17.png"; None for text of several words."""
+    cell = cell.strip().strip('"')
+    if not cell or len(cell) > 200 or " " in cell:
+        return None
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell))
 
 
 @functools.lru_cache(maxsize=16)

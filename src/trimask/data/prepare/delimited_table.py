@@ -47,14 +47,15 @@ def delimited_table(path: Path) -> DelimitedTable:
 
 def is_list_of_files(path: Path) -> bool:
     """Whether most rows of a `.txt` begin with the name of a picture or recording that is there."""
-    return _list_delimiter(path) is not None
+    return _delimiter_after_files(path) is not None
 
 
 @functools.lru_cache(maxsize=64)
 def _table(path: Path, size: int, _time: int) -> DelimitedTable:
     delimiters: Sequence[str] = DELIMITED[path.suffix.lower()]
-    if path.suffix.lower() == ".txt":
-        delimiters = [_list_delimiter(path) or "\t"]
+    named_by = _delimiter_after_files(path)
+    if named_by is not None:
+        delimiters = [named_by]
     dialect = find_dialect(path, delimiters, _KNOWN)
     head = list(islice(records(path, dialect, dialect.start, size), _HEAD_ROWS))
     first = head[0][1] if head else []
@@ -79,18 +80,21 @@ def _names_without_header(folder: Path, head: Sequence[Cells]) -> tuple[str, ...
     others = [number for number in range(len(first)) if number not in files]
     if len(files) != 1 or not others:
         return None
-    wordy = [n for n in others if 2 * sum(" " in cells[n].strip() for cells in head) >= len(head)]
-    text = wordy[-1] if wordy else others[0] if len(others) == 1 else None
+    rows = [cells for cells in head if len(cells) == len(first)]
+    spaced = [number for number in others if any(" " in cells[number].strip() for cells in rows)]
+    lettered = [number for number in others if not all(cells[number].strip().isdigit() for cells in rows)]
+    text = spaced[-1] if spaced else lettered[0] if len(lettered) == 1 else None
     names = {files[0]: "file_name", text: "text"}
     return tuple(names.get(number, f"column {number + 1}") for number in range(len(first)))
 
 
-def _list_delimiter(path: Path) -> str | None:
+def _delimiter_after_files(path: Path) -> str | None:
+    """What follows the name of a file that is there, with which most rows begin."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     lines = head.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
     lines = [line.strip("\r") for line in lines if line.strip()][:_HEAD_ROWS]
-    for delimiter in DELIMITED[".txt"]:
+    for delimiter in DELIMITED[path.suffix.lower()]:
         firsts = [line.split(delimiter, 1)[0].strip('"') for line in lines if delimiter in line]
         if firsts and 2 * sum(names_media(path.parent, first) for first in firsts) > len(lines):
             return delimiter

@@ -166,7 +166,7 @@ def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[
     nameless: list[str] = []
     for name in names:
         if kinds[name] == "table" or name in layout.lists:
-            readers = list(_table_readers(root, name, options, paths))
+            readers = list(_table_readers(root, name, options, paths, has_captions=bool(layout.captioned)))
             nameless += [] if readers else [name]
             for reader in readers:
                 yield reader, _file_split(name)
@@ -201,7 +201,9 @@ def _kind(name: str) -> str:
     return "media" if suffix in MEDIA else {".parquet": "parquet", ".txt": "text"}.get(suffix, "other")
 
 
-def _table_readers(root: Path, name: str, options: PrepareOptions, paths: set[str]) -> Iterator[Reader]:
+def _table_readers(
+    root: Path, name: str, options: PrepareOptions, paths: set[str], *, has_captions: bool
+) -> Iterator[Reader]:
     """Ranges of the rows of a table that names files, whose paths are added to `paths`; none for another."""
     path = root / name
     try:
@@ -215,14 +217,20 @@ def _table_readers(root: Path, name: str, options: PrepareOptions, paths: set[st
     except OSError as error:
         yield UnusedFile(name=printable(name), detail=first_line(error))
         return
-    if media:
+    if media and (error := _missing_columns(root, name, options)) is not None:
+        # Durations or boxes do not take files from their captions.
+        yield (
+            UnusedFile(name=printable(name), detail=str(error))
+            if has_captions
+            else _ranges(root, name, [])[0]
+        )
+    elif media:
         starts = []
-        fits = _has_columns(root, name, options)
         for number, (offset, files) in enumerate(table.named_files(path, media)):
             starts += [offset] if number % _ROWS_PER_PART == 0 else []
-            for file in files if fits else ():
+            for file in files:
                 paths |= _places(path.parent, file)
-        yield from _ranges(root, name, starts if fits else [])
+        yield from _ranges(root, name, starts)
 
 
 def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left: int) -> Iterator[Reader]:
@@ -236,11 +244,9 @@ def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left
     if num_left:
         num_rows = sum(1 for _ in islice(table.rows(path, 0, size), ROWS_PER_STRAY * num_left + 1))
         if not is_table_of_text(name, num_rows, num_left):
-            columns = listed(table.header(path))
-            detail = (
-                f"a table that names none of the pictures or recordings beside it, with columns {columns}"
-            )
-            yield UnusedFile(name=printable(name), detail=f"{detail}: say which with --image-column")
+            what = "a table beside pictures or recordings that names no files"
+            detail = f"{what} (it has {listed(table.header(path))}): state --image-column or --audio-column"
+            yield UnusedFile(name=printable(name), detail=detail)
             return
     if table.is_cut_anywhere(path):
         yield from _ranges(root, name, list(range(0, size, _TABLE_BYTES)))
@@ -249,19 +255,18 @@ def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left
         yield from _ranges(root, name, list(islice(offsets, 0, None, _ROWS_PER_PART)))
 
 
-def _has_columns(root: Path, name: str, options: PrepareOptions) -> bool:
-    """Whether the table has what is needed; durations or boxes do not take files from their captions."""
+def _missing_columns(root: Path, name: str, options: PrepareOptions) -> ColumnError | None:
     try:
         TableRows(root=root, name=name, start=0, stop=0).check(options)
-    except ColumnError:
-        return False
-    return True
+    except ColumnError as error:
+        return error
+    return None
 
 
-def _ranges(root: Path, name: str, starts: list[int]) -> Iterator[Reader]:
+def _ranges(root: Path, name: str, starts: list[int]) -> list[TableRows]:
     size = (root / name).stat().st_size
-    for start, stop in zip(starts or [0], [*starts[1:], size], strict=True):
-        yield TableRows(root=root, name=name, start=start, stop=stop)
+    ranges = zip(starts or [0], [*starts[1:], size], strict=True)
+    return [TableRows(root=root, name=name, start=start, stop=stop) for start, stop in ranges]
 
 
 def _places(folder: Path, file: str) -> set[str]:
