@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from trimask.data.prepare import delimited
-from trimask.data.prepare.delimited import find_dialect
+from trimask.data.prepare import delimited, dialect
+from trimask.data.prepare.dialect import find_dialect
 from trimask.data.prepare.rejection import Rejected
 from trimask.data.prepare.table import rows
 
@@ -229,7 +229,7 @@ def test_lines_of_text_with_commas_are_one_column(tmp_path: Path) -> None:
 def test_the_quoting_of_a_long_file_is_told_where_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delimited, "_WINDOW", 50)
+    monkeypatch.setattr(dialect, "_WINDOW", 50)
     path = tmp_path / "t.csv"
     rows_before = "".join(f"{number},word\n" for number in range(200))
     path.write_text("id,text\n" + rows_before + '200,"a\nb, c, d"\n')

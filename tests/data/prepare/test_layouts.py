@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from trimask.data.prepare.rejection import Rejection
 DEFAULTS = PrepareOptions()
 
 
-def write(folder: Path, files: dict[str, str | bytes]) -> Path:
+def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def test_coco(tmp_path: Path, indent: int | None) -> None:
         ("captions.txt", 'image,caption\n0.jpg,red\n0.jpg,"a red, and"\n1.jpg,blue\n'),
         ("captions.token.txt", "0.jpg#0\tred\n0.jpg#1\ta red, and\n1.jpg#0\tblue\n"),
         ("captions.json", '{"0.jpg": ["red", "a red, and"], "1.jpg": "blue"}'),
-        ("c.json", '[{"image": "0.jpg", "caption": ["red", "a red, and"]},\n{"image": "1", "caption": "blue"}]'),
+        ("c.json", '[{"image": "0", "text": ["red", "a red, and"]},\n{"image": "1", "text": "blue"}]'),
         ("list.txt", "Images/0.jpg|3|red\nImages/0.jpg|4|a red, and\nImages/1.jpg|5|blue\n"),
         ("table.csv", "id,label,caption\n0,3,red\n0,4,\"a red, and\"\n1,5,blue\n"),
     ],

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, final
 
 from trimask.data.prepare.columns import AUDIO_NAMES, FILE_NAMES, IMAGE_NAMES, TEXT_NAMES
-from trimask.data.prepare.delimited import Cells, Dialect, find_dialect, records
+from trimask.data.prepare.delimited import Cells, Dialect, records
+from trimask.data.prepare.dialect import find_dialect
 from trimask.data.prepare.names import names_media
 from trimask.data.prepare.rejection import Rejected
 
