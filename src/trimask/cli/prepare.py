@@ -33,9 +33,9 @@ def _arg(metavar: str) -> Any:
 class Prepare(Verb):
     """Tokenize your own data: `trimask prepare SOURCE --out DIR`, then `trimask train RECIPE --data DIR`.
 
-    SOURCE is a folder of pictures or recordings with their texts (a metadata.csv or .jsonl that names the
-    files, or a .txt of the same name beside each), parquet, WebDataset tar, text (.txt, or JSON lines and CSV
-    with a text column), or a data set on the hub (owner/name or owner/name:configuration). What is damaged,
+    SOURCE is a folder of pictures or recordings with their texts (a table that names the files, or a .txt of
+    the same name beside each), parquet, WebDataset tar, text (.txt, or a table with a column of text), or a
+    data set on the hub (owner/name or owner/name:configuration). Tables are CSV, TSV, JSON. What is damaged,
     empty or out of bounds is set aside in rejected.jsonl. Stopped at any point, the same command goes on.
     """
 
