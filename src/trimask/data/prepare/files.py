@@ -7,12 +7,13 @@ from typing import final
 
 from trimask.data.prepare import picture
 from trimask.data.prepare.captions import caption_of
-from trimask.data.prepare.columns import ColumnError
+from trimask.data.prepare.columns import GROUPS_OF_FILES, ColumnError
 from trimask.data.prepare.encoding import wide_encoding_of
 from trimask.data.prepare.item import Item, Reader, printable
 from trimask.data.prepare.lines import bounded_lines
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
+from trimask.data.prepare.stated import place_within
 from trimask.vocabulary.modality import Modality
 
 
@@ -30,7 +31,8 @@ class MediaFiles(Reader):
 
     def check(self, options: PrepareOptions) -> None:
         for option, column in (("group-by", options.group_by), ("speaker-column", options.speaker_column)):
-            if column is not None:
+            is_by_file = option == "group-by" and column in GROUPS_OF_FILES
+            if column is not None and not is_by_file:
                 raise ColumnError(
                     f"{self.root} has files without a table, hence no column {column!r} (--{option}): "
                     "put a metadata.csv beside them"
@@ -53,6 +55,9 @@ class MediaFiles(Reader):
             text=caption_of(self.root, path, options),
             image=path if is_image else None,
             audio=None if is_image else path,
+            # Pictures of a class have its name, and are many things.
+            is_group_of_file=options.group_by is not None or options.caption_from == "folder",
+            places=(place_within(self.root, path),),
         )
 
 

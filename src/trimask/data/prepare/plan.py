@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,21 +22,14 @@ from trimask.data.prepare.layouts import ROWS_PER_STRAY, Layout, is_table_of_tex
 from trimask.data.prepare.names import MEDIA, find_named, unread_kind
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, first_line
+from trimask.data.prepare.stated import file_split, folder_split, split_name
 from trimask.data.prepare.table import TableRows
+from trimask.data.prepare.unreviewed import without_unreviewed
 
 _FILES_PER_PART = 512
 _ROWS_PER_PART = 512  # of a table that names files
 _CHECKED_PARTS = 16  # of each kind
 _TABLE_BYTES = 8_000_000  # of a table of text
-_SPLIT_NAME = re.compile(
-    r"(train|training|validation|valid|val|dev|test|testing)([-_.]?\d.*)?", re.IGNORECASE
-)
-SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("validation", "valid", "val", "dev"), "validation"
-)
-"""What files and folders of a split are called -> what we call it."""
-STATED_SPLITS = SPLITS | {"composition": "composition"}
-"""The same for a column of splits, which may also name held-out variants of what is trained on."""
 
 
 @final
@@ -75,7 +67,8 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     path = Path(source).absolute()  # workers may stand in another folder
     if path.exists():
         root, names = _listing(path)
-        readers, fingerprint = list(_readers(root, names, options)), _fingerprint(root, names)
+        readers = list(without_unreviewed(_readers(root, names, options), names))
+        fingerprint = _fingerprint(root, names)
     elif not _may_be_on_the_hub(source):
         near = get_close_matches(path.name, os.listdir(path.parent), 1) if path.parent.is_dir() else []
         there = f"{path.parent} has {near[0]!r}" if near else "a data set on the hub is called owner/name"
@@ -117,12 +110,6 @@ def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader
     return readers, revision or name
 
 
-def split_name(name: str) -> str | None:
-    """What we call the split that a file or folder is named after, if it is."""
-    match = _SPLIT_NAME.fullmatch(name)
-    return SPLITS[match[1].lower()] if match else None
-
-
 def _listing(path: Path) -> tuple[Path, list[str]]:
     """The folder and the names of its files, sorted; hidden files are not listed."""
     if path.is_file():
@@ -158,23 +145,24 @@ def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[
         options=options,
         has_others=bool(of_kind("table", "archive", "parquet")),
     )
-    for name in of_kind("parquet"):
-        yield ParquetFile(root=root, name=name), _file_split(name)
-    for name in of_kind("archive"):
-        yield Archive(root=root, name=name), _file_split(name)
     paths: set[str] = set()
+    for name in of_kind("parquet"):
+        paths |= _places_of_parquet(root, name, options)
+        yield ParquetFile(root=root, name=name), file_split(name)
+    for name in of_kind("archive"):
+        yield Archive(root=root, name=name), file_split(name)
     nameless: list[str] = []
     for name in names:
         if kinds[name] == "table" or name in layout.lists:
             readers = list(_table_readers(root, name, options, paths, has_captions=bool(layout.captioned)))
             nameless += [] if readers else [name]
             for reader in readers:
-                yield reader, _file_split(name)
+                yield reader, file_split(name)
     named = frozenset(name for name in layout.media if str((root / name).resolve()) in paths)
     num_left = layout.num_left_below(named)
     for name in nameless:
         for reader in _text_table_readers(root, name, options, num_left[Path(name).parent.as_posix()]):
-            yield reader, _file_split(name)
+            yield reader, file_split(name)
     unused = dict(layout.unused_texts(named))
     unused |= {name: f"{Path(name).suffix} is not read: save it as PNG or WAV" for name in of_kind("unread")}
     unused |= {caption: f"the text of {of}" for caption, of in layout.captions.items() if of in unused}
@@ -182,10 +170,10 @@ def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[
     unused |= dict.fromkeys(others, "no kind of file that is read")
     for name, detail in sorted(unused.items()):
         yield UnusedFile(name=printable(name), detail=printable(detail)), None
-    for chosen, split in _chunks([name for name in of_kind("media") if name not in named], _folder_split):
+    for chosen, split in _chunks([name for name in of_kind("media") if name not in named], folder_split):
         yield MediaFiles(root=root, names=chosen), split
     used = layout.captions.keys() | layout.lists | unused.keys()
-    for chosen, split in _chunks([name for name in layout.texts if name not in used], _file_split):
+    for chosen, split in _chunks([name for name in layout.texts if name not in used], file_split):
         yield TextFiles(root=root, names=chosen), split
 
 
@@ -275,6 +263,15 @@ def _places(folder: Path, file: str) -> set[str]:
     return set() if found is None else {str(found.resolve())}
 
 
+def _places_of_parquet(root: Path, name: str, options: PrepareOptions) -> set[str]:
+    """Where the files stand that a parquet file names; one that cannot be read is met again by its reader."""
+    try:
+        files = ParquetFile(root=root, name=name).named_files(options)
+        return {place for file in files for place in _places((root / name).parent, file)}
+    except Exception:  # whatever its format's library raises
+        return set()
+
+
 def _chunks(names: list[str], split_of) -> Iterator[tuple[tuple[str, ...], str | None]]:
     by_split: dict[str | None, list[str]] = {}
     for name in names:
@@ -282,16 +279,6 @@ def _chunks(names: list[str], split_of) -> Iterator[tuple[tuple[str, ...], str |
     for split, chosen in by_split.items():
         for start in range(0, len(chosen), _FILES_PER_PART):
             yield tuple(chosen[start : start + _FILES_PER_PART]), split
-
-
-def _folder_split(name: str) -> str | None:
-    found = (split_name(part) for part in Path(name).parts[:-1])
-    return next((split for split in found if split is not None), None)
-
-
-def _file_split(name: str) -> str | None:
-    """The split of a file that holds many examples: by its own name, or its folders'."""
-    return split_name(Path(name).name.partition(".")[0]) or _folder_split(name)
 
 
 def _check_columns(readers: list[Reader], options: PrepareOptions) -> None:
@@ -316,5 +303,7 @@ def _check_columns(readers: list[Reader], options: PrepareOptions) -> None:
     has_tables = bool(fitting - {UnusedFile, MediaFiles, TextFiles})
     for kind, error in errors.items():
         # Loose files have no columns; beside a table that has them, they do without.
-        if kind not in fitting and not (has_tables and kind in (MediaFiles, TextFiles)):
+        # Pictures can be grouped by themselves; documents among them are grouped by their text.
+        is_excused = has_tables if kind is MediaFiles else has_tables or MediaFiles in fitting
+        if kind not in fitting and not (is_excused and kind in (MediaFiles, TextFiles)):
             raise error

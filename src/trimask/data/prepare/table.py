@@ -15,6 +15,7 @@ from trimask.data.prepare.columns import (
     Columns,
     find_columns,
     find_file_column,
+    groups_by_file,
 )
 from trimask.data.prepare.delimited import ROW_LIMIT
 from trimask.data.prepare.delimited_table import DELIMITED, delimited_rows, delimited_table
@@ -95,9 +96,12 @@ class TableRows(Reader):
         if not media:
             return (), find_columns(names, options, where=where)
         rest = [name for name in names if name not in media]
+        is_group_of_file = groups_by_file(options, rest, media)
         # The stated columns of pictures and recordings are those that name the files.
         plain = replace(options, image_column=None, audio_column=None)
-        return media, replace(find_columns(rest, plain, where=where), image=None, audio=None)
+        plain = replace(plain, group_by=None) if is_group_of_file else plain
+        columns = find_columns(rest, plain, where=where)
+        return media, replace(columns, image=None, audio=None, is_group_of_file=is_group_of_file)
 
 
 def header(path: Path) -> list[str]:
