@@ -151,6 +151,7 @@ def build(size: str, device: torch.device) -> tuple[TrainingStream, DenoiserStep
         lr_schedule=WarmupCosine(warmup_fraction=0.1),
         num_steps=1000,
         seed=0,
+        targets=stream.target_tokens(),
     )
     return stream, step
 

@@ -134,7 +134,7 @@ def work(batch: int, file: Path) -> None:
     torch.set_num_threads(1)
     with open_world("cpu") as world:
         denoiser = place(config.model, vocabulary, seed=0, compute=config.compute, world=world)
-        step = build_step(config, denoiser, world)
+        step = build_step(config, denoiser, stream, world)
         tokens, began = 0.0, 0.0
         for number in range(STEPS + 2):
             if number == 2:

@@ -211,15 +211,19 @@ def vocabulary(config: RunConfig) -> Vocabulary:
 
 def batches(config: RunConfig, *, rows: int, count: int) -> list[Batch]:
     """Updates of the recipe's mixture, over random codes of the stated lengths."""
+    stream = random_stream(config, rows=rows)
+    return [stream.batch(number) for number in range(count)]
+
+
+def random_stream(config: RunConfig, *, rows: int) -> TrainingStream:
     assert isinstance(config.data, StatedData)
-    stream = TrainingStream(
+    return TrainingStream(
         Mixture(config.mixture, random_sources(config.data), config.seed),
         vocabulary(config),
         slack=config.slack,
         physical_batch=rows,
         row_length=config.row_length,
     )
-    return [stream.batch(number) for number in range(count)]
 
 
 @torch.no_grad()

@@ -85,6 +85,7 @@ def main(out: Path, compute: ComputeConfig, objective: ObjectiveConfig) -> None:
             lr_schedule=WarmupCosine(warmup_fraction=0.1),
             num_steps=NUM_STEPS,
             seed=5,
+            targets=stream.target_tokens(),
             logical_batch=6,
             micro_batch=compute.micro_batch,
             world=world,

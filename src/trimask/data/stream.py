@@ -9,11 +9,13 @@ from typing import final
 import numpy as np
 
 from trimask import rng
-from trimask.data.mixture import Component, Mixture
+from trimask.data.mixture import Component, Mixture, mean_over_groups
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
+
+_LAST = np.nextafter(1.0, 0.0)  # the largest uniform
 
 
 @final
@@ -42,6 +44,10 @@ class SpanSlack:
             slack = max(self.caption_length - length - 1, 0)
         return 1 + int(uniform * (slack + 1))
 
+    def mean_end(self, task: Task, modality: Modality, length: int) -> float:
+        """Of `num_end` over the uniform: its counts are equally likely."""
+        return (self.num_end(task, modality, length, 0.0) + self.num_end(task, modality, length, _LAST)) / 2
+
 
 @final
 class TrainingStream:
@@ -63,6 +69,24 @@ class TrainingStream:
         self.slack = slack
         self.physical_batch = physical_batch
         self.row_length = row_length
+
+    def target_tokens(self) -> tuple[float, float, float]:
+        """Target tokens of a sequence per modality (text, image, audio), in expectation over the mixture:
+        codes (frames × codebooks) and end frames alike.
+        """
+        totals = [0.0] * len(Modality)
+        for component, share in zip(self.mixture.config.components, self.mixture.shares, strict=True):
+            source = self.mixture.sources[component.source]
+            for modality, codes in source.num_codes.items():
+                if modality == CONDITION[component.task]:
+                    continue
+                books = self.vocabulary.space(modality).num_codebooks
+                frames, place = np.unique(codes // books, return_inverse=True)
+                ends = [self.slack.mean_end(component.task, modality, n) for n in frames.tolist()]
+                mean = mean_over_groups((frames + ends)[place], source.groups)
+                totals[modality] += float(share) * books * mean
+        text, image, audio = totals
+        return (text, image, audio)
 
     def sequence(self, index: int) -> Sequence:
         """Sequence `index` of the run."""

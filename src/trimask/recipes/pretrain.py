@@ -66,8 +66,10 @@ def build_stream(
     )
 
 
-def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> DenoiserStep:
-    """The update of a run, with nothing done yet."""
+def build_step(
+    config: RunConfig, denoiser: Denoiser, stream: TrainingStream, world: World = ALONE
+) -> DenoiserStep:
+    """The update of a run on the batches of `stream`, with nothing done yet."""
     return DenoiserStep(
         denoiser,
         objective=config.objective,
@@ -75,6 +77,7 @@ def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> D
         lr_schedule=config.lr_schedule,
         num_steps=config.num_updates,
         seed=config.seed,
+        targets=stream.target_tokens(),
         logical_batch=config.logical_batch,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
@@ -125,7 +128,7 @@ def pretrain(
             denoiser.take(initial)
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
-        step = build_step(config, denoiser, world)
+        step = build_step(config, denoiser, stream, world)
         evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
         result = train(
             step,

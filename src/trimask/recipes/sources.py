@@ -24,16 +24,17 @@ DEFAULT_WEIGHTS: Mapping[tuple[str, Task], float] = MappingProxyType(
     {
         (TEXT, Task.TEXT): 0.32,
         (IMAGES, Task.TEXT_TO_IMAGE): 0.32,
-        (IMAGES, Task.IMAGE_TO_TEXT): 0.005,
+        (IMAGES, Task.IMAGE_TO_TEXT): 0.01,
         (SPEECH, Task.TEXT_TO_SPEECH): 0.32,
-        (SPEECH, Task.SPEECH_TO_TEXT): 0.01,
+        (SPEECH, Task.SPEECH_TO_TEXT): 0.02,
         (TRIPLES, Task.TRIPLE): 0.025,
     }
 )
 """Share of target tokens of each task on prepared data, relative to those that the data has [D]: as many of
-text as of pictures and of speech. Captions and transcripts have few tokens beside what they describe: their
-small shares are one sequence for two to six that generate the other side, over our tokenizers and at the
-reference geometry alike.
+text as of pictures and of speech. With `TokenMean` they are shares of the loss too. Captions and transcripts
+have few tokens beside what they describe: their small shares are one sequence for one to three that generate
+the other side, over our tokenizers and at the reference geometry alike. More would take most of the compute,
+which goes by sequences; less, and a hundredth of the loss would be lost in the noise of the rest.
 """
 
 
@@ -75,8 +76,10 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
         manifests=tuple(io.sha256(folder / MANIFEST) for folder in folders),
     )
     mixture = replace(config.mixture, components=components)
+    # Factors belong to the mixture that they were chosen for.
+    objective = replace(config.objective, modality_weights=(1.0, 1.0, 1.0))
     slack = replace(config.slack, text_window=manifests[0].options.text_window)
-    return replace(config, data=data, mixture=mixture, slack=slack)
+    return replace(config, data=data, mixture=mixture, objective=objective, slack=slack)
 
 
 def check_data(

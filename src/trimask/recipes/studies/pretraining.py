@@ -56,7 +56,7 @@ def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep
     tokenizers = load_tokenizers(config)
     denoiser = build_denoiser(config, tokenizers)
     stream = build_stream(config, sources_of(config, tokenizers, "train", tokens), denoiser.vocabulary)
-    step = build_step(config, denoiser)
+    step = build_step(config, denoiser, stream)
     result = train(
         step,
         stream.batches,
