@@ -138,7 +138,8 @@ def build(size: str, device: torch.device) -> tuple[TrainingStream, DenoiserStep
             0,
         ),
         vocabulary,
-        slack=SpanSlack(text_window=length),
+        slack=SpanSlack(),
+        text_window=length,
         physical_batch=ROWS,
         row_length=None,
     )

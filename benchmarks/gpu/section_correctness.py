@@ -110,7 +110,9 @@ def make_stream() -> TrainingStream:
         Component(source="speech", task=Task.TEXT_TO_SPEECH, weight=1.0),
     )
     mixture = Mixture(MixtureConfig(components=components, block_length=16), sources, seed=3)
-    return TrainingStream(mixture, VOCABULARY, slack=SpanSlack(), physical_batch=13, row_length=160)
+    return TrainingStream(
+        mixture, VOCABULARY, slack=SpanSlack(), text_window=128, physical_batch=13, row_length=160
+    )
 
 
 def make_step(world: World, compute: ComputeConfig, non_finite: NonFinite = NonFinite.STOP) -> DenoiserStep:

@@ -197,8 +197,8 @@ def sized(setting: Setting, recipe: Callable[[], RunConfig]) -> RunConfig:
     return replace(
         config,
         model=DenoiserConfig(width=32, depth=4, num_heads=2, parametrization=Standard()),
-        data=StatedData(geometry=geometry, sources=sources),
-        slack=replace(config.slack, caption_length=8, text_window=61),
+        data=StatedData(geometry=geometry, sources=sources, text_window=61),
+        slack=replace(config.slack, caption_length=8),
         row_length=64,
         logical_batch=8,
         compute=ComputeConfig(micro_batch=4),
@@ -221,6 +221,7 @@ def random_stream(config: RunConfig, *, rows: int) -> TrainingStream:
         Mixture(config.mixture, random_sources(config.data), config.seed),
         vocabulary(config),
         slack=config.slack,
+        text_window=config.data.text_window,
         physical_batch=rows,
         row_length=config.row_length,
     )

@@ -36,7 +36,9 @@ def mixed(weights: Mapping[str, float], *, physical_batch: int = 32) -> Training
     mixture = Mixture(
         MixtureConfig(components=components, block_length=64), make_stream().mixture.sources, seed=3
     )
-    return TrainingStream(mixture, VOCABULARY, slack=SLACK, physical_batch=physical_batch, row_length=None)
+    return TrainingStream(
+        mixture, VOCABULARY, slack=SLACK, text_window=128, physical_batch=physical_batch, row_length=None
+    )
 
 
 def make_step(
@@ -222,10 +224,12 @@ def test_expected_targets_are_those_of_the_stream(seed: int) -> None:
 def test_mean_ends_are_the_mean_over_uniforms(
     task: Task, modality: Modality, length: int, fraction: float, minimum: int
 ) -> None:
-    slack = SpanSlack(minimum=minimum, fraction=fraction, caption_length=24, text_window=128)
+    slack = SpanSlack(minimum=minimum, fraction=fraction, caption_length=24)
     grid = (np.arange(2520) + 0.5) / 2520  # divided evenly by many counts
-    drawn = [slack.num_end(task, modality, length, float(uniform)) for uniform in grid]
-    assert slack.mean_end(task, modality, length) == pytest.approx(float(np.mean(drawn)), rel=2e-3)
+    drawn = [slack.num_end(task, modality, length, float(u), text_window=128) for u in grid]
+    assert slack.mean_end(task, modality, length, text_window=128) == pytest.approx(
+        float(np.mean(drawn)), rel=2e-3
+    )
 
 
 def test_a_modality_that_is_not_there_weighs_nothing() -> None:

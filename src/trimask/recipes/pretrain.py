@@ -61,6 +61,7 @@ def build_stream(
         Mixture(config.mixture, sources, config.seed),
         vocabulary,
         slack=config.slack,
+        text_window=config.data.text_window,
         physical_batch=config.update_batch,
         row_length=config.row_length,
     )
@@ -184,5 +185,12 @@ def _sources(
         if not (out / TOKENIZERS).exists():
             copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
         if isinstance(config.data, PreparedData):
-            save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
+            lengths = fit_lengths(
+                sources,
+                tokenizers,
+                slack=config.slack,
+                text_window=config.data.text_window,
+                seed=config.seed,
+            )
+            save_lengths(out, lengths)
     return sources

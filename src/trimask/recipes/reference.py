@@ -53,7 +53,7 @@ def pilot_320m() -> RunConfig:
         # captions and transcripts a hundredth and a fiftieth (and a tenth and a fifth of the FLOPs).
         objective=ObjectiveConfig(reduction=TokenMean()),
         # A clip of 15 s and its transcript leave the row 51 slots, six frames of speech, for end frames [D].
-        slack=SpanSlack(minimum=4, fraction=0.01, caption_length=96, text_window=ROW - 3),
+        slack=SpanSlack(minimum=4, fraction=0.01, caption_length=96),
         # Customary values of language models [D], whose loss is a mean over tokens too (`clip_norm` depends
         # on its scale): nobody has tuned them here.
         optimizer=AdamWConfig(learning_rate=1e-3, weight_decay=0.1),
@@ -131,6 +131,7 @@ def _stated() -> StatedData:
     transcripts `trimask prepare` spells: an id per byte.
     """
     return StatedData(
+        text_window=ROW - 3,
         geometry=Geometry(
             text_size=100_277,
             image_grid=(32, 32),

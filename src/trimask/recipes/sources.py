@@ -47,9 +47,6 @@ def default_components(sources: Collection[str]) -> tuple[Component, ...]:
     )
 
 
-_MOST_ENDS = 1 - 1e-9  # the largest uniform
-
-
 def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     """`config` with the data of prepared `folders`, and the default mixture of what they hold.
 
@@ -74,12 +71,12 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     data = PreparedData(
         folders=tuple(folder.resolve() for folder in folders),
         manifests=tuple(io.sha256(folder / MANIFEST) for folder in folders),
+        text_window=manifests[0].options.text_window,
     )
     mixture = replace(config.mixture, components=components)
     # Factors belong to the mixture that they were chosen for.
     objective = replace(config.objective, modality_weights=(1.0, 1.0, 1.0))
-    slack = replace(config.slack, text_window=manifests[0].options.text_window)
-    return replace(config, data=data, mixture=mixture, objective=objective, slack=slack)
+    return replace(config, data=data, mixture=mixture, objective=objective)
 
 
 def check_data(
@@ -134,7 +131,8 @@ def check_rows(config: RunConfig, tokenizers: Tokenizers) -> None:
                 books = vocabulary.space(modality).num_codebooks
                 frames, place = np.unique(codes // books, return_inverse=True)
                 ends = [
-                    config.slack.num_end(component.task, modality, n, _MOST_ENDS) for n in frames.tolist()
+                    config.slack.most_end(component.task, modality, n, text_window=config.data.text_window)
+                    for n in frames.tolist()
                 ]
                 slots = slots + np.array(ends)[place] * books
         longest = int(np.max(slots))
