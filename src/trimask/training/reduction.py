@@ -33,7 +33,8 @@ class TokenMean(Reduction):
     """
 
     def divisors(self, targets: Targets) -> tuple[float, float, float]:
-        return (sum(targets),) * 3
+        total = sum(targets)
+        return (total, total, total)
 
 
 @final
