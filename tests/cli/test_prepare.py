@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from trimask.cli import main
 from trimask.data.mixture import Mixture
 from trimask.data.prepare.manifest import Manifest, load_split
 from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.part import TEXT
 from trimask.parallel import Local
 from trimask.recipes.catalog import resolve
 from trimask.recipes.prepare import Progress, prepare
+from trimask.recipes.pretrain import build_stream
 from trimask.recipes.sources import token_sources, with_prepared
+from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 from trimask.vocabulary.modality import Modality
@@ -239,6 +243,55 @@ def test_a_column_of_splits_has_the_last_word(tokenizers_folder: Path, tmp_path:
     assert manifest.rejected == {"unknown_split": 1}
 
 
+def test_what_was_decided_about_splits_is_told(
+    tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "data"
+    raw.mkdir()
+    for name, words in {"train": ["one", "two", "Three."], "val": ["four"], "test": ["three"]}.items():
+        (raw / f"{name}.jsonl").write_text("".join(json.dumps({"text": word}) + "\n" for word in words))
+    assert main(["prepare", str(raw), "--out", str(out), *tokenized]) == 0
+    told = capsys.readouterr().err
+    assert "splits: 1 set aside, since their text or file stands in a split that the source holds out" in told
+    assert "set aside: 1 held_out" in told and "--group-by image" not in told
+    manifest = Manifest.load(out)
+    assert manifest.splits is not None and manifest.splits.own == ("test", "train", "validation")
+    assert manifest.splits.counts == {"held_out": 1} == manifest.rejected
+    assert manifest.splits.examples["held_out"][0].startswith("train.jsonl@")
+    assert {split: found["text"].examples for split, found in manifest.counts.items()} == {
+        "train": 2,
+        "validation": 1,
+        "test": 1,
+    }
+    # What an earlier version prepared is trained on as it is, and not gone on with.
+    for name in ("manifest.json", "prepare.json"):
+        older = io.read_json(out / name)
+        io.write_json(out / name, {key: value for key, value in older.items() if key != "splits"})
+    assert Manifest.load(out).splits is None and len(load_split([out], "train")["text"]) == 2
+    assert main(["prepare", str(raw), "--out", str(out), *tokenized]) == 2
+    assert "decided splits otherwise" in capsys.readouterr().err
+
+
+def test_texts_that_are_labels_are_told(
+    tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where each caption stands in every split, little is left to train on: the mend is named, and works."""
+    raw = make_photos(tmp_path / "raw")
+    for path in raw.glob("*.png"):
+        split = raw / ("test" if path.stem < "010" else "train")
+        split.mkdir(exist_ok=True)
+        (split / f"{path.stem}.txt").write_text("a cat" if path.stem[-1] < "5" else "a dog")
+        path.with_suffix(".txt").unlink()
+        path.rename(split / path.name)
+    words = ["prepare", str(raw), *tokenized, "--validation=0"]
+    assert main([*words, "--out", str(tmp_path / "data")]) == 0
+    told = capsys.readouterr().err
+    assert "--group-by image (or audio) compares files alone" in told and "no train split came out" in told
+    assert main([*words, "--out", str(tmp_path / "other"), "--group-by=image"]) == 0
+    assert Manifest.load(tmp_path / "other").counts["train"]["images"].examples == 20
+    assert "--group-by" not in capsys.readouterr().err
+
+
 def test_a_full_shard_is_followed_by_another(tokenizers_folder: Path, tmp_path: Path) -> None:
     raw, kinds = make_lines(tmp_path / "raw", num_files=1), {}
     for size in (100, 1_000_000):
@@ -319,6 +372,22 @@ def test_any_number_of_workers_gives_the_same_bytes(
         source, out = str(raw / folder.name), tmp_path / folder.name
         prepare(source, out, options=options, tokenizer_folder=tokenizers_folder, engine=Local(workers=2))
         assert contents(out) == contents(folder)
+
+
+def test_cut_passages_have_no_end(prepared: list[Path], tokenizers_folder: Path) -> None:
+    """As of the embedded data: a window has an end just where it is not filled."""
+    config = with_prepared(resolve("debug"), prepared)
+    component = next(c for c in config.mixture.components if c.source == TEXT)
+    config = replace(config, mixture=replace(config.mixture, components=(component,)))
+    tokenizers = Tokenizers.load(tokenizers_folder)
+    sources = token_sources(config.data, tokenizers, "train", prepared[0] / "unused")
+    stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
+    end = stream.vocabulary.ranges_of(Modality.TEXT)[0].stop - 1
+    lengths = sources[TEXT].num_codes[Modality.TEXT]
+    assert config.data.text_window == lengths.max() == 32
+    for index in range(100):
+        is_filled = lengths[stream.mixture.example(index)[1]] == 32
+        assert (stream.sequence(index).tokens == end).any() != is_filled
 
 
 def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: Path) -> None:
@@ -410,7 +479,7 @@ def test_show_prints_the_mixture(prepared: list[Path], capsys: pytest.CaptureFix
     per_picture = counts.tokens["image"] / counts.examples
     assert images["sequences"] == pytest.approx(images["target_tokens"] / per_picture, abs=1)
     assert images["epochs"] == pytest.approx(images["sequences"] / counts.examples, abs=0.02)
-    assert shown["config"]["slack"]["text_window"] == 32
+    assert shown["config"]["data"]["text_window"] == 32
 
 
 def test_show_prints_the_mixture_of_the_run(

@@ -1,6 +1,7 @@
 """A recipe becomes a run: tokenize, build, train, export."""
 
 import logging
+import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ MODEL = "model.safetensors"
 MAY_CHANGE = ("run.compute",)
 """What a resumed run may have otherwise than its start."""
 TOKENIZERS = "tokenizers"
+TOKENS = "tokens"
 
 
 def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World = ALONE) -> Denoiser:
@@ -61,13 +63,16 @@ def build_stream(
         Mixture(config.mixture, sources, config.seed),
         vocabulary,
         slack=config.slack,
+        text_window=config.data.text_window,
         physical_batch=config.update_batch,
         row_length=config.row_length,
     )
 
 
-def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> DenoiserStep:
-    """The update of a run, with nothing done yet."""
+def build_step(
+    config: RunConfig, denoiser: Denoiser, stream: TrainingStream, world: World = ALONE
+) -> DenoiserStep:
+    """The update of a run on the batches of `stream`, with nothing done yet."""
     return DenoiserStep(
         denoiser,
         objective=config.objective,
@@ -75,6 +80,7 @@ def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> D
         lr_schedule=config.lr_schedule,
         num_steps=config.num_updates,
         seed=config.seed,
+        targets=stream.target_tokens(),
         logical_batch=config.logical_batch,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
@@ -89,6 +95,7 @@ def pretrain(
     recipe: str,
     tokenizer_folder: Path = SHIPPED,
     weights: Path | None = None,
+    tokens: Path | None = None,
     resume: bool = False,
     deadline: float | None = None,
     report: Callable[[str], None] = lambda message: None,
@@ -100,7 +107,9 @@ def pretrain(
     The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
     lengths of spans), checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
     resumed alone, on other devices and by more or fewer processes. All processes of `world` call this. With
-    `weights`, a file that `trimask export` wrote, it starts from them.
+    `weights`, a file that `trimask export` wrote, it starts from them; with `tokens`, the folder of a run on
+    the same data, it takes over what that encoded. `report` is told what is done before the first update, and
+    an empty message at its end.
     """
     if world.is_main:
         for caution in config.batch_rule.cautions(config.batch_change):
@@ -117,6 +126,8 @@ def pretrain(
         world.main_only(lambda: io.remove_partial(out))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
         world.each(lambda: _see(out / CONFIG))
+        if tokens is not None:
+            world.main_only(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
         check_data(config.data, report, world)
         sources = world.main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
@@ -126,8 +137,9 @@ def pretrain(
             denoiser.take(initial)
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
-        step = build_step(config, denoiser, world)
-        evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
+        step = build_step(config, denoiser, stream, world)
+        evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / TOKENS))
+        report("")
         result = train(
             step,
             lambda start: load(
@@ -177,11 +189,18 @@ def _sources(
     keeps: bool,
 ) -> Mapping[str, ExampleSource]:
     """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
-    sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
+    sources = token_sources(config.data, tokenizers, "train", out / TOKENS, report=report)
     if keeps:
         _keep_tokenizers(tokenizer_folder, out / TOKENIZERS)
         if isinstance(config.data, PreparedData):
-            save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
+            lengths = fit_lengths(
+                sources,
+                tokenizers,
+                slack=config.slack,
+                text_window=config.data.text_window,
+                seed=config.seed,
+            )
+            save_lengths(out, lengths)
     return sources
 
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from trimask.config import from_dict
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser
 from trimask.recipes.lengths import load_lengths
@@ -12,7 +11,7 @@ from trimask.sampling.generate import Generator
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import CHECKPOINTS, CONFIG, Checkpoints, read_config
 from trimask.training.compute import ComputeConfig
-from trimask.training.run import RunConfig
+from trimask.training.run import RunConfig, stored_run
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
@@ -71,8 +70,8 @@ def run_config(folder: Path) -> RunConfig:
     """The configuration of a run of the denoiser. ValueError or FileNotFoundError if it is damaged."""
     stored = read_config(folder)
     try:
-        return from_dict(RunConfig, stored.get("run"))
-    except ValueError as error:
+        return stored_run(stored["run"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / CONFIG} does not describe a run of the denoiser ({error}): give another folder"
         ) from error

@@ -90,6 +90,7 @@ def score(
             num_sequences=suite.num_sequences,
             num_masks=suite.num_masks,
             slack=slack or SpanSlack(),
+            text_window=examples.text_window,
             report=report,
         ),
         **card.pictures(),
@@ -237,7 +238,7 @@ class _Scorecard:
             text=text,
             seed=self.seed,
             num_masks=self.suite.num_masks,
-            max_length=window,
+            text_window=window,
         )
         return {"text": passages, "continuation": choice_scores(scorer, questions, judge, seed=self.seed)}
 

@@ -1,6 +1,6 @@
 """Speech tokenizers: recipes, and how one is trained."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -84,6 +84,10 @@ class RecordingTraining(TokenizerTraining):
         self.config = config
         self.size = config.tokenizer.features.sample_rate
 
+    @property
+    def stages(self) -> Mapping[int, str]:
+        return {0: "the code", self.config.code.num_steps: "the vocoder"}
+
     @torch.no_grad()
     def data(self, rows: Signals, folder: Path, report: Report) -> Recording:
         """The clips in whole code frames, and their features, kept in `folder`."""
@@ -91,14 +95,14 @@ class RecordingTraining(TokenizerTraining):
         hop = self.config.tokenizer.features.hop
 
         def make() -> dict[str, Any]:
-            report("measuring the features of speech")
             with (
                 SignalWriter(
                     folder / _FEATURES, shape=(-1, measure.num_features), dtype=np.float16
                 ) as measured,
                 SignalWriter(folder / _FRAMES, shape=(-1,), dtype=np.int16) as padded,
             ):
-                for clip in rows:
+                for number, clip in enumerate(rows, 1):
+                    report(f"measuring the features of speech {number}/{len(rows)}")
                     samples = torch.from_numpy(as_floats(clip.values))
                     whole = nn.functional.pad(samples, (0, -len(samples) % (hop * self._block)))
                     for writer, values in (

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ class TokenizerTraining(ABC):
     size: int
     tokenizer_type: type[ImageTokenizer] | type[SpeechTokenizer]
     config: Any
+
+    @property
+    def stages(self) -> Mapping[int, str]:
+        """Names of the stages of a run whose loss changes its meaning, by their first update."""
+        return {}
 
     def data(self, rows: Signals, folder: Path, report: Report) -> Any:
         """What is trained on, made of `rows`; `folder` keeps what takes time."""
