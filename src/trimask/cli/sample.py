@@ -166,8 +166,9 @@ def _has_own_speakers(run: Path) -> bool:
     config = run / "config.json"
     with reading_files():
         stored = read_json(config) if config.is_file() else None
-    data = stored.get("run", {}).get("data", {}) if isinstance(stored, dict) else {}
-    return data.get("type") == "PreparedData"
+    for name in ("run", "data", "type"):
+        stored = stored.get(name) if isinstance(stored, dict) else None
+    return stored == "PreparedData"
 
 
 def _stem(task: Task, prompt: str | None, seed: int) -> str:

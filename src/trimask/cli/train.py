@@ -95,9 +95,8 @@ class Train(Verb):
     def _check_out(self, config: Any) -> None:
         """Whether `out` may hold this run. The run itself compares what the arguments do not decide."""
         from trimask.config import to_dict
-        from trimask.io import read_json
         from trimask.recipes.pretrain import MAY_CHANGE
-        from trimask.training.checkpoint import check_run
+        from trimask.training.checkpoint import check_run, read_config
 
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file: name a folder")
@@ -108,8 +107,8 @@ class Train(Verb):
         stored: Any = {}
         if self.resume and (self.out / "config.json").exists():
             with reading_files():
-                stored = read_json(self.out / "config.json")
-            if not isinstance(stored, dict) or "run" not in stored:
+                stored = read_config(self.out)
+            if "run" not in stored:
                 raise Failed(f"{self.out / 'config.json'} does not describe a run: choose another --out")
         wanted = stored | {"recipe": self.recipe, "run": to_dict(config)}
         check_run(self.out, wanted, resume=self.resume, may_change=MAY_CHANGE)
