@@ -39,7 +39,16 @@ def test_own_texts_become_a_tokenizer_to_prepare_with(
     russian: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, bundle = tmp_path / "run", tmp_path / "bundle"
-    words = ["train", "text_tokenizer", "--vocabulary-size", "330", "--data", str(russian)]
+    words = [
+        "train",
+        "text_tokenizer",
+        "--vocabulary-size",
+        "330",
+        "--caption-repeats",
+        "999",
+        "--data",
+        str(russian),
+    ]
     assert main([*words, "--out", str(run)]) == 0
     told = capsys.readouterr().err
     assert "finished after 74 of 74 steps" in told and "a token holds" in told
@@ -48,10 +57,16 @@ def test_own_texts_become_a_tokenizer_to_prepare_with(
     assert set(own) == set(shipped) and all(own[part] > 3 * shipped[part] for part in own)
     tokenizer = TextTokenizer.load(run / "text.json")
     assert tokenizer.vocabulary_size == 330
-    # A caption counts eight times and earns merges; a transcript is spelled and earns none.
+    # A caption counts as often as it is told to, and earns merges; a transcript is spelled and earns none.
     assert len(tokenizer.encode("щука")) == 1 and len(tokenizer.encode(" Q")) == 2
     assert main(["tokenizers", "--text", str(run / "text.json"), "--out", str(bundle)]) == 0
     assert Tokenizers.load(bundle).text.encode("щука") == tokenizer.encode("щука")
+    # Prepared over the one that ships, such texts cost two tokens a letter, and that is said.
+    words = ["prepare", str(russian), "--workers", "1", "--out"]
+    for chosen, is_dear in (([], True), (["--tokenizers", str(bundle)], False)):
+        capsys.readouterr()
+        assert main([*words, str(tmp_path / f"prepared {is_dear}"), *chosen]) == 0
+        assert ("train text_tokenizer" in capsys.readouterr().err) == is_dear
 
 
 def test_the_embedded_texts_give_the_one_that_ships(tmp_path: Path) -> None:

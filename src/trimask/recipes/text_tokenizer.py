@@ -9,11 +9,13 @@ from typing import final
 from trimask import io
 from trimask.config import to_dict
 from trimask.data.prepare.decode import Decoder
+from trimask.data.prepare.manifest import TOKENIZERS, load_split
+from trimask.data.prepare.part import IMAGES, TEXT
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.quickstart import load_images, load_text
 from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
 from trimask.recipes.tokenizer_data import TRAIN, UNSEEN, Report, raw_items
-from trimask.tokenizers.bundle import SHIPPED, parts
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers, parts
 from trimask.tokenizers.text import TextTokenizer
 from trimask.training.checkpoint import open_run
 from trimask.training.loop import TrainResult
@@ -21,6 +23,7 @@ from trimask.vocabulary.modality import Modality
 
 WEIGHTS, FIGURES = "text.json", "report.json"
 _NUM_BYTES = 256
+_SAMPLED = 300  # examples of a kind
 _MEASURED = 2_000_000  # characters of each part
 
 
@@ -113,6 +116,23 @@ def bytes_per_token(tokenizer: TextTokenizer, texts: dict[str, list[str]]) -> di
         for part, some in texts.items()
         if some
     }
+
+
+def bytes_per_token_of_prepared(folder: Path) -> float | None:
+    """UTF-8 bytes that a token holds of the documents and captions of prepared data (some hundreds of the
+    training split); None if there are none. Transcripts are spelled, and left out.
+    """
+    sources = load_split([folder], "train")
+    codec = Tokenizers.load(folder / TOKENIZERS).text
+    num_bytes = num_tokens = 0
+    for name in (TEXT, IMAGES):
+        source = sources.get(name)
+        for index in range(0, 0 if source is None else len(source), max(len(source or ()) // _SAMPLED, 1)):
+            assert source is not None
+            ids = source.example(index)[Modality.TEXT][:, 0].tolist()
+            num_tokens += len(ids)
+            num_bytes += len(codec.decode(ids).encode())
+    return num_bytes / num_tokens if num_tokens else None
 
 
 def _training_texts(
