@@ -29,6 +29,9 @@ def _arg(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar)
 
 
+_FEW_BYTES = 1.5  # a token of text: below it another language's tokenizer was taken
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Prepare(Verb):
@@ -144,8 +147,22 @@ class Prepare(Verb):
             return
         if "validation" not in manifest.counts:
             say("no validation split came out, so runs will not be evaluated: raise --validation")
+        self._tell_cost_of_text(out)
         command = f"{program()} train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine"
         say(f"train on it: {command}")
+
+    def _tell_cost_of_text(self, out: Path) -> None:
+        from trimask.recipes.text_tokenizer import bytes_per_token_of_prepared
+
+        found = bytes_per_token_of_prepared(out)
+        if found is None or found >= _FEW_BYTES:
+            return
+        source = "SOURCE" if self.source is None else str(self.source)
+        words = ["train", "text_tokenizer", "--vocabulary-size=8000", "--data", source, "--out", "runs/words"]
+        say(
+            f"caution: a text token holds {found:.2f} bytes here: the tokenizer is another language's, and "
+            f"texts are dear to learn. Train one, and prepare over it: {program()} {shlex.join(words)}"
+        )
 
     def _tell_splits(self, manifest: "Manifest") -> None:
         from trimask.data.prepare.manifest import totals
