@@ -142,9 +142,9 @@ class Prepare(Verb):
 
         with reading_files():
             manifest = Manifest.load(folder)
-        damaged = damaged_shards(folder, manifest.shards, Report())
-        if damaged:
-            set_aside(folder, manifest, damaged)
+            damaged = damaged_shards(folder, manifest.shards, Report())
+            if damaged:
+                set_aside(folder, manifest, damaged)
         if self.json:
             print_json({"folder": str(folder), "num_shards": len(manifest.shards), "damaged": damaged})
         if not damaged:

@@ -130,19 +130,25 @@ def _do_parts(
 def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
     """`out` for this process alone, if it is new or was begun with the same request."""
     path = out / REQUEST
+    linked = sorted(str(entry) for entry in out.glob("*") if entry.is_symlink())
+    if linked:  # what is written there would go elsewhere
+        raise ValueError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
     with io.claimed(out, marker=REQUEST, what="prepared data"):
         if path.exists():
             _check_request(out, io.read_json(path), request)
         else:
             io.write_json(path, request)
-        for leftover in out.rglob(".*.tmp*"):  # of a process that was killed while it wrote
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        io.remove_leftovers(out)
         yield
 
 
 def _check_request(out: Path, before: Any, now: dict[str, Any]) -> None:
     if not isinstance(before, dict) or before.keys() != now.keys():
         raise ValueError(f"{out / REQUEST} is damaged or not ours: choose another --out")
+    if not isinstance(before["source"], str):
+        raise ValueError(
+            f"{out / REQUEST} is damaged (source = {before['source']!r:.80}): choose another --out"
+        )
     # However it is written: what counts is that its files are the same.
     changed = differences({**before, "source": ""}, {**now, "source": ""})
     if before["input"] != now["input"]:
