@@ -13,7 +13,7 @@ from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.prepare_progress import prepare_progress
+from trimask.cli.prepare_progress import paced, prepare_progress
 from trimask.cli.progress import JobProgress
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
@@ -65,6 +65,8 @@ class Prepare(Verb):
     """share held out for tests, where the source has no such split"""
     max_seconds: Annotated[float, _arg("S")] = 30.0
     """longer recordings are set aside"""
+    no_follow_links: bool = False
+    """set links in the source aside; else they are followed, also out of it"""
     revision: Annotated[str | None, _arg("NAME")] = None
     """of a data set on the hub"""
     licence: Annotated[str | None, _arg("NAME")] = None
@@ -104,6 +106,7 @@ class Prepare(Verb):
                     licence=self.licence,
                     tokenizer_folder=folder,
                     engine=engine,
+                    report=paced(),
                     on_progress=prepare_progress(progress),
                 )
         except (SourceUnavailable, WorkerLost) as error:
@@ -127,6 +130,8 @@ class Prepare(Verb):
         if manifest.rejected:
             reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.rejected.items())
             say(f"set aside: {reasons}; {out / 'rejected.jsonl'} names them")
+        if manifest.links_out:
+            say(f"links that lead out of the source, and were followed: {manifest.links_out:,}")
         if not manifest.counts:
             say("error: nothing is left to train on")
             return
@@ -168,6 +173,7 @@ class Prepare(Verb):
             text_window=self.text_window,
             validation=self.validation,
             test=self.test,
+            follow_links=not self.no_follow_links,
             revision=self.revision,
             limits=Limits(max_seconds=self.max_seconds),
         )

@@ -10,6 +10,8 @@ from typing import Any, final
 
 from trimask import io
 from trimask.config import differences, to_dict
+from trimask.data.prepare.inventory import check_inventory
+from trimask.data.prepare.item import printable
 from trimask.data.prepare.manifest import FORMAT_VERSION, TOKENIZERS, Manifest, collect, count
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.part import Codecs
@@ -53,6 +55,7 @@ def prepare(
     licence: str | None = None,
     tokenizer_folder: Path = SHIPPED,
     engine: Engine | None = None,
+    report: Callable[[str], None] = lambda message: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Manifest:
     """Tokenize `source` (a folder, a file, or a data set on the hub) into `out`, or go on where it stopped.
@@ -67,9 +70,15 @@ def prepare(
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise ValueError(f"{out} lies in {source}, and would be read itself: choose an --out elsewhere")
     plan = make_plan(source, options)
+    listing = plan.listing
+    for folder in listing.folders if listing else ():
+        if out.resolve().is_relative_to(folder):
+            raise ValueError(
+                f"{out} lies in {folder}, to which {source} has a link: choose an --out elsewhere"
+            )
     request = {
         "format_version": FORMAT_VERSION,
-        "source": source,
+        "source": printable(source),
         "licence": licence,
         "options": to_dict(options),
         "tokenizers": hashes(tokenizer_folder),
@@ -77,6 +86,8 @@ def prepare(
     }
     with _claimed(out, request):
         _keep_tokenizers(tokenizer_folder, out)
+        if listing is not None:
+            check_inventory(out, listing.root, listing.names, report)
         _do_parts(plan, options, out, engine or Local(workers=1), on_progress)
         shards, rejected = collect(out, len(plan.parts))
         manifest = Manifest(
@@ -90,6 +101,7 @@ def prepare(
             counts=count(shards),
             rejected=rejected,
             shards=shards,
+            links_out=0 if listing is None else listing.num_out,
         )
         manifest.save(out)
     return manifest
@@ -154,7 +166,7 @@ def _check_request(out: Path, before: Any, now: dict[str, Any]) -> None:
     if before["input"] != now["input"]:
         raise ValueError(
             f"{out} was prepared from {before['source']}, and {now['source']} is another source or has "
-            "changed since (names, sizes or times of its files): choose another --out"
+            "changed since (its files, by name or content): choose another --out"
         )
     if changed:
         raise ValueError(

@@ -20,7 +20,11 @@ class ColumnError(ValueError):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """Names of the columns that are read; without picture and recording, the text is what is trained on."""
+    """Names of the columns that are read; without picture and recording, the text is what is trained on.
+
+    Attributes:
+        follows_links: whether a file that a column names may be a link.
+    """
 
     text: str | None
     image: str | None = None
@@ -29,6 +33,7 @@ class Columns:
     group: str | None = None
     split: str | None = None
     rate: str | None = None
+    follows_links: bool = True
 
 
 def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -> Columns:
@@ -50,6 +55,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         group=_stated("group-by", options.group_by, names, where),
         split="split" if "split" in names else None,
         rate=next((name for name in _RATE_NAMES if name in names), None),
+        follows_links=options.follow_links,
     )
 
 

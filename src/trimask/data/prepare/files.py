@@ -81,7 +81,7 @@ class TextFiles(Reader):
 def _beside(path: Path, options: PrepareOptions) -> bytes | None:
     """The text of the `.txt` of the same name."""
     beside = path.with_suffix(".txt")
-    if not beside.is_file():
+    if not beside.is_file() or (beside.is_symlink() and not options.follow_links):
         if not options.needs_text:
             return None
         raise Rejected(

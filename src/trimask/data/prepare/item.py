@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from trimask.data.prepare.columns import Columns
+from trimask.data.prepare.links import is_within
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 from trimask.vocabulary.modality import Modality
@@ -88,7 +89,8 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
     for modality, name in ((Modality.IMAGE, columns.image), (Modality.AUDIO, columns.audio)):
         if name is not None:
             modalities.add(modality)
-            media[modality.name.lower()] = _media(value_at(values, name), root=root, folder=folder)
+            value = value_at(values, name)
+            media[modality.name.lower()] = _media(value, root, folder, follow_links=columns.follows_links)
     return Item(
         key=key,
         modalities=frozenset(modalities),
@@ -120,8 +122,9 @@ def column_names(values: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def file_within(root: Path, folder: Path, name: str) -> Path:
-    """The file `name` of `folder`, or of the subfolders in which data sets keep their files.
+def file_within(root: Path, folder: Path, name: str, *, follow_links: bool = True) -> Path:
+    """The file `name` of `folder`, or of the subfolders in which data sets keep their files. It may be a link
+    that leads out of `root`, as in a hub's cache: the user put that there, and the name does not lead out.
 
     Raises:
         Rejected: there is none, or it lies outside `root`.
@@ -130,8 +133,8 @@ def file_within(root: Path, folder: Path, name: str) -> Path:
         path = folder / place / name
         try:
             if path.is_file():
-                if not path.resolve().is_relative_to(root.resolve()):
-                    raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source")
+                if not is_within(root, path, follow_links=follow_links):
+                    raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source, or is a link")
                 return path
         except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL
             raise Rejected(Reason.MISSING_FILE, f"{name[:80]!r} is no name of a file") from error
@@ -143,11 +146,11 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _media(value: Any, *, root: Path, folder: Path) -> Media:
+def _media(value: Any, root: Path, folder: Path, *, follow_links: bool) -> Media:
     if isinstance(value, Mapping):
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return file_within(root, folder, value)
+        return file_within(root, folder, value, follow_links=follow_links)
     raise Rejected(Reason.CORRUPT, f"{type(value).__name__} instead of an encoded picture or recording")

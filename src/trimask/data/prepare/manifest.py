@@ -37,7 +37,8 @@ class Manifest:
     Attributes:
         source, licence: as they were stated.
         tokenizers: SHA-256 of each tokenizer file, which lie in `tokenizers/`.
-        input: fingerprint of the source (names, sizes and times of files, or a commit).
+        input: fingerprint of the source (names, sizes and ends of files, or a commit).
+        links_out: links in the source that lead out of it, and were followed.
         counts: split -> source -> how much.
         rejected: reason -> how many items; rejected.jsonl names them.
         damaged: shards that `--verify` set aside; preparing again restores them.
@@ -54,6 +55,7 @@ class Manifest:
     rejected: dict[str, int]
     shards: tuple[ShardEntry, ...]
     damaged: tuple[str, ...] = ()
+    links_out: int = 0
 
     def __post_init__(self) -> None:
         if len({entry.file for entry in self.shards}) < len(self.shards):
