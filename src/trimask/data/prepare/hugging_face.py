@@ -1,17 +1,18 @@
-"""Readers through the library `datasets`: parquet files, and data sets on the hub; it decodes nothing."""
+"""Readers of parquet files, and of data sets on the hub through `datasets`; nothing is decoded."""
 
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
 from trimask.data.prepare.columns import Columns, find_columns
+from trimask.data.prepare.confined import confined
 from trimask.data.prepare.item import Item, Reader, SourceUnavailable, item_of_row, printable
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.rejection import Rejected, Rejection, first_line
-
-_BATCH_ROWS = 64  # what is held at once; row groups can be larger than memory
+from trimask.data.prepare.parquet import rows_of, schema_of
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 
 
 @final
@@ -30,20 +31,15 @@ class ParquetFile(Reader):
         self._columns(options)
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        from datasets import IterableDataset
-
-        _quiet()
+        path = self.root / self.name
         columns, names = self._columns(options)
-        stored = IterableDataset.from_parquet(
-            str(self.root / self.name), columns=_needed(columns, names), batch_size=_BATCH_ROWS
-        ).decode(False)
-        yield from _items(stored, columns, self.label, self.root, (self.root / self.name).parent)
+        limit = 2 * options.limits.max_bytes  # a picture and a recording, say
+        batches = confined(rows_of, path, _needed(columns, names), limit)
+        yield from _items(chain.from_iterable(batches), columns, self.label, self.root, path.parent)
 
     def _columns(self, options: PrepareOptions) -> tuple[Columns, list[str]]:
         """The columns that are read, and the names of all."""
-        import pyarrow.parquet as pq
-
-        schema = pq.read_schema(self.root / self.name)
+        (schema,) = confined(schema_of, self.root / self.name)
         return find_columns(_names(schema), options, where=self.label), schema.names
 
 
@@ -125,6 +121,8 @@ def _items(stored: Any, columns: Columns, label: str, root: Path, folder: Path) 
     for number, values in enumerate(stored):
         key = f"{label}:{number}"
         try:
+            if isinstance(values, int):
+                raise Rejected(Reason.OVERSIZED, f"a row of {values} bytes")
             yield item_of_row(values, columns, key=key, root=root, folder=folder)
         except Rejected as error:
             yield Rejection(key=key, reason=error.reason, detail=error.detail)
