@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trimask.data.prepare.inventory import INVENTORY, check_inventory, fingerprint, open_file
+from trimask.data.prepare.inventory import INVENTORY, check_inventory, fingerprint
 
 NAMES = ("a.txt", "large.bin")
 
@@ -82,9 +82,6 @@ def test_a_damaged_inventory_is_told(text, source, tmp_path):
 
 def test_pipes_do_not_keep_us_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(OSError):
-            open_file(path)
     fingerprint(tmp_path, ["pipe", "gone"])
     check_inventory(tmp_path, tmp_path, ["pipe", "gone"])
 

@@ -9,13 +9,14 @@ import contextlib
 import os
 import pickle
 import resource
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar, final
+
+from trimask.parallel import holding_interrupts
 
 Result = TypeVar("Result")
 
@@ -56,7 +57,6 @@ def confined(function: Callable[..., Iterable[Result]], *arguments: Any) -> Iter
 
 def serve(handle: int) -> None:
     """The other process: does what it is asked for, until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
     with contextlib.suppress(EOFError, ConnectionError), Connection(handle) as connection:
         while True:
             function, arguments = connection.recv()
@@ -81,7 +81,7 @@ class _Process:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         path = os.pathsep.join(entry for entry in sys.path if entry)  # nothing of the current folder
-        with theirs:
+        with theirs, holding_interrupts():
             self._popen = subprocess.Popen(
                 [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
                 env={**os.environ, "PYTHONPATH": path, "ARROW_DEFAULT_MEMORY_POOL": "system"},

@@ -15,6 +15,7 @@ from trimask.data.prepare.passages import clean_text
 from trimask.data.prepare.picture import decode_picture
 from trimask.data.prepare.plan import STATED_SPLITS, Part
 from trimask.data.prepare.recording import decode_recording
+from trimask.data.prepare.regular import read_bounded
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.data.quickstart.splits import hash_fraction
 from trimask.vocabulary.modality import Modality
@@ -154,10 +155,7 @@ def _bytes(media: Media, limit: int, what: str) -> bytes:
     if isinstance(media, bytes):
         return media
     try:
-        size = media.stat().st_size
-        if size > limit:
-            raise Rejected(Reason.OVERSIZED, f"{size} bytes, the limit is {limit}")
-        return media.read_bytes()
+        return read_bounded(media, limit)
     except OSError as error:
         raise Rejected(Reason.MISSING_FILE, first_line(error)) from error
 

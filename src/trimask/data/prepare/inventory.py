@@ -1,15 +1,14 @@
 """Whether a source is still the same: perhaps touched, copied or linked anew, but not changed."""
 
-import errno
 import hashlib
 import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 from trimask import io
+from trimask.data.prepare.regular import open_file
 
 INVENTORY = "source.jsonl"
 _ENDS = 4096  # bytes
@@ -71,15 +70,6 @@ def check_inventory(out: Path, root: Path, names: Iterable[str], report: Report 
         )
     if before != now:
         _write(path, now)
-
-
-def open_file(path: Path) -> BinaryIO:
-    """A regular file, to be read. OSError for a pipe or a device, which might keep us waiting."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "no file, but a pipe, a device or a folder", str(path))
-    return os.fdopen(handle, "rb")
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import final
 
-from trimask.data.prepare.inventory import open_file
+from trimask.data.prepare.regular import open_file
 
 _HEADER_BYTES = 1_000_000  # of a long name or a table of attributes
 _FREE_BYTES, _INFLATION = 256_000_000, 200
