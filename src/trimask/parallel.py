@@ -2,6 +2,7 @@
 give the same.
 """
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -71,8 +72,7 @@ class Local(Engine):
                     "fewer --workers"
                 ) from error
             except BaseException:  # Ctrl-C too: an item may take minutes, and is done anew
-                for process in list((pool._processes or {}).values()):
-                    process.kill()
+                _end_at_once(pool)
                 raise
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -114,6 +114,14 @@ def holding_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_at_once(pool: ProcessPoolExecutor) -> None:
+    """End the workers, and the server that may be about to make one (another is started when needed)."""
+    server = forkserver._forkserver._forkserver_pid  # pyright: ignore[reportAttributeAccessIssue]
+    for pid in [server, *(process.pid for process in (pool._processes or {}).values())]:
+        with contextlib.suppress(ProcessLookupError, TypeError):  # it has ended, or not begun
+            os.kill(pid, signal.SIGKILL)
 
 
 def _windowed(

@@ -460,6 +460,26 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(tokenizers_folder: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_at_any_moment_is_one_line(workers: int, tokenizers_folder: Path, tmp_path: Path) -> None:
+    """Also while workers start; what a worker was writing is removed at the next start."""
+    raw = make_lines(tmp_path / "raw", num_files=20)
+    words = ["prepare", str(raw), "--tokenizers", str(tokenizers_folder), f"--workers={workers}"]
+    for number in range(8):
+        out = tmp_path / f"out{number}"
+        process = command([*words, "--out", str(out)], start_new_session=True)
+        time.sleep(1 + number)
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=600)[1]
+        if process.returncode != 0:
+            assert process.returncode == 130 and "Traceback" not in errors, errors
+            assert "interrupted" in errors.splitlines()[-1]
+    (out / "train" / ".text-000000-000.abcdefgh.tmp.safetensors").write_bytes(b"half")
+    assert main([*words, "--out", str(out)]) == 0
+    assert not list(out.rglob(".*.tmp*"))
+
+
+@pytest.mark.slow
 def test_ray_gives_the_same_bytes(prepared: list[Path], tokenizers_folder: Path, tmp_path: Path) -> None:
     folder = prepared[2]
     raw, out = folder.parent / "raw" / folder.name, tmp_path / "data"
