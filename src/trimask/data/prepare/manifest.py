@@ -11,6 +11,7 @@ from trimask import io
 from trimask.config import ConfigError, from_dict, to_dict
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.record import is_whole, read_record, record_path, rejected_path
+from trimask.data.prepare.splits import Decisions
 from trimask.data.shards import ShardedTokens, ShardEntry
 
 MANIFEST = "manifest.json"
@@ -41,6 +42,7 @@ class Manifest:
         links_out: links in the source that lead out of it, and were followed.
         counts: split -> source -> how much.
         rejected: reason -> how many items; rejected.jsonl names them.
+        splits: what was decided about splits against the source's own words; none in older folders.
         damaged: shards that `--verify` set aside; preparing again restores them.
     """
 
@@ -54,6 +56,7 @@ class Manifest:
     counts: dict[str, dict[str, Count]]
     rejected: dict[str, int]
     shards: tuple[ShardEntry, ...]
+    splits: Decisions | None = None
     damaged: tuple[str, ...] = ()
     links_out: int = 0
 
