@@ -477,11 +477,16 @@ def test_show_prints_the_mixture_of_the_run(
     ]
 
 
-def command(words: list[str]) -> "subprocess.Popen[str]":
+def command(words: list[str], *, start_new_session: bool = False) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = [sys.executable, "-m", "trimask", *words]
     return subprocess.Popen(
-        run, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        run,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=start_new_session,
     )
 
 
