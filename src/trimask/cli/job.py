@@ -206,7 +206,7 @@ class StatedJob(Job):
         return self.summary()["parameters"]["total"] * _STATE_BYTES + _DATA_BYTES
 
     def check(self) -> None:
-        window = self.config.slack.text_window
+        window = self.config.data.text_window
         raise UsageError(
             f"the data of {self.recipe} is stated, not there. Assemble tokenizers (trimask tokenizers --text "
             "FILE --image NAME --image-size 256 --speech NAME --out DIR), prepare data over them (trimask "

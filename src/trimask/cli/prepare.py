@@ -34,9 +34,9 @@ def _arg(metavar: str) -> Any:
 class Prepare(Verb):
     """Tokenize your own data: `trimask prepare SOURCE --out DIR`, then `trimask train RECIPE --data DIR`.
 
-    SOURCE is a folder of pictures or recordings with their texts (a metadata.csv or .jsonl that names the
-    files, or a .txt of the same name beside each), parquet, WebDataset tar, text (.txt, or JSON lines and CSV
-    with a text column), or a data set on the hub (owner/name or owner/name:configuration). What is damaged,
+    SOURCE is a folder of pictures or recordings with their texts (a table that names the files, or a .txt of
+    the same name beside each), parquet, WebDataset tar, text (.txt, or a table with a column of text), or a
+    data set on the hub (owner/name or owner/name:configuration). Tables are CSV, TSV, JSON. What is damaged,
     empty or out of bounds is set aside in rejected.jsonl. Stopped at any point, the same command goes on.
     """
 
@@ -57,6 +57,8 @@ class Prepare(Verb):
     group_by: Annotated[str | None, _arg("NAME")] = None
     """column whose equal values share a split and take turns in training; image or audio: examples of one
     file do; else equal texts share a split, and examples of one file in any case"""
+    caption_from: Literal["file", "folder"] = "file"
+    """text of a picture or recording that no table names: a .txt beside it, or the name of its folder"""
     sample_by: Literal["document", "paragraph", "line"] = "document"
     """what of a .txt file is one document"""
     text_window: Annotated[int, _arg("N")] = 128
@@ -194,6 +196,7 @@ class Prepare(Verb):
             audio_column=self.audio_column,
             speaker_column=self.speaker_column,
             group_by=self.group_by,
+            caption_from=self.caption_from,
             sample_by=self.sample_by,
             text_window=self.text_window,
             validation=self.validation,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, final
 
 from trimask import io
-from trimask.config import from_dict, to_dict
 from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import SpanSlack
 from trimask.evaluation.continuation import ContinuationScorer
@@ -20,9 +19,9 @@ from trimask.recipes.quickstart import quickstart
 from trimask.recipes.scorecard import denoiser_of, score, tokenizers_of
 from trimask.recipes.sources import check_data
 from trimask.recipes.suite import HeldOut, Suite
-from trimask.recipes.tokens import cached_tokens
+from trimask.recipes.tokens import cached_tokens, is_cached
 from trimask.sampling.generate import Generator
-from trimask.training.run import RunConfig
+from trimask.training.run import stored_run
 
 Report = Callable[[str], None]
 
@@ -133,7 +132,7 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _
     tokenizers = tokenizers_of(generator)
     folder = pretrained.run_folder(run)
     config = folder / "config.json"
-    recipe = from_dict(RunConfig, io.read_json(config)["run"]) if config.exists() else quickstart()
+    recipe = stored_run(io.read_json(config)["run"]) if config.exists() else quickstart()
     if isinstance(recipe.data, PreparedData):
         check_data(recipe.data, report)
         examples = PreparedExamples(
@@ -146,8 +145,8 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _
         )
         return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
     assert isinstance(recipe.data, QuickstartData), "no run is trained on data that is not there"
-    index, kept = folder / "tokens" / "train.json", None
-    if config.exists() and index.exists() and io.read_json(index)["data"] == to_dict(recipe.data):
+    kept = None
+    if config.exists() and is_cached(recipe.data, "train", folder / "tokens"):
         kept = cached_tokens(recipe.data, tokenizers, "train", folder / "tokens")
     examples = QuickstartExamples(recipe.data, tokenizers, held_out=held_out, kept=kept, report=report)
     return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)

@@ -63,13 +63,16 @@ def build_stream(
         Mixture(config.mixture, sources, config.seed),
         vocabulary,
         slack=config.slack,
+        text_window=config.data.text_window,
         physical_batch=config.update_batch,
         row_length=config.row_length,
     )
 
 
-def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> DenoiserStep:
-    """The update of a run, with nothing done yet."""
+def build_step(
+    config: RunConfig, denoiser: Denoiser, stream: TrainingStream, world: World = ALONE
+) -> DenoiserStep:
+    """The update of a run on the batches of `stream`, with nothing done yet."""
     return DenoiserStep(
         denoiser,
         objective=config.objective,
@@ -77,6 +80,7 @@ def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> D
         lr_schedule=config.lr_schedule,
         num_steps=config.num_updates,
         seed=config.seed,
+        targets=stream.target_tokens(),
         logical_batch=config.logical_batch,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
@@ -132,7 +136,7 @@ def pretrain(
             denoiser.take(initial)
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
-        step = build_step(config, denoiser, world)
+        step = build_step(config, denoiser, stream, world)
         evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / TOKENS))
         report("")
         result = train(
@@ -189,5 +193,12 @@ def _sources(
         if not (out / TOKENIZERS).exists():
             copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
         if isinstance(config.data, PreparedData):
-            save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
+            lengths = fit_lengths(
+                sources,
+                tokenizers,
+                slack=config.slack,
+                text_window=config.data.text_window,
+                seed=config.seed,
+            )
+            save_lengths(out, lengths)
     return sources

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from trimask import io
-from trimask.config import from_dict
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import KIND, load_denoiser
 from trimask.recipes.lengths import load_lengths
@@ -13,7 +12,7 @@ from trimask.sampling.generate import Generator
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import CHECKPOINTS, CONFIG, Checkpoints
 from trimask.training.compute import ComputeConfig
-from trimask.training.run import RunConfig
+from trimask.training.run import stored_run
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
@@ -90,7 +89,7 @@ def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str
     if not isinstance(stored, dict) or "run" not in stored:
         raise ValueError(f"{folder / CONFIG} does not describe a run of the denoiser")
     # Whatever it was computed on: here it is for generating, on one device.
-    config = replace(from_dict(RunConfig, stored["run"]), compute=ComputeConfig())
+    config = replace(stored_run(stored["run"]), compute=ComputeConfig())
     denoiser = build_denoiser(config, Tokenizers.load(folder / TOKENIZERS))
     weights = {f"denoiser.{name}": tensor for name, tensor in denoiser.state_dict().items()}
     checkpoints = Checkpoints(folder, config=stored, keep=1, may_change=MAY_CHANGE)

@@ -1,8 +1,7 @@
 """The quickstart data as token sources: what the mixture of a run draws from."""
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +10,7 @@ import torch
 
 from trimask import config as configuration
 from trimask import io, rng
+from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
@@ -22,6 +22,7 @@ from trimask.vocabulary.transcript import transcript
 Split = Literal["train", "composition", "validation", "test"]
 EMOJI, SPOKEN, SPEECHES, TRIPLES = "emoji", "spoken", "speeches", "triples"
 Report = Callable[[str], None]
+_VERSION = 2  # of how the data is encoded: 1 lost what sentences had beyond a window
 
 
 def spoken_prompt(text: str, voice: str) -> str:
@@ -99,7 +100,7 @@ def tokenize(
             }
             sources.append(_source(TRIPLES, codes, [images[i].base for i, _ in both]))
     if passages:
-        spans = list(windows(passages, tokenizers, data.text_window))
+        spans = [ids for text in passages for ids in windows(text, tokenizers.text, data.text_window)]
         sources.append(_source(SPEECHES, {Modality.TEXT: spans}, list(range(len(spans)))))
     return {source.name: source for source in sources}
 
@@ -114,17 +115,25 @@ def cached_tokens(
 ) -> dict[str, TokenSource]:
     """As `tokenize`, kept in `folder`: a resumed run reads what its first start encoded."""
     index = folder / f"{split}.json"
-    wanted = configuration.to_dict(data)
-    if index.exists():
-        stored = io.read_json(index)
-        if stored["data"] == wanted:
-            sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in stored["sources"]]
-            return {source.name: source for source in sources}
+    if is_cached(data, split, folder):
+        names = io.read_json(index)["sources"]
+        sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in names]
+        return {source.name: source for source in sources}
     sources = tokenize(data, tokenizers, split, report=report)
     for name, source in sources.items():
         source.save(folder / f"{split}-{name}.safetensors")
-    io.write_json(index, {"data": wanted, "sources": list(sources)})
+    described = {"version": _VERSION, "data": configuration.to_dict(data), "sources": list(sources)}
+    io.write_json(index, described)
     return sources
+
+
+def is_cached(data: QuickstartData, split: Split, folder: Path) -> bool:
+    """Whether `folder` keeps the tokens of `data`, encoded as they are today."""
+    index = folder / f"{split}.json"
+    if not index.exists():
+        return False
+    stored = io.read_json(index)
+    return (stored.get("version"), stored["data"]) == (_VERSION, configuration.to_dict(data))
 
 
 def _source(name: str, items: dict[Modality, list], keys: Sequence[str | int]) -> TokenSource:
@@ -160,26 +169,3 @@ def _encode_speech(rows: Sequence[Utterance], tokenizers: Tokenizers, report: Re
         if len(codes) % 50 == 0 or len(codes) == len(rows):
             report(f"encoding speech {len(codes)}/{len(rows)}")
     return codes
-
-
-def windows(passages: Iterable[str], tokenizers: Tokenizers, length: int) -> Iterable[list[int]]:
-    """Passages of whole sentences, as many as fit `length` ids; a sentence longer than that is cut and its
-    rest left out.
-    """
-    for passage in passages:
-        window: list[int] = []
-        for sentence in _sentences(passage):
-            ids = tokenizers.text.encode(sentence)
-            if window and len(window) + len(ids) > length:
-                yield window
-                window = []
-            window = (window + ids)[:length]
-        if window:
-            yield window
-
-
-def _sentences(text: str) -> list[str]:
-    """`text` cut after sentence ends; each piece but the first keeps the space before it, so that they join
-    to `text`.
-    """
-    return re.split(r"(?<=[.!?;:])(?= [A-Z\"])", text)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 SampleBy = Literal["document", "paragraph", "line"]
+CaptionFrom = Literal["file", "folder"]
 
 
 @final
@@ -54,6 +55,8 @@ class PrepareOptions:
         group_by: column whose equal values never cross splits and are variants of one thing in training;
             "image" or "audio": examples of one file are. By default equal texts never cross splits, and each
             example counts by itself. Examples of one file never cross splits in any case.
+        caption_from: whether the text of a picture or recording that no table names stands in a file beside
+            it, or is the name of its folder.
         sample_by: what of a .txt file is one document.
         text_window: ids of a text example at most; longer documents are cut into windows, of whole sentences
             where they fit.
@@ -69,6 +72,7 @@ class PrepareOptions:
     audio_column: str | None = None
     speaker_column: str | None = None
     group_by: str | None = None
+    caption_from: CaptionFrom = "file"
     sample_by: SampleBy = "document"
     text_window: int = 128
     validation: float = 0.02

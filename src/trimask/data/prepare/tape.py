@@ -44,7 +44,7 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]
         raw.seek(0)
         with tarfile.open(fileobj=raw, mode=mode, tarinfo=_Member) as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # the library keeps them all
+                archive.members = []  # the library keeps all  # pyright: ignore[reportAttributeAccessIssue]
                 if archive.offset > most:  # where the next header stands: before what is between is skipped
                     raise tarfile.ReadError(f"it has more than {_INFLATION} times its size, or says so")
                 if sum(map(len, archive.pax_headers.values())) > _HEADER_BYTES:
