@@ -161,7 +161,7 @@ def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
             _check_request(out, io.read_json(path), request)
         else:
             io.write_json(path, request)
-        io.remove_leftovers(out)
+        io.remove_partial(out)
         yield
 
 

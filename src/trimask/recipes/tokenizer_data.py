@@ -1,11 +1,12 @@
 """What a tokenizer trains on and is measured on: decoded once, kept in the run's directory."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from trimask.data.quickstart import load_images, load_speech
 from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
 from trimask.data.signals import Signal, Signals, SignalWriter
 from trimask.recipes.signals import pixels_at, waveform_at
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["image", "speech"]
 Report = Callable[[str], None]
@@ -58,16 +61,50 @@ def signals(
 
     Args:
         size: pixels along each side, or samples a second.
-        folder: where they are kept; what is complete there is not decoded again.
+        folder: where they are kept; what is complete there is not decoded again. What is damaged is set aside
+            and made again.
 
     Raises:
         ValueError: a source has changed since it was named.
     """
-    if not (folder / _DONE).exists():
+
+    def make() -> dict[str, Any]:
         counts, rejected = _write(data, kind, size=size, folder=folder, report=report)
-        io.write_json(folder / _DONE, {"counts": counts, "rejected": rejected})
-    counts = io.read_json(folder / _DONE)["counts"]
-    return {part: Signals(_file(folder, part)) for part in _PARTS if counts[part]}
+        return {"counts": counts, "rejected": rejected}
+
+    def files(stored: Mapping[str, Any]) -> list[str]:
+        return [_file(part) for part in _PARTS if stored["counts"][part]]
+
+    return {Path(name).stem: found for name, found in kept_signals(folder / _DONE, make, files).items()}
+
+
+def kept_signals(
+    index: Path, make: Callable[[], dict[str, Any]], files: Callable[[Mapping[str, Any]], list[str]]
+) -> dict[str, Signals]:
+    """Files of signals beside `index`, which holds their hashes and what `make` said of them; made by `make`
+    if they are not there, and again, once, if they are damaged.
+
+    Args:
+        files: the names of those that are read, from what `make` said.
+    """
+
+    def read() -> dict[str, Signals]:
+        stored = io.read_sealed(index)
+        try:
+            hashes = stored.get("sha256", {})  # an earlier version wrote none
+            return {name: Signals(index.parent / name, sha256=hashes.get(name)) for name in files(stored)}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{index} is no list of signals ({error!r})") from error
+
+    if index.exists():
+        try:
+            return read()
+        except (ValueError, FileNotFoundError) as error:
+            logger.warning("%s; made again (the old list is %s)", error, io.set_aside(index))
+    stored = make()
+    hashes = {name: io.sha256(index.parent / name) for name in files(stored)}
+    io.write_sealed(index, {**stored, "sha256": hashes})
+    return read()
 
 
 def training_signals(
@@ -87,8 +124,8 @@ def training_signals(
     return parts[TRAIN]
 
 
-def _file(folder: Path, part: str) -> Path:
-    return folder / f"{part}.arrow"
+def _file(part: str) -> str:
+    return f"{part}.arrow"
 
 
 def _write(
@@ -102,7 +139,7 @@ def _write(
     report(f"decoding {_WHAT[kind]} 0")
     with ExitStack() as stack:
         writers = {
-            part: stack.enter_context(SignalWriter(_file(folder, part), shape=shape, dtype=dtype))
+            part: stack.enter_context(SignalWriter(folder / _file(part), shape=shape, dtype=dtype))
             for part in _PARTS
         }
         lines = stack.enter_context(io.atomic_write(folder / "rejected.jsonl"))
