@@ -4,12 +4,15 @@ A tensor file is a safetensors file whose header says `format` = trimask, `forma
 holds) and `config` (JSON, enough to rebuild what the tensors belong to).
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +29,8 @@ logger = logging.getLogger(__name__)
 FORMAT = "trimask"
 FORMAT_VERSION = "1"
 _HEADER = ("format", "format_version", "kind", "config")
+_JSON_BYTES = 1 << 30
+_TEMPORARY = re.compile(r"\..*\.([a-z0-9_]{8}\.)?tmp(\.[^/]*)?")
 
 
 @final
@@ -89,6 +94,20 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove what `atomic_write` and `atomic_folder` left in `folder` and below it, of a process that was
+    killed while it wrote. Links are not followed.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in filter(_TEMPORARY.fullmatch, files + folders):
+            path = Path(parent) / name
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            else:
+                shutil.rmtree(path)
+                folders.remove(name)
+
+
 @contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     """`folder`, made if need be, for this process alone; the lock goes with the process, however it ends.
@@ -97,10 +116,11 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    handle = _lock_file(folder / ".lock")
+    try:
         try:
             # Not `flock`, whose locks live on in children that outlive this process.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise ValueError(
                 f"{folder} is in use by another process: wait for it, or choose another --out"
@@ -108,6 +128,25 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         except OSError as error:
             logger.warning("%s cannot be locked (%s): make sure that one process uses it", folder, error)
         yield
+    finally:
+        os.close(handle)
+
+
+def _lock_file(path: Path) -> int:
+    """A descriptor of the lock file, made if need be. Its bytes are never touched; it is no link, and a pipe
+    does not keep us waiting.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out")
+    return handle
 
 
 @contextmanager
@@ -137,9 +176,18 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file. Raises `FileNotFoundError`, or `ValueError` naming the file and the place where it
     stops being JSON.
     """
+    if (size := _existing(path).stat().st_size) > _JSON_BYTES:
+        raise ValueError(f"{path} has {size} bytes, which no file of ours has: give the right one")
     try:
-        return json.loads(_existing(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # half a character can be written so, and not be encoded again
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # RecursionError: nested too deep
         raise ValueError(
             f"{path} is not valid JSON ({error}): it may be cut short; write it again"
         ) from error
@@ -260,6 +308,8 @@ def _existing(path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"{path} is a folder, not a file: name the file inside")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if not path.is_file():
+        raise ValueError(f"{path} is a pipe or a device: give a file")  # which would keep us waiting
     return path
 
 

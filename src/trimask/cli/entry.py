@@ -78,6 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, f"error: {error}", 1)
     except ValueError as error:
         return _report(error, f"error: {error}", 2)
+    except RecursionError as error:  # of a file: nothing of ours is so deep
+        return _report(
+            error, "error: a file that was read is nested too deep, and none of ours: delete it", 1
+        )
     except ImportError as error:  # an extra that is not installed; the message says which
         return _report(error, f"error: {error}", 1)
     except OSError as error:

@@ -17,7 +17,7 @@ from trimask.recipes.examples_prepared import PreparedExamples
 from trimask.recipes.examples_quickstart import QuickstartExamples
 from trimask.recipes.quickstart import quickstart
 from trimask.recipes.scorecard import denoiser_of, score, tokenizers_of
-from trimask.recipes.sources import check_manifests
+from trimask.recipes.sources import check_data
 from trimask.recipes.suite import HeldOut, Suite
 from trimask.recipes.tokens import cached_tokens, is_cached
 from trimask.sampling.generate import Generator
@@ -134,7 +134,7 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _
     config = folder / "config.json"
     recipe = stored_run(io.read_json(config)["run"]) if config.exists() else quickstart()
     if isinstance(recipe.data, PreparedData):
-        check_manifests(recipe.data)
+        check_data(recipe.data, report)
         examples = PreparedExamples(
             recipe,
             tokenizers,
