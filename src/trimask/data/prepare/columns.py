@@ -32,6 +32,7 @@ class Columns:
     """Names of the columns that are read; without picture and recording, the text is what is trained on.
 
     Attributes:
+        follows_links: whether a file that a column names may be a link.
         is_group_of_file: whether what groups is the picture or recording itself.
     """
 
@@ -42,6 +43,7 @@ class Columns:
     group: str | None = None
     split: str | None = None
     rate: str | None = None
+    follows_links: bool = True
     is_group_of_file: bool = False
 
 
@@ -66,6 +68,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         group=None if is_group_of_file else _stated("group-by", options.group_by, names, where),
         split="split" if "split" in names else None,
         rate=next((name for name in _RATE_NAMES if name in names), None),
+        follows_links=options.follow_links,
         is_group_of_file=is_group_of_file,
     )
 

@@ -19,6 +19,7 @@ from trimask.data.prepare.passages import clean_text
 from trimask.data.prepare.picture import decode_picture
 from trimask.data.prepare.plan import Part
 from trimask.data.prepare.recording import decode_recording
+from trimask.data.prepare.regular import read_bounded
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.data.prepare.stated import column_split
 from trimask.vocabulary.modality import Modality
@@ -146,10 +147,7 @@ def _bytes(media: Media, limit: int, what: str) -> bytes:
     if isinstance(media, bytes):
         return media
     try:
-        size = media.stat().st_size
-        if size > limit:
-            raise Rejected(Reason.OVERSIZED, f"{size} bytes, the limit is {limit}")
-        return media.read_bytes()
+        return read_bounded(media, limit)
     except OSError as error:
         raise Rejected(Reason.MISSING_FILE, first_line(error)) from error
 

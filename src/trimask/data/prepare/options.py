@@ -63,6 +63,7 @@ class PrepareOptions:
         validation, test: share of the groups; the source's own splits come first.
         shard_codes: a shard is closed when it holds so many codes.
         revision: of a data set on the hub.
+        follow_links: whether links in the source are followed, or set aside.
         needs_text: whether a picture or recording without text is set aside; tokenizers do without.
     """
 
@@ -78,6 +79,7 @@ class PrepareOptions:
     test: float = 0.02
     shard_codes: int = 32_000_000
     revision: str | None = None
+    follow_links: bool = True
     needs_text: bool = True
     limits: Limits = Limits()
 
