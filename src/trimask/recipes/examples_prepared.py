@@ -11,7 +11,7 @@ from trimask.data.prepare.manifest import load_split
 from trimask.data.prepare.part import IMAGES, SPEECH, TEXT
 from trimask.data.selection import PreparedData
 from trimask.data.tokens import ExampleSource
-from trimask.evaluation.speech import normalize_words
+from trimask.evaluation.words import normalize_words
 from trimask.recipes.examples import DecodedPicture, DecodedRecording, Examples, choose
 from trimask.recipes.signals import decoded_pixels
 from trimask.recipes.suite import HeldOut

@@ -13,7 +13,7 @@ import numpy as np
 from trimask import rng
 from trimask.data.stream import SpanSlack, target_ends
 from trimask.data.tokens import ExampleSource
-from trimask.evaluation.estimate import Estimate, ratio
+from trimask.estimate import ratio
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens, unigram_bits
 from trimask.evaluation.text import derangement
 from trimask.model.denoiser import Denoiser
@@ -44,7 +44,7 @@ def likelihood(
     `conditional`: the task's own NELBO. `unconditional`: the condition hidden. `shuffled`: another
     example's condition. `gain_…`: how many bits the right condition saves, example by example under the
     same masks. `unigram`: the frequencies of the training tokens. `uniform`: log2 of the range. Intervals
-    are ± 1.96 standard errors over sequences.
+    are over sequences.
     """
     rows = []
     build = partial(_build, denoiser, slack, seed)
@@ -130,5 +130,4 @@ def _per_byte(row: Mapping[str, Any], examples: Rows[Codes], text: TextCodec) ->
     size = sum(len(text.decode(codes[Modality.TEXT][:, 0].tolist()).encode()) for codes in examples)
     scale = row["num_tokens"] / max(size, 1)
     bits = row["conditional"]
-    scaled = {name: bits[name] * scale for name in ("value", "low", "high")}
-    return Estimate(**scaled, n=bits["n"]).as_json()
+    return {name: bits[name] * scale for name in ("value", "low", "high") if name in bits} | {"n": bits["n"]}

@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float, Float32
 
 from trimask import rng
+from trimask.estimate import mean, proportion, ratio
 from trimask.evaluation import text as words
-from trimask.evaluation.estimate import mean, proportion, ratio
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.evaluation.spectral import MEASURE, mel_cepstral_distance
 from trimask.evaluation.speech import word_error_rate
+from trimask.evaluation.words import unit_of
 from trimask.recipes.examples import DecodedRecording, heard
 from trimask.recipes.scorecard_text import without_length_warnings
 from trimask.recipes.signals import Recording, resample, waveform_at
@@ -175,16 +176,10 @@ def _spectral(readings: Readings, *, seed: int) -> dict[str, Any]:
 
 def _error_rates(texts: list[str], words_of: Mapping[str, list[str]], *, seed: int) -> dict[str, Any]:
     order = words.derangement(len(texts), seed)
-    scores: dict[str, Any] = {}
+    scores: dict[str, Any] = {"unit": unit_of(texts)}
     best = next(iter(words_of.values()))
     for name, hypotheses in {**words_of, "shuffled": [best[j] for j in order]}.items():
-        rate = word_error_rate(texts, hypotheses, seed=seed)
-        scores[f"{name}_word_error_rate"] = {
-            "value": rate.value,
-            "low": rate.low,
-            "high": rate.high,
-            "n": len(texts),
-        }
+        scores[f"{name}_word_error_rate"] = word_error_rate(texts, hypotheses).as_json()
         scores[f"{name}_character_error_rate"] = words.character_error_rate(texts, hypotheses).as_json()
     return scores
 

@@ -4,6 +4,7 @@ Low values alone prove nothing: text that repeats itself is easy to predict. Rea
 the share of distinct n-grams, which the scorecard puts next to it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from trimask.evaluation.estimate import Estimate, ratio
+from trimask.estimate import Estimate, ratio
 from trimask.evaluation.judges.hub import transformers_for
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import pinned_name
@@ -85,5 +86,4 @@ class LoadedLanguageModel:
         if not kept.any():
             raise ValueError("no text has two tokens: a perplexity needs at least one such text")
         rate = ratio(nats[kept], tokens[kept])
-        value, low, high = (float(np.exp(x)) for x in (rate.value, rate.low, rate.high))
-        return Estimate(value=value, low=low, high=high, n=rate.n), tokens
+        return rate.rising(math.exp), tokens

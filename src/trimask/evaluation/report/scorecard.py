@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimask.evaluation.report.block import Block
-from trimask.evaluation.report.figures import SPLITS, figure
+from trimask.evaluation.report.figures import SPLITS, by_unit, error_rate, figure
 from trimask.evaluation.report.judged import (
     caption_agreement,
     continuation,
@@ -39,9 +39,11 @@ def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
 
 
 def _bits(estimate: Mapping[str, float] | None) -> str:
-    """A value with half the width of its (symmetric) interval."""
+    """A value with half the width of its interval."""
     if estimate is None:
         return "–"
+    if "low" not in estimate:
+        return f"{estimate['value']:.2f}"
     return f"{estimate['value']:.2f} ± {(estimate['high'] - estimate['low']) / 2:.2f}"
 
 
@@ -115,7 +117,7 @@ def _images(scores: Mapping[str, Any]) -> Block | None:
 def _captions(scores: Mapping[str, Any]) -> Block | None:
     cells = [
         [
-            SPLITS[split],
+            f"{SPLITS[split]}{by_unit(here)}",
             figure(here["word_f1"], is_share=True),
             f"{figure(here['floor_constant'], is_share=True)}",
             figure(here["floor_shuffled"], is_share=True),
@@ -150,7 +152,7 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
             best = here.get("teacher_word_error_rate") or here["round_trip_word_error_rate"]
             for kind, label in (("round_trip", "codec round trip"), ("generated", "text to speech")):
                 rate = here[f"{kind}_word_error_rate"]
-                name = f"{label}, {SPLITS[split]}: word error rate"
+                name = f"{label}, {SPLITS[split]}: {error_rate(here)}"
                 ceiling = figure(best, is_share=True)
                 cells.append([name, figure(rate, is_share=True), floor, ceiling, str(rate["n"])])
     if not cells:
@@ -171,7 +173,7 @@ def _text(scores: Mapping[str, Any]) -> Block | None:
     }
     cells = [
         [
-            label,
+            f"{label}{by_unit(scores[name])}",
             figure(scores[name]["known_words"], is_share=True),
             f"{scores[name]['distinct_1']:.2f}",
             f"{scores[name]['distinct_2']:.2f}",
