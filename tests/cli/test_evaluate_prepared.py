@@ -16,6 +16,7 @@ from trimask.data.prepare.manifest import load_split
 from trimask.data.prepare.options import PrepareOptions
 from trimask.evaluation.judges import recognizer
 from trimask.evaluation.judges.images import ImageJudge
+from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.judges.quality import QualityJudge
 from trimask.evaluation.judges.sentences import SentenceJudge
 from trimask.evaluation.judges.speaker import SpeakerJudge
@@ -86,8 +87,11 @@ def evaluate(run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict
     return json.loads(capsys.readouterr().out)
 
 
-def play_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judges without weights: where their answers go is what is tested."""
+def play_judges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Judges without weights: where their answers go is what is tested. Returns the languages that are
+    listened in, call by call.
+    """
+    languages: list[tuple[str, ...]] = []
 
     def loudness(self: Any, clips: list[np.ndarray], rate: int) -> np.ndarray:
         return np.array([1 + float(np.abs(clip).mean()) for clip in clips])
@@ -102,14 +106,17 @@ def play_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     def colours(self: Any, pixels: np.ndarray) -> np.ndarray:
         return pixels.reshape(len(pixels), 4, 16, 4, 16, 3).mean((2, 4)).reshape(len(pixels), -1)
 
-    def say_one(clips: list[np.ndarray], rate: int, folder: str, *, num_threads: int = 1) -> list[str]:
+    def say_one(clips: list[np.ndarray], rate: int, folder: str, **options: Any) -> list[str]:
+        languages.append(tuple(options["languages"]))
         return ["say"] * len(clips)
 
     monkeypatch.setattr(recognizer, "transcribe", say_one)
+    monkeypatch.setattr(Panel, "problems", lambda self: [])
     monkeypatch.setattr(SpeakerJudge, "vectors", spectra)
     monkeypatch.setattr(QualityJudge, "scores", loudness)
     monkeypatch.setattr(SentenceJudge, "vectors", letters)
     monkeypatch.setattr(ImageJudge, "features", colours)
+    return languages
 
 
 def test_the_whole_table_from_shards(
@@ -132,7 +139,7 @@ def test_the_whole_table_from_shards(
     for name in ("seen", "unseen"):
         assert scores["images"][name]["ceiling"]["top1"]["value"] == 1  # what is compared with, itself
         assert set(scores["image_distances"][name]["judge"]) == {
-            *("n", "num_references", "generated", "noise", "constant", "round_trip")
+            *("n", "num_references", "frechet_needs", "generated", "noise", "constant", "round_trip")
         }
         assert {"generated", "round_trip", "shuffled"} < set(scores["caption_agreement"][name])
         assert scores["captions"][name]["word_f1"]["n"] == 6

@@ -169,7 +169,9 @@ class ShowTokenizers(Verb):
                 raw_signals(self.data, speaker_column=self.speaker_column) if self.data else EmbeddedSignals()
             )
             chosen = Measurement(judges=judges, num_clips=self.num_clips)
-            figures = measure(data, out, measurement=chosen, report=Report(), **codecs)
+            report = Report()
+            with report.beating():
+                figures = measure(data, out, measurement=chosen, report=report, **codecs)
         if self.json:
             print_json(figures)
         say(f"look and listen: {out / REPORT}")

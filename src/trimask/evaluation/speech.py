@@ -4,6 +4,7 @@ text.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -67,35 +68,61 @@ def _word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[
     return np.array([edit_distance(r, h) for r, h in pairs], dtype=np.float64), lengths
 
 
+def check_model(source: str | Path) -> None:
+    """That `source` is a folder with a model, or a name that faster-whisper knows (one of a hub is fetched).
+
+    Raises:
+        ImportError: faster-whisper is not installed. OSError, ValueError: there is no such model.
+    """
+    faster_whisper = _faster_whisper()
+    if Path(source).is_dir():
+        if not (Path(source) / "model.bin").is_file():
+            raise ValueError(
+                f"{source} holds no model.bin: name the folder of a Whisper in CTranslate2's format"
+            )
+        return
+    known = faster_whisper.available_models()
+    if str(source) not in known and "/" not in str(source):
+        raise ValueError(
+            f"no recognizer {str(source)!r}: name a folder, owner/name, or one of {', '.join(known)}"
+        )
+    faster_whisper.download_model(str(source))
+
+
 def transcribe(
     waveforms: Sequence[Float[Tensor, "_"] | Float32[np.ndarray, "_"]],
     sample_rate: int,
     model_folder: str | Path,
     *,
+    languages: Sequence[str] = (),
     num_threads: int = 1,
 ) -> list[str]:
     """What a Whisper model (a CTranslate2 folder, or any name that faster-whisper knows) hears in each
     waveform.
 
-    English, greedy, no temperature fallback and no memory between clips: the same clip gives the same words.
-    ValueError for another rate than 16 kHz; ImportError where faster-whisper is not installed.
+    Greedy, no temperature fallback and no memory between clips: the same clip gives the same words.
+    `languages`: code of each clip's language; English where there are none. ValueError for another rate
+    than 16 kHz or a language that the model does not know; ImportError where faster-whisper is not
+    installed.
     """
     if sample_rate != _JUDGE_RATE:
         raise ValueError(f"sample_rate={sample_rate}: the judge listens at {_JUDGE_RATE} Hz, resample first")
-    try:
-        from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports]  (an extra)
-    except ImportError as error:
-        raise ImportError(
-            "the speech judge needs faster-whisper: install trimask[eval-offline], "
-            "or pip install faster-whisper"
-        ) from error
-    model = WhisperModel(str(model_folder), device="cpu", compute_type="int8", cpu_threads=num_threads)
+    model = _faster_whisper().WhisperModel(
+        str(model_folder), device="cpu", compute_type="int8", cpu_threads=num_threads
+    )
+    spoken = list(languages) or ["en"] * len(waveforms)
+    unknown = sorted(set(spoken) - set(model.supported_languages))
+    if unknown:
+        known = ", ".join(model.supported_languages)
+        raise ValueError(
+            f"{model_folder} knows no language {unknown[0]!r}, only {known}: choose another recognizer"
+        )
     texts = []
-    for waveform in waveforms:
+    for waveform, language in zip(waveforms, spoken, strict=True):
         samples = np.ascontiguousarray(np.asarray(waveform), dtype=np.float32)
         segments, _ = model.transcribe(
             samples,
-            language="en",
+            language=language,
             beam_size=1,
             temperature=0.0,
             condition_on_previous_text=False,
@@ -103,3 +130,14 @@ def transcribe(
         )
         texts.append(" ".join(segment.text.strip() for segment in segments))
     return texts
+
+
+def _faster_whisper() -> Any:
+    try:
+        import faster_whisper  # pyright: ignore[reportMissingImports]  (an extra)
+    except ImportError as error:
+        raise ImportError(
+            "the speech judge needs faster-whisper: install trimask[eval-offline], "
+            "or pip install faster-whisper"
+        ) from error
+    return faster_whisper

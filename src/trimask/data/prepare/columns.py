@@ -10,6 +10,7 @@ IMAGE_NAMES = frozenset({"image", "img", "picture", "photo", "jpg", "jpeg", "png
 AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "ogg", "opus"})
 TEXT_NAMES = frozenset({"text", "txt", "caption", "prompt", "sentence", "transcript", "transcription"})
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
+_LANGUAGE_NAMES = ("language", "lang", "locale")
 _RATE_NAMES = ("sample_rate", "sampling_rate")
 
 
@@ -26,6 +27,7 @@ class Columns:
     image: str | None = None
     audio: str | None = None
     speaker: str | None = None
+    language: str | None = None
     group: str | None = None
     split: str | None = None
     rate: str | None = None
@@ -47,6 +49,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         image=_find("image", options.image_column, IMAGE_NAMES, names, where),
         audio=_find("audio", options.audio_column, AUDIO_NAMES, names, where),
         speaker=_stated("speaker-column", options.speaker_column, names, where),
+        language=_stated("language-column", options.language_column, names, where) or _language(names),
         group=_stated("group-by", options.group_by, names, where),
         split="split" if "split" in names else None,
         rate=next((name for name in _RATE_NAMES if name in names), None),
@@ -84,6 +87,10 @@ def _find(
             f"--{kind}-column (there are {_listed(names)})"
         )
     return found[0] if found else None
+
+
+def _language(names: Sequence[str]) -> str | None:
+    return next((name for usual in _LANGUAGE_NAMES for name in names if name.lower() == usual), None)
 
 
 def _stated(option: str, name: str | None, names: Sequence[str], where: str) -> str | None:

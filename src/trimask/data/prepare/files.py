@@ -27,7 +27,8 @@ class MediaFiles(Reader):
         return f"{printable(self.names[0])} and {len(self.names) - 1} more"
 
     def check(self, options: PrepareOptions) -> None:
-        for option, column in (("group-by", options.group_by), ("speaker-column", options.speaker_column)):
+        stated = {"group-by": options.group_by, "speaker-column": options.speaker_column}
+        for option, column in {**stated, "language-column": options.language_column}.items():
             if column is not None:
                 raise ColumnError(
                     f"{self.root} has files without a table, hence no column {column!r} (--{option}): "

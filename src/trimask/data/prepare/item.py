@@ -27,7 +27,7 @@ class Item:
         key: file, and the place within it.
         modalities: what the item is to have; a picture that is not there is a fault of the item.
         text: caption, transcript or document: `str`, bytes, or whatever else stood there.
-        group, speaker, split, rate: of the columns that say so.
+        group, speaker, language, split, rate: of the columns that say so.
     """
 
     key: str
@@ -37,6 +37,7 @@ class Item:
     audio: Media = None
     group: Any = None
     speaker: Any = None
+    language: Any = None
     split: Any = None
     rate: Any = None
 
@@ -95,6 +96,7 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         text=value_at(values, columns.text),
         group=value_at(values, columns.group),
         speaker=value_at(values, columns.speaker),
+        language=value_at(values, columns.language),
         split=value_at(values, columns.split),
         rate=value_at(values, columns.rate),
         **media,

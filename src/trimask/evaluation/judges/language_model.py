@@ -4,6 +4,7 @@ Low values alone prove nothing: text that repeats itself is easy to predict. Rea
 the share of distinct n-grams, which the scorecard puts next to it.
 """
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float
 
 from trimask.estimate import Estimate, ratio
-from trimask.evaluation.judges.hub import transformers_for
+from trimask.evaluation.judges.hub import check_hub, transformers_for
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import pinned_name
 
@@ -32,6 +33,17 @@ class LanguageJudge:
     @property
     def name(self) -> str:
         return "SmolLM2-135M-Instruct" if pinned_name(self.source) == "smollm2" else Path(self.source).name
+
+    def check(self) -> None:
+        """What can be told before any text is read. Raises as `load`."""
+        if pinned_name(self.source) == "smollm2":
+            check(Path(self.source), "smollm2")
+        if not Path(self.source).is_dir() or not any(Path(self.source).glob("*.gguf")):
+            check_hub("language-model", self.source)
+            return
+        transformers_for("language-model")
+        if importlib.util.find_spec("gguf") is None:
+            raise ImportError("the language-model judge needs gguf: install trimask[eval-offline]")
 
     def load(self) -> "LoadedLanguageModel":
         """Read the weights, once for many calls.

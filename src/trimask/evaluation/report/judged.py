@@ -176,6 +176,13 @@ def left_out(rows: Sequence[Mapping[str, str]]) -> Block | None:
     return Prose(text="Left out: " + "; ".join(f"{row['scores']} ({row['why']})" for row in rows) + ".")
 
 
+def failed(rows: Sequence[Mapping[str, str]]) -> Block | None:
+    """What could not be scored, and why."""
+    if not rows:
+        return None
+    return Prose(text="Failed: " + "; ".join(f"{row['scores']} ({row['why']})" for row in rows) + ".")
+
+
 def compact(estimate: Mapping[str, float]) -> str:
     """Three digits and half of the interval's width."""
     if "low" not in estimate:

@@ -8,6 +8,7 @@ from trimask.evaluation.report.figures import SPLITS, by_unit, error_rate, figur
 from trimask.evaluation.report.judged import (
     caption_agreement,
     continuation,
+    failed,
     harness,
     left_out,
     likeness,
@@ -33,6 +34,7 @@ def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
         continuation(scores.get("continuation") or {}),
         harness(scores.get("harness") or {}),
         _claims(scores.get("claims") or []),
+        failed(scores.get("failed") or []),
         left_out(scores.get("left_out") or []),
     ]
     return [block for block in tables if block is not None]
@@ -142,7 +144,8 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
             cells.append(
                 [label, figure(rate, is_share=True), figure(floor, is_share=True), "0 %", str(rate["n"])]
             )
-    for split, here in (scores.get("generated") or {}).items():
+    generated = scores.get("generated") or {}
+    for split, here in generated.items():
         if not here:
             continue
         ratio = here["duration_ratio"]
@@ -158,6 +161,11 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
     if not cells:
         return None
     judge = scores.get("judge", "")
+    languages = sorted({each for here in generated.values() for each in (here or {}).get("languages", ())})
+    if languages:
+        is_assumed = any((here or {}).get("language_is_assumed") for here in generated.values())
+        judge += f", listening in {', '.join(languages)}"
+        judge += " (assumed: the data names no language, --language does)" if is_assumed else ""
     note = f"Judge: {judge}. Ceiling of word error rates: the judge on the reader's clips."
     header = ("", "value", "floor: shuffled", "ceiling", "n")
     return Table(heading="Speech", header=header, rows=cells, note=note)
