@@ -41,10 +41,11 @@ def make_media(folder: Path) -> Path:
         PIL.Image.fromarray(pixels).resize((64, 64)).save(folder / f"{number}.png")
         caption = f"{WORDS[number % 4]} {WORDS[4 + number // 4 % 4]} {number}"
         (folder / f"{number}.txt").write_text(caption)
-    rows = ["file_name,sentence,speaker"]
+    rows = ["file_name,sentence,speaker,locale"]
     for number in range(NUM_CLIPS):
         soundfile.write(folder / f"clip{number}.wav", 0.1 * drawn.normal(size=3200), 8000)
-        rows.append(f'clip{number}.wav,"Say {WORDS[number % 8]} {number}",{("Ann B.", "Carl")[number % 2]}')
+        who = ("Ann B.,de", "Carl,pt-BR")[number % 2]
+        rows.append(f'clip{number}.wav,"Say {WORDS[number % 8]} {number}",{who}')
     (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
     return folder
 
@@ -122,7 +123,7 @@ def play_judges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 def test_the_whole_table_from_shards(
     prepared: list[Path], run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    play_judges(monkeypatch)
+    languages = play_judges(monkeypatch)
     roles = ("recognizer", "speaker", "quality", "images", "sentences")
     scores = evaluate(run, capsys, "--judges", *(f"{role}=judge" for role in roles))
     assert scores["data"]["folders"] == [str(folder) for folder in prepared] and "claims" not in scores
@@ -151,11 +152,37 @@ def test_the_whole_table_from_shards(
         assert {"noise", "shuffled", "generated"} < set(said["mel_cepstral_distance"])
         assert {"same_voice", "other_voice", "generated"} < set(said["speaker_similarity"])
         assert set(said["quality"]) == {"judge", "generated", "noise", "round_trip"}
+    assert set().union(*languages) == {"de", "pt"} and scores["failed"] == []
+    assert said["languages"] == ["de", "pt-BR"] and not said["language_is_assumed"]
     assert scores["text"]["real"]["known_words"]["value"] > 0.9  # all but those that are cut
     assert scores["continuation"]["model"]["n"] > 10
     assert [row["why"] for row in scores["left_out"]] == [
         "no judge language-model: give --judges DIR or --judges language-model=NAME"
     ]
+
+
+def test_a_judge_that_fails_and_a_language_that_is_unknown_cost_their_own_part_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    languages = play_judges(monkeypatch)
+    out = tmp_path / "scores.json"
+    monkeypatch.setattr(QualityJudge, "scores", lambda self, clips, rate: 1 / 0)
+    words = ["--num-sequences=4", "--num-masks=1", "--out", str(out), "--language", "French"]
+    assert main(["evaluate", str(run), *words, "--judges", "quality=judge", "recognizer=judge"]) == 1
+    scores = io.read_json(out)
+    assert set().union(*languages) == {"fr"}
+    assert [row["scores"] for row in scores["failed"]] == ["speech quality: seen", "speech quality: unseen"]
+    said = scores["speech"]["generated"]["unseen"]
+    assert "quality" not in said and said["generated_word_error_rate"]["n"] == 4
+    assert scores["continuation"] and "seconds" in scores
+    assert "not scored: speech quality: seen: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_the_language_of_recordings_is_kept(prepared: list[Path]) -> None:
+    source = load_split(prepared, "train")["speech"]
+    names = {source.language(i) for i in range(len(source))}
+    assert names == {"de", "pt-BR"}
+    assert {load_split(prepared, "train")["images"].language(0)} == {""}
 
 
 def test_the_test_split_and_tables_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

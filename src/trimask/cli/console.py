@@ -59,7 +59,7 @@ class Report:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Within this, nothing is silent for five seconds: what is being done is said again, with its time."""
+        """Within this, nothing is silent for five seconds: what is being done is said again."""
         stop = threading.Event()
         thread = threading.Thread(target=self._beat, args=(stop,), daemon=True)
         thread.start()
