@@ -1,7 +1,6 @@
 """`trimask evaluate` before it computes: all that is wrong with names is told at once; and what it keeps."""
 
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 
 from trimask import io
 from trimask.cli import main
-from trimask.cli.console import Report
 from trimask.evaluation.judges.languages import LANGUAGES, whisper_language
 from trimask.evaluation.judges.panel import Panel
 from trimask.recipes import evaluate, pretrained
@@ -154,16 +152,3 @@ def test_a_scorecard_with_gaps_is_written_told_and_an_error(
     assert "it is made anew" in printed.err
     assert "not scored: continuations: out of luck" in printed.err
     assert "Failed: continuations (out of luck)" in printed.out
-
-
-def test_what_takes_long_is_said_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("trimask.cli.console._SILENCE", 0.2)
-    report = Report()
-    with report.beating():
-        report("the recognizer listens")
-        time.sleep(1.0)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "trimask: the recognizer listens"
-    assert len(lines) >= 2 and lines[1].startswith("trimask: the recognizer listens (")

@@ -71,11 +71,11 @@ class Evaluate(Verb):
         from trimask import io
         from trimask.recipes.evaluate import NamesError, evaluate
 
-        judges, report = self._panel(), Report()
+        judges = self._panel()
         self._limit_threads()
         self._tell_of_another()
         try:
-            with report.beating(), reading_files():
+            with Report() as report, reading_files():
                 scores = evaluate(
                     self.model,
                     suite=self._suite(),

@@ -96,7 +96,7 @@ def evaluate(
                 text=tokenizers_of(trained.generator).text,
                 seed=seed,
                 num_masks=suite.num_masks,
-                max_length=trained.examples.text_window,
+                text_window=trained.examples.text_window,
             )
             result.setdefault("harness", {}).update(
                 harness_scores(trained.generator, scorer, [task], limit=suite.num_choices, seed=seed)

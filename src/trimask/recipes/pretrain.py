@@ -1,6 +1,7 @@
 """A recipe becomes a run: tokenize, build, train, export."""
 
 import logging
+import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ MODEL = "model.safetensors"
 MAY_CHANGE = ("run.compute",)
 """What a resumed run may have otherwise than its start."""
 TOKENIZERS = "tokenizers"
+TOKENS = "tokens"
 
 
 def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World = ALONE) -> Denoiser:
@@ -89,6 +91,7 @@ def pretrain(
     recipe: str,
     tokenizer_folder: Path = SHIPPED,
     weights: Path | None = None,
+    tokens: Path | None = None,
     resume: bool = False,
     deadline: float | None = None,
     report: Callable[[str], None] = lambda message: None,
@@ -100,7 +103,9 @@ def pretrain(
     The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
     lengths of spans), checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
     resumed alone, on other devices and by more or fewer processes. All processes of `world` call this. With
-    `weights`, a file that `trimask export` wrote, it starts from them.
+    `weights`, a file that `trimask export` wrote, it starts from them; with `tokens`, the folder of a run on
+    the same data, it takes over what that encoded. `report` is told what is done before the first update, and
+    an empty message at its end.
     """
     if world.is_main:
         for caution in config.batch_rule.cautions(config.batch_change):
@@ -116,6 +121,8 @@ def pretrain(
         world.main_only(lambda: held.enter_context(io.locked(out)))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
         world.each(lambda: _see(out / CONFIG))
+        if tokens is not None:
+            world.main_only(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
         check_data(config.data, report, world)
         sources = world.main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
@@ -126,7 +133,8 @@ def pretrain(
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
         step = build_step(config, denoiser, world)
-        evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
+        evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / TOKENS))
+        report("")
         result = train(
             step,
             lambda start: load(
@@ -176,7 +184,7 @@ def _sources(
     keeps: bool,
 ) -> Mapping[str, ExampleSource]:
     """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
-    sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
+    sources = token_sources(config.data, tokenizers, "train", out / TOKENS, report=report)
     if keeps:
         if not (out / TOKENIZERS).exists():
             copy_tokenizer(tokenizer_folder, out / TOKENIZERS)

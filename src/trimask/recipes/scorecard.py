@@ -266,7 +266,7 @@ class _Scorecard:
                 text=text,
                 seed=self.seed,
                 num_masks=self.suite.num_masks,
-                max_length=window,
+                text_window=window,
             )
             self.scores["continuation"] = choice_scores(scorer, questions, judge, seed=self.seed)
 
