@@ -6,9 +6,8 @@ import json
 import math
 from pathlib import Path
 
-from trimask.estimate import mean, proportion
-
 from trimask.data.selection import QuickstartData
+from trimask.estimate import mean, proportion
 from trimask.evaluation.continuation import Choice, ContinuationScorer, choose_by_bytes
 from trimask.recipes import pretrained
 from trimask.recipes.scorecard import denoiser_of, tokenizers_of

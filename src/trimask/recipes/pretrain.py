@@ -22,7 +22,7 @@ from trimask.recipes.lengths import fit_lengths, save_lengths
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
-from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
 from trimask.training.checkpoint import CONFIG, open_run
 from trimask.training.distributed import ALONE, World
 from trimask.training.loop import TrainResult, train
@@ -63,13 +63,16 @@ def build_stream(
         Mixture(config.mixture, sources, config.seed),
         vocabulary,
         slack=config.slack,
+        text_window=config.data.text_window,
         physical_batch=config.update_batch,
         row_length=config.row_length,
     )
 
 
-def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> DenoiserStep:
-    """The update of a run, with nothing done yet."""
+def build_step(
+    config: RunConfig, denoiser: Denoiser, stream: TrainingStream, world: World = ALONE
+) -> DenoiserStep:
+    """The update of a run on the batches of `stream`, with nothing done yet."""
     return DenoiserStep(
         denoiser,
         objective=config.objective,
@@ -77,6 +80,7 @@ def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> D
         lr_schedule=config.lr_schedule,
         num_steps=config.num_updates,
         seed=config.seed,
+        targets=stream.target_tokens(),
         logical_batch=config.logical_batch,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
@@ -119,6 +123,7 @@ def pretrain(
     with ExitStack() as held:
         # A run that was started twice would write over itself.
         world.main_only(lambda: held.enter_context(io.locked(out)))
+        world.main_only(lambda: io.remove_partial(out))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
         world.each(lambda: _see(out / CONFIG))
         if tokens is not None:
@@ -132,7 +137,7 @@ def pretrain(
             denoiser.take(initial)
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
-        step = build_step(config, denoiser, world)
+        step = build_step(config, denoiser, stream, world)
         evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / TOKENS))
         report("")
         result = train(
@@ -186,8 +191,25 @@ def _sources(
     """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
     sources = token_sources(config.data, tokenizers, "train", out / TOKENS, report=report)
     if keeps:
-        if not (out / TOKENIZERS).exists():
-            copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
+        _keep_tokenizers(tokenizer_folder, out / TOKENIZERS)
         if isinstance(config.data, PreparedData):
-            save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
+            lengths = fit_lengths(
+                sources,
+                tokenizers,
+                slack=config.slack,
+                text_window=config.data.text_window,
+                seed=config.seed,
+            )
+            save_lengths(out, lengths)
     return sources
+
+
+def _keep_tokenizers(source: Path, kept: Path) -> None:
+    """Copy the tokenizers into the run; what is damaged there is set aside, and copied again."""
+    if kept.exists():
+        try:
+            return check(kept, hashes(source))
+        except (ValueError, FileNotFoundError) as error:
+            aside = io.set_aside(kept)
+            logger.warning("%s; set aside as %s, and copied again from %s", error, aside, source)
+    copy_tokenizer(source, kept)

@@ -161,6 +161,7 @@ class _Scorecard:
                     num_sequences=self.suite.num_sequences,
                     num_masks=self.suite.num_masks,
                     slack=slack,
+                    text_window=self.examples.text_window,
                     report=self.sections.report,
                 )
 

@@ -37,6 +37,7 @@ def task_likelihood(
     num_sequences: int,
     num_masks: int,
     slack: SpanSlack,
+    text_window: int,
     report: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """One row per split and target modality of `task` (on source `name`), in bits per token (end tokens
@@ -48,7 +49,7 @@ def task_likelihood(
     are over sequences.
     """
     rows: list[dict[str, Any]] = []
-    build = partial(_build, denoiser, slack, seed)
+    build = partial(_build, denoiser, slack, text_window, seed)
     training = splits["train"].get(name)
     if training is None:
         return rows
@@ -71,14 +72,19 @@ def task_likelihood(
 
 
 def _build(
-    denoiser: Denoiser, slack: SpanSlack, seed: int, task: Task, examples: Rows[Codes]
+    denoiser: Denoiser, slack: SpanSlack, text_window: int, seed: int, task: Task, examples: Rows[Codes]
 ) -> list[Sequence]:
     """Sequences with end frames drawn as in training; example i always gets the same."""
     uniforms = [
         rng.generator(seed, "scorecard", "slack", i).random(len(Modality)) for i in range(len(examples))
     ]
     return [
-        build_sequence(denoiser.vocabulary, task, codes, num_end=target_ends(slack, task, codes, uniform))
+        build_sequence(
+            denoiser.vocabulary,
+            task,
+            codes,
+            num_end=target_ends(slack, task, codes, uniform, text_window=text_window),
+        )
         for codes, uniform in zip(examples, uniforms, strict=True)
     ]
 
