@@ -504,11 +504,16 @@ def test_show_prints_the_mixture_of_the_run(
     ]
 
 
-def command(words: list[str]) -> "subprocess.Popen[str]":
+def command(words: list[str], *, start_new_session: bool = False) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = [sys.executable, "-m", "trimask", *words]
     return subprocess.Popen(
-        run, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        run,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=start_new_session,
     )
 
 
@@ -533,6 +538,26 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(tokenizers_folder: Path,
     assert not (out / "manifest.json").exists()
     assert "parts were done before" in finish(command([*words, "--out", str(out)]))
     assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_at_any_moment_is_one_line(workers: int, tokenizers_folder: Path, tmp_path: Path) -> None:
+    """Also while workers start; what a worker was writing is removed at the next start."""
+    raw = make_lines(tmp_path / "raw", num_files=20)
+    words = ["prepare", str(raw), "--tokenizers", str(tokenizers_folder), f"--workers={workers}"]
+    for number in range(8):
+        out = tmp_path / f"out{number}"
+        process = command([*words, "--out", str(out)], start_new_session=True)
+        time.sleep(1 + number)
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=600)[1]
+        if process.returncode != 0:
+            assert process.returncode == 130 and "Traceback" not in errors, errors
+            assert "interrupted" in errors.splitlines()[-1]
+    (out / "train" / ".text-000000-000.abcdefgh.tmp.safetensors").write_bytes(b"half")
+    assert main([*words, "--out", str(out)]) == 0
+    assert not list(out.rglob(".*.tmp*"))
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from trimask.recipes.pretrain import build_stream
 from trimask.recipes.quickstart import debug
 from trimask.recipes.tokens import (
     cached_tokens,
-    is_cached,
+    kept_tokens,
     pictures,
     select_concepts,
     select_speech,
@@ -128,12 +128,12 @@ def test_tokens_of_an_earlier_encoding_are_made_anew(tokenizers, tmp_path, monke
     data = QuickstartData(num_concepts=1, num_sentences=1, voices=("slt",), text_window=32)
     sources = cached_tokens(data, tokenizers, "validation", tmp_path)
     index = tmp_path / "validation.json"
-    stored = io.read_json(index)
-    assert is_cached(data, "validation", tmp_path)
+    stored = io.read_sealed(index)
+    assert kept_tokens(data, "validation", tmp_path)
     del stored["version"]
-    io.write_json(index, stored)
+    io.write_sealed(index, stored)
     sources["spoken"].save(tmp_path / "validation-speeches.safetensors")  # what a misreading would give
-    assert not is_cached(data, "validation", tmp_path)
+    assert kept_tokens(data, "validation", tmp_path) is None
     again = cached_tokens(data, tokenizers, "validation", tmp_path)
     assert set(again["speeches"].codes) == {Modality.TEXT}
-    assert is_cached(data, "validation", tmp_path)
+    assert kept_tokens(data, "validation", tmp_path)

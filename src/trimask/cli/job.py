@@ -15,6 +15,7 @@ from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, s
 from trimask.config import to_dict
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.recipes.tokenizer_training import TokenizerRun
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.compute import ComputeConfig
@@ -93,6 +94,7 @@ def job(
     """
     config = resolved(recipe, overrides, data)
     from trimask.data.selection import StatedData
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.training.run import RunConfig
 
     if not isinstance(config, RunConfig):
@@ -100,6 +102,8 @@ def job(
             raise UsageError(f"--tokenizers is for a model, and {recipe} is a tokenizer: leave it out")
         if weights is not None:
             raise UsageError(f"--weights is for a model, and {recipe} is a tokenizer: leave it out")
+        if isinstance(config, TextTokenizerRun):
+            return TextTokenizerJob(recipe=recipe, config=config)
         return TokenizerJob(recipe=recipe, config=config)
     if isinstance(config.data, StatedData):
         if tokenizers is not None:
@@ -244,10 +248,7 @@ class TokenizerJob(Job):
         return self.summary()["parameters"]["total"] * _STATE_BYTES + _SIGNAL_BYTES
 
     def check(self) -> None:
-        from trimask.training.distributed import num_processes
-
-        if num_processes() > 1:
-            raise UsageError(f"{self.recipe} is a tokenizer, which trains in one process: leave out torchrun")
+        _check_single_process(self.recipe)
 
     def summary(self) -> dict[str, Any]:
         from trimask.recipes.train_tokenizer import rates, training_of
@@ -288,3 +289,55 @@ class TokenizerJob(Job):
         words = ["tokenizers", f"--{weights.stem}", str(weights), "--out", "tokenizers"]
         page = out / "report.html"
         return f"look and listen: {page}; train over it: {program()} {shlex.join(words)}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextTokenizerJob(Job):
+    """Learning the merges of a text tokenizer; its steps are merges."""
+
+    recipe: str
+    config: "TextTokenizerRun"
+
+    @property
+    def num_updates(self) -> int:
+        return self.config.num_merges
+
+    @property
+    def num_bytes(self) -> int:
+        return _DATA_BYTES
+
+    def check(self) -> None:
+        _check_single_process(self.recipe)
+
+    def summary(self) -> dict[str, Any]:
+        return {"recipe": self.recipe, "config": to_dict(self.config), "steps": self.num_updates}
+
+    def lines(self) -> Sequence[str]:
+        return [f"units           {self.config.vocabulary_size:,}, {self.num_updates:,} of them merges"]
+
+    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+        from trimask.recipes.text_tokenizer import train_text_tokenizer
+
+        with Report() as report:
+            return train_text_tokenizer(self.config, out, recipe=self.recipe, resume=resume, report=report)
+
+    def try_it(self, out: Path) -> str:
+        from trimask.io import read_json
+        from trimask.recipes.text_tokenizer import FIGURES, WEIGHTS
+
+        figures = read_json(out / FIGURES)
+        own, shipped = figures["bytes_per_token"], figures["bytes_per_token_of_the_shipped_one"]
+        part = "unseen" if "unseen" in own else "train"
+        words = ["tokenizers", "--text", str(out / WEIGHTS), "--out", "tokenizers"]
+        return (
+            f"a token holds {own[part]:.2f} bytes of {'unseen' if part == 'unseen' else 'training'} text "
+            f"(the one that ships: {shipped[part]:.2f}); take it up: {program()} {shlex.join(words)}"
+        )
+
+
+def _check_single_process(recipe: str) -> None:
+    from trimask.training.distributed import num_processes
+
+    if num_processes() > 1:
+        raise UsageError(f"{recipe} is a tokenizer, which trains in one process: leave out torchrun")

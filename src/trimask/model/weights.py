@@ -36,23 +36,32 @@ def save_denoiser(
 
 
 def load_denoiser(path: Path) -> Denoiser:
-    """Read what `save_denoiser` wrote, as float32.
+    """Read what `save_denoiser` wrote, as float32. Raises as `read_denoiser`."""
+    return read_denoiser(path)[0]
+
+
+def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
+    """As `load_denoiser`, with the further metadata.
 
     Raises:
-        FileNotFoundError, ValueError: missing, truncated, not a denoiser of ours, or weights that do not
-            fit its config.
+        FileNotFoundError, ValueError: missing, damaged, not a denoiser of ours, or weights that do not fit
+            its config.
     """
     artifact = io.load_tensors(path, kind=KIND)
-    denoiser = Denoiser(
-        from_dict(DenoiserConfig, artifact.config["denoiser"]),
-        from_dict(Vocabulary, artifact.config["vocabulary"]),
-    )
     try:
-        denoiser.load_state_dict({name: tensor.float() for name, tensor in artifact.tensors.items()})
+        config = from_dict(DenoiserConfig, artifact.config.get("denoiser"))
+        vocabulary = from_dict(Vocabulary, artifact.config.get("vocabulary"))
+    except ValueError as error:
+        raise ValueError(f"{path}: its configuration is none of a denoiser ({error})") from error
+    with torch.device("meta"):  # a size that the file states and does not have is never allocated
+        denoiser = Denoiser(config, vocabulary)
+    try:
+        weights = {name: tensor.float() for name, tensor in artifact.tensors.items()}
+        denoiser.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise ValueError(f"{path}: the weights do not fit the configuration beside them ({first})") from error
-    return denoiser.eval()
+    return denoiser.eval(), artifact.metadata
 
 
 def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary) -> None:

@@ -1,13 +1,14 @@
 """`trimask evaluate`: from a run to its scorecard."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from trimask import io
 from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import SpanSlack
+from trimask.data.tokens import TokenSource
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.panel import Panel
 from trimask.recipes import pretrained
@@ -15,13 +16,16 @@ from trimask.recipes.claims import Claim, claims
 from trimask.recipes.examples import Examples
 from trimask.recipes.examples_prepared import PreparedExamples
 from trimask.recipes.examples_quickstart import QuickstartExamples
+from trimask.recipes.pretrained import run_config
 from trimask.recipes.quickstart import quickstart
 from trimask.recipes.scorecard import denoiser_of, score, tokenizers_of
-from trimask.recipes.sources import check_manifests
+from trimask.recipes.sources import check_data
 from trimask.recipes.suite import HeldOut, Suite
-from trimask.recipes.tokens import cached_tokens, is_cached
+from trimask.recipes.tokens import kept_tokens
 from trimask.sampling.generate import Generator
-from trimask.training.run import stored_run
+from trimask.training.checkpoint import CONFIG
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[str], None]
 
@@ -131,10 +135,10 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _
     generator = pretrained.load(run)
     tokenizers = tokenizers_of(generator)
     folder = pretrained.run_folder(run)
-    config = folder / "config.json"
-    recipe = stored_run(io.read_json(config)["run"]) if config.exists() else quickstart()
+    config = folder / CONFIG
+    recipe = run_config(folder) if config.exists() else quickstart()
     if isinstance(recipe.data, PreparedData):
-        check_manifests(recipe.data)
+        check_data(recipe.data, report)
         examples = PreparedExamples(
             recipe,
             tokenizers,
@@ -145,8 +149,15 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _
         )
         return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
     assert isinstance(recipe.data, QuickstartData), "no run is trained on data that is not there"
-    kept = None
-    if config.exists() and is_cached(recipe.data, "train", folder / "tokens"):
-        kept = cached_tokens(recipe.data, tokenizers, "train", folder / "tokens")
+    kept = _kept(recipe.data, folder / "tokens") if config.exists() else None
     examples = QuickstartExamples(recipe.data, tokenizers, held_out=held_out, kept=kept, report=report)
     return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)
+
+
+def _kept(data: QuickstartData, folder: Path) -> dict[str, TokenSource] | None:
+    """The training tokens that a run has kept; None where they must be made again, in memory."""
+    try:
+        return kept_tokens(data, "train", folder)
+    except (ValueError, FileNotFoundError) as error:
+        logger.warning("%s; it is encoded again for this evaluation", error)
+        return None

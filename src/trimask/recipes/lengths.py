@@ -86,7 +86,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def save_lengths(run: Path, policy: LengthPolicy) -> None:
-    io.write_json(run / LENGTHS, to_dict(policy))
+    io.write_sealed(run / LENGTHS, to_dict(policy))
 
 
 def load_lengths(run: Path) -> LengthPolicy | None:
@@ -94,4 +94,10 @@ def load_lengths(run: Path) -> LengthPolicy | None:
     are measured on.
     """
     path = run / LENGTHS
-    return from_dict(LengthPolicy, io.read_json(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    stored = io.read_sealed(path)
+    try:
+        return from_dict(LengthPolicy, stored)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; resume the run, which measures it again") from error

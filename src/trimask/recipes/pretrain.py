@@ -22,7 +22,7 @@ from trimask.recipes.lengths import fit_lengths, save_lengths
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
-from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
 from trimask.training.checkpoint import CONFIG, open_run
 from trimask.training.distributed import ALONE, World
 from trimask.training.loop import TrainResult, train
@@ -123,6 +123,7 @@ def pretrain(
     with ExitStack() as held:
         # A run that was started twice would write over itself.
         world.main_only(lambda: held.enter_context(io.locked(out)))
+        world.main_only(lambda: io.remove_partial(out))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
         world.each(lambda: _see(out / CONFIG))
         if tokens is not None:
@@ -190,8 +191,7 @@ def _sources(
     """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
     sources = token_sources(config.data, tokenizers, "train", out / TOKENS, report=report)
     if keeps:
-        if not (out / TOKENIZERS).exists():
-            copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
+        _keep_tokenizers(tokenizer_folder, out / TOKENIZERS)
         if isinstance(config.data, PreparedData):
             lengths = fit_lengths(
                 sources,
@@ -202,3 +202,14 @@ def _sources(
             )
             save_lengths(out, lengths)
     return sources
+
+
+def _keep_tokenizers(source: Path, kept: Path) -> None:
+    """Copy the tokenizers into the run; what is damaged there is set aside, and copied again."""
+    if kept.exists():
+        try:
+            return check(kept, hashes(source))
+        except (ValueError, FileNotFoundError) as error:
+            aside = io.set_aside(kept)
+            logger.warning("%s; set aside as %s, and copied again from %s", error, aside, source)
+    copy_tokenizer(source, kept)

@@ -1,5 +1,6 @@
 """The quickstart data as token sources: what the mixture of a run draws from."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from trimask.recipes.signals import pixels_at, waveform_at
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.transcript import transcript
+
+logger = logging.getLogger(__name__)
 
 Split = Literal["train", "composition", "validation", "test"]
 EMOJI, SPOKEN, SPEECHES, TRIPLES = "emoji", "spoken", "speeches", "triples"
@@ -113,27 +116,45 @@ def cached_tokens(
     *,
     report: Report = lambda message: None,
 ) -> dict[str, TokenSource]:
-    """As `tokenize`, kept in `folder`: a resumed run reads what its first start encoded."""
+    """As `tokenize`, kept in `folder`: a resumed run reads what its first start encoded.
+
+    What is damaged there is set aside and encoded again. For the process that writes the folder alone.
+    """
     index = folder / f"{split}.json"
-    if is_cached(data, split, folder):
-        names = io.read_json(index)["sources"]
-        sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in names]
-        return {source.name: source for source in sources}
+    try:
+        found = kept_tokens(data, split, folder)
+    except (ValueError, FileNotFoundError) as error:
+        aside = io.set_aside(index)
+        logger.warning("%s; it is encoded again (the old list is %s)", error, aside)
+        found = None
+    if found is not None:
+        return found
     sources = tokenize(data, tokenizers, split, report=report)
     for name, source in sources.items():
         source.save(folder / f"{split}-{name}.safetensors")
     described = {"version": _VERSION, "data": configuration.to_dict(data), "sources": list(sources)}
-    io.write_json(index, described)
+    io.write_sealed(index, described)
     return sources
 
 
-def is_cached(data: QuickstartData, split: Split, folder: Path) -> bool:
-    """Whether `folder` keeps the tokens of `data`, encoded as they are today."""
+def kept_tokens(data: QuickstartData, split: Split, folder: Path) -> dict[str, TokenSource] | None:
+    """What `cached_tokens` has left in `folder`; None if there is nothing of this `data`, encoded
+    as it is today.
+
+    Raises:
+        ValueError, FileNotFoundError: a file is damaged or gone.
+    """
     index = folder / f"{split}.json"
     if not index.exists():
-        return False
-    stored = io.read_json(index)
-    return (stored.get("version"), stored["data"]) == (_VERSION, configuration.to_dict(data))
+        return None
+    stored = io.read_sealed(index)
+    names = stored.get("sources") if isinstance(stored, dict) else None
+    if not isinstance(names, list) or not set(names) <= {EMOJI, SPOKEN, SPEECHES, TRIPLES}:
+        raise ValueError(f"{index} is no list of tokenized sources")
+    if (stored.get("version"), stored.get("data")) != (_VERSION, configuration.to_dict(data)):
+        return None
+    sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in names]
+    return {source.name: source for source in sources}
 
 
 def _source(name: str, items: dict[Modality, list], keys: Sequence[str | int]) -> TokenSource:

@@ -4,12 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from trimask.data.prepare import picture, recording
 from trimask.data.prepare.options import PrepareOptions
 
-IMAGE_NAMES = frozenset({"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"})
-AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "ogg", "opus"})
-TEXT_NAMES = frozenset({"text", "txt", "caption", "prompt", "sentence", "transcript", "transcription"})
+_FILE_WORDS = ("path", "file", "name", "filename", "filepath")
+# The members of an archive are columns by their suffixes.
+IMAGE_NAMES = (
+    frozenset({"image", "img", "picture", "photo"})
+    | {suffix.removeprefix(".") for suffix in picture.SUFFIXES}
+    | {f"image_{word}" for word in _FILE_WORDS}
+)
+AUDIO_NAMES = (
+    frozenset({"audio", "speech", "recording"})
+    | {suffix.removeprefix(".") for suffix in recording.SUFFIXES}
+    | {f"audio_{word}" for word in _FILE_WORDS}
+)
+TEXT_NAMES = frozenset(
+    {"text", "txt", "caption", "captions", "prompt", "sentence", "transcript", "transcription"}
+)
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
+_SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name")  # the first that is there
 GROUPS_OF_FILES = ("image", "audio")
 """What `--group-by` takes beside names of columns: the picture, the recording."""
 _RATE_NAMES = ("sample_rate", "sampling_rate")
@@ -25,6 +39,7 @@ class Columns:
     """Names of the columns that are read; without picture and recording, the text is what is trained on.
 
     Attributes:
+        follows_links: whether a file that a column names may be a link.
         is_group_of_file: whether what groups is the picture or recording itself.
     """
 
@@ -35,6 +50,7 @@ class Columns:
     group: str | None = None
     split: str | None = None
     rate: str | None = None
+    follows_links: bool = True
     is_group_of_file: bool = False
 
 
@@ -46,9 +62,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
     """
     text = _find("text", options.text_column, TEXT_NAMES, names, where)
     if text is None and options.needs_text:
-        raise ColumnError(
-            f"{where} has no column of text, only {_listed(names)}: name one with --text-column"
-        )
+        raise ColumnError(f"{where} has no column of text, only {listed(names)}: name one with --text-column")
     image = _find("image", options.image_column, IMAGE_NAMES, names, where)
     audio = _find("audio", options.audio_column, AUDIO_NAMES, names, where)
     media = tuple(name for name in (image, audio) if name is not None)
@@ -57,10 +71,11 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         text=text,
         image=image,
         audio=audio,
-        speaker=_stated("speaker-column", options.speaker_column, names, where),
+        speaker=_stated("speaker-column", options.speaker_column, names, where) or _speaker(names),
         group=None if is_group_of_file else _stated("group-by", options.group_by, names, where),
         split="split" if "split" in names else None,
         rate=next((name for name in _RATE_NAMES if name in names), None),
+        follows_links=options.follow_links,
         is_group_of_file=is_group_of_file,
     )
 
@@ -101,17 +116,23 @@ def _find(
     if len(found) > 1:
         raise ColumnError(
             f"{where}: the columns {' and '.join(found)} could each be the {kind}: choose with "
-            f"--{kind}-column (there are {_listed(names)})"
+            f"--{kind}-column (there are {listed(names)})"
         )
     return found[0] if found else None
 
 
+def _speaker(names: Sequence[str]) -> str | None:
+    found = ((name, usual) for usual in _SPEAKER_NAMES for name in names)
+    return next((name for name, usual in found if name.rpartition(".")[2].lower() == usual), None)
+
+
 def _stated(option: str, name: str | None, names: Sequence[str], where: str) -> str | None:
     if name is not None and name not in names:
-        raise ColumnError(f"{where} has no column {name!r} (--{option}), only {_listed(names)}")
+        raise ColumnError(f"{where} has no column {name!r} (--{option}), only {listed(names)}")
     return name
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The names in a message."""
     shown = ", ".join(names[:40]) or "none at all"
     return shown if len(names) <= 40 else f"{shown} and {len(names) - 40} more"
