@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from trimask.cli.console import Report
-from trimask.cli.failure import UsageError
+from trimask.cli.failure import UsageError, reading_files
 from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary, tokenizer_folder
 from trimask.config import to_dict
 
@@ -42,6 +42,16 @@ class Job(ABC):
     @abstractmethod
     def num_bytes(self) -> int:
         """Space that the run will take."""
+
+    @property
+    @abstractmethod
+    def may_change(self) -> Sequence[str]:
+        """Fields that a resumed run may have otherwise than its start."""
+
+    @property
+    @abstractmethod
+    def leftovers(self) -> Sequence[str]:
+        """What the run writes before it computes anything."""
 
     @abstractmethod
     def check(self) -> None:
@@ -112,6 +122,47 @@ def job(
     )
 
 
+def resumed_job(
+    out: Path,
+    overrides: Mapping[str, str],
+    *,
+    recipe: str | None = None,
+    data: Sequence[Path] = (),
+    tokenizers: Path | None = None,
+    weights: Path | None = None,
+) -> Job | None:
+    """The job of the run in `out`: its own configuration, with `overrides`. None where no run has begun.
+
+    Raises:
+        UsageError, ConfigError: another recipe, a field that does not exist, data that are not the run's.
+        Failed: the directory is damaged.
+    """
+    from trimask.recipes.resume import begun, check_horizon, resumed, tokenizers_for
+    from trimask.tokenizers.bundle import Tokenizers
+    from trimask.training.run import RunConfig
+
+    with reading_files():
+        start = begun(out)
+    if start is None:
+        return None
+    if recipe not in (None, start.recipe):
+        raise UsageError(
+            f"{out} is a run of {start.recipe}, not of {recipe}: leave the recipe out, or choose another "
+            "--out"
+        )
+    config = resumed(start, overrides, data)
+    if not isinstance(config, RunConfig):
+        for name, value in (("tokenizers", tokenizers), ("weights", weights)):
+            if value is not None:
+                raise UsageError(f"--{name} is for a model, and {start.recipe} is a tokenizer: leave it out")
+        return TokenizerJob(recipe=start.recipe, config=config)
+    check_horizon(start, config)
+    with reading_files():
+        folder = tokenizers_for(start, out) if tokenizers is None else tokenizer_folder(tokenizers)
+        loaded = Tokenizers.load(folder)
+    return DenoiserJob(recipe=start.recipe, config=config, folder=folder, tokenizers=loaded, weights=weights)
+
+
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DenoiserJob(Job):
@@ -135,6 +186,18 @@ class DenoiserJob(Job):
     @property
     def compute(self) -> "ComputeConfig":
         return self.config.compute
+
+    @property
+    def may_change(self) -> Sequence[str]:
+        from trimask.recipes.resume import MAY_CHANGE
+
+        return MAY_CHANGE
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        from trimask.recipes.pretrain import LEFTOVERS
+
+        return LEFTOVERS
 
     def check(self) -> None:
         from trimask.recipes.sources import check_rows
@@ -189,6 +252,14 @@ class StatedJob(Job):
     def num_bytes(self) -> int:
         return self.summary()["parameters"]["total"] * _STATE_BYTES + _DATA_BYTES
 
+    @property
+    def may_change(self) -> Sequence[str]:
+        return ()
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        return ()
+
     def check(self) -> None:
         window = self.config.slack.text_window
         raise UsageError(
@@ -226,6 +297,18 @@ class TokenizerJob(Job):
     @property
     def num_bytes(self) -> int:
         return self.summary()["parameters"]["total"] * _STATE_BYTES + _SIGNAL_BYTES
+
+    @property
+    def may_change(self) -> Sequence[str]:
+        from trimask.recipes.resume import TOKENIZER_MAY_CHANGE
+
+        return TOKENIZER_MAY_CHANGE
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        from trimask.recipes.train_tokenizer import LEFTOVERS
+
+        return LEFTOVERS
 
     def check(self) -> None:
         from trimask.training.distributed import num_processes

@@ -1,5 +1,6 @@
 """A recipe becomes a run: tokenize, build, train, export."""
 
+import json
 import logging
 import socket
 import time
@@ -16,13 +17,15 @@ from trimask.data.selection import PreparedData
 from trimask.data.stream import TrainingStream
 from trimask.data.tokens import ExampleSource
 from trimask.model.denoiser import Denoiser
-from trimask.model.weights import check_fit, load_denoiser, save_denoiser
-from trimask.recipes.lengths import fit_lengths, save_lengths
+from trimask.model.weights import check_fit, check_tokenizers, load_denoiser, save_denoiser
+from trimask.recipes.lengths import LENGTHS, fit_lengths, save_lengths
+from trimask.recipes.resume import EXTENDED, MAY_CHANGE, begun, check_horizon, extended
+from trimask.recipes.seen import SEEN, fit_seen, save_seen
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
-from trimask.training.checkpoint import CONFIG, open_run
+from trimask.training.checkpoint import CONFIG, Checkpoints, open_run
 from trimask.training.distributed import ALONE, World
 from trimask.training.loop import TrainResult, train
 from trimask.training.placement import place, release
@@ -35,9 +38,9 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 30  # seconds
 
 MODEL = "model.safetensors"
-MAY_CHANGE = ("run.compute",)
-"""What a resumed run may have otherwise than its start."""
-TOKENIZERS = "tokenizers"
+TOKENIZERS, TOKENS = "tokenizers", "tokens"
+LEFTOVERS = (TOKENIZERS, TOKENS, LENGTHS, SEEN)
+"""What a run writes before it computes anything: can be made anew."""
 
 
 def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World = ALONE) -> Denoiser:
@@ -98,9 +101,10 @@ def pretrain(
     """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
 
     The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
-    lengths of spans), checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
+    lengths of spans), what prompts need to know of the data,
+    checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
     resumed alone, on other devices and by more or fewer processes. All processes of `world` call this. With
-    `weights`, a file that `trimask export` wrote, it starts from them.
+    `weights`, a file that `trimask export` wrote, it starts from them; to resume it is not needed again.
     """
     if world.is_main:
         for caution in config.batch_rule.cautions(config.batch_change):
@@ -110,11 +114,14 @@ def pretrain(
     initial = None if weights is None else load_denoiser(weights)
     if weights is not None and initial is not None:
         check_fit(initial, config.model, vocabulary_of(config, tokenizers))
+        check_tokenizers(weights, resolved["tokenizers"])
         resolved["weights"] = io.sha256(weights)
     with ExitStack() as held:
         # A run that was started twice would write over itself.
         world.main_only(lambda: held.enter_context(io.locked(out)))
-        open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
+        if resume:
+            resolved |= world.main_only(lambda: _began_with(out, config, has_weights=weights is not None))
+        open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, leftovers=LEFTOVERS, world=world)
         world.each(lambda: _see(out / CONFIG))
         check_data(config.data, report, world)
         sources = world.main_first(
@@ -126,7 +133,7 @@ def pretrain(
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
         step = build_step(config, denoiser, world)
-        evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / "tokens"))
+        evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / TOKENS))
         result = train(
             step,
             lambda start: load(
@@ -151,8 +158,35 @@ def pretrain(
             world=world,
         )
         release(denoiser)
-        save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
+        save_denoiser(
+            out / MODEL,
+            denoiser,
+            is_main=world.is_main,
+            recipe=recipe,
+            steps=str(result.steps),
+            tokenizers=json.dumps(resolved["tokenizers"]),
+        )
         return result
+
+
+def _began_with(out: Path, config: RunConfig, *, has_weights: bool) -> dict[str, Any]:
+    """What a run that goes on keeps of its start, beside its configuration."""
+    start = begun(out)
+    if start is None or not isinstance(start.config, RunConfig):
+        return {}
+    check_horizon(start, config)
+    kept: dict[str, Any] = {}
+    longer = extended(start, config, out)
+    if longer:
+        kept[EXTENDED] = longer
+    if start.weights is not None and not has_weights:
+        if not Checkpoints(out, config={}, keep=1).steps():
+            raise ValueError(
+                f"{out} was to start from weights, and has no checkpoint yet: give them again with "
+                "--weights FILE"
+            )
+        kept["weights"] = start.weights
+    return kept
 
 
 def _see(file: Path) -> None:
@@ -176,10 +210,13 @@ def _sources(
     keeps: bool,
 ) -> Mapping[str, ExampleSource]:
     """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
-    sources = token_sources(config.data, tokenizers, "train", out / "tokens", report=report)
+    sources = token_sources(config.data, tokenizers, "train", out / TOKENS, report=report)
     if keeps:
         if not (out / TOKENIZERS).exists():
             copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
         if isinstance(config.data, PreparedData):
             save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
+        if not (out / SEEN).exists():
+            parts, seed = config.mixture.components, config.seed
+            save_seen(out, fit_seen(sources, parts, tokenizers.text, seed=seed, report=report))
     return sources
