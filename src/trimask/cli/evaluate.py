@@ -47,6 +47,8 @@ class Evaluate(Verb):
     """put the pinned judges (about 390 MB) into DIR, with the pip of this Python; then score RUN if given"""
     lm_tasks: Annotated[tuple[str, ...], _arg("TASK")] = ()
     """tasks of lm-eval to run too (names or YAML files); their likelihoods are bounds"""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _arg("DIR")] = ()
+    """where the run's prepared data is now, if it has moved; may be given several times"""
     out: Annotated[Path | None, _arg("FILE")] = None
     """JSON file to write"""
     seed: Annotated[int, _arg("S")] = 0
@@ -82,6 +84,7 @@ class Evaluate(Verb):
                     seed=self.seed,
                     held_out=held_out,
                     harness_tasks=self.lm_tasks,
+                    data=self.data,
                     report=Report(),
                 )
         except ImportError as error:

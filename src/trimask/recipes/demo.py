@@ -65,7 +65,7 @@ def run_demo(
     if not 0 <= minutes < math.inf:
         raise ValueError(f"minutes is {minutes}: give a number of at least 0")
     began = time.monotonic()
-    generator = pretrained.load(model)
+    generator = pretrained.load(model, raw_prompts=True)
     _claim_folder(out, seed=seed, minutes=minutes)
     demo = _Demo(out, seed=seed)
     demo.say(
@@ -164,7 +164,7 @@ class _Demo:
         result = pretrain(config, run, recipe="fresh run", deadline=60.0 * minutes, report=self._quietly)
         if result.stopped == "interrupted":
             self.say(f"stopped after {result.steps} steps; generating with what there is")
-        generator = pretrained.load(run)
+        generator = pretrained.load(run, raw_prompts=True)
         self.blocks = about_training(run, config, generator, result)
         self.add_section(Section(title="Fresh run", blocks=self.blocks))
         assert isinstance(config.data, QuickstartData)

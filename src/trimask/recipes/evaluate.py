@@ -1,7 +1,7 @@
 """`trimask evaluate`: from a run to its scorecard."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -17,6 +17,7 @@ from trimask.recipes.examples import Examples
 from trimask.recipes.examples_prepared import PreparedExamples
 from trimask.recipes.examples_quickstart import QuickstartExamples
 from trimask.recipes.quickstart import quickstart
+from trimask.recipes.resume import moved
 from trimask.recipes.scorecard import denoiser_of, score, tokenizers_of
 from trimask.recipes.sources import check_manifests
 from trimask.recipes.suite import HeldOut, Suite
@@ -46,12 +47,14 @@ def evaluate(
     seed: int = 0,
     held_out: HeldOut = "validation",
     harness_tasks: Sequence[str] = (),
+    data: Sequence[Path] = (),
     report: Report = lambda message: None,
 ) -> dict[str, Any]:
     """The scorecard of `run` (a run directory, or `quickstart`).
 
     Args:
         held_out: the split that stands for unseen data.
+        data: where the run's prepared data is now, if it has moved.
         harness_tasks: tasks of lm-eval (names, or YAML files) to run beside the suite; needs the extra `eval`
             and, for most names, a data set of a hub.
 
@@ -59,7 +62,7 @@ def evaluate(
         FileNotFoundError, ValueError: the run, a judge or a task cannot be used; the message says why.
         ImportError: a judge or the tasks need a library that is not installed.
     """
-    trained = _load(run, held_out=held_out, seed=seed, report=report)
+    trained = _load(run, held_out=held_out, seed=seed, data=data, report=report)
     result = score(
         trained.generator,
         trained.examples,
@@ -128,13 +131,16 @@ def harness_scores(
     }
 
 
-def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _Trained:
-    generator = pretrained.load(run)
+def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report) -> _Trained:
+    generator = pretrained.load(run, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
     folder = pretrained.run_folder(run)
     config = folder / "config.json"
     recipe = from_dict(RunConfig, io.read_json(config)["run"]) if config.exists() else quickstart()
+    if data and not isinstance(recipe.data, PreparedData):
+        raise ValueError(f"{run} was trained on the embedded data: leave --data out")
     if isinstance(recipe.data, PreparedData):
+        recipe = replace(recipe, data=moved(recipe.data, data))
         check_manifests(recipe.data)
         examples = PreparedExamples(
             recipe,

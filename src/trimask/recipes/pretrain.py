@@ -13,17 +13,18 @@ from trimask import io
 from trimask.config import to_dict
 from trimask.data.loader import load
 from trimask.data.mixture import Mixture
-from trimask.data.selection import PreparedData
+from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import TrainingStream
 from trimask.data.tokens import ExampleSource
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import check_fit, check_tokenizers, load_denoiser, save_denoiser
 from trimask.recipes.lengths import LENGTHS, fit_lengths, save_lengths
 from trimask.recipes.resume import EXTENDED, MAY_CHANGE, begun, check_horizon, extended
-from trimask.recipes.seen import SEEN, fit_seen, save_seen
+from trimask.recipes.seen import SEEN, fit_seen, save_seen, seen_of_embedded
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
+from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
 from trimask.training.checkpoint import CONFIG, Checkpoints, open_run
 from trimask.training.distributed import ALONE, World
@@ -101,10 +102,10 @@ def pretrain(
     """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
 
     The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
-    lengths of spans), what prompts need to know of the data,
-    checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
-    resumed alone, on other devices and by more or fewer processes. All processes of `world` call this. With
-    `weights`, a file that `trimask export` wrote, it starts from them; to resume it is not needed again.
+    lengths of spans), what prompts need to know of the data, checkpoints, metrics and at the end
+    `model.safetensors`, so that it can be moved and resumed alone, on other devices and by more or fewer
+    processes. All processes of `world` call this. With `weights`, a file that `trimask export` wrote, it
+    starts from them; to resume it is not needed again.
     """
     if world.is_main:
         for caution in config.batch_rule.cautions(config.batch_change):
@@ -217,6 +218,17 @@ def _sources(
         if isinstance(config.data, PreparedData):
             save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
         if not (out / SEEN).exists():
-            parts, seed = config.mixture.components, config.seed
-            save_seen(out, fit_seen(sources, parts, tokenizers.text, seed=seed, report=report))
+            save_seen(out, _seen(config, sources, tokenizers, report))
     return sources
+
+
+def _seen(
+    config: RunConfig,
+    sources: Mapping[str, ExampleSource],
+    tokenizers: Tokenizers,
+    report: Callable[[str], None],
+) -> Seen:
+    components = config.mixture.components
+    if isinstance(config.data, QuickstartData):
+        return seen_of_embedded(config.data, components)
+    return fit_seen(sources, components, tokenizers.text, seed=config.seed, report=report)

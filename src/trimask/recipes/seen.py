@@ -9,10 +9,13 @@ import numpy as np
 from trimask import io
 from trimask.config import from_dict, to_dict
 from trimask.data.mixture import Component
+from trimask.data.quickstart import load_speech
+from trimask.data.selection import QuickstartData
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.examples import choose
+from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.prompts import Seen, SeenTexts, bare_words, closing, opening
-from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.tokenizer import TextCodec
 from trimask.vocabulary.transcript import parse_transcript
 
@@ -55,11 +58,28 @@ def fit_seen(
     is_all = all(len(source) <= _TEXTS for source in captioned)
     is_all_said = all(len(source) <= _TEXTS for source in spoken)
     return Seen(
-        tasks=tuple(dict.fromkeys(component.task for component in components)),
+        tasks=_tasks(components),
         captions=spelling(read("captions", captioned), is_all=is_all),
         transcripts=spelling(said, is_all=is_all_said),
         voices=_voices(spoken, text, report),
     )
+
+
+def seen_of_embedded(data: QuickstartData, components: Collection[Component]) -> Seen:
+    """As `fit_seen`, of the embedded data as they stand, tokenized or not."""
+    images = pictures("train", data)
+    speech = select_speech(load_speech("train"), data, {row.base for row in images})
+    voices = Counter(row.voice for row in speech)
+    return Seen(
+        tasks=_tasks(components),
+        captions=spelling(row.caption for row in images),
+        transcripts=spelling(row.text.lower() for row in speech),
+        voices={voice: voices[voice] for voice in _commonest(voices, _VOICES)},
+    )
+
+
+def _tasks(components: Collection[Component]) -> tuple[Task, ...]:
+    return tuple(dict.fromkeys(component.task for component in components))
 
 
 def spelling(texts: Iterable[str], *, is_all: bool = True) -> SeenTexts | None:

@@ -1,4 +1,4 @@
-"""What a model has seen in training, as far as prompts need it: how texts were spelled, which voices and tasks.
+"""What a model has seen in training, as far as prompts need it: spelling, voices, tasks.
 
 A model knows a caption as its data spelled it. So a prompt is spelled as the data were, word by word, by what
 was measured on them and nothing else.
