@@ -4,7 +4,7 @@ import math
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -12,6 +12,7 @@ from trimask.cli.console import Report
 from trimask.cli.failure import UsageError, reading_files
 from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary, tokenizer_folder
 from trimask.config import to_dict
+from trimask.recipes.catalog import RECIPES
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
     from trimask.recipes.tokenizer_training import TokenizerRun
@@ -120,6 +121,41 @@ def job(
         tokenizers=load_tokenizers(tokenizers, data),
         weights=weights,
     )
+
+
+def job_of(
+    name: str, overrides: Mapping[str, str], *, data: Sequence[Path] = (), tokenizers: Path | None = None
+) -> Job:
+    """The job of a recipe, or that which a run directory or an exported file comes from, with `overrides`.
+
+    A recipe's name is the recipe, whatever lies beside. Raises as `job` and `resumed_job`.
+    """
+    path = Path(name)
+    if name in RECIPES or not path.exists():
+        return job(name, overrides, data=data, tokenizers=tokenizers)
+    if path.is_dir():
+        found = resumed_job(path, overrides, data=data, tokenizers=tokenizers)
+        if found is None:
+            raise UsageError(f"{path} is no run directory: give one that `trimask train` made, or a recipe")
+        return found
+    from trimask import io
+    from trimask.config import override
+    from trimask.data.selection import PreparedData
+    from trimask.model.weights import KIND
+    from trimask.recipes.exported import config_of, tokenizers_for_file
+    from trimask.recipes.resume import moved
+    from trimask.tokenizers.bundle import Tokenizers
+
+    with reading_files():
+        facts = io.read_metadata(path, kind=KIND)
+        config = config_of(facts, path)
+        if isinstance(config.data, PreparedData):
+            config = replace(config, data=moved(config.data, data))
+        folder = tokenizers_for_file(path, tokenizers)
+        loaded = Tokenizers.load(folder)
+    config = override(config, overrides)
+    recipe = facts.get("recipe", path.name)
+    return DenoiserJob(recipe=recipe, config=config, folder=folder, tokenizers=loaded, weights=path)
 
 
 def resumed_job(

@@ -140,8 +140,9 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
     if data and not isinstance(recipe.data, PreparedData):
         raise ValueError(f"{run} was trained on the embedded data: leave --data out")
     if isinstance(recipe.data, PreparedData):
-        recipe = replace(recipe, data=moved(recipe.data, data))
-        check_manifests(recipe.data)
+        prepared = moved(recipe.data, data)
+        recipe = replace(recipe, data=prepared)
+        check_manifests(prepared)
         examples = PreparedExamples(
             recipe,
             tokenizers,

@@ -40,6 +40,8 @@ def train_tokenizer(
     folder = out / DATA
     rows = training_signals(config.data, training.kind, size=training.size, folder=folder, report=report)
     data = training.data(rows, folder, report)
+    if not (out / START).exists():
+        training.check(data)
     batches = training.batches(data)
     tokenizer = training.fitted(data, out / START, report)
     result = train(
