@@ -35,6 +35,13 @@ def config(run: Path) -> dict[str, Any]:
     return json.loads((run / "config.json").read_text())
 
 
+def stopped_before(step: int, whole: Path, run: Path) -> None:
+    """A copy of a finished run of `step` steps, as if it had stopped one step before its end."""
+    shutil.copytree(whole, run)
+    (run / "model.safetensors").unlink()
+    shutil.rmtree(run / "checkpoints" / f"step_{step:08d}")
+
+
 def error(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert main(words) in (1, 2)
@@ -48,8 +55,7 @@ def test_resume_alone_takes_the_runs_own_fields(
     whole, run = tmp_path / "whole", tmp_path / "run"
     steps = ["--num-steps=3", "--log-every=1", "--checkpoint-every=1"]
     assert main([*words, *steps, "--out", str(whole)]) == 0
-    assert main([*words, *steps, "--out", str(run), "--minutes=1e-6"]) == 0
-    assert len(figures(run)) == 1
+    stopped_before(3, whole, run)
     for contradiction, named in (
         (["--seed=7"], "run.seed was 0, is 7"),
         (["--model.depth=5"], "run.model.depth was 2, is 5"),
@@ -82,6 +88,7 @@ def test_a_finished_run_goes_further(
     assert "goes on from update 2 to 5 instead of 2" in caplog.text and "not the same as a run" in caplog.text
     assert [row["step"] for row in figures(run)] == [1, 2, 3, 4, 5]
     assert config(run)["extended"] == [{"at_update": 2, "num_steps_before": 2}]
+    # Begun, and stopped before its first step.
     assert main(["train", "--out", str(stopped), *longer, "--minutes=1e-6"]) == 0
     assert main(["train", "--out", str(stopped), "--resume", "--threads=1"]) == 0
     assert figures(stopped) == figures(run)
@@ -96,7 +103,9 @@ def test_weights_are_not_needed_again_and_tokenizers_are_compared(
     steps = ["--num-steps=2", "--checkpoint-every=1", "--log-every=1"]
     assert main([*words, *steps, "--out", str(first)]) == 0
     assert main(["export", str(first), "--out", str(file)]) == 0
-    assert main([*words, *steps, "--weights", str(file), "--out", str(run), "--minutes=1e-6"]) == 0
+    began = tmp_path / "began"
+    assert main([*words, *steps, "--weights", str(file), "--out", str(began)]) == 0
+    stopped_before(2, began, run)
     other = tmp_path / "tokenizers"
     shutil.copytree(first / "tokenizers", other)
     text = (other / "text.json").read_text()

@@ -18,7 +18,10 @@ from trimask.vocabulary.transcript import transcript
 
 def source(name: str, texts: Sequence[Sequence[int]], other: Modality) -> TokenSource:
     spans = [np.array(ids, dtype=np.int64).reshape(-1, 1) for ids in texts]
-    codes = {Modality.TEXT: Ragged.of(spans), other: Ragged.of([np.zeros((4, 2), dtype=np.int64)] * len(spans))}
+    codes = {
+        Modality.TEXT: Ragged.of(spans),
+        other: Ragged.of([np.zeros((4, 2), dtype=np.int64)] * len(spans)),
+    }
     return TokenSource(name=name, codes=codes, groups=np.arange(len(spans)))
 
 

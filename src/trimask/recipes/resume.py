@@ -9,7 +9,8 @@ from typing import final
 from trimask import io
 from trimask.config import from_dict, override
 from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS
-from trimask.data.selection import PreparedData
+from trimask.data.selection import PreparedData, RawSignals
+from trimask.recipes.tokenizer_data import raw_signals
 from trimask.recipes.tokenizer_training import TokenizerRun
 from trimask.tokenizers.bundle import SHIPPED, hashes
 from trimask.training.checkpoint import CONFIG, Checkpoints
@@ -30,7 +31,7 @@ MAY_CHANGE = (
     *_INTERVALS,
 )
 """What a resumed run may have otherwise than its start."""
-TOKENIZER_MAY_CHANGE = _INTERVALS
+TOKENIZER_MAY_CHANGE = (*_INTERVALS, "run.data.sources")  # their fingerprints stay the same
 """Likewise of a tokenizer's run."""
 
 
@@ -83,13 +84,15 @@ def begun(run: Path) -> Begun | None:
 def resumed(
     start: Begun, overrides: Mapping[str, str], data: Sequence[Path] = ()
 ) -> RunConfig | TokenizerRun:
-    """The run's own configuration with `overrides`, and with the folders of `data` in the place of those of
-    its folders that they are copies of.
-    """
+    """The run's own configuration with `overrides`; `data` are where its data is now."""
     config = start.config
     if data and isinstance(config, RunConfig) and isinstance(config.data, PreparedData):
         config = replace(config, data=moved(config.data, data))
-    elif data and isinstance(config, RunConfig):
+    elif data and isinstance(config.data, RawSignals):
+        now = raw_signals([str(source) for source in data])
+        same = replace(config.data, sources=now.sources, fingerprints=now.fingerprints)
+        config = replace(config, data=same)
+    elif data:
         raise ValueError("the run was started on the embedded data: leave --data out")
     return override(config, overrides)
 

@@ -9,8 +9,8 @@ from trimask.data.prepare.options import PrepareOptions
 IMAGE_NAMES = frozenset({"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"})
 AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "ogg", "opus"})
 TEXT_NAMES = frozenset({"text", "txt", "caption", "prompt", "sentence", "transcript", "transcription"})
-SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name", "client_id", "voice")  # the first that there is
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
+_SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name")  # the first that is there
 _RATE_NAMES = ("sample_rate", "sampling_rate")
 
 
@@ -47,19 +47,11 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         text=text,
         image=_find("image", options.image_column, IMAGE_NAMES, names, where),
         audio=_find("audio", options.audio_column, AUDIO_NAMES, names, where),
-        speaker=_speaker(options.speaker_column, names, where),
+        speaker=_stated("speaker-column", options.speaker_column, names, where) or _speaker(names),
         group=_stated("group-by", options.group_by, names, where),
         split="split" if "split" in names else None,
         rate=next((name for name in _RATE_NAMES if name in names), None),
     )
-
-
-def _speaker(stated: str | None, names: Sequence[str], where: str) -> str | None:
-    if stated is not None:
-        return _stated("speaker-column", stated, names, where)
-    # A field of a nested object ("json.speaker") is meant by its last part.
-    by_name = {name.rpartition(".")[2].lower(): name for name in reversed(names)}
-    return next((by_name[usual] for usual in SPEAKER_NAMES if usual in by_name), None)
 
 
 def find_file_column(names: Sequence[str], options: PrepareOptions, *, where: str) -> str | None:
@@ -93,6 +85,11 @@ def _find(
             f"--{kind}-column (there are {_listed(names)})"
         )
     return found[0] if found else None
+
+
+def _speaker(names: Sequence[str]) -> str | None:
+    found = ((name, usual) for usual in _SPEAKER_NAMES for name in names)
+    return next((name for name, usual in found if name.rpartition(".")[2].lower() == usual), None)
 
 
 def _stated(option: str, name: str | None, names: Sequence[str], where: str) -> str | None:
