@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
+import trimask
 from trimask.config import to_dict
 from trimask.data.mixture import Component
 from trimask.data.selection import QuickstartData
@@ -11,6 +13,7 @@ from trimask.data.tokens import Ragged, TokenSource
 from trimask.recipes.pretrained import QUICKSTART
 from trimask.recipes.quickstart import quickstart
 from trimask.recipes.seen import fit_seen, load_seen, seen_of_embedded, spelling
+from trimask.sampling.prompts import UnseenPromptWarning
 from trimask.tokenizers.text import TextTokenizer
 from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.transcript import transcript
@@ -44,6 +47,23 @@ def test_what_a_run_sees() -> None:
     assert list(seen.voices.items()) == [("ana_maría", 2), ("bob", 1), ("slt", 1)]
     assert seen.captions == spelling(captions)
     assert seen.transcripts == spelling([words.lower() for words, _ in said])
+
+
+def test_the_shipped_model_knows_a_caption_however_it_is_typed() -> None:
+    model = trimask.load("quickstart")
+    typed = ["strawberry", "Strawberry", " strawberry.", "a strawberry"]
+    same, other = (
+        model.generate_many("text_to_image", typed, numbers=[0] * 4, num_steps=2, raw_prompt=raw)
+        for raw in (False, True)
+    )
+    for result in same[1:]:
+        np.testing.assert_array_equal(result.tokens, same[0].tokens)
+    np.testing.assert_array_equal(other[0].tokens, same[0].tokens)
+    assert any(not np.array_equal(result.tokens, same[0].tokens) for result in other[1:])
+    with pytest.warns(UnseenPromptWarning, match="'xylophone' is not in its data"):
+        model.generate("text_to_image", "a red xylophone", num_steps=1)
+    with pytest.raises(ValueError, match="no voice 'bob': choose one of slt"):
+        model.generate("text_to_speech", "hello", voice="bob")
 
 
 def test_what_ships_is_of_the_data_that_the_model_has_seen() -> None:

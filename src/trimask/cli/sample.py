@@ -144,9 +144,7 @@ class Sample(Verb):
         found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task.value}
         if prompt is not None:
             found["prompt"] = prompt
-            found["prompt_given_to_model"] = (
-                prompt if self.raw_prompt else generator.seen.prompt(task, prompt)
-            )
+            found["prompt_as_spelled"] = prompt if self.raw_prompt else generator.seen.prompt(task, prompt)
         found |= {"seed": self.seed, "sample": number, "is_complete": is_complete}
         if task is Task.TEXT_TO_SPEECH:
             found["voice"] = self.voice if self.raw_prompt else generator.seen.voice(self.voice)

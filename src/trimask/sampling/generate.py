@@ -214,19 +214,20 @@ class Generator:
         self._check_task(task, pair)
         if not raw_prompt and task == Task.TEXT_TO_SPEECH:
             voice = self.seen.voice(voice)
+        asked = [
+            (p if raw_prompt or p is None else self.seen.prompt(task, p), i, a)
+            for p, i, a in _align(task, prompt, image, audio)
+        ]
         documents = [
             self.codecs.document(
-                task,
-                prompt=p if raw_prompt else self._heard(task, p),
-                image=i,
-                audio=a,
-                pair=pair,
-                voice=voice,
-                span_length=span_length,
+                task, prompt=p, image=i, audio=a, pair=pair, voice=voice, span_length=span_length
             )
-            for p, i, a in _align(task, prompt, image, audio)
+            for p, i, a in asked
             for _ in range(num_samples)
         ]
+        for p, _, _ in asked:
+            if p is not None and not raw_prompt:
+                self.seen.warn_of_unseen(task, p, stacklevel=3)
         numbers = range(len(documents)) if numbers is None else numbers
         if len(numbers) != len(documents):
             raise ValueError(
@@ -241,14 +242,6 @@ class Generator:
     def _check_task(self, task: Task, pair: str | None) -> None:
         other = None if task != Task.JOINT else Modality.AUDIO if pair == "audio" else Modality.IMAGE
         self.seen.check_task(task, pair=other, stacklevel=4)
-
-    def _heard(self, task: Task, prompt: str | None) -> str | None:
-        """A prompt as the model's data spell it; warns of one that is far from them."""
-        if prompt is None or not prompt.strip():
-            return prompt
-        spelled = self.seen.prompt(task, prompt)
-        self.seen.warn_of_unseen(task, spelled, stacklevel=5)
-        return spelled
 
     def _each(
         self,

@@ -126,6 +126,8 @@ class Seen:
 
     def prompt(self, task: Task, prompt: str) -> str:
         """`prompt` as the data of the task spell it; the beginning of a text is left as it is."""
+        if not prompt.strip():
+            return prompt  # told by who reads it
         if task == Task.TEXT_TO_IMAGE and self.captions is not None:
             return self.captions.spelled(prompt)
         if task == Task.TEXT_TO_SPEECH and self.transcripts is not None:
