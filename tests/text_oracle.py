@@ -1,29 +1,74 @@
-"""A text model that is exactly right: the oracle's conditionals behind the denoiser's interface."""
+"""A text model that is exactly right for what training shows it: spans closed by end tokens, behind the
+denoiser's interface.
+"""
 
+import itertools
 import math
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from oracle import Oracle
+from trimask.data.stream import SpanSlack
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.modality import Modality, Task
 
-ORACLE = Oracle.random(vocabulary_size=3, length=3, seed=4)
+WINDOW = 3
+_LETTERS, _END = 3, 3
+_LONGEST = 5
+_SLACK = SpanSlack(minimum=2, fraction=0.0, text_window=WINDOW)
+_GRID = (np.arange(60) + 0.5) / 60  # uniforms that hit each number of ends equally often
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=3, has_end=True),
+    text=CodeSpace(num_codebooks=1, codebook_size=_LETTERS, has_end=True),
     image=CodeSpace(num_codebooks=1, codebook_size=2, has_end=False, grid=(1, 1), layout=Parallel()),
     audio=CodeSpace(num_codebooks=1, codebook_size=2, has_end=True, layout=Parallel()),
 )
 
 
+@cache
+def _passages() -> dict[tuple[int, ...], float]:
+    """Probability of each passage of one to five letters."""
+    texts = [text for n in range(1, _LONGEST + 1) for text in itertools.product(range(_LETTERS), repeat=n)]
+    weights = np.exp(np.random.default_rng(4).normal(size=len(texts)) * 1.5 - [len(text) for text in texts])
+    return dict(zip(texts, (weights / weights.sum()).tolist(), strict=True))
+
+
+@cache
+def oracle(span: int) -> Oracle:
+    """What stands in a text span of `span` tokens, given its length: cut and closed by the rule of training.
+
+    A passage that fills the window is cut there, and carries no end; a shorter one is closed by one end token
+    or more.
+    """
+    table: dict[tuple[int, ...], float] = {}
+    for text, probability in _passages().items():
+        content = text[:WINDOW]
+        for uniform in _GRID:
+            ends = _SLACK.num_end(Task.TEXT, Modality.TEXT, len(content), float(uniform))
+            tokens = (*content, *[_END] * ends)
+            if len(tokens) == span:
+                table[tokens] = table.get(tokens, 0.0) + probability / len(_GRID)
+    probability = torch.tensor(list(table.values()), dtype=torch.float64)
+    return Oracle(
+        vocabulary_size=_LETTERS + 1,
+        length=span,
+        sequences=torch.tensor(list(table)),
+        probability=probability / probability.sum(),
+    )
+
+
+ORACLE = oracle(WINDOW)
+
+
 class Letters:
     """a, b, c: one id each."""
 
-    vocabulary_size = 3
+    vocabulary_size = _LETTERS
 
     def encode(self, text: str, *, is_spelled: bool = False) -> list[int]:
         return ["abc".index(letter) for letter in text]
@@ -33,17 +78,17 @@ class Letters:
 
 
 class OracleDenoiser(Denoiser):
-    """The oracle's conditionals as logits; shorter texts are marginals: what follows them is masked."""
+    """The conditionals of a span of the length that is given, as logits."""
 
     def forward(self, tokens, batch):
         (text,) = self.vocabulary.ranges_of(Modality.TEXT)
-        found = torch.full((batch.num_positions, 4), -math.inf, dtype=torch.float64)
+        found = torch.full((batch.num_positions, _LETTERS + 1), -math.inf, dtype=torch.float64)
         for row in range(len(tokens)):
             slots = (batch.range_index[row] == text.index).nonzero()[:, 0]
+            exact = oracle(len(slots))
             ids = tokens[row, slots] - text.start
-            ids[tokens[row, slots] == self.vocabulary.mask(Modality.TEXT)] = ORACLE.mask_id
-            padded = torch.cat([ids, torch.full((3 - len(ids),), ORACLE.mask_id)])
-            found[batch.position[row, slots], :3] = ORACLE.log_probabilities(padded[None])[0, : len(ids)]
+            ids[tokens[row, slots] == self.vocabulary.mask(Modality.TEXT)] = exact.mask_id
+            found[batch.position[row, slots]] = exact.log_probabilities(ids[None])[0]
         return found
 
     def logits(self, hidden, range_index):
@@ -52,11 +97,11 @@ class OracleDenoiser(Denoiser):
 
 def scorer(**changes: Any) -> ContinuationScorer:
     denoiser = OracleDenoiser(DenoiserConfig(width=4, depth=1, num_heads=1), VOCABULARY)
-    return ContinuationScorer(denoiser=denoiser, text=Letters(), **({"max_length": 3} | changes))
+    return ContinuationScorer(denoiser=denoiser, text=Letters(), **({"text_window": WINDOW} | changes))
 
 
 def log_p(text: str) -> float:
-    """ln of the marginal probability that a sequence begins with `text`."""
+    """ln of the probability that a window begins with `text`."""
     ids = torch.tensor(Letters().encode(text), dtype=torch.int64)
     begins = (ORACLE.sequences[:, : len(ids)] == ids).all(1)
     return float(ORACLE.probability[begins].sum().log())

@@ -12,8 +12,10 @@ def test_what_the_demo_is_given_and_what_it_gives(
 ) -> None:
     given = []
 
-    def run_demo(out: pathlib.Path, *, minutes: float, seed: int) -> pathlib.Path:
+    def run_demo(out: pathlib.Path, *, minutes: float, seed: int, program: str, report) -> pathlib.Path:
         given.append((out, minutes, seed))
+        assert program
+        report("encoding images 1/1")
         print("generating")
         return out / "report.html"
 

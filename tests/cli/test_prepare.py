@@ -296,6 +296,55 @@ def test_a_column_of_splits_has_the_last_word(tokenizers_folder: Path, tmp_path:
     assert manifest.rejected == {"unknown_split": 1}
 
 
+def test_what_was_decided_about_splits_is_told(
+    tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "data"
+    raw.mkdir()
+    for name, words in {"train": ["one", "two", "Three."], "val": ["four"], "test": ["three"]}.items():
+        (raw / f"{name}.jsonl").write_text("".join(json.dumps({"text": word}) + "\n" for word in words))
+    assert main(["prepare", str(raw), "--out", str(out), *tokenized]) == 0
+    told = capsys.readouterr().err
+    assert "splits: 1 set aside, since their text or file stands in a split that the source holds out" in told
+    assert "set aside: 1 held_out" in told and "--group-by image" not in told
+    manifest = Manifest.load(out)
+    assert manifest.splits is not None and manifest.splits.own == ("test", "train", "validation")
+    assert manifest.splits.counts == {"held_out": 1} == manifest.rejected
+    assert manifest.splits.examples["held_out"][0].startswith("train.jsonl@")
+    assert {split: found["text"].examples for split, found in manifest.counts.items()} == {
+        "train": 2,
+        "validation": 1,
+        "test": 1,
+    }
+    # What an earlier version prepared is trained on as it is, and not gone on with.
+    for name in ("manifest.json", "prepare.json"):
+        older = io.read_json(out / name)
+        io.write_json(out / name, {key: value for key, value in older.items() if key != "splits"})
+    assert Manifest.load(out).splits is None and len(load_split([out], "train")["text"]) == 2
+    assert main(["prepare", str(raw), "--out", str(out), *tokenized]) == 2
+    assert "decided splits otherwise" in capsys.readouterr().err
+
+
+def test_texts_that_are_labels_are_told(
+    tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where each caption stands in every split, little is left to train on: the mend is named, and works."""
+    raw = make_photos(tmp_path / "raw")
+    for path in raw.glob("*.png"):
+        split = raw / ("test" if path.stem < "010" else "train")
+        split.mkdir(exist_ok=True)
+        (split / f"{path.stem}.txt").write_text("a cat" if path.stem[-1] < "5" else "a dog")
+        path.with_suffix(".txt").unlink()
+        path.rename(split / path.name)
+    words = ["prepare", str(raw), *tokenized, "--validation=0"]
+    assert main([*words, "--out", str(tmp_path / "data")]) == 0
+    told = capsys.readouterr().err
+    assert "--group-by image (or audio) compares files alone" in told and "no train split came out" in told
+    assert main([*words, "--out", str(tmp_path / "other"), "--group-by=image"]) == 0
+    assert Manifest.load(tmp_path / "other").counts["train"]["images"].examples == 20
+    assert "--group-by" not in capsys.readouterr().err
+
+
 def test_a_full_shard_is_followed_by_another(tokenizers_folder: Path, tmp_path: Path) -> None:
     raw, kinds = make_lines(tmp_path / "raw", num_files=1), {}
     for size in (100, 1_000_000):

@@ -96,7 +96,8 @@ def test_generation_stops_where_it_is_told() -> None:
 
     generator = pretrained.load("quickstart")
     text = tokenizers_of(generator).text
-    model = HarnessModel(generator, ContinuationScorer(denoiser=denoiser_of(generator), text=text))
+    scorer = ContinuationScorer(denoiser=denoiser_of(generator), text=text, text_window=128)
+    model = HarnessModel(generator, scorer)
     options = {"until": ["e"], "max_gen_toks": 24}
     request = Instance(request_type="generate_until", doc={}, arguments=("My fellow", options), idx=0)
     whole = Instance(

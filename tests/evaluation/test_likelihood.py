@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from trimask.evaluation.likelihood import bound, draw_views, sequence_nelbo, target_tokens, unigram_bits
+from trimask.evaluation.likelihood import (
+    MaskStream,
+    bound,
+    draw_views,
+    sequence_nelbo,
+    target_tokens,
+    unigram_bits,
+)
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.codebooks import Parallel
@@ -81,7 +88,7 @@ def test_uniform_denoiser_costs_the_log_of_its_range() -> None:
 @pytest.mark.parametrize("num_masks", [1, 3, 8])
 @pytest.mark.parametrize("num_targets", [4, 5, 9])
 def test_sizes_are_stratified_and_arcs_follow_each_other(num_targets: int, num_masks: int) -> None:
-    views = draw_views(num_targets, num_masks, 0, 7)
+    views = draw_views(num_targets, num_masks, 0, MaskStream(key=7, num_places=num_targets))
     sizes = [int(view.is_masked.sum()) for view in views]
     assert len(views) == num_masks and sizes == sorted(sizes)
     # One size from each of the equal parts of 1 ... n.
@@ -95,7 +102,7 @@ def test_sizes_are_stratified_and_arcs_follow_each_other(num_targets: int, num_m
 
 def test_each_mask_is_unbiased_alone() -> None:
     # Every target, and every pair of targets, is as often masked as a uniform subset of that size would.
-    views = [draw_views(5, 3, 0, number) for number in range(4000)]
+    views = [draw_views(5, 3, 0, MaskStream(key=number, num_places=5)) for number in range(4000)]
     for j in range(3):
         masks = np.array([each[j].is_masked for each in views], dtype=float)
         pairs = masks.T @ masks / len(masks)
@@ -109,7 +116,7 @@ def test_few_targets_are_enumerated() -> None:
     denoiser, sequence = _denoiser(is_uniform=False), _passage(2, 5, 0)
     nats = sequence_nelbo(denoiser, [sequence], seed=0, num_masks=7)[Modality.TEXT]
     assert nats[0] == pytest.approx(_exact_nelbo(denoiser, sequence), rel=1e-5)
-    assert draw_views(0, 8, 0, 0) == []
+    assert draw_views(0, 8, 0, MaskStream(key=0, num_places=0)) == []
 
 
 def test_mean_over_seeds_is_the_enumeration_over_masks() -> None:

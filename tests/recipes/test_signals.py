@@ -1,12 +1,10 @@
 """The quickstart data at other sizes and rates."""
 
-import sys
-
 import numpy as np
-import pytest
 
+from trimask.data.prepare.recording import resample
 from trimask.data.quickstart import load_images, load_speech
-from trimask.recipes.signals import pixels_at, resample, waveform_at
+from trimask.recipes.signals import pixels_at, waveform_at
 
 
 def test_what_fits_is_left_alone() -> None:
@@ -30,9 +28,3 @@ def test_audio_is_resampled() -> None:
     made = resample(tone, 16_000, 24_000)
     ideal = np.sin(2 * np.pi * 440 * np.arange(24_000) / 24_000)
     assert made.dtype == np.float32 and np.abs(made - ideal)[100:-100].max() < 1e-3
-
-
-def test_the_resampler_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "soxr", None)
-    with pytest.raises(ImportError, match=r"16000 Hz is needed at 8000 Hz, .*trimask\[pretrained\]"):
-        resample(np.zeros(10, dtype=np.float32), 16_000, 8000)

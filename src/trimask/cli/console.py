@@ -2,7 +2,12 @@
 
 import json
 import sys
-from typing import Any
+import threading
+import time
+from types import TracebackType
+from typing import Any, final
+
+from trimask.training.progress import clock
 
 
 def say(line: str) -> None:
@@ -15,20 +20,87 @@ def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+@final
 class Report:
-    """Takes the lines of a long job ("encoding images 64/960"): on a terminal they replace each other, in a
-    file only the last of each kind is kept, with the first to say that it began.
+    """Says what a long job does ("encoding images 64/960") on stderr, with the time left where it counts.
+
+    On a terminal each message replaces the one before; elsewhere a kind of message gets a line when it begins
+    and ends, and one every five seconds. Inside `with`, a job that says nothing for five seconds is told to
+    be still at it. An empty message ends what was going on.
     """
 
-    def __init__(self) -> None:
-        self._kind = ""
+    def __init__(self, *, interval: float = 5.0) -> None:
+        self._interval = interval  # seconds
+        self._is_terminal = sys.stderr.isatty()
+        self._lock = threading.Lock()
+        self._message = self._kind = ""
+        self._began = self._said = 0.0
+        self._is_open = False
+        self._is_line_whole = True
+        self._ended = threading.Event()
+        self._watch: threading.Thread | None = None
 
     def __call__(self, message: str) -> None:
         kind, _, count = message.rpartition(" ")
-        done, _, total = count.partition("/")
-        is_last = done == total
-        if sys.stderr.isatty():
-            print(f"\r\033[Ktrimask: {message}", end="\n" if is_last else "", file=sys.stderr, flush=True)
-        elif is_last or kind != self._kind:
-            say(message)
-        self._kind = kind
+        done, is_counted, total = count.partition("/")
+        with self._lock:
+            is_new, now = kind != self._kind, time.monotonic()
+            if is_new:
+                self._began = now
+            self._message, self._kind = message, kind
+            is_last = bool(is_counted) and done == total
+            if message and (is_new or is_last or self._is_terminal or now - self._said >= self._interval):
+                self._say(message if is_last else message + self._left(done, total), is_last=is_last)
+        if message and not is_last:
+            self._start()
+        else:
+            self._stop()
+
+    def __enter__(self) -> "Report":
+        self._is_open = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+        self._is_open = False
+
+    def _left(self, done: str, total: str) -> str:
+        """The time left, of a message that counts, once it can be told."""
+        seconds = time.monotonic() - self._began
+        if not (done.isdecimal() and total.isdecimal() and int(done) and seconds > 1):
+            return ""
+        return f", {clock(seconds * (int(total) - int(done)) / int(done))} left"
+
+    def _say(self, line: str, *, is_last: bool = False) -> None:
+        self._said = time.monotonic()
+        if self._is_terminal:
+            end = "\n" if is_last else ""
+            print(f"\r\033[Ktrimask: {line}", end=end, file=sys.stderr, flush=True)
+            self._is_line_whole = is_last
+        else:
+            say(line)
+
+    def _start(self) -> None:
+        # The thread lives only while something goes on: the data loader forks, and threads do not survive it.
+        if self._is_open and self._watch is None:
+            self._ended.clear()
+            self._watch = threading.Thread(target=self._tell, daemon=True)
+            self._watch.start()
+
+    def _stop(self) -> None:
+        if self._watch is not None:
+            self._ended.set()
+            self._watch.join()
+            self._watch = None
+        if self._is_terminal and not self._is_line_whole:
+            print(file=sys.stderr, flush=True)
+            self._is_line_whole = True
+
+    def _tell(self) -> None:
+        pause = min(1.0, self._interval) if self._is_terminal else self._interval
+        while not self._ended.wait(pause):
+            with self._lock:
+                if time.monotonic() - self._said >= 0.9 * pause:
+                    self._say(f"{self._message}, {clock(time.monotonic() - self._began)} so far")

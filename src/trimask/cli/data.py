@@ -13,6 +13,7 @@ from trimask.cli.arguments import Verb, choose
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.program import program
 
 _USED = {"show": ("out",), "list": (), "fetch": ("name", "out", "packages", "any_version")}
 _INTERRUPTED = 130
@@ -147,7 +148,7 @@ class Data(Verb):
             if not package["is_pinned"] and "(installed)" not in package["name"]:
                 say(f"{package['name']} {package['version']} is not the pinned one: figures may differ")
         say(f"{out / 'LICENCES.md'} says whose work it is, and under which licences")
-        say(f"next: trimask prepare {shlex.quote(str(out))} {prepare_options} --out PREPARED")
+        say(f"next: {program()} prepare {shlex.quote(str(out))} {prepare_options} --out PREPARED")
 
     def _options(self, taken: tuple[str, ...]) -> dict[str, Any]:
         """The set's own options that were given."""

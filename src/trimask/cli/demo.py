@@ -11,9 +11,10 @@ from typing import Annotated, final
 import tyro
 
 from trimask.cli.arguments import Verb
-from trimask.cli.console import print_json, say
+from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError
+from trimask.cli.program import program
 
 _SPACE = 200_000_000  # checkpoints of the small model, samples, the report
 
@@ -45,8 +46,14 @@ class Demo(Verb):
 
         try:
             # With --json the demo's own lines leave stdout to the result.
-            with contextlib.redirect_stdout(sys.stderr if self.json else sys.stdout):
-                report = run_demo(self.out, minutes=self.minutes, seed=self.seed)
+            with contextlib.redirect_stdout(sys.stderr if self.json else sys.stdout), Report() as telling:
+                report = run_demo(
+                    self.out,
+                    minutes=self.minutes,
+                    seed=self.seed,
+                    program=program(),
+                    report=telling,
+                )
         except NonFiniteLoss as error:
             raise Failed(f"{error} Try another --seed") from error
         if self.json:

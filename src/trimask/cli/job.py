@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from trimask.cli.console import Report
 from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.program import program
 from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary, tokenizer_folder
 from trimask.config import to_dict
 from trimask.recipes.catalog import RECIPES
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
 # A parameter takes 12 bytes (weight, two moments) in two checkpoints and one being written.
 _STATE_BYTES = 3 * 12
 _DATA_BYTES = 100_000_000  # tokenized data, metrics
+_SHORT = 300.0  # seconds: what the demo trains
 _SIGNAL_BYTES = 500_000_000  # decoded data of a tokenizer; raw sources may take more
 
 
@@ -76,6 +78,10 @@ class Job(ABC):
     @abstractmethod
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         """Run it in the directory `out`; all processes of `world` call this."""
+
+    def caution(self, seconds: float) -> str | None:
+        """What a run that trained for so long cannot show, if anything."""
+        return None
 
     @abstractmethod
     def try_it(self, out: Path) -> str:
@@ -253,23 +259,33 @@ class DenoiserJob(Job):
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         from trimask.recipes.pretrain import pretrain
 
-        return pretrain(
-            self.config,
-            out,
-            recipe=self.recipe,
-            tokenizer_folder=self.folder,
-            weights=self.weights,
-            resume=resume,
-            deadline=deadline,
-            report=Report() if world.is_main else lambda message: None,
-            world=world,
+        with Report() as report:
+            return pretrain(
+                self.config,
+                out,
+                recipe=self.recipe,
+                tokenizer_folder=self.folder,
+                weights=self.weights,
+                resume=resume,
+                deadline=deadline,
+                report=report if world.is_main else lambda message: None,
+                world=world,
+            )
+
+    def caution(self, seconds: float) -> str | None:
+        if seconds >= _SHORT:
+            return None
+        return (
+            f"{seconds / 60:.1f} minutes of training show that a run learns, and little more: of "
+            "quickstart_mini on two cores, pictures have the colours of their captions after about five "
+            "minutes, and samples without a prompt stay nearly empty for longer (--minutes, --num-steps)"
         )
 
     def try_it(self, out: Path) -> str:
         run = shlex.quote(str(out))
         tasks = [component.task.value for component in self.config.mixture.components]
         shown = next((task for task in ("text_to_image", "text_to_speech") if task in tasks), "text")
-        return f'try it: trimask sample {run} --task {shown} --prompt "strawberry" --out samples'
+        return f'try it: {program()} sample {run} --task {shown} --prompt "strawberry" --out samples'
 
 
 @final
@@ -379,13 +395,15 @@ class TokenizerJob(Job):
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         from trimask.recipes.train_tokenizer import train_tokenizer
 
-        return train_tokenizer(
-            self.config, out, recipe=self.recipe, resume=resume, deadline=deadline, report=Report()
-        )
+        with Report() as report:
+            return train_tokenizer(
+                self.config, out, recipe=self.recipe, resume=resume, deadline=deadline, report=report
+            )
 
     def try_it(self, out: Path) -> str:
         from trimask.recipes.train_tokenizer import weights_file
 
         weights = weights_file(self.config, out)
-        words = ["trimask", "tokenizers", f"--{weights.stem}", str(weights), "--out", "tokenizers"]
-        return f"look and listen: {out / 'report.html'}; train over it: {shlex.join(words)}"
+        words = ["tokenizers", f"--{weights.stem}", str(weights), "--out", "tokenizers"]
+        page = out / "report.html"
+        return f"look and listen: {page}; train over it: {program()} {shlex.join(words)}"

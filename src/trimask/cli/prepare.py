@@ -14,6 +14,7 @@ from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.cli.prepare_progress import prepare_progress
+from trimask.cli.program import program
 from trimask.cli.progress import JobProgress
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
@@ -54,7 +55,8 @@ class Prepare(Verb):
     speaker_column: Annotated[str | None, _arg("NAME")] = None
     """who speaks: becomes the voice that `trimask sample --voice` asks for"""
     group_by: Annotated[str | None, _arg("NAME")] = None
-    """column whose equal values share a split and take turns in training; else equal texts share one"""
+    """column whose equal values share a split and take turns in training; image or audio: examples of one
+    file do; else equal texts share a split, and examples of one file in any case"""
     sample_by: Literal["document", "paragraph", "line"] = "document"
     """what of a .txt file is one document"""
     text_window: Annotated[int, _arg("N")] = 128
@@ -104,6 +106,9 @@ class Prepare(Verb):
                     licence=self.licence,
                     tokenizer_folder=folder,
                     engine=engine,
+                    on_survey=lambda done, total: progress.update(
+                        done, total, "comparing texts and files", seconds_left=None
+                    ),
                     on_progress=prepare_progress(progress),
                 )
         except (SourceUnavailable, WorkerLost) as error:
@@ -119,7 +124,8 @@ class Prepare(Verb):
 
         described = to_dict(manifest)
         if self.json:
-            shown = {name: described[name] for name in ("source", "counts", "rejected", "num_parts")}
+            names = ("source", "counts", "rejected", "splits", "num_parts")
+            shown = {name: described[name] for name in names}
             print_json({"out": str(out), **shown, "num_shards": len(manifest.shards)})
         else:
             for line in count_lines(manifest):
@@ -127,12 +133,30 @@ class Prepare(Verb):
         if manifest.rejected:
             reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.rejected.items())
             say(f"set aside: {reasons}; {out / 'rejected.jsonl'} names them")
+        self._tell_splits(manifest)
         if not manifest.counts:
             say("error: nothing is left to train on")
             return
+        if "train" not in manifest.counts:
+            say("no train split came out: nothing of this can be trained on")
+            return
         if "validation" not in manifest.counts:
             say("no validation split came out, so runs will not be evaluated: raise --validation")
-        say(f"train on it: trimask train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine")
+        command = f"{program()} train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine"
+        say(f"train on it: {command}")
+
+    def _tell_splits(self, manifest: "Manifest") -> None:
+        from trimask.data.prepare.manifest import totals
+
+        if manifest.splits is None:
+            return
+        if told := manifest.splits.told():
+            say(f"{told}; manifest.json has examples")
+        trained = sum(found.examples for found in manifest.counts.get("train", {}).values())
+        # Texts that are labels: few of them, each of many examples, in every split.
+        is_label = manifest.splits.counts.get("held_out", 0) > trained
+        if is_label or 2 * manifest.splits.largest_group > totals(manifest.counts) > 1:
+            say("texts that many examples share join them: --group-by image (or audio) compares files alone")
 
     def _verify(self, folder: Path) -> int:
         if self.source is not None or self.out is not None:
@@ -142,7 +166,8 @@ class Prepare(Verb):
 
         with reading_files():
             manifest = Manifest.load(folder)
-        damaged = damaged_shards(folder, manifest.shards, Report())
+        with Report() as report:
+            damaged = damaged_shards(folder, manifest.shards, report)
         if damaged:
             set_aside(folder, manifest, damaged)
         if self.json:

@@ -51,7 +51,7 @@ class Sample(Verb):
     image: Annotated[Path | None, _arg("FILE")] = None
     """picture to caption, of any size"""
     audio: Annotated[Path | None, _arg("FILE")] = None
-    """recording to transcribe, at the model's sample rate"""
+    """recording to transcribe, at any sample rate"""
     num_samples: Annotated[int, _arg("K")] = 1
     """how many"""
     seed: Annotated[int, _arg("S")] = 0

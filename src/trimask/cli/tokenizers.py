@@ -11,6 +11,7 @@ from trimask.cli.arguments import Verb
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.program import program
 from trimask.cli.resolved import load_tokenizers
 
 if TYPE_CHECKING:  # they take torch
@@ -66,7 +67,7 @@ class ShowTokenizers(Verb):
         if self.out is not None:
             check_writable(self.out.parent)
             self._assemble(self.out)
-            say(f"wrote {self.out}: trimask train RECIPE --tokenizers {self.out} --out RUN")
+            say(f"wrote {self.out}: {program()} train RECIPE --tokenizers {self.out} --out RUN")
             folder = self.out
         if self.measure is not None:
             return self._measure(self.measure, folder)
@@ -169,7 +170,8 @@ class ShowTokenizers(Verb):
                 raw_signals(self.data, speaker_column=self.speaker_column) if self.data else EmbeddedSignals()
             )
             chosen = Measurement(judges=judges, num_clips=self.num_clips)
-            figures = measure(data, out, measurement=chosen, report=Report(), **codecs)
+            with Report() as report:
+                figures = measure(data, out, measurement=chosen, report=report, **codecs)
         if self.json:
             print_json(figures)
         say(f"look and listen: {out / REPORT}")

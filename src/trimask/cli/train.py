@@ -14,6 +14,7 @@ from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.cli.job import Job, job, resumed_job
+from trimask.cli.program import program
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
     from trimask.training.distributed import World
@@ -163,22 +164,20 @@ class Train(Verb):
         say(f"{result.stopped} after {steps}, {result.seconds:.0f} s: {self.out}")
         if result.steps < planned.num_updates:
             say(f"go on with: {self._command(overrides)}")
+        caution = planned.caution(result.seconds)
+        if caution is not None:
+            say(caution)
         say(planned.try_it(self.out))
 
     def _command(self, overrides: Mapping[str, str]) -> str:
         """The command that resumes this run, or begins it where it has not begun."""
-        words = [
-            "trimask",
-            "train",
-            *([self.recipe] if self.recipe else []),
-            "--out",
-            str(self.out),
-            "--resume",
-        ]
+        start = [program()]
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            words = ["torchrun", f"--nproc-per-node={os.environ['LOCAL_WORLD_SIZE']}", "-m", *words]
+            start = ["torchrun", f"--nproc-per-node={os.environ['LOCAL_WORLD_SIZE']}", "-m", "trimask"]
+        recipe = [self.recipe] if self.recipe else []
+        words = ["train", *recipe, "--out", str(self.out), "--resume"]
         if (self.out / "config.json").exists():
-            return shlex.join(words)
+            return f"{' '.join(start)} {shlex.join(words)}"
         if self.tokenizers is not None:
             words += ["--tokenizers", str(self.tokenizers)]
         if self.weights is not None:
@@ -187,4 +186,4 @@ class Train(Verb):
             words += ["--data", str(folder)]
         for path, value in overrides.items():
             words.append(f"--{path}={value}")
-        return shlex.join(words)
+        return f"{' '.join(start)} {shlex.join(words)}"

@@ -7,9 +7,9 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Int
 
-from trimask.evaluation.likelihood import sequence_nelbo
+from trimask import rng
+from trimask.evaluation.likelihood import MaskStream, sequence_nelbo
 from trimask.model.denoiser import Denoiser
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.modality import Modality, Task
@@ -22,21 +22,25 @@ from trimask.vocabulary.tokenizer import TextCodec
 class ContinuationScorer:
     """Scores continuations by -NELBO(continuation | clean context) ≤ log p(continuation | context), in nats.
 
+    Context and continuation are laid at the start of a whole text window. The places after them stay masked
+    and are not scored: what follows is unknown. A span of just their length would tell the model that the
+    text ends there, since training closes a passage that is shorter than the window with an end token.
+
     The bound is estimated with `num_masks` masks and exact (without noise) for continuations of n tokens with
     2ⁿ - 1 ≤ num_masks. A model whose conditionals agree with one joint distribution meets it with equality.
-    No end of text is scored: whether the text stops after the continuation does not count.
+    A score depends on the request alone, not on where it stands; continuations of the same context share
+    their masks.
 
     Attributes:
-        max_length: ids that context and continuation may take together; a longer context loses its start,
-            a longer text is scored in parts, each after nothing. Beyond the text window of training the
-            model is out of its depth.
+        text_window: ids of a whole text span in training. A longer context loses its start; a longer text is
+            scored in parts, each after nothing.
     """
 
     denoiser: Denoiser
     text: TextCodec
+    text_window: int
     seed: int = 0
     num_masks: int = 32
-    max_length: int = 128
     batch_size: int = 32
 
     def log_likelihoods(self, pairs: Rows[tuple[str, str]]) -> list[float]:
@@ -45,23 +49,19 @@ class ContinuationScorer:
         Raises:
             ValueError: an empty continuation.
         """
-        parts = [self._parts(*self._encode(context, continuation)) for context, continuation in pairs]
-        nats = self._nelbo([part for each in parts for part in each])
-        ends = np.cumsum([len(each) for each in parts])
-        return [-float(chunk.sum()) for chunk in np.split(nats, ends[:-1])] if parts else []
+        return self._scores(
+            [self._parts(*self._encode(context, continuation)) for context, continuation in pairs]
+        )
 
     def text_log_likelihoods(self, texts: Rows[str]) -> list[float]:
-        """A lower bound of ln p(text) for each text, scored in parts of at most `max_length` ids; an empty
-        text has probability 1.
+        """A lower bound of ln p(text) for each text, scored in parts of at most `text_window` ids; an empty
+        text has probability 1. Whether the text ends there is not scored.
         """
-        pieces = [self._parts([], self.text.encode(text)) for text in texts]
-        nats = self._nelbo([part for each in pieces for part in each])
-        ends = np.cumsum([len(each) for each in pieces])
-        return [-float(chunk.sum()) for chunk in np.split(nats, ends[:-1])] if pieces else []
+        return self._scores([self._parts([], self.text.encode(text)) for text in texts])
 
     @torch.inference_mode()
     def is_greedy(self, context: str, continuation: str) -> bool:
-        """Whether unmasking the continuation's own span, the surest token first and each at its most probable
+        """Whether unmasking the continuation's places, the surest token first and each at its most probable
         code, gives exactly this continuation.
         """
         parts = self._parts(*self._encode(context, continuation))
@@ -95,34 +95,48 @@ class ContinuationScorer:
         return before, self.text.encode(continuation)  # a merge runs over the cut: the two are encoded apart
 
     def _parts(self, context: list[int], ids: list[int]) -> list[tuple[list[int], list[int]]]:
-        """(context, continuation) pieces of at most `max_length` ids together."""
-        if len(ids) > self.max_length:
-            return [
-                ([], ids[start : start + self.max_length]) for start in range(0, len(ids), self.max_length)
-            ]
-        room = self.max_length - len(ids)
+        """(context, continuation) pieces of at most `text_window` ids together."""
+        window = self.text_window
+        if len(ids) > window:
+            return [([], ids[start : start + window]) for start in range(0, len(ids), window)]
+        room = window - len(ids)
         return [(context[max(len(context) - room, 0) :], ids)] if ids else []
 
+    def _scores(self, parts: Rows[list[tuple[list[int], list[int]]]]) -> list[float]:
+        """-NELBO of each request, summed over its parts."""
+        nats = iter(self._nelbo([part for each in parts for part in each]))
+        return [-float(sum(next(nats) for _ in each)) for each in parts]
+
     def _nelbo(self, parts: Rows[tuple[list[int], list[int]]]) -> np.ndarray:
-        sequences = [self._sequence(*part) for part in parts]
-        if not sequences:
+        if not parts:
             return np.zeros(0)
         found = sequence_nelbo(
             self.denoiser,
-            sequences,
+            [self._sequence(*part) for part in parts],
             seed=self.seed,
             num_masks=self.num_masks,
             batch_size=self.batch_size,
+            streams=[
+                MaskStream(
+                    key=rng.key(self.seed, "continuation", *context),
+                    num_places=self.text_window - len(context),
+                )
+                for context, _ in parts
+            ],
         )
         return found[Modality.TEXT]
 
     def _sequence(self, context: list[int], ids: list[int]) -> Sequence:
-        codes: Int[np.ndarray, "frames 1"] = np.array([*context, *ids], dtype=np.int64)[:, None]
-        sequence = build_sequence(self.denoiser.vocabulary, Task.TEXT, {Modality.TEXT: codes})
-        start, _ = sequence.spans[Modality.TEXT]
-        maskable = sequence.maskable.copy()
-        maskable[start : start + len(context)] = False
-        return replace(sequence, maskable=maskable)
+        """A whole window that begins with `context` and `ids`: `ids` are targets, what follows is masked."""
+        vocabulary, known = self.denoiser.vocabulary, len(context) + len(ids)
+        codes = np.zeros((self.text_window, 1), dtype=np.int64)
+        codes[:known, 0] = [*context, *ids]
+        sequence = build_sequence(vocabulary, Task.TEXT, {Modality.TEXT: codes})
+        start, stop = sequence.spans[Modality.TEXT]
+        tokens, maskable = sequence.tokens.copy(), sequence.maskable.copy()
+        tokens[start + known : stop] = vocabulary.mask(Modality.TEXT)
+        maskable[start : start + len(context)] = maskable[start + known : stop] = False
+        return replace(sequence, tokens=tokens, maskable=maskable)
 
 
 @final

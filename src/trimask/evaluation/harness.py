@@ -28,8 +28,8 @@ class HarnessModel(LM):
     -NELBO ≤ log p, so perplexities are upper bounds, and accuracies compare bounds of the options (as for
     LLaDA, MDLM and their kin). Do not set these figures beside an autoregressive model's as if they were the
     same quantity. `is_greedy` means unmasking in order of confidence (`ContinuationScorer.is_greedy`).
-    `generate_until` draws from the sampler (ancestral unmasking of a span of fixed length after the prompt)
-    and cuts at the first stop string.
+    `generate_until` draws from the sampler (ancestral unmasking of what a whole text window has left after
+    the prompt) and cuts at the first stop string and at `max_gen_toks`.
     """
 
     def __init__(self, generator: Generator, scorer: ContinuationScorer) -> None:
@@ -50,7 +50,7 @@ class HarnessModel(LM):
     def loglikelihood_rolling(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[float]:
-        """-NELBO of each whole text in nats, in parts of the scorer's `max_length`."""
+        """-NELBO of each whole text in nats, in parts of the scorer's `text_window`."""
         return self.scorer.text_log_likelihoods([request.args[0] for request in requests])
 
     def generate_until(self, requests: "Sequence[Instance]", disable_tqdm: bool = False) -> list[str]:
@@ -60,10 +60,11 @@ class HarnessModel(LM):
     def _generate(self, context: str, options: dict[str, Any]) -> str:
         stops = options.get("until") or []
         stops = [stops] if isinstance(stops, str) else stops
-        room = self.scorer.max_length // 2
+        window = self.scorer.text_window
+        room = window // 2
         wanted = min(int(options.get("max_gen_toks", room)), room)
         text = self.scorer.text
-        kept = text.encode(context)[-(self.scorer.max_length - wanted) :]
+        kept = text.encode(context)[-(window - wanted) :]
         prompt = text.decode(kept)
         temperature = options.get("temperature") if options.get("do_sample") else 0.0
         with warnings.catch_warnings():
@@ -71,11 +72,13 @@ class HarnessModel(LM):
             (made,) = self.generator.generate_many(
                 Task.TEXT,
                 prompt or None,
-                span_length=len(text.encode(prompt)) + wanted,
-                num_steps=min(_DEFAULT_STEPS, wanted),
+                # The whole window: in a shorter span the model would close the text at its end.
+                span_length=window,
+                num_steps=min(_DEFAULT_STEPS, window - len(kept)),
                 temperature=temperature,
                 seed=self.scorer.seed,
             )
         answer = (made.text or "").removeprefix(prompt)
+        answer = text.decode(text.encode(answer)[:wanted])
         cuts = [answer.index(stop) for stop in stops if stop and stop in answer]
         return answer[: min(cuts)] if cuts else answer

@@ -28,6 +28,21 @@ class Bound:
     num_tokens: int
 
 
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskStream:
+    """Where a sequence's masks are drawn from. Sequences with the same stream share one order of places, so
+    that the noise of their masks cancels in a comparison, also where one has fewer targets.
+
+    Attributes:
+        key: names the random stream.
+        num_places: places that are put in order, at least as many as the sequence has targets.
+    """
+
+    key: int
+    num_places: int
+
+
 @torch.no_grad()  # not inference mode, whose tensors a sharded run could not go on training with
 def sequence_nelbo(
     denoiser: Denoiser,
@@ -37,18 +52,22 @@ def sequence_nelbo(
     num_masks: int = 8,
     is_unconditional: bool = False,
     batch_size: int = 16,
+    streams: Rows[MaskStream] | None = None,
 ) -> dict[Modality, Float[np.ndarray, "sequences"]]:
-    """The NELBO estimate of each sequence, in nats, split by modality; see `draw_views` for its masks.
+    """Estimate the NELBO of each sequence, in nats, split by modality; see `draw_views` for its masks.
 
     Sequence i has the same masks at any `batch_size`. `is_unconditional` hides the condition, as guidance
-    does.
+    does. `streams` says which masks each sequence gets; by default they are drawn from its number.
     """
     vocabulary, device = denoiser.vocabulary, next(denoiser.parameters()).device
     totals = {modality: np.zeros(len(sequences)) for modality in Modality}
+    counts = [int(sequence.maskable.sum()) for sequence in sequences]
+    if streams is None:
+        streams = [MaskStream(key=number, num_places=count) for number, count in enumerate(counts)]
     views = [
         (number, view)
-        for number, sequence in enumerate(sequences)
-        for view in draw_views(int(sequence.maskable.sum()), num_masks, seed, number)
+        for number, (count, stream) in enumerate(zip(counts, streams, strict=True))
+        for view in draw_views(count, num_masks, seed, stream)
     ]
     views.sort(key=lambda each: -sequences[each[0]].num_positions)
     for start in range(0, len(views), batch_size):
@@ -78,10 +97,10 @@ class View:
     weight: float
 
 
-def draw_views(num_targets: int, num_masks: int, seed: int, number: int) -> list[View]:
-    """Masks and weights with E[Σ weight · Σ masked −log p] = NELBO, for sequence `number`.
+def draw_views(num_targets: int, num_masks: int, seed: int, stream: MaskStream) -> list[View]:
+    """Draw masks and weights with E[Σ weight · Σ masked −log p] = NELBO.
 
-    With the mask ratio integrated out, NELBO = ∫₀¹ (1/m) E[Σ masked −log p] dm (METHOD §2) is
+    With the mask ratio integrated out, NELBO = ∫₀¹ (1/m) E[Σ masked −log p] dm is
     Σ_k (1/k) E[Σ masked −log p over masks of exactly k of the n targets] [L: LLaDA, eq. 14; the Beta
     integral], which spares the noise of how many are masked. Sizes k are stratified over 1 … n, one shift a
     sequence. The masks are arcs that follow each other around one random order of the targets, so that
@@ -92,8 +111,9 @@ def draw_views(num_targets: int, num_masks: int, seed: int, number: int) -> list
     if n and 2**n - 1 <= num_masks:
         bits = (np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1
         return [View(is_masked=row, weight=1 / (row.sum() * math.comb(n, row.sum()))) for row in bits > 0]
-    generator = rng.generator(seed, "likelihood", number)
-    order, shift = generator.permutation(n), generator.random()
+    generator = rng.generator(seed, "likelihood", stream.key)
+    order, shift = generator.permutation(stream.num_places), generator.random()
+    order = order[order < n]
     views, start = [], 0
     for j in range(num_masks if n else 0):
         size = 1 + int(n * (j + shift) / num_masks)

@@ -47,6 +47,8 @@ def run_demo(
     shown: QuickstartData | None = None,
     num_images: int = 12,
     num_clips: int = 4,
+    program: str = "trimask",
+    report: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Generate with `model`, train `recipe` for `minutes`, generate with that; returns the path of the
     report.
@@ -58,6 +60,8 @@ def run_demo(
     Args:
         shown: the data that `model` was trained on; by default all that the shipped model has seen.
         num_images, num_clips: how much to generate.
+        program: how trimask is called from where the person stands; the report's commands begin with it.
+        report: is told how far the encoding of the data is.
 
     Raises:
         FileNotFoundError, ValueError: `model` is missing or damaged; `minutes` is not a number of at least
@@ -69,7 +73,7 @@ def run_demo(
     began = time.monotonic()
     generator = pretrained.load(model, raw_prompts=True)
     _claim_folder(out, seed=seed, minutes=minutes)
-    demo = _Demo(out, seed=seed)
+    demo = _Demo(out, seed=seed, program=program, report=report)
     demo.say(
         f"1. {model} generates: pictures, speech, captions, transcripts, text (about a minute)\n"
         f"2. a small model trains from scratch for {minutes:g} minutes, then generates\n"
@@ -97,7 +101,7 @@ def run_demo(
         # Whatever went wrong, what there is is shown.
         demo.write(is_last=True)
     demo.say(f"\nThe report: {demo.report.resolve()} (open it in a browser)\n\nTry next:")
-    demo.say(how_to_go_on(out, demo.prompts))
+    demo.say(how_to_go_on(out, demo.prompts, program))
     return demo.report
 
 
@@ -105,9 +109,11 @@ def run_demo(
 class _Demo:
     """What there is so far, and where it goes."""
 
-    def __init__(self, out: Path, *, seed: int) -> None:
+    def __init__(self, out: Path, *, seed: int, program: str, report: Callable[[str], None]) -> None:
         self.out = out
         self.seed = seed
+        self.program = program
+        self.tell = report
         self.report = out / "report.html"
         self.sections: list[Section] = []
         self.blocks: list[Block] = []  # of the section that is being made
@@ -132,7 +138,8 @@ class _Demo:
         if not is_last:
             text = "A small model is training; this page is written again when it is done."
             sections.append(Section(title="Fresh run", blocks=(Prose(text=text, is_note=True),)))
-        sections.append(Section(title="Go on", blocks=(Code(text=how_to_go_on(self.out, self.prompts)),)))
+        commands = how_to_go_on(self.out, self.prompts, self.program)
+        sections.append(Section(title="Go on", blocks=(Code(text=commands),)))
         Page(title=_TITLE, lead=_LEAD, sections=sections).write(self.report)
 
     def generate(self, stage: Stage) -> None:
@@ -155,15 +162,25 @@ class _Demo:
     def train(self, config: RunConfig, *, minutes: float | int, num_images: int, num_clips: int) -> None:
         """A fresh run of `minutes`, and what it generates."""
         began = time.monotonic()
-        config, run = replace(config, seed=self.seed), self.out / "run"
+        config, run, warm_up = replace(config, seed=self.seed), self.out / "run", self.out / "warm-up"
         self.say("measuring this machine's speed …")
-        seconds_a_step = self._seconds_a_step(config)
-        if seconds_a_step is None:
-            self.say("stopped before the training began")
-            return
-        config = fitted(config, seconds=60 * minutes, seconds_a_step=seconds_a_step)
-        self.say(f"training: {config.num_steps} steps of {seconds_a_step:.2f} s (Ctrl-C ends it cleanly)")
-        result = pretrain(config, run, recipe="fresh run", deadline=60.0 * minutes, report=self._quietly)
+        try:
+            seconds_a_step = self._seconds_a_step(config, warm_up)
+            if seconds_a_step is None:
+                self.say("stopped before the training began")
+                return
+            config = fitted(config, seconds=60 * minutes, seconds_a_step=seconds_a_step)
+            self.say(f"training: {config.num_steps} steps of {seconds_a_step:.2f} s (Ctrl-C ends it cleanly)")
+            result = pretrain(
+                config,
+                run,
+                recipe="fresh run",
+                tokens=warm_up / TOKENS,
+                deadline=60.0 * minutes,
+                report=self.tell,
+            )
+        finally:
+            shutil.rmtree(warm_up, ignore_errors=True)
         if result.stopped == "interrupted":
             self.say(f"stopped after {result.steps} steps; generating with what there is")
         generator = pretrained.load(run, raw_prompts=True)
@@ -186,29 +203,19 @@ class _Demo:
         assert isinstance(data, QuickstartData)
         return [*showcase.fresh(), (name, lambda: figures_of(generator, data, seed=self.seed))]
 
-    def _seconds_a_step(self, config: RunConfig) -> float | None:
-        """Wall-clock time of a step, from a few that are thrown away; None if stopped."""
+    def _seconds_a_step(self, config: RunConfig, folder: Path) -> float | None:
+        """Measure the wall-clock time of a step by a short run in `folder`; None if stopped."""
         times: list[float] = []
 
         def note(step: int, row: Mapping[str, Any]) -> None:
             times.append(row["seconds"])
 
-        folder = self.out / "warm-up"
         short = replace(config, num_steps=_WARM_UP_STEPS, log_every=1, checkpoint_every=_WARM_UP_STEPS)
-        try:
-            result = pretrain(short, folder, recipe="warm-up", report=self._quietly, on_progress=note)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        result = pretrain(short, folder, recipe="warm-up", report=self.tell, on_progress=note)
         if result.stopped == "interrupted":
             return None
         # The first steps fill caches and allocate; the last row waits for the evaluation that ends a run.
         return (times[-2] - times[2]) / (len(times) - 4)
-
-    def _quietly(self, message: str) -> None:
-        """Progress of the encoding: only its last words."""
-        done, _, total = message.rpartition(" ")[2].partition("/")
-        if done == total:
-            self.say(f"   {message}")
 
 
 def fitted(config: RunConfig, *, seconds: float | int, seconds_a_step: float) -> RunConfig:

@@ -105,12 +105,22 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
         f"in {result.seconds / 60:.1f} minutes ({seconds:.2f} s a step{how}), {config.logical_batch} "
         "sequences a step."
     )
+    short = (
+        "Minutes show that it learns, not what it can: samples without a prompt are nearly empty this "
+        "early, and words and outlines take hours (the shipped model: two)."
+    )
     note = (
         "NELBO on the training mixture (all tasks of a modality together), smoothed. Lower is better; "
         "the dashed lines are what a model reaches that knows nothing, or only how frequent each token is."
     )
     header = ("bits per token", "at the end", "floor: unigram", "floor: uniform")
-    return [Prose(text=lead), *charts, Prose(text=note, is_note=True), Table(header=header, rows=table)]
+    return [
+        Prose(text=lead),
+        Prose(text=short, is_note=True),
+        *charts,
+        Prose(text=note, is_note=True),
+        Table(header=header, rows=table),
+    ]
 
 
 def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Block | None:
@@ -124,21 +134,24 @@ def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Bloc
     return blocks[0] if blocks else None
 
 
-def how_to_go_on(out: Path, prompts: Mapping[str, str]) -> str:
-    """Commands that lead on from the demo. `prompts`: a caption that each model knows, by what `RUN` to
-    give.
+def how_to_go_on(out: Path, prompts: Mapping[str, str], program: str) -> str:
+    """Commands that lead on from the demo.
+
+    Args:
+        prompts: a caption that each model knows, by what `RUN` to give.
+        program: how trimask is called from where the person stands.
     """
     commands = [
-        f"trimask sample {run} --task text_to_image --prompt {shlex.quote(prompt)} --out samples"
+        f"{program} sample {run} --task text_to_image --prompt {shlex.quote(prompt)} --out samples"
         for run, prompt in prompts.items()
     ]
     return "\n".join(
         [
             *commands,
-            "trimask sample quickstart --task text_to_speech --prompt 'good morning' --out samples",
-            "trimask sample quickstart --task text --out samples",
-            "trimask train quickstart_mini --out runs/mini",
-            f"trimask evaluate {out / 'run'} --out scorecard.json",
+            f"{program} sample quickstart --task text_to_speech --prompt 'good morning' --out samples",
+            f"{program} sample quickstart --task text --out samples",
+            f"{program} train quickstart_mini --out runs/mini",
+            f"{program} evaluate {out / 'run'} --out scorecard.json",
         ]
     )
 

@@ -81,7 +81,7 @@ def evaluate(
             text=tokenizers_of(trained.generator).text,
             seed=seed,
             num_masks=suite.num_masks,
-            max_length=trained.examples.text_window,
+            text_window=trained.examples.text_window,
         )
         result["harness"] = harness_scores(
             trained.generator, scorer, harness_tasks, limit=suite.num_choices, seed=seed

@@ -15,11 +15,13 @@ from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.part import Codecs
 from trimask.data.prepare.plan import Plan, make_plan
 from trimask.data.prepare.record import load_record
+from trimask.data.prepare.splits import decide
 from trimask.data.prepare.work import CodecLoader, Work
 from trimask.parallel import Engine, Local
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, hashes
 
 REQUEST = "prepare.json"
+_SPLITS = 2  # version of the rules by which splits are decided
 
 
 @final
@@ -53,12 +55,17 @@ def prepare(
     licence: str | None = None,
     tokenizer_folder: Path = SHIPPED,
     engine: Engine | None = None,
+    on_survey: Callable[[int, int], None] = lambda done, total: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Manifest:
     """Tokenize `source` (a folder, a file, or a data set on the hub) into `out`, or go on where it stopped.
 
     The same source, tokenizers and options give the same bytes, whatever the engine; what is done is not
-    done again. `out` keeps a copy of the tokenizers, so that it can be trained on alone.
+    done again. `out` keeps a copy of the tokenizers, so that it can be trained on alone. The source is read
+    twice: first to find what must share a split, then to tokenize it.
+
+    Args:
+        on_survey: called with the parts that are looked through, and all.
 
     Raises:
         ValueError: the columns cannot be told, the source has changed, or `out` holds something else.
@@ -74,10 +81,13 @@ def prepare(
         "options": to_dict(options),
         "tokenizers": hashes(tokenizer_folder),
         "input": plan.fingerprint,
+        "splits": _SPLITS,
     }
     with _claimed(out, request):
         _keep_tokenizers(tokenizer_folder, out)
-        _do_parts(plan, options, out, engine or Local(workers=1), on_progress)
+        engine = engine or Local(workers=1)
+        decisions = decide(plan, options, out, engine=engine, on_part=on_survey)
+        _do_parts(plan, options, out, engine, on_progress)
         shards, rejected = collect(out, len(plan.parts))
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -90,6 +100,7 @@ def prepare(
             counts=count(shards),
             rejected=rejected,
             shards=shards,
+            splits=decisions,
         )
         manifest.save(out)
     return manifest
@@ -119,7 +130,7 @@ def _do_parts(
     if not missing:
         return
     loader = TokenizerFolder(folder=(out / TOKENIZERS).resolve())
-    work = Work(codecs=loader, options=options, own_splits=plan.own_splits, out=out.resolve())
+    work = Work(codecs=loader, options=options, out=out.resolve())
     for number, record in enumerate(engine.run(work, missing), 1):
         examples += record.num_examples
         rejected += sum(record.rejected.values())
@@ -141,6 +152,11 @@ def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
 
 
 def _check_request(out: Path, before: Any, now: dict[str, Any]) -> None:
+    if isinstance(before, dict) and before.get("splits") != now["splits"]:
+        raise ValueError(
+            f"{out} was prepared by another version of trimask, which decided splits otherwise: it can be "
+            "trained on as it is, or choose another --out to prepare it anew"
+        )
     if not isinstance(before, dict) or before.keys() != now.keys():
         raise ValueError(f"{out / REQUEST} is damaged or not ours: choose another --out")
     # However it is written: what counts is that its files are the same.

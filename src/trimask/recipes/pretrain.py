@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -93,6 +94,7 @@ def pretrain(
     recipe: str,
     tokenizer_folder: Path = SHIPPED,
     weights: Path | None = None,
+    tokens: Path | None = None,
     resume: bool = False,
     deadline: float | None = None,
     report: Callable[[str], None] = lambda message: None,
@@ -105,7 +107,9 @@ def pretrain(
     lengths of spans), what prompts need to know of the data, checkpoints, metrics and at the end
     `model.safetensors`, so that it can be moved and resumed alone, on other devices and by more or fewer
     processes. All processes of `world` call this. With `weights`, a file that `trimask export` wrote, it
-    starts from them; to resume it is not needed again.
+    starts from them; to resume it is not needed again. With `tokens`, the folder of a run on the same data,
+    it takes over what that encoded. `report` is told what is done before the first update, and an empty
+    message at its end.
     """
     if world.is_main:
         for caution in config.batch_rule.cautions(config.batch_change):
@@ -124,6 +128,8 @@ def pretrain(
             resolved |= world.main_only(lambda: _began_with(out, config, has_weights=weights is not None))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, leftovers=LEFTOVERS, world=world)
         world.each(lambda: _see(out / CONFIG))
+        if tokens is not None:
+            world.main_only(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
         check_data(config.data, report, world)
         sources = world.main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
@@ -135,6 +141,7 @@ def pretrain(
         stream = build_stream(config, sources, denoiser.vocabulary)
         step = build_step(config, denoiser, world)
         evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / TOKENS))
+        report("")
         result = train(
             step,
             lambda start: load(

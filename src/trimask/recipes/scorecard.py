@@ -237,7 +237,7 @@ class _Scorecard:
             text=text,
             seed=self.seed,
             num_masks=self.suite.num_masks,
-            max_length=window,
+            text_window=window,
         )
         return {"text": passages, "continuation": choice_scores(scorer, questions, judge, seed=self.seed)}
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from trimask import rng
+from trimask.data.prepare.recording import resample
 from trimask.evaluation import text as words
 from trimask.evaluation.estimate import mean, proportion, ratio
 from trimask.evaluation.judges.panel import Panel
@@ -17,7 +18,7 @@ from trimask.evaluation.spectral import MEASURE, mel_cepstral_distance
 from trimask.evaluation.speech import word_error_rate
 from trimask.recipes.examples import DecodedRecording, heard
 from trimask.recipes.scorecard_text import without_length_warnings
-from trimask.recipes.signals import Recording, resample, waveform_at
+from trimask.recipes.signals import Recording, waveform_at
 from trimask.sampling.generate import Generated, Generator
 from trimask.vocabulary.modality import Task
 from trimask.vocabulary.tokenizer import SpeechCodec

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float32, Int, UInt8
 from torch import Tensor
 
+from trimask.data.prepare.picture import square_pixels
+from trimask.data.prepare.recording import resample
 from trimask.vocabulary.tokenizer import ImageCodec
 
 _BATCH = 64  # pictures decoded together
@@ -40,34 +42,13 @@ class Recording(Protocol):
 
 
 def pixels_at(row: Picture, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The picture, resized to `size` pixels along each side."""
-    pixels = row.pixels()
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    # As pictures that a user gives are resized.
-    resized = PIL.Image.fromarray(pixels).resize((size, size), PIL.Image.Resampling.LANCZOS)
-    return np.array(resized)
+    """The picture at `size` pixels along each side, as any other is brought to it."""
+    return square_pixels(PIL.Image.fromarray(row.pixels()), size)
 
 
 def waveform_at(row: Recording, sample_rate: int) -> Float32[np.ndarray, "samples"]:
     """The reading, at `sample_rate` (Hz)."""
     return resample(row.waveform(), row.sample_rate, sample_rate)
-
-
-def resample(
-    waveform: Float32[np.ndarray, "samples"], before: int, after: int
-) -> Float32[np.ndarray, "resampled"]:
-    """`waveform` from `before` to `after` samples a second. ImportError where soxr is not installed."""
-    if before == after or not len(waveform):
-        return waveform
-    try:
-        import soxr
-    except ImportError as error:
-        raise ImportError(
-            f"audio of {before} Hz is needed at {after} Hz, and soxr is not installed: "
-            "pip install 'trimask[pretrained]'"
-        ) from error
-    return soxr.resample(waveform, before, after).astype(np.float32)
 
 
 @torch.inference_mode()

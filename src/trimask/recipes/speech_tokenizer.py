@@ -1,6 +1,6 @@
 """Speech tokenizers: recipes, and how one is trained."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import final
@@ -84,6 +84,10 @@ class RecordingTraining(TokenizerTraining):
         self.config = config
         self.size = config.tokenizer.features.sample_rate
 
+    @property
+    def stages(self) -> Mapping[int, str]:
+        return {0: "the code", self.config.code.num_steps: "the vocoder"}
+
     @torch.no_grad()
     def data(self, rows: Signals, folder: Path, report: Report) -> Recording:
         """The clips in whole code frames, and their features, kept in `folder`."""
@@ -91,12 +95,12 @@ class RecordingTraining(TokenizerTraining):
         measure = SpeechFeatures(self.config.tokenizer.features)
         hop = self.config.tokenizer.features.hop
         if not features.exists():  # written last: it closes when the other one has
-            report("measuring the features of speech")
             with (
                 SignalWriter(features, shape=(-1, measure.num_features), dtype=np.float16) as measured,
                 SignalWriter(waveforms, shape=(-1,), dtype=np.int16) as padded,
             ):
-                for clip in rows:
+                for number, clip in enumerate(rows, 1):
+                    report(f"measuring the features of speech {number}/{len(rows)}")
                     samples = torch.from_numpy(as_floats(clip.values))
                     whole = nn.functional.pad(samples, (0, -len(samples) % (hop * self._block)))
                     for writer, values in (

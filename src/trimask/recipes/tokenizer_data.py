@@ -1,7 +1,7 @@
 """What a tokenizer trains on and is measured on: decoded once, kept in the run's directory."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +10,12 @@ from typing import Literal
 import numpy as np
 
 from trimask import io
+from trimask.data.prepare.decision import Decision
 from trimask.data.prepare.decode import Decoder, read_part
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.plan import make_plan
 from trimask.data.prepare.rejection import Rejected, Rejection
+from trimask.data.prepare.splits import decide, decided
 from trimask.data.quickstart import load_images, load_speech
 from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
 from trimask.data.signals import Signal, Signals, SignalWriter
@@ -25,7 +27,8 @@ TRAIN, COMPOSITION, UNSEEN = "train", "composition", "unseen"
 _PARTS = (TRAIN, COMPOSITION, UNSEEN)
 _PART_OF = {"train": TRAIN, "composition": COMPOSITION}
 _DONE = "signals.json"
-_REPORT_EVERY = 2000
+_REPORT_EVERY = 20
+_WHAT: Mapping[Kind, str] = {"image": "pictures", "speech": "recordings"}
 
 
 def raw_signals(sources: Sequence[str], *, speaker_column: str | None = None) -> RawSignals:
@@ -73,9 +76,9 @@ def training_signals(
     """
     parts = signals(data, kind, size=size, folder=folder, report=report)
     if TRAIN not in parts:
-        what = "picture" if kind == "image" else "recording"
         raise ValueError(
-            f"there is no {what} to train on; {folder / 'rejected.jsonl'} says what was set aside and why"
+            f"there are no {_WHAT[kind]} to train on; {folder / 'rejected.jsonl'} says what was set "
+            "aside and why"
         )
     return parts[TRAIN]
 
@@ -92,6 +95,7 @@ def _write(
         _embedded(kind, size) if isinstance(data, EmbeddedSignals) else _raw(data, kind, size, folder, report)
     )
     num_rejected = 0
+    report(f"decoding {_WHAT[kind]} 0")
     with ExitStack() as stack:
         writers = {
             part: stack.enter_context(SignalWriter(_file(folder, part), shape=shape, dtype=dtype))
@@ -106,7 +110,7 @@ def _write(
             else:
                 writers[row[0]].add(row[1])
             if number % _REPORT_EVERY == 0:
-                report(f"decoded {number - num_rejected:,} items, {num_rejected:,} set aside")
+                report(f"decoding {_WHAT[kind]} {number:,}")
         counts = {part: writer.count for part, writer in writers.items()}
     return counts, num_rejected
 
@@ -135,28 +139,37 @@ def _embedded(kind: Kind, size: int) -> Iterator[tuple[str, Signal]]:
 def _raw(
     data: RawSignals, kind: Kind, size: int, folder: Path, report: Report
 ) -> Iterator[tuple[str, Signal] | Rejection]:
-    for source, fingerprint in zip(data.sources, data.fingerprints, strict=True):
+    for number, (source, fingerprint) in enumerate(zip(data.sources, data.fingerprints, strict=True)):
         plan = make_plan(source, data.options)
         if plan.fingerprint != fingerprint:
             raise ValueError(f"{source} has changed since the run began: choose another --out")
+        place = folder / "splits" / str(number)
+        decisions = decide(
+            plan,
+            data.options,
+            place,
+            on_part=lambda done, total: report(f"comparing texts and files {done}/{total}"),
+        )
+        if told := decisions.told():
+            report(told)
+        decoder = Decoder(
+            options=data.options,
+            image_size=size if kind == "image" else None,
+            sample_rate=size if kind == "speech" else None,
+        )
         for part in plan.parts:
-            decoder = Decoder(
-                options=data.options,
-                own_split=part.split,
-                own_splits=plan.own_splits,
-                image_size=size if kind == "image" else None,
-                sample_rate=size if kind == "speech" else None,
-            )
-            yield from _decoded(read_part(part, data.options), decoder)
+            yield from _decoded(read_part(part, data.options), decided(place, part.number), decoder)
 
 
-def _decoded(items: Iterable, decoder: Decoder) -> Iterator[tuple[str, Signal] | Rejection]:
+def _decoded(
+    items: Iterable, decisions: Iterator[Decision], decoder: Decoder
+) -> Iterator[tuple[str, Signal] | Rejection]:
     for item in items:
         if isinstance(item, Rejection):
             yield item
             continue
         try:
-            decoded = decoder(item)
+            decoded = decoder(item, next(decisions))
         except Rejected as error:
             yield Rejection(key=item.key, reason=error.reason, detail=error.detail)
             continue

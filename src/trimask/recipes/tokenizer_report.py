@@ -2,6 +2,7 @@
 listen to.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import PIL.Image
 
 from trimask import io, rng
 from trimask.config import to_dict
+from trimask.data.prepare.recording import resample
 from trimask.data.selection import SignalData
 from trimask.data.signals import Signal, Signals
 from trimask.devices import describe
@@ -25,7 +27,6 @@ from trimask.evaluation.reconstruction import (
 )
 from trimask.evaluation.report import Block, Card, Cards, Chart, Page, Picture, Prose, Section, Sound, Table
 from trimask.evaluation.report.figures import figure
-from trimask.recipes.signals import resample
 from trimask.recipes.tokenizer_data import COMPOSITION, TRAIN, UNSEEN, as_floats, signals
 from trimask.training.tracker import read_metrics
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
@@ -59,6 +60,7 @@ def measure(
     speech: SpeechCodec | None = None,
     measurement: Measurement | None = None,
     run: Path | None = None,
+    stages: Mapping[int, str] | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Send `data` through tokenizers, and write `report.json` and `report.html` into `folder`.
@@ -66,6 +68,8 @@ def measure(
     Args:
         image, speech: what is measured: one of them at least.
         run: the run that trained the tokenizer, whose curve is shown and whose decoded data is used.
+        stages: names of its stages by their first update: each has a curve of its own, since the loss of one
+            is not that of another.
 
     Returns: what `report.json` holds.
 
@@ -99,7 +103,7 @@ def measure(
     if not sections:
         raise ValueError(f"nothing to measure; {kept / 'rejected.jsonl'} says what was set aside and why")
     if run is not None:
-        sections.append(Section(title="How it learned", blocks=_curves(run)))
+        sections.append(Section(title="How it learned", blocks=_curves(run, stages or {0: "Training"})))
     io.write_json(folder / FIGURES, figures)
     machine = figures["machine"]
     lead = f"Round trips, measured on {machine['device_name']}; all figures stand in `{FIGURES}`."
@@ -266,8 +270,19 @@ def _drawn(rows: Signals, most: int, seed: int) -> list[Signal]:
     return [rows[int(i)] for i in sorted(order[:most])]
 
 
-def _curves(run: Path) -> list[Block]:
-    rows = read_metrics(run)
-    points = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
-    steps, losses = [step for step, _ in points], [loss for _, loss in points]
-    return [Chart(title="Training", x=steps, y=losses, x_label="step", y_label="loss")]
+def _curves(run: Path, stages: Mapping[int, str]) -> list[Block]:
+    """The loss of each stage; a row of metrics is the mean over the updates since the row before."""
+    rows = [row for row in read_metrics(run) if row.get("loss") is not None]
+    firsts = sorted(stages)
+    charts: list[Block] = []
+    for first, end in zip(firsts, [*firsts[1:], math.inf], strict=True):
+        points = [
+            (row["step"], row["loss"])
+            for before, row in zip([{"step": 0}, *rows], rows, strict=False)
+            if before["step"] >= first and row["step"] <= end
+        ]
+        name = stages[first]
+        steps, losses = [step for step, _ in points], [loss for _, loss in points]
+        title = name[:1].upper() + name[1:]
+        charts.append(Chart(title=title, x=steps, y=losses, x_label="step", y_label="loss"))
+    return charts

@@ -1,7 +1,7 @@
 """What kinds of tokenizers differ in when they are trained."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -55,6 +55,11 @@ class TokenizerTraining(ABC):
     size: int
     tokenizer_type: type[ImageTokenizer] | type[SpeechTokenizer]
     config: Any
+
+    @property
+    def stages(self) -> Mapping[int, str]:
+        """Names of the stages of a run whose loss changes its meaning, by their first update."""
+        return {}
 
     def data(self, rows: Signals, folder: Path, report: Report) -> Any:
         """What is trained on, made of `rows`; `folder` keeps what takes time."""

@@ -44,6 +44,7 @@ def train_tokenizer(
         training.check(data)
     batches = training.batches(data)
     tokenizer = training.fitted(data, out / START, report)
+    report("")
     result = train(
         training.step(tokenizer),
         batches,
@@ -56,6 +57,7 @@ def train_tokenizer(
         resume=True,  # `open_run` has settled whether this directory may be used
         deadline=deadline,
         describe=recipe,
+        stages=training.stages,
         on_progress=on_progress,
     )
     weights = weights_file(config, out)
@@ -63,7 +65,9 @@ def train_tokenizer(
     tokenizer.save(weights, half=True, **facts)
     if result.stopped != "interrupted":  # who stops a run does not want to wait for figures
         codec: dict[str, Any] = {training.kind: training.tokenizer_type.load(weights)}
-        measure(config.data, out, **codec, measurement=Measurement(), run=out, report=report)
+        measured = Measurement()
+        stages = training.stages
+        measure(config.data, out, **codec, measurement=measured, run=out, stages=stages, report=report)
     return result
 
 

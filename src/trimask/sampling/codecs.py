@@ -13,6 +13,7 @@ import PIL.Image
 import torch
 from jaxtyping import Float, Int
 
+from trimask.sampling.given import Encoded, given_pixels, given_waveform
 from trimask.sampling.length import LengthPolicy
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
@@ -20,8 +21,10 @@ from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 from trimask.vocabulary.transcript import DEFAULT_VOICE, parse_transcript, transcript, voice_tag
 
-ImageInput = PIL.Image.Image | np.ndarray
+ImageInput = PIL.Image.Image | Encoded | np.ndarray
 """A picture, or its codes (cells × codebooks)."""
+AudioInput = np.ndarray | tuple[np.ndarray, int] | Encoded
+"""A recording, or its codes (frames × codebooks)."""
 DEFAULT_PAIR = "image"
 _GREY = 128
 _Codec = TypeVar("_Codec")
@@ -60,7 +63,7 @@ class Codecs:
         *,
         prompt: str | None = None,
         image: ImageInput | None = None,
-        audio: np.ndarray | None = None,
+        audio: AudioInput | None = None,
         pair: str | None = None,
         voice: str | None = None,
         span_length: int | None = None,
@@ -189,25 +192,17 @@ class Codecs:
         codec = self._need_image()
         if isinstance(image, np.ndarray):
             return image.astype(np.int64)
-        # Transparent pixels are white, as on the page.
-        page = PIL.Image.new("RGBA", image.size, "white")
-        page.alpha_composite(image.convert("RGBA"))
-        size = (codec.image_size, codec.image_size)
-        rgb = page.convert("RGB")
-        rgb = rgb if rgb.size == size else rgb.resize(size, PIL.Image.Resampling.LANCZOS)
-        pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float() / 127.5 - 1
-        return codec.encode(pixels[None])[0].cpu().numpy().astype(np.int64)
+        pixels = torch.from_numpy(given_pixels(image, codec.image_size).copy())
+        scaled = pixels.permute(2, 0, 1).float() / 127.5 - 1
+        return codec.encode(scaled[None])[0].cpu().numpy().astype(np.int64)
 
     @torch.inference_mode()
-    def _encode_speech(self, audio: np.ndarray) -> Int[np.ndarray, "frames codebooks"]:
+    def _encode_speech(self, audio: AudioInput) -> Int[np.ndarray, "frames codebooks"]:
         codec = self._need_speech()
-        if np.issubdtype(audio.dtype, np.integer) and audio.ndim == 2 and len(audio):
+        if isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.integer) and audio.ndim == 2:
             return audio.astype(np.int64)
-        if audio.ndim != 1 or not len(audio):
-            raise ValueError(f"audio has shape {audio.shape}: give a mono waveform at {codec.sample_rate} Hz")
-        if not np.isfinite(audio).all():
-            raise ValueError("audio holds values that are not finite: give a waveform in [-1, 1]")
-        return codec.encode(torch.from_numpy(audio.astype(np.float32))).cpu().numpy().astype(np.int64)
+        waveform = torch.from_numpy(given_waveform(audio, codec.sample_rate))
+        return codec.encode(waveform).cpu().numpy().astype(np.int64)
 
     def _need_text(self) -> TextCodec:
         return _need(self.text, "text")

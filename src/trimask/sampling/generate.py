@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from trimask.model.denoiser import Denoiser
-from trimask.sampling.codecs import Codecs, ImageInput
+from trimask.sampling.codecs import AudioInput, Codecs, ImageInput
 from trimask.sampling.filters import Temperature, TopP
 from trimask.sampling.grid import Cosine
 from trimask.sampling.length import LengthPolicy, warn_of_length
@@ -148,7 +148,7 @@ class Generator:
         prompt: str | Sequence[str] | None = None,
         *,
         image: ImageInput | Sequence[ImageInput] | None = None,
-        audio: np.ndarray | Sequence[np.ndarray] | None = None,
+        audio: AudioInput | Sequence[AudioInput] | None = None,
         pair: str | None = None,
         voice: str | None = None,
         seed: int = 0,
@@ -172,9 +172,11 @@ class Generator:
             task: what to generate.
             prompt: the caption or sentence, spelled as the model's data are where that is known; for `text`
                 an optional beginning that the result keeps and goes on from.
-            image: PIL image, for `image_to_text`; or its codes (cells × codebooks, an integer array).
-            audio: mono waveform in [-1, 1] at the speech tokenizer's rate, for `speech_to_text`; or its codes
-                (frames × codebooks, an integer array).
+            image: PIL image, file name or encoded bytes, for `image_to_text`: the model sees its middle
+                square, as in training; or its codes (cells × codebooks, an integer array).
+            audio: for `speech_to_text`, a file name or encoded bytes; (waveform, rate in Hz), of any rate
+                and type, samples or samples × channels; or a waveform alone, at the speech tokenizer's rate;
+                or its codes (frames × codebooks, an integer array).
             pair: "image" (the default) or "audio", the other side of `joint`.
             voice: who speaks, for `text_to_speech`, as the data's column has the name; by default the
                 commonest voice.
@@ -187,7 +189,8 @@ class Generator:
 
         Raises:
             ValueError: unknown task, or one that the model cannot do; a prompt that is missing, empty, too
-                long or not used; an unknown voice; a missing tokenizer; settings out of range.
+                long or not used; an unknown voice; a picture or recording that cannot be read; a missing
+                tokenizer; settings out of range.
 
         Warns:
             UntrainedTaskWarning: the model was trained on other tasks.
@@ -349,10 +352,16 @@ def _as_task(task: Task | str) -> Task:
         raise ValueError(f"unknown task {task!r}: choose one of {', '.join(Task)}") from None
 
 
+def _is_many(value: Any) -> bool:
+    """A tuple that ends in a number is a waveform and its rate."""
+    is_recording = isinstance(value, tuple) and len(value) == 2 and np.isscalar(value[1])
+    return isinstance(value, list | tuple) and not (is_recording and not isinstance(value[1], str))
+
+
 def _align(task: Task, prompt: Any, image: Any, audio: Any) -> list[tuple[Any, Any, Any]]:
     """(prompt, image, audio) of each example: the one that is a sequence says how many there are."""
     given = {"prompt": prompt, "image": image, "audio": audio}
-    many = [name for name, value in given.items() if isinstance(value, list | tuple)]
+    many = [name for name, value in given.items() if _is_many(value)]
     if len(many) > 1:
         raise ValueError(f"task {task.value} takes one list, not {' and '.join(many)}")
     if not many:

@@ -79,6 +79,7 @@ def train(
     describe: str = "training",
     on_progress: OnProgress | None = None,
     is_quiet: bool = False,
+    stages: Mapping[int, str] | None = None,
     may_change: Collection[str] = (),
     world: World = ALONE,
 ) -> TrainResult:
@@ -89,7 +90,8 @@ def train(
     differ on resume. `deadline` counts seconds over all resumes.
     `evaluate(step)` is called every `evaluate_every` steps; its figures go in as `evaluation/…`.
     `on_progress(step, row)` is called with each row of `metrics.jsonl`; `is_quiet` leaves out the
-    progress report. On SIGINT or SIGTERM the running step is finished and a checkpoint saved; a second
+    progress report, which names the `stages` of a run whose loss changes its meaning, by their first
+    update. On SIGINT or SIGTERM the running step is finished and a checkpoint saved; a second
     signal stops at once.
 
     Checkpoints are written while the run goes on, and are on disk when it ends, however it ends. If one
@@ -119,7 +121,12 @@ def train(
     with (
         Tracker(out, keep_until=begin.step, world=world) as tracker,
         ProgressReport(
-            describe, num_steps=num_steps, start=begin.step, deadline=deadline, is_quiet=is_quiet
+            describe,
+            num_steps=num_steps,
+            start=begin.step,
+            deadline=deadline,
+            is_quiet=is_quiet,
+            stages=stages,
         ) as progress,
         noted_signals() as interruption,
         checkpoints,

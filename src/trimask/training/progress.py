@@ -27,8 +27,12 @@ class ProgressReport:
         start: int,
         deadline: float | int | None,
         is_quiet: bool = False,
+        stages: Mapping[int, str] | None = None,
     ) -> None:
+        """`stages` names the stages of a run whose loss changes its meaning, by their first update."""
         self._describe = describe
+        self._stages = dict(stages or {})
+        self._stage = ""
         self._num_steps = num_steps
         self._start = start
         self._deadline = deadline
@@ -58,12 +62,30 @@ class ProgressReport:
         """Shows that `step` updates are done, after `seconds` of training."""
         if self._began_at is None:
             self._began_at = seconds
+        self._enter_stage(step)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=self._text(step, seconds))
         elif not self._is_quiet and (time.monotonic() >= self._next_line or step == self._num_steps):
             self._next_line = time.monotonic() + _PLAIN_INTERVAL
-            text = f"{self._describe}: step {step}/{self._num_steps} {self._text(step, seconds)}"
+            text = f"{self._described()}: step {step}/{self._num_steps} {self._text(step, seconds)}"
             print(text.rstrip(), file=sys.stderr, flush=True)
+
+    def _enter_stage(self, step: int) -> None:
+        """Start the figures anew, and say so, where update `step` belongs to another stage."""
+        begun = [first for first in self._stages if first < step]
+        stage = self._stages[max(begun)] if begun else ""
+        if stage == self._stage:
+            return
+        if self._stage and not self._is_quiet:
+            line = f"{self._describe}: {self._stage} is done, {stage} begins; its loss is another measure"
+            # Above the bar, where there is one.
+            print(line, file=sys.stderr, flush=True) if self._bar is None else self._bar.console.print(line)
+        self._stage, self._smoothed = stage, {}
+        if self._bar is not None:
+            self._bar.update(self._task, description=self._described())
+
+    def _described(self) -> str:
+        return f"{self._describe}, {self._stage}" if self._stage else self._describe
 
     def _text(self, step: int, seconds: float) -> str:
         parts = [f"{_label(name)} {value:.3f}" for name, value in self._smoothed.items()]

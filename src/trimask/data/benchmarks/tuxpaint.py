@@ -112,7 +112,7 @@ def place_picture(root: Path, stamp: str, folder: Path, draw: Callable[..., byte
     """
     source = root / f"{stamp}.png"
     if source.is_file():
-        with Image.open(source) as opened:
+        with Image.open(source, formats=("PNG",)) as opened:
             picture = opened.convert("RGBA")
     else:
         try:
@@ -129,10 +129,14 @@ def place_picture(root: Path, stamp: str, folder: Path, draw: Callable[..., byte
 
 def _drawn(path: Path, draw: Callable[..., bytes]) -> Image.Image:
     """The drawing, DRAWN_SIZE pixels on its longer side. Without fonts of the system, which differ."""
-    wide = Image.open(BytesIO(draw(svg_path=str(path), width=DRAWN_SIZE, skip_system_fonts=True)))
+    wide = Image.open(
+        BytesIO(draw(svg_path=str(path), width=DRAWN_SIZE, skip_system_fonts=True)), formats=("PNG",)
+    )
     if wide.height <= DRAWN_SIZE:
         return wide.convert("RGBA")
-    tall = Image.open(BytesIO(draw(svg_path=str(path), height=DRAWN_SIZE, skip_system_fonts=True)))
+    tall = Image.open(
+        BytesIO(draw(svg_path=str(path), height=DRAWN_SIZE, skip_system_fonts=True)), formats=("PNG",)
+    )
     return tall.convert("RGBA")
 
 

@@ -6,7 +6,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, final
@@ -85,7 +85,8 @@ class Archive(Reader):
             columns = find_columns(_columns_of(sample), options, where=key)
         except ColumnError as error:
             raise Rejected(Reason.COLUMNS, str(error)) from error
-        return item_of_row(sample, columns, key=key, root=self.root, folder=self.root)
+        item = item_of_row(sample, columns, key=key, root=self.root, folder=self.root)
+        return replace(item, places=(*item.places, sample[_KEY]))
 
     def _samples(self, limit: int) -> Iterator[dict[str, Any] | Rejection]:
         sample: dict[str, Any] = {}

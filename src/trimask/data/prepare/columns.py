@@ -11,6 +11,8 @@ AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "
 TEXT_NAMES = frozenset({"text", "txt", "caption", "prompt", "sentence", "transcript", "transcription"})
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
 _SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name")  # the first that is there
+GROUPS_OF_FILES = ("image", "audio")
+"""What `--group-by` takes beside names of columns: the picture, the recording."""
 _RATE_NAMES = ("sample_rate", "sampling_rate")
 
 
@@ -21,7 +23,11 @@ class ColumnError(ValueError):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """Names of the columns that are read; without picture and recording, the text is what is trained on."""
+    """Names of the columns that are read; without picture and recording, the text is what is trained on.
+
+    Attributes:
+        is_group_of_file: whether what groups is the picture or recording itself.
+    """
 
     text: str | None
     image: str | None = None
@@ -30,6 +36,7 @@ class Columns:
     group: str | None = None
     split: str | None = None
     rate: str | None = None
+    is_group_of_file: bool = False
 
 
 def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -> Columns:
@@ -43,15 +50,28 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         raise ColumnError(
             f"{where} has no column of text, only {_listed(names)}: name one with --text-column"
         )
+    image = _find("image", options.image_column, IMAGE_NAMES, names, where)
+    audio = _find("audio", options.audio_column, AUDIO_NAMES, names, where)
+    media = tuple(name for name in (image, audio) if name is not None)
+    is_group_of_file = groups_by_file(options, names, media)
     return Columns(
         text=text,
-        image=_find("image", options.image_column, IMAGE_NAMES, names, where),
-        audio=_find("audio", options.audio_column, AUDIO_NAMES, names, where),
+        image=image,
+        audio=audio,
         speaker=_stated("speaker-column", options.speaker_column, names, where) or _speaker(names),
-        group=_stated("group-by", options.group_by, names, where),
+        group=None if is_group_of_file else _stated("group-by", options.group_by, names, where),
         split="split" if "split" in names else None,
         rate=next((name for name in _RATE_NAMES if name in names), None),
+        is_group_of_file=is_group_of_file,
     )
+
+
+def groups_by_file(options: PrepareOptions, names: Sequence[str], media: Sequence[str]) -> bool:
+    """Whether `--group-by` means the pictures or recordings, which stand in (or are named by) `media`: by the
+    word, where no other column of `names` is called so, or by one of these columns.
+    """
+    is_kind = options.group_by in GROUPS_OF_FILES and options.group_by not in names
+    return bool(media) and (is_kind or options.group_by in media)
 
 
 def find_file_column(names: Sequence[str], options: PrepareOptions, *, where: str) -> str | None:

@@ -9,14 +9,16 @@ from numpy import ndarray
 
 from trimask import rng
 from trimask.data.prepare.columns import ColumnError
+from trimask.data.prepare.decision import Decision
+from trimask.data.prepare.identity import file_node
 from trimask.data.prepare.item import Item, Media, SourceUnavailable
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.passages import clean_text
 from trimask.data.prepare.picture import decode_picture
-from trimask.data.prepare.plan import STATED_SPLITS, Part
+from trimask.data.prepare.plan import Part
 from trimask.data.prepare.recording import decode_recording
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
-from trimask.data.quickstart.splits import hash_fraction
+from trimask.data.prepare.stated import column_split
 from trimask.vocabulary.modality import Modality
 
 
@@ -70,27 +72,23 @@ class Decoder:
     """Decodes the items of one part.
 
     Attributes:
-        own_split: where the source says that the part belongs.
-        own_splits: splits that the source has itself: they are not drawn.
         image_size: pixels along each side; None leaves pictures out.
         sample_rate: in Hz; None leaves recordings out.
     """
 
     options: PrepareOptions
-    own_split: str | None
-    own_splits: frozenset[str]
     image_size: int | None
     sample_rate: int | None
 
-    def __call__(self, item: Item) -> Decoded:
+    def __call__(self, item: Item, decision: Decision) -> Decoded:
         """Raises Rejected for what is not to be trained on."""
         text = self._text(item)
-        group = " ".join(text.lower().split()) if item.group is None else str(item.group)
+        column_split(item.split)
+        decision.check()
         return Decoded(
             key=item.key,
-            # Without a column that groups, each example is a thing of its own.
-            group=rng.key(0, "key", item.key) if item.group is None else rng.key(0, "group", group),
-            split=self._split(item, group or item.key),
+            group=self._group(item),
+            split=decision.split,
             text=text,
             speaker=None if item.speaker is None else str(item.speaker),
             pixels=self._pixels(item),
@@ -128,24 +126,16 @@ class Decoder:
             num_characters=len(text),
         )
 
-    def _split(self, item: Item, group: str) -> str:
-        """The source's own split, else one by the hash of the group; a column of splits has the last word."""
-        own = self.own_split
-        if item.split is not None:
-            own = STATED_SPLITS.get(str(item.split).strip().lower())
-            if own is None:
-                raise Rejected(
-                    Reason.UNKNOWN_SPLIT, f"{str(item.split)!r:.80} is none of {', '.join(STATED_SPLITS)}"
-                )
-            return own
-        if own in ("validation", "test"):
-            return own
-        position = hash_fraction("split", group)
-        validation = 0.0 if "validation" in self.own_splits else self.options.validation
-        test = 0.0 if "test" in self.own_splits else self.options.test
-        if position < validation:
-            return "validation"
-        return "test" if position < validation + test else "train"
+    def _group(self, item: Item) -> int:
+        """The number of what the item is a variant of; if nothing groups, each is a thing of its own."""
+        if item.group is not None:
+            return rng.key(0, "group", str(item.group))
+        if item.is_group_of_file:
+            is_by_audio = self.options.group_by == "audio" or item.image is None
+            media = item.audio if is_by_audio and item.audio is not None else item.image
+            if number := file_node(media, self.options.limits.max_bytes):
+                return rng.key(0, "file", number)
+        return rng.key(0, "key", item.key)
 
 
 def _bytes(media: Media, limit: int, what: str) -> bytes:

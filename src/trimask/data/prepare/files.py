@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import final
 
 from trimask.data.prepare import picture
-from trimask.data.prepare.columns import ColumnError
+from trimask.data.prepare.columns import GROUPS_OF_FILES, ColumnError
 from trimask.data.prepare.item import Item, Reader, printable
 from trimask.data.prepare.lines import bounded_lines
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
+from trimask.data.prepare.stated import place_within
 from trimask.vocabulary.modality import Modality
 
 
@@ -28,7 +29,8 @@ class MediaFiles(Reader):
 
     def check(self, options: PrepareOptions) -> None:
         for option, column in (("group-by", options.group_by), ("speaker-column", options.speaker_column)):
-            if column is not None:
+            is_by_file = option == "group-by" and column in GROUPS_OF_FILES
+            if column is not None and not is_by_file:
                 raise ColumnError(
                     f"{self.root} has files without a table, hence no column {column!r} (--{option}): "
                     "put a metadata.csv beside them"
@@ -51,6 +53,8 @@ class MediaFiles(Reader):
             text=_beside(path, options),
             image=path if is_image else None,
             audio=None if is_image else path,
+            is_group_of_file=options.group_by is not None,
+            places=(place_within(self.root, path),),
         )
 
 

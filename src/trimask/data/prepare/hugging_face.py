@@ -39,6 +39,20 @@ class ParquetFile(Reader):
         ).decode(False)
         yield from _items(stored, columns, self.label, self.root, (self.root / self.name).parent)
 
+    def named_files(self, options: PrepareOptions) -> Iterator[str]:
+        """The pictures and recordings that its rows name, where a column is of names."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns, _ = self._columns(options)
+        with pq.ParquetFile(self.root / self.name) as stored:
+            types = {field.name: field.type for field in stored.schema_arrow}
+            for name in filter(None, (columns.image, columns.audio)):
+                kind = types.get(name)
+                if kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                    for batch in stored.iter_batches(columns=[name]):
+                        yield from filter(None, batch[name].to_pylist())
+
     def _columns(self, options: PrepareOptions) -> tuple[Columns, list[str]]:
         """The columns that are read, and the names of all."""
         import pyarrow.parquet as pq

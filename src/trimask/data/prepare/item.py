@@ -9,6 +9,7 @@ from typing import Any, final
 from trimask.data.prepare.columns import Columns
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
+from trimask.data.prepare.stated import place_within
 from trimask.vocabulary.modality import Modality
 
 Media = bytes | Path | None
@@ -28,6 +29,8 @@ class Item:
         modalities: what the item is to have; a picture that is not there is a fault of the item.
         text: caption, transcript or document: `str`, bytes, or whatever else stood there.
         group, speaker, split, rate: of the columns that say so.
+        is_group_of_file: whether examples of one file belong together, rather than those of one text.
+        places: of its files within the source, whose folders may name a split.
     """
 
     key: str
@@ -39,6 +42,8 @@ class Item:
     speaker: Any = None
     split: Any = None
     rate: Any = None
+    is_group_of_file: bool = False
+    places: tuple[str, ...] = ()
 
 
 class Reader(ABC):
@@ -85,10 +90,13 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
     """
     modalities = {Modality.TEXT}
     media: dict[str, Media] = {}
+    places: list[str] = []
     for modality, name in ((Modality.IMAGE, columns.image), (Modality.AUDIO, columns.audio)):
         if name is not None:
             modalities.add(modality)
-            media[modality.name.lower()] = _media(value_at(values, name), root=root, folder=folder)
+            value = value_at(values, name)
+            media[modality.name.lower()] = found = _media(value, root=root, folder=folder)
+            places += _places(value, found, root)
     return Item(
         key=key,
         modalities=frozenset(modalities),
@@ -97,6 +105,8 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         speaker=value_at(values, columns.speaker),
         split=value_at(values, columns.split),
         rate=value_at(values, columns.rate),
+        is_group_of_file=columns.is_group_of_file,
+        places=tuple(places),
         **media,
     )
 
@@ -141,6 +151,15 @@ def file_within(root: Path, folder: Path, name: str) -> Path:
 def printable(name: str) -> str:
     """A file name as valid text: bytes that are no UTF-8 are written as \\xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _places(value: Any, media: Media, root: Path) -> list[str]:
+    """Where the file of a row stands in the source; of an embedded one, where it stood, if that is told."""
+    if isinstance(media, Path):
+        return [place_within(root, media)]
+    path = value.get("path") if isinstance(value, Mapping) else None
+    is_told = isinstance(path, str) and "://" not in path and not path.startswith("/")
+    return [path] if isinstance(path, str) and is_told else []
 
 
 def _media(value: Any, *, root: Path, folder: Path) -> Media:

@@ -11,6 +11,7 @@ from trimask import io
 from trimask.config import ConfigError, from_dict, to_dict
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.record import load_record, record_path, rejected_path
+from trimask.data.prepare.splits import Decisions
 from trimask.data.shards import ShardedTokens, ShardEntry
 
 MANIFEST = "manifest.json"
@@ -40,6 +41,7 @@ class Manifest:
         input: fingerprint of the source (names, sizes and times of files, or a commit).
         counts: split -> source -> how much.
         rejected: reason -> how many items; rejected.jsonl names them.
+        splits: what was decided about splits against the source's own words; none in older folders.
         damaged: shards that `--verify` set aside; preparing again restores them.
     """
 
@@ -53,6 +55,7 @@ class Manifest:
     counts: dict[str, dict[str, Count]]
     rejected: dict[str, int]
     shards: tuple[ShardEntry, ...]
+    splits: Decisions | None = None
     damaged: tuple[str, ...] = ()
 
     @classmethod

@@ -51,8 +51,9 @@ class PrepareOptions:
     Attributes:
         image_column, text_column, audio_column: where these stand; by default found by their names.
         speaker_column: names the voice of a recording, which becomes the tag before its transcript.
-        group_by: column whose equal values never cross splits and are variants of one thing in training. By
-            default equal captions never cross splits, and each example counts by itself.
+        group_by: column whose equal values never cross splits and are variants of one thing in training;
+            "image" or "audio": examples of one file are. By default equal texts never cross splits, and each
+            example counts by itself. Examples of one file never cross splits in any case.
         sample_by: what of a .txt file is one document.
         text_window: ids of a text example at most; longer documents are cut into windows, of whole sentences
             where they fit.

@@ -1,6 +1,7 @@
 """One part -> shards: a pure function of the part, the tokenizers and the options."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO, final, runtime_checkable
@@ -10,6 +11,7 @@ import torch
 
 from trimask import io, rng
 from trimask.config import to_dict
+from trimask.data.prepare.decision import Decision
 from trimask.data.prepare.decode import Decoded, Decoder, read_part
 from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import PrepareOptions
@@ -17,6 +19,7 @@ from trimask.data.prepare.passages import windows
 from trimask.data.prepare.plan import Part
 from trimask.data.prepare.record import PartRecord, record_path, rejected_path
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
+from trimask.data.prepare.splits import decided
 from trimask.data.shards import Example, ShardEntry, write_shard
 from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
@@ -40,9 +43,7 @@ class Codecs(Protocol):
     def speech(self) -> SpeechCodec: ...
 
 
-def tokenize_part(
-    part: Part, codecs: Codecs, options: PrepareOptions, own_splits: frozenset[str], out: Path
-) -> PartRecord:
+def tokenize_part(part: Part, codecs: Codecs, options: PrepareOptions, out: Path) -> PartRecord:
     """Write the shards of `part` into `out`, its rejections, and last its record.
 
     Raises OSError if they cannot be written, SourceUnavailable if a remote source fails.
@@ -51,12 +52,10 @@ def tokenize_part(
     with io.atomic_write(rejected) as temporary, temporary.open("w", encoding="utf-8") as lines:
         decoder = Decoder(
             options=options,
-            own_split=part.split,
-            own_splits=own_splits,
             image_size=codecs.image.image_size,
             sample_rate=codecs.speech.sample_rate,
         )
-        writer = _Writer(part, codecs, options, decoder, out, lines)
+        writer = _Writer(part, codecs, options, decoder, decided(out, part.number), out, lines)
         for item in read_part(part, options):
             writer.take(item)
         writer.finish()
@@ -79,6 +78,7 @@ class _Writer:
     codecs: Codecs
     options: PrepareOptions
     decoder: Decoder
+    decisions: Iterator[Decision]
     out: Path
     lines: TextIO
     reasons: Counter[str] = field(default_factory=Counter)
@@ -93,8 +93,9 @@ class _Writer:
         if isinstance(item, Rejection):
             self._reject(item)
             return
+        decision = next(self.decisions)
         try:
-            decoded = self.decoder(item)
+            decoded = self.decoder(item, decision)
         except Rejected as error:
             self._reject(Rejection(key=item.key, reason=error.reason, detail=error.detail))
             return

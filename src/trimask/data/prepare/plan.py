@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,22 +16,15 @@ from trimask.data.prepare.hugging_face import HubShard, ParquetFile, current_rev
 from trimask.data.prepare.item import Reader, SourceUnavailable, UnusedFile, printable
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import first_line
+from trimask.data.prepare.stated import file_split, folder_split, split_name
 from trimask.data.prepare.table import TableRows
+from trimask.data.prepare.unreviewed import without_unreviewed
 
 MEDIA = picture.SUFFIXES | recording.SUFFIXES
 _FILES_PER_PART = 512
 _ROWS_PER_PART = 512  # of a table that names files
 _CHECKED_PARTS = 16  # of each kind
 _TABLE_BYTES = 8_000_000  # of a table of text
-_SPLIT_NAME = re.compile(
-    r"(train|training|validation|valid|val|dev|test|testing)([-_.]?\d.*)?", re.IGNORECASE
-)
-SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("validation", "valid", "val", "dev"), "validation"
-)
-"""What files and folders of a split are called -> what we call it."""
-STATED_SPLITS = SPLITS | {"composition": "composition"}
-"""The same for a column of splits, which may also name held-out variants of what is trained on."""
 
 
 @final
@@ -70,7 +62,8 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     path = Path(source).absolute()  # workers may stand in another folder
     if path.exists():
         root, names = _listing(path)
-        readers, fingerprint = list(_readers(root, names, options)), _fingerprint(root, names)
+        readers = list(without_unreviewed(_readers(root, names, options), names))
+        fingerprint = _fingerprint(root, names)
     elif source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") != 1:
         raise FileNotFoundError(f"{source} does not exist (a data set on the hub is called owner/name)")
     else:
@@ -104,12 +97,6 @@ def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader
     return readers, revision or name
 
 
-def split_name(name: str) -> str | None:
-    """What we call the split that a file or folder is named after, if it is."""
-    match = _SPLIT_NAME.fullmatch(name)
-    return SPLITS[match[1].lower()] if match else None
-
-
 def _listing(path: Path) -> tuple[Path, list[str]]:
     """The folder and the names of its files, sorted; hidden files are not listed."""
     if path.is_file():
@@ -140,21 +127,22 @@ def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[
     texts: list[str] = []
     for name in names:
         if kinds[name] == "parquet":
-            yield ParquetFile(root=root, name=name), _file_split(name)
+            named |= _places_of_parquet(root, name, options)
+            yield ParquetFile(root=root, name=name), file_split(name)
         elif kinds[name] == "archive":
-            yield Archive(root=root, name=name), _file_split(name)
+            yield Archive(root=root, name=name), file_split(name)
         elif kinds[name] == "table":
             for reader in _table_readers(root, name, options, named, has_media=bool(media)):
-                yield reader, _file_split(name)
+                yield reader, file_split(name)
         elif kinds[name] == "text" and not media:
             texts.append(name)
         elif kinds[name] == "other" or (kinds[name] == "text" and name.rpartition(".")[0] not in stems):
             detail = "no kind of file that is read" if kinds[name] == "other" else "the caption of no file"
             yield UnusedFile(name=printable(name), detail=detail), None
     rest = [name for name in media if str((root / name).resolve()) not in named]
-    for chosen, split in _chunks(rest, _folder_split):
+    for chosen, split in _chunks(rest, folder_split):
         yield MediaFiles(root=root, names=chosen), split
-    for chosen, split in _chunks(texts, _file_split):
+    for chosen, split in _chunks(texts, file_split):
         yield TextFiles(root=root, names=chosen), split
 
 
@@ -207,6 +195,15 @@ def _places(folder: Path, file: str) -> set[str]:
         return set()
 
 
+def _places_of_parquet(root: Path, name: str, options: PrepareOptions) -> set[str]:
+    """Where the files stand that a parquet file names; one that cannot be read is met again by its reader."""
+    try:
+        files = ParquetFile(root=root, name=name).named_files(options)
+        return {place for file in files for place in _places((root / name).parent, file)}
+    except Exception:  # whatever its format's library raises
+        return set()
+
+
 def _chunks(names: list[str], split_of) -> Iterator[tuple[tuple[str, ...], str | None]]:
     by_split: dict[str | None, list[str]] = {}
     for name in names:
@@ -214,16 +211,6 @@ def _chunks(names: list[str], split_of) -> Iterator[tuple[tuple[str, ...], str |
     for split, chosen in by_split.items():
         for start in range(0, len(chosen), _FILES_PER_PART):
             yield tuple(chosen[start : start + _FILES_PER_PART]), split
-
-
-def _folder_split(name: str) -> str | None:
-    found = (split_name(part) for part in Path(name).parts[:-1])
-    return next((split for split in found if split is not None), None)
-
-
-def _file_split(name: str) -> str | None:
-    """The split of a file that holds many examples: by its own name, or its folders'."""
-    return split_name(Path(name).name.partition(".")[0]) or _folder_split(name)
 
 
 def _check_columns(readers: list[Reader], options: PrepareOptions) -> None:
@@ -248,5 +235,7 @@ def _check_columns(readers: list[Reader], options: PrepareOptions) -> None:
     has_tables = bool(fitting - {UnusedFile, MediaFiles, TextFiles})
     for kind, error in errors.items():
         # Loose files have no columns; beside a table that has them, they do without.
-        if kind not in fitting and not (has_tables and kind in (MediaFiles, TextFiles)):
+        # Pictures can be grouped by themselves; documents among them are grouped by their text.
+        is_excused = has_tables if kind is MediaFiles else has_tables or MediaFiles in fitting
+        if kind not in fitting and not (is_excused and kind in (MediaFiles, TextFiles)):
             raise error

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from trimask.data.prepare import picture, recording
-from trimask.data.prepare.columns import AUDIO_NAMES, IMAGE_NAMES, Columns, find_columns, find_file_column
+from trimask.data.prepare.columns import (
+    AUDIO_NAMES,
+    IMAGE_NAMES,
+    Columns,
+    find_columns,
+    find_file_column,
+    groups_by_file,
+)
 from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
 from trimask.data.prepare.lines import bounded_lines
 from trimask.data.prepare.options import PrepareOptions
@@ -85,9 +92,12 @@ class TableRows(Reader):
         if not media:
             return (), find_columns(names, options, where=where)
         rest = [name for name in names if name not in media]
+        is_group_of_file = groups_by_file(options, rest, media)
         # The stated columns of pictures and recordings are those that name the files.
         plain = replace(options, image_column=None, audio_column=None)
-        return media, replace(find_columns(rest, plain, where=where), image=None, audio=None)
+        plain = replace(plain, group_by=None) if is_group_of_file else plain
+        columns = find_columns(rest, plain, where=where)
+        return media, replace(columns, image=None, audio=None, is_group_of_file=is_group_of_file)
 
 
 def header(path: Path) -> list[str]:

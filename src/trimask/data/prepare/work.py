@@ -29,7 +29,6 @@ class Work(parallel.Work[Part, PartRecord]):
 
     codecs: CodecLoader
     options: PrepareOptions
-    own_splits: frozenset[str]
     out: Path
 
     def __call__(self, part: Part) -> PartRecord:
@@ -37,7 +36,7 @@ class Work(parallel.Work[Part, PartRecord]):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return tokenize_part(part, _loaded(self.codecs), self.options, self.own_splits, self.out)
+            return tokenize_part(part, _loaded(self.codecs), self.options, self.out)
         finally:
             torch.set_num_threads(threads)
 

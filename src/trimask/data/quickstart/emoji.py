@@ -50,7 +50,7 @@ def canonical_hexcode(name: str) -> str:
 
 def encode_picture(path: Path) -> bytes:
     """RGBA picture of any size -> 64x64 RGB on white, lossless WebP. Hamming filter: no ringing."""
-    with Image.open(path) as opened:
+    with Image.open(path, formats=("PNG", "WEBP")) as opened:
         picture = opened.convert("RGBA")
     canvas = Image.new("RGBA", picture.size, "white")
     canvas.alpha_composite(picture)
@@ -62,7 +62,7 @@ def encode_picture(path: Path) -> bytes:
 
 def decode_picture(data: bytes) -> np.ndarray:
     """Encoded picture -> uint8 array of shape (64, 64, 3)."""
-    with Image.open(io.BytesIO(data)) as picture:
+    with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
         return np.asarray(picture.convert("RGB"))
 
 

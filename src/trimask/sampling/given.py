@@ -1,0 +1,90 @@
+"""Pictures and recordings that a user gives -> what the tokenizers see: the same as in training."""
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float32, UInt8
+
+from trimask.data.prepare.options import Limits
+from trimask.data.prepare.picture import guarded, read_picture, square_pixels
+from trimask.data.prepare.recording import decode_recording, one_channel
+from trimask.data.prepare.rejection import Rejected
+
+Encoded = str | Path | bytes
+"""A file by its name, or its bytes."""
+# Whoever gives one picture means it, however small; what is too large is refused as elsewhere.
+_LIMITS = Limits(min_side=1, min_seconds=1e-3, max_seconds=600.0, silence=0.0)
+
+
+def given_pixels(picture: PIL.Image.Image | Encoded, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The middle square of a picture, as `square_pixels` has it.
+
+    Raises:
+        ValueError: it cannot be read; with the reason.
+    """
+    try:
+        if isinstance(picture, PIL.Image.Image):
+            with guarded():
+                return square_pixels(picture, size, _LIMITS)
+        return read_picture(_bytes(picture), size=size, limits=_LIMITS)
+    except Rejected as error:
+        raise ValueError(f"{_name(picture, 'the picture')} cannot be read: {error.detail}") from error
+
+
+def given_waveform(
+    recording: np.ndarray | tuple[np.ndarray, int] | Encoded, sample_rate: int
+) -> Float32[np.ndarray, "samples"]:
+    """One channel of a recording at `sample_rate` Hz, as `one_channel` has it.
+
+    Args:
+        recording: samples or samples × channels, with their rate in Hz or at `sample_rate`.
+
+    Raises:
+        ValueError: it cannot be read, or holds nothing; with the reason.
+    """
+    try:
+        if isinstance(recording, Encoded):
+            return decode_recording(_bytes(recording), sample_rate=sample_rate, limits=_LIMITS)
+        samples, rate = recording if isinstance(recording, tuple) else (recording, sample_rate)
+        _check_samples(samples, rate)
+        waveform = one_channel(samples, int(rate), sample_rate)
+    except Rejected as error:
+        raise ValueError(f"{_name(recording, 'the recording')} cannot be read: {error.detail}") from error
+    if not len(waveform):
+        raise ValueError(f"{len(samples)} samples at {rate} Hz are none at {sample_rate} Hz: give more")
+    return waveform
+
+
+def _check_samples(samples: np.ndarray, rate: int) -> None:
+    if not isinstance(samples, np.ndarray) or not isinstance(rate, int | np.integer):
+        raise ValueError("audio is no (waveform, rate): give an array of samples and their number a second")
+    if not 0 < rate <= _LIMITS.max_rate:
+        raise ValueError(f"audio has a rate of {rate} Hz: give one of up to {_LIMITS.max_rate}")
+    is_numeric = np.issubdtype(samples.dtype, np.floating) or np.issubdtype(samples.dtype, np.integer)
+    channels = samples.shape[1] if samples.ndim == 2 else 1
+    if not len(samples):
+        raise ValueError("audio holds no samples: give a recording of some speech")
+    most = min(_LIMITS.max_channels, len(samples))
+    if not is_numeric or samples.ndim not in (1, 2) or not 0 < channels <= most:
+        raise ValueError(
+            f"audio has shape {samples.shape} of {samples.dtype}: give samples, or samples × channels"
+        )
+
+
+def _bytes(file: Encoded) -> bytes:
+    if isinstance(file, bytes):
+        return file
+    path = Path(file)
+    try:
+        if not path.is_file():
+            raise ValueError(f"{path}: there is no such file")
+        if path.stat().st_size > _LIMITS.max_bytes:
+            raise ValueError(f"{path} has {path.stat().st_size} bytes, the limit is {_LIMITS.max_bytes}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _name(given: object, otherwise: str) -> str:
+    return str(given) if isinstance(given, str | Path) else otherwise
