@@ -82,7 +82,8 @@ def beside_step(config: RunConfig, device: torch.device) -> dict[str, list[float
     with tempfile.TemporaryDirectory() as folder:
         sources = token_sources(config.data, tokenizers, "train", Path(folder))
     denoiser = build_denoiser(config, tokenizers).to(device)
-    stream, step = build_stream(config, sources, denoiser.vocabulary), build_step(config, denoiser)
+    stream = build_stream(config, sources, denoiser.vocabulary)
+    step = build_step(config, denoiser, stream)
     rates: dict[str, list[float]] = {DATA: [], STEP: []}
     for number in range(ROUNDS + 1):  # the first round warms up
         began = time.perf_counter()

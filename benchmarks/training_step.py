@@ -138,7 +138,8 @@ def build(size: str, device: torch.device) -> tuple[TrainingStream, DenoiserStep
             0,
         ),
         vocabulary,
-        slack=SpanSlack(text_window=length),
+        slack=SpanSlack(),
+        text_window=length,
         physical_batch=ROWS,
         row_length=None,
     )
@@ -151,6 +152,7 @@ def build(size: str, device: torch.device) -> tuple[TrainingStream, DenoiserStep
         lr_schedule=WarmupCosine(warmup_fraction=0.1),
         num_steps=1000,
         seed=0,
+        targets=stream.target_tokens(),
     )
     return stream, step
 

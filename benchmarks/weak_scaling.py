@@ -22,7 +22,6 @@ import torch
 from trimask import io
 from trimask.data.random_codes import random_sources
 from trimask.data.selection import StatedData, StatedSource
-from trimask.data.stream import SpanSlack
 from trimask.devices import describe
 from trimask.model.denoiser import DenoiserConfig
 from trimask.recipes.pretrain import build_step, build_stream
@@ -111,6 +110,7 @@ def work(batch: int, file: Path) -> None:
         speech_frame_rate=25.0,
     )
     data = StatedData(
+        text_window=253,
         geometry=geometry,
         sources=(
             StatedSource(name="text", text=253),
@@ -123,7 +123,6 @@ def work(batch: int, file: Path) -> None:
         pilot,
         data=data,
         model=DenoiserConfig(width=256, depth=6, num_heads=4),
-        slack=SpanSlack(text_window=253),
         logical_batch=batch,
         num_steps=1000,
         row_length=None,
@@ -134,7 +133,7 @@ def work(batch: int, file: Path) -> None:
     torch.set_num_threads(1)
     with open_world("cpu") as world:
         denoiser = place(config.model, vocabulary, seed=0, compute=config.compute, world=world)
-        step = build_step(config, denoiser, world)
+        step = build_step(config, denoiser, stream, world)
         tokens, began = 0.0, 0.0
         for number in range(STEPS + 2):
             if number == 2:

@@ -118,7 +118,7 @@ def test_not_ours(tmp_path: Path, metadata: dict[str, str] | None) -> None:
 def test_another_version(artifact: Path) -> None:
     header = {"format": "trimask", "format_version": "99", "kind": "denoiser", "config": "{}"}
     save_file(TENSORS, artifact, metadata=header)
-    assert "format version 99, this program reads 1" in fails(artifact)
+    assert "format version 99, this program reads 2" in fails(artifact)
 
 
 def test_another_kind_names_both(artifact: Path) -> None:

@@ -21,7 +21,7 @@ from trimask.vocabulary.modality import Modality, Task
 WINDOW = 3
 _LETTERS, _END = 3, 3
 _LONGEST = 5
-_SLACK = SpanSlack(minimum=2, fraction=0.0, text_window=WINDOW)
+_SLACK = SpanSlack(minimum=2, fraction=0.0)
 _GRID = (np.arange(60) + 0.5) / 60  # uniforms that hit each number of ends equally often
 VOCABULARY = Vocabulary(
     text=CodeSpace(num_codebooks=1, codebook_size=_LETTERS, has_end=True),
@@ -49,7 +49,7 @@ def oracle(span: int) -> Oracle:
     for text, probability in _passages().items():
         content = text[:WINDOW]
         for uniform in _GRID:
-            ends = _SLACK.num_end(Task.TEXT, Modality.TEXT, len(content), float(uniform))
+            ends = _SLACK.num_end(Task.TEXT, Modality.TEXT, len(content), float(uniform), text_window=WINDOW)
             tokens = (*content, *[_END] * ends)
             if len(tokens) == span:
                 table[tokens] = table.get(tokens, 0.0) + probability / len(_GRID)

@@ -197,8 +197,8 @@ def sized(setting: Setting, recipe: Callable[[], RunConfig]) -> RunConfig:
     return replace(
         config,
         model=DenoiserConfig(width=32, depth=4, num_heads=2, parametrization=Standard()),
-        data=StatedData(geometry=geometry, sources=sources),
-        slack=replace(config.slack, caption_length=8, text_window=61),
+        data=StatedData(geometry=geometry, sources=sources, text_window=61),
+        slack=replace(config.slack, caption_length=8),
         row_length=64,
         logical_batch=8,
         compute=ComputeConfig(micro_batch=4),
@@ -211,15 +211,20 @@ def vocabulary(config: RunConfig) -> Vocabulary:
 
 def batches(config: RunConfig, *, rows: int, count: int) -> list[Batch]:
     """Updates of the recipe's mixture, over random codes of the stated lengths."""
+    stream = random_stream(config, rows=rows)
+    return [stream.batch(number) for number in range(count)]
+
+
+def random_stream(config: RunConfig, *, rows: int) -> TrainingStream:
     assert isinstance(config.data, StatedData)
-    stream = TrainingStream(
+    return TrainingStream(
         Mixture(config.mixture, random_sources(config.data), config.seed),
         vocabulary(config),
         slack=config.slack,
+        text_window=config.data.text_window,
         physical_batch=rows,
         row_length=config.row_length,
     )
-    return [stream.batch(number) for number in range(count)]
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from setting import (
     free_memory,
     initialize_here,
     needed_flops,
+    random_stream,
     spread,
     vocabulary,
 )
@@ -81,6 +82,7 @@ def built(setting: Setting, world: World, config: RunConfig, way: Way) -> Iterat
             lr_schedule=config.lr_schedule,
             num_steps=config.num_updates,
             seed=config.seed,
+            targets=random_stream(config, rows=1).target_tokens(),
             micro_batch=way.micro_batch,
             world=world,
         )

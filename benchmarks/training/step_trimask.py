@@ -39,6 +39,7 @@ def build(shape: Shape, source: Path) -> System:
         lr_schedule=WarmupCosine(warmup_fraction=0.1),
         num_steps=10_000,
         seed=0,
+        targets=(float(shape.length), 0.0, 0.0),
     )
     batch = text_batch(shape, vocabulary)
     return System(

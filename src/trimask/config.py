@@ -7,12 +7,14 @@ field with the class's name. The name is looked up among the final subclasses th
 registry to keep: a class can be configured as soon as it is defined.
 """
 
+import contextlib
 import difflib
 import enum
 import functools
 import hashlib
 import json
 import math
+import re
 import types
 from abc import ABCMeta
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +26,14 @@ T = TypeVar("T")
 
 _TAG = "type"
 _ABSENT = "(absent)"
+# What makes arrays: above these nothing could be built, and trying would take the machine down.
+_LARGEST: Mapping[str, int] = types.MappingProxyType(
+    {
+        **dict.fromkeys(("width", "depth", "heads", "dim", "kernel"), 1 << 17),
+        **dict.fromkeys(("batch", "length", "window", "frames", "size", "mels", "hop"), 1 << 20),
+        **dict.fromkeys(("codebooks", "workers"), 1 << 10),
+    }
+)
 _NOUNS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -59,7 +69,10 @@ def from_dict(cls: type[T], data: Any) -> T:
     Raises `ConfigError` for an unknown, missing or mistyped field, an unknown type name, or a value its class
     refuses.
     """
-    return cast(T, _decode(cls, data, ""))
+    try:
+        return cast(T, _decode(cls, data, ""))
+    except RecursionError as error:
+        raise ConfigError("the configuration is nested too deep") from error
 
 
 def override(config: T, values: Mapping[str, str]) -> T:
@@ -209,7 +222,7 @@ def _decode(annotation: Any, data: Any, path: str) -> Any:
         if isinstance(member, type) and issubclass(member, enum.Enum) and isinstance(data, str):
             words = {_word(option): option for option in member}
             return words[data] if data in words else _fail(path, data, f"expected {_one_of(words, data)}")
-        if member is Path and isinstance(data, str):
+        if member is Path and isinstance(data, str) and data:
             return Path(data)
     return _leaf(annotation, data, path)
 
@@ -245,12 +258,20 @@ def _leaf(annotation: Any, value: Any, path: str) -> Any:
         ):
             return value
         if member in (int, bool, str, types.NoneType) and type(value) is member:
+            if member is int and not -(1 << 63) <= value <= _most(path):
+                _fail(path, value, f"expected at most {_most(path):,}: no machine could hold it")
             return value
     if float in members and type(value) in (int, float):
-        if math.isfinite(value):
-            return float(value)
+        with contextlib.suppress(OverflowError):  # a whole number of 400 digits
+            if math.isfinite(value):
+                return float(value)
         _fail(path, value, "expected a finite number")
     return _fail(path, value, f"expected {_describe(annotation)}")
+
+
+def _most(path: str) -> int:
+    """The largest whole number at `path`, by the last word of its name."""
+    return _LARGEST.get(re.split(r"[._]", path)[-1], (1 << 63) - 1)
 
 
 def _item_types(arguments: tuple[Any, ...], items: Any, path: str) -> list[Any]:
@@ -327,7 +348,8 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
             _decode(annotation, candidate, path)
             return candidate
         except ConfigError:
-            continue
+            if type(candidate) is int and int in members:
+                raise  # of the right type, and out of range: no other reading fits better
     choices = _choices(members)
     return _fail(path, text, f"expected {_one_of(choices, text) if choices else _describe(annotation)}")
 

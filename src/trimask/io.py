@@ -1,15 +1,17 @@
 """Files: written whole or not at all, read with one clear line when they are not what was asked for.
 
 A tensor file is a safetensors file whose header says `format` = trimask, `format_version`, `kind` (what it
-holds) and `config` (JSON, enough to rebuild what the tensors belong to).
+holds), `config` (JSON, enough to rebuild what the tensors belong to) and the hash of all the rest.
 """
 
+import errno
 import fcntl
-import hashlib
 import json
 import logging
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,11 +23,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from trimask import seals
+
 logger = logging.getLogger(__name__)
 
 FORMAT = "trimask"
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+_BEFORE_SEALS = "1"
 _HEADER = ("format", "format_version", "kind", "config")
+_MOST_JSON = 2**30  # bytes
+_PARTIAL = re.compile(r"\..*\.([a-z0-9_]{8}\.)?tmp(\.[^/]*)?", re.DOTALL)
+"""How `atomic_write` and `atomic_folder` name what is not whole yet."""
 
 
 @final
@@ -97,10 +105,11 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    handle = _lock_file(folder / ".lock")
+    try:
         try:
             # Not `flock`, whose locks live on in children that outlive this process.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise ValueError(
                 f"{folder} is in use by another process: wait for it, or choose another --out"
@@ -108,6 +117,25 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         except OSError as error:
             logger.warning("%s cannot be locked (%s): make sure that one process uses it", folder, error)
         yield
+    finally:
+        os.close(handle)
+
+
+def _lock_file(path: Path) -> int:
+    """A descriptor of the lock file, made if need be. Its bytes are never touched; it is no link, and a pipe
+    does not keep us waiting.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out")
+    return handle
 
 
 @contextmanager
@@ -126,6 +154,29 @@ def claimed(folder: str | os.PathLike[str], *, marker: str, what: str) -> Iterat
         yield
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left in `folder` and below. Only for a folder
+    that this process has locked: what another one is writing looks the same.
+    """
+    for root, folders, files in os.walk(folder):  # links are not followed
+        for name in filter(_PARTIAL.fullmatch, files):
+            (Path(root) / name).unlink(missing_ok=True)
+        for name in list(filter(_PARTIAL.fullmatch, folders)):
+            folders.remove(name)
+            shutil.rmtree(Path(root) / name, ignore_errors=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename `path`, which is damaged, to `PATH.corrupt` (or `.corrupt2`, …); returns the new name."""
+    aside = path.with_name(f"{path.name}.corrupt")
+    count = 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{path.name}.corrupt{count}")
+    os.replace(path, aside)
+    return aside
+
+
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     """Write `obj` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -137,12 +188,25 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file. Raises `FileNotFoundError`, or `ValueError` naming the file and the place where it
     stops being JSON.
     """
+    size = _existing(path).stat().st_size
+    if size > _MOST_JSON:
+        raise ValueError(f"{path} has {size:,} bytes, too many for what it should be: write it again")
     try:
-        return json.loads(_existing(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        return seals.parse_json(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError among them
         raise ValueError(
             f"{path} is not valid JSON ({error}): it may be cut short; write it again"
         ) from error
+
+
+def write_sealed(path: str | os.PathLike[str], obj: Mapping[str, Any]) -> None:
+    """As `write_json`, an object with the hash of its content."""
+    write_json(path, seals.seal(obj))
+
+
+def read_sealed(path: str | os.PathLike[str]) -> Any:
+    """As `read_json`, what `write_sealed` wrote. `ValueError` too if it has changed since."""
+    return seals.unseal(read_json(path), Path(path))
 
 
 def save_tensors(
@@ -156,10 +220,11 @@ def save_tensors(
     """Write a tensor file of this `kind`, atomically. `config` must be plain JSON; `metadata` are further
     strings.
     """
-    taken = sorted(set(metadata) & set(_HEADER))
+    taken = sorted(set(metadata) & {*_HEADER, seals.SEAL})
     assert not taken, f"metadata names {taken} are reserved"
     text = json.dumps(config, allow_nan=False)
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "config": text}
+    header[seals.SEAL] = seals.UNSEALED
     # Copied: the library refuses tensors that share memory (tied weights, views).
     whole = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
@@ -167,47 +232,41 @@ def save_tensors(
             save_file(whole, temporary, metadata={**header, **metadata})
         except SafetensorError as error:  # how the library reports a full disk
             raise OSError(f"could not write {path}: {error}") from error
-        _sort_metadata(temporary)
+        seals.seal_tensors(temporary)
 
 
 def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
     """Read a tensor file of this `kind`.
 
-    Raises `FileNotFoundError`, or `ValueError` for a file that is damaged, not one of this project's, of
-    another version or of another kind.
+    Raises `FileNotFoundError`, or `ValueError` for a file that is damaged (one bit is enough), not one of
+    this project's, of another version or of another kind.
     """
     _existing(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             _check_header(path, metadata, kind)
+            _check_content(Path(path), metadata)
             # Copied: the library hands out views of the mapped file, which change when the file does.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except SafetensorError as error:
         problem = f"{path} is cut short, damaged or no safetensors file ({error})"
         raise ValueError(f"{problem}: write or fetch it again") from error
-    config = json.loads(metadata["config"])
-    rest = {name: value for name, value in metadata.items() if name not in _HEADER}
-    return Artifact(tensors=tensors, config=config, metadata=rest)
-
-
-def read_metadata(path: str | os.PathLike[str], *, kind: str) -> dict[str, str]:
-    """The further strings of a tensor file of this `kind`. Raises as `load_tensors`."""
-    _existing(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
-        problem = f"{path} is cut short, damaged or no safetensors file ({error})"
-        raise ValueError(f"{problem}: write or fetch it again") from error
-    _check_header(path, metadata, kind)
-    return {name: value for name, value in metadata.items() if name not in _HEADER}
+        config = seals.parse_json(metadata["config"])
+    except ValueError as error:
+        raise ValueError(f"{path} holds no JSON as its config ({error}): write or fetch it again") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds no JSON object as its config: write or fetch it again")
+    rest = {name: value for name, value in metadata.items() if name not in (*_HEADER, seals.SEAL)}
+    return Artifact(tensors=tensors, config=config, metadata=rest)
 
 
 def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
     """Map a tensor file of this `kind`: `.get_slice(name)[start:stop]` reads that much, as NumPy arrays.
 
-    For files that are never rewritten in place: what is read follows the file. Raises as `load_tensors`.
+    For files that are never rewritten in place: what is read follows the file. Raises as `load_tensors`, but
+    does not look at the content: that is for whoever holds the file's hash.
     """
     _existing(path)
     try:
@@ -221,23 +280,7 @@ def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, as hex."""
-    with open(_existing(path), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sort_metadata(path: Path) -> None:
-    """Put the header's metadata in order, in place.
-
-    The library writes them in another order each time: without this the same tensors give another file.
-    """
-    with open(path, "r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(text) <= size, "the header grew by sorting"
-        file.seek(8)
-        file.write(text.ljust(size))
+    return seals.file_sha256(_existing(path))
 
 
 def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kind: str) -> None:
@@ -245,7 +288,7 @@ def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kin
         raise ValueError(
             f"{path} is a safetensors file, but not one of {FORMAT}'s: give a file made by {FORMAT}"
         )
-    if metadata["format_version"] != FORMAT_VERSION:
+    if metadata["format_version"] not in (_BEFORE_SEALS, FORMAT_VERSION):
         versions = f"has format version {metadata['format_version']}, this program reads {FORMAT_VERSION}"
         raise ValueError(f"{path} {versions}: write it again, or use the program that wrote it")
     if metadata["kind"] != kind:
@@ -254,12 +297,22 @@ def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kin
         )
 
 
+def _check_content(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata["format_version"] == _BEFORE_SEALS:
+        if not seals.check_indexed(path):
+            seals.tell_unsealed(path)
+    else:
+        seals.check_tensors(path)
+
+
 def _existing(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file: name the file inside")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if not path.is_file():  # a pipe would wait for a writer
+        raise ValueError(f"{path} is a pipe or a device, not a file: give a file")
     return path
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,13 @@ from trimask.cli import main
 from trimask.data.mixture import Mixture
 from trimask.data.prepare.manifest import Manifest, load_split
 from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.part import TEXT
 from trimask.parallel import Local
 from trimask.recipes.catalog import resolve
 from trimask.recipes.prepare import Progress, prepare
+from trimask.recipes.pretrain import build_stream
 from trimask.recipes.sources import token_sources, with_prepared
+from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 from trimask.vocabulary.modality import Modality
@@ -427,6 +431,22 @@ def test_any_number_of_workers_gives_the_same_bytes(
         assert contents(out) == contents(folder)
 
 
+def test_cut_passages_have_no_end(prepared: list[Path], tokenizers_folder: Path) -> None:
+    """As of the embedded data: a window has an end just where it is not filled."""
+    config = with_prepared(resolve("debug"), prepared)
+    component = next(c for c in config.mixture.components if c.source == TEXT)
+    config = replace(config, mixture=replace(config.mixture, components=(component,)))
+    tokenizers = Tokenizers.load(tokenizers_folder)
+    sources = token_sources(config.data, tokenizers, "train", prepared[0] / "unused")
+    stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
+    end = stream.vocabulary.ranges_of(Modality.TEXT)[0].stop - 1
+    lengths = sources[TEXT].num_codes[Modality.TEXT]
+    assert config.data.text_window == lengths.max() == 32
+    for index in range(100):
+        is_filled = lengths[stream.mixture.example(index)[1]] == 32
+        assert (stream.sequence(index).tokens == end).any() != is_filled
+
+
 def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: Path) -> None:
     raw, out, whole = make_lines(tmp_path / "raw"), tmp_path / "data", tmp_path / "whole"
     options = PrepareOptions(text_window=16)
@@ -516,7 +536,7 @@ def test_show_prints_the_mixture(prepared: list[Path], capsys: pytest.CaptureFix
     per_picture = counts.tokens["image"] / counts.examples
     assert images["sequences"] == pytest.approx(images["target_tokens"] / per_picture, abs=1)
     assert images["epochs"] == pytest.approx(images["sequences"] / counts.examples, abs=0.02)
-    assert shown["config"]["slack"]["text_window"] == 32
+    assert shown["config"]["data"]["text_window"] == 32
 
 
 def test_show_prints_the_mixture_of_the_run(
@@ -534,11 +554,16 @@ def test_show_prints_the_mixture_of_the_run(
     ]
 
 
-def command(words: list[str]) -> "subprocess.Popen[str]":
+def command(words: list[str], *, start_new_session: bool = False) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = [sys.executable, "-m", "trimask", *words]
     return subprocess.Popen(
-        run, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        run,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=start_new_session,
     )
 
 
@@ -563,6 +588,26 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(tokenizers_folder: Path,
     assert not (out / "manifest.json").exists()
     assert "parts were done before" in finish(command([*words, "--out", str(out)]))
     assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_at_any_moment_is_one_line(workers: int, tokenizers_folder: Path, tmp_path: Path) -> None:
+    """Also while workers start; what a worker was writing is removed at the next start."""
+    raw = make_lines(tmp_path / "raw", num_files=20)
+    words = ["prepare", str(raw), "--tokenizers", str(tokenizers_folder), f"--workers={workers}"]
+    for number in range(8):
+        out = tmp_path / f"out{number}"
+        process = command([*words, "--out", str(out)], start_new_session=True)
+        time.sleep(1 + number)
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=600)[1]
+        if process.returncode != 0:
+            assert process.returncode == 130 and "Traceback" not in errors, errors
+            assert "interrupted" in errors.splitlines()[-1]
+    (out / "train" / ".text-000000-000.abcdefgh.tmp.safetensors").write_bytes(b"half")
+    assert main([*words, "--out", str(out)]) == 0
+    assert not list(out.rglob(".*.tmp*"))
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_a_reference_trains_on_prepared_data(
     result = json.loads(capsys.readouterr().out)
     assert (result["steps"], result["stopped"]) == (2, "finished")
     config = json.loads((tmp_path / "run" / "config.json").read_text())["run"]
-    assert config["data"]["type"] == "PreparedData" and config["slack"]["text_window"] == 128
+    assert config["data"]["type"] == "PreparedData" and config["data"]["text_window"] == 128
     assert [c["source"] for c in config["mixture"]["components"]] == ["text"]
 
 

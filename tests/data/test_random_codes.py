@@ -42,7 +42,9 @@ def test_example_i_is_a_function_of_the_seed_and_i() -> None:
 
 
 def test_a_mixture_draws_from_stated_data() -> None:
-    data = StatedData(geometry=GEOMETRY, sources=(TRIPLES, StatedSource(name="text", text=30)))
+    data = StatedData(
+        geometry=GEOMETRY, sources=(TRIPLES, StatedSource(name="text", text=30)), text_window=30
+    )
     sources = random_sources(data, num_examples=10)
     components = (
         Component(source="text", task=Task.TEXT, weight=0.5),
@@ -56,6 +58,6 @@ def test_what_cannot_be_stated() -> None:
     with pytest.raises(ValueError, match="source x: text 0 must be at least 1"):
         StatedSource(name="x", text=0)
     with pytest.raises(ValueError, match="sources is empty"):
-        StatedData(geometry=GEOMETRY, sources=())
+        StatedData(geometry=GEOMETRY, sources=(), text_window=30)
     with pytest.raises(ValueError, match="num_examples 0: must be at least 1"):
         RandomCodes(TRIPLES, GEOMETRY, num_examples=0, seed=0)

@@ -51,7 +51,7 @@ def make_stream(row_length: int | None = None) -> TrainingStream:
         seed=3,
     )
     return TrainingStream(
-        mixture, VOCABULARY, slack=SpanSlack(text_window=40), physical_batch=8, row_length=row_length
+        mixture, VOCABULARY, slack=SpanSlack(), text_window=40, physical_batch=8, row_length=row_length
     )
 
 
@@ -83,14 +83,14 @@ def test_rows_pack_text_and_pad_pairs():
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 0.999999])
 def test_slack_bounds(uniform):
-    slack = SpanSlack(minimum=4, fraction=0.3, caption_length=24, text_window=128)
-    assert 1 <= slack.num_end(Task.TEXT_TO_SPEECH, Modality.AUDIO, 10, uniform) <= 5
-    assert 1 <= slack.num_end(Task.TEXT_TO_SPEECH, Modality.AUDIO, 100, uniform) <= 31
-    assert slack.num_end(Task.TEXT_TO_IMAGE, Modality.IMAGE, 64, uniform) == 0
-    assert slack.num_end(Task.TEXT, Modality.TEXT, 128, uniform) == 0
-    assert 1 <= slack.num_end(Task.TEXT, Modality.TEXT, 127, uniform) <= 39
-    assert 7 + slack.num_end(Task.IMAGE_TO_TEXT, Modality.TEXT, 7, uniform) <= 24
-    assert slack.num_end(Task.IMAGE_TO_TEXT, Modality.TEXT, 30, uniform) == 1
+    slack = SpanSlack(minimum=4, fraction=0.3, caption_length=24)
+    assert 1 <= slack.num_end(Task.TEXT_TO_SPEECH, Modality.AUDIO, 10, uniform, text_window=128) <= 5
+    assert 1 <= slack.num_end(Task.TEXT_TO_SPEECH, Modality.AUDIO, 100, uniform, text_window=128) <= 31
+    assert slack.num_end(Task.TEXT_TO_IMAGE, Modality.IMAGE, 64, uniform, text_window=128) == 0
+    assert slack.num_end(Task.TEXT, Modality.TEXT, 128, uniform, text_window=128) == 0
+    assert 1 <= slack.num_end(Task.TEXT, Modality.TEXT, 127, uniform, text_window=128) <= 39
+    assert 7 + slack.num_end(Task.IMAGE_TO_TEXT, Modality.TEXT, 7, uniform, text_window=128) <= 24
+    assert slack.num_end(Task.IMAGE_TO_TEXT, Modality.TEXT, 30, uniform, text_window=128) == 1
 
 
 def test_conditions_carry_no_end():
@@ -98,15 +98,24 @@ def test_conditions_carry_no_end():
         Modality.TEXT: np.zeros((3, 1), dtype=np.int64),
         Modality.AUDIO: np.zeros((9, 3), dtype=np.int64),
     }
-    assert set(target_ends(SpanSlack(), Task.TEXT_TO_SPEECH, codes, np.zeros(3))) == {Modality.AUDIO}
-    assert set(target_ends(SpanSlack(), Task.SPEECH_TO_TEXT, codes, np.zeros(3))) == {Modality.TEXT}
-    assert set(target_ends(SpanSlack(), Task.JOINT, codes, np.zeros(3))) == {Modality.TEXT, Modality.AUDIO}
+    assert set(target_ends(SpanSlack(), Task.TEXT_TO_SPEECH, codes, np.zeros(3), text_window=128)) == {
+        Modality.AUDIO
+    }
+    assert set(target_ends(SpanSlack(), Task.SPEECH_TO_TEXT, codes, np.zeros(3), text_window=128)) == {
+        Modality.TEXT
+    }
+    assert set(target_ends(SpanSlack(), Task.JOINT, codes, np.zeros(3), text_window=128)) == {
+        Modality.TEXT,
+        Modality.AUDIO,
+    }
 
 
 def test_a_step_needs_a_sequence():
     with pytest.raises(ValueError, match="physical_batch 0"):
         stream = make_stream()
-        TrainingStream(stream.mixture, VOCABULARY, slack=SpanSlack(), physical_batch=0, row_length=None)
+        TrainingStream(
+            stream.mixture, VOCABULARY, slack=SpanSlack(), text_window=40, physical_batch=0, row_length=None
+        )
 
 
 def equal(one: Batch, other: Batch) -> bool:

@@ -231,6 +231,7 @@ def make_step(model: DenoiserConfig, optimizer: AdamWConfig, seed: int = 0) -> D
         lr_schedule=WarmupCosine(warmup_fraction=0.0, final_fraction=1.0),
         num_steps=100,
         seed=0,
+        targets=(5.0, 5.0, 5.0),
     )
 
 

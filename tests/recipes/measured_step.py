@@ -38,10 +38,11 @@ def resting() -> int:
 def measure(config: RunConfig, *, is_small: bool) -> dict[str, Any]:
     assert isinstance(config.data, StatedData)
     vocabulary = vocabulary_of(config, None)
-    batch = build_stream(config, random_sources(config.data), vocabulary).batch(0)
+    stream = build_stream(config, random_sources(config.data), vocabulary)
+    batch = stream.batch(0)
     base = resting()
     denoiser = place(config.model, vocabulary, seed=0, compute=config.compute, world=World())
-    step = build_step(config, denoiser)
+    step = build_step(config, denoiser, stream)
     step(batch)
     state = resting() - base
     rows = len(batch.tokens)

@@ -46,7 +46,7 @@ def test_rates_are_found_again_whatever_the_script(tokenizers: Tokenizers, tmp_p
     ]
     frames = [7 + 3 * len(each.encode()) for each in words]
     speech = make_speech(tokenizers, words, frames, voice="annabel_the_third")
-    policy = fit_lengths({"speech": speech}, tokenizers, slack=SpanSlack(text_window=64), seed=0)
+    policy = fit_lengths({"speech": speech}, tokenizers, slack=SpanSlack(), text_window=64, seed=0)
     assert policy.frames_per_character == pytest.approx(3) and policy.silence_frames == 7
     assert policy.text_length == 64 and policy.caption_length == LengthPolicy().caption_length
     assert policy.max_prompt == 400 + len("annabel_the_third: ")
@@ -62,15 +62,17 @@ def test_a_line_that_says_nothing_goes_through_the_origin(
     tokenizers: Tokenizers, words: list[str], frames: list[int]
 ) -> None:
     speech = make_speech(tokenizers, words, frames, voice="x")
-    policy = fit_lengths({"speech": speech}, tokenizers, slack=SpanSlack(), seed=0)
+    policy = fit_lengths({"speech": speech}, tokenizers, slack=SpanSlack(), text_window=128, seed=0)
     assert policy.silence_frames == 0
     assert policy.frames_per_character == pytest.approx(40 / len("".join(words)))
 
 
 def test_captions_have_room(tokenizers: Tokenizers) -> None:
     pictures = make_pictures([*range(1, 101), 700])
-    policy = fit_lengths({"images": pictures}, tokenizers, slack=SpanSlack(), seed=0)
+    policy = fit_lengths({"images": pictures}, tokenizers, slack=SpanSlack(), text_window=128, seed=0)
     assert policy.caption_length == 97 and policy.joint_caption_length == 53 and policy.max_prompt == 700
-    short = fit_lengths({"images": make_pictures([3, 4])}, tokenizers, slack=SpanSlack(), seed=0)
+    short = fit_lengths(
+        {"images": make_pictures([3, 4])}, tokenizers, slack=SpanSlack(), text_window=128, seed=0
+    )
     assert short.caption_length == SpanSlack().caption_length
     assert short.max_prompt == LengthPolicy().max_prompt

@@ -30,7 +30,7 @@ SCALED_DOWN = {
     "data.sources.1.text": "32",
     "data.sources.2.text": "60",
     "data.sources.2.seconds": "2",
-    "slack.text_window": "509",
+    "data.text_window": "509",
     "row_length": "512",
     "logical_batch": "4",
     "compute.compile": "false",

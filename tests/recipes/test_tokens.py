@@ -1,22 +1,31 @@
 """From the embedded data to token sources: who is chosen, and that the codes are the tokenizers' own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from trimask import io
+from trimask.config import override
+from trimask.data.mixture import Component, MixtureConfig
+from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
+from trimask.recipes import tokens
+from trimask.recipes.pretrain import build_stream
+from trimask.recipes.quickstart import debug
 from trimask.recipes.tokens import (
-    _sentences,
     cached_tokens,
+    kept_tokens,
     pictures,
     select_concepts,
     select_speech,
     spoken_prompt,
-    windows,
 )
+from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.modality import Modality, Task
 
 SMALL = QuickstartData(num_concepts=6, has_variants=False, num_sentences=3, voices=("slt",), text_window=32)
 
@@ -83,10 +92,48 @@ def test_another_choice_is_tokenized_anew(tokenizers, tmp_path):
     assert 0 < sizes[0] < sizes[1]
 
 
-def test_windows_are_whole_sentences_where_they_fit(tokenizers):
-    text = load_text("validation")[0].text[:6000]
-    assert "".join(_sentences(text)) == text
-    spans = list(windows([text], tokenizers, 64))
-    assert all(0 < len(window) <= 64 for window in spans)
-    whole = [tokenizers.text.decode(window) for window in spans if len(window) < 64]
-    assert all(part in text for part in whole) and len(whole) > 5
+@pytest.mark.parametrize("length", [32, 128])
+def test_no_id_is_lost_between_windows(tokenizers, length):
+    for row in load_text("validation")[:3]:
+        spans = list(windows(row.text, tokenizers.text, length))
+        assert [i for window in spans for i in window] == tokenizers.text.encode(row.text)
+        assert all(0 < len(window) <= length for window in spans)
+        assert any(len(window) < length for window in spans)
+
+
+@pytest.mark.parametrize("length", [32, 64])
+def test_cut_passages_have_no_end(tokenizers, monkeypatch, length):
+    """Embedded data: a window has an end just where its last sentence is whole."""
+    monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:1])
+    config = override(debug(), {"data.text_window": str(length), "data.num_concepts": "1"})
+    component = Component(source="speeches", task=Task.TEXT, weight=1.0)
+    config = replace(config, mixture=MixtureConfig(components=(component,)))
+    sources = tokens.tokenize(config.data, tokenizers, "train")
+    passages = sources["speeches"]
+    text = load_text("train")[0].text
+    joined = passages.codes[Modality.TEXT].values[:, 0].tolist()
+    assert joined == tokenizers.text.encode(text)
+    stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
+    end = stream.vocabulary.ranges_of(Modality.TEXT)[0].stop - 1
+    ended = [(stream.sequence(i).tokens == end).sum() > 0 for i in range(600)]
+    whole = [len(passages.example(stream.mixture.example(i)[1])[Modality.TEXT]) < length for i in range(600)]
+    assert ended == whole
+    expected = np.mean(passages.num_codes[Modality.TEXT] < length)
+    assert 0.05 < expected < 0.95
+    assert abs(np.mean(ended) - expected) < 4 * np.sqrt(expected * (1 - expected) / 600)
+
+
+def test_tokens_of_an_earlier_encoding_are_made_anew(tokenizers, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:1])
+    data = QuickstartData(num_concepts=1, num_sentences=1, voices=("slt",), text_window=32)
+    sources = cached_tokens(data, tokenizers, "validation", tmp_path)
+    index = tmp_path / "validation.json"
+    stored = io.read_sealed(index)
+    assert kept_tokens(data, "validation", tmp_path)
+    del stored["version"]
+    io.write_sealed(index, stored)
+    sources["spoken"].save(tmp_path / "validation-speeches.safetensors")  # what a misreading would give
+    assert kept_tokens(data, "validation", tmp_path) is None
+    again = cached_tokens(data, tokenizers, "validation", tmp_path)
+    assert set(again["speeches"].codes) == {Modality.TEXT}
+    assert kept_tokens(data, "validation", tmp_path)

@@ -31,6 +31,7 @@ SMALL = {
     "data.geometry.image_codebook_size": "64",
     "data.geometry.speech_codebook_size": "32",
     "data.sources.0.text": "60",
+    "data.text_window": "60",
     "data.sources.1.text": "11",
     "data.sources.2.text": "21",
     "data.sources.2.seconds": "0.4",
@@ -41,9 +42,7 @@ def small() -> RunConfig:
     config = catalog.resolve("trimodal_3b")
     assert isinstance(config, RunConfig)
     # As many end frames in each sequence as on average: one.
-    return replace(
-        override(config, SMALL), slack=SpanSlack(minimum=0, fraction=0.0, caption_length=0, text_window=60)
-    )
+    return replace(override(config, SMALL), slack=SpanSlack(minimum=0, fraction=0.0, caption_length=0))
 
 
 def test_the_flops_of_a_sequence_are_those_of_its_passes() -> None:

@@ -27,7 +27,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_shipped_files_are_copied_byte_by_byte(tmp_path: Path) -> None:
     assemble(tmp_path / "new")
-    names = ["image.safetensors", "speech.safetensors", "text.json"]
+    names = ["image.safetensors", "sha256.json", "speech.safetensors", "text.json"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
     assert hashes(tmp_path / "new") == hashes() == {name: io.sha256(SHIPPED / name) for name in hashes()}
 
@@ -39,6 +39,7 @@ def test_public_tokenizers_load_without_further_argument(public: Path) -> None:
         "image/config.json",
         "image/diffusion_pytorch_model.safetensors",
         "image/trimask.json",
+        "sha256.json",
         "speech",
         "speech/config.json",
         "speech/model.safetensors",

@@ -65,7 +65,7 @@ def make_stream(physical_batch: int = 13) -> TrainingStream:
     )
     mixture = Mixture(MixtureConfig(components=components, block_length=16), sources, seed=3)
     return TrainingStream(
-        mixture, VOCABULARY, slack=SpanSlack(), physical_batch=physical_batch, row_length=40
+        mixture, VOCABULARY, slack=SpanSlack(), text_window=128, physical_batch=physical_batch, row_length=40
     )
 
 
@@ -85,6 +85,7 @@ def main(out: Path, compute: ComputeConfig, objective: ObjectiveConfig) -> None:
             lr_schedule=WarmupCosine(warmup_fraction=0.1),
             num_steps=NUM_STEPS,
             seed=5,
+            targets=stream.target_tokens(),
             logical_batch=6,
             micro_batch=compute.micro_batch,
             world=world,

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import re
 import resource
 import shutil
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trimask.io import sha256
+from trimask import io
 from trimask.training import checkpoint as module
 from trimask.training.checkpoint import Checkpoint, Checkpoints, open_run
 
@@ -67,7 +68,7 @@ def test_the_files_are_safetensors_and_plain_json(tmp_path: Path) -> None:
     state = json.loads((checkpoints.path(1) / "state.json").read_text())
     assert state["config"] == {"model": {"depth": 2, "widths": [4, 8]}, "seed": 0}
     assert (state["step"], state["num_processes"]) == (1, 1)
-    assert list(state["sha256"].items()) == [(names[0], sha256(checkpoints.path(1) / names[0]))]
+    assert list(state["sha256"].items()) == [(names[0], io.sha256(checkpoints.path(1) / names[0]))]
 
 
 def test_large_states_are_written_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,15 +148,42 @@ def _tear_state(folder: Path) -> None:
 
 
 def _come_from_another_run(folder: Path) -> None:
-    state = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(json.dumps(state | {"config": state["config"] | {"seed": 1}}))
+    state = io.read_sealed(folder / "state.json")
+    io.write_sealed(folder / "state.json", state | {"config": state["config"] | {"seed": 1}})
 
 
 def _hold_other_tensors(folder: Path) -> None:
     (path,) = folder.glob("*.safetensors")
     save_file({"weight": torch.zeros(64, 3), "half": torch.zeros(2, dtype=torch.bfloat16)}, path)
+    state = io.read_sealed(folder / "state.json")
+    io.write_sealed(folder / "state.json", state | {"sha256": {path.name: io.sha256(path)}})
+
+
+def _be_edited(folder: Path) -> None:
     state = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(json.dumps(state | {"sha256": {path.name: sha256(path)}}))
+    (folder / "state.json").write_text(json.dumps(state | {"tokens": 8}))
+
+
+def _lead_elsewhere(folder: Path) -> None:
+    (path,) = folder.glob("*.safetensors")
+    path.rename(folder.parent / path.name)
+    state = io.read_sealed(folder / "state.json")
+    names = {f"../{name}": digest for name, digest in state["sha256"].items()}
+    io.write_sealed(folder / "state.json", state | {"sha256": names})
+
+
+def _be_of_other_types(folder: Path) -> None:
+    state = io.read_sealed(folder / "state.json")
+    io.write_sealed(folder / "state.json", state | {"window": 7})
+
+
+def _nest(folder: Path) -> None:
+    (folder / "state.json").write_text("[" * 100_000 + "]" * 100_000)
+
+
+def _be_a_pipe(folder: Path) -> None:
+    (folder / "state.json").unlink()
+    os.mkfifo(folder / "state.json")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +195,11 @@ def _hold_other_tensors(folder: Path) -> None:
         (_gain_shard, "is not part of what was written"),
         (_lose_state, "state.json does not exist"),
         (_tear_state, "not valid JSON"),
+        (_be_edited, "state.json is not as it was written"),
+        (_lead_elsewhere, "is not the state of step 2"),
+        (_be_of_other_types, "is not the state of step 2"),
+        (_nest, "nested deeper than 100"),
+        (_be_a_pipe, "is a pipe"),
         (_come_from_another_run, "another config: seed was 1, is 0"),
         (_hold_other_tensors, "does not hold the tensors that are needed: Missing key .* count"),
     ],
@@ -231,7 +264,7 @@ def test_no_space_for_the_state_removes_what_was_written(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "write_json", full)
+    monkeypatch.setattr(module.io, "write_sealed", full)
     with pytest.raises(
         OSError, match="No space left on device; the last whole checkpoint is .*step_00000001"
     ):
@@ -284,7 +317,7 @@ def test_what_may_change_is_noted_and_no_other_run(tmp_path: Path, caplog: pytes
     ):
         open_run(tmp_path, after, resume=True)
     open_run(tmp_path, after, resume=True, may_change=may_change)
-    assert json.loads((tmp_path / "config.json").read_text()) == after
+    assert io.read_sealed(tmp_path / "config.json") == after
     for options in ({"may_change": may_change}, {}):  # who reads need not know
         into = _tensors(0)
         assert Checkpoints(tmp_path, config=after, keep=2, **options).load_newest(into) == _checkpoint(1)

@@ -88,6 +88,7 @@ def test_the_denoisers_parts_add_up_and_nothing_moves() -> None:
         lr_schedule=WarmupCosine(warmup_fraction=0.0),
         num_steps=10,
         seed=0,
+        targets=(6.0, 8.0, 9.0),
     )
 
     def batches(index: int):

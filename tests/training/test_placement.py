@@ -31,6 +31,7 @@ def make_step(denoiser: Denoiser, world: World) -> DenoiserStep:
         lr_schedule=WarmupCosine(warmup_fraction=0.1),
         num_steps=4,
         seed=5,
+        targets=make_stream().target_tokens(),
         micro_batch=4,
         world=world,
     )

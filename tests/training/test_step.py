@@ -14,6 +14,7 @@ from trimask.model.recompute import Recompute
 from trimask.training.corruption import Corruption, ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig, NonFinite
+from trimask.training.reduction import ModalityMeans, TokenMean
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.codebooks import Parallel
@@ -56,6 +57,12 @@ def make_corruption(**objective) -> Corruption:
     return Corruption(ObjectiveConfig(**objective), VOCABULARY, seed=5, device=CPU)
 
 
+def targets_of(sequences) -> tuple[float, float, float]:
+    """Target tokens of a sequence per modality, on average over `sequences`."""
+    ranges = [VOCABULARY.ranges[r].modality for s in sequences for r in s.range_index[s.maskable]]
+    return tuple(ranges.count(modality) / len(sequences) for modality in Modality)
+
+
 def make_step(num_steps: int = 60, **objective) -> DenoiserStep:
     denoiser = Denoiser(DenoiserConfig(width=32, depth=2, num_heads=2), VOCABULARY)
     denoiser.initialize(0)
@@ -66,6 +73,7 @@ def make_step(num_steps: int = 60, **objective) -> DenoiserStep:
         lr_schedule=WarmupCosine(warmup_fraction=0.1),
         num_steps=num_steps,
         seed=5,
+        targets=targets_of(make_sequences()),
     )
 
 
@@ -196,7 +204,7 @@ def test_times_belong_to_the_logical_batch(anti_masking):
 @pytest.mark.parametrize("objective", [{}, {"anti_masking": True}])
 @pytest.mark.parametrize("row_length", [None, 60])
 def test_micro_batches_give_the_same_update(objective, row_length):
-    """Times, masks and counts are the whole batch's, so only the order of sums differs."""
+    """Times and masks are the whole batch's, so only the order of sums differs."""
     batch = make_batch(make_sequences(), range(100, 112), row_length=row_length)
     whole, split = make_step(**objective), make_step(**objective)
     split.micro_batch = 5
@@ -210,7 +218,7 @@ def test_micro_batches_give_the_same_update(objective, row_length):
 
 @pytest.mark.parametrize("micro_batch", [None, 7])
 def test_the_gradient_of_two_logical_batches_is_the_mean_of_theirs(micro_batch):
-    """Also where a modality is in one of them alone: in the other it adds nothing."""
+    """Also where a modality is in one of them alone."""
     texts = [s for s in make_sequences(36) if s.task is Task.TEXT]
     sequences = make_sequences(12) + texts[:12]
 
@@ -253,9 +261,10 @@ def test_a_split_run_resumes_exactly(batch):
         assert torch.equal(a, b)
 
 
-def test_the_loss_is_the_weighted_sum_of_bounds(batch):
-    """Against the objective in one piece: terms of all masked slots, divided by all targets."""
-    step = make_step(modality_weights=(1.0, 0.5, 2.0))
+@pytest.mark.parametrize("reduction", [TokenMean(), ModalityMeans()])
+def test_the_loss_is_the_weighted_mean_of_bounds(batch, reduction):
+    """Against the objective in one piece; the batch has just as many targets as are expected."""
+    step = make_step(modality_weights=(1.0, 0.5, 2.0), reduction=reduction)
     tables = step.corruption.tables
     view = step.corruption.views(batch, 0)[0]
     masked = view.masked
@@ -266,9 +275,13 @@ def test_the_loss_is_the_weighted_sum_of_bounds(batch):
         sequence=batch.sequence[masked],
     )
     num_targets = count_targets(batch.maskable, tables.modality(batch.range_index), num_modalities=3)
-    expected = training_loss(
-        terms, num_targets=num_targets, modality_weights=torch.tensor(step.objective.modality_weights)
-    )
+    factors = torch.tensor([1.0, 0.5, 2.0])
+    if reduction == TokenMean():
+        expected = (factors * terms.per_modality(3)).sum() / num_targets.sum()
+    else:
+        expected = (factors * terms.nats_per_token(num_targets)).mean()
+    in_one = training_loss(terms, num_sequences=12, token_weights=step.token_weights)
+    assert float(in_one.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert float(step(batch)["loss"]) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 

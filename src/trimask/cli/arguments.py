@@ -26,6 +26,21 @@ class Verb(ABC):
 VerbT = TypeVar("VerbT", bound=Verb)
 
 
+def check_words(words: Sequence[str]) -> None:
+    """UsageError for what no option can mean: a word that is empty, or that is not text."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("--") and equals and not value):
+            name = option or (before if before.startswith("--") else "an argument")
+            raise UsageError(f"{name} is empty: give a value, or leave it out")
+        try:
+            is_text = "\0" not in word and bool(word.encode())
+        except UnicodeEncodeError:  # bytes that are not UTF-8
+            is_text = False
+        if not is_text:
+            raise UsageError(f"{word!r} is not UTF-8 text: rename the file, or give another value")
+
+
 def parse(verb: type[VerbT], name: str, words: Sequence[str]) -> tuple[VerbT, dict[str, str]]:
     """The arguments of `verb`, and overrides by dotted path: `--model.depth 6` or `--model.depth=6`.
 
@@ -77,6 +92,12 @@ def split_overrides(verb: type[Verb], words: Sequence[str]) -> tuple[list[str], 
             raise UsageError(f"{option} is given twice: {overrides[path]!r} and {value!r}: give it once")
         overrides[path] = value
     return own, overrides
+
+
+def check_range(option: str, value: float | int | None, least: float | int, most: float | int) -> None:
+    """UsageError for a number outside `least` … `most`, or none; None is an option that was not given."""
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{option} is {value:g}: give a number from {least:,g} to {most:,g}")
 
 
 def closest(name: str, choices: Iterable[str], *, cutoff: float = 0.6) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from trimask import __version__
-from trimask.cli.arguments import Verb, choose, parse
+from trimask.cli.arguments import Verb, check_words, choose, parse
 from trimask.cli.console import say
 from trimask.cli.destination import explain
 from trimask.cli.failure import Failed
@@ -32,6 +32,8 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """Verb -> its module here, which has one subclass of `Verb`; and what it is for."""
+
+_LONGEST = 1000  # characters of an error's line
 
 OVERVIEW = """\
 usage: trimask VERB … [--json]
@@ -78,8 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, f"error: {error}", 1)
     except ValueError as error:
         return _report(error, f"error: {error}", 2)
+    except RecursionError as error:  # of a file: nothing of ours is so deep
+        return _report(
+            error, "error: a file that was read is nested too deep, and none of ours: delete it", 1
+        )
     except ImportError as error:  # an extra that is not installed; the message says which
         return _report(error, f"error: {error}", 1)
+    except ArithmeticError as error:
+        what = f"a number that was given is too large or too small to compute with ({error})"
+        return _report(error, f"error: {what}", 2)
+    except (MemoryError, RecursionError) as error:
+        return _report(error, f"error: {type(error).__name__}: smaller sizes are needed", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _report(error, f"error: {where}{explain(error)}", 1)
@@ -94,6 +105,7 @@ def _dispatch(words: Sequence[str]) -> int:
     if words[0] == "--version":
         print(f"trimask {__version__}")
         return 0
+    check_words(words)
     name = choose("verb", words[0], VERBS)
     arguments, overrides = parse(_verb(VERBS[name][0]), name, words[1:])
     return arguments.run(overrides)
@@ -112,6 +124,7 @@ def _verb(module: str) -> type[Verb]:
 def _report(error: BaseException, line: str, status: int) -> int:
     if os.environ.get("TRIMASK_TRACEBACK") == "1":
         traceback.print_exception(error)
-    # One line, also where a library's message has several.
-    say(" ".join(line.split()))
+    # One line, also where a library's message has several, and not a screen of what was given.
+    line = " ".join(line.split())
+    say(line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}")
     return status

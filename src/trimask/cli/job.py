@@ -16,6 +16,7 @@ from trimask.config import to_dict
 from trimask.recipes.catalog import RECIPES
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.recipes.tokenizer_training import TokenizerRun
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.compute import ComputeConfig
@@ -47,14 +48,14 @@ class Job(ABC):
         """Space that the run will take."""
 
     @property
-    @abstractmethod
     def may_change(self) -> Sequence[str]:
         """Fields that a resumed run may have otherwise than its start."""
+        return ()
 
     @property
-    @abstractmethod
     def leftovers(self) -> Sequence[str]:
         """What the run writes before it computes anything."""
+        return ()
 
     @abstractmethod
     def check(self) -> None:
@@ -104,6 +105,7 @@ def job(
     """
     config = resolved(recipe, overrides, data)
     from trimask.data.selection import StatedData
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.training.run import RunConfig
 
     if not isinstance(config, RunConfig):
@@ -111,6 +113,8 @@ def job(
             raise UsageError(f"--tokenizers is for a model, and {recipe} is a tokenizer: leave it out")
         if weights is not None:
             raise UsageError(f"--weights is for a model, and {recipe} is a tokenizer: leave it out")
+        if isinstance(config, TextTokenizerRun):
+            return TextTokenizerJob(recipe=recipe, config=config)
         return TokenizerJob(recipe=recipe, config=config)
     if isinstance(config.data, StatedData):
         if tokenizers is not None:
@@ -153,11 +157,11 @@ def job_of(
     from trimask.tokenizers.bundle import Tokenizers
 
     with reading_files():
-        facts = io.read_metadata(path, kind=KIND)
+        facts = io.load_tensors(path, kind=KIND).metadata
         config = config_of(facts, path)
         if isinstance(config.data, PreparedData):
             config = replace(config, data=moved(config.data, data))
-        folder = tokenizers_for_file(path, tokenizers)
+        folder = tokenizers_for_file(path, facts, tokenizers)
         loaded = Tokenizers.load(folder)
     config = override(config, overrides)
     recipe = facts.get("recipe", path.name)
@@ -180,6 +184,7 @@ def resumed_job(
         Failed: the directory is damaged.
     """
     from trimask.recipes.resume import begun, check_horizon, resumed, tokenizers_for
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.run import RunConfig
 
@@ -197,6 +202,8 @@ def resumed_job(
         for name, value in (("tokenizers", tokenizers), ("weights", weights)):
             if value is not None:
                 raise UsageError(f"--{name} is for a model, and {start.recipe} is a tokenizer: leave it out")
+        if isinstance(config, TextTokenizerRun):
+            return TextTokenizerJob(recipe=start.recipe, config=config)
         return TokenizerJob(recipe=start.recipe, config=config)
     check_horizon(start, config)
     with reading_files():
@@ -304,16 +311,8 @@ class StatedJob(Job):
     def num_bytes(self) -> int:
         return self.summary()["parameters"]["total"] * _STATE_BYTES + _DATA_BYTES
 
-    @property
-    def may_change(self) -> Sequence[str]:
-        return ()
-
-    @property
-    def leftovers(self) -> Sequence[str]:
-        return ()
-
     def check(self) -> None:
-        window = self.config.slack.text_window
+        window = self.config.data.text_window
         raise UsageError(
             f"the data of {self.recipe} is stated, not there. Assemble tokenizers (trimask tokenizers --text "
             "FILE --image NAME --image-size 256 --speech NAME --out DIR), prepare data over them (trimask "
@@ -363,10 +362,7 @@ class TokenizerJob(Job):
         return LEFTOVERS
 
     def check(self) -> None:
-        from trimask.training.distributed import num_processes
-
-        if num_processes() > 1:
-            raise UsageError(f"{self.recipe} is a tokenizer, which trains in one process: leave out torchrun")
+        _check_single_process(self.recipe)
 
     def summary(self) -> dict[str, Any]:
         from trimask.recipes.train_tokenizer import rates, training_of
@@ -407,3 +403,61 @@ class TokenizerJob(Job):
         words = ["tokenizers", f"--{weights.stem}", str(weights), "--out", "tokenizers"]
         page = out / "report.html"
         return f"look and listen: {page}; train over it: {program()} {shlex.join(words)}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextTokenizerJob(Job):
+    """Learning the merges of a text tokenizer; its steps are merges."""
+
+    recipe: str
+    config: "TextTokenizerRun"
+
+    @property
+    def num_updates(self) -> int:
+        return self.config.num_merges
+
+    @property
+    def num_bytes(self) -> int:
+        return _DATA_BYTES
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        from trimask.recipes.text_tokenizer import LEFTOVERS
+
+        return LEFTOVERS
+
+    def check(self) -> None:
+        _check_single_process(self.recipe)
+
+    def summary(self) -> dict[str, Any]:
+        return {"recipe": self.recipe, "config": to_dict(self.config), "steps": self.num_updates}
+
+    def lines(self) -> Sequence[str]:
+        return [f"units           {self.config.vocabulary_size:,}, {self.num_updates:,} of them merges"]
+
+    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+        from trimask.recipes.text_tokenizer import train_text_tokenizer
+
+        with Report() as report:
+            return train_text_tokenizer(self.config, out, recipe=self.recipe, resume=resume, report=report)
+
+    def try_it(self, out: Path) -> str:
+        from trimask.io import read_json
+        from trimask.recipes.text_tokenizer import FIGURES, WEIGHTS
+
+        figures = read_json(out / FIGURES)
+        own, shipped = figures["bytes_per_token"], figures["bytes_per_token_of_the_shipped_one"]
+        part = "unseen" if "unseen" in own else "train"
+        words = ["tokenizers", "--text", str(out / WEIGHTS), "--out", "tokenizers"]
+        return (
+            f"a token holds {own[part]:.2f} bytes of {'unseen' if part == 'unseen' else 'training'} text "
+            f"(the one that ships: {shipped[part]:.2f}); take it up: {program()} {shlex.join(words)}"
+        )
+
+
+def _check_single_process(recipe: str) -> None:
+    from trimask.training.distributed import num_processes
+
+    if num_processes() > 1:
+        raise UsageError(f"{recipe} is a tokenizer, which trains in one process: leave out torchrun")

@@ -1,6 +1,5 @@
 """`trimask plan`: memory, batch, time and cost of a recipe on given devices, before anything runs."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 import tyro
 
-from trimask.cli.arguments import Verb
+from trimask.cli.arguments import Verb, check_range
 from trimask.cli.console import print_json
 from trimask.cli.failure import Failed, UsageError
+from trimask.seals import parse_json
 
 if TYPE_CHECKING:  # they take torch
     from trimask.recipes.plan import Assumptions
@@ -20,6 +20,14 @@ if TYPE_CHECKING:  # they take torch
     from trimask.training.run import RunConfig
 
 _GIB = 2**30
+_RANGES = {
+    "devices": (1, 10_000_000),
+    "price": (0, 1e9),
+    "memory": (1e-3, 1e6),
+    "network": (1e-3, 1e6),
+    "write": (1e-3, 1e6),
+    "failures": (1e-3, 1e12),
+}
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
@@ -91,8 +99,8 @@ class Plan(Verb):
         from trimask.recipes.plan import with_tokens
         from trimask.recipes.workload import workload
 
-        if self.devices < 1:
-            raise UsageError(f"--devices is {self.devices}: give at least 1")
+        for option, (least, most) in _RANGES.items():
+            check_range(f"--{option}", getattr(self, option), least, most)
         tokens = None if self.tokens is None else parse_tokens(self.tokens)
         planned = job_of(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
         if not isinstance(planned, DenoiserJob | StatedJob):
@@ -107,10 +115,6 @@ class Plan(Verb):
         from trimask.training.plan.hardware import HARDWARE
 
         hardware = HARDWARE[self.device]
-        for name in ("memory", "network"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"--{name} is {value:g}: give a number above 0")
         if self.network is not None:
             hardware = replace(hardware, network_bandwidth=self.network * 1e9)
         if self.memory is not None:
@@ -166,7 +170,7 @@ def _measured(text: str) -> tuple[float, str]:
     if not path.is_file():
         raise UsageError(f"--mfu is {text!r}: give a share such as 0.5, or a JSON file")
     try:
-        found = dict(_all_mfu(json.loads(path.read_text(encoding="utf-8"))))
+        found = dict(_all_mfu(parse_json(path.read_text(encoding="utf-8"))))
     except ValueError as error:
         raise Failed(f"{path} cannot be read ({error}): give a benchmark's result, or a share") from error
     chosen = {where: share for where, share in found.items() if where.endswith(name)}

@@ -104,8 +104,7 @@ class Train(Verb):
     def _check_out(self, planned: Job) -> None:
         """Whether `out` may hold this run. The run itself compares what the arguments do not decide."""
         from trimask.config import to_dict
-        from trimask.io import read_json
-        from trimask.training.checkpoint import check_run
+        from trimask.training.checkpoint import check_run, read_config
 
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file: name a folder")
@@ -116,9 +115,7 @@ class Train(Verb):
         stored: Any = {}
         if self.resume and (self.out / "config.json").exists():
             with reading_files():
-                stored = read_json(self.out / "config.json")
-            if not isinstance(stored, dict) or "run" not in stored:
-                raise Failed(f"{self.out / 'config.json'} does not describe a run: choose another --out")
+                stored = read_config(self.out)
         wanted = stored | {"recipe": planned.recipe, "run": to_dict(planned.config)}
         check_run(
             self.out,

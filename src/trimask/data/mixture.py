@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 from trimask import rng
 from trimask.data.tokens import ExampleSource
@@ -102,7 +102,7 @@ class Mixture:
 
 
 def mean_over_groups(
-    values: Sequence[int] | Int[np.ndarray, "examples"], groups: Int[np.ndarray, "examples"]
+    values: Sequence[int] | Real[np.ndarray, "examples"], groups: Int[np.ndarray, "examples"]
 ) -> float:
     """The mean of a value that each example has, as a mixture draws examples: groups count equally, and so do
     the examples within one.

@@ -19,10 +19,12 @@ class PreparedData:
 
     Attributes:
         manifests: SHA-256 of each folder's manifest.json, so that a run never goes on with other data.
+        text_window: ids of a text passage at most, as they were prepared; one that fills it was cut.
     """
 
     folders: tuple[Path, ...]
     manifests: tuple[str, ...]
+    text_window: int
 
     def __post_init__(self) -> None:
         if not self.folders or len(self.folders) != len(self.manifests):
@@ -43,7 +45,8 @@ class QuickstartData:
         has_variants: whether skin tones and the like are shown beside the base picture.
         num_sentences: sentences read aloud (None: all).
         voices: readers to keep.
-        text_window: ids of a text passage at most; longer paragraphs are cut into windows.
+        text_window: ids of a text passage at most; longer paragraphs are cut into windows. One that fills it
+            was cut.
     """
 
     num_concepts: int | None = None
@@ -105,10 +108,12 @@ class StatedData:
 
     Attributes:
         geometry: of the tokenizers.
+        text_window: ids of a text passage at most; one that fills it was cut.
     """
 
     geometry: Geometry
     sources: tuple[StatedSource, ...]
+    text_window: int
 
     def __post_init__(self) -> None:
         if not self.sources:

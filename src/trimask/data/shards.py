@@ -1,6 +1,7 @@
 """Shards: files of tokenized examples that are never rewritten, and many of them as one source."""
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from trimask.vocabulary.modality import Modality
 KIND = "shard"
 _OPEN_SHARDS = 256  # a mapped file takes a descriptor, of which a process often has 1024
 _NARROW = 1 << 16
+_NAME = re.compile(r"(?P<split>[a-z]+)/(?P<source>[a-z_]+)-(?P<part>[0-9]{6,12})-[0-9]{3,12}\.safetensors")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST = 1 << 53  # of what is counted: beyond it, sums would overflow
 
 
 @final
@@ -41,7 +45,11 @@ class Example:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardEntry:
-    """What is known of a shard without opening it. `file` is relative to the prepared folder."""
+    """What is known of a shard without opening it.
+
+    Attributes:
+        file: "SPLIT/SOURCE-PART-NUMBER.safetensors" in the prepared folder, and never out of it.
+    """
 
     file: str
     source: str
@@ -50,6 +58,32 @@ class ShardEntry:
     tokens: dict[str, int]
     num_bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        name = _NAME.fullmatch(self.file)
+        if name is None or (name["split"], name["source"]) != (self.split, self.source):
+            raise ValueError(f"{self.file[:200]!r} is no name of a shard of {self.split}/{self.source}")
+        unknown = sorted(set(self.tokens) - {modality.name.lower() for modality in Modality})
+        if unknown:
+            raise ValueError(f"{self.file}: tokens of {unknown[0]!r}, which is no modality")
+        counts = (self.num_examples - 1, self.num_bytes, *self.tokens.values())
+        if min(counts) < 0 or max(counts) >= _MOST or not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"{self.file}: its counts or its SHA-256 are out of range")
+
+    @property
+    def part(self) -> int:
+        """The part of the input that it was made of."""
+        name = _NAME.fullmatch(self.file)
+        assert name is not None
+        return int(name["part"])
+
+    def path(self, folder: Path) -> Path:
+        """Where it lies in the prepared `folder`. ValueError: a link stands there, which is not followed."""
+        path = folder / self.file
+        for place in (path.parent, path):
+            if place.is_symlink():
+                raise ValueError(f"{place} is a link out of {folder}, perhaps: put there what it leads to")
+        return path
 
 
 def write_shard(
@@ -160,13 +194,13 @@ class ShardedTokens:
 
     def _map(self, number: int) -> Any:
         folder, entry = self._shards[number]
-        return io.open_tensors(folder / entry.file, kind=KIND)
+        return io.open_tensors(entry.path(folder), kind=KIND)
 
 
 def check_size(folder: Path, entry: ShardEntry) -> None:
     """ValueError if the shard is missing or not as long as it was written."""
-    path = folder / entry.file
-    size = path.stat().st_size if path.exists() else None
+    path = entry.path(folder)
+    size = path.stat().st_size if path.is_file() else None
     if size != entry.num_bytes:
         found = "is missing" if size is None else f"has {size} bytes, not {entry.num_bytes}"
         raise ValueError(

@@ -9,11 +9,13 @@ from typing import final
 import numpy as np
 
 from trimask import rng
-from trimask.data.mixture import Component, Mixture
+from trimask.data.mixture import Component, Mixture, mean_over_groups
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
+
+_LAST = np.nextafter(1.0, 0.0)  # the largest uniform
 
 
 @final
@@ -24,23 +26,35 @@ class SpanSlack:
     A model that only ever saw spans of exactly the right length could not say where the content ends in a
     span that is too long, which is what generation must give it. So a span carries 1 + U{0 … slack} end
     frames, where slack is the larger of `minimum` and `fraction` of the content. Captions are filled up to a
-    random length within `caption_length`. A text passage that fills its window was cut out of a longer one
-    and carries no end.
+    random length within `caption_length`. A text passage that fills the data's window was cut out of a longer
+    one, or leaves no room, and carries no end.
     """
 
     minimum: int = 4
     fraction: float = 0.3
     caption_length: int = 24
-    text_window: int = 128
 
-    def num_end(self, task: Task, modality: Modality, length: int, uniform: float) -> int:
-        """End frames for a span of `length` content frames, given a uniform in [0, 1)."""
-        if modality is Modality.IMAGE or (task is Task.TEXT and length >= self.text_window):
+    def num_end(
+        self, task: Task, modality: Modality, length: int, uniform: float, *, text_window: int
+    ) -> int:
+        """End frames for a span of `length` content frames, given a uniform in [0, 1); passages are cut to
+        `text_window` ids.
+        """
+        if modality is Modality.IMAGE or (task is Task.TEXT and length >= text_window):
             return 0
         slack = max(self.minimum, int(self.fraction * length))
         if task is Task.IMAGE_TO_TEXT:
             slack = max(self.caption_length - length - 1, 0)
         return 1 + int(uniform * (slack + 1))
+
+    def most_end(self, task: Task, modality: Modality, length: int, *, text_window: int) -> int:
+        """The largest `num_end`."""
+        return self.num_end(task, modality, length, _LAST, text_window=text_window)
+
+    def mean_end(self, task: Task, modality: Modality, length: int, *, text_window: int) -> float:
+        """Of `num_end` over the uniform: its counts are equally likely."""
+        least = self.num_end(task, modality, length, 0.0, text_window=text_window)
+        return (least + self.most_end(task, modality, length, text_window=text_window)) / 2
 
 
 @final
@@ -53,6 +67,7 @@ class TrainingStream:
         vocabulary: Vocabulary,
         *,
         slack: SpanSlack,
+        text_window: int,
         physical_batch: int,
         row_length: int | None,
     ):
@@ -61,8 +76,30 @@ class TrainingStream:
         self.mixture = mixture
         self.vocabulary = vocabulary
         self.slack = slack
+        self.text_window = text_window
         self.physical_batch = physical_batch
         self.row_length = row_length
+
+    def target_tokens(self) -> tuple[float, float, float]:
+        """Target tokens of a sequence per modality (text, image, audio), in expectation over the mixture:
+        codes (frames × codebooks) and end frames alike.
+        """
+        totals = [0.0] * len(Modality)
+        for component, share in zip(self.mixture.config.components, self.mixture.shares, strict=True):
+            source = self.mixture.sources[component.source]
+            for modality, codes in source.num_codes.items():
+                if modality == CONDITION[component.task]:
+                    continue
+                books = self.vocabulary.space(modality).num_codebooks
+                frames, place = np.unique(codes // books, return_inverse=True)
+                ends = [
+                    self.slack.mean_end(component.task, modality, n, text_window=self.text_window)
+                    for n in frames.tolist()
+                ]
+                mean = mean_over_groups((frames + ends)[place], source.groups)
+                totals[modality] += float(share) * books * mean
+        text, image, audio = totals
+        return (text, image, audio)
 
     def sequence(self, index: int) -> Sequence:
         """Sequence `index` of the run."""
@@ -107,7 +144,7 @@ class TrainingStream:
             self.vocabulary,
             component.task,
             codes,
-            num_end=target_ends(self.slack, component.task, codes, draw),
+            num_end=target_ends(self.slack, component.task, codes, draw, text_window=self.text_window),
         )
 
     def _size(self, component: Component, example: int) -> int:
@@ -131,11 +168,16 @@ def dealt(sizes: Rows[int], *, rank: int, num_parts: int) -> list[int]:
 
 
 def target_ends(
-    slack: SpanSlack, task: Task, codes: Mapping[Modality, np.ndarray], uniforms: np.ndarray
+    slack: SpanSlack,
+    task: Task,
+    codes: Mapping[Modality, np.ndarray],
+    uniforms: np.ndarray,
+    *,
+    text_window: int,
 ) -> dict[Modality, int]:
     """End frames of each target span of an example (`uniforms`: one per modality)."""
     return {
-        modality: slack.num_end(task, modality, len(span), float(uniforms[modality]))
+        modality: slack.num_end(task, modality, len(span), float(uniforms[modality]), text_window=text_window)
         for modality, span in codes.items()
         if modality != CONDITION[task]
     }

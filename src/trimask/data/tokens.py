@@ -95,6 +95,9 @@ class TokenSource:
 
     @classmethod
     def load(cls, path: Path) -> "TokenSource":
+        """Read what `save` wrote. ValueError or FileNotFoundError for a file that is damaged or something
+        else.
+        """
         artifact = io.load_tensors(path, kind="tokens")
         arrays = {name: tensor.numpy() for name, tensor in artifact.tensors.items()}
         codes = {

@@ -70,17 +70,15 @@ def count_targets(
 def training_loss(
     terms: NelboTerms,
     *,
-    num_targets: Int[Tensor, "modalities"],
-    modality_weights: Float[Tensor, "modalities"],
+    num_sequences: int,
+    token_weights: Float[Tensor, "modalities"],
 ) -> Float[Tensor, ""]:
-    """sum_m modality_weights[m] * (NELBO of modality m in nats per token) [D]; a modality without targets
-    adds nothing.
+    """1 / num_sequences * sum_m token_weights[m] * NELBO_m: a mean over sequences of constant weights [D].
 
-    The per-modality means keep a modality with long spans from drowning the others; with weights 1 it is a
-    sum of bounds.
+    With 1 / (target tokens of a sequence in expectation) for each weight it is the NELBO in nats per token.
     """
-    means = terms.per_modality(num_targets.shape[0]) / num_targets.clamp(min=1)
-    return (modality_weights.to(means.dtype) * means).sum()
+    sums = terms.per_modality(token_weights.shape[0])
+    return (token_weights.to(sums.dtype) * sums).sum() / num_sequences
 
 
 def mask_ratio_weight(

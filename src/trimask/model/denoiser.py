@@ -19,6 +19,9 @@ from trimask.model.rope import rotary_angles
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
 
+_LARGEST = 100_000  # of any model that a machine of today could hold
+_LARGEST_BASE = 1e12
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,13 @@ class DenoiserConfig:
             raise ValueError(
                 f"width {self.width}, depth {self.depth}, num_heads {self.num_heads}: each must be at least 1"
             )
+        if max(self.width, self.depth, self.num_heads) > _LARGEST:
+            raise ValueError(
+                f"width {self.width}, depth {self.depth}, num_heads {self.num_heads}: each may be at most "
+                f"{_LARGEST:,}"
+            )
+        if not 1 <= self.rope_base <= _LARGEST_BASE:
+            raise ValueError(f"rope_base is {self.rope_base:g}: give a number from 1 to {_LARGEST_BASE:g}")
         if self.width % (4 * self.num_heads):
             raise ValueError(
                 f"width {self.width} with {self.num_heads} heads: the head dimension must be a multiple of 4 "

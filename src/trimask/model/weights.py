@@ -1,6 +1,5 @@
 """A denoiser in one file: weights, size, and the vocabulary that its ids mean."""
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from trimask import io
 from trimask.config import from_dict, to_dict
 from trimask.devices import gathered
 from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.seals import parse_json
 from trimask.vocabulary.layout import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -41,23 +41,32 @@ def save_denoiser(
 
 
 def load_denoiser(path: Path) -> Denoiser:
-    """Read what `save_denoiser` wrote, as float32.
+    """Read what `save_denoiser` wrote, as float32. Raises as `read_denoiser`."""
+    return read_denoiser(path)[0]
+
+
+def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
+    """As `load_denoiser`, with the further metadata.
 
     Raises:
-        FileNotFoundError, ValueError: missing, truncated, not a denoiser of ours, or weights that do not
-            fit its config.
+        FileNotFoundError, ValueError: missing, damaged, not a denoiser of ours, or weights that do not fit
+            its config.
     """
     artifact = io.load_tensors(path, kind=KIND)
-    denoiser = Denoiser(
-        from_dict(DenoiserConfig, artifact.config["denoiser"]),
-        from_dict(Vocabulary, artifact.config["vocabulary"]),
-    )
     try:
-        denoiser.load_state_dict({name: tensor.float() for name, tensor in artifact.tensors.items()})
+        config = from_dict(DenoiserConfig, artifact.config.get("denoiser"))
+        vocabulary = from_dict(Vocabulary, artifact.config.get("vocabulary"))
+    except ValueError as error:
+        raise ValueError(f"{path}: its configuration is none of a denoiser ({error})") from error
+    with torch.device("meta"):  # a size that the file states and does not have is never allocated
+        denoiser = Denoiser(config, vocabulary)
+    try:
+        weights = {name: tensor.float() for name, tensor in artifact.tensors.items()}
+        denoiser.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise ValueError(f"{path}: the weights do not fit the configuration beside them ({first})") from error
-    return denoiser.eval()
+    return denoiser.eval(), artifact.metadata
 
 
 def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary) -> None:
@@ -72,13 +81,13 @@ def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary
             raise ValueError(f"the weights are of a model with {what} {theirs}, and this one has {ours}")
 
 
-def check_tokenizers(path: Path, hashes: Mapping[str, str]) -> None:
-    """ValueError if the weights in the file `path` were trained over other tokenizers than those of `hashes`:
-    of equal sizes, their ids would mean something else.
+def check_tokenizers(path: Path, metadata: Mapping[str, str], hashes: Mapping[str, str]) -> None:
+    """ValueError if the weights in the file `path`, with this metadata, were trained over other tokenizers
+    than those of `hashes`: of equal sizes, their ids would mean something else.
 
     A file that does not name its tokenizers is taken with a warning.
     """
-    named = stored_hashes(path)
+    named = stored_hashes(path, metadata)
     if named is None:
         logger.warning("%s does not name its tokenizers: make sure that they are those of this run", path)
         return
@@ -90,14 +99,14 @@ def check_tokenizers(path: Path, hashes: Mapping[str, str]) -> None:
         )
 
 
-def stored_hashes(path: Path) -> dict[str, str] | None:
+def stored_hashes(path: Path, metadata: Mapping[str, str]) -> dict[str, str] | None:
     """SHA-256 of the tokenizers that the weights in the file `path` were trained over, where it says so."""
-    text = io.read_metadata(path, kind=KIND).get("tokenizers")
+    text = metadata.get("tokenizers")
     if text is None:
         return None
     try:
-        named = json.loads(text)
-    except (ValueError, RecursionError):
+        named = parse_json(text)
+    except ValueError:
         named = None
     if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
         raise ValueError(f"{path} is damaged: its list of tokenizers cannot be read; export it again")

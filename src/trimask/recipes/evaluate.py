@@ -1,14 +1,14 @@
 """`trimask evaluate`: from a run to its scorecard."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from trimask import io
-from trimask.config import from_dict, to_dict
 from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import SpanSlack
+from trimask.data.tokens import TokenSource
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.panel import Panel
 from trimask.recipes import pretrained
@@ -16,14 +16,17 @@ from trimask.recipes.claims import Claim, claims
 from trimask.recipes.examples import Examples
 from trimask.recipes.examples_prepared import PreparedExamples
 from trimask.recipes.examples_quickstart import QuickstartExamples
+from trimask.recipes.pretrained import run_config
 from trimask.recipes.quickstart import quickstart
 from trimask.recipes.resume import moved
 from trimask.recipes.scorecard import denoiser_of, score, tokenizers_of
-from trimask.recipes.sources import check_manifests
+from trimask.recipes.sources import check_data
 from trimask.recipes.suite import HeldOut, Suite
-from trimask.recipes.tokens import cached_tokens
+from trimask.recipes.tokens import kept_tokens
 from trimask.sampling.generate import Generator
-from trimask.training.run import RunConfig
+from trimask.training.checkpoint import CONFIG
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[str], None]
 
@@ -135,14 +138,14 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
     generator = pretrained.load(run, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
     folder = pretrained.run_folder(run)
-    config = folder / "config.json"
-    recipe = from_dict(RunConfig, io.read_json(config)["run"]) if config.exists() else quickstart()
+    config = folder / CONFIG
+    recipe = run_config(folder) if config.exists() else quickstart()
     if data and not isinstance(recipe.data, PreparedData):
         raise ValueError(f"{run} was trained on the embedded data: leave --data out")
     if isinstance(recipe.data, PreparedData):
         prepared = moved(recipe.data, data)
         recipe = replace(recipe, data=prepared)
-        check_manifests(prepared)
+        check_data(prepared, report)
         examples = PreparedExamples(
             recipe,
             tokenizers,
@@ -153,8 +156,15 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
         )
         return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
     assert isinstance(recipe.data, QuickstartData), "no run is trained on data that is not there"
-    index, kept = folder / "tokens" / "train.json", None
-    if config.exists() and index.exists() and io.read_json(index)["data"] == to_dict(recipe.data):
-        kept = cached_tokens(recipe.data, tokenizers, "train", folder / "tokens")
+    kept = _kept(recipe.data, folder / "tokens") if config.exists() else None
     examples = QuickstartExamples(recipe.data, tokenizers, held_out=held_out, kept=kept, report=report)
     return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)
+
+
+def _kept(data: QuickstartData, folder: Path) -> dict[str, TokenSource] | None:
+    """The training tokens that a run has kept; None where they must be made again, in memory."""
+    try:
+        return kept_tokens(data, "train", folder)
+    except (ValueError, FileNotFoundError) as error:
+        logger.warning("%s; it is encoded again for this evaluation", error)
+        return None

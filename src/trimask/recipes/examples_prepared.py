@@ -61,7 +61,7 @@ class PreparedExamples(Examples):
         self.held_out = held_out
         self.tasks = tuple(dict.fromkeys((c.source, c.task) for c in config.mixture.components))
         self.passages = TEXT
-        self.text_window = config.slack.text_window
+        self.text_window = config.data.text_window
         self.reference = _REFERENCE
         self._max_prompt = max_prompt
         self._seed = seed

@@ -4,8 +4,9 @@ All of it stands in the header of the safetensors file, as JSON strings.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from trimask.recipes.resume import begun
 from trimask.recipes.seen import SEEN, load_seen
 from trimask.sampling.length import LengthPolicy
 from trimask.sampling.prompts import Seen
+from trimask.seals import parse_json
 from trimask.tokenizers.bundle import SHIPPED, hashes
-from trimask.training.run import RunConfig
+from trimask.training.run import RunConfig, stored_run
 
 _RUN, _LENGTHS, _SEEN, _TOKENIZERS = "run", "lengths", "seen", "tokenizers"
 
@@ -59,12 +61,12 @@ def seen_in(folder: Path) -> Seen:
 
 def seen_of(facts: Mapping[str, str], path: Path) -> Seen:
     """What the exported file `path` says of prompts, in `facts`."""
-    return _decoded(Seen, facts, _SEEN, path) or Seen()
+    return _decoded(partial(from_dict, Seen), facts, _SEEN, path) or Seen()
 
 
 def lengths_of(facts: Mapping[str, str], path: Path) -> LengthPolicy | None:
     """The lengths of spans that the exported file `path` names."""
-    return _decoded(LengthPolicy, facts, _LENGTHS, path)
+    return _decoded(partial(from_dict, LengthPolicy), facts, _LENGTHS, path)
 
 
 def config_of(facts: Mapping[str, str], path: Path) -> RunConfig:
@@ -73,20 +75,20 @@ def config_of(facts: Mapping[str, str], path: Path) -> RunConfig:
     Raises:
         ValueError: the file does not say.
     """
-    found = _decoded(RunConfig, facts, _RUN, path)
+    found = _decoded(stored_run, facts, _RUN, path)
     if found is None:
         raise ValueError(f"{path} does not say which run it comes from: export it again from the run")
     return found
 
 
-def tokenizers_for_file(path: Path, given: Path | None) -> Path:
+def tokenizers_for_file(path: Path, facts: Mapping[str, str], given: Path | None) -> Path:
     """The folder of tokenizers that the weights in `path` were trained over: `given`, one beside the file, or
     those that ship.
 
     Raises:
         ValueError: none of them are, or the file does not say and none are given.
     """
-    named = stored_hashes(path)
+    named = stored_hashes(path, facts)
     if named is None:
         if given is None:
             raise ValueError(
@@ -103,10 +105,10 @@ def tokenizers_for_file(path: Path, given: Path | None) -> Path:
     )
 
 
-def _decoded(kind: Any, facts: Mapping[str, str], name: str, path: Path) -> Any:
+def _decoded(read: Callable[[Any], Any], facts: Mapping[str, str], name: str, path: Path) -> Any:
     if name not in facts:
         return None
     try:
-        return from_dict(kind, json.loads(facts[name]))
-    except (ValueError, RecursionError) as error:
+        return read(parse_json(facts[name]))
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({name}: {error}): export it again") from error

@@ -24,14 +24,19 @@ _TAG_MARKS = 3  # ": " after the voice's tag, and an end
 
 
 def fit_lengths(
-    sources: Mapping[str, ExampleSource], tokenizers: Tokenizers, *, slack: SpanSlack, seed: int
+    sources: Mapping[str, ExampleSource],
+    tokenizers: Tokenizers,
+    *,
+    slack: SpanSlack,
+    text_window: int,
+    seed: int,
 ) -> LengthPolicy:
     """The length policy of a run on `sources`, its training split; what they lack keeps its default [D].
 
     Speech: least squares of frames on characters, over at most 4,000 clips; silence is not below 0. Captions:
     95 % of them fit, and no fewer tokens than training fills. Passages: the window that they were cut to.
     """
-    policy = replace(LengthPolicy().at(tokenizers.speech.frame_rate), text_length=slack.text_window)
+    policy = replace(LengthPolicy().at(tokenizers.speech.frame_rate), text_length=text_window)
     if IMAGES in sources:
         captions = sources[IMAGES].num_codes[Modality.TEXT]
         policy = replace(
@@ -81,7 +86,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def save_lengths(run: Path, policy: LengthPolicy) -> None:
-    io.write_json(run / LENGTHS, to_dict(policy))
+    io.write_sealed(run / LENGTHS, to_dict(policy))
 
 
 def load_lengths(run: Path) -> LengthPolicy | None:
@@ -89,4 +94,10 @@ def load_lengths(run: Path) -> LengthPolicy | None:
     are measured on.
     """
     path = run / LENGTHS
-    return from_dict(LengthPolicy, io.read_json(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    stored = io.read_sealed(path)
+    try:
+        return from_dict(LengthPolicy, stored)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; resume the run, which measures it again") from error

@@ -18,7 +18,7 @@ from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import TrainingStream
 from trimask.data.tokens import ExampleSource
 from trimask.model.denoiser import Denoiser
-from trimask.model.weights import check_fit, check_tokenizers, load_denoiser, save_denoiser
+from trimask.model.weights import check_fit, check_tokenizers, read_denoiser, save_denoiser
 from trimask.recipes.lengths import LENGTHS, fit_lengths, save_lengths
 from trimask.recipes.resume import EXTENDED, MAY_CHANGE, begun, check_horizon, extended
 from trimask.recipes.seen import SEEN, fit_seen, save_seen, seen_of_embedded
@@ -26,7 +26,7 @@ from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
 from trimask.sampling.prompts import Seen
-from trimask.tokenizers.bundle import SHIPPED, Tokenizers, copy_tokenizer, hashes
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
 from trimask.training.checkpoint import CONFIG, Checkpoints, open_run
 from trimask.training.distributed import ALONE, World
 from trimask.training.loop import TrainResult, train
@@ -66,13 +66,16 @@ def build_stream(
         Mixture(config.mixture, sources, config.seed),
         vocabulary,
         slack=config.slack,
+        text_window=config.data.text_window,
         physical_batch=config.update_batch,
         row_length=config.row_length,
     )
 
 
-def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> DenoiserStep:
-    """The update of a run, with nothing done yet."""
+def build_step(
+    config: RunConfig, denoiser: Denoiser, stream: TrainingStream, world: World = ALONE
+) -> DenoiserStep:
+    """The update of a run on the batches of `stream`, with nothing done yet."""
     return DenoiserStep(
         denoiser,
         objective=config.objective,
@@ -80,6 +83,7 @@ def build_step(config: RunConfig, denoiser: Denoiser, world: World = ALONE) -> D
         lr_schedule=config.lr_schedule,
         num_steps=config.num_updates,
         seed=config.seed,
+        targets=stream.target_tokens(),
         logical_batch=config.logical_batch,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
@@ -116,14 +120,16 @@ def pretrain(
             logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
-    initial = None if weights is None else load_denoiser(weights)
-    if weights is not None and initial is not None:
+    initial = None
+    if weights is not None:
+        initial, metadata = read_denoiser(weights)
         check_fit(initial, config.model, vocabulary_of(config, tokenizers))
-        check_tokenizers(weights, resolved["tokenizers"])
+        check_tokenizers(weights, metadata, resolved["tokenizers"])
         resolved["weights"] = io.sha256(weights)
     with ExitStack() as held:
         # A run that was started twice would write over itself.
         world.main_only(lambda: held.enter_context(io.locked(out)))
+        world.main_only(lambda: io.remove_partial(out))
         if resume:
             resolved |= world.main_only(lambda: _began_with(out, config, has_weights=weights is not None))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, leftovers=LEFTOVERS, world=world)
@@ -139,7 +145,7 @@ def pretrain(
             denoiser.take(initial)
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
-        step = build_step(config, denoiser, world)
+        step = build_step(config, denoiser, stream, world)
         evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / TOKENS))
         report("")
         result = train(
@@ -220,10 +226,16 @@ def _sources(
     """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
     sources = token_sources(config.data, tokenizers, "train", out / TOKENS, report=report)
     if keeps:
-        if not (out / TOKENIZERS).exists():
-            copy_tokenizer(tokenizer_folder, out / TOKENIZERS)
+        _keep_tokenizers(tokenizer_folder, out / TOKENIZERS)
         if isinstance(config.data, PreparedData):
-            save_lengths(out, fit_lengths(sources, tokenizers, slack=config.slack, seed=config.seed))
+            lengths = fit_lengths(
+                sources,
+                tokenizers,
+                slack=config.slack,
+                text_window=config.data.text_window,
+                seed=config.seed,
+            )
+            save_lengths(out, lengths)
         if not (out / SEEN).exists():
             save_seen(out, _seen(config, sources, tokenizers, report))
     return sources
@@ -239,3 +251,14 @@ def _seen(
     if isinstance(config.data, QuickstartData):
         return seen_of_embedded(config.data, components)
     return fit_seen(sources, components, tokenizers.text, seed=config.seed, report=report)
+
+
+def _keep_tokenizers(source: Path, kept: Path) -> None:
+    """Copy the tokenizers into the run; what is damaged there is set aside, and copied again."""
+    if kept.exists():
+        try:
+            return check(kept, hashes(source))
+        except (ValueError, FileNotFoundError) as error:
+            aside = io.set_aside(kept)
+            logger.warning("%s; set aside as %s, and copied again from %s", error, aside, source)
+    copy_tokenizer(source, kept)

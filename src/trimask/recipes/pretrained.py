@@ -4,10 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from trimask import io
-from trimask.config import from_dict, to_dict
+from trimask.config import to_dict
 from trimask.model.denoiser import Denoiser
-from trimask.model.weights import KIND, load_denoiser
+from trimask.model.weights import read_denoiser
 from trimask.recipes.exported import facts_of_run, lengths_of, seen_in, seen_of, tokenizers_for_file
 from trimask.recipes.lengths import load_lengths
 from trimask.recipes.pretrain import MODEL, TOKENIZERS, build_denoiser
@@ -16,9 +15,9 @@ from trimask.recipes.resume import MAY_CHANGE
 from trimask.recipes.seen import load_seen
 from trimask.sampling.generate import Generator
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
-from trimask.training.checkpoint import CHECKPOINTS, CONFIG, Checkpoints
+from trimask.training.checkpoint import CHECKPOINTS, CONFIG, Checkpoints, read_config
 from trimask.training.compute import ComputeConfig
-from trimask.training.run import RunConfig
+from trimask.training.run import RunConfig, stored_run
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
@@ -41,11 +40,11 @@ def load(run: str | Path, *, tokenizers: Path | None = None, raw_prompts: bool =
     if _is_shipped(run):
         codecs, lengths, seen = Tokenizers.load(SHIPPED), None, load_seen(QUICKSTART.parent)
     elif path.is_file():
-        codecs = Tokenizers.load(tokenizers_for_file(path, tokenizers))
+        codecs = Tokenizers.load(tokenizers_for_file(path, facts, tokenizers))
         lengths, seen = lengths_of(facts, path), seen_of(facts, path)
     else:
         folder = run_folder(run)
-        codecs, lengths = Tokenizers.load(folder / TOKENIZERS), load_lengths(folder)
+        codecs, lengths = tokenizers_of(folder), load_lengths(folder)
         seen = seen_in(folder)
     return Generator(
         denoiser,
@@ -68,9 +67,9 @@ def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
             raise FileNotFoundError(
                 f"the shipped model is missing at {QUICKSTART}: install the package again, or train your own"
             )
-        return _load_file(QUICKSTART)
+        return read_denoiser(QUICKSTART)
     if Path(run).is_file():
-        return _load_file(Path(run))
+        return read_denoiser(Path(run))
     if not Path(run).is_dir():
         raise FileNotFoundError(
             f"{run} is no run directory: give one that `trimask train` made, or `quickstart`"
@@ -79,7 +78,7 @@ def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
     if not (folder / CONFIG).exists() or not (folder / TOKENIZERS).is_dir():
         raise ValueError(f"{folder} is not a run directory: it has no config.json and tokenizers/")
     if step is None and (folder / MODEL).exists():
-        return _load_file(folder / MODEL)
+        return read_denoiser(folder / MODEL)
     return _load_checkpoint(folder, step)
 
 
@@ -106,6 +105,24 @@ def _run_of_file(run: str | Path) -> str | Path:
     return path.parent if is_in_run else run
 
 
+def run_config(folder: Path) -> RunConfig:
+    """The configuration of a run of the denoiser. ValueError or FileNotFoundError if it is damaged."""
+    stored = read_config(folder)
+    try:
+        return stored_run(stored["run"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / CONFIG} does not describe a run of the denoiser ({error}): give another folder"
+        ) from error
+
+
+def tokenizers_of(folder: Path) -> Tokenizers:
+    """The tokenizers of a run, if they are those that it began with. Raises as `Tokenizers.load`."""
+    expected = read_config(folder).get("tokenizers")
+    is_listed = isinstance(expected, dict) and all(isinstance(item, str) for item in expected.values())
+    return Tokenizers.load(folder / TOKENIZERS, expected=expected if is_listed else None)
+
+
 def _is_shipped(run: str | Path) -> bool:
     return str(run) == "quickstart" and not Path(run).is_dir()
 
@@ -118,21 +135,15 @@ def _run_and_step(folder: Path) -> tuple[Path, int | None]:
     return folder, None
 
 
-def _load_file(path: Path) -> tuple[Denoiser, dict[str, str]]:
-    return load_denoiser(path), io.read_metadata(path, kind=KIND)
-
-
 def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str, str]]:
     """Of `step`, or the newest whole one."""
-    stored = io.read_json(folder / CONFIG)
-    if not isinstance(stored, dict) or "run" not in stored:
-        raise ValueError(f"{folder / CONFIG} does not describe a run of the denoiser")
+    stored = read_config(folder)
     # Whatever it was computed on: here it is for generating, on one device.
-    config = replace(from_dict(RunConfig, stored["run"]), compute=ComputeConfig())
-    denoiser = build_denoiser(config, Tokenizers.load(folder / TOKENIZERS))
+    config = replace(run_config(folder), compute=ComputeConfig())
+    denoiser = build_denoiser(config, tokenizers_of(folder))
     weights = {f"denoiser.{name}": tensor for name, tensor in denoiser.state_dict().items()}
     checkpoints = Checkpoints(folder, config=stored, keep=1, may_change=MAY_CHANGE)
-    found = checkpoints.load_newest(weights) if step is None else checkpoints.load_step(step, weights)
+    found = checkpoints.peek_newest(weights) if step is None else checkpoints.load_step(step, weights)
     if found is None:
         raise ValueError(
             f"{folder} has no checkpoint yet: let it train until the first one (checkpoint_every steps)"

@@ -4,18 +4,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from trimask import io
 from trimask.config import from_dict, override
 from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS
 from trimask.data.selection import PreparedData, RawSignals
+from trimask.recipes.text_tokenizer import TextTokenizerRun
 from trimask.recipes.tokenizer_data import raw_signals
 from trimask.recipes.tokenizer_training import TokenizerRun
 from trimask.tokenizers.bundle import SHIPPED, hashes
-from trimask.training.checkpoint import CONFIG, Checkpoints
+from trimask.training.checkpoint import CONFIG, Checkpoints, read_config
 from trimask.training.image_tokenizer import ImageTokenizerRun
-from trimask.training.run import RunConfig
+from trimask.training.run import RunConfig, stored_run
 from trimask.training.speech_tokenizer import SpeechTokenizerRun
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Begun:
     """
 
     recipe: str
-    config: RunConfig | TokenizerRun
+    config: RunConfig | TokenizerRun | TextTokenizerRun
     tokenizers: Mapping[str, str]
     weights: str | None
     extended: Sequence[Mapping[str, int]]
@@ -61,16 +62,10 @@ def begun(run: Path) -> Begun | None:
     path = run / CONFIG
     if not path.exists():
         return None
-    stored = io.read_json(path)
-    fields = stored.get("run") if isinstance(stored, dict) else None
-    if not isinstance(stored, dict) or not isinstance(fields, dict):
-        raise ValueError(f"{path} does not describe a run: choose another folder")
-    kind = (
-        RunConfig if "model" in fields else SpeechTokenizerRun if "vocoder" in fields else ImageTokenizerRun
-    )
+    stored = read_config(run)
     try:
-        config = from_dict(kind, fields)
-    except ValueError as error:
+        config = _stored(stored["run"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a run ({error}): choose another folder") from error
     return Begun(
         recipe=str(stored.get("recipe")),
@@ -81,9 +76,17 @@ def begun(run: Path) -> Begun | None:
     )
 
 
+def _stored(fields: Mapping[str, Any]) -> RunConfig | TokenizerRun | TextTokenizerRun:
+    if "model" in fields:
+        return stored_run(fields)
+    if "caption_repeats" in fields:
+        return from_dict(TextTokenizerRun, fields)
+    return from_dict(SpeechTokenizerRun if "vocoder" in fields else ImageTokenizerRun, fields)
+
+
 def resumed(
     start: Begun, overrides: Mapping[str, str], data: Sequence[Path] = ()
-) -> RunConfig | TokenizerRun:
+) -> RunConfig | TokenizerRun | TextTokenizerRun:
     """The run's own configuration with `overrides`; `data` are where its data is now."""
     config = start.config
     if data and isinstance(config, RunConfig) and isinstance(config.data, PreparedData):

@@ -90,6 +90,7 @@ def score(
             num_sequences=suite.num_sequences,
             num_masks=suite.num_masks,
             slack=slack or SpanSlack(),
+            text_window=examples.text_window,
             report=report,
         ),
         **card.pictures(),

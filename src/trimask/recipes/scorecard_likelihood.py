@@ -36,6 +36,7 @@ def likelihood(
     num_sequences: int,
     num_masks: int,
     slack: SpanSlack,
+    text_window: int,
     report: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """One row per task (with its source), split and target modality, in bits per token (end tokens included);
@@ -47,7 +48,7 @@ def likelihood(
     are ± 1.96 standard errors over sequences.
     """
     rows = []
-    build = partial(_build, denoiser, slack, seed)
+    build = partial(_build, denoiser, slack, text_window, seed)
     for name, task in tasks:
         training = splits["train"].get(name)
         if training is None:
@@ -71,14 +72,19 @@ def likelihood(
 
 
 def _build(
-    denoiser: Denoiser, slack: SpanSlack, seed: int, task: Task, examples: Rows[Codes]
+    denoiser: Denoiser, slack: SpanSlack, text_window: int, seed: int, task: Task, examples: Rows[Codes]
 ) -> list[Sequence]:
     """Sequences with end frames drawn as in training; example i always gets the same."""
     uniforms = [
         rng.generator(seed, "scorecard", "slack", i).random(len(Modality)) for i in range(len(examples))
     ]
     return [
-        build_sequence(denoiser.vocabulary, task, codes, num_end=target_ends(slack, task, codes, uniform))
+        build_sequence(
+            denoiser.vocabulary,
+            task,
+            codes,
+            num_end=target_ends(slack, task, codes, uniform, text_window=text_window),
+        )
         for codes, uniform in zip(examples, uniforms, strict=True)
     ]
 

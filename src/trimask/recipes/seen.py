@@ -144,10 +144,16 @@ def _commonest(counts: Counter[str], most: int) -> list[str]:
 
 
 def save_seen(folder: Path, seen: Seen) -> None:
-    io.write_json(folder / SEEN, to_dict(seen))
+    io.write_sealed(folder / SEEN, to_dict(seen))
 
 
 def load_seen(folder: Path) -> Seen:
     """What `save_seen` left in a folder; of a run that kept nothing, nothing is known."""
     path = folder / SEEN
-    return from_dict(Seen, io.read_json(path)) if path.is_file() else Seen()
+    if not path.exists():
+        return Seen()
+    stored = io.read_sealed(path)
+    try:
+        return from_dict(Seen, stored)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; remove it and resume the run, which writes it again") from error

@@ -15,7 +15,7 @@ from trimask.data.prepare.part import IMAGES, SPEECH, TEXT, TRIPLES
 from trimask.data.selection import DataConfig, PreparedData, StatedData
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.tokens import cached_tokens
-from trimask.tokenizers.bundle import Tokenizers
+from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.distributed import ALONE, World
 from trimask.training.run import RunConfig
 from trimask.vocabulary.modality import CONDITION, Task
@@ -24,16 +24,17 @@ DEFAULT_WEIGHTS: Mapping[tuple[str, Task], float] = MappingProxyType(
     {
         (TEXT, Task.TEXT): 0.32,
         (IMAGES, Task.TEXT_TO_IMAGE): 0.32,
-        (IMAGES, Task.IMAGE_TO_TEXT): 0.005,
+        (IMAGES, Task.IMAGE_TO_TEXT): 0.01,
         (SPEECH, Task.TEXT_TO_SPEECH): 0.32,
-        (SPEECH, Task.SPEECH_TO_TEXT): 0.01,
+        (SPEECH, Task.SPEECH_TO_TEXT): 0.02,
         (TRIPLES, Task.TRIPLE): 0.025,
     }
 )
 """Share of target tokens of each task on prepared data, relative to those that the data has [D]: as many of
-text as of pictures and of speech. Captions and transcripts have few tokens beside what they describe: their
-small shares are one sequence for two to six that generate the other side, over our tokenizers and at the
-reference geometry alike.
+text as of pictures and of speech. With `TokenMean` they are shares of the loss too. Captions and transcripts
+have few tokens beside what they describe: their small shares are one sequence for one to three that generate
+the other side, over our tokenizers and at the reference geometry alike. More would take most of the compute,
+which goes by sequences; less, and a hundredth of the loss would be lost in the noise of the rest.
 """
 
 
@@ -44,9 +45,6 @@ def default_components(sources: Collection[str]) -> tuple[Component, ...]:
         for (source, task), weight in DEFAULT_WEIGHTS.items()
         if source in sources
     )
-
-
-_MOST_ENDS = 1 - 1e-9  # the largest uniform
 
 
 def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
@@ -73,10 +71,12 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     data = PreparedData(
         folders=tuple(folder.resolve() for folder in folders),
         manifests=tuple(io.sha256(folder / MANIFEST) for folder in folders),
+        text_window=manifests[0].options.text_window,
     )
     mixture = replace(config.mixture, components=components)
-    slack = replace(config.slack, text_window=manifests[0].options.text_window)
-    return replace(config, data=data, mixture=mixture, slack=slack)
+    # Factors belong to the mixture that they were chosen for.
+    objective = replace(config.objective, modality_weights=(1.0, 1.0, 1.0))
+    return replace(config, data=data, mixture=mixture, objective=objective)
 
 
 def check_data(
@@ -136,7 +136,8 @@ def check_rows(config: RunConfig, tokenizers: Tokenizers) -> None:
                 books = vocabulary.space(modality).num_codebooks
                 frames, place = np.unique(codes // books, return_inverse=True)
                 ends = [
-                    config.slack.num_end(component.task, modality, n, _MOST_ENDS) for n in frames.tolist()
+                    config.slack.most_end(component.task, modality, n, text_window=config.data.text_window)
+                    for n in frames.tolist()
                 ]
                 slots = slots + np.array(ends)[place] * books
         longest = int(np.max(slots))
@@ -171,5 +172,15 @@ def token_sources(
 
 
 def tokenizers_of_data(folders: Sequence[Path]) -> Path:
-    """The tokenizers that prepared folders were made with."""
-    return folders[0] / TOKENIZERS
+    """The tokenizers that prepared folders were made with.
+
+    Raises:
+        ValueError: a folder is not prepared, or its tokenizers are not those that it was made with.
+    """
+    folder, made_with = folders[0] / TOKENIZERS, Manifest.load(folders[0]).tokenizers
+    if hashes(folder) != made_with:
+        raise ValueError(
+            f"{folder} is not what {folders[0]} was made with, so its codes mean something else: prepare the "
+            "data again"
+        )
+    return folder

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import nn
 
 from trimask.data.signals import Concatenation, Signal, Signals, SignalWriter
-from trimask.recipes.tokenizer_data import Report, as_floats, as_integers
+from trimask.recipes.tokenizer_data import Report, as_floats, as_integers, kept_signals
 from trimask.recipes.tokenizer_training import Limit, TokenizerTraining, codebook_limit
 from trimask.tokenizers.quantizer import ResidualVectorConfig
 from trimask.tokenizers.speech import SpeechTokenizer, SpeechTokenizerConfig
@@ -27,6 +27,7 @@ from trimask.training.speech_tokenizer import (
 )
 
 _FIT_FRAMES = 1_000_000  # feature frames that the linear code is fitted to: nearly three hours
+_FRAMES, _FEATURES = "frames.arrow", "features.arrow"
 _PIECE_FRAMES = 1024  # of them that are read together
 
 
@@ -91,13 +92,15 @@ class RecordingTraining(TokenizerTraining):
     @torch.no_grad()
     def data(self, rows: Signals, folder: Path, report: Report) -> Recording:
         """The clips in whole code frames, and their features, kept in `folder`."""
-        waveforms, features = folder / "frames.arrow", folder / "features.arrow"
         measure = SpeechFeatures(self.config.tokenizer.features)
         hop = self.config.tokenizer.features.hop
-        if not features.exists():  # written last: it closes when the other one has
+
+        def make() -> dict[str, Any]:
             with (
-                SignalWriter(features, shape=(-1, measure.num_features), dtype=np.float16) as measured,
-                SignalWriter(waveforms, shape=(-1,), dtype=np.int16) as padded,
+                SignalWriter(
+                    folder / _FEATURES, shape=(-1, measure.num_features), dtype=np.float16
+                ) as measured,
+                SignalWriter(folder / _FRAMES, shape=(-1,), dtype=np.int16) as padded,
             ):
                 for number, clip in enumerate(rows, 1):
                     report(f"measuring the features of speech {number}/{len(rows)}")
@@ -108,8 +111,11 @@ class RecordingTraining(TokenizerTraining):
                         (measured, measure(whole[None])[0].numpy().astype(np.float16)),
                     ):
                         writer.add(Signal(key=clip.key, text="", speaker="", values=values))
+            return {}
+
+        found = kept_signals(folder / "features.json", make, lambda stored: [_FRAMES, _FEATURES])
         return Recording(
-            waveform=Concatenation(Signals(waveforms)), features=Concatenation(Signals(features)), hop=hop
+            waveform=Concatenation(found[_FRAMES]), features=Concatenation(found[_FEATURES]), hop=hop
         )
 
     def batches(self, data: Recording) -> Callable[[int], Iterator[SpeechCrops]]:

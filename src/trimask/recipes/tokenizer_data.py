@@ -1,17 +1,19 @@
 """What a tokenizer trains on and is measured on: decoded once, kept in the run's directory."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from trimask import io
 from trimask.data.prepare.decision import Decision
 from trimask.data.prepare.decode import Decoder, read_part
+from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.plan import make_plan
 from trimask.data.prepare.rejection import Rejected, Rejection
@@ -20,6 +22,8 @@ from trimask.data.quickstart import load_images, load_speech
 from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
 from trimask.data.signals import Signal, Signals, SignalWriter
 from trimask.recipes.signals import pixels_at, waveform_at
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["image", "speech"]
 Report = Callable[[str], None]
@@ -31,16 +35,19 @@ _REPORT_EVERY = 20
 _WHAT: Mapping[Kind, str] = {"image": "pictures", "speech": "recordings"}
 
 
-def raw_signals(sources: Sequence[str], *, speaker_column: str | None = None) -> RawSignals:
+def raw_signals(
+    sources: Sequence[str], *, speaker_column: str | None = None, needs_text: bool = False
+) -> RawSignals:
     """The data of raw `sources`, with their fingerprints as of now.
 
     Args:
         speaker_column: names the voice of each recording, where that is known.
+        needs_text: whether what has no text is set aside.
 
     Raises:
         ValueError, FileNotFoundError: a source that is not there, or has nothing in it.
     """
-    options = PrepareOptions(needs_text=False, speaker_column=speaker_column)
+    options = PrepareOptions(needs_text=needs_text, speaker_column=speaker_column)
     blank = RawSignals(sources=tuple(sources), fingerprints=("",) * len(sources), options=options)
     fingerprints = tuple(make_plan(source, blank.options).fingerprint for source in sources)
     return replace(blank, fingerprints=fingerprints)
@@ -54,16 +61,50 @@ def signals(
 
     Args:
         size: pixels along each side, or samples a second.
-        folder: where they are kept; what is complete there is not decoded again.
+        folder: where they are kept; what is complete there is not decoded again. What is damaged is set aside
+            and made again.
 
     Raises:
         ValueError: a source has changed since it was named.
     """
-    if not (folder / _DONE).exists():
+
+    def make() -> dict[str, Any]:
         counts, rejected = _write(data, kind, size=size, folder=folder, report=report)
-        io.write_json(folder / _DONE, {"counts": counts, "rejected": rejected})
-    counts = io.read_json(folder / _DONE)["counts"]
-    return {part: Signals(_file(folder, part)) for part in _PARTS if counts[part]}
+        return {"counts": counts, "rejected": rejected}
+
+    def files(stored: Mapping[str, Any]) -> list[str]:
+        return [_file(part) for part in _PARTS if stored["counts"][part]]
+
+    return {Path(name).stem: found for name, found in kept_signals(folder / _DONE, make, files).items()}
+
+
+def kept_signals(
+    index: Path, make: Callable[[], dict[str, Any]], files: Callable[[Mapping[str, Any]], list[str]]
+) -> dict[str, Signals]:
+    """Files of signals beside `index`, which holds their hashes and what `make` said of them; made by `make`
+    if they are not there, and again, once, if they are damaged.
+
+    Args:
+        files: the names of those that are read, from what `make` said.
+    """
+
+    def read() -> dict[str, Signals]:
+        stored = io.read_sealed(index)
+        try:
+            hashes = stored.get("sha256", {})  # an earlier version wrote none
+            return {name: Signals(index.parent / name, sha256=hashes.get(name)) for name in files(stored)}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{index} is no list of signals ({error!r})") from error
+
+    if index.exists():
+        try:
+            return read()
+        except (ValueError, FileNotFoundError) as error:
+            logger.warning("%s; made again (the old list is %s)", error, io.set_aside(index))
+    stored = make()
+    hashes = {name: io.sha256(index.parent / name) for name in files(stored)}
+    io.write_sealed(index, {**stored, "sha256": hashes})
+    return read()
 
 
 def training_signals(
@@ -83,8 +124,8 @@ def training_signals(
     return parts[TRAIN]
 
 
-def _file(folder: Path, part: str) -> Path:
-    return folder / f"{part}.arrow"
+def _file(part: str) -> str:
+    return f"{part}.arrow"
 
 
 def _write(
@@ -98,7 +139,7 @@ def _write(
     report(f"decoding {_WHAT[kind]} 0")
     with ExitStack() as stack:
         writers = {
-            part: stack.enter_context(SignalWriter(_file(folder, part), shape=shape, dtype=dtype))
+            part: stack.enter_context(SignalWriter(folder / _file(part), shape=shape, dtype=dtype))
             for part in _PARTS
         }
         lines = stack.enter_context(io.atomic_write(folder / "rejected.jsonl"))
@@ -139,6 +180,20 @@ def _embedded(kind: Kind, size: int) -> Iterator[tuple[str, Signal]]:
 def _raw(
     data: RawSignals, kind: Kind, size: int, folder: Path, report: Report
 ) -> Iterator[tuple[str, Signal] | Rejection]:
+    decoder = Decoder(
+        options=data.options,
+        image_size=size if kind == "image" else None,
+        sample_rate=size if kind == "speech" else None,
+    )
+    yield from _decoded(raw_items(data, folder, report), decoder)
+
+
+def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[Item, Decision] | Rejection]:
+    """The items of raw sources, each with what was decided about its split; `folder` keeps the decisions.
+
+    Raises:
+        ValueError: a source has changed since it was named.
+    """
     for number, (source, fingerprint) in enumerate(zip(data.sources, data.fingerprints, strict=True)):
         plan = make_plan(source, data.options)
         if plan.fingerprint != fingerprint:
@@ -152,24 +207,22 @@ def _raw(
         )
         if told := decisions.told():
             report(told)
-        decoder = Decoder(
-            options=data.options,
-            image_size=size if kind == "image" else None,
-            sample_rate=size if kind == "speech" else None,
-        )
         for part in plan.parts:
-            yield from _decoded(read_part(part, data.options), decided(place, part.number), decoder)
+            decided_of_part = decided(place, part.number)
+            for item in read_part(part, data.options):
+                yield item if isinstance(item, Rejection) else (item, next(decided_of_part))
 
 
 def _decoded(
-    items: Iterable, decisions: Iterator[Decision], decoder: Decoder
+    items: Iterable[tuple[Item, Decision] | Rejection], decoder: Decoder
 ) -> Iterator[tuple[str, Signal] | Rejection]:
-    for item in items:
-        if isinstance(item, Rejection):
-            yield item
+    for found in items:
+        if isinstance(found, Rejection):
+            yield found
             continue
+        item, decision = found
         try:
-            decoded = decoder(item, next(decisions))
+            decoded = decoder(item, decision)
         except Rejected as error:
             yield Rejection(key=item.key, reason=error.reason, detail=error.detail)
             continue

@@ -1,5 +1,6 @@
 """What kinds of tokenizers differ in when they are trained."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from trimask import rng
+from trimask import io, rng
 from trimask.data.signals import Signals
 from trimask.recipes.tokenizer_data import Kind, Report
 from trimask.tokenizers.image import ImageTokenizer
@@ -18,6 +19,8 @@ from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.loop import Step
 from trimask.training.speech_tokenizer import SpeechTokenizerRun
+
+logger = logging.getLogger(__name__)
 
 TokenizerRun = ImageTokenizerRun | SpeechTokenizerRun
 
@@ -103,7 +106,10 @@ class TokenizerTraining(ABC):
     def fitted(self, data: Any, kept: Path, report: Report = lambda message: None) -> Any:
         """The tokenizer that the updates start from."""
         if kept.exists():  # k-means takes minutes: a resumed run goes on from what it gave
-            return self.tokenizer_type.load(kept).train()
+            try:
+                return self.tokenizer_type.load(kept).train()
+            except ValueError as error:
+                logger.warning("%s; set aside as %s, and fitted again", error, io.set_aside(kept))
         report("fitting the linear code and the codebooks")
         tokenizer = self.untrained()
         self.fit(tokenizer, data, rng.generator(self.config.seed, f"{self.kind}_tokenizer", "fit"))

@@ -1,8 +1,8 @@
 """The quickstart data as token sources: what the mixture of a run draws from."""
 
-import re
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ import torch
 
 from trimask import config as configuration
 from trimask import io, rng
+from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
@@ -19,9 +20,12 @@ from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.transcript import transcript
 
+logger = logging.getLogger(__name__)
+
 Split = Literal["train", "composition", "validation", "test"]
 EMOJI, SPOKEN, SPEECHES, TRIPLES = "emoji", "spoken", "speeches", "triples"
 Report = Callable[[str], None]
+_VERSION = 2  # of how the data is encoded: 1 lost what sentences had beyond a window
 
 
 def spoken_prompt(text: str, voice: str) -> str:
@@ -99,7 +103,7 @@ def tokenize(
             }
             sources.append(_source(TRIPLES, codes, [images[i].base for i, _ in both]))
     if passages:
-        spans = list(windows(passages, tokenizers, data.text_window))
+        spans = [ids for text in passages for ids in windows(text, tokenizers.text, data.text_window)]
         sources.append(_source(SPEECHES, {Modality.TEXT: spans}, list(range(len(spans)))))
     return {source.name: source for source in sources}
 
@@ -112,19 +116,45 @@ def cached_tokens(
     *,
     report: Report = lambda message: None,
 ) -> dict[str, TokenSource]:
-    """As `tokenize`, kept in `folder`: a resumed run reads what its first start encoded."""
+    """As `tokenize`, kept in `folder`: a resumed run reads what its first start encoded.
+
+    What is damaged there is set aside and encoded again. For the process that writes the folder alone.
+    """
     index = folder / f"{split}.json"
-    wanted = configuration.to_dict(data)
-    if index.exists():
-        stored = io.read_json(index)
-        if stored["data"] == wanted:
-            sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in stored["sources"]]
-            return {source.name: source for source in sources}
+    try:
+        found = kept_tokens(data, split, folder)
+    except (ValueError, FileNotFoundError) as error:
+        aside = io.set_aside(index)
+        logger.warning("%s; it is encoded again (the old list is %s)", error, aside)
+        found = None
+    if found is not None:
+        return found
     sources = tokenize(data, tokenizers, split, report=report)
     for name, source in sources.items():
         source.save(folder / f"{split}-{name}.safetensors")
-    io.write_json(index, {"data": wanted, "sources": list(sources)})
+    described = {"version": _VERSION, "data": configuration.to_dict(data), "sources": list(sources)}
+    io.write_sealed(index, described)
     return sources
+
+
+def kept_tokens(data: QuickstartData, split: Split, folder: Path) -> dict[str, TokenSource] | None:
+    """What `cached_tokens` has left in `folder`; None if there is nothing of this `data`, encoded
+    as it is today.
+
+    Raises:
+        ValueError, FileNotFoundError: a file is damaged or gone.
+    """
+    index = folder / f"{split}.json"
+    if not index.exists():
+        return None
+    stored = io.read_sealed(index)
+    names = stored.get("sources") if isinstance(stored, dict) else None
+    if not isinstance(names, list) or not set(names) <= {EMOJI, SPOKEN, SPEECHES, TRIPLES}:
+        raise ValueError(f"{index} is no list of tokenized sources")
+    if (stored.get("version"), stored.get("data")) != (_VERSION, configuration.to_dict(data)):
+        return None
+    sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in names]
+    return {source.name: source for source in sources}
 
 
 def _source(name: str, items: dict[Modality, list], keys: Sequence[str | int]) -> TokenSource:
@@ -160,26 +190,3 @@ def _encode_speech(rows: Sequence[Utterance], tokenizers: Tokenizers, report: Re
         if len(codes) % 50 == 0 or len(codes) == len(rows):
             report(f"encoding speech {len(codes)}/{len(rows)}")
     return codes
-
-
-def windows(passages: Iterable[str], tokenizers: Tokenizers, length: int) -> Iterable[list[int]]:
-    """Passages of whole sentences, as many as fit `length` ids; a sentence longer than that is cut and its
-    rest left out.
-    """
-    for passage in passages:
-        window: list[int] = []
-        for sentence in _sentences(passage):
-            ids = tokenizers.text.encode(sentence)
-            if window and len(window) + len(ids) > length:
-                yield window
-                window = []
-            window = (window + ids)[:length]
-        if window:
-            yield window
-
-
-def _sentences(text: str) -> list[str]:
-    """`text` cut after sentence ends; each piece but the first keeps the space before it, so that they join
-    to `text`.
-    """
-    return re.split(r"(?<=[.!?;:])(?= [A-Z\"])", text)

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from trimask import io
 from trimask.config import to_dict
 from trimask.recipes.image_tokenizer import PictureTraining
 from trimask.recipes.resume import TOKENIZER_MAY_CHANGE
@@ -36,39 +37,41 @@ def train_tokenizer(
     """
     training = training_of(config)
     resolved = {"recipe": recipe, "run": to_dict(config)}
-    open_run(out, resolved, resume=resume, may_change=TOKENIZER_MAY_CHANGE, leftovers=LEFTOVERS)
-    folder = out / DATA
-    rows = training_signals(config.data, training.kind, size=training.size, folder=folder, report=report)
-    data = training.data(rows, folder, report)
-    if not (out / START).exists():
-        training.check(data)
-    batches = training.batches(data)
-    tokenizer = training.fitted(data, out / START, report)
-    report("")
-    result = train(
-        training.step(tokenizer),
-        batches,
-        out=out,
-        config=resolved,
-        may_change=TOKENIZER_MAY_CHANGE,
-        num_steps=config.num_steps,
-        checkpoint_every=config.checkpoint_every,
-        log_every=config.log_every,
-        resume=True,  # `open_run` has settled whether this directory may be used
-        deadline=deadline,
-        describe=recipe,
-        stages=training.stages,
-        on_progress=on_progress,
-    )
-    weights = weights_file(config, out)
-    facts = {"recipe": recipe, "steps": str(result.steps), "trained_on": digest(rows)}
-    tokenizer.save(weights, half=True, **facts)
-    if result.stopped != "interrupted":  # who stops a run does not want to wait for figures
-        codec: dict[str, Any] = {training.kind: training.tokenizer_type.load(weights)}
-        measured = Measurement()
-        stages = training.stages
-        measure(config.data, out, **codec, measurement=measured, run=out, stages=stages, report=report)
-    return result
+    with io.locked(out):  # a run that was started twice would write over itself
+        io.remove_partial(out)
+        open_run(out, resolved, resume=resume, may_change=TOKENIZER_MAY_CHANGE, leftovers=LEFTOVERS)
+        folder = out / DATA
+        rows = training_signals(config.data, training.kind, size=training.size, folder=folder, report=report)
+        data = training.data(rows, folder, report)
+        if not (out / START).exists():
+            training.check(data)
+        batches = training.batches(data)
+        tokenizer = training.fitted(data, out / START, report)
+        report("")
+        result = train(
+            training.step(tokenizer),
+            batches,
+            out=out,
+            config=resolved,
+            may_change=TOKENIZER_MAY_CHANGE,
+            num_steps=config.num_steps,
+            checkpoint_every=config.checkpoint_every,
+            log_every=config.log_every,
+            resume=True,  # `open_run` has settled whether this directory may be used
+            deadline=deadline,
+            describe=recipe,
+            stages=training.stages,
+            on_progress=on_progress,
+        )
+        weights = weights_file(config, out)
+        facts = {"recipe": recipe, "steps": str(result.steps), "trained_on": digest(rows)}
+        tokenizer.save(weights, half=True, **facts)
+        if result.stopped != "interrupted":  # who stops a run does not want to wait for figures
+            codec: dict[str, Any] = {training.kind: training.tokenizer_type.load(weights)}
+            measured = Measurement()
+            stages = training.stages
+            measure(config.data, out, **codec, measurement=measured, run=out, stages=stages, report=report)
+        return result
 
 
 def training_of(config: TokenizerRun) -> TokenizerTraining:

@@ -39,7 +39,12 @@ def validation(
             MixtureConfig(components=tuple(components), block_length=size), sources, config.seed
         )
         stream = TrainingStream(
-            mixture, denoiser.vocabulary, slack=config.slack, physical_batch=size, row_length=None
+            mixture,
+            denoiser.vocabulary,
+            slack=config.slack,
+            text_window=config.data.text_window,
+            physical_batch=size,
+            row_length=None,
         )
         sequences += [stream.sequence(index) for index in range(size)]
 

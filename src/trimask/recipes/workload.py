@@ -11,6 +11,7 @@ import numpy as np
 
 from trimask.data.mixture import Component, mean_over_groups, sequence_shares
 from trimask.data.prepare.manifest import load_split
+from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import Utterance, load_images, load_speech, load_text
 from trimask.data.selection import DataConfig, PreparedData, QuickstartData, StatedData
 from trimask.data.stream import target_ends
@@ -23,7 +24,6 @@ from trimask.recipes.tokens import (
     select_concepts,
     select_speech,
     spoken_prompt,
-    windows,
 )
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
@@ -123,7 +123,13 @@ def _work(
     for modality, count in size.mean_codes.items():
         books = vocabulary.space(modality).num_codebooks
         codes[modality] = np.zeros((max(round(count / books), 1), books), dtype=np.int64)
-    ends = target_ends(config.slack, component.task, codes, np.full(len(Modality), 0.5))
+    ends = target_ends(
+        config.slack,
+        component.task,
+        codes,
+        np.full(len(Modality), 0.5),
+        text_window=config.data.text_window,
+    )
     sequence = templates.build_sequence(vocabulary, component.task, codes, num_end=ends)
     counts = np.bincount(sequence.range_index[sequence.maskable], minlength=len(vocabulary.ranges))
     targets = {m: int(counts[[r.index for r in vocabulary.ranges_of(m)]].sum()) for m in codes}
@@ -209,8 +215,11 @@ def _quickstart_sizes(data: QuickstartData, tokenizers: Tokenizers) -> dict[str,
         codes = {text: [captions[row.hexcode] for row in both], image: [cells] * len(both)}
         codes[audio] = [said[row.hexcode] for row in both]
         sizes[TRIPLES] = SourceSize.of([row.base for row in both], codes)
-    passages = [row.text for row in load_text("train")]
-    lengths = [len(window) for window in windows(passages, tokenizers, data.text_window)]
+    lengths = [
+        len(window)
+        for row in load_text("train")
+        for window in windows(row.text, tokenizers.text, data.text_window)
+    ]
     if lengths:
         sizes[SPEECHES] = SourceSize.of(range(len(lengths)), {text: lengths})
     return sizes

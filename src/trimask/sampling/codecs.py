@@ -27,6 +27,7 @@ AudioInput = np.ndarray | tuple[np.ndarray, int] | Encoded
 """A recording, or its codes (frames × codebooks)."""
 DEFAULT_PAIR = "image"
 _GREY = 128
+_LONGEST_SPAN = 65_536  # frames: far beyond what is trained on, within what memory holds
 _Codec = TypeVar("_Codec")
 
 
@@ -246,8 +247,8 @@ def _check_given(
             raise ValueError(f"task {task.value} needs {names[modality]}: none was given")
         if value is not None and modality != condition and not is_prefix:
             raise ValueError(f"task {task.value} has no use for {names[modality]}: leave it out")
-    if span_length is not None and span_length < 1:
-        raise ValueError(f"span_length is {span_length}: give at least 1")
+    if span_length is not None and not 1 <= span_length <= _LONGEST_SPAN:
+        raise ValueError(f"span_length is {span_length}: give at least 1, at most {_LONGEST_SPAN:,}")
     if span_length is not None and task == Task.TEXT_TO_IMAGE:
         raise ValueError(f"span_length {span_length} has nothing to act on: an image's size is fixed")
     if span_length is not None and task in (Task.JOINT, Task.TRIPLE):

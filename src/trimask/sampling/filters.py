@@ -29,6 +29,9 @@ def apply_filters(
     return log_probabilities
 
 
+_COLDEST = 1e-4
+
+
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Temperature(Filter):
@@ -40,9 +43,11 @@ class Temperature(Filter):
     value: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.value < math.inf:
+        # Log probabilities that are divided by less leave what float32 tells apart.
+        if self.value != 0 and not _COLDEST <= self.value < math.inf:
             raise ValueError(
-                f"temperature is {self.value}: give a finite number of at least 0 (0 is greedy, 1 as trained)"
+                f"temperature is {self.value}: give a finite number of at least 0 (0 is greedy, 1 as "
+                f"trained; between 0 and {_COLDEST:g} there is none)"
             )
 
     def __call__(self, log_probabilities: Float[Tensor, "n codes"]) -> Float[Tensor, "n codes"]:

@@ -25,6 +25,7 @@ from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence as Document
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
+_MOST_SAMPLES = 100_000  # all are described before the first is drawn
 _TEXT = SamplerConfig(num_steps=64, order=Ancestral(), filters=(Temperature(value=0.8), TopP(value=0.95)))
 _IMAGE = SamplerConfig(
     num_steps=32,
@@ -200,8 +201,8 @@ class Generator:
         """
         task = _as_task(task)
         for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: give at least 1")
+            if not 1 <= value <= _MOST_SAMPLES:
+                raise ValueError(f"{name} is {value}: give at least 1, at most {_MOST_SAMPLES:,} at a time")
         if guidance_scale not in (None, 1.0) and CONDITION[task] is None:
             raise ValueError(
                 f"guidance_scale {guidance_scale} has nothing to act on: task {task.value} has no condition"

@@ -1,6 +1,5 @@
 """Classifier-free guidance: a predictor that wraps a predictor."""
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
@@ -12,6 +11,8 @@ from torch import Tensor
 from trimask.sampling.predictor import Prediction, Predictor
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
+
+_STRONGEST = 10_000
 
 
 class GuidanceRamp(ABC):
@@ -85,6 +86,9 @@ class Guided:
 
 
 def check_guidance_scale(scale: float) -> None:
-    """ValueError unless the scale is at least 0 and finite."""
-    if not 0 <= scale < math.inf:
-        raise ValueError(f"guidance_scale is {scale}: give a finite number of at least 0 (1 is no guidance)")
+    """ValueError unless the scale is at least 0, and small enough for float32."""
+    if not 0 <= scale <= _STRONGEST:
+        raise ValueError(
+            f"guidance_scale is {scale}: give a finite number of at least 0 (1 is no guidance), at most "
+            f"{_STRONGEST:,}"
+        )

@@ -21,6 +21,8 @@ from trimask.sampling.predictor import Prediction, Predictor
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
 
+_MOST_STEPS = 100_000  # more than any sequence has slots
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +41,8 @@ class SamplerConfig:
     schedule: Schedule = Linear()
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps is {self.num_steps}: give at least 1")
+        if not 1 <= self.num_steps <= _MOST_STEPS:
+            raise ValueError(f"num_steps is {self.num_steps}: give at least 1, at most {_MOST_STEPS:,}")
         check_guidance_scale(self.guidance_scale)
 
     def adjusted(

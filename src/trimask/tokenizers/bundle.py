@@ -6,11 +6,12 @@ The folder holds `text.json`; `image.safetensors` (ours) or `image/` (a public o
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from trimask import io
+from trimask import io, seals
 from trimask.tokenizers.image import ImageTokenizer
 from trimask.tokenizers.pretrained import (
     PretrainedImageTokenizer,
@@ -42,13 +43,17 @@ class Tokenizers:
     speech: SpeechCodec
 
     @classmethod
-    def load(cls, folder: Path = SHIPPED) -> "Tokenizers":
+    def load(cls, folder: Path = SHIPPED, *, expected: Mapping[str, str] | None = None) -> "Tokenizers":
         """Read the three tokenizers of `folder`; by default those that ship with the package.
+
+        Args:
+            expected: what `hashes` gives for them, instead of the index in the folder.
 
         Raises:
             FileNotFoundError, ValueError: naming the file that is missing or damaged.
             ImportError: a public tokenizer whose library is not installed, or too old.
         """
+        check(folder, expected)
         return cls(
             text=TextTokenizer.load(folder / _TEXT),
             image=_load_image(_part(folder, _IMAGE)),
@@ -108,6 +113,29 @@ def assemble(
                 copy_tokenizer(part, folder / (name if part.is_dir() or name == _TEXT else f"{name}{_OURS}"))
             else:
                 raise ValueError(f"a {type(part).__name__} cannot be saved: give a tokenizer of this package")
+        seals.write_index(folder, hashes(folder))
+
+
+def check(folder: Path, expected: Mapping[str, str] | None = None) -> None:
+    """Whether the tokenizers of `folder` are those of the hashes `expected`, or of the folder's index.
+
+    Raises:
+        FileNotFoundError, ValueError: naming what is missing or damaged.
+    """
+    for path in parts(folder).values():
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist")
+    expected = seals.read_index(folder) if expected is None else expected
+    if expected is None:
+        seals.tell_unsealed(folder)
+        return
+    found = hashes(folder)
+    wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    if wrong:
+        raise ValueError(
+            f"{folder / wrong[0]} is not as it was written, it is damaged: copy {folder} anew from where it "
+            "came"
+        )
 
 
 def parts(folder: Path) -> dict[str, Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import final
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from trimask import io
+from trimask import io, seals
 
 # The byte-level alphabet maps each byte to a printable character; its order fixes nothing but is kept with
 # the file.
@@ -77,11 +77,15 @@ class TextTokenizer:
                 `tokenizers` library.
         """
         data = io.read_json(path)
-        if not isinstance(data, dict) or data.get("model", {}).get("type") != "BPE":
-            raise ValueError(
-                f"{path} is not a BPE tokenizer of the `tokenizers` library: write it again with `save`"
-            )
-        return cls(Tokenizer.from_str(json.dumps(data)))
+        seals.check_indexed(path)
+        model = data.get("model") if isinstance(data, dict) else None
+        problem = f"{path} is not a BPE tokenizer of the `tokenizers` library"
+        if not isinstance(model, dict) or model.get("type") != "BPE":
+            raise ValueError(f"{problem}: write it again with `save`")
+        try:
+            return cls(Tokenizer.from_str(json.dumps(data)))
+        except Exception as error:  # the library raises nothing more exact
+            raise ValueError(f"{problem} ({error}): write it again with `save`") from error
 
 
 def _byte_to_unit(byte: int) -> str:

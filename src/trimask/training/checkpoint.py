@@ -5,7 +5,9 @@ A checkpoint is a folder of safetensors files, by each process that wrote it, an
 
 import json
 import logging
+import math
 import os
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -17,10 +19,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from trimask import io
 from trimask.config import differences
-from trimask.io import read_json, write_json
 from trimask.training.background import Background
 from trimask.training.distributed import ALONE, World
+from trimask.training.lease import about_to_remove, held
 from trimask.training.sharded_tensors import (
     HostCopies,
     quiet_in_single_process,
@@ -35,6 +38,9 @@ logger = logging.getLogger(__name__)
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 STATE_FILE = "state.json"
+_TRIES = 100
+_UNWRITTEN, _REMOVED = ".tmp", ".old"
+_STEP = re.compile(r"step_(?P<step>\d{8,})(?P<suffix>\..*)?")
 
 
 @final
@@ -44,7 +50,7 @@ class Checkpoint:
 
     `seconds`, `tokens` and `skipped` (updates left out) are totals since step 0, `skipped_in_a_row` those
     just before; `window` holds the metrics of the steps since the last log point, whose tokens and skipped
-    updates are not yet in the totals.
+    updates are not yet in the totals. `metrics_sha256` is of the rows of `metrics.jsonl` up to this step.
     """
 
     step: int
@@ -53,6 +59,7 @@ class Checkpoint:
     skipped: int = 0
     skipped_in_a_row: int = 0
     window: list[dict[str, float]] = field(default_factory=list)
+    metrics_sha256: str | None = None
 
 
 def open_run(
@@ -81,15 +88,23 @@ def _open_run(
 ) -> None:
     check_run(out, config, resume=resume, may_change=may_change, leftovers=leftovers)
     path = out / CONFIG
-    stored = read_json(path) if path.exists() else None
-    if not resume and stored is not None and stored != config:
+    if not resume and path.exists() and _plain(read_config(out)) != config:
         for name in (*leftovers, CONFIG):
             _remove(out / name)
-        stored = None
+    stored = read_config(out) if path.exists() else None
     if stored != config:
         if stored is not None:
             logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, config))))
-        write_json(path, config)
+        io.write_sealed(path, config)
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The `config.json` of a run. ValueError or FileNotFoundError if it is damaged or describes no run."""
+    path = run / CONFIG
+    stored = io.read_sealed(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("run", {}), dict):
+        raise ValueError(f"{path} does not describe a run: choose another folder")
+    return stored
 
 
 def check_run(
@@ -103,7 +118,7 @@ def check_run(
     """Whether `open_run` would make or find a run there: raises what it would, and writes nothing."""
     path = out / CONFIG
     if resume and path.exists():
-        stored, config = read_json(path), _plain(config)
+        stored, config = read_config(out), _plain(config)
         changed = sorted(differences(_without(stored, may_change), _without(config, may_change)))
         if changed:
             raise ValueError(
@@ -174,8 +189,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints on disk, oldest first."""
-        numbers = (path.name.removeprefix("step_") for path in self._folder.glob("step_*"))
-        return sorted(int(number) for number in numbers if number.isdecimal())
+        found = (_STEP.fullmatch(path.name) for path in self._folder.glob("step_*") if path.is_dir())
+        return sorted(int(match["step"]) for match in found if match and match["suffix"] is None)
 
     def path(self, step: int) -> Path:
         return self._folder / f"step_{step:08d}"
@@ -234,7 +249,7 @@ class Checkpoints:
 
     def _write(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
         path = self.path(checkpoint.step)
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = path.with_name(f".{path.name}{_UNWRITTEN}")
         if self._world.device.type == "cuda":
             torch.cuda.set_device(self._world.device)  # a thread begins on the first GPU
         try:
@@ -260,7 +275,7 @@ class Checkpoints:
             "may_change": self._may_change,
             "sha256": dict(sorted(hashes.items())),
         }
-        write_json(temporary / STATE_FILE, state | more)
+        io.write_sealed(temporary / STATE_FILE, state | more)
         _sync(temporary)
         os.replace(temporary, path)
         _sync(self._folder)
@@ -268,13 +283,19 @@ class Checkpoints:
     def _remove_old(self) -> None:
         for step in self.steps()[: -self._keep]:
             # Renamed first: a process killed between two files must not leave half a checkpoint there.
-            hidden = self.path(step).with_name(f".{self.path(step).name}.old")
-            os.replace(self.path(step), hidden)
-            shutil.rmtree(hidden)
+            hidden = self.path(step).with_name(f".{self.path(step).name}{_REMOVED}")
+            with about_to_remove(self.path(step) / STATE_FILE) as is_free:
+                if is_free:
+                    os.replace(self.path(step), hidden)
+                    # What a file system still holds (.nfs…) goes at the next start.
+                    shutil.rmtree(hidden, ignore_errors=True)
 
     def _remove_leftovers(self) -> None:
-        for leftover in self._folder.glob(".*"):
-            shutil.rmtree(leftover)
+        # Nothing else is ours: .DS_Store, .nfs…
+        for leftover in self._folder.glob(".step_*"):
+            match = _STEP.fullmatch(leftover.name.removeprefix("."))
+            if match and match["suffix"] in (_UNWRITTEN, _REMOVED):
+                shutil.rmtree(leftover, ignore_errors=True)
 
     # Reading
 
@@ -291,7 +312,7 @@ class Checkpoints:
             try:
                 return self._read(step, into)
             except (ValueError, FileNotFoundError) as error:
-                aside = self._world.main_only(partial(self._set_aside, step))
+                aside = self._world.main_only(partial(io.set_aside, self.path(step)))
                 if self._world.is_main:
                     logger.warning(
                         "checkpoint of step %d is unusable (%s); set aside as %s", step, error, aside
@@ -300,23 +321,43 @@ class Checkpoints:
             raise ValueError(f"no checkpoint in {self._folder} is whole: start again with another --out")
         return None
 
+    def peek_newest(self, into: Mapping[str, Tensor]) -> Checkpoint | None:
+        """As `load_newest`, for who only reads, while the run may go on: nothing is renamed, and what is read
+        is not removed meanwhile. In one process.
+        """
+        quiet_in_single_process()
+        for _ in range(_TRIES):
+            steps = self.steps()
+            for step in reversed(steps):
+                with held(self.path(step) / STATE_FILE) as is_there:
+                    if not is_there and not self.path(step).exists():
+                        break  # replaced by a newer one
+                    try:
+                        return self._read(step, into)
+                    except (ValueError, FileNotFoundError) as error:
+                        logger.warning("checkpoint of step %d is unusable (%s)", step, error)
+            else:
+                if steps:
+                    raise ValueError(f"no checkpoint in {self._folder} is whole: let the run write another")
+                return None
+        raise ValueError(f"the checkpoints in {self._folder} are replaced faster than read: try again")
+
     def load_step(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
-        """As `load_newest`, of `step` alone. ValueError or FileNotFoundError if it is not whole."""
-        if self._world.control is None:
-            quiet_in_single_process()
-        return self._read(step, into)
+        """As `peek_newest`, of `step` alone. ValueError or FileNotFoundError if it is not whole."""
+        quiet_in_single_process()
+        with held(self.path(step) / STATE_FILE):
+            return self._read(step, into)
 
     def _read(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
         state = self._world.main_only(partial(self._read_state, step))
         verify_files(self.path(step), state["sha256"], self._world)
         read_tensors(self.path(step), into, self._world)
-        return Checkpoint(**{item.name: state[item.name] for item in fields(Checkpoint)})
+        return Checkpoint(**{f.name: state[f.name] for f in fields(Checkpoint) if f.name in state})
 
     def _read_state(self, step: int) -> dict[str, Any]:
         path = self.path(step) / STATE_FILE
-        state = read_json(path)
-        names = {item.name for item in fields(Checkpoint)} | {"config", "may_change", "sha256"}
-        if not isinstance(state, dict) or not names <= state.keys() or state["step"] != step:
+        state = io.read_sealed(path)
+        if not _is_state(state) or state["step"] != step:
             raise ValueError(f"{path} is not the state of step {step}")
         may_change = {*self._may_change, *state["may_change"]}
         changed = sorted(
@@ -326,15 +367,28 @@ class Checkpoints:
             raise ValueError(f"{path.parent} belongs to a run with another config: {'; '.join(changed)}")
         return state
 
-    def _set_aside(self, step: int) -> Path:
-        source = self.path(step)
-        aside = source.with_name(f"{source.name}.corrupt")
-        count = 1
-        while aside.exists():
-            count += 1
-            aside = source.with_name(f"{source.name}.corrupt{count}")
-        os.replace(source, aside)
-        return aside
+
+def _is_state(value: Any) -> bool:
+    """Whether each field of a state file is there and of its type."""
+    counts = ("step", "tokens", "skipped", "skipped_in_a_row")
+
+    def is_number(item: Any) -> bool:
+        return type(item) in (int, float) and math.isfinite(item)
+
+    return (
+        isinstance(value, dict)
+        and all(type(value.get(name)) is int and value[name] >= 0 for name in counts)
+        and is_number(value.get("seconds"))
+        and isinstance(value.get("config"), dict)
+        and isinstance(value.get("may_change"), list)
+        and all(isinstance(path, str) for path in value["may_change"])
+        and isinstance(value.get("window"), list)
+        and all(isinstance(row, dict) and all(map(is_number, row.values())) for row in value["window"])
+        and isinstance(value.get("metrics_sha256"), str | None)
+        and isinstance(value.get("sha256"), dict)
+        # A name that leads elsewhere is none of ours.
+        and all(Path(name).name == name and isinstance(h, str) for name, h in value["sha256"].items())
+    )
 
 
 def _without(config: Any, paths: Collection[str]) -> Any:

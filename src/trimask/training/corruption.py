@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import truediv
 from typing import final
 
 import torch
@@ -13,6 +14,7 @@ from trimask.diffusion.forward import complement, is_masked, mask_tokens
 from trimask.diffusion.objective import mask_ratio_weight
 from trimask.diffusion.schedule import Linear, Schedule, per_modality
 from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
+from trimask.training.reduction import Reduction, Targets, TokenMean
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import Task
@@ -29,7 +31,8 @@ class ObjectiveConfig:
             definition]. Ratios are then drawn uniformly, so the schedules must be linear.
         condition_dropout: fraction of conditional sequences whose whole condition is masked, for guidance
             [L: OmniVoice].
-        modality_weights: of the per-modality means in the training loss (text, image, audio).
+        reduction: how much a target token of each modality weighs in the training loss.
+        modality_weights: factors on top (text, image, audio).
     """
 
     text: Schedule = Linear()
@@ -37,6 +40,7 @@ class ObjectiveConfig:
     audio: Schedule = Linear()
     anti_masking: bool = False
     condition_dropout: float = 0.1
+    reduction: Reduction = TokenMean()
     modality_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
@@ -52,6 +56,16 @@ class ObjectiveConfig:
     @property
     def schedules(self) -> tuple[Schedule, Schedule, Schedule]:
         return (self.text, self.image, self.audio)
+
+    @property
+    def num_views(self) -> int:
+        """Masks under which an update sees each sequence."""
+        return 2 if self.anti_masking else 1
+
+    def token_weights(self, targets: Targets) -> tuple[float, float, float]:
+        """What a nat of each modality adds to the loss of one sequence."""
+        text, image, audio = map(truediv, self.modality_weights, self.reduction.divisors(targets))
+        return (text, image, audio)
 
 
 @final

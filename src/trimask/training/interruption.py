@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import final
 
+_HEARD = b"\ntrimask: stopping at the end of this step, to save it (Ctrl-C again: at once)\n"
+
 
 @final
 @dataclass(kw_only=True, slots=True)
@@ -42,6 +44,9 @@ def noted_signals() -> Iterator[Interruption]:
     is_repeated = "TORCHELASTIC_RUN_ID" in os.environ
 
     def note(number: int, frame: FrameType | None) -> None:
+        if not interruption.has_arrived and os.environ.get("RANK", "0") == "0":
+            # Not through Python's own streams: the signal may have come in the middle of their writing.
+            os.write(2, _HEARD)
         if interruption.has_arrived and not (is_repeated and number == signal.SIGTERM):
             restore()
             os.kill(os.getpid(), number)

@@ -119,7 +119,7 @@ def train(
     begin = restored or Checkpoint(step=0)
     is_quiet = is_quiet or not world.is_main
     with (
-        Tracker(out, keep_until=begin.step, world=world) as tracker,
+        Tracker(out, keep_until=begin.step, expected=begin.metrics_sha256, world=world) as tracker,
         ProgressReport(
             describe,
             num_steps=num_steps,
@@ -282,6 +282,7 @@ class _Run:
             skipped=self.skipped,
             skipped_in_a_row=self.check.skipped_in_a_row,
             window=window,
+            metrics_sha256=self.tracker.sha256,
         )
         self.checkpoints.save(checkpoint, tensors)
         self.saved = self.done

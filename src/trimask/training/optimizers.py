@@ -31,8 +31,8 @@ class NonFinite(enum.Enum):
 class AdamWConfig:
     """AdamW as in PyTorch: the weight decay is multiplied by the learning rate.
 
-    `clip_norm` bounds the global norm of the gradient; None leaves it as it is. Defaults for all but the
-    learning rate are the customary ones of language-model pretraining [D].
+    `clip_norm` bounds the global norm of the gradient, which goes with the scale of the loss; None leaves it
+    as it is. Defaults for all but the learning rate are the customary ones of language-model pretraining [D].
     """
 
     learning_rate: float

@@ -1,8 +1,10 @@
 """What a run is: everything that fixes its numbers, in one frozen value."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
+from trimask.config import from_dict
 from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
@@ -100,3 +102,14 @@ class RunConfig:
     def scaled_optimizer(self) -> AdamWConfig:
         """The optimizer's values at this batch and horizon, before the factors of each tensor."""
         return self.batch_rule.scaled(self.optimizer, self.batch_change)
+
+
+def stored_run(stored: Mapping[str, Any]) -> RunConfig:
+    """The run that a run directory describes; also of one from before the data alone said how long its text
+    windows are.
+    """
+    slack, data = dict(stored["slack"]), dict(stored["data"])
+    window = slack.pop("text_window", None)
+    if window is not None:
+        data.setdefault("text_window", window)
+    return from_dict(RunConfig, {**stored, "slack": slack, "data": data})

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
@@ -83,10 +83,12 @@ def read_tensors(folder: Path, into: Mapping[str, Tensor], world: World) -> None
     from torch.distributed.checkpoint.state_dict_loader import load
 
     try:
+        reader = HuggingFaceStorageReader(str(folder))
+        reader.fs = _without_hidden()
         with _first_failure():
             load(
                 {name: tensor.detach() for name, tensor in into.items()},
-                storage_reader=HuggingFaceStorageReader(str(folder)),
+                storage_reader=reader,
                 process_group=world.control,
                 no_dist=world.control is None,
             )
@@ -121,8 +123,21 @@ def _verify(folder: Path, hashes: Mapping[str, str], names: Sequence[str]) -> No
         if sha256(folder / name) != hashes[name]:
             raise ValueError(f"{folder / name} is not as it was written: truncated or altered")
     for path in folder.glob("*.safetensors"):
-        if path.name not in hashes:
+        if path.name not in hashes and not path.name.startswith("."):
             raise ValueError(f"{path} is not part of what was written")
+
+
+def _without_hidden() -> Any:
+    """The library's file system, less what a system has left in the folder (`._*`, .nfs…): the library reads
+    all that ends as a tensor file does.
+    """
+    from torch.distributed.checkpoint.filesystem import FileSystem
+
+    class Visible(FileSystem):
+        def ls(self, path: Any) -> list[str]:
+            return [file for file in super().ls(path) if not Path(file).name.startswith(".")]
+
+    return Visible()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from trimask.training.optimizers import (
     skip_unless_finite,
 )
 from trimask.training.placement import release
+from trimask.training.reduction import Targets
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality
 
@@ -56,19 +57,20 @@ class _Pass:
 class DenoiserStep:
     """One update of the denoiser on a batch: the `Step` that the training loop runs.
 
-    The loss of a batch of several logical ones is the mean of theirs: a modality that one of them lacks adds
-    nothing there, so that a modality counts for as much whatever the batch.
+    The loss is a mean over sequences: Σ NELBO / (their number · `targets`), each modality with the weight
+    that the objective gives it. What it is divided by is a constant of the run, so the gradient of a batch is
+    the mean of those of its parts, and in expectation that of the mixture.
 
-    Each process of `world` gives its part of the batch; times, masks and the counts that the loss is divided
-    by are the whole batch's, so the update is the same to rounding, however it is divided among processes
-    and passes. Masks are drawn on the host while the device is busy: which slots they hide decides the
-    shapes of what follows, and a GPU would have to be waited for.
+    Each process of `world` gives its part of the batch; times and masks are the whole batch's, so the update
+    is the same to rounding, however it is divided among processes and passes. Masks are drawn on the host
+    while the device is busy: which slots they hide decides the shapes of what follows, and a GPU would have
+    to be waited for.
 
     Args:
         optimizer: values at this batch and horizon; the parametrization's factors come on top, per tensor.
         num_steps: updates of the whole run.
-        logical_batch: sequences over which times are spread evenly and targets are counted, None for the
-            batch's own.
+        targets: target tokens of a sequence in expectation, per modality (`TrainingStream.target_tokens`).
+        logical_batch: sequences over which times are spread evenly, None for the batch's own.
         micro_batch: rows per forward and backward pass, None for all.
         non_finite: what to do about a gradient that is not finite.
     """
@@ -82,6 +84,7 @@ class DenoiserStep:
         lr_schedule: LearningRateSchedule,
         num_steps: int,
         seed: int,
+        targets: Targets,
         logical_batch: int | None = None,
         micro_batch: int | None = None,
         non_finite: NonFinite = NonFinite.STOP,
@@ -89,6 +92,7 @@ class DenoiserStep:
     ):
         self.denoiser = denoiser
         self.objective = objective
+        self.token_weights = torch.tensor(objective.token_weights(targets))
         self.corruption = Corruption(
             objective, denoiser.vocabulary, seed=seed, device=_HOST, logical_batch=logical_batch
         )
@@ -127,13 +131,11 @@ class DenoiserStep:
             metrics["skipped"] = skip_unless_finite(self.optimizer, grad_norm)
         self.optimizer.step()
         self.step += 1
-        counts = num_targets.view(-1, len(Modality)).sum(0)
-        bits = sums[1:] / send(counts, device) / math.log(2)
-        num_views = 2 if self.objective.anti_masking else 1
+        bits = sums[1:] / send(num_targets, device) / math.log(2)
         return {
             **metrics,
             **{f"{m.name.lower()}_bits_per_token": bits[m] for m in Modality},
-            "tokens": float(counts.sum()) / num_views,
+            "tokens": float(num_targets.sum()) / self.objective.num_views,
         }
 
     def losses(self, batch: Batch, step: int) -> dict[Modality, Tensor]:
@@ -146,8 +148,7 @@ class DenoiserStep:
             cross_entropy = self.denoiser.cross_entropy(part.z_t, part.batch, part.masked)
             terms = part.scale.to(cross_entropy.device) * cross_entropy
             added = [a + terms[part.modality == m].sum() for a, m in zip(added, Modality, strict=True)]
-        counts = num_targets.view(-1, len(Modality)).sum(0)
-        return {m: added[m] for m in Modality if counts[m]}
+        return {m: added[m] for m in Modality if num_targets[m]}
 
     def _nats(self, part: _Pass, cross_entropy: Float[Tensor, "masked"]) -> list[Tensor]:
         """The NELBO of each modality, summed over the pass."""
@@ -160,39 +161,31 @@ class DenoiserStep:
         )
         return list(terms.per_modality(len(Modality)))
 
-    def _passes(self, batch: Batch, step: int) -> tuple[Iterator[_Pass], Int[Tensor, "kinds"]]:
-        """The passes of this process, and the number of targets in all views of all processes. Targets are
-        kept apart by logical batch and modality.
+    def _passes(self, batch: Batch, step: int) -> tuple[Iterator[_Pass], Int[Tensor, "modalities"]]:
+        """The passes of this process, and the number of targets of each modality in all views of all
+        processes.
         """
         batch = batch.to(_HOST)
-        numbers, sizes = self._logical_batch(batch.update_sample_index).unique(return_counts=True)
-        kind = self._kind(batch, numbers)
-        num_targets = count_targets(batch.maskable, kind, num_modalities=len(numbers) * len(Modality))
-        num_targets = self.world.total(num_targets * (2 if self.objective.anti_masking else 1))
-        weights = (sizes[:, None] / sizes.sum() * torch.tensor(self.objective.modality_weights)).flatten()
-        return self._drawn(batch, step, kind, weights / num_targets.clamp(min=1)), num_targets
+        modality = self.corruption.tables.modality(batch.range_index)
+        num_targets = count_targets(batch.maskable, modality, num_modalities=len(Modality))
+        return self._drawn(batch, step), self.world.total(num_targets * self.objective.num_views)
 
-    def _drawn(
-        self,
-        batch: Batch,
-        step: int,
-        kind: Int[Tensor, "rows slots"],
-        weights: Float[Tensor, "kinds"],
-    ) -> Iterator[_Pass]:
+    def _drawn(self, batch: Batch, step: int) -> Iterator[_Pass]:
         """Each pass when its turn comes: its masks are drawn while the device is busy with the one before."""
+        token_weights = self.token_weights / (len(batch.update_sample_index) * self.objective.num_views)
         for rows, is_real in self._slices(len(batch.tokens)):
             part = batch if rows is None else batch.rows(rows)
-            part_kind = kind if rows is None else kind[rows]
+            part_modality = self.corruption.tables.modality(part.range_index)
             for view in self.corruption.views(part, step):
-                here = part_kind[view.masked]
+                modality = part_modality[view.masked]
                 weight = view.weight[view.masked].float() * is_real
                 yield _Pass(
                     batch=part,
                     z_t=view.z_t,
                     masked=view.masked,
-                    scale=weight * weights[here],
+                    scale=weight * token_weights[modality],
                     weight=weight,
-                    modality=here % len(Modality),
+                    modality=modality,
                 )
 
     def _slices(self, num_rows: int) -> Iterator[tuple[slice | None, bool]]:
@@ -207,17 +200,6 @@ class DenoiserStep:
         size = math.ceil(num_rows / num_passes)
         for start in range(0, num_passes * size, size):
             yield (slice(start, start + size), True) if start < num_rows else (slice(0, 1), False)
-
-    def _logical_batch(self, sample_index: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-        """Of each document, the number of its logical batch."""
-        size = self.corruption.logical_batch
-        return torch.zeros_like(sample_index) if size is None else sample_index // size
-
-    def _kind(self, batch: Batch, numbers: Int[Tensor, "_logical"]) -> Int[Tensor, "rows slots"]:
-        """Of each slot that can be a target, its modality and logical batch as one number."""
-        place = torch.searchsorted(numbers, self._logical_batch(batch.sample_index))
-        modality = self.corruption.tables.modality(batch.range_index)
-        return place[batch.sequence.clamp(min=0)] * len(Modality) + modality
 
     def state_dict(self) -> dict[str, Tensor]:
         release(self.denoiser)

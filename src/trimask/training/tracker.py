@@ -1,5 +1,6 @@
 """The run's `metrics.jsonl`, one JSON object per log point; and the window of metrics between two."""
 
+import hashlib
 import json
 import logging
 import math
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trimask.io import atomic_write
+from trimask.seals import parse_json
 from trimask.training.distributed import ALONE, World
 
 logger = logging.getLogger(__name__)
@@ -30,29 +32,48 @@ COUNTS = (TOKENS, SKIPPED)
 class Tracker:
     """Appends rows to a run's `metrics.jsonl`; first cuts rows after `keep_until`: a resume redoes them.
 
-    Of many processes the main one writes; what goes wrong in the beginning is raised in all.
+    Of many processes the main one writes; what goes wrong in the beginning is raised in all. Rows whose hash
+    is not `expected` are told of: nothing depends on them, but a curve may lie.
     """
 
-    def __init__(self, run: Path, *, keep_until: int, world: World = ALONE) -> None:
+    def __init__(
+        self, run: Path, *, keep_until: int, expected: str | None = None, world: World = ALONE
+    ) -> None:
         self._path = run / METRICS_FILE
         self._file: TextIO | None = None
-        world.main_only(partial(self._open, keep_until))
+        self._digest = hashlib.sha256()
+        world.main_only(partial(self._open, keep_until, expected))
 
-    def _open(self, keep_until: int) -> None:
+    @property
+    def sha256(self) -> str | None:
+        """Of all rows so far; None in other processes than the main one."""
+        return None if self._file is None else self._digest.hexdigest()
+
+    def _open(self, keep_until: int, expected: str | None) -> None:
         if self._path.exists():
             self._truncate(keep_until)
+        if expected not in (None, self._digest.hexdigest()):
+            logger.warning(
+                "%s is not as it was written, up to step %d: the run goes on, but its curves may be wrong",
+                self._path,
+                keep_until,
+            )
         self._file = self._path.open("a", encoding="utf-8")
 
     def _truncate(self, keep_until: int) -> None:
         kept = [line for line, row in _rows(self._path) if row["step"] <= keep_until]
+        text = "".join(line + "\n" for line in kept)
+        self._digest.update(text.encode())
         with atomic_write(self._path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
 
     def write(self, row: Mapping[str, float | int | None]) -> None:
         """Appends one row and hands it to the system, so that a reader sees it at once."""
         if self._file is not None:
-            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+            line = json.dumps(row, allow_nan=False) + "\n"
+            self._file.write(line)
             self._file.flush()
+            self._digest.update(line.encode())
 
     def __enter__(self) -> "Tracker":
         return self
@@ -84,10 +105,10 @@ def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = parse_json(line)
+        except ValueError:
             row = None
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
             raise ValueError(f"{path}, line {number}: not a row of metrics; remove the line")
         rows.append((line, row))
     return rows

@@ -6,6 +6,10 @@ from typing import final
 from trimask.vocabulary.codebooks import CodebookLayout
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 
+_MOST_CODEBOOKS = 1024
+_LARGEST = 1 << 24  # ids of a codebook, or of text
+_LONGEST_SIDE = 4096  # cells
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +35,13 @@ class Geometry:
         for name in (*counts, "speech_codebook_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
-        if not self.speech_frame_rate > 0:
-            raise ValueError(f"speech_frame_rate {self.speech_frame_rate}: must be above 0")
+            most = _MOST_CODEBOOKS if name.endswith("codebooks") else _LARGEST
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} {getattr(self, name)}: may be at most {most:,}")
+        if not all(1 <= side <= _LONGEST_SIDE for side in self.image_grid):
+            raise ValueError(f"image_grid {self.image_grid}: each side must be from 1 to {_LONGEST_SIDE:,}")
+        if not 1e-3 <= self.speech_frame_rate <= 1e6:
+            raise ValueError(f"speech_frame_rate {self.speech_frame_rate}: must be from 0.001 to 1,000,000")
 
     def vocabulary(self, *, image_layout: CodebookLayout, audio_layout: CodebookLayout) -> Vocabulary:
         """The token space."""

@@ -126,8 +126,8 @@ def table(suffix: str, *, by_folder: bool) -> Callable[[Path, list[Row]], None]:
             named = [{"image": row.pop("file_name"), **row} for row in named]
             pq.write_table(pa.Table.from_pylist(named), folder / "rows.parquet")
         else:
-            comma = "," if suffix == ".csv" else "\t"
-            lines = [comma.join(f'"{cell}"' for cell in row.values()) for row in named]
+            comma, quote = (",", '"') if suffix == ".csv" else ("\t", "")
+            lines = [comma.join(f"{quote}{cell}{quote}" for cell in row.values()) for row in named]
             write(folder / f"metadata{suffix}", "\n".join([comma.join(named[0]), *lines]) + "\n")
 
     return make

@@ -6,9 +6,15 @@ from typing import final
 
 from trimask.data.prepare.options import PrepareOptions
 
-IMAGE_NAMES = frozenset({"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"})
-AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "ogg", "opus"})
-TEXT_NAMES = frozenset({"text", "txt", "caption", "prompt", "sentence", "transcript", "transcription"})
+IMAGE_NAMES = frozenset({"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"}) | {
+    f"image_{what}" for what in ("path", "file", "name", "filename", "filepath")
+}
+AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "ogg", "opus"}) | {
+    f"audio_{what}" for what in ("path", "file", "name", "filename", "filepath")
+}
+TEXT_NAMES = frozenset(
+    {"text", "txt", "caption", "captions", "prompt", "sentence", "transcript", "transcription"}
+)
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
 _SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name")  # the first that is there
 GROUPS_OF_FILES = ("image", "audio")
@@ -26,6 +32,7 @@ class Columns:
     """Names of the columns that are read; without picture and recording, the text is what is trained on.
 
     Attributes:
+        follows_links: whether a file that a column names may be a link.
         is_group_of_file: whether what groups is the picture or recording itself.
     """
 
@@ -36,6 +43,7 @@ class Columns:
     group: str | None = None
     split: str | None = None
     rate: str | None = None
+    follows_links: bool = True
     is_group_of_file: bool = False
 
 
@@ -47,9 +55,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
     """
     text = _find("text", options.text_column, TEXT_NAMES, names, where)
     if text is None and options.needs_text:
-        raise ColumnError(
-            f"{where} has no column of text, only {_listed(names)}: name one with --text-column"
-        )
+        raise ColumnError(f"{where} has no column of text, only {listed(names)}: name one with --text-column")
     image = _find("image", options.image_column, IMAGE_NAMES, names, where)
     audio = _find("audio", options.audio_column, AUDIO_NAMES, names, where)
     media = tuple(name for name in (image, audio) if name is not None)
@@ -62,6 +68,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         group=None if is_group_of_file else _stated("group-by", options.group_by, names, where),
         split="split" if "split" in names else None,
         rate=next((name for name in _RATE_NAMES if name in names), None),
+        follows_links=options.follow_links,
         is_group_of_file=is_group_of_file,
     )
 
@@ -102,7 +109,7 @@ def _find(
     if len(found) > 1:
         raise ColumnError(
             f"{where}: the columns {' and '.join(found)} could each be the {kind}: choose with "
-            f"--{kind}-column (there are {_listed(names)})"
+            f"--{kind}-column (there are {listed(names)})"
         )
     return found[0] if found else None
 
@@ -114,10 +121,11 @@ def _speaker(names: Sequence[str]) -> str | None:
 
 def _stated(option: str, name: str | None, names: Sequence[str], where: str) -> str | None:
     if name is not None and name not in names:
-        raise ColumnError(f"{where} has no column {name!r} (--{option}), only {_listed(names)}")
+        raise ColumnError(f"{where} has no column {name!r} (--{option}), only {listed(names)}")
     return name
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The names in a message."""
     shown = ", ".join(names[:40]) or "none at all"
     return shown if len(names) <= 40 else f"{shown} and {len(names) - 40} more"

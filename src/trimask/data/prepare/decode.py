@@ -1,5 +1,6 @@
 """Items -> text, pixels and samples: what everything that reads raw data begins with."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
@@ -8,6 +9,7 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from trimask import rng
+from trimask.data.prepare.captions import one_text_each
 from trimask.data.prepare.columns import ColumnError
 from trimask.data.prepare.decision import Decision
 from trimask.data.prepare.identity import file_node
@@ -17,6 +19,7 @@ from trimask.data.prepare.passages import clean_text
 from trimask.data.prepare.picture import decode_picture
 from trimask.data.prepare.plan import Part
 from trimask.data.prepare.recording import decode_recording
+from trimask.data.prepare.regular import read_bounded
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.data.prepare.stated import column_split
 from trimask.vocabulary.modality import Modality
@@ -27,7 +30,7 @@ def read_part(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]
 
     Raises SourceUnavailable if a remote source fails.
     """
-    items = part.reader.items(options)
+    items = one_text_each(part.reader.items(options))
     label, count = part.reader.label, 0
     while True:
         try:
@@ -144,14 +147,13 @@ def _bytes(media: Media, limit: int, what: str) -> bytes:
     if isinstance(media, bytes):
         return media
     try:
-        size = media.stat().st_size
-        if size > limit:
-            raise Rejected(Reason.OVERSIZED, f"{size} bytes, the limit is {limit}")
-        return media.read_bytes()
+        return read_bounded(media, limit)
     except OSError as error:
         raise Rejected(Reason.MISSING_FILE, first_line(error)) from error
 
 
-def _rate(value: object) -> int | object:
-    """A rate as tables write it: "16000" is a number."""
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value or None
+def _rate(value: object) -> object:
+    """A rate as tables write it: "16000" and "16000.0" are numbers."""
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}(\.0*)?\s*", value):
+        return int(float(value))
+    return value or None

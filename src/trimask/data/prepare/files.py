@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import final
 
 from trimask.data.prepare import picture
+from trimask.data.prepare.captions import caption_of
 from trimask.data.prepare.columns import GROUPS_OF_FILES, ColumnError
+from trimask.data.prepare.encoding import wide_encoding_of
 from trimask.data.prepare.item import Item, Reader, printable
 from trimask.data.prepare.lines import bounded_lines
 from trimask.data.prepare.options import PrepareOptions
@@ -18,7 +20,7 @@ from trimask.vocabulary.modality import Modality
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaFiles(Reader):
-    """Pictures and recordings, each with its text in the `.txt` of the same name beside it."""
+    """Pictures and recordings, each with its text in a file of the same name beside it."""
 
     root: Path
     names: tuple[str, ...]
@@ -50,10 +52,11 @@ class MediaFiles(Reader):
         return Item(
             key=key,
             modalities=frozenset({Modality.TEXT, Modality.IMAGE if is_image else Modality.AUDIO}),
-            text=_beside(path, options),
+            text=caption_of(self.root, path, options),
             image=path if is_image else None,
             audio=None if is_image else path,
-            is_group_of_file=options.group_by is not None,
+            # Pictures of a class have its name, and are many things.
+            is_group_of_file=options.group_by is not None or options.caption_from == "folder",
             places=(place_within(self.root, path),),
         )
 
@@ -82,24 +85,12 @@ class TextFiles(Reader):
                 yield Rejection(key=printable(name), reason=Reason.MISSING_FILE, detail=first_line(error))
 
 
-def _beside(path: Path, options: PrepareOptions) -> bytes | None:
-    """The text of the `.txt` of the same name."""
-    beside = path.with_suffix(".txt")
-    if not beside.is_file():
-        if not options.needs_text:
-            return None
-        raise Rejected(
-            Reason.NO_TEXT, "no row of a table names it, and there is no .txt of its name beside it"
-        )
-    size = beside.stat().st_size
-    if size > options.limits.max_caption * 4:
-        raise Rejected(Reason.LONG_TEXT, f"{size} bytes in {printable(beside.name)}")
-    return beside.read_bytes()
-
-
 def _documents(path: Path, key: str, options: PrepareOptions) -> Iterator[Item | Rejection]:
     limit, size = options.limits.max_bytes, path.stat().st_size
-    if options.sample_by != "document":
+    if options.sample_by != "document" and (encoding := wide_encoding_of(path)):
+        detail = f"{encoding}: save it as UTF-8, or use --sample-by document"
+        yield Rejection(key=key, reason=Reason.NOT_UTF8, detail=detail)
+    elif options.sample_by != "document":
         yield from _pieces(path, key, by_line=options.sample_by == "line", limit=limit)
     elif size > limit:
         detail = f"{size} bytes, the limit is {limit}: use --sample-by paragraph or line"

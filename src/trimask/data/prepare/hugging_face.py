@@ -1,17 +1,20 @@
-"""Readers through the library `datasets`: parquet files, and data sets on the hub; it decodes nothing."""
+"""Readers of parquet files, and of data sets on the hub through `datasets`; nothing is decoded."""
 
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
 from trimask.data.prepare.columns import Columns, find_columns
+from trimask.data.prepare.confined import confined
 from trimask.data.prepare.item import Item, Reader, SourceUnavailable, item_of_row, printable
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.rejection import Rejected, Rejection, first_line
+from trimask.data.prepare.parquet import rows_of, schema_of
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 
-_BATCH_ROWS = 64  # what is held at once; row groups can be larger than memory
+_SECONDS = 5.0  # until the hub must have answered
 
 
 @final
@@ -30,34 +33,33 @@ class ParquetFile(Reader):
         self._columns(options)
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        from datasets import IterableDataset
+        import datasets
 
-        _quiet()
+        path = self.root / self.name
+        (schema,) = confined(schema_of, path)
         columns, names = self._columns(options)
-        stored = IterableDataset.from_parquet(
-            str(self.root / self.name), columns=_needed(columns, names), batch_size=_BATCH_ROWS
-        ).decode(False)
-        yield from _items(stored, columns, self.label, self.root, (self.root / self.name).parent)
+        limit = 2 * options.limits.max_bytes  # a picture and a recording, say
+        rows = chain.from_iterable(confined(rows_of, path, _needed(columns, names), limit))
+        classes = _class_names(datasets.Features.from_arrow_schema(schema), columns)
+        yield from _items(rows, columns, classes, self.label, self.root, path.parent)
 
     def named_files(self, options: PrepareOptions) -> Iterator[str]:
         """The pictures and recordings that its rows name, where a column is of names."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         columns, _ = self._columns(options)
-        with pq.ParquetFile(self.root / self.name) as stored:
-            types = {field.name: field.type for field in stored.schema_arrow}
-            for name in filter(None, (columns.image, columns.audio)):
-                kind = types.get(name)
-                if kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                    for batch in stored.iter_batches(columns=[name]):
-                        yield from filter(None, batch[name].to_pylist())
+        path = self.root / self.name
+        (schema,) = confined(schema_of, path)
+        types = {field.name: field.type for field in schema}
+        for name in filter(None, (columns.image, columns.audio)):
+            kind = types.get(name)
+            if kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                rows = chain.from_iterable(confined(rows_of, path, [name], options.limits.max_bytes))
+                yield from (row[name] for row in rows if isinstance(row, dict) and row[name])
 
     def _columns(self, options: PrepareOptions) -> tuple[Columns, list[str]]:
         """The columns that are read, and the names of all."""
-        import pyarrow.parquet as pq
-
-        schema = pq.read_schema(self.root / self.name)
+        (schema,) = confined(schema_of, self.root / self.name)
         return find_columns(_names(schema), options, where=self.label), schema.names
 
 
@@ -87,7 +89,8 @@ class HubShard(Reader):
         rows = map(_with_bytes, chosen.shard(self.num_shards, self.index).decode(False))
         folder = Path(self.dataset)
         try:
-            yield from _items(rows, columns, self.label, folder, folder)
+            classes = _class_names(stored.features or {}, columns)
+            yield from _items(rows, columns, classes, self.label, folder, folder)
         except ValueError:  # a damaged file, as its format's library says
             raise
         except Exception as error:  # the connection's faults: each layer has its own
@@ -115,15 +118,13 @@ def load_splits(dataset: str, configuration: str | None, revision: str | None) -
 
     _quiet()
     try:
+        _look_up(dataset, revision)
         return datasets.load_dataset(dataset, configuration, revision=revision, streaming=True)
     except (DatasetNotFoundError, FileNotFoundError) as error:
         message = f"{dataset} is no file or folder here, and no data set on the hub"
         raise ValueError(f"{message} ({first_line(error)})") from error
     except OSError as error:
-        raise SourceUnavailable(
-            f"{dataset} is no file or folder here, and the hub cannot be reached ({first_line(error)}): "
-            "check the name, or the connection"
-        ) from error
+        raise _unreachable(dataset, error) from error
 
 
 def current_revision(dataset: str, revision: str | None) -> str | None:
@@ -135,13 +136,47 @@ def current_revision(dataset: str, revision: str | None) -> str | None:
     return HfApi().dataset_info(dataset, revision=revision).sha
 
 
-def _items(stored: Any, columns: Columns, label: str, root: Path, folder: Path) -> Iterator[Item | Rejection]:
+def _look_up(dataset: str, revision: str | None) -> None:
+    """Ask the hub once whether it has the data set: the library asks again and again, for half a minute."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if Path(dataset).exists() or constants.HF_HUB_OFFLINE:
+        return
+    try:
+        HfApi().dataset_info(dataset, revision=revision, timeout=_SECONDS)
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise FileNotFoundError(first_line(error)) from error
+    except Exception as error:  # the connection's faults: each layer has its own
+        raise _unreachable(dataset, error) from error
+
+
+def _unreachable(dataset: str, error: Exception) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"{dataset} is no file or folder here, and the hub cannot be reached ({first_line(error)}): "
+        "check the name, or the connection"
+    )
+
+
+def _items(
+    stored: Any, columns: Columns, classes: Sequence[str], label: str, root: Path, folder: Path
+) -> Iterator[Item | Rejection]:
     for number, values in enumerate(stored):
         key = f"{label}:{number}"
         try:
-            yield item_of_row(values, columns, key=key, root=root, folder=folder)
+            if isinstance(values, int):
+                raise Rejected(Reason.OVERSIZED, f"a row of {values} bytes")
+            item = item_of_row(values, columns, key=key, root=root, folder=folder)
+            if classes and isinstance(item.text, int):
+                item = replace(item, text=classes[item.text] if 0 <= item.text < len(classes) else None)
+            yield item
         except Rejected as error:
             yield Rejection(key=key, reason=error.reason, detail=error.detail)
+
+
+def _class_names(features: Mapping[str, Any], columns: Columns) -> Sequence[str]:
+    """What the numbers in the column of texts stand for, if it is one of classes."""
+    return getattr(features.get(columns.text or ""), "names", None) or ()
 
 
 def _names(schema: Any) -> list[str]:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from trimask.data.prepare.arrays import as_wav, is_array
 from trimask.data.prepare.columns import Columns
+from trimask.data.prepare.links import is_within
+from trimask.data.prepare.names import find_named
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 from trimask.data.prepare.stated import place_within
@@ -70,6 +73,7 @@ class UnusedFile(Reader):
 
     name: str
     detail: str
+    reason: Reason = Reason.UNUSED_FILE
 
     @property
     def label(self) -> str:
@@ -79,7 +83,7 @@ class UnusedFile(Reader):
         pass
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        yield Rejection(key=self.name, reason=Reason.UNUSED_FILE, detail=self.detail)
+        yield Rejection(key=self.name, reason=self.reason, detail=self.detail)
 
 
 def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: Path, folder: Path) -> Item:
@@ -95,16 +99,17 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         if name is not None:
             modalities.add(modality)
             value = value_at(values, name)
-            media[modality.name.lower()] = found = _media(value, root=root, folder=folder)
+            found = _media(value, root, folder, follow_links=columns.follows_links)
+            media[modality.name.lower()] = found
             places += _places(value, found, root)
     return Item(
         key=key,
         modalities=frozenset(modalities),
         text=value_at(values, columns.text),
-        group=value_at(values, columns.group),
-        speaker=value_at(values, columns.speaker),
-        split=value_at(values, columns.split),
-        rate=value_at(values, columns.rate),
+        group=plain(value_at(values, columns.group)),
+        speaker=plain(value_at(values, columns.speaker)),
+        split=plain(value_at(values, columns.split)),
+        rate=plain(value_at(values, columns.rate)),
         is_group_of_file=columns.is_group_of_file,
         places=tuple(places),
         **media,
@@ -120,6 +125,13 @@ def value_at(values: Mapping[str, Any], name: str | None) -> Any:
     return value.get(inner) if isinstance(value, Mapping) else None
 
 
+def plain(value: Any) -> Any:
+    """A value as it was meant: in a column of numbers with gaps 3 stands as 3.0, and nothing as NaN or ""."""
+    if isinstance(value, float):
+        return None if value != value else int(value) if value.is_integer() else value
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 def column_names(values: Mapping[str, Any]) -> list[str]:
     """The columns of a row, with the fields of objects as `object.field`."""
     names: list[str] = []
@@ -130,22 +142,20 @@ def column_names(values: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def file_within(root: Path, folder: Path, name: str) -> Path:
-    """The file `name` of `folder`, or of the subfolders in which data sets keep their files.
+def file_within(root: Path, folder: Path, name: str, *, follow_links: bool = True) -> Path:
+    """The file `name` of `folder`, or of the subfolders in which data sets keep their files. It may be a link
+    that leads out of `root`, as in a hub's cache: the user put that there, and the name does not lead out.
 
     Raises:
         Rejected: there is none, or it lies outside `root`.
     """
-    for place in ("", "images", "audio", "clips", "wavs"):
-        path = folder / place / name
-        try:
-            if path.is_file():
-                if not path.resolve().is_relative_to(root.resolve()):
-                    raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source")
-                return path
-        except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL
-            raise Rejected(Reason.MISSING_FILE, f"{name[:80]!r} is no name of a file") from error
-    raise Rejected(Reason.MISSING_FILE, f"there is no file {name[:200]!r}")
+    path = find_named(folder, name)
+    if path is None:
+        what = "nothing is fetched from an address" if "://" in name else "there is no such file"
+        raise Rejected(Reason.MISSING_FILE, f"{name[:200]!r}: {what}")
+    if not is_within(root, path, follow_links=follow_links):
+        raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source, or is a link")
+    return path
 
 
 def printable(name: str) -> str:
@@ -162,11 +172,13 @@ def _places(value: Any, media: Media, root: Path) -> list[str]:
     return [path] if isinstance(path, str) and is_told else []
 
 
-def _media(value: Any, *, root: Path, folder: Path) -> Media:
+def _media(value: Any, root: Path, folder: Path, *, follow_links: bool) -> Media:
     if isinstance(value, Mapping):
+        if is_array(value):
+            return as_wav(value)
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return file_within(root, folder, value)
+        return file_within(root, folder, value, follow_links=follow_links)
     raise Rejected(Reason.CORRUPT, f"{type(value).__name__} instead of an encoded picture or recording")

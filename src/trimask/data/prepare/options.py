@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 SampleBy = Literal["document", "paragraph", "line"]
+CaptionFrom = Literal["file", "folder"]
 
 
 @final
@@ -54,12 +55,15 @@ class PrepareOptions:
         group_by: column whose equal values never cross splits and are variants of one thing in training;
             "image" or "audio": examples of one file are. By default equal texts never cross splits, and each
             example counts by itself. Examples of one file never cross splits in any case.
+        caption_from: whether the text of a picture or recording that no table names stands in a file beside
+            it, or is the name of its folder.
         sample_by: what of a .txt file is one document.
         text_window: ids of a text example at most; longer documents are cut into windows, of whole sentences
             where they fit.
         validation, test: share of the groups; the source's own splits come first.
         shard_codes: a shard is closed when it holds so many codes.
         revision: of a data set on the hub.
+        follow_links: whether links in the source are followed, or set aside.
         needs_text: whether a picture or recording without text is set aside; tokenizers do without.
     """
 
@@ -68,12 +72,14 @@ class PrepareOptions:
     audio_column: str | None = None
     speaker_column: str | None = None
     group_by: str | None = None
+    caption_from: CaptionFrom = "file"
     sample_by: SampleBy = "document"
     text_window: int = 128
     validation: float = 0.02
     test: float = 0.02
     shard_codes: int = 32_000_000
     revision: str | None = None
+    follow_links: bool = True
     needs_text: bool = True
     limits: Limits = Limits()
 

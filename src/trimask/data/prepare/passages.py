@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from trimask.data.prepare.encoding import decoded
 from trimask.data.prepare.rejection import Reason, Rejected
 from trimask.vocabulary.tokenizer import TextCodec
 
@@ -18,20 +19,23 @@ def clean_text(value: Any) -> str:
         Rejected: no text, or text that lost something on its way here.
     """
     if isinstance(value, bytes):
-        try:
-            value = value.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise Rejected(Reason.NOT_UTF8, str(error)) from error
+        value = decoded(value)
     if value is None:
         raise Rejected(Reason.NO_TEXT, "there is none")
+    if isinstance(value, int | float):
+        remedy = "write the names of classes out, or state another --text-column"
+        raise Rejected(Reason.NO_TEXT, f"the number {value!r:.40} instead of text: {remedy}")
     if not isinstance(value, str):
         raise Rejected(Reason.NO_TEXT, f"{type(value).__name__} instead of text")
+    value = value.removeprefix("\ufeff")  # a byte-order mark
     if _LOST in value or "\0" in value:
         raise Rejected(Reason.NOT_UTF8, "a NUL or a replacement character: it was decoded wrongly before")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise Rejected(Reason.NOT_UTF8, f"half a character: {error.reason}") from error
+        code = ord(value[error.start])
+        what = f"byte {code - 0xDC00:#x}" if 0xDC80 <= code < 0xDD00 else "half a character"
+        raise Rejected(Reason.NOT_UTF8, f"{what} at {error.start} is no UTF-8: save it as UTF-8") from error
     if not value.strip():
         raise Rejected(Reason.EMPTY_TEXT, "nothing but white space" if value else "no characters")
     return value

@@ -1,26 +1,32 @@
 """A source -> parts: what is read by one worker, in an order that depends on the source alone."""
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import final
 
-from trimask.data.prepare import archive, picture, recording, table
+from trimask.data.prepare import archive, table
 from trimask.data.prepare.archive import Archive
-from trimask.data.prepare.columns import ColumnError
+from trimask.data.prepare.columns import ColumnError, listed
+from trimask.data.prepare.delimited_table import DELIMITED
+from trimask.data.prepare.encoding import wide_encoding_of
 from trimask.data.prepare.files import MediaFiles, TextFiles
 from trimask.data.prepare.hugging_face import HubShard, ParquetFile, current_revision, load_splits
+from trimask.data.prepare.inventory import fingerprint
 from trimask.data.prepare.item import Reader, SourceUnavailable, UnusedFile, printable
+from trimask.data.prepare.layouts import ROWS_PER_STRAY, Layout, is_table_of_text
+from trimask.data.prepare.links import Listing, list_source
+from trimask.data.prepare.names import MEDIA, find_named, unread_kind
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.rejection import first_line
+from trimask.data.prepare.rejection import Reason, first_line
 from trimask.data.prepare.stated import file_split, folder_split, split_name
 from trimask.data.prepare.table import TableRows
 from trimask.data.prepare.unreviewed import without_unreviewed
 
-MEDIA = picture.SUFFIXES | recording.SUFFIXES
 _FILES_PER_PART = 512
 _ROWS_PER_PART = 512  # of a table that names files
 _CHECKED_PARTS = 16  # of each kind
@@ -44,12 +50,14 @@ class Plan:
 
     Attributes:
         own_splits: splits that the source names by its files or folders: they are kept, and not drawn.
-        fingerprint: changes when the source does: names, sizes and times of its files, or a commit.
+        fingerprint: changes when the source does: of its files (`inventory`), or a commit.
+        listing: the files of a source on the disk.
     """
 
     parts: tuple[Part, ...]
     own_splits: frozenset[str]
     fingerprint: str
+    listing: Listing | None
 
 
 def make_plan(source: str, options: PrepareOptions) -> Plan:
@@ -61,19 +69,33 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     """
     path = Path(source).absolute()  # workers may stand in another folder
     if path.exists():
-        root, names = _listing(path)
-        readers = list(without_unreviewed(_readers(root, names, options), names))
-        fingerprint = _fingerprint(root, names)
-    elif source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") != 1:
-        raise FileNotFoundError(f"{source} does not exist (a data set on the hub is called owner/name)")
+        listing = list_source(path, follow_links=options.follow_links)
+        names = list(listing.names)
+        readers = list(without_unreviewed(_readers(listing.root, names, options), names))
+        readers += [
+            (UnusedFile(name=printable(name), detail=printable(why)), None)
+            for name, why in sorted(listing.set_aside.items())
+        ]
+        mark = fingerprint(listing.root, names)
+    elif not _may_be_on_the_hub(source):
+        near = get_close_matches(path.name, os.listdir(path.parent), 1) if path.parent.is_dir() else []
+        there = f"{path.parent} has {near[0]!r}" if near else "a data set on the hub is called owner/name"
+        raise FileNotFoundError(f"{source} does not exist ({there})")
     else:
-        readers, fingerprint = hub_readers(source, options)
+        listing = None
+        readers, mark = hub_readers(source, options)
     if not readers:
         raise ValueError(f"{source} has no files: give a folder, a file, or a data set on the hub")
     _check_columns([reader for reader, _ in readers], options)
     parts = (Part(number=n, reader=reader, split=split) for n, (reader, split) in enumerate(readers))
     own = frozenset(split for _, split in readers if split is not None)
-    return Plan(parts=tuple(parts), own_splits=own, fingerprint=fingerprint)
+    return Plan(parts=tuple(parts), own_splits=own, fingerprint=mark, listing=listing)
+
+
+def _may_be_on_the_hub(source: str) -> bool:
+    """Whether it has the form of a name there, and is no mistyped file in a folder that there is."""
+    is_path = source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") != 1
+    return not is_path and not Path(source).parent.is_dir()
 
 
 def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader, str | None]], str]:
@@ -97,52 +119,50 @@ def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader
     return readers, revision or name
 
 
-def _listing(path: Path) -> tuple[Path, list[str]]:
-    """The folder and the names of its files, sorted; hidden files are not listed."""
-    if path.is_file():
-        return path.parent, [path.name]
-    names = []
-    for folder, subfolders, files in os.walk(path):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        inside = Path(folder).relative_to(path)
-        names += [(inside / name).as_posix() for name in files if not name.startswith(".")]
-    return path, sorted(names)
-
-
-def _fingerprint(root: Path, names: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for name in names:
-        status = (root / name).stat(follow_symlinks=False)
-        digest.update(repr((name, status.st_size, status.st_mtime_ns)).encode())
-    return digest.hexdigest()
-
-
 def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[tuple[Reader, str | None]]:
     """Each file's readers: tables first, since they tell which pictures and recordings they name."""
     # A pipe would never end, a link may lead nowhere.
     kinds = {name: _kind(name) if (root / name).is_file() else "other" for name in names}
-    media = [name for name in names if kinds[name] == "media"]
-    stems = {name.rpartition(".")[0] for name in media}
-    named: set[str] = set()
-    texts: list[str] = []
+
+    def of_kind(*wanted: str) -> tuple[str, ...]:
+        return tuple(name for name in names if kinds[name] in wanted)
+
+    layout = Layout(
+        root=root,
+        media=of_kind("media", "unread"),
+        texts=of_kind("text"),
+        options=options,
+        has_others=bool(of_kind("table", "archive", "parquet")),
+    )
+    paths: set[str] = set()
+    for name in of_kind("parquet"):
+        paths |= _places_of_parquet(root, name, options)
+        yield ParquetFile(root=root, name=name), file_split(name)
+    for name in of_kind("archive"):
+        yield Archive(root=root, name=name), file_split(name)
+    nameless: list[str] = []
     for name in names:
-        if kinds[name] == "parquet":
-            named |= _places_of_parquet(root, name, options)
-            yield ParquetFile(root=root, name=name), file_split(name)
-        elif kinds[name] == "archive":
-            yield Archive(root=root, name=name), file_split(name)
-        elif kinds[name] == "table":
-            for reader in _table_readers(root, name, options, named, has_media=bool(media)):
+        if kinds[name] == "table" or name in layout.lists:
+            readers = list(_table_readers(root, name, options, paths, has_captions=bool(layout.captioned)))
+            nameless += [] if readers else [name]
+            for reader in readers:
                 yield reader, file_split(name)
-        elif kinds[name] == "text" and not media:
-            texts.append(name)
-        elif kinds[name] == "other" or (kinds[name] == "text" and name.rpartition(".")[0] not in stems):
-            detail = "no kind of file that is read" if kinds[name] == "other" else "the caption of no file"
-            yield UnusedFile(name=printable(name), detail=detail), None
-    rest = [name for name in media if str((root / name).resolve()) not in named]
-    for chosen, split in _chunks(rest, folder_split):
+    named = frozenset(name for name in layout.media if str((root / name).resolve()) in paths)
+    num_left = layout.num_left_below(named)
+    for name in nameless:
+        for reader in _text_table_readers(root, name, options, num_left[Path(name).parent.as_posix()]):
+            yield reader, file_split(name)
+    unused = dict(layout.unused_texts(named))
+    unused |= {name: f"{Path(name).suffix} is not read: save it as PNG or WAV" for name in of_kind("unread")}
+    unused |= {caption: f"the text of {of}" for caption, of in layout.captions.items() if of in unused}
+    others = (name for name in of_kind("other") if name not in layout.captions)
+    unused |= dict.fromkeys(others, "no kind of file that is read")
+    for name, detail in sorted(unused.items()):
+        yield UnusedFile(name=printable(name), detail=printable(detail)), None
+    for chosen, split in _chunks([name for name in of_kind("media") if name not in named], folder_split):
         yield MediaFiles(root=root, names=chosen), split
-    for chosen, split in _chunks(texts, file_split):
+    used = layout.captions.keys() | layout.lists | unused.keys()
+    for chosen, split in _chunks([name for name in layout.texts if name not in used], file_split):
         yield TextFiles(root=root, names=chosen), split
 
 
@@ -151,48 +171,85 @@ def _kind(name: str) -> str:
     suffix = Path(lower).suffix
     if lower.endswith(archive.SUFFIXES):
         return "archive"
-    if suffix in table.DELIMITED or suffix in table.JSON_LINES:
+    if suffix in table.JSON or (suffix in DELIMITED and suffix != ".txt"):
         return "table"
+    if unread_kind(name) is not None:
+        return "unread"
     return "media" if suffix in MEDIA else {".parquet": "parquet", ".txt": "text"}.get(suffix, "other")
 
 
 def _table_readers(
-    root: Path, name: str, options: PrepareOptions, named: set[str], *, has_media: bool
+    root: Path, name: str, options: PrepareOptions, paths: set[str], *, has_captions: bool
 ) -> Iterator[Reader]:
-    """Ranges of a table's rows; adds the files that it names to `named`."""
+    """Ranges of the rows of a table that names files, whose paths are added to `paths`; none for another."""
     path = root / name
     try:
-        size = path.stat().st_size
+        if encoding := wide_encoding_of(path):
+            detail = f"{encoding}: save it as UTF-8"
+            yield UnusedFile(name=printable(name), detail=detail, reason=Reason.NOT_UTF8)
+            return
         media = table.media_columns(path, options, where=printable(name))
     except ColumnError:  # raised again when the part is checked
         media = ()
     except OSError as error:
         yield UnusedFile(name=printable(name), detail=first_line(error))
         return
-    if not media and has_media:
-        yield UnusedFile(
-            name=printable(name), detail="a table beside pictures or recordings that names no files"
+    if media and (error := _missing_columns(root, name, options)) is not None:
+        # Durations or boxes do not take files from their captions.
+        yield (
+            UnusedFile(name=printable(name), detail=str(error))
+            if has_captions
+            else _ranges(root, name, [])[0]
         )
-        return
-    if not media and path.suffix.lower() in table.JSON_LINES:
-        starts = list(range(0, size, _TABLE_BYTES))
-    else:
+    elif media:
         starts = []
         for number, (offset, files) in enumerate(table.named_files(path, media)):
             starts += [offset] if number % _ROWS_PER_PART == 0 else []
             for file in files:
-                named |= _places(path.parent, file)
-    for start, stop in zip(starts or [0], [*starts[1:], size], strict=True):
-        yield TableRows(root=root, name=name, start=start, stop=stop)
+                paths |= _places(path.parent, file)
+        yield from _ranges(root, name, starts)
+
+
+def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left: int) -> Iterator[Reader]:
+    """Ranges of the rows of a table that names no files, if it is one of texts.
+
+    Args:
+        num_left: pictures and recordings in its folder and below that have no text.
+    """
+    path = root / name
+    size = path.stat().st_size
+    if num_left:
+        num_rows = sum(1 for _ in islice(table.rows(path, 0, size), ROWS_PER_STRAY * num_left + 1))
+        if not is_table_of_text(name, num_rows, num_left):
+            what = "a table beside pictures or recordings that names no files"
+            detail = f"{what} (it has {listed(table.header(path))}): state --image-column or --audio-column"
+            yield UnusedFile(name=printable(name), detail=detail)
+            return
+    if table.is_cut_anywhere(path):
+        yield from _ranges(root, name, list(range(0, size, _TABLE_BYTES)))
+    else:
+        offsets = (offset for offset, _ in table.rows(path, 0, size))
+        yield from _ranges(root, name, list(islice(offsets, 0, None, _ROWS_PER_PART)))
+
+
+def _missing_columns(root: Path, name: str, options: PrepareOptions) -> ColumnError | None:
+    try:
+        TableRows(root=root, name=name, start=0, stop=0).check(options)
+    except ColumnError as error:
+        return error
+    return None
+
+
+def _ranges(root: Path, name: str, starts: list[int]) -> list[TableRows]:
+    size = (root / name).stat().st_size
+    ranges = zip(starts or [0], [*starts[1:], size], strict=True)
+    return [TableRows(root=root, name=name, start=start, stop=stop) for start, stop in ranges]
 
 
 def _places(folder: Path, file: str) -> set[str]:
     """Where a row's file may stand (as `file_within` looks for it)."""
-    try:
-        paths = [folder / place / file for place in ("", "images", "audio", "clips", "wavs")]
-        return {str(path.resolve()) for path in paths if path.is_file()}
-    except (OSError, ValueError):
-        return set()
+    found = find_named(folder, file)
+    return set() if found is None else {str(found.resolve())}
 
 
 def _places_of_parquet(root: Path, name: str, options: PrepareOptions) -> set[str]:

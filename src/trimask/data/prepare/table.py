@@ -1,32 +1,36 @@
-"""Readers of CSV, TSV and JSON lines: text, or rows that name picture and sound files."""
+"""Readers of CSV, TSV and JSON: text, or rows that name picture and sound files."""
 
-import csv
-import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, final
 
-from trimask.data.prepare import picture, recording
 from trimask.data.prepare.columns import (
     AUDIO_NAMES,
+    FILE_NAMES,
     IMAGE_NAMES,
+    TEXT_NAMES,
     Columns,
     find_columns,
     find_file_column,
     groups_by_file,
 )
+from trimask.data.prepare.delimited import ROW_LIMIT
+from trimask.data.prepare.delimited_table import DELIMITED, delimited_rows, delimited_table
 from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
+from trimask.data.prepare.json_documents import document_rows, is_document
 from trimask.data.prepare.lines import bounded_lines
+from trimask.data.prepare.names import kind_within, media_kind, names_media, unread_kind
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 
-DELIMITED = {".csv": ",", ".tsv": "\t"}
-JSON_LINES = frozenset({".jsonl", ".ndjson", ".json"})
+JSON = frozenset({".jsonl", ".ndjson", ".json"})
+ADDRESS_NAMES = frozenset({"url", "image_url", "audio_url"})
+_MAY_NAME = FILE_NAMES | IMAGE_NAMES | AUDIO_NAMES | ADDRESS_NAMES
 _HEAD_ROWS = 64
-_LIMIT = 16_000_000  # bytes of a line
+_NUM_LOOKED_FOR = 16  # rows whose values are looked for among the files
 _MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
 
 
@@ -76,7 +80,7 @@ class TableRows(Reader):
                 Reason.MISSING_FILE, f"the column {media[0]} names no file: {row.get(media[0])!r:.80}"
             )
         for column in named:
-            kind = media_kind(row[column])
+            kind = kind_within(folder, row[column])
             if kind is None:
                 detail = f"{str(row[column])[:200]!r} is no picture and no recording by its name"
                 raise Rejected(Reason.UNUSED_FILE, detail)
@@ -103,7 +107,7 @@ class TableRows(Reader):
 def header(path: Path) -> list[str]:
     """The columns of a table: its first row, or what the first JSON objects have."""
     if path.suffix.lower() in DELIMITED:
-        return _csv_header(path)[0]
+        return list(delimited_table(path).names)
     names: dict[str, None] = {}
     for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS):
         names |= dict.fromkeys([] if isinstance(row, Rejected) else column_names(row))
@@ -112,37 +116,45 @@ def header(path: Path) -> list[str]:
 
 def media_columns(path: Path, options: PrepareOptions, *, where: str) -> tuple[str, ...]:
     """The columns that name pictures or recordings: those that are stated; else the one that is called
-    `file_name` and beside it one of the other kind. Columns that name other files are of no matter.
+    `file_name` and beside it one of the other kind; else the one whose values are names of files that are
+    there. Columns that name other files are of no matter.
     """
     names = header(path)
-    first = find_file_column(names, options, where=where)
+    head = [row for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS)]
+    head = [row for row in head if not isinstance(row, Rejected)]
+    kinds = {name: _kind_of_column(path.parent, name, head) for name in names if name.lower() in _MAY_NAME}
+    # Of several called so, those are meant that name pictures or recordings.
+    idle = {name for name in names if name.lower() in FILE_NAMES and kinds[name] is None}
+    first = find_file_column([name for name in names if name not in idle], options, where=where)
     stated = [name for name in (options.image_column, options.audio_column) if name in names]
     if stated:
         return tuple(dict.fromkeys(stated))
-    candidates = [] if first is None else [first]
-    candidates += [name for name in names if name.lower() in IMAGE_NAMES | AUDIO_NAMES and name != first]
-    head = [row for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS)]
     found: dict[str, str] = {}
-    for column in candidates:
-        kinds = (media_kind(row.get(column)) for row in head if not isinstance(row, Rejected))
-        kind = next((kind for kind in kinds if kind is not None), None)
+    for column in dict.fromkeys([name for name in (first, *kinds) if name is not None and name not in idle]):
+        kind = kinds[column]
         if kind is not None and kind not in found:
             found[kind] = column
         elif kind is not None and first is None:
             return ()  # two could be meant: told where the columns are looked for
-    return tuple(found.values())
-
-
-def media_kind(name: object) -> Literal["image", "audio"] | None:
-    """What a file is by its name."""
-    suffix = Path(name).suffix.lower() if isinstance(name, str) else ""
-    return "image" if suffix in picture.SUFFIXES else "audio" if suffix in recording.SUFFIXES else None
+    return tuple(found.values()) or _column_of_files(path.parent, names, head)
 
 
 def rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
-    """(offset, row) of the rows that begin in [start, stop), and why a row cannot be read."""
-    delimiter = DELIMITED.get(path.suffix.lower())
-    return _json_rows(path, start, stop) if delimiter is None else _csv_rows(path, start, stop, delimiter)
+    """(offset, row) of the rows that begin in [start, stop), and why a row cannot be read.
+
+    In all but JSON lines, `start` is 0 or where a row begins.
+    """
+    if path.suffix.lower() in DELIMITED:
+        return delimited_rows(path, start, stop)
+    if path.suffix.lower() == ".json" and is_document(path):
+        return document_rows(path, start, stop)
+    return _json_rows(path, start, stop)
+
+
+def is_cut_anywhere(path: Path) -> bool:
+    """Whether a table's ranges may begin within a row: in JSON lines, where the next one begins is told."""
+    suffix = path.suffix.lower()
+    return suffix in JSON and not (suffix == ".json" and is_document(path))
 
 
 def named_files(path: Path, media: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
@@ -152,10 +164,38 @@ def named_files(path: Path, media: tuple[str, ...]) -> Iterator[tuple[int, list[
         yield offset, [name for name in values if isinstance(name, str) and name]
 
 
+def _kind_of_column(
+    folder: Path, column: str, head: Sequence[Mapping[str, Any]]
+) -> Literal["image", "audio"] | None:
+    """What a column names by its first value that names anything of the kind."""
+    for row in head:
+        value = row.get(column)
+        is_address = column.lower() in ADDRESS_NAMES
+        kind = media_kind(value) if is_address else kind_within(folder, value) or unread_kind(value)
+        if kind is not None:
+            return kind
+    return None
+
+
+def _column_of_files(
+    folder: Path, names: Sequence[str], head: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """The column of which most values mean files that are there."""
+    head = head[:_NUM_LOOKED_FOR]
+    counts = {
+        name: sum(names_media(folder, value) for value in values)
+        for name in names
+        if name.lower() not in TEXT_NAMES
+        if (values := [value for row in head if isinstance(value := row.get(name), str)])
+    }
+    best = max(counts, key=lambda name: counts[name], default=None)
+    return (best,) if best is not None and 2 * counts[best] > len(head) else ()
+
+
 def _json_rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
-    for offset, line in bounded_lines(path, start, stop, _LIMIT):
+    for offset, line in bounded_lines(path, start, stop, ROW_LIMIT):
         if line is None:
-            yield offset, Rejected(Reason.OVERSIZED, f"a line of more than {_LIMIT} bytes")
+            yield offset, Rejected(Reason.OVERSIZED, f"a line of more than {ROW_LIMIT} bytes")
         elif line.strip():
             yield offset, _json_row(line.removeprefix(_MARK) if not offset else line)
 
@@ -164,67 +204,9 @@ def _json_row(line: bytes) -> Mapping[str, Any] | Rejected:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Rejected(Reason.NOT_UTF8, str(error))
+        return Rejected(Reason.NOT_UTF8, f"{error}: save it as UTF-8")
     except (ValueError, RecursionError) as error:
         return Rejected(Reason.MALFORMED_ROW, f"not JSON: {error}")
     if not isinstance(row, dict):
         return Rejected(Reason.MALFORMED_ROW, f"{type(row).__name__} instead of an object")
     return row
-
-
-@functools.lru_cache(maxsize=4)
-def _csv_header(path: Path) -> tuple[list[str], int]:
-    """The names in the first row, and where the second begins."""
-    lines = _Lines(path, 0, path.stat().st_size)
-    try:
-        first = next(csv.reader(lines, delimiter=DELIMITED[path.suffix.lower()]), [])
-    except csv.Error:
-        first = []
-    return [name.removeprefix("﻿").strip() for name in first], lines.position
-
-
-def _csv_rows(
-    path: Path, start: int, stop: int, delimiter: str
-) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
-    names, after_header = _csv_header(path)
-    # To the end of the file, not of the range: the last row may hold line breaks in quotes.
-    lines = _Lines(path, max(start, after_header), path.stat().st_size)
-    reader = csv.reader(lines, delimiter=delimiter)
-    while (offset := lines.position) < stop:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            yield offset, Rejected(Reason.MALFORMED_ROW, f"not a row of a table: {error}")
-            continue
-        if cells is None:
-            return
-        if cells and len(cells) != len(names):
-            detail = f"{len(cells)} cells, and the header names {len(names)}"
-            yield offset, Rejected(Reason.MALFORMED_ROW, detail)
-        elif cells:
-            yield offset, dict(zip(names, cells, strict=True))
-
-
-@final
-class _Lines:
-    """The lines of a file as text, and how far they are read. Bytes that are no UTF-8 become surrogates."""
-
-    def __init__(self, path: Path, start: int, stop: int) -> None:
-        self.position = start
-        self._lines = bounded_lines(path, start, stop, _LIMIT)
-        self._stop = stop
-        self._next = next(self._lines, None)
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        if self._next is None:
-            self.position = self._stop
-            raise StopIteration
-        _, line = self._next
-        self._next = next(self._lines, None)
-        self.position = self._stop if self._next is None else self._next[0]
-        if line is None:
-            raise csv.Error(f"a line of more than {_LIMIT} bytes")
-        return line.decode("utf-8", "surrogateescape")

@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from trimask import seals
 from trimask.data.quickstart.emoji import EmojiRow, read_emoji
 from trimask.data.quickstart.fetch import check_packages
 from trimask.data.quickstart.speeches import read_speeches
@@ -96,6 +97,7 @@ def build(
     with ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1)) as pool:
         speech = list(pool.map(read_aloud, caption_jobs(images) + sentence_jobs(sentences)))
     paths.append(write_table(out, "speech", speech, SPEECH_METADATA))
+    seals.write_index(out, {path.name: seals.file_sha256(path) for path in paths})
     return paths
 
 

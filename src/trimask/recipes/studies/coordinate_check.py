@@ -73,7 +73,7 @@ class CoordinateCheck(Study):
         config, tokenizers = trial.config, load_tokenizers(trial.config)
         denoiser = build_denoiser(config, tokenizers)
         stream = build_stream(config, sources_of(config, tokenizers, "train", tokens), denoiser.vocabulary)
-        step = build_step(config, denoiser)
+        step = build_step(config, denoiser, stream)
         batch = stream.batch(_MEASURED_BATCH)
         (view,) = step.corruption.views(batch, _MEASURED_BATCH)
         start = coordinates(denoiser, batch, view)

@@ -56,7 +56,7 @@ def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep
     tokenizers = load_tokenizers(config)
     denoiser = build_denoiser(config, tokenizers)
     stream = build_stream(config, sources_of(config, tokenizers, "train", tokens), denoiser.vocabulary)
-    step = build_step(config, denoiser)
+    step = build_step(config, denoiser, stream)
     result = train(
         step,
         stream.batches,
@@ -88,7 +88,12 @@ def held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, f
         )
     mixture = Mixture(MixtureConfig(components=known), sources, seed=0)
     stream = TrainingStream(
-        mixture, denoiser.vocabulary, slack=config.slack, physical_batch=1, row_length=None
+        mixture,
+        denoiser.vocabulary,
+        slack=config.slack,
+        text_window=config.data.text_window,
+        physical_batch=1,
+        row_length=None,
     )
     sequences = [stream.sequence(index) for index in range(_NUM_HELD_OUT)]
     nats = sequence_nelbo(denoiser, sequences, seed=0, num_masks=_NUM_MASKS)

@@ -13,8 +13,10 @@ from trimask.recipes.quickstart import quickstart
 from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN
 from trimask.scaling.findings import Findings
 from trimask.scaling.trial import Result, Trial
+from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
+from trimask.training.reduction import TokenMean
 from trimask.training.run import RunConfig
 from trimask.vocabulary.modality import Task
 
@@ -48,7 +50,8 @@ class Study(ABC):
 
 def small_run(*, learning_rate: float) -> RunConfig:
     """The run that the studies vary: one task for each modality, over all of the embedded data; equal shares
-    of target tokens of pictures and speech, and half as much text.
+    of target tokens of pictures and speech, and half as much text. The loss is a mean over target tokens, as
+    `ALL` is: what is minimized is what is compared.
 
     No gradient clipping: it follows no rule, and would change with the batch. Decay and β₂ are [D].
     """
@@ -70,6 +73,7 @@ def small_run(*, learning_rate: float) -> RunConfig:
             )
         ),
         optimizer=AdamWConfig(learning_rate=learning_rate, weight_decay=0.1, beta2=0.98, clip_norm=None),
+        objective=ObjectiveConfig(reduction=TokenMean()),
         lr_schedule=WarmupCosine(warmup_fraction=0.1, final_fraction=0.02),
         logical_batch=16,
         num_steps=1000,

@@ -1,0 +1,127 @@
+"""Arguments that no one means: each ends in one line, soon, and nothing is allocated for it."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from trimask.cli import main
+from trimask.cli.entry import VERBS, _verb
+from trimask.config import ConfigError, override, to_dict
+from trimask.recipes.catalog import resolve
+
+HOSTILE = (
+    *("nan", "inf", "-1", "0", "1000000000", "1000000000000000000000", "1e308", "1e-320"),
+    *("", "\0", "\udcff", "x" * 5000, "gone/gone", "file", "folder", "/dev/null", "none", "[]", '{"a":1}'),
+)
+NUMBERS = HOSTILE[:8]
+BASE = {
+    "show": ["trimodal_3b"],
+    "plan": ["trimodal_3b"],
+    "train": ["trimodal_3b", "--out", "out"],  # its data is stated: it never starts
+    "export": ["gone", "--out", "out.safetensors"],
+    "sample": ["gone", "--task", "text"],
+    "evaluate": ["gone"],
+    "study": ["plan", "batch_invariance", "--short"],
+    "data": ["fetch", "gone"],
+    "demo": ["--minutes", "nan"],
+    "prepare": ["gone", "--out", "out"],
+    "tokenizers": ["gone"],
+    "list": [],
+}
+
+
+def cases() -> list[tuple[str, str]]:
+    """Each option of each verb that takes a value."""
+    return [
+        (verb, field.name)
+        for verb, (module, _) in VERBS.items()
+        for field in dataclasses.fields(_verb(module))  # type: ignore[arg-type]
+        if "bool" not in str(field.type)
+    ]
+
+
+def words(verb: str, name: str, value: str) -> list[str]:
+    option, rest = f"--{name.replace('_', '-')}", list(BASE[verb])
+    positional = [
+        field.name
+        for field in dataclasses.fields(_verb(VERBS[verb][0]))  # type: ignore[arg-type]
+        if "Positional" in str(field.type)
+    ]
+    if name in positional:
+        place = positional.index(name)
+        return [verb, *rest[:place], value, *rest[place + 1 :]]
+    if option in rest:
+        rest[rest.index(option) + 1] = value
+        return [verb, *rest]
+    return [verb, *rest, option, value]
+
+
+def ends_in_a_line(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main(given)
+    except SystemExit as stop:
+        status = stop.code
+    lines = capsys.readouterr().err.splitlines()
+    assert status in (0, 1, 2), given
+    assert status == 0 or (len(lines) == 1 and lines[0].startswith("trimask: error: ")), (given, lines)
+    assert all(len(line) < 1200 for line in lines), given
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    Path("folder").mkdir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_option(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [name for of, name in cases() if of == verb]:
+        for value in HOSTILE:
+            ends_in_a_line(words(verb, name, value), capsys)
+
+
+def test_what_is_empty_or_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, name in cases():
+        for value, problem in (
+            ("", "is empty"),
+            ("a\0b", "is not UTF-8 text"),
+            ("\udcff", "is not UTF-8 text"),
+        ):
+            assert main(words(verb, name, value)) == 2
+            problem = "is not UTF-8 text" if value else "is empty"
+            assert problem in capsys.readouterr().err, (verb, name)
+    assert sorted(os.listdir()) == ["file", "folder"]
+
+
+def leaves(value: object, path: str = "") -> list[str]:
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    below = [leaf for name, item in children for leaf in leaves(item, f"{path}.{name}".lstrip("."))]
+    return below or [path]
+
+
+@pytest.mark.parametrize("recipe", ["trimodal_3b", "image_tokenizer", "speech_tokenizer"])
+@pytest.mark.slow
+def test_each_field_of_a_recipe(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in leaves(to_dict(resolve(recipe))):
+        if not path.endswith("type"):
+            for value in NUMBERS:
+                ends_in_a_line(["show", recipe, f"--{path}={value}"], capsys)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["model.width", "model.depth", "model.num_heads", "physical_batch", "logical_batch", "row_length"]
+    + ["slack.caption_length", "slack.text_window", "compute.micro_batch", "compute.data_workers"],
+)
+def test_no_size_beyond_all_machines(path: str) -> None:
+    config = resolve("debug")
+    for value in ("1000000000", "1000000000000000000000"):
+        with pytest.raises(ConfigError, match=rf"^{re.escape(path)} = {value} .*at most"):
+            override(config, {path: value})
