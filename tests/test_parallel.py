@@ -1,11 +1,14 @@
 import os
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import pytest
 
-from trimask.parallel import Local, Work, WorkerLost
+from trimask.parallel import Local, Work, WorkerLost, holding_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +55,35 @@ def test_items_are_taken_as_they_are_needed():
 def test_a_lost_worker_is_told():
     with pytest.raises(WorkerLost, match="run the same command again"):
         list(Local(workers=2).run(Dies(), range(3)))
+
+
+@final
+@dataclass(frozen=True)
+class Slow(Work[int, int]):
+    folder: Path
+
+    def __call__(self, item: int) -> int:
+        time.sleep(20)
+        (self.folder / str(item)).touch()
+        return item
+
+
+def test_ctrl_c_ends_the_workers_at_once(tmp_path):
+    def items():
+        yield from range(2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Local(workers=2).run(Slow(tmp_path), items()))
+    assert not list(tmp_path.iterdir())
+    assert sorted(Local(workers=2).run(Squared(0), range(3))) == [0, 1, 4]  # others can be started
+
+
+def test_a_process_never_gets_a_held_interrupt():
+    with holding_interrupts():
+        program = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('goes on')"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "goes on\n" and not done.stderr
 
 
 def test_no_workers():

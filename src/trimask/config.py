@@ -7,6 +7,7 @@ field with the class's name. The name is looked up among the final subclasses th
 registry to keep: a class can be configured as soon as it is defined.
 """
 
+import contextlib
 import difflib
 import enum
 import functools
@@ -68,7 +69,10 @@ def from_dict(cls: type[T], data: Any) -> T:
     Raises `ConfigError` for an unknown, missing or mistyped field, an unknown type name, or a value its class
     refuses.
     """
-    return cast(T, _decode(cls, data, ""))
+    try:
+        return cast(T, _decode(cls, data, ""))
+    except RecursionError as error:
+        raise ConfigError("the configuration is nested too deep") from error
 
 
 def override(config: T, values: Mapping[str, str]) -> T:
@@ -258,8 +262,9 @@ def _leaf(annotation: Any, value: Any, path: str) -> Any:
                 _fail(path, value, f"expected at most {_most(path):,}: no machine could hold it")
             return value
     if float in members and type(value) in (int, float):
-        if math.isfinite(value):
-            return float(value)
+        with contextlib.suppress(OverflowError):  # a whole number of 400 digits
+            if math.isfinite(value):
+                return float(value)
         _fail(path, value, "expected a finite number")
     return _fail(path, value, f"expected {_describe(annotation)}")
 

@@ -4,12 +4,14 @@ A tensor file is a safetensors file whose header says `format` = trimask, `forma
 holds), `config` (JSON, enough to rebuild what the tensors belong to) and the hash of all the rest.
 """
 
+import errno
 import fcntl
 import json
 import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +32,7 @@ FORMAT_VERSION = "2"
 _BEFORE_SEALS = "1"
 _HEADER = ("format", "format_version", "kind", "config")
 _MOST_JSON = 2**30  # bytes
-_PARTIAL = re.compile(r"\..*\.[a-z0-9_]{8}\.tmp(\..*)?", re.DOTALL)
+_PARTIAL = re.compile(r"\..*\.([a-z0-9_]{8}\.)?tmp(\.[^/]*)?", re.DOTALL)
 """How `atomic_write` and `atomic_folder` name what is not whole yet."""
 
 
@@ -103,10 +105,11 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    handle = _lock_file(folder / ".lock")
+    try:
         try:
             # Not `flock`, whose locks live on in children that outlive this process.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise ValueError(
                 f"{folder} is in use by another process: wait for it, or choose another --out"
@@ -114,6 +117,25 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         except OSError as error:
             logger.warning("%s cannot be locked (%s): make sure that one process uses it", folder, error)
         yield
+    finally:
+        os.close(handle)
+
+
+def _lock_file(path: Path) -> int:
+    """A descriptor of the lock file, made if need be. Its bytes are never touched; it is no link, and a pipe
+    does not keep us waiting.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out")
+    return handle
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 give the same.
 """
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -11,9 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import connection
+from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any, Generic, TypeVar, final
 
 Item = TypeVar("Item")
@@ -58,6 +60,9 @@ class Local(Engine):
         # A server that has imported everything once, and no threads, makes the workers.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([type(work).__module__])
+        resource_tracker.ensure_running()  # which would let Ctrl-C through again
+        with holding_interrupts():
+            forkserver.ensure_running()
         with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter_pool) as pool:
             try:
                 yield from _windowed(functools.partial(pool.submit, work), iter(items), 2 * self.workers)
@@ -66,6 +71,9 @@ class Local(Engine):
                     "a worker was killed, perhaps for its memory: run the same command again to go on, with "
                     "fewer --workers"
                 ) from error
+            except BaseException:  # Ctrl-C too: an item may take minutes, and is done anew
+                _end_at_once(pool)
+                raise
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -98,6 +106,24 @@ class Ray(Engine):
             yield from ray.get(done)
 
 
+@contextmanager
+def holding_interrupts() -> Iterator[None]:
+    """Within this, Ctrl-C waits; a process that is started, and those that it starts, never get it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_at_once(pool: ProcessPoolExecutor) -> None:
+    """End the workers, and the server that may be about to make one (another is started when needed)."""
+    server = forkserver._forkserver._forkserver_pid  # pyright: ignore[reportAttributeAccessIssue]
+    for pid in [server, *(process.pid for process in (pool._processes or {}).values())]:
+        with contextlib.suppress(ProcessLookupError, TypeError):  # it has ended, or not begun
+            os.kill(pid, signal.SIGKILL)
+
+
 def _windowed(
     submit: Callable[[Item], "Future[Result]"], items: Iterator[Item], size: int
 ) -> Iterator[Result]:
@@ -111,8 +137,7 @@ def _windowed(
 
 
 def _enter_pool() -> None:
-    """Ctrl-C is for the parent, which ends the pool; a worker whose parent was killed would wait for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker whose parent was killed would wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

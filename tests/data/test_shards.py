@@ -9,6 +9,8 @@ from trimask.data.shards import Example, ShardedTokens, write_shard
 from trimask.data.tokens import ExampleSource, Ragged, TokenSource
 from trimask.vocabulary.modality import Modality, Task
 
+PLACE = "train/x-000000"
+
 
 def make_examples(count: int, seed: int = 0) -> list[Example]:
     drawn = np.random.default_rng(seed)
@@ -30,7 +32,9 @@ def write(folder, examples, sizes):
     for number, size in enumerate(sizes):
         chosen = examples[start : start + size]
         entries.append(
-            write_shard(folder, f"train/x-{number}.safetensors", source="x", split="train", examples=chosen)
+            write_shard(
+                folder, f"{PLACE}-{number:03d}.safetensors", source="x", split="train", examples=chosen
+            )
         )
         start += size
     return [(folder, entry) for entry in entries]
@@ -69,7 +73,7 @@ def test_equal_examples_give_equal_bytes_and_large_codes_survive(tmp_path):
     (_, first), (_, again) = (*write(tmp_path / "a", examples, [3]), *write(tmp_path / "b", examples, [3]))
     assert first == again and io.sha256(tmp_path / "a" / first.file) == first.sha256
     large = Example(key="k", group=1, codes={Modality.TEXT: np.array([[199_999], [3]])})
-    entry = write_shard(tmp_path, "large.safetensors", source="x", split="train", examples=[large])
+    entry = write_shard(tmp_path, f"{PLACE}-000.safetensors", source="x", split="train", examples=[large])
     assert ShardedTokens("x", [(tmp_path, entry)]).example(0)[Modality.TEXT].tolist() == [[199_999], [3]]
 
 
@@ -86,9 +90,9 @@ def test_a_shard_that_was_cut_is_named(tmp_path):
     path = tmp_path / shards[1][1].file
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(
-        ValueError, match=r"x-1.safetensors has \d+ bytes, not \d+: run `trimask prepare --verify"
+        ValueError, match=r"x-000000-001.safetensors has \d+ bytes, not \d+: run `trimask prepare --verify"
     ):
         ShardedTokens("x", shards)
     path.unlink()
-    with pytest.raises(ValueError, match=r"x-1.safetensors is missing"):
+    with pytest.raises(ValueError, match=r"x-000000-001.safetensors is missing"):
         ShardedTokens("x", shards)

@@ -1,6 +1,7 @@
 import pytest
 
 from trimask.recipes import catalog
+from trimask.recipes.text_tokenizer import TextTokenizerRun
 from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.run import RunConfig
 from trimask.training.speech_tokenizer import SpeechTokenizerRun
@@ -8,7 +9,9 @@ from trimask.training.speech_tokenizer import SpeechTokenizerRun
 
 @pytest.mark.parametrize("name", catalog.RECIPES)
 def test_each_name_is_a_recipe_with_a_purpose(name: str) -> None:
-    assert isinstance(catalog.resolve(name), RunConfig | ImageTokenizerRun | SpeechTokenizerRun)
+    assert isinstance(
+        catalog.resolve(name), RunConfig | ImageTokenizerRun | SpeechTokenizerRun | TextTokenizerRun
+    )
     assert len(catalog.purpose(name)) > 20
 
 

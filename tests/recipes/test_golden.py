@@ -19,6 +19,7 @@ from trimask.model.denoiser import Denoiser
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.recipes import catalog
 from trimask.recipes.pretrain import build_denoiser
+from trimask.recipes.text_tokenizer import TextTokenizerRun
 from trimask.recipes.tokenizer_training import TokenizerRun
 from trimask.recipes.train_tokenizer import rates, training_of
 from trimask.recipes.workload import vocabulary_of
@@ -73,7 +74,9 @@ def tensor(config: RunConfig, name: str, parameter: torch.Tensor) -> dict:
     }
 
 
-def described_tokenizer(config: TokenizerRun) -> dict:
+def described_tokenizer(config: TokenizerRun | TextTokenizerRun) -> dict:
+    if isinstance(config, TextTokenizerRun):
+        return {"config": to_dict(config)}
     codec = training_of(config).untrained()
     return {
         "config": to_dict(config),

@@ -80,13 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, f"error: {error}", 1)
     except ValueError as error:
         return _report(error, f"error: {error}", 2)
+    except RecursionError as error:  # of a file: nothing of ours is so deep
+        return _report(
+            error, "error: a file that was read is nested too deep, and none of ours: delete it", 1
+        )
     except ImportError as error:  # an extra that is not installed; the message says which
         return _report(error, f"error: {error}", 1)
     except ArithmeticError as error:
         what = f"a number that was given is too large or too small to compute with ({error})"
         return _report(error, f"error: {what}", 2)
-    except (MemoryError, RecursionError) as error:
-        return _report(error, f"error: {type(error).__name__}: smaller sizes are needed", 1)
+    except MemoryError as error:
+        return _report(error, "error: MemoryError: smaller sizes are needed", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _report(error, f"error: {where}{explain(error)}", 1)

@@ -13,7 +13,7 @@ from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.prepare_progress import prepare_progress
+from trimask.cli.prepare_progress import paced, prepare_progress
 from trimask.cli.program import program
 from trimask.cli.progress import JobProgress
 
@@ -27,6 +27,9 @@ _INTERRUPTED = 130
 
 def _arg(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar)
+
+
+_FEW_BYTES = 1.5  # a token of text: below it another language's tokenizer was taken
 
 
 @final
@@ -54,6 +57,8 @@ class Prepare(Verb):
     """where recordings stand; else found by its name"""
     speaker_column: Annotated[str | None, _arg("NAME")] = None
     """who speaks: becomes the voice that `trimask sample --voice` asks for"""
+    language_column: Annotated[str | None, _arg("NAME")] = None
+    """names the language of each recording, in which a recognizer listens later; else found by its name"""
     group_by: Annotated[str | None, _arg("NAME")] = None
     """column whose equal values share a split and take turns in training; image or audio: examples of one
     file do; else equal texts share a split, and examples of one file in any case"""
@@ -69,6 +74,8 @@ class Prepare(Verb):
     """share held out for tests, where the source has no such split"""
     max_seconds: Annotated[float, _arg("S")] = 30.0
     """longer recordings are set aside"""
+    no_follow_links: bool = False
+    """set links in the source aside; else they are followed, also out of it"""
     revision: Annotated[str | None, _arg("NAME")] = None
     """of a data set on the hub"""
     licence: Annotated[str | None, _arg("NAME")] = None
@@ -108,6 +115,7 @@ class Prepare(Verb):
                     licence=self.licence,
                     tokenizer_folder=folder,
                     engine=engine,
+                    report=paced(),
                     on_survey=lambda done, total: progress.update(
                         done, total, "comparing texts and files", seconds_left=None
                     ),
@@ -135,6 +143,8 @@ class Prepare(Verb):
         if manifest.rejected:
             reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.rejected.items())
             say(f"set aside: {reasons}; {out / 'rejected.jsonl'} names them")
+        if manifest.links_out:
+            say(f"links that lead out of the source, and were followed: {manifest.links_out:,}")
         self._tell_splits(manifest)
         if not manifest.counts:
             say("error: nothing is left to train on")
@@ -144,8 +154,22 @@ class Prepare(Verb):
             return
         if "validation" not in manifest.counts:
             say("no validation split came out, so runs will not be evaluated: raise --validation")
+        self._tell_cost_of_text(out)
         command = f"{program()} train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine"
         say(f"train on it: {command}")
+
+    def _tell_cost_of_text(self, out: Path) -> None:
+        from trimask.recipes.text_tokenizer import bytes_per_token_of_prepared
+
+        found = bytes_per_token_of_prepared(out)
+        if found is None or found >= _FEW_BYTES:
+            return
+        source = "SOURCE" if self.source is None else str(self.source)
+        words = ["train", "text_tokenizer", "--vocabulary-size=8000", "--data", source, "--out", "runs/words"]
+        say(
+            f"caution: a text token holds {found:.2f} bytes here: the tokenizer is another language's, and "
+            f"texts are dear to learn. Train one, and prepare over it: {program()} {shlex.join(words)}"
+        )
 
     def _tell_splits(self, manifest: "Manifest") -> None:
         from trimask.data.prepare.manifest import totals
@@ -168,10 +192,10 @@ class Prepare(Verb):
 
         with reading_files():
             manifest = Manifest.load(folder)
-        with Report() as report:
-            damaged = damaged_shards(folder, manifest.shards, report)
-        if damaged:
-            set_aside(folder, manifest, damaged)
+            with Report() as report:
+                damaged = damaged_shards(folder, manifest.shards, report)
+            if damaged:
+                set_aside(folder, manifest, damaged)
         if self.json:
             print_json({"folder": str(folder), "num_shards": len(manifest.shards), "damaged": damaged})
         if not damaged:
@@ -190,12 +214,14 @@ class Prepare(Verb):
             text_column=self.text_column,
             audio_column=self.audio_column,
             speaker_column=self.speaker_column,
+            language_column=self.language_column,
             group_by=self.group_by,
             caption_from=self.caption_from,
             sample_by=self.sample_by,
             text_window=self.text_window,
             validation=self.validation,
             test=self.test,
+            follow_links=not self.no_follow_links,
             revision=self.revision,
             limits=Limits(max_seconds=self.max_seconds),
         )

@@ -11,6 +11,22 @@ if TYPE_CHECKING:
     from trimask.recipes.prepare import Progress
 
 
+_INTERVAL = 5.0  # seconds
+
+
+def paced() -> Callable[[str], None]:
+    """Says a line, but none sooner than five seconds after the last, or after the beginning."""
+    last = time.monotonic()
+
+    def tell(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _INTERVAL:
+            last = time.monotonic()
+            say(line)
+
+    return tell
+
+
 def prepare_progress(shown: JobProgress) -> "Callable[[Progress], None]":
     """Shows parts, examples with their rate, what was set aside, and the time left."""
     began: list[tuple[float, int]] = []

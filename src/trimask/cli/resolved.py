@@ -33,13 +33,16 @@ def resolved(recipe: str, overrides: Mapping[str, str], data: Sequence[Path] = (
 
 def _on(config: "Recipe", data: Sequence[Path]) -> "Recipe":
     from trimask.recipes.sources import with_prepared
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.recipes.tokenizer_data import raw_signals
     from trimask.training.run import RunConfig
 
     if isinstance(config, RunConfig):
         return with_prepared(config, data)
     with reading_files():
-        return replace(config, data=raw_signals([str(source) for source in data]))
+        sources = [str(source) for source in data]
+        needs_text = isinstance(config, TextTokenizerRun)
+        return replace(config, data=raw_signals(sources, needs_text=needs_text))
 
 
 def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:

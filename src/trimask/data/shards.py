@@ -1,6 +1,7 @@
 """Shards: files of tokenized examples that are never rewritten, and many of them as one source."""
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from trimask.vocabulary.modality import Modality
 KIND = "shard"
 _OPEN_SHARDS = 256  # a mapped file takes a descriptor, of which a process often has 1024
 _NARROW = 1 << 16
+_NAME = re.compile(r"(?P<split>[a-z]+)/(?P<source>[a-z_]+)-(?P<part>[0-9]{6,12})-[0-9]{3,12}\.safetensors")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST = 1 << 53  # of what is counted: beyond it, sums would overflow
 
 
 @final
@@ -27,11 +31,13 @@ class Example:
         key: where it came from: file, and row within it.
         group: examples of equal number are variants of one thing (`TokenSource.groups`).
         codes: per modality, frames × codebooks.
+        language: that is spoken; "" where it is not known.
     """
 
     key: str
     group: int
     codes: dict[Modality, Int[np.ndarray, "_frames _codebooks"]]
+    language: str = ""
 
     @property
     def num_codes(self) -> int:
@@ -41,7 +47,11 @@ class Example:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardEntry:
-    """What is known of a shard without opening it. `file` is relative to the prepared folder."""
+    """What is known of a shard without opening it.
+
+    Attributes:
+        file: "SPLIT/SOURCE-PART-NUMBER.safetensors" in the prepared folder, and never out of it.
+    """
 
     file: str
     source: str
@@ -51,18 +61,48 @@ class ShardEntry:
     num_bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        name = _NAME.fullmatch(self.file)
+        if name is None or (name["split"], name["source"]) != (self.split, self.source):
+            raise ValueError(f"{self.file[:200]!r} is no name of a shard of {self.split}/{self.source}")
+        unknown = sorted(set(self.tokens) - {modality.name.lower() for modality in Modality})
+        if unknown:
+            raise ValueError(f"{self.file}: tokens of {unknown[0]!r}, which is no modality")
+        counts = (self.num_examples - 1, self.num_bytes, *self.tokens.values())
+        if min(counts) < 0 or max(counts) >= _MOST or not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"{self.file}: its counts or its SHA-256 are out of range")
+
+    @property
+    def part(self) -> int:
+        """The part of the input that it was made of."""
+        name = _NAME.fullmatch(self.file)
+        assert name is not None
+        return int(name["part"])
+
+    def path(self, folder: Path) -> Path:
+        """Where it lies in the prepared `folder`. ValueError: a link stands there, which is not followed."""
+        path = folder / self.file
+        for place in (path.parent, path):
+            if place.is_symlink():
+                raise ValueError(f"{place} is a link out of {folder}, perhaps: put there what it leads to")
+        return path
+
 
 def write_shard(
     folder: Path, file: str, *, source: str, split: str, examples: Sequence[Example]
 ) -> ShardEntry:
     """Write `examples`, which all have the same modalities, to `folder/file`; equal examples, equal bytes.
 
-    Tensors: `groups`; `keys.values` (UTF-8 bytes) and `keys.offsets`; `M.values` (codes × codebooks) and
-    `M.offsets` per modality M, as in `Ragged`. Codes below 65,536 take two bytes.
+    Tensors: `groups`; `keys.values` (UTF-8 bytes) and `keys.offsets`, and `languages` likewise where one is
+    known; `M.values` (codes × codebooks) and `M.offsets` per modality M, as in `Ragged`. Codes below 65,536
+    take two bytes.
     """
     keys = [np.frombuffer(example.key.encode(), dtype=np.uint8) for example in examples]
     tensors = {"groups": np.array([example.group for example in examples], dtype=np.int64)}
     tensors |= {"keys.values": np.concatenate(keys), "keys.offsets": _offsets(keys)}
+    if any(example.language for example in examples):
+        languages = [np.frombuffer(example.language.encode(), dtype=np.uint8) for example in examples]
+        tensors |= {"languages.values": np.concatenate(languages), "languages.offsets": _offsets(languages)}
     tokens: dict[str, int] = {}
     for modality in sorted(examples[0].codes):
         name = modality.name.lower()
@@ -148,6 +188,13 @@ class ShardedTokens:
         number, row = self._place(index)
         return self._read(number, "keys", row).tobytes().decode()
 
+    def language(self, index: int) -> str:
+        """What is spoken in example `index`; "" where that is not known."""
+        number, row = self._place(index)
+        if "languages.offsets" not in self._open(number).keys():  # noqa: SIM118  (no mapping)
+            return ""
+        return self._read(number, "languages", row).tobytes().decode()
+
     def _place(self, index: int) -> tuple[int, int]:
         assert 0 <= index < len(self), f"example {index} of {len(self)}"
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
@@ -160,13 +207,13 @@ class ShardedTokens:
 
     def _map(self, number: int) -> Any:
         folder, entry = self._shards[number]
-        return io.open_tensors(folder / entry.file, kind=KIND)
+        return io.open_tensors(entry.path(folder), kind=KIND)
 
 
 def check_size(folder: Path, entry: ShardEntry) -> None:
     """ValueError if the shard is missing or not as long as it was written."""
-    path = folder / entry.file
-    size = path.stat().st_size if path.exists() else None
+    path = entry.path(folder)
+    size = path.stat().st_size if path.is_file() else None
     if size != entry.num_bytes:
         found = "is missing" if size is None else f"has {size} bytes, not {entry.num_bytes}"
         raise ValueError(

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trimask.recipes.studies.study import Study
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.recipes.tokenizer_training import TokenizerRun
     from trimask.training.run import RunConfig
 
-    Recipe = RunConfig | TokenizerRun
+    Recipe = RunConfig | TokenizerRun | TextTokenizerRun
 
 RECIPES: Mapping[str, str] = MappingProxyType(
     {
@@ -24,6 +25,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "pilot_320m": "reference",
         "trimodal_1b": "reference",
         "trimodal_3b": "reference",
+        "text_tokenizer": "text_tokenizer",
         "image_tokenizer": "image_tokenizer",
         "image_tokenizer_fine": "image_tokenizer",
         "image_tokenizer_128px": "image_tokenizer",

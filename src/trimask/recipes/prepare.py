@@ -10,6 +10,8 @@ from typing import Any, final
 
 from trimask import io
 from trimask.config import differences, to_dict
+from trimask.data.prepare.inventory import check_inventory
+from trimask.data.prepare.item import printable
 from trimask.data.prepare.manifest import FORMAT_VERSION, TOKENIZERS, Manifest, collect, count
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.part import Codecs
@@ -55,6 +57,7 @@ def prepare(
     licence: str | None = None,
     tokenizer_folder: Path = SHIPPED,
     engine: Engine | None = None,
+    report: Callable[[str], None] = lambda message: None,
     on_survey: Callable[[int, int], None] = lambda done, total: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Manifest:
@@ -74,9 +77,15 @@ def prepare(
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise ValueError(f"{out} lies in {source}, and would be read itself: choose an --out elsewhere")
     plan = make_plan(source, options)
+    listing = plan.listing
+    for folder in listing.folders if listing else ():
+        if out.resolve().is_relative_to(folder):
+            raise ValueError(
+                f"{out} lies in {folder}, to which {source} has a link: choose an --out elsewhere"
+            )
     request = {
         "format_version": FORMAT_VERSION,
-        "source": source,
+        "source": printable(source),
         "licence": licence,
         "options": to_dict(options),
         "tokenizers": hashes(tokenizer_folder),
@@ -85,6 +94,8 @@ def prepare(
     }
     with _claimed(out, request):
         _keep_tokenizers(tokenizer_folder, out)
+        if listing is not None:
+            check_inventory(out, listing.root, listing.names, report)
         engine = engine or Local(workers=1)
         decisions = decide(plan, options, out, engine=engine, on_part=on_survey)
         _do_parts(plan, options, out, engine, on_progress)
@@ -100,6 +111,7 @@ def prepare(
             counts=count(shards),
             rejected=rejected,
             shards=shards,
+            links_out=0 if listing is None else listing.num_out,
             splits=decisions,
         )
         manifest.save(out)
@@ -141,13 +153,15 @@ def _do_parts(
 def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
     """`out` for this process alone, if it is new or was begun with the same request."""
     path = out / REQUEST
+    linked = sorted(str(entry) for entry in out.glob("*") if entry.is_symlink())
+    if linked:  # what is written there would go elsewhere
+        raise ValueError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
     with io.claimed(out, marker=REQUEST, what="prepared data"):
         if path.exists():
             _check_request(out, io.read_json(path), request)
         else:
             io.write_json(path, request)
-        for leftover in out.rglob(".*.tmp*"):  # of a process that was killed while it wrote
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        io.remove_partial(out)
         yield
 
 
@@ -159,12 +173,16 @@ def _check_request(out: Path, before: Any, now: dict[str, Any]) -> None:
         )
     if not isinstance(before, dict) or before.keys() != now.keys():
         raise ValueError(f"{out / REQUEST} is damaged or not ours: choose another --out")
+    if not isinstance(before["source"], str):
+        raise ValueError(
+            f"{out / REQUEST} is damaged (source = {before['source']!r:.80}): choose another --out"
+        )
     # However it is written: what counts is that its files are the same.
     changed = differences({**before, "source": ""}, {**now, "source": ""})
     if before["input"] != now["input"]:
         raise ValueError(
             f"{out} was prepared from {before['source']}, and {now['source']} is another source or has "
-            "changed since (names, sizes or times of its files): choose another --out"
+            "changed since (its files, by name or content): choose another --out"
         )
     if changed:
         raise ValueError(

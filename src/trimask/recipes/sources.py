@@ -15,7 +15,7 @@ from trimask.data.prepare.part import IMAGES, SPEECH, TEXT, TRIPLES
 from trimask.data.selection import DataConfig, PreparedData, StatedData
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.tokens import cached_tokens
-from trimask.tokenizers.bundle import Tokenizers
+from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.distributed import ALONE, World
 from trimask.training.run import RunConfig
 from trimask.vocabulary.modality import CONDITION, Task
@@ -104,6 +104,11 @@ def check_data(
 def check_manifests(data: PreparedData) -> None:
     """ValueError if a folder is not prepared, or not the one that the run began with."""
     for folder, manifest in zip(data.folders, data.manifests, strict=True):
+        if not (folder / MANIFEST).exists():
+            raise ValueError(
+                f"{folder} is where the run's data was, and there is none: put it back, or say with --data "
+                "DIR where it is now"
+            )
         Manifest.load(folder)
         if io.sha256(folder / MANIFEST) != manifest:
             raise ValueError(
@@ -167,5 +172,15 @@ def token_sources(
 
 
 def tokenizers_of_data(folders: Sequence[Path]) -> Path:
-    """The tokenizers that prepared folders were made with."""
-    return folders[0] / TOKENIZERS
+    """The tokenizers that prepared folders were made with.
+
+    Raises:
+        ValueError: a folder is not prepared, or its tokenizers are not those that it was made with.
+    """
+    folder, made_with = folders[0] / TOKENIZERS, Manifest.load(folders[0]).tokenizers
+    if hashes(folder) != made_with:
+        raise ValueError(
+            f"{folder} is not what {folders[0]} was made with, so its codes mean something else: prepare the "
+            "data again"
+        )
+    return folder

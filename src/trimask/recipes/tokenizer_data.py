@@ -13,6 +13,7 @@ import numpy as np
 from trimask import io
 from trimask.data.prepare.decision import Decision
 from trimask.data.prepare.decode import Decoder, read_part
+from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.plan import make_plan
 from trimask.data.prepare.rejection import Rejected, Rejection
@@ -34,16 +35,19 @@ _REPORT_EVERY = 20
 _WHAT: Mapping[Kind, str] = {"image": "pictures", "speech": "recordings"}
 
 
-def raw_signals(sources: Sequence[str], *, speaker_column: str | None = None) -> RawSignals:
+def raw_signals(
+    sources: Sequence[str], *, speaker_column: str | None = None, needs_text: bool = False
+) -> RawSignals:
     """The data of raw `sources`, with their fingerprints as of now.
 
     Args:
         speaker_column: names the voice of each recording, where that is known.
+        needs_text: whether what has no text is set aside.
 
     Raises:
         ValueError, FileNotFoundError: a source that is not there, or has nothing in it.
     """
-    options = PrepareOptions(needs_text=False, speaker_column=speaker_column)
+    options = PrepareOptions(needs_text=needs_text, speaker_column=speaker_column)
     blank = RawSignals(sources=tuple(sources), fingerprints=("",) * len(sources), options=options)
     fingerprints = tuple(make_plan(source, blank.options).fingerprint for source in sources)
     return replace(blank, fingerprints=fingerprints)
@@ -176,6 +180,20 @@ def _embedded(kind: Kind, size: int) -> Iterator[tuple[str, Signal]]:
 def _raw(
     data: RawSignals, kind: Kind, size: int, folder: Path, report: Report
 ) -> Iterator[tuple[str, Signal] | Rejection]:
+    decoder = Decoder(
+        options=data.options,
+        image_size=size if kind == "image" else None,
+        sample_rate=size if kind == "speech" else None,
+    )
+    yield from _decoded(raw_items(data, folder, report), decoder)
+
+
+def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[Item, Decision] | Rejection]:
+    """The items of raw sources, each with what was decided about its split; `folder` keeps the decisions.
+
+    Raises:
+        ValueError: a source has changed since it was named.
+    """
     for number, (source, fingerprint) in enumerate(zip(data.sources, data.fingerprints, strict=True)):
         plan = make_plan(source, data.options)
         if plan.fingerprint != fingerprint:
@@ -189,24 +207,22 @@ def _raw(
         )
         if told := decisions.told():
             report(told)
-        decoder = Decoder(
-            options=data.options,
-            image_size=size if kind == "image" else None,
-            sample_rate=size if kind == "speech" else None,
-        )
         for part in plan.parts:
-            yield from _decoded(read_part(part, data.options), decided(place, part.number), decoder)
+            decided_of_part = decided(place, part.number)
+            for item in read_part(part, data.options):
+                yield item if isinstance(item, Rejection) else (item, next(decided_of_part))
 
 
 def _decoded(
-    items: Iterable, decisions: Iterator[Decision], decoder: Decoder
+    items: Iterable[tuple[Item, Decision] | Rejection], decoder: Decoder
 ) -> Iterator[tuple[str, Signal] | Rejection]:
-    for item in items:
-        if isinstance(item, Rejection):
-            yield item
+    for found in items:
+        if isinstance(found, Rejection):
+            yield found
             continue
+        item, decision = found
         try:
-            decoded = decoder(item, next(decisions))
+            decoded = decoder(item, decision)
         except Rejected as error:
             yield Rejection(key=item.key, reason=error.reason, detail=error.detail)
             continue

@@ -210,6 +210,7 @@ def test_marks_that_are_escaped(tmp_path: Path) -> None:
         ('\ufeff"file_name","text"\n"a.png","red, and blue"\n', ","),
         ("file_name|text\na.png|red, and blue\n", "|"),
         ("file_name\ttext\na.png\tred, and blue\n", "\t"),
+        ('file_name\ttext\n"a.png"\t"red, and blue"\n', "\t"),
         ('file_name, text\na.png, "red, and blue"\n', ","),
     ],
 )

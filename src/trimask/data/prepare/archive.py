@@ -3,8 +3,6 @@
 import contextlib
 import json
 import re
-import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,12 +13,15 @@ from trimask.data.prepare.columns import ColumnError, find_columns
 from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
+from trimask.data.prepare.tape import members
 from trimask.vocabulary.modality import Modality
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key, and all that stands after the first dot of the name
 _KEY = "__key__"
 _HEAD_SAMPLES = 16
+_MOST_FIELDS = 64  # members of one key
+_LARGEST_SAMPLE = 4  # times what a picture may have
 
 
 @final
@@ -73,7 +74,7 @@ class Archive(Reader):
     def _wanted(self, options: PrepareOptions) -> frozenset[Modality]:
         """What any of the first examples has: a caption whose picture is missing is no text to train on."""
         found: set[Modality] = set()
-        with contextlib.suppress(tarfile.TarError, EOFError, OSError, zlib.error):  # met again by the reader
+        with contextlib.suppress(Exception):  # whatever is wrong with the archive is met again by the reader
             for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
                 with contextlib.suppress(Rejected):
                     if not isinstance(sample, Rejection):
@@ -89,36 +90,50 @@ class Archive(Reader):
         return replace(item, places=(*item.places, sample[_KEY]))
 
     def _samples(self, limit: int) -> Iterator[dict[str, Any] | Rejection]:
+        """Files of one key; of two files of one name in it neither is believed, since one is another's."""
         sample: dict[str, Any] = {}
-        with tarfile.open(self.root / self.name, mode="r|*") as archive:
-            for member in archive:
-                match = _NAME.match(member.name)
-                if not match or not member.isfile():
-                    continue
-                key, field = printable(match[1]), match[2].lower()
-                if sample and sample[_KEY] != key:
-                    yield sample
-                    sample = {}
-                sample[_KEY] = key
-                place = f"{self.label}:{printable(member.name)}"
-                if member.size > limit:
-                    detail = f"{member.size} bytes by the archive's header, the limit is {limit}"
-                    yield Rejection(key=place, reason=Reason.OVERSIZED, detail=detail)
-                    continue
-                file = archive.extractfile(member)
-                assert file is not None
-                data = file.read()
-                if len(data) < member.size:
-                    raise tarfile.ReadError(f"{place} is cut short")
-                if field != "json":
-                    sample[field] = data
-                    continue
-                try:
-                    sample[field] = json.loads(data)
-                except (ValueError, RecursionError) as error:
-                    yield Rejection(key=place, reason=Reason.MALFORMED_ROW, detail=f"not JSON: {error}")
-        if sample:
-            yield sample
+        size = 0
+        doubled: dict[str, None] = {}
+
+        def finished() -> Iterator[dict[str, Any] | Rejection]:
+            place = f"{self.label}:{sample.get(_KEY)}"
+            if doubled:
+                detail = f"two or more members are called .{', .'.join(doubled)}"
+                yield Rejection(key=place, reason=Reason.MALFORMED_ROW, detail=detail)
+            elif size > _LARGEST_SAMPLE * limit:
+                yield Rejection(key=place, reason=Reason.OVERSIZED, detail=f"members of {size} bytes in all")
+            elif sample:
+                yield sample
+
+        for member, read in members(self.root / self.name):
+            match = _NAME.match(member.name)
+            if not match:
+                continue
+            key, field = printable(match[1]), match[2].lower()
+            if sample and sample[_KEY] != key:
+                yield from finished()
+                sample, size, doubled = {}, 0, {}
+            sample[_KEY] = key
+            place = f"{self.label}:{printable(member.name)}"
+            if member.size > limit:
+                detail = f"{member.size} bytes by the archive's header, the limit is {limit}"
+                yield Rejection(key=place, reason=Reason.OVERSIZED, detail=detail)
+                continue
+            size += member.size
+            if field in sample or len(sample) > _MOST_FIELDS:
+                doubled[field if len(doubled) < _MOST_FIELDS else "…"] = None
+                continue
+            if size > _LARGEST_SAMPLE * limit:
+                continue
+            data = read()
+            if field != "json":
+                sample[field] = data
+                continue
+            try:
+                sample[field] = json.loads(data)
+            except (ValueError, RecursionError) as error:
+                yield Rejection(key=place, reason=Reason.MALFORMED_ROW, detail=f"not JSON: {error}")
+        yield from finished()
 
 
 def _columns_of(sample: Mapping[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ def caption_of(root: Path, path: Path, options: PrepareOptions) -> str | bytes |
     if options.caption_from == "folder":
         return _folder_name(root, path)
     beside = caption_beside(path)
-    if beside is None:
+    if beside is None or (beside.is_symlink() and not options.follow_links):
         if not options.needs_text:
             return None
         detail = "no row of a table names it, and there is no .txt of its name beside it"

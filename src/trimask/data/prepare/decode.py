@@ -19,6 +19,7 @@ from trimask.data.prepare.passages import clean_text
 from trimask.data.prepare.picture import decode_picture
 from trimask.data.prepare.plan import Part
 from trimask.data.prepare.recording import decode_recording
+from trimask.data.prepare.regular import read_bounded
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.data.prepare.stated import column_split
 from trimask.vocabulary.modality import Modality
@@ -56,7 +57,7 @@ class Decoded:
 
     Attributes:
         group: examples of equal number are variants of one thing.
-        text: "" where there is none and none is needed.
+        text, language: "" where there is none and none is needed.
     """
 
     key: str
@@ -64,6 +65,7 @@ class Decoded:
     split: str
     text: str
     speaker: str | None
+    language: str
     pixels: UInt8[ndarray, "size size 3"] | None
     waveform: Float32[ndarray, "samples"] | None
 
@@ -93,6 +95,7 @@ class Decoder:
             split=decision.split,
             text=text,
             speaker=None if item.speaker is None else str(item.speaker),
+            language=item.language.strip() if isinstance(item.language, str) else "",
             pixels=self._pixels(item),
             waveform=self._waveform(item, text),
         )
@@ -146,10 +149,7 @@ def _bytes(media: Media, limit: int, what: str) -> bytes:
     if isinstance(media, bytes):
         return media
     try:
-        size = media.stat().st_size
-        if size > limit:
-            raise Rejected(Reason.OVERSIZED, f"{size} bytes, the limit is {limit}")
-        return media.read_bytes()
+        return read_bounded(media, limit)
     except OSError as error:
         raise Rejected(Reason.MISSING_FILE, first_line(error)) from error
 

@@ -143,9 +143,16 @@ def _plain(readings: list[_Reading]) -> _Reading:
 
 
 def _shows_quoting(path: Path, dialect: Dialect, stop: int) -> bool:
-    """Whether the names of the header are in quotation marks, or some are doubled."""
+    """Whether the names of the header are in quotation marks, or all cells of a row, or some are doubled."""
     lines = takewhile(lambda found: found[0] < stop, lines_of(path, dialect.start))
-    header = next(lines, (0, "", 0))[1] or ""
-    if all(cell.startswith('"') for cell in header.split(dialect.delimiter)):
-        return True
-    return any(_DOUBLED.search(line) is not None for _, line, count in lines if line and count > 3)
+    for number, (_, line, num_quotes) in enumerate(lines):
+        cells = (line or "").strip("\r\n").split(dialect.delimiter)
+        if num_quotes >= 2 * len(cells) and (len(cells) > 1 or not number) and all(map(_is_quoted, cells)):
+            return True
+        if num_quotes > 3 and line and _DOUBLED.search(line):
+            return True
+    return False
+
+
+def _is_quoted(cell: str) -> bool:
+    return len(cell) > 1 and cell.startswith('"') and cell.endswith('"')

@@ -1,18 +1,20 @@
-"""Readers through the library `datasets`: parquet files, and data sets on the hub; it decodes nothing."""
+"""Readers of parquet files, and of data sets on the hub through `datasets`; nothing is decoded."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
 from trimask.data.prepare.columns import Columns, find_columns
+from trimask.data.prepare.confined import confined
 from trimask.data.prepare.item import Item, Reader, SourceUnavailable, item_of_row, printable
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.rejection import Rejected, Rejection, first_line
+from trimask.data.prepare.parquet import rows_of, schema_of
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 
 _SECONDS = 5.0  # until the hub must have answered
-_BATCH_ROWS = 64  # what is held at once; row groups can be larger than memory
 
 
 @final
@@ -32,39 +34,32 @@ class ParquetFile(Reader):
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
         import datasets
-        import pyarrow.parquet as pq
 
-        _quiet()
         path = self.root / self.name
-        schema = pq.read_schema(path)
+        (schema,) = confined(schema_of, path)
         columns, names = self._columns(options)
-        stored = datasets.IterableDataset.from_parquet(
-            str(path),
-            columns=_needed(columns, names),
-            batch_size=1 if f"{columns.audio}.array" in _names(schema) else _BATCH_ROWS,
-        ).decode(False)
+        limit = 2 * options.limits.max_bytes  # a picture and a recording, say
+        rows = chain.from_iterable(confined(rows_of, path, _needed(columns, names), limit))
         classes = _class_names(datasets.Features.from_arrow_schema(schema), columns)
-        yield from _items(stored, columns, classes, self.label, self.root, path.parent)
+        yield from _items(rows, columns, classes, self.label, self.root, path.parent)
 
     def named_files(self, options: PrepareOptions) -> Iterator[str]:
         """The pictures and recordings that its rows name, where a column is of names."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         columns, _ = self._columns(options)
-        with pq.ParquetFile(self.root / self.name) as stored:
-            types = {field.name: field.type for field in stored.schema_arrow}
-            for name in filter(None, (columns.image, columns.audio)):
-                kind = types.get(name)
-                if kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                    for batch in stored.iter_batches(columns=[name]):
-                        yield from filter(None, batch[name].to_pylist())
+        path = self.root / self.name
+        (schema,) = confined(schema_of, path)
+        types = {field.name: field.type for field in schema}
+        for name in filter(None, (columns.image, columns.audio)):
+            kind = types.get(name)
+            if kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                rows = chain.from_iterable(confined(rows_of, path, [name], options.limits.max_bytes))
+                yield from (row[name] for row in rows if isinstance(row, dict) and row[name])
 
     def _columns(self, options: PrepareOptions) -> tuple[Columns, list[str]]:
         """The columns that are read, and the names of all."""
-        import pyarrow.parquet as pq
-
-        schema = pq.read_schema(self.root / self.name)
+        (schema,) = confined(schema_of, self.root / self.name)
         return find_columns(_names(schema), options, where=self.label), schema.names
 
 
@@ -169,6 +164,8 @@ def _items(
     for number, values in enumerate(stored):
         key = f"{label}:{number}"
         try:
+            if isinstance(values, int):
+                raise Rejected(Reason.OVERSIZED, f"a row of {values} bytes")
             item = item_of_row(values, columns, key=key, root=root, folder=folder)
             if classes and isinstance(item.text, int):
                 item = replace(item, text=classes[item.text] if 0 <= item.text < len(classes) else None)
@@ -209,7 +206,7 @@ def _with_bytes(values: dict[str, Any]) -> dict[str, Any]:
 def _needed(columns: Columns, all_names: list[str]) -> list[str]:
     """The columns to read, of which `all_names` are there: for a field of an object, the object."""
     stated = (columns.text, columns.image, columns.audio, columns.speaker, columns.group, columns.split)
-    names = [name for name in (*stated, columns.rate) if name is not None]
+    names = [name for name in (*stated, columns.rate, columns.language) if name is not None]
     return sorted({name if name in all_names else name.partition(".")[0] for name in names})
 
 

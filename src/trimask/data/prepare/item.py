@@ -8,6 +8,7 @@ from typing import Any, final
 
 from trimask.data.prepare.arrays import as_wav, is_array
 from trimask.data.prepare.columns import Columns
+from trimask.data.prepare.links import is_within
 from trimask.data.prepare.names import find_named
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
@@ -30,7 +31,7 @@ class Item:
         key: file, and the place within it.
         modalities: what the item is to have; a picture that is not there is a fault of the item.
         text: caption, transcript or document: `str`, bytes, or whatever else stood there.
-        group, speaker, split, rate: of the columns that say so.
+        group, speaker, language, split, rate: of the columns that say so.
         is_group_of_file: whether examples of one file belong together, rather than those of one text.
         places: of its files within the source, whose folders may name a split.
     """
@@ -42,6 +43,7 @@ class Item:
     audio: Media = None
     group: Any = None
     speaker: Any = None
+    language: Any = None
     split: Any = None
     rate: Any = None
     is_group_of_file: bool = False
@@ -98,7 +100,8 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         if name is not None:
             modalities.add(modality)
             value = value_at(values, name)
-            media[modality.name.lower()] = found = _media(value, root=root, folder=folder)
+            found = _media(value, root, folder, follow_links=columns.follows_links)
+            media[modality.name.lower()] = found
             places += _places(value, found, root)
     return Item(
         key=key,
@@ -106,6 +109,7 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         text=value_at(values, columns.text),
         group=plain(value_at(values, columns.group)),
         speaker=plain(value_at(values, columns.speaker)),
+        language=plain(value_at(values, columns.language)),
         split=plain(value_at(values, columns.split)),
         rate=plain(value_at(values, columns.rate)),
         is_group_of_file=columns.is_group_of_file,
@@ -140,8 +144,9 @@ def column_names(values: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def file_within(root: Path, folder: Path, name: str) -> Path:
-    """The file `name` of `folder`, or of the subfolders in which data sets keep their files.
+def file_within(root: Path, folder: Path, name: str, *, follow_links: bool = True) -> Path:
+    """The file `name` of `folder`, or of the subfolders in which data sets keep their files. It may be a link
+    that leads out of `root`, as in a hub's cache: the user put that there, and the name does not lead out.
 
     Raises:
         Rejected: there is none, or it lies outside `root`.
@@ -150,8 +155,8 @@ def file_within(root: Path, folder: Path, name: str) -> Path:
     if path is None:
         what = "nothing is fetched from an address" if "://" in name else "there is no such file"
         raise Rejected(Reason.MISSING_FILE, f"{name[:200]!r}: {what}")
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source")
+    if not is_within(root, path, follow_links=follow_links):
+        raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source, or is a link")
     return path
 
 
@@ -169,7 +174,7 @@ def _places(value: Any, media: Media, root: Path) -> list[str]:
     return [path] if isinstance(path, str) and is_told else []
 
 
-def _media(value: Any, *, root: Path, folder: Path) -> Media:
+def _media(value: Any, root: Path, folder: Path, *, follow_links: bool) -> Media:
     if isinstance(value, Mapping):
         if is_array(value):
             return as_wav(value)
@@ -177,5 +182,5 @@ def _media(value: Any, *, root: Path, folder: Path) -> Media:
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return file_within(root, folder, value)
+        return file_within(root, folder, value, follow_links=follow_links)
     raise Rejected(Reason.CORRUPT, f"{type(value).__name__} instead of an encoded picture or recording")

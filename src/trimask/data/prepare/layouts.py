@@ -40,14 +40,20 @@ class Layout:
     has_others: bool
 
     @cached_property
+    def beside(self) -> dict[str, str]:
+        """Picture or recording -> the file beside it that holds its text."""
+        found = ((name, caption_beside(self.root / name)) for name in self.media)
+        return {
+            name: beside.relative_to(self.root).as_posix() for name, beside in found if beside is not None
+        }
+
+    @cached_property
     def captions(self) -> dict[str, str]:
-        """Text file -> a file whose caption it is."""
+        """Text file -> a file whose caption it is, of a kind that is read if there is one."""
         found: dict[str, str] = {}
-        for name in self.media:
-            if (beside := caption_beside(self.root / name)) is not None:
-                caption = beside.relative_to(self.root).as_posix()
-                if caption not in found or unread_kind(found[caption]):
-                    found[caption] = name
+        for name, caption in self.beside.items():
+            if caption not in found or unread_kind(found[caption]):
+                found[caption] = name
         return found
 
     @cached_property
@@ -63,7 +69,7 @@ class Layout:
         """Pictures and recordings that have a text without a table."""
         if self.options.caption_from == "folder":
             return frozenset(self.media)
-        return frozenset(name for name in self.media if caption_beside(self.root / name) is not None)
+        return frozenset(self.beside)
 
     def unused_texts(self, named: frozenset[str]) -> Iterator[tuple[str, str]]:
         """(name, why) of the text files that are no documents.

@@ -10,7 +10,7 @@ from typing import final
 from trimask import io
 from trimask.config import ConfigError, from_dict, to_dict
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.record import load_record, record_path, rejected_path
+from trimask.data.prepare.record import is_whole, read_record, record_path, rejected_path
 from trimask.data.prepare.splits import Decisions
 from trimask.data.shards import ShardedTokens, ShardEntry
 
@@ -38,7 +38,8 @@ class Manifest:
     Attributes:
         source, licence: as they were stated.
         tokenizers: SHA-256 of each tokenizer file, which lie in `tokenizers/`.
-        input: fingerprint of the source (names, sizes and times of files, or a commit).
+        input: fingerprint of the source (names, sizes and ends of files, or a commit).
+        links_out: links in the source that lead out of it, and were followed.
         counts: split -> source -> how much.
         rejected: reason -> how many items; rejected.jsonl names them.
         splits: what was decided about splits against the source's own words; none in older folders.
@@ -57,6 +58,13 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     splits: Decisions | None = None
     damaged: tuple[str, ...] = ()
+    links_out: int = 0
+
+    def __post_init__(self) -> None:
+        if len({entry.file for entry in self.shards}) < len(self.shards):
+            raise ValueError("shards: one is named twice")
+        if self.counts != count(self.shards):
+            raise ValueError("counts: not those of the shards")
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
@@ -78,7 +86,7 @@ class Manifest:
         try:
             return from_dict(cls, stored)
         except ConfigError as error:
-            raise ValueError(f"{path} is damaged ({error}): prepare the data again") from error
+            raise ValueError(f"{path} is damaged ({error}): delete it, and prepare the data again") from error
 
     def save(self, folder: Path) -> None:
         """Write it, unless it stands there already."""
@@ -125,8 +133,9 @@ def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str
     reasons: Counter[str] = Counter()
     with io.atomic_write(out / ".rejected.jsonl") as temporary, temporary.open("wb") as lines:
         for number in range(num_parts):
-            record = load_record(out, number)
-            assert record is not None, f"part {number} is not finished"
+            record = read_record(out, number)
+            if record is None:
+                raise ValueError(f"{record_path(out, number)} is not what was written: run the command again")
             shards.extend(record.shards)
             reasons.update(record.rejected)
             if record.rejected:
@@ -145,8 +154,7 @@ def damaged_shards(
     """The shards whose bytes are not those that were written, by name."""
     damaged = []
     for number, entry in enumerate(shards, 1):
-        path = folder / entry.file
-        if not path.exists() or path.stat().st_size != entry.num_bytes or io.sha256(path) != entry.sha256:
+        if not is_whole(folder, entry):
             damaged.append(entry.file)
         report(f"checking shards {number}/{len(shards)}")
     return damaged
@@ -154,12 +162,12 @@ def damaged_shards(
 
 def set_aside(folder: Path, manifest: Manifest, damaged: Sequence[str]) -> Manifest:
     """Rename damaged shards to *.corrupt and write a manifest without them; preparing again restores them."""
-    for file in damaged:
-        path = folder / file
-        if path.exists():
-            os.replace(path, path.with_name(path.name + _CORRUPT))
-        part = int(path.stem.split("-")[1])
-        record_path(folder, part).unlink(missing_ok=True)
+    for entry in manifest.shards:
+        if entry.file in set(damaged):
+            path = entry.path(folder)
+            if path.exists():
+                os.replace(path, path.with_name(path.name + _CORRUPT))
+            record_path(folder, entry.part).unlink(missing_ok=True)
     shards = tuple(entry for entry in manifest.shards if entry.file not in set(damaged))
     names = tuple(sorted({*manifest.damaged, *damaged}))
     changed = replace(manifest, shards=shards, counts=count(shards), damaged=names)

@@ -52,6 +52,8 @@ class PrepareOptions:
     Attributes:
         image_column, text_column, audio_column: where these stand; by default found by their names.
         speaker_column: names the voice of a recording, which becomes the tag before its transcript.
+        language_column: names the language of a recording, in which a recognizer listens later; by default
+            found by its name.
         group_by: column whose equal values never cross splits and are variants of one thing in training;
             "image" or "audio": examples of one file are. By default equal texts never cross splits, and each
             example counts by itself. Examples of one file never cross splits in any case.
@@ -63,6 +65,7 @@ class PrepareOptions:
         validation, test: share of the groups; the source's own splits come first.
         shard_codes: a shard is closed when it holds so many codes.
         revision: of a data set on the hub.
+        follow_links: whether links in the source are followed, or set aside.
         needs_text: whether a picture or recording without text is set aside; tokenizers do without.
     """
 
@@ -70,6 +73,7 @@ class PrepareOptions:
     text_column: str | None = None
     audio_column: str | None = None
     speaker_column: str | None = None
+    language_column: str | None = None
     group_by: str | None = None
     caption_from: CaptionFrom = "file"
     sample_by: SampleBy = "document"
@@ -78,6 +82,7 @@ class PrepareOptions:
     test: float = 0.02
     shard_codes: int = 32_000_000
     revision: str | None = None
+    follow_links: bool = True
     needs_text: bool = True
     limits: Limits = Limits()
 

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from trimask import io, rng
-from trimask.config import to_dict
 from trimask.data.prepare.decision import Decision
 from trimask.data.prepare.decode import Decoded, Decoder, read_part
 from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.passages import windows
 from trimask.data.prepare.plan import Part
-from trimask.data.prepare.record import PartRecord, record_path, rejected_path
+from trimask.data.prepare.record import PartRecord, rejected_path, save_record
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.data.prepare.splits import decided
 from trimask.data.shards import Example, ShardEntry, write_shard
@@ -67,7 +66,7 @@ def tokenize_part(part: Part, codecs: Codecs, options: PrepareOptions, out: Path
         shards=tuple(writer.shards),
         rejected=dict(sorted(writer.reasons.items())),
     )
-    io.write_json(record_path(out, part.number), to_dict(record))
+    save_record(out, record)
     return record
 
 
@@ -147,7 +146,10 @@ class _Writer:
         if len(pair) == 2:
             pair[TRIPLES] = {**pair[IMAGES], Modality.AUDIO: pair[SPEECH][Modality.AUDIO]}
         for source, codes in pair.items():
-            self._add(item.split, source, Example(key=item.key, group=item.group, codes=codes))
+            spoken = item.language if source == SPEECH else ""
+            self._add(
+                item.split, source, Example(key=item.key, group=item.group, codes=codes, language=spoken)
+            )
 
     def _frames(self, waveform: np.ndarray) -> np.ndarray:
         try:

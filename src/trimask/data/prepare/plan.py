@@ -1,9 +1,8 @@
 """A source -> parts: what is read by one worker, in an order that depends on the source alone."""
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -17,8 +16,10 @@ from trimask.data.prepare.delimited_table import DELIMITED
 from trimask.data.prepare.encoding import wide_encoding_of
 from trimask.data.prepare.files import MediaFiles, TextFiles
 from trimask.data.prepare.hugging_face import HubShard, ParquetFile, current_revision, load_splits
+from trimask.data.prepare.inventory import fingerprint
 from trimask.data.prepare.item import Reader, SourceUnavailable, UnusedFile, printable
 from trimask.data.prepare.layouts import ROWS_PER_STRAY, Layout, is_table_of_text
+from trimask.data.prepare.links import Listing, list_source
 from trimask.data.prepare.names import MEDIA, find_named, unread_kind
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, first_line
@@ -49,12 +50,14 @@ class Plan:
 
     Attributes:
         own_splits: splits that the source names by its files or folders: they are kept, and not drawn.
-        fingerprint: changes when the source does: names, sizes and times of its files, or a commit.
+        fingerprint: changes when the source does: of its files (`inventory`), or a commit.
+        listing: the files of a source on the disk.
     """
 
     parts: tuple[Part, ...]
     own_splits: frozenset[str]
     fingerprint: str
+    listing: Listing | None
 
 
 def make_plan(source: str, options: PrepareOptions) -> Plan:
@@ -66,21 +69,27 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     """
     path = Path(source).absolute()  # workers may stand in another folder
     if path.exists():
-        root, names = _listing(path)
-        readers = list(without_unreviewed(_readers(root, names, options), names))
-        fingerprint = _fingerprint(root, names)
+        listing = list_source(path, follow_links=options.follow_links)
+        names = list(listing.names)
+        readers = list(without_unreviewed(_readers(listing.root, names, options), names))
+        readers += [
+            (UnusedFile(name=printable(name), detail=printable(why)), None)
+            for name, why in sorted(listing.set_aside.items())
+        ]
+        mark = fingerprint(listing.root, names)
     elif not _may_be_on_the_hub(source):
         near = get_close_matches(path.name, os.listdir(path.parent), 1) if path.parent.is_dir() else []
         there = f"{path.parent} has {near[0]!r}" if near else "a data set on the hub is called owner/name"
         raise FileNotFoundError(f"{source} does not exist ({there})")
     else:
-        readers, fingerprint = hub_readers(source, options)
+        listing = None
+        readers, mark = hub_readers(source, options)
     if not readers:
         raise ValueError(f"{source} has no files: give a folder, a file, or a data set on the hub")
     _check_columns([reader for reader, _ in readers], options)
     parts = (Part(number=n, reader=reader, split=split) for n, (reader, split) in enumerate(readers))
     own = frozenset(split for _, split in readers if split is not None)
-    return Plan(parts=tuple(parts), own_splits=own, fingerprint=fingerprint)
+    return Plan(parts=tuple(parts), own_splits=own, fingerprint=mark, listing=listing)
 
 
 def _may_be_on_the_hub(source: str) -> bool:
@@ -108,26 +117,6 @@ def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader
             )
             readers.append((reader, own))
     return readers, revision or name
-
-
-def _listing(path: Path) -> tuple[Path, list[str]]:
-    """The folder and the names of its files, sorted; hidden files are not listed."""
-    if path.is_file():
-        return path.parent, [path.name]
-    names = []
-    for folder, subfolders, files in os.walk(path):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        inside = Path(folder).relative_to(path)
-        names += [(inside / name).as_posix() for name in files if not name.startswith(".")]
-    return path, sorted(names)
-
-
-def _fingerprint(root: Path, names: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for name in names:
-        status = (root / name).stat(follow_symlinks=False)
-        digest.update(repr((name, status.st_size, status.st_mtime_ns)).encode())
-    return digest.hexdigest()
 
 
 def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[tuple[Reader, str | None]]:

@@ -1,12 +1,16 @@
 """What stands beside the shards of a finished part, by which interrupted work goes on."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from trimask import io
-from trimask.config import from_dict
+from trimask.config import from_dict, to_dict
 from trimask.data.shards import ShardEntry
+
+_HASH = "sha256"
 
 
 @final
@@ -32,13 +36,37 @@ def rejected_path(out: Path, number: int) -> Path:
     return out / "parts" / f"{number:06d}.rejected.jsonl"
 
 
+def save_record(out: Path, record: PartRecord) -> None:
+    """Write the record, with a hash of itself."""
+    stored = to_dict(record)
+    io.write_json(record_path(out, record.part), {**stored, _HASH: _hash(stored)})
+
+
 def load_record(out: Path, number: int) -> PartRecord | None:
-    """The record of a part whose shards are all there, else None: the part is to be done."""
-    path = record_path(out, number)
-    if not path.exists():
+    """The record of a part whose shards are all there, byte for byte; else None: the part is to be done."""
+    record = read_record(out, number)
+    if record is None or not all(is_whole(out, entry) for entry in record.shards):
         return None
-    record = from_dict(PartRecord, io.read_json(path))
-    is_whole = all(
-        (out / e.file).exists() and (out / e.file).stat().st_size == e.num_bytes for e in record.shards
-    )
-    return record if is_whole else None
+    return record
+
+
+def read_record(out: Path, number: int) -> PartRecord | None:
+    """The record of a part; None where there is none, or it is not as it was written."""
+    try:
+        stored = io.read_json(record_path(out, number))
+        stated = stored.pop(_HASH, None) if isinstance(stored, dict) else None
+        record = from_dict(PartRecord, stored)
+    except (FileNotFoundError, ValueError):
+        return None
+    is_ours = stated == _hash(stored) and all(entry.part == number for entry in record.shards)
+    return record if is_ours else None
+
+
+def is_whole(folder: Path, entry: ShardEntry) -> bool:
+    """Whether the shard's bytes are those that were written. ValueError: it is a link."""
+    path = entry.path(folder)
+    return path.is_file() and path.stat().st_size == entry.num_bytes and io.sha256(path) == entry.sha256
+
+
+def _hash(stored: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()

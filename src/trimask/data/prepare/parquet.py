@@ -1,0 +1,63 @@
+"""What a parquet file holds, read a few rows at a time. Runs where memory is bounded (`confined`)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_BATCH_ROWS = 64
+_SENT_BYTES = 4_000_000  # of rows that are handed over together, at most
+_BUFFER = 1 << 20  # bytes of a column that are read at once; row groups can be larger than memory
+_FREE_ROWS, _ROWS_PER_BYTE = 1_000_000, 8
+_FREE_BYTES, _INFLATION = 256_000_000, 200
+"""What a file may hold whatever its size, and for each of its bytes: more is made to keep us busy."""
+
+
+def schema_of(path: Path) -> Iterator[Any]:
+    """The arrow schema."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        yield file.schema_arrow
+
+
+def rows_of(path: Path, columns: list[str], limit: int) -> Iterator[list[dict[str, Any] | int]]:
+    """Rows in order, several at a time; of one with more than `limit` bytes, how many it has.
+
+    Raises:
+        ValueError, MemoryError, or whatever the library raises.
+    """
+    import pyarrow.parquet as pq
+
+    size = path.stat().st_size
+    num_read, num_bytes = 0, 0
+    for batch_rows in (_BATCH_ROWS, 1):
+        with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
+            num_rows = file.metadata.num_rows
+            if num_rows > _FREE_ROWS + _ROWS_PER_BYTE * size:
+                raise ValueError(f"{num_rows} rows by its footer, too many for {size} bytes")
+            start = 0
+            try:
+                for batch in file.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False):
+                    start += batch.num_rows
+                    fresh = batch.slice(max(0, batch.num_rows - start + num_read))
+                    for rows, taken in _handed_over(fresh, limit):
+                        yield rows
+                        num_read, num_bytes = num_read + len(rows), num_bytes + taken
+                        if num_bytes > _FREE_BYTES + _INFLATION * size:
+                            raise ValueError(f"it inflates to more than {_INFLATION} times its size")
+                return
+            except MemoryError:
+                if batch_rows == 1:
+                    raise
+
+
+def _handed_over(batch: Any, limit: int) -> Iterator[tuple[list[dict[str, Any] | int], int]]:
+    """Rows, and the bytes in them."""
+    # A value that rows share is small here, and not as their own.
+    is_shared = any(word in str(batch.schema) for word in ("dictionary<", "run_end_encoded<"))
+    if batch.nbytes <= min(_SENT_BYTES, limit) and not is_shared:
+        yield batch.to_pylist(), batch.nbytes
+        return
+    for number in range(batch.num_rows):
+        row = batch.slice(number, 1)
+        yield (row.to_pylist() if row.nbytes <= limit else [row.nbytes]), row.nbytes
