@@ -4,14 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from trimask.data.prepare import picture, recording
 from trimask.data.prepare.options import PrepareOptions
 
-IMAGE_NAMES = frozenset({"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"}) | {
-    f"image_{what}" for what in ("path", "file", "name", "filename", "filepath")
-}
-AUDIO_NAMES = frozenset({"audio", "speech", "recording", "wav", "flac", "mp3", "ogg", "opus"}) | {
-    f"audio_{what}" for what in ("path", "file", "name", "filename", "filepath")
-}
+_FILE_WORDS = ("path", "file", "name", "filename", "filepath")
+# The members of an archive are columns by their suffixes.
+IMAGE_NAMES = (
+    frozenset({"image", "img", "picture", "photo"})
+    | {suffix.removeprefix(".") for suffix in picture.SUFFIXES}
+    | {f"image_{word}" for word in _FILE_WORDS}
+)
+AUDIO_NAMES = (
+    frozenset({"audio", "speech", "recording"})
+    | {suffix.removeprefix(".") for suffix in recording.SUFFIXES}
+    | {f"audio_{word}" for word in _FILE_WORDS}
+)
 TEXT_NAMES = frozenset(
     {"text", "txt", "caption", "captions", "prompt", "sentence", "transcript", "transcription"}
 )
