@@ -47,6 +47,8 @@ class Evaluate(Verb):
     """put the pinned judges (about 390 MB) into DIR, with the pip of this Python; then score RUN if given"""
     lm_tasks: Annotated[tuple[str, ...], _arg("TASK")] = ()
     """tasks of lm-eval to run too (names or YAML files); their likelihoods are bounds"""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _arg("DIR")] = ()
+    """where the run's prepared data is now, if it has moved; may be given several times"""
     out: Annotated[Path | None, _arg("FILE")] = None
     """JSON file to write"""
     language: Annotated[str | None, _arg("CODE")] = None
@@ -87,6 +89,7 @@ class Evaluate(Verb):
                     report=report,
                     warn=report.note,
                     save=self._save,
+                    data=self.data,
                 )
         except Failed as error:
             if isinstance(error.__cause__, NamesError):

@@ -3,7 +3,7 @@
 import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -20,6 +20,7 @@ from trimask.recipes.examples_prepared import PreparedExamples
 from trimask.recipes.examples_quickstart import QuickstartExamples
 from trimask.recipes.pretrained import run_config
 from trimask.recipes.quickstart import quickstart
+from trimask.recipes.resume import moved
 from trimask.recipes.scorecard import denoiser_of, score, tokenizers_of
 from trimask.recipes.sections import Report, Save, Sections
 from trimask.recipes.sources import check_data
@@ -60,6 +61,7 @@ def evaluate(
     seed: int = 0,
     held_out: HeldOut = "validation",
     harness_tasks: Sequence[str] = (),
+    data: Sequence[Path] = (),
     report: Report = lambda message: None,
     warn: Report = lambda message: None,
     save: Save = lambda scores: None,
@@ -69,6 +71,7 @@ def evaluate(
     Args:
         language: that all recordings are in, for the recognizer; else what the data says, or English.
         held_out: the split that stands for unseen data.
+        data: where the run's prepared data is now, if it has moved.
         harness_tasks: tasks of lm-eval (names, or YAML files) to run beside the suite; needs the extra `eval`
             and, for most names, a data set of a hub.
         warn: told of a part that fails: it is set aside (`failed`), and the others go on.
@@ -79,7 +82,7 @@ def evaluate(
         FileNotFoundError, ValueError: the run cannot be used; the message says why.
     """
     check_names(judges=judges, language=language, harness_tasks=harness_tasks, report=report)
-    trained = _load(run, held_out=held_out, seed=seed, report=report)
+    trained = _load(run, held_out=held_out, seed=seed, data=data, report=report)
     result = score(
         trained.generator,
         trained.examples,
@@ -193,14 +196,18 @@ def harness_scores(
     }
 
 
-def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _Trained:
-    generator = pretrained.load(run)
+def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report) -> _Trained:
+    generator = pretrained.load(run, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
     folder = pretrained.run_folder(run)
     config = folder / CONFIG
     recipe = run_config(folder) if config.exists() else quickstart()
+    if data and not isinstance(recipe.data, PreparedData):
+        raise ValueError(f"{run} was trained on the embedded data: leave --data out")
     if isinstance(recipe.data, PreparedData):
-        check_data(recipe.data, report)
+        prepared = moved(recipe.data, data)
+        recipe = replace(recipe, data=prepared)
+        check_data(prepared, report)
         examples = PreparedExamples(
             recipe,
             tokenizers,
