@@ -258,7 +258,7 @@ def _leaf(annotation: Any, value: Any, path: str) -> Any:
         ):
             return value
         if member in (int, bool, str, types.NoneType) and type(value) is member:
-            if member is int and not -(1 << 63) <= value <= _most(path):
+            if type(value) is int and not -(1 << 63) <= value <= _most(path):
                 _fail(path, value, f"expected at most {_most(path):,}: no machine could hold it")
             return value
     if float in members and type(value) in (int, float):

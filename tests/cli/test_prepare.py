@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -125,6 +124,7 @@ def test_two_commands_from_raw_files_to_a_run(
         "type": "PreparedData",
         "folders": [str(out)],
         "manifests": [io.sha256(out / "manifest.json")],
+        "text_window": 128,
     }
     assert [c["task"] for c in config["mixture"]["components"]] == ["text_to_image", "image_to_text"]
     rows = read_metrics(run)
@@ -431,20 +431,27 @@ def test_any_number_of_workers_gives_the_same_bytes(
         assert contents(out) == contents(folder)
 
 
-def test_cut_passages_have_no_end(prepared: list[Path], tokenizers_folder: Path) -> None:
+def test_cut_passages_have_no_end(tokenizers_folder: Path, tmp_path: Path) -> None:
     """As of the embedded data: a window has an end just where it is not filled."""
-    config = with_prepared(resolve("debug"), prepared)
-    component = next(c for c in config.mixture.components if c.source == TEXT)
-    config = replace(config, mixture=replace(config.mixture, components=(component,)))
+    raw, out = tmp_path / "raw", tmp_path / "data"
+    raw.mkdir()
+    for number in range(6):
+        long = " ".join(f"word{number + place}" for place in range(20))
+        (raw / f"{number}.txt").write_text(f"A short one, {number}. {long}. And {number} more.")
+    options = PrepareOptions(text_window=16, validation=0.0, test=0.0)
+    prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
+    config = with_prepared(resolve("debug"), [out])
     tokenizers = Tokenizers.load(tokenizers_folder)
-    sources = token_sources(config.data, tokenizers, "train", prepared[0] / "unused")
+    sources = token_sources(config.data, tokenizers, "train", out / "unused")
     stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
     end = stream.vocabulary.ranges_of(Modality.TEXT)[0].stop - 1
     lengths = sources[TEXT].num_codes[Modality.TEXT]
-    assert config.data.text_window == lengths.max() == 32
-    for index in range(100):
-        is_filled = lengths[stream.mixture.example(index)[1]] == 32
-        assert (stream.sequence(index).tokens == end).any() != is_filled
+    assert config.data.text_window == lengths.max() == 16
+    examples = [stream.mixture.example(index)[1] for index in range(len(lengths))]  # each of them once
+    ended = [bool((stream.sequence(index).tokens == end).any()) for index in range(len(lengths))]
+    assert sorted(examples) == list(range(len(lengths)))
+    assert ended == [lengths[example] < 16 for example in examples]
+    assert 0.1 < sum(ended) / len(ended) < 0.9
 
 
 def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: Path) -> None:

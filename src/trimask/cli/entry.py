@@ -89,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ArithmeticError as error:
         what = f"a number that was given is too large or too small to compute with ({error})"
         return _report(error, f"error: {what}", 2)
-    except (MemoryError, RecursionError) as error:
-        return _report(error, f"error: {type(error).__name__}: smaller sizes are needed", 1)
+    except MemoryError as error:
+        return _report(error, "error: MemoryError: smaller sizes are needed", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _report(error, f"error: {where}{explain(error)}", 1)

@@ -477,3 +477,12 @@ def test_tokenizers_see_no_file_that_is_held_out(tmp_path: Path) -> None:
         "metadata.csv": "repeated",
         "train/copy.png": "held_out",
     }
+
+
+def test_pictures_of_a_class_are_split_by_the_file(tmp_path: Path) -> None:
+    for number in range(6):
+        split = "val" if number > 3 else "train"
+        write(tmp_path / split / "a_cat" / f"{number}.png", png(number))
+    found = kept(tmp_path, PrepareOptions(caption_from="folder"))
+    assert sorted(split for _, _, split in found) == ["train"] * 4 + ["validation"] * 2
+    assert {text for _, text, _ in found} == {"a cat"}

@@ -14,7 +14,7 @@ from typing import Literal
 from trimask.data.prepare import picture, recording
 
 UNREAD_PICTURES = frozenset(
-    {".svg", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".eps", ".ico", ".tga", ".ppm"}
+    {".svg", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".eps", ".ico", ".tga", ".ppm"}
 )
 UNREAD_RECORDINGS = frozenset({".m4a", ".aac", ".wma", ".amr", ".webm", ".mp4", ".mov", ".mkv", ".avi"})
 MEDIA = picture.SUFFIXES | recording.SUFFIXES
