@@ -67,7 +67,7 @@ def build_stream(
         vocabulary,
         slack=config.slack,
         text_window=config.data.text_window,
-        physical_batch=config.update_batch,
+        physical_batch=config.distinct_batch,
         row_length=config.row_length,
     )
 
@@ -84,7 +84,7 @@ def build_step(
         num_steps=config.num_updates,
         seed=config.seed,
         targets=stream.target_tokens(),
-        logical_batch=config.logical_batch,
+        logical_batch=config.logical_batch // config.objective.num_views,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
         world=world,
