@@ -13,7 +13,8 @@ import soxr
 
 from trimask.data.quickstart.splits import hash_fraction
 from trimask.evaluation.judges.recognizer import Recognizer
-from trimask.evaluation.speech import normalize_words, word_error_rate
+from trimask.evaluation.speech import count_words, word_error_rate
+from trimask.evaluation.words import normalize_words
 
 RATE = 16_000
 
@@ -44,7 +45,7 @@ def main() -> None:
         )
         rate = word_error_rate([row["text"] for row in clips], heard)
         print(
-            f"{speaker}: {len(clips)} clips, {rate.words} words, "
+            f"{speaker}: {len(clips)} clips, {count_words([row['text'] for row in clips])} words, "
             f"{100 * rate.value:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}]",
             flush=True,
         )

@@ -18,8 +18,8 @@ import trimask
 from trimask import rng
 from trimask.data.quickstart import load_speech
 from trimask.data.selection import QuickstartData
+from trimask.estimate import mean
 from trimask.evaluation import text as words
-from trimask.evaluation.estimate import mean
 from trimask.evaluation.image import agreement
 from trimask.evaluation.speech import transcribe, word_error_rate
 from trimask.recipes.quickstart import quickstart

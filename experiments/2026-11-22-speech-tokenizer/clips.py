@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trimask.data.quickstart.splits import hash_fraction
 from trimask.data.quickstart.spoken import quoted_examples, select_sentences
-from trimask.evaluation.speech import normalize_words
+from trimask.evaluation.words import normalize_words
 from trimask.io import atomic_write
 
 SAMPLE_RATE = 16_000

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trimask.data.signals import Signals
 from trimask.evaluation.judges.recognizer import Recognizer
-from trimask.evaluation.speech import normalize_words
+from trimask.evaluation.words import normalize_words
 from trimask.io import read_json, write_json
 from trimask.recipes.tokenizer_data import UNSEEN, as_floats, raw_signals, signals
 from trimask.tokenizers.quantizer import ResidualVectorQuantizer

@@ -18,7 +18,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from trimask import rng
-from trimask.evaluation.speech import edit_distance, normalize_words, transcribe
+from trimask.evaluation.speech import edit_distance, transcribe
+from trimask.evaluation.words import normalize_words
 from trimask.io import read_json, write_json
 from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.training.speech_tokenizer import spectral_loss

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 
 from trimask.data.selection import QuickstartData
+from trimask.estimate import mean, proportion
 from trimask.evaluation.continuation import Choice, ContinuationScorer, choose_by_bytes
-from trimask.evaluation.estimate import mean, proportion
 from trimask.recipes import pretrained
 from trimask.recipes.scorecard import denoiser_of, tokenizers_of
 from trimask.recipes.scorecard_text import choices

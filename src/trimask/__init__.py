@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(run: "str | Path") -> "Generator":
-    """A generator from a run directory, or from `quickstart`, the model that ships (see
-    `trimask.recipes.pretrained`).
+def load(run: "str | Path", *, tokenizers: "Path | None" = None) -> "Generator":
+    """A generator from a run directory, a file that `trimask export` wrote, or `quickstart`, the model that
+    ships (see `trimask.recipes.pretrained`). `tokenizers`: of an exported file, where they do not ship.
     """
     from trimask.recipes import pretrained  # torch takes seconds to import: `trimask --help` does without
 
-    return pretrained.load(run)
+    return pretrained.load(run, tokenizers=tokenizers)

@@ -10,12 +10,13 @@ import PIL.Image
 import pytest
 import soundfile
 
-from trimask import io
+from trimask import io, seals
 from trimask.cli import main
 from trimask.data.prepare.manifest import load_split
 from trimask.data.prepare.options import PrepareOptions
 from trimask.evaluation.judges import recognizer
 from trimask.evaluation.judges.images import ImageJudge
+from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.judges.quality import QualityJudge
 from trimask.evaluation.judges.sentences import SentenceJudge
 from trimask.evaluation.judges.speaker import SpeakerJudge
@@ -40,10 +41,11 @@ def make_media(folder: Path) -> Path:
         PIL.Image.fromarray(pixels).resize((64, 64)).save(folder / f"{number}.png")
         caption = f"{WORDS[number % 4]} {WORDS[4 + number // 4 % 4]} {number}"
         (folder / f"{number}.txt").write_text(caption)
-    rows = ["file_name,sentence,speaker"]
+    rows = ["file_name,sentence,speaker,locale"]
     for number in range(NUM_CLIPS):
         soundfile.write(folder / f"clip{number}.wav", 0.1 * drawn.normal(size=3200), 8000)
-        rows.append(f'clip{number}.wav,"Say {WORDS[number % 8]} {number}",{("Ann B.", "Carl")[number % 2]}')
+        who = ("Ann B.,de", "Carl,pt-BR")[number % 2]
+        rows.append(f'clip{number}.wav,"Say {WORDS[number % 8]} {number}",{who}')
     (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
     return folder
 
@@ -86,8 +88,11 @@ def evaluate(run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict
     return json.loads(capsys.readouterr().out)
 
 
-def play_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judges without weights: where their answers go is what is tested."""
+def play_judges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Judges without weights: where their answers go is what is tested. Returns the languages that are
+    listened in, call by call.
+    """
+    languages: list[tuple[str, ...]] = []
 
     def loudness(self: Any, clips: list[np.ndarray], rate: int) -> np.ndarray:
         return np.array([1 + float(np.abs(clip).mean()) for clip in clips])
@@ -102,20 +107,23 @@ def play_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     def colours(self: Any, pixels: np.ndarray) -> np.ndarray:
         return pixels.reshape(len(pixels), 4, 16, 4, 16, 3).mean((2, 4)).reshape(len(pixels), -1)
 
-    def say_one(clips: list[np.ndarray], rate: int, folder: str, *, num_threads: int = 1) -> list[str]:
+    def say_one(clips: list[np.ndarray], rate: int, folder: str, **options: Any) -> list[str]:
+        languages.append(tuple(options["languages"]))
         return ["say"] * len(clips)
 
     monkeypatch.setattr(recognizer, "transcribe", say_one)
+    monkeypatch.setattr(Panel, "problems", lambda self: [])
     monkeypatch.setattr(SpeakerJudge, "vectors", spectra)
     monkeypatch.setattr(QualityJudge, "scores", loudness)
     monkeypatch.setattr(SentenceJudge, "vectors", letters)
     monkeypatch.setattr(ImageJudge, "features", colours)
+    return languages
 
 
 def test_the_whole_table_from_shards(
     prepared: list[Path], run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    play_judges(monkeypatch)
+    languages = play_judges(monkeypatch)
     roles = ("recognizer", "speaker", "quality", "images", "sentences")
     scores = evaluate(run, capsys, "--judges", *(f"{role}=judge" for role in roles))
     assert scores["data"]["folders"] == [str(folder) for folder in prepared] and "claims" not in scores
@@ -132,7 +140,7 @@ def test_the_whole_table_from_shards(
     for name in ("seen", "unseen"):
         assert scores["images"][name]["ceiling"]["top1"]["value"] == 1  # what is compared with, itself
         assert set(scores["image_distances"][name]["judge"]) == {
-            *("n", "num_references", "generated", "noise", "constant", "round_trip")
+            *("n", "num_references", "frechet_needs", "generated", "noise", "constant", "round_trip")
         }
         assert {"generated", "round_trip", "shuffled"} < set(scores["caption_agreement"][name])
         assert scores["captions"][name]["word_f1"]["n"] == 6
@@ -144,11 +152,37 @@ def test_the_whole_table_from_shards(
         assert {"noise", "shuffled", "generated"} < set(said["mel_cepstral_distance"])
         assert {"same_voice", "other_voice", "generated"} < set(said["speaker_similarity"])
         assert set(said["quality"]) == {"judge", "generated", "noise", "round_trip"}
+    assert set().union(*languages) == {"de", "pt"} and scores["failed"] == []
+    assert said["languages"] == ["de", "pt-BR"] and not said["language_is_assumed"]
     assert scores["text"]["real"]["known_words"]["value"] > 0.9  # all but those that are cut
     assert scores["continuation"]["model"]["n"] > 10
     assert [row["why"] for row in scores["left_out"]] == [
         "no judge language-model: give --judges DIR or --judges language-model=NAME"
     ]
+
+
+def test_a_judge_that_fails_and_a_language_that_is_unknown_cost_their_own_part_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    languages = play_judges(monkeypatch)
+    out = tmp_path / "scores.json"
+    monkeypatch.setattr(QualityJudge, "scores", lambda self, clips, rate: 1 / 0)
+    words = ["--num-sequences=4", "--num-masks=1", "--out", str(out), "--language", "French"]
+    assert main(["evaluate", str(run), *words, "--judges", "quality=judge", "recognizer=judge"]) == 1
+    scores = io.read_json(out)
+    assert set().union(*languages) == {"fr"}
+    assert [row["scores"] for row in scores["failed"]] == ["speech quality: seen", "speech quality: unseen"]
+    said = scores["speech"]["generated"]["unseen"]
+    assert "quality" not in said and said["generated_word_error_rate"]["n"] == 4
+    assert scores["continuation"] and "seconds" in scores
+    assert "not scored: speech quality: seen: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_the_language_of_recordings_is_kept(prepared: list[Path]) -> None:
+    source = load_split(prepared, "train")["speech"]
+    names = {source.language(i) for i in range(len(source))}
+    assert names == {"de", "pt-BR"}
+    assert {load_split(prepared, "train")["images"].language(0)} == {""}
 
 
 def test_the_test_split_and_tables_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,12 +221,12 @@ def test_what_data_lacks_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_data_that_changed_is_refused(
     prepared: list[Path], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = io.read_json(run / "config.json")
+    config = seals.unseal(io.read_json(run / "config.json"), "config.json")
     (tmp_path / "run").mkdir()
     for name in ("model.safetensors", "tokenizers"):
         (tmp_path / "run" / name).symlink_to(run / name)
     config["run"]["data"]["manifests"] = ["0" * 64] * 2
-    io.write_json(tmp_path / "run" / "config.json", config)
+    io.write_json(tmp_path / "run" / "config.json", seals.seal(config))
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run")]) == 1
     assert "has changed since the run began" in capsys.readouterr().err

@@ -6,8 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
-from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,7 @@ def test_two_commands_from_raw_files_to_a_run(
         "type": "PreparedData",
         "folders": [str(out)],
         "manifests": [io.sha256(out / "manifest.json")],
+        "text_window": 128,
     }
     assert [c["task"] for c in config["mixture"]["components"]] == ["text_to_image", "image_to_text"]
     rows = read_metrics(run)
@@ -134,7 +136,9 @@ def test_two_commands_from_raw_files_to_a_run(
     sampled = ["sample", str(run), "--task", "text_to_image", "--prompt", "picture 3", "--num-steps=2"]
     assert main([*sampled, "--out", str(tmp_path / "samples")]) == 0
     spoken = ["sample", str(run), "--task", "text_to_speech", "--prompt", "hi", "--num-steps=1"]
-    assert main([*spoken, "--voice=ann_b", "--span-length=4", "--out", str(tmp_path / "samples")]) == 0
+    capsys.readouterr()
+    assert main([*spoken, "--out", str(tmp_path / "samples")]) == 2
+    assert "not trained on text_to_speech: it was trained on text_to_image" in capsys.readouterr().err
     # The raw data and the tokenizers may go: what was prepared stands alone.
     shutil.rmtree(raw)
     assert main(["prepare", "--verify", str(out)]) == 0
@@ -202,6 +206,59 @@ def test_speakers_become_voices(tokenizers_folder: Path, tmp_path: Path) -> None
     assert manifest.rejected == {"silent": 1}
     (line,) = (out / "rejected.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "silent" and json.loads(line)["key"].startswith("metadata.csv@")
+
+
+@pytest.mark.parametrize("column", ["speaker", "Speaker_ID"])
+def test_a_column_of_speakers_is_found_by_its_name(
+    column: str, tokenizers_folder: Path, tmp_path: Path
+) -> None:
+    raw, clip = tmp_path / "raw", "clip.wav"
+    raw.mkdir()
+    soundfile.write(raw / clip, 0.1 * np.sin(np.arange(8000) / 10), 16000)
+    sound = {"bytes": (raw / clip).read_bytes(), "path": None}
+    rows = {"audio": [sound], "text": ["hi there"], column: ["Ana María"]}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    with tarfile.open(tmp_path / "rows.tar", "w") as archive:
+        facts = json.dumps({"text": "hi there", column: "Ana María"}).encode()
+        for name, data in (("0.wav", sound["bytes"]), ("0.json", facts)):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, BytesIO(data))
+    (raw / "metadata.csv").write_text(f"file_name,text,{column}\n{clip},hi there,Ana María\n", "utf-8")
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    (lines / clip).write_bytes(sound["bytes"])
+    row = {"file_name": clip, "text": "hi there", column: "Ana María"}
+    (lines / "metadata.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    text = Tokenizers.load(tokenizers_folder).text
+    for number, source in enumerate((raw, lines, tmp_path / "rows.parquet", tmp_path / "rows.tar")):
+        out = tmp_path / f"data{number}"
+        options = PrepareOptions(validation=0.0, test=0.0)
+        prepare(str(source), out, options=options, tokenizer_folder=tokenizers_folder)
+        codes = load_split([out], "train")["speech"].example(0)[Modality.TEXT][:, 0].tolist()
+        assert text.decode(codes) == "ana_maría: hi there", source
+
+
+def test_data_that_moved(prepared: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new, run = tmp_path / "old", tmp_path / "new", tmp_path / "run"
+    shutil.copytree(prepared[1], old)
+    steps = ["--num-steps=2", "--checkpoint-every=1", *SMALL]
+    assert main(["train", "debug", "--data", str(old), "--out", str(run), *steps]) == 0
+    old.rename(new)
+    (run / "model.safetensors").unlink()
+    shutil.rmtree(run / "checkpoints" / "step_00000002")
+    resume = ["train", "--out", str(run), "--resume", "--threads=1"]
+    for words in (resume, ["evaluate", str(run)]):
+        capsys.readouterr()
+        assert main(words) == 1
+        assert f"{old} is where the run's data was" in capsys.readouterr().err
+    assert main([*resume, "--data", str(prepared[0])]) == 2
+    assert "is not what the run began with" in capsys.readouterr().err
+    assert main([*resume, "--data", str(new)]) == 0
+    assert io.read_json(run / "config.json")["run"]["data"]["folders"] == [str(new)]
+    new.rename(old)
+    few = ["--num-sequences=2", "--num-masks=1", "--data", str(old), "--out", str(tmp_path / "scores.json")]
+    assert main(["evaluate", str(run), *few]) == 0
 
 
 def test_triples_count_as_pairs_too(tokenizers_folder: Path, tmp_path: Path) -> None:
@@ -374,20 +431,27 @@ def test_any_number_of_workers_gives_the_same_bytes(
         assert contents(out) == contents(folder)
 
 
-def test_cut_passages_have_no_end(prepared: list[Path], tokenizers_folder: Path) -> None:
+def test_cut_passages_have_no_end(tokenizers_folder: Path, tmp_path: Path) -> None:
     """As of the embedded data: a window has an end just where it is not filled."""
-    config = with_prepared(resolve("debug"), prepared)
-    component = next(c for c in config.mixture.components if c.source == TEXT)
-    config = replace(config, mixture=replace(config.mixture, components=(component,)))
+    raw, out = tmp_path / "raw", tmp_path / "data"
+    raw.mkdir()
+    for number in range(6):
+        long = " ".join(f"word{number + place}" for place in range(20))
+        (raw / f"{number}.txt").write_text(f"A short one, {number}. {long}. And {number} more.")
+    options = PrepareOptions(text_window=16, validation=0.0, test=0.0)
+    prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
+    config = with_prepared(resolve("debug"), [out])
     tokenizers = Tokenizers.load(tokenizers_folder)
-    sources = token_sources(config.data, tokenizers, "train", prepared[0] / "unused")
+    sources = token_sources(config.data, tokenizers, "train", out / "unused")
     stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
     end = stream.vocabulary.ranges_of(Modality.TEXT)[0].stop - 1
     lengths = sources[TEXT].num_codes[Modality.TEXT]
-    assert config.data.text_window == lengths.max() == 32
-    for index in range(100):
-        is_filled = lengths[stream.mixture.example(index)[1]] == 32
-        assert (stream.sequence(index).tokens == end).any() != is_filled
+    assert config.data.text_window == lengths.max() == 16
+    examples = [stream.mixture.example(index)[1] for index in range(len(lengths))]  # each of them once
+    ended = [bool((stream.sequence(index).tokens == end).any()) for index in range(len(lengths))]
+    assert sorted(examples) == list(range(len(lengths)))
+    assert ended == [lengths[example] < 16 for example in examples]
+    assert 0.1 < sum(ended) / len(ended) < 0.9
 
 
 def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trimask.cli import main
-from trimask.io import write_json
+from trimask.io import read_json, write_json
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
 from trimask.recipes.pretrain import MODEL, TOKENIZERS
+from trimask.recipes.seen import SEEN, save_seen, spelling
+from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.modality import Task
@@ -32,6 +34,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, tokenizers_folder: Path) -> Pa
     denoiser.initialize(0)
     save_denoiser(folder / MODEL, denoiser)
     write_json(folder / "config.json", {"recipe": "debug", "run": {}})
+    captions = spelling(["red apple", "Santa Claus", "x", "so"])
+    save_seen(
+        folder, Seen(captions=captions, transcripts=captions, voices={"slt": 2, "rms": 1, "ana_maría": 1})
+    )
     picture = PIL.Image.new("RGB", (100, 80), "red")
     picture.save(folder.parent / "red.png")
     soundfile.write(folder.parent / "tone.wav", 0.1 * np.sin(np.arange(8000) / 10), 16000)
@@ -98,6 +104,66 @@ def test_a_filmstrip(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert np.array_equal(pixels(strip)[:, 5 * 64 :], pixels(first))
 
 
+def test_samples_are_never_written_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has its settings beside it, enough to make it again."""
+    words = ["sample", str(run), "--task", "text_to_image", "--num-steps", "2", "--out", str(tmp_path)]
+    for settings in (["--temperature", "0.5"], [], ["--guidance-scale", "3", "--num-samples", "2"]):
+        assert main([*words, "--prompt", "A Red Apple.", *settings]) == 0
+    stems = [tmp_path / f"text_to_image_a-red-apple_seed0_{number}" for number in range(4)]
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == sorted(Path(f"{stem}{suffix}") for stem in stems for suffix in (".json", ".png"))
+    told = [read_json(f"{stem}.json") for stem in stems]
+    assert {each["prompt"] for each in told} == {"A Red Apple."}
+    assert {each["prompt_as_spelled"] for each in told} == {"red apple"}
+    assert [each["sample"] for each in told] == [0, 0, 0, 1]
+    assert [each["sampler"]["guidance_scale"] for each in told] == [1.5, 1.5, 3.0, 3.0]
+    capsys.readouterr()
+    made_again = ["--prompt", told[3]["prompt_as_spelled"], "--guidance-scale", "3", "--num-samples", "2"]
+    assert main([*words, *made_again, "--raw-prompt", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["samples"][1]
+    assert Path(again["image"]).read_bytes() == before[Path(f"{stems[3]}.png")]
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_prompts_from_a_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each gives what it gives alone."""
+    file, out = tmp_path / "prompts.txt", tmp_path / "out"
+    file.write_text("\ufeffred apple\n\n  Santa claus\r\nxylophone\n", encoding="utf-8")
+    words = ["sample", str(run), "--task", "text_to_image", *FEW, "--seed", "3", "--out", str(out)]
+    assert main([*words, "--prompts", str(file), "--num-samples", "2"]) == 0
+    printed = capsys.readouterr()
+    samples = json.loads(printed.out)["samples"]
+    told = [read_json(sample["settings"]) for sample in samples]
+    given = ["red apple", "red apple", "Santa claus", "Santa claus", "xylophone", "xylophone"]
+    assert [each["prompt"] for each in told] == given
+    assert "'xylophone' is not in its data" in printed.err and "generating 6/6" in printed.err
+    for prompt, place in (("red apple", 0), ("Santa Claus", 2)):
+        assert main([*words, "--prompt", prompt, "--num-samples", "2"]) == 0
+        alone = json.loads(capsys.readouterr().out)["samples"]
+        for number in range(2):
+            made = pixels(Path(samples[place + number]["image"]))
+            assert np.array_equal(made, pixels(Path(alone[number]["image"])))
+    _fails(capsys, [*words[1:], "--prompts", str(file), "--prompt", "x"], 2, "--prompt and --prompts")
+    for content, status, part in ((b"\n \n", 2, "no prompt in it"), (b"\xff\xfe", 1, "is not UTF-8")):
+        file.write_bytes(content)
+        _fails(capsys, [*words[1:], "--prompts", str(file)], status, part)
+
+
+def test_voices_have_any_name(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sample", str(run), "--task", "text_to_speech", "--prompt", "x", *FEW, "--out", str(tmp_path)]
+    voices = []
+    for more in ([], ["--voice", "Ana María"]):
+        assert main([*words, *more]) == 0
+        (sample,) = json.loads(capsys.readouterr().out)["samples"]
+        voices.append(read_json(sample["settings"])["voice"])
+    assert voices == ["slt", "ana_maría"]
+    old = _copy(run, tmp_path)
+    (old / SEEN).unlink()
+    assert main(["sample", str(old), *words[2:], "--voice", "anyone"]) == 0
+
+
 def test_text_is_printed_and_nothing_is_written(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +200,10 @@ def test_text_is_printed_and_nothing_is_written(
         (["--task", "text", "--num-steps", "0"], ["num_steps", "0"]),
         (["--task", "text", "--top-p", "2"], ["2"]),
         (["--task", "text", "--guidance-scale", "3"], ["guidance_scale 3", "no condition"]),
-        (["--task", "text_to_speech", "--prompt", "x", "--voice", "bob", "--out", "OUT"], ["voice 'bob'"]),
+        (
+            ["--task", "text_to_speech", "--prompt", "x", "--voice", "bob", "--out", "OUT"],
+            ["voice 'bob'", "one of slt (2), rms"],
+        ),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )

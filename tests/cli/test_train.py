@@ -156,7 +156,8 @@ def test_the_deadline_stops_a_run_that_can_go_on(
     printed = capsys.readouterr().err
     assert "deadline after" in printed
     (command,) = [line.partition("go on with: ")[2] for line in printed.splitlines() if "go on with" in line]
-    assert f"--out '{run}' --resume" in command and "--data.num_concepts=9" in command
+    # The run knows its own fields.
+    assert command.endswith(f" train debug --out '{run}' --resume")
 
 
 def start(words: list[str], run: Path) -> "subprocess.Popen[str]":

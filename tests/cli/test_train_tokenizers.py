@@ -1,6 +1,7 @@
 """`trimask train` on a tokenizer: from raw files to weights, a report, and a folder to train over."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,44 @@ def test_a_source_that_changed_is_not_resumed(
     capsys.readouterr()
     assert main([*words, "--resume"]) == 2
     assert "run.data.fingerprints" in capsys.readouterr().err
+
+
+def test_small_data_say_all_that_must_change_at_once(
+    pictures: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the message says works, with the same --out."""
+
+    def limits(words: list[str]) -> dict[str, int]:
+        capsys.readouterr()
+        assert main(words) == 1
+        (line,) = [x for x in capsys.readouterr().err.splitlines() if "too few" in x]
+        found = re.findall(r"(--\S+) is ([\d,]+), at most ([\d,]+)", line)
+        return {option: int(most.replace(",", "")) for option, _, most in found}
+
+    out = ["--data", str(pictures), "--out", str(tmp_path / "images")]
+    large = ["--tokenizer.quantizer.codebook-size=4096", "--training.batch-size=64"]
+    kept = [word for word in IMAGE if word.partition("=")[0] not in options(large)]
+    told = limits([*kept, *large, *out])
+    assert told.keys() == {"--tokenizer.quantizer.codebook-size", "--training.batch-size"}
+    assert told["--training.batch-size"] == 12
+    smaller = [f"{option}={most}" for option, most in told.items()]
+    assert main([*kept, *smaller, *out]) == 0
+
+    out = ["--data", str(recordings), "--out", str(tmp_path / "speech")]
+    large = [
+        "--tokenizer.autoencoder.quantizer.codebook-size=4096",
+        "--code.crop-frames=9999",
+        "--vocoder.crop-frames=8888",
+    ]
+    kept = [word for word in SPEECH if word.partition("=")[0] not in options(large)]
+    told = limits([*kept, *large, *out])
+    assert told.keys() == options(large)
+    smaller = [f"{option}={min(most, 64)}" for option, most in told.items()]
+    assert main([*kept, *smaller, *out]) == 0
+
+
+def options(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words}
 
 
 def test_show_and_a_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from scipy import stats
 
-from trimask.evaluation.distances import frechet, frechet_distance, kernel
+from trimask.evaluation.distances import frechet, frechet_distance, kernel, least_for_frechet
 
 
 def _set(n: int, d: int, seed: int, *, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
@@ -45,9 +46,29 @@ def test_equal_sets_are_no_distance_apart() -> None:
 def test_resampling_from_products_is_resampling_of_rows() -> None:
     a, b = _set(12, 5, 0), _set(15, 5, 1, shift=0.5)
     few = frechet(a, b, seed=3, num_resamples=30)
-    assert few.value == frechet_distance(a, b) and few.low < few.value < few.high
+    assert few.low < few.value < few.high
     rows = frechet(a, b, seed=3, num_resamples=30, most_products=0)
-    assert (rows.low, rows.high) == pytest.approx((few.low, few.high), rel=1e-9)
+    assert (rows.value, rows.low, rows.high) == pytest.approx((few.value, few.low, few.high), rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "d"), [(20, 4), (60, 20)])
+def test_few_examples_do_not_make_the_frechet_distance_larger(n: int, d: int) -> None:
+    truth = d * (0.3**2 + 0.5**2)
+    pairs = [(_set(n, d, 2 * i, shift=0.3, scale=1.5), _set(n, d, 2 * i + 1)) for i in range(40)]
+    plain = np.array([frechet_distance(a, b) for a, b in pairs])
+    found = [frechet(a, b, seed=i, num_resamples=20) for i, (a, b) in enumerate(pairs)]
+    values = np.array([each.value for each in found])
+    assert plain.mean() > 1.4 * truth, "what is corrected"
+    assert abs(values.mean() - truth) < 3 * values.std() / np.sqrt(len(pairs))
+    assert sum(each.low <= truth <= each.high for each in found) >= 37
+    same = [frechet(_set(n, d, 2 * i), _set(n, d, 2 * i + 1), num_resamples=2).value for i in range(40)]
+    assert abs(np.mean(same)) < 0.05 * plain.mean()
+
+
+def test_too_few_examples_have_no_frechet_distance() -> None:
+    assert least_for_frechet(5) == 12
+    with pytest.raises(ValueError, match="at least 12 of each"):
+        frechet(_set(11, 5, 0), _set(40, 5, 1))
 
 
 def test_kernel_distance_by_its_definition() -> None:
@@ -69,7 +90,7 @@ def test_kernel_distance_by_its_definition() -> None:
         np.array([mmd(a, np.delete(b, i, 0)) for i in range(5)]),
     ]
     variance = sum((len(x) - 1) / len(x) * ((x - x.mean()) ** 2).sum() for x in left)
-    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-9)
+    assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(variance), rel=1e-9)
 
 
 def test_kernel_distance_of_equal_distributions_covers_zero() -> None:

@@ -199,7 +199,7 @@ def test_filmstrip_ends_with_the_image() -> None:
         ("joint", {"pair": "smell"}, "pair is 'smell'"),
         ("triple", {"pair": "audio"}, "no use for pair"),
         ("text", {"voice": "rms"}, "voice 'rms' is of no use"),
-        ("text_to_speech", {"prompt": "a", "voice": "no: such"}, "voice 'no: such' is of no use"),
+        ("text_to_speech", {"prompt": "a", "voice": ": ;"}, "voice ': ;' is of no use"),
         ("text", {"guidance_scale": 2.0}, "guidance_scale 2.0 has nothing to act on"),
         ("text", {"num_steps": 0}, "num_steps is 0"),
         ("text", {"temperature": -1.0}, "temperature is -1.0"),

@@ -1,8 +1,8 @@
 import math
 from pathlib import Path
 
+from trimask.estimate import Estimate
 from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.scaling.fit import Estimate
 from trimask.scaling.report import described, write_report
 
 FINDINGS = Findings(

@@ -56,6 +56,15 @@ class Report:
         else:
             self._stop()
 
+    def note(self, message: str) -> None:
+        """A line that stays, in the middle of what goes on."""
+        with self._lock:
+            self._said = time.monotonic()
+            if self._is_terminal and not self._is_line_whole:
+                print("\r\033[K", end="", file=sys.stderr)
+                self._is_line_whole = True
+            say(message)
+
     def __enter__(self) -> "Report":
         self._is_open = True
         return self

@@ -1,10 +1,10 @@
 """`trimask evaluate`: a run's scorecard, every figure beside its floor and its ceiling."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, final
 
 import tyro
 
@@ -47,8 +47,12 @@ class Evaluate(Verb):
     """put the pinned judges (about 390 MB) into DIR, with the pip of this Python; then score RUN if given"""
     lm_tasks: Annotated[tuple[str, ...], _arg("TASK")] = ()
     """tasks of lm-eval to run too (names or YAML files); their likelihoods are bounds"""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _arg("DIR")] = ()
+    """where the run's prepared data is now, if it has moved; may be given several times"""
     out: Annotated[Path | None, _arg("FILE")] = None
     """JSON file to write"""
+    language: Annotated[str | None, _arg("CODE")] = None
+    """of the recordings, for the recognizer; else what the data says (a column `language`), or English"""
     seed: Annotated[int, _arg("S")] = 0
     """of samples, masks and choices"""
     num_sequences: Annotated[int | None, _arg("N")] = None
@@ -61,29 +65,36 @@ class Evaluate(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        suite = self._suite()
-        held_out = HELD_OUT[choose("split", self.split, HELD_OUT)]
         self._check()
         if self.fetch_judges is not None:
             self._fetch(self.fetch_judges)
         if self.model is None:
             return 0
         from trimask import io
-        from trimask.recipes.evaluate import evaluate
+        from trimask.recipes.evaluate import NamesError, evaluate
 
         judges = self._panel()
         self._limit_threads()
+        self._tell_of_another()
         try:
-            with reading_files():
+            with Report() as report, reading_files():
                 scores = evaluate(
                     self.model,
-                    suite=suite,
+                    suite=self._suite(),
                     judges=judges,
+                    language=self.language,
                     seed=self.seed,
-                    held_out=held_out,
+                    held_out=HELD_OUT[self.split],
                     harness_tasks=self.lm_tasks,
-                    report=Report(),
+                    report=report,
+                    warn=report.note,
+                    save=self._save,
+                    data=self.data,
                 )
+        except Failed as error:
+            if isinstance(error.__cause__, NamesError):
+                _tell_all(error.__cause__.problems)
+            raise
         except ImportError as error:
             raise Failed(str(error)) from error
         if self.out is not None:
@@ -94,7 +105,24 @@ class Evaluate(Verb):
             _print_tables(scores)
         if self.out is not None:
             say(f"wrote {self.out} after {scores['seconds']:.0f} s")
-        return 0
+        return self._tell_of_failures(scores.get("failed", []))
+
+    def _save(self, scores: dict[str, Any]) -> None:
+        """What there is so far: an evaluation that is stopped keeps it."""
+        from trimask import io
+
+        if self.out is not None:
+            io.write_json(self.out, {**scores, "is_finished": False})
+
+    def _tell_of_another(self) -> None:
+        """A scorecard that stands at --out is made anew, whatever it holds."""
+        if self.out is not None and self.out.is_file():
+            say(f"{self.out} is there already: it is made anew")
+
+    def _tell_of_failures(self, failed: Sequence[Mapping[str, str]]) -> int:
+        for row in failed:
+            say(f"not scored: {row['scores']}: {row['why']}")
+        return 1 if failed else 0
 
     def _suite(self) -> Suite:
         suite = SUITES[choose("suite", self.suite, SUITES)]
@@ -103,7 +131,27 @@ class Evaluate(Verb):
         return suite if self.num_masks is None else replace(suite, num_masks=self.num_masks)
 
     def _check(self) -> None:
-        """What can be told without loading anything."""
+        """What can be told without loading anything: all that is wrong at once."""
+        checks: list[Callable[[], object]] = [
+            self._suite,
+            lambda: choose("split", self.split, HELD_OUT),
+            self._check_model,
+            self._check_out,
+        ]
+        if self.judges and self.fetch_judges is None:
+            checks.append(self._panel)
+        wrong = []
+        for check in checks:
+            try:
+                check()
+            except ValueError as error:
+                wrong.append(str(error))
+        if self.threads is not None and self.threads < 1:
+            wrong.append(f"--threads is {self.threads}: give at least 1")
+        if wrong:
+            _tell_all(wrong)
+
+    def _check_model(self) -> None:
         if self.model is None:
             if self.fetch_judges is None:
                 raise UsageError("give RUN (a run's directory, or quickstart), or --fetch-judges DIR")
@@ -114,8 +162,8 @@ class Evaluate(Verb):
             close = closest(self.model, ["quickstart", *beside])
             mend = f"did you mean {' or '.join(close)}?" if close else "give one that `trimask train` made"
             raise UsageError(f"{self.model} is no run directory: {mend}")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads is {self.threads}: give at least 1")
+
+    def _check_out(self) -> None:
         if self.out is not None:
             if self.out.is_dir():
                 raise UsageError(
@@ -149,6 +197,13 @@ class Evaluate(Verb):
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+
+
+def _tell_all(problems: Sequence[str]) -> NoReturn:
+    """A line for each."""
+    for problem in problems[:-1]:
+        say(f"error: {problem}")
+    raise UsageError(problems[-1])
 
 
 def _print_tables(scores: Mapping[str, Any]) -> None:

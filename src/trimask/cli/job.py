@@ -4,15 +4,16 @@ import math
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from trimask.cli.console import Report
-from trimask.cli.failure import UsageError
+from trimask.cli.failure import UsageError, reading_files
 from trimask.cli.program import program
 from trimask.cli.resolved import lines, load_tokenizers, parameters, resolved, summary, tokenizer_folder
 from trimask.config import to_dict
+from trimask.recipes.catalog import RECIPES
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
     from trimask.recipes.text_tokenizer import TextTokenizerRun
@@ -45,6 +46,16 @@ class Job(ABC):
     @abstractmethod
     def num_bytes(self) -> int:
         """Space that the run will take."""
+
+    @property
+    def may_change(self) -> Sequence[str]:
+        """Fields that a resumed run may have otherwise than its start."""
+        return ()
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        """What the run writes before it computes anything."""
+        return ()
 
     @abstractmethod
     def check(self) -> None:
@@ -122,6 +133,85 @@ def job(
     )
 
 
+def job_of(
+    name: str, overrides: Mapping[str, str], *, data: Sequence[Path] = (), tokenizers: Path | None = None
+) -> Job:
+    """The job of a recipe, or that which a run directory or an exported file comes from, with `overrides`.
+
+    A recipe's name is the recipe, whatever lies beside. Raises as `job` and `resumed_job`.
+    """
+    path = Path(name)
+    if name in RECIPES or not path.exists():
+        return job(name, overrides, data=data, tokenizers=tokenizers)
+    if path.is_dir():
+        found = resumed_job(path, overrides, data=data, tokenizers=tokenizers)
+        if found is None:
+            raise UsageError(f"{path} is no run directory: give one that `trimask train` made, or a recipe")
+        return found
+    from trimask import io
+    from trimask.config import override
+    from trimask.data.selection import PreparedData
+    from trimask.model.weights import KIND
+    from trimask.recipes.exported import config_of, tokenizers_for_file
+    from trimask.recipes.resume import moved
+    from trimask.tokenizers.bundle import Tokenizers
+
+    with reading_files():
+        facts = io.load_tensors(path, kind=KIND).metadata
+        config = config_of(facts, path)
+        if isinstance(config.data, PreparedData):
+            config = replace(config, data=moved(config.data, data))
+        folder = tokenizers_for_file(path, facts, tokenizers)
+        loaded = Tokenizers.load(folder)
+    config = override(config, overrides)
+    recipe = facts.get("recipe", path.name)
+    return DenoiserJob(recipe=recipe, config=config, folder=folder, tokenizers=loaded, weights=path)
+
+
+def resumed_job(
+    out: Path,
+    overrides: Mapping[str, str],
+    *,
+    recipe: str | None = None,
+    data: Sequence[Path] = (),
+    tokenizers: Path | None = None,
+    weights: Path | None = None,
+) -> Job | None:
+    """The job of the run in `out`: its own configuration, with `overrides`. None where no run has begun.
+
+    Raises:
+        UsageError, ConfigError: another recipe, a field that does not exist, data that are not the run's.
+        Failed: the directory is damaged.
+    """
+    from trimask.recipes.resume import begun, check_horizon, resumed, tokenizers_for
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
+    from trimask.tokenizers.bundle import Tokenizers
+    from trimask.training.run import RunConfig
+
+    with reading_files():
+        start = begun(out)
+    if start is None:
+        return None
+    if recipe not in (None, start.recipe):
+        raise UsageError(
+            f"{out} is a run of {start.recipe}, not of {recipe}: leave the recipe out, or choose another "
+            "--out"
+        )
+    config = resumed(start, overrides, data)
+    if not isinstance(config, RunConfig):
+        for name, value in (("tokenizers", tokenizers), ("weights", weights)):
+            if value is not None:
+                raise UsageError(f"--{name} is for a model, and {start.recipe} is a tokenizer: leave it out")
+        if isinstance(config, TextTokenizerRun):
+            return TextTokenizerJob(recipe=start.recipe, config=config)
+        return TokenizerJob(recipe=start.recipe, config=config)
+    check_horizon(start, config)
+    with reading_files():
+        folder = tokenizers_for(start, out) if tokenizers is None else tokenizer_folder(tokenizers)
+        loaded = Tokenizers.load(folder)
+    return DenoiserJob(recipe=start.recipe, config=config, folder=folder, tokenizers=loaded, weights=weights)
+
+
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DenoiserJob(Job):
@@ -145,6 +235,18 @@ class DenoiserJob(Job):
     @property
     def compute(self) -> "ComputeConfig":
         return self.config.compute
+
+    @property
+    def may_change(self) -> Sequence[str]:
+        from trimask.recipes.resume import MAY_CHANGE
+
+        return MAY_CHANGE
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        from trimask.recipes.pretrain import LEFTOVERS
+
+        return LEFTOVERS
 
     def check(self) -> None:
         from trimask.recipes.sources import check_rows
@@ -247,6 +349,18 @@ class TokenizerJob(Job):
     def num_bytes(self) -> int:
         return self.summary()["parameters"]["total"] * _STATE_BYTES + _SIGNAL_BYTES
 
+    @property
+    def may_change(self) -> Sequence[str]:
+        from trimask.recipes.resume import TOKENIZER_MAY_CHANGE
+
+        return TOKENIZER_MAY_CHANGE
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        from trimask.recipes.train_tokenizer import LEFTOVERS
+
+        return LEFTOVERS
+
     def check(self) -> None:
         _check_single_process(self.recipe)
 
@@ -306,6 +420,12 @@ class TextTokenizerJob(Job):
     @property
     def num_bytes(self) -> int:
         return _DATA_BYTES
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        from trimask.recipes.text_tokenizer import LEFTOVERS
+
+        return LEFTOVERS
 
     def check(self) -> None:
         _check_single_process(self.recipe)

@@ -47,7 +47,7 @@ class Plan(Verb):
     takes_overrides: ClassVar[bool] = True
 
     recipe: Annotated[tyro.conf.Positional[str], _arg("RECIPE")]
-    """one of `trimask list`"""
+    """one of `trimask list`; or a run's directory, or an exported file"""
     devices: Annotated[int, _arg("N")] = 1
     """how many devices run it together"""
     device: Literal["h100", "h200", "a100", "b200", "l40s", "cpu"] = "h100"
@@ -95,14 +95,14 @@ class Plan(Verb):
         return 0
 
     def _recipe(self, overrides: Mapping[str, str]) -> "tuple[RunConfig, Tokenizers | None]":
-        from trimask.cli.job import DenoiserJob, StatedJob, job
+        from trimask.cli.job import DenoiserJob, StatedJob, job_of
         from trimask.recipes.plan import with_tokens
         from trimask.recipes.workload import workload
 
         for option, (least, most) in _RANGES.items():
             check_range(f"--{option}", getattr(self, option), least, most)
         tokens = None if self.tokens is None else parse_tokens(self.tokens)
-        planned = job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
+        planned = job_of(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
         if not isinstance(planned, DenoiserJob | StatedJob):
             raise UsageError(f"{self.recipe} is a tokenizer's recipe: plan one of a model")
         tokenizers = planned.tokenizers if isinstance(planned, DenoiserJob) else None

@@ -57,6 +57,8 @@ class Prepare(Verb):
     """where recordings stand; else found by its name"""
     speaker_column: Annotated[str | None, _arg("NAME")] = None
     """who speaks: becomes the voice that `trimask sample --voice` asks for"""
+    language_column: Annotated[str | None, _arg("NAME")] = None
+    """names the language of each recording, in which a recognizer listens later; else found by its name"""
     group_by: Annotated[str | None, _arg("NAME")] = None
     """column whose equal values share a split and take turns in training; image or audio: examples of one
     file do; else equal texts share a split, and examples of one file in any case"""
@@ -210,6 +212,7 @@ class Prepare(Verb):
             text_column=self.text_column,
             audio_column=self.audio_column,
             speaker_column=self.speaker_column,
+            language_column=self.language_column,
             group_by=self.group_by,
             caption_from=self.caption_from,
             sample_by=self.sample_by,

@@ -1,23 +1,28 @@
 """`trimask sample`: a run generates."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import tyro
 
+from trimask import __version__
 from trimask.cli.arguments import Verb, choose, closest
-from trimask.cli.console import print_json, say
+from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.config import to_dict
 from trimask.vocabulary.modality import Task
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
     from trimask.sampling.generate import Generator
 
 _TEXT_ONLY = (Task.TEXT, Task.IMAGE_TO_TEXT, Task.SPEECH_TO_TEXT)
+_FILES = ("text_file", "image", "audio", "filmstrip", "settings")
+_MOST_BYTES = 10_000_000  # of a file of prompts
 
 
 def _arg(metavar: str) -> Any:
@@ -27,17 +32,22 @@ def _arg(metavar: str) -> Any:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sample(Verb):
-    """Generate with a run, or with `quickstart`, the model that ships.
+    """Generate with a run, with an exported file, or with `quickstart`, the model that ships.
 
-    Text is printed; images (PNG) and speech (WAV) are written to --out. The same seed gives the same sample.
+    Text is printed; images (PNG) and speech (WAV) are written to --out, each with a JSON file of how it was
+    made. The same seed gives the same sample. Captions and sentences are spelled as the model's data were.
     """
 
     model: Annotated[tyro.conf.Positional[str], _arg("RUN")]
-    """a run's directory, or `quickstart`"""
+    """a run's directory, an exported file, or `quickstart`"""
     task: Annotated[str, _arg("TASK")]
     """text, text_to_image, image_to_text, text_to_speech, speech_to_text, joint or triple"""
     prompt: Annotated[str | None, _arg("TEXT")] = None
     """caption or sentence; for task text, how the text begins"""
+    prompts: Annotated[Path | None, _arg("FILE")] = None
+    """a text file of prompts, one a line: --num-samples of each, as each alone would give"""
+    raw_prompt: bool = False
+    """take prompts as they are spelled, and do not say when one is far from what the model has seen"""
     image: Annotated[Path | None, _arg("FILE")] = None
     """picture to caption, of any size"""
     audio: Annotated[Path | None, _arg("FILE")] = None
@@ -57,11 +67,13 @@ class Sample(Verb):
     span_length: Annotated[int | None, _arg("N")] = None
     """room for the text (tokens) or the speech (frames)"""
     voice: Annotated[str | None, _arg("NAME")] = None
-    """for text_to_speech: who speaks: slt or rms, or a speaker of your own data (else slt)"""
+    """for text_to_speech: who speaks, as the data's column has the name (else the commonest voice)"""
     pair: Annotated[str | None, _arg("image|audio")] = None
     """for joint: what stands beside the text (else image)"""
     filmstrip: bool = False
     """for text_to_image: also write how the first image is unmasked"""
+    tokenizers: Annotated[Path | None, _arg("DIR")] = None
+    """of an exported file, where they are not those that ship"""
     out: Annotated[Path | None, _arg("DIR")] = None
     """folder for the files"""
     json: bool = False
@@ -70,38 +82,77 @@ class Sample(Verb):
     def run(self, overrides: Mapping[str, str]) -> int:
         task = Task(choose("task", self.task, list(Task)))
         self._check(task)
+        prompts = self._prompts(task)
         if self.out is not None:
             check_writable(self.out)
         generator = self._load()
-        from trimask.cli.media import read_audio, read_image, write_samples
-
-        options = self._options()
-        if task is Task.IMAGE_TO_TEXT and self.image is not None:
-            assert generator.codecs.image is not None
-            options["image"] = read_image(self.image, generator.codecs.image.image_size)
-        if task is Task.SPEECH_TO_TEXT and self.audio is not None:
-            assert generator.codecs.speech is not None
-            options["audio"] = read_audio(self.audio, generator.codecs.speech.sample_rate)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            results = generator.generate_many(
-                task, self.prompt, num_samples=self.num_samples, span_length=self.span_length, **options
-            )
-            strip = self._filmstrip(generator) if self.filmstrip else None
-        for message in dict.fromkeys(str(warning.message) for warning in caught):
-            say(f"warning: {message}")
-        described = write_samples(
-            results, self.out, stem=_stem(task, self.prompt, self.seed), filmstrip=strip
-        )
+        described: list[dict[str, Any]] = []
+        for sample in self._samples(generator, task, prompts):
+            described.append(sample)
+            if not self.json:
+                _tell(sample)
         if self.json:
-            print_json({"model": self.model, "task": task.value, "seed": self.seed, **described})
-            return 0
-        for sample in described["samples"]:
-            if "text" in sample:
-                print(sample["text"])
-        for path in described["files"]:
-            say(f"wrote {path}")
+            files = [sample[kind] for sample in described for kind in _FILES if kind in sample]
+            shown = {"model": self.model, "task": task.value, "seed": self.seed}
+            strips = [sample["filmstrip"] for sample in described if "filmstrip" in sample]
+            strip = {"filmstrip": strips[0]} if strips else {}
+            print_json({**shown, "samples": described, **strip, "files": files})
         return 0
+
+    def _samples(
+        self, generator: "Generator", task: Task, prompts: list[str] | None
+    ) -> Iterator[dict[str, Any]]:
+        """Generate, write and describe each sample as it comes."""
+        from trimask.cli.samples import SampleFolder
+
+        report, folder = Report(), None if self.out is None else SampleFolder(self.out)
+        given = [self.prompt] if prompts is None else prompts
+        asked = [(prompt, number) for prompt in given for number in range(self.num_samples)]
+        with telling_warnings():
+            made = generator.generate_each(
+                task,
+                self.prompt if prompts is None else prompts,
+                num_samples=self.num_samples,
+                numbers=[number for _, number in asked],
+                span_length=self.span_length,
+                raw_prompt=self.raw_prompt,
+                **self._options(generator, task),
+            )
+            for place, (prompt, number) in enumerate(asked):
+                if len(asked) > 1:
+                    report(f"generating {place + 1:,}/{len(asked):,}")
+                result = next(made)
+                sample: dict[str, Any] = {"is_complete": result.is_complete}
+                if result.text is not None:
+                    sample["text"] = result.text
+                if folder is not None:
+                    strip = self._filmstrip(generator, prompt) if self.filmstrip and not place else None
+                    sample |= folder.write(
+                        result,
+                        stem=_stem(task, prompt, self.seed),
+                        made_with=self._made_with(generator, task, prompt, number, result.is_complete),
+                        filmstrip=strip,
+                    )
+                yield sample
+
+    def _made_with(
+        self, generator: "Generator", task: Task, prompt: str | None, number: int, is_complete: bool
+    ) -> dict[str, Any]:
+        """All that fixes a sample: with `number` counted from 0, it is that of `trimask sample` with
+        --num-samples above it.
+        """
+        found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task.value}
+        if prompt is not None:
+            found["prompt"] = prompt
+            found["prompt_as_spelled"] = prompt if self.raw_prompt else generator.seen.prompt(task, prompt)
+        found |= {"seed": self.seed, "sample": number, "is_complete": is_complete}
+        if task is Task.TEXT_TO_SPEECH:
+            found["voice"] = self.voice if self.raw_prompt else generator.seen.voice(self.voice)
+        for name in ("pair", "span_length", "image", "audio"):
+            value = getattr(self, name)
+            if value is not None:
+                found[name] = str(value) if isinstance(value, Path) else value
+        return found | {"sampler": to_dict(generator.settings(task, **self._settings()))}
 
     def _check(self, task: Task) -> None:
         """What can be told without loading anything."""
@@ -123,29 +174,66 @@ class Sample(Verb):
                 raise UsageError(f"--{name} {path}: there is no such file")
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
-        if self.voice is not None and not _has_own_speakers(Path(self.model)):
-            choose("voice", self.voice, ["slt", "rms"])
         if self.pair is not None:
             choose("pair", self.pair, ["image", "audio"])
 
+    def _prompts(self, task: Task) -> list[str] | None:
+        """Those of --prompts, one a line; empty lines are left out."""
+        if self.prompts is None:
+            return None
+        if self.prompt is not None:
+            raise UsageError("--prompt and --prompts: give one of them")
+        if task not in (Task.TEXT, Task.TEXT_TO_IMAGE, Task.TEXT_TO_SPEECH):
+            raise UsageError(f"task {task.value} has no use for --prompts: leave it out")
+        if not self.prompts.is_file():
+            raise UsageError(f"--prompts {self.prompts}: there is no such file")
+        size = self.prompts.stat().st_size
+        if size > _MOST_BYTES:
+            raise UsageError(
+                f"--prompts {self.prompts} has {size:,} bytes, and {_MOST_BYTES:,} is the most: split it"
+            )
+        try:
+            text = self.prompts.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Failed(f"{self.prompts} is not UTF-8 ({error}): convert it") from error
+        found = [line.strip() for line in text.split("\n") if line.strip()]
+        if not found:
+            raise UsageError(f"--prompts {self.prompts} has no prompt in it: write one a line")
+        return found
+
     def _load(self) -> "Generator":
-        folder = Path(self.model)
-        if self.model != "quickstart" and not folder.is_dir():
-            beside = [str(path) for path in folder.parent.glob("*") if path.is_dir()]
+        path = Path(self.model)
+        if self.model != "quickstart" and not path.exists():
+            beside = [str(each) for each in path.parent.glob("*") if each.is_dir()]
             close = closest(self.model, ["quickstart", *beside])
             mend = (
                 f"did you mean {' or '.join(close)}?"
                 if close
-                else "give one that `trimask train` made, or quickstart"
+                else "give one that `trimask train` made, a file that `trimask export` wrote, or quickstart"
             )
             raise UsageError(f"{self.model} is no run directory: {mend}")
+        if self.tokenizers is not None and not path.is_file():
+            raise UsageError(
+                f"--tokenizers is for an exported file, and {self.model} has its own: leave it out"
+            )
+        if self.tokenizers is not None and not self.tokenizers.is_dir():
+            raise UsageError(f"--tokenizers {self.tokenizers} is no folder: give RUN/tokenizers of its run")
         import trimask
 
         with reading_files():
-            return trimask.load(self.model)
+            return trimask.load(self.model, tokenizers=self.tokenizers)
 
-    def _options(self) -> dict[str, Any]:
-        return {"seed": self.seed, "voice": self.voice, "pair": self.pair, **self._settings()}
+    def _options(self, generator: "Generator", task: Task) -> dict[str, Any]:
+        from trimask.cli.media import read_audio, read_image
+
+        options = {"seed": self.seed, "voice": self.voice, "pair": self.pair, **self._settings()}
+        if task is Task.IMAGE_TO_TEXT and self.image is not None:
+            assert generator.codecs.image is not None
+            options["image"] = read_image(self.image, generator.codecs.image.image_size)
+        if task is Task.SPEECH_TO_TEXT and self.audio is not None:
+            assert generator.codecs.speech is not None
+            options["audio"] = read_audio(self.audio, generator.codecs.speech.sample_rate)
+        return options
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -155,19 +243,34 @@ class Sample(Verb):
             "top_p": self.top_p,
         }
 
-    def _filmstrip(self, generator: "Generator") -> Any:
-        return generator.filmstrip(self.prompt or "", seed=self.seed, **self._settings())
+    def _filmstrip(self, generator: "Generator", prompt: str | None) -> Any:
+        return generator.filmstrip(
+            prompt or "", seed=self.seed, raw_prompt=self.raw_prompt, **self._settings()
+        )
 
 
-def _has_own_speakers(run: Path) -> bool:
-    """Whether a run was trained on prepared data, whose speakers are not those that ship."""
-    from trimask.io import read_json
+def _tell(sample: Mapping[str, Any]) -> None:
+    if "text" in sample:
+        print(sample["text"])
+    for kind in _FILES:
+        if kind in sample and kind != "settings":
+            say(f"wrote {sample[kind]}")
 
-    config = run / "config.json"
-    with reading_files():
-        stored = read_json(config) if config.is_file() else None
-    data = stored.get("run", {}).get("data", {}) if isinstance(stored, dict) else {}
-    return data.get("type") == "PreparedData"
+
+@contextmanager
+def telling_warnings() -> Iterator[None]:
+    """Within this, warnings are told in a line each, once."""
+    told: set[str] = set()
+
+    def tell(message: Warning | str, *rest: Any, **more: Any) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            say(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = tell
+        yield
 
 
 def _stem(task: Task, prompt: str | None, seed: int) -> str:

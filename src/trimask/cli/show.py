@@ -10,7 +10,7 @@ import tyro
 
 from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json
-from trimask.cli.job import job
+from trimask.cli.job import job_of
 from trimask.cli.resolved import resolved
 from trimask.config import to_dict
 
@@ -27,7 +27,7 @@ class Show(Verb):
     takes_overrides: ClassVar[bool] = True
 
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
-    """one of `trimask list`"""
+    """one of `trimask list`; or a run's directory, or an exported file: what it was trained as"""
     diff: Annotated[str | None, tyro.conf.arg(metavar="OTHER")] = None
     """another recipe: show only the fields in which RECIPE differs from it"""
     tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -41,7 +41,7 @@ class Show(Verb):
     def run(self, overrides: Mapping[str, str]) -> int:
         if self.diff is not None:
             return self._differences(resolved(self.recipe, overrides, self.data), resolved(self.diff, {}))
-        planned = job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
+        planned = job_of(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
         if self.json:
             print_json(planned.summary())
             return 0

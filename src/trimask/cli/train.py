@@ -13,7 +13,7 @@ from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.job import Job, job
+from trimask.cli.job import Job, job, resumed_job
 from trimask.cli.program import program
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
@@ -36,12 +36,13 @@ class Train(Verb):
 
     takes_overrides: ClassVar[bool] = True
 
-    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
-    """one of `trimask list`"""
+    recipe: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="RECIPE")] = None
+    """one of `trimask list`; with --resume it may be left out"""
     out: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """the run's directory: new, or with --resume an earlier one"""
     resume: bool = False
-    """go on from the newest checkpoint in RUN; give the same overrides"""
+    """go on from the newest checkpoint in RUN, with the run's own fields; --num-steps may be more than
+    they say, and --data DIR is where data that moved is now"""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="M")] = None
     """stop after so many minutes of training, all resumes together"""
     dry_run: bool = False
@@ -65,9 +66,7 @@ class Train(Verb):
             raise UsageError(f"--minutes is {self.minutes:g}: give a number above 0")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads is {self.threads}: give at least 1")
-        planned = job(
-            self.recipe, overrides, data=self.data, tokenizers=self.tokenizers, weights=self.weights
-        )
+        planned = self._planned(overrides)
         planned.check()
         from trimask.training.distributed import open_world
         from trimask.training.placement import check
@@ -81,23 +80,31 @@ class Train(Verb):
                 self._tell_plan(planned)
         return 0
 
+    def _planned(self, overrides: Mapping[str, str]) -> Job:
+        given = {"data": self.data, "tokenizers": self.tokenizers, "weights": self.weights}
+        found = resumed_job(self.out, overrides, recipe=self.recipe, **given) if self.resume else None
+        if found is not None:
+            return found
+        if self.recipe is None:
+            mend = f"no run has begun in {self.out}: name its recipe" if self.resume else "name a recipe"
+            raise UsageError(f"{mend}, one of `trimask list`")
+        return job(self.recipe, overrides, **given)
+
     def _tell_plan(self, planned: Job) -> None:
         if self.json:
             print_json(planned.summary())
         else:
             print("\n".join(planned.lines()))
-        say(f"dry run: {self.recipe} can start in {self.out}; nothing was written")
+        say(f"dry run: {planned.recipe} can start in {self.out}; nothing was written")
 
     def _check(self, planned: Job) -> None:
-        self._check_out(planned.config)
+        self._check_out(planned)
         check_writable(self.out, num_bytes=planned.num_bytes)
 
-    def _check_out(self, config: Any) -> None:
+    def _check_out(self, planned: Job) -> None:
         """Whether `out` may hold this run. The run itself compares what the arguments do not decide."""
         from trimask.config import to_dict
-        from trimask.io import read_json
-        from trimask.recipes.pretrain import MAY_CHANGE
-        from trimask.training.checkpoint import check_run
+        from trimask.training.checkpoint import check_run, read_config
 
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file: name a folder")
@@ -108,11 +115,15 @@ class Train(Verb):
         stored: Any = {}
         if self.resume and (self.out / "config.json").exists():
             with reading_files():
-                stored = read_json(self.out / "config.json")
-            if not isinstance(stored, dict) or "run" not in stored:
-                raise Failed(f"{self.out / 'config.json'} does not describe a run: choose another --out")
-        wanted = stored | {"recipe": self.recipe, "run": to_dict(config)}
-        check_run(self.out, wanted, resume=self.resume, may_change=MAY_CHANGE)
+                stored = read_config(self.out)
+        wanted = stored | {"recipe": planned.recipe, "run": to_dict(planned.config)}
+        check_run(
+            self.out,
+            wanted,
+            resume=self.resume,
+            may_change=planned.may_change,
+            leftovers=planned.leftovers,
+        )
 
     def _train(self, planned: Job, overrides: Mapping[str, str], world: "World") -> int:
         import torch
@@ -139,7 +150,7 @@ class Train(Verb):
             print_json(
                 {
                     "run": str(self.out),
-                    "recipe": self.recipe,
+                    "recipe": planned.recipe,
                     "steps": result.steps,
                     "num_steps": planned.num_updates,
                     "seconds": round(result.seconds, 3),
@@ -156,11 +167,14 @@ class Train(Verb):
         say(planned.try_it(self.out))
 
     def _command(self, overrides: Mapping[str, str]) -> str:
-        """The command that resumes this run."""
+        """The command that resumes this run, or begins it where it has not begun."""
         start = [program()]
         if "TORCHELASTIC_RUN_ID" in os.environ:
             start = ["torchrun", f"--nproc-per-node={os.environ['LOCAL_WORLD_SIZE']}", "-m", "trimask"]
-        words = ["train", self.recipe, "--out", str(self.out), "--resume"]
+        recipe = [self.recipe] if self.recipe else []
+        words = ["train", *recipe, "--out", str(self.out), "--resume"]
+        if (self.out / "config.json").exists():
+            return f"{' '.join(start)} {shlex.join(words)}"
         if self.tokenizers is not None:
             words += ["--tokenizers", str(self.tokenizers)]
         if self.weights is not None:

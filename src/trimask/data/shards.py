@@ -31,11 +31,13 @@ class Example:
         key: where it came from: file, and row within it.
         group: examples of equal number are variants of one thing (`TokenSource.groups`).
         codes: per modality, frames × codebooks.
+        language: that is spoken; "" where it is not known.
     """
 
     key: str
     group: int
     codes: dict[Modality, Int[np.ndarray, "_frames _codebooks"]]
+    language: str = ""
 
     @property
     def num_codes(self) -> int:
@@ -91,12 +93,16 @@ def write_shard(
 ) -> ShardEntry:
     """Write `examples`, which all have the same modalities, to `folder/file`; equal examples, equal bytes.
 
-    Tensors: `groups`; `keys.values` (UTF-8 bytes) and `keys.offsets`; `M.values` (codes × codebooks) and
-    `M.offsets` per modality M, as in `Ragged`. Codes below 65,536 take two bytes.
+    Tensors: `groups`; `keys.values` (UTF-8 bytes) and `keys.offsets`, and `languages` likewise where one is
+    known; `M.values` (codes × codebooks) and `M.offsets` per modality M, as in `Ragged`. Codes below 65,536
+    take two bytes.
     """
     keys = [np.frombuffer(example.key.encode(), dtype=np.uint8) for example in examples]
     tensors = {"groups": np.array([example.group for example in examples], dtype=np.int64)}
     tensors |= {"keys.values": np.concatenate(keys), "keys.offsets": _offsets(keys)}
+    if any(example.language for example in examples):
+        languages = [np.frombuffer(example.language.encode(), dtype=np.uint8) for example in examples]
+        tensors |= {"languages.values": np.concatenate(languages), "languages.offsets": _offsets(languages)}
     tokens: dict[str, int] = {}
     for modality in sorted(examples[0].codes):
         name = modality.name.lower()
@@ -181,6 +187,13 @@ class ShardedTokens:
         """Where example `index` came from."""
         number, row = self._place(index)
         return self._read(number, "keys", row).tobytes().decode()
+
+    def language(self, index: int) -> str:
+        """What is spoken in example `index`; "" where that is not known."""
+        number, row = self._place(index)
+        if "languages.offsets" not in self._open(number).keys():  # noqa: SIM118  (no mapping)
+            return ""
+        return self._read(number, "languages", row).tobytes().decode()
 
     def _place(self, index: int) -> tuple[int, int]:
         assert 0 <= index < len(self), f"example {index} of {len(self)}"

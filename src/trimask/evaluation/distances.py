@@ -1,7 +1,8 @@
 """How far apart two sets of examples are as distributions, on features that the caller names.
 
-Both figures depend on the features as much as on the examples, and the Fréchet distance on how many there
-are: compare figures of equal features and equal counts only, and put the floor and the ceiling beside them.
+Both figures depend on the features as much as on the examples: compare figures of equal features only, and
+put the floor and the ceiling beside them. The kernel distance is unbiased at any number of examples. The
+Fréchet distance is not: it needs `least_for_frechet` of them, and is corrected for its bias.
 """
 
 from typing import Any
@@ -10,15 +11,15 @@ import numpy as np
 from jaxtyping import Float
 
 from trimask import rng
-from trimask.evaluation.estimate import Estimate, normal
+from trimask.estimate import Estimate, by_error
 
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> float:
     """|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), with unbiased covariances [L: Heusel et al. 2017].
 
     The root is not formed: with A, B the centred rows, tr (Σ_a Σ_b)^½ is the sum of the singular values of
-    A Bᵀ over √((n - 1)(m - 1)), exact also where there are fewer examples than features. With few examples
-    it is biased upward.
+    A Bᵀ over √((n - 1)(m - 1)), exact also where there are fewer examples than features. It is biased upward
+    (see `frechet`).
 
     Raises:
         ValueError: fewer than two examples, or features of different width.
@@ -35,38 +36,63 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) 
     )
 
 
+def least_for_frechet(width: int) -> int:
+    """Examples that each set needs for a Fréchet distance: halves of fewer have no covariance of full rank,
+    and what a distance says then is how many examples there were.
+    """
+    return 2 * (width + 1)
+
+
 def frechet(
     a: Float[np.ndarray, "n d"],
     b: Float[np.ndarray, "m _d"],
     *,
     seed: int = 0,
     num_resamples: int = 50,
+    num_halvings: int = 8,
     most_products: int = 4_000_000,
 ) -> Estimate:
-    """`frechet_distance` with ± 1.96 bootstrap standard errors over the examples of both sets.
+    """The Fréchet distance without the bias of first order, with bootstrap standard errors over the
+    examples of both sets.
+
+    `frechet_distance` is too large by about c/n: halves of both sets are too large by twice that, so that
+    twice the distance less that of halves has none of it, as the extrapolation to infinitely many examples
+    [L: Chong & Forsyth 2020]. It may be below 0.
 
     The bootstrap's own percentiles would lie too high: resampled sets have fewer different examples.
     `most_products`: up to so many pairs of examples, resamples are read off their inner products.
+
+    Raises:
+        ValueError: fewer than `least_for_frechet` examples, or features of different width.
     """
-    value = frechet_distance(a, b)
+    _check(a, b, least=least_for_frechet(a.shape[1]))
     draw = rng.generator(seed, "frechet")
     middle = np.concatenate([a, b]).mean(0, dtype=np.float64)
     a, b = a - middle, b - middle
-    is_small = (len(a) + len(b)) ** 2 <= most_products
+    is_small = len(a) * len(b) <= most_products
     own_a, own_b, cross = (a @ a.T, b @ b.T, a @ b.T) if is_small else (a, b, a)
-    resampled = []
-    for _ in range(num_resamples):
-        i, j = draw.integers(0, len(a), len(a)), draw.integers(0, len(b), len(b))
+
+    def distance(i: np.ndarray, j: np.ndarray) -> float:
         if is_small:
-            resampled.append(_from_products(own_a[np.ix_(i, i)], own_b[np.ix_(j, j)], cross[np.ix_(i, j)]))
-        else:
-            resampled.append(frechet_distance(a[i], b[j]))
-    return normal(value, float(np.std(resampled, ddof=1)), len(a))
+            return _from_products(own_a[np.ix_(i, i)], own_b[np.ix_(j, j)], cross[np.ix_(i, j)])
+        return frechet_distance(a[i], b[j])
+
+    halves = []
+    for _ in range(num_halvings):
+        i, j = draw.permutation(len(a)), draw.permutation(len(b))
+        halves += [distance(*each) for each in zip(np.array_split(i, 2), np.array_split(j, 2), strict=True)]
+    value = 2 * frechet_distance(a, b) - float(np.mean(halves))
+    resampled = [
+        distance(draw.integers(0, len(a), len(a)), draw.integers(0, len(b), len(b)))
+        for _ in range(num_resamples)
+    ]
+    error = float(np.std(resampled, ddof=1))
+    return by_error(value, error, len(a), freedom=min(len(a), len(b), num_resamples) - 1)
 
 
 def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> Estimate:
     """Squared maximum mean discrepancy under (x·y/d + 1)³, unbiased (it may be negative) [L: KID, Bińkowski
-    et al. 2018], with ± 1.96 jackknife standard errors over the examples of both sets.
+    et al. 2018], with jackknife standard errors over the examples of both sets.
 
     Raises:
         ValueError: fewer than three examples, or features of different width.
@@ -91,7 +117,7 @@ def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> Estimat
     variance = sum(
         (len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum() for left in (without_a, without_b)
     )
-    return normal(float(value), float(np.sqrt(variance)), n)
+    return by_error(float(value), float(np.sqrt(variance)), n, freedom=min(n, m) - 1)
 
 
 def _from_products(own_a: np.ndarray, own_b: np.ndarray, cross: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from trimask.evaluation.estimate import Estimate, mean, proportion
+from trimask.estimate import Estimate, mean, proportion
 
 MEASURE = "mean squared difference of CIE L*a*b* pixels at 32 x 32"
 _SIZE = 32
@@ -104,7 +104,7 @@ def agreement_of(places: Float[np.ndarray, "n"], gallery: int) -> Agreement:
     return Agreement(
         top1=proportion(places < 1.5),
         top5=proportion(places < 5.5),
-        rank_fraction=mean((places - 1) / (gallery - 1)),
+        rank_fraction=mean((places - 1) / (gallery - 1), is_share=True),
         gallery=gallery,
     )
 

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int, UInt8
 
 from trimask import rng
-from trimask.evaluation.estimate import Estimate, mean
+from trimask.estimate import Estimate, mean
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.spectral import MEASURE, mel_cepstral_distance
-from trimask.evaluation.speech import edit_distance, normalize_words, word_error_rate
+from trimask.evaluation.speech import count_words, word_error_change, word_error_rate
 from trimask.evaluation.text import derangement
+from trimask.evaluation.words import normalize_words, unit_of
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 
 Resample = Callable[[Float32[np.ndarray, "_"], int, int], Float32[np.ndarray, "_"]]
@@ -141,8 +142,8 @@ def speech_figures(
         "codebooks": codebook_use(np.concatenate(codes), codec.codebook_size),
         "mel_cepstral_distance": {"measure": MEASURE} | _spectral(real, after, noise, seed),
     }
-    if judges.recognizer is not None and any(clips.texts):
-        figures["word_error_rate"] = _understood(clips, real, after, judges, seed)
+    if judges.recognizer is not None and any(map(normalize_words, clips.texts)):
+        figures["word_error_rate"] = _understood(clips, real, after, judges)
     if judges.speaker is not None:
         own = judges.speaker.vectors(real, _JUDGE_RATE)
         compared = {"round_trip": after, "noise": noise}
@@ -180,7 +181,6 @@ def _understood(
     real: list[Float32[np.ndarray, "_"]],
     made: list[Float32[np.ndarray, "_"]],
     judges: Panel,
-    seed: int,
 ) -> dict[str, Any]:
     """Word error rates before and after, their paired difference, and both per speaker."""
     assert judges.recognizer is not None
@@ -195,39 +195,19 @@ def _understood(
 
     def compared(rows: Sequence[int]) -> dict[str, Any]:
         said = [texts[i] for i in rows]
-        rates = {
-            name: word_error_rate(said, [heard[i] for i in rows], seed=seed)
-            for name, heard in (("clips", before), ("round_trip", after))
+        first, second = ([heard[i] for i in rows] for heard in (before, after))
+        return {
+            "clips": word_error_rate(said, first).as_json(),
+            "round_trip": word_error_rate(said, second).as_json(),
+            "difference": word_error_change(said, first, second).as_json(),
+            "words": count_words(said),
+            "unit": unit_of(said),
         }
-        found = {
-            name: {"value": rate.value, "low": rate.low, "high": rate.high, "n": len(rows)}
-            for name, rate in rates.items()
-        }
-        difference = _paired(said, [before[i] for i in rows], [after[i] for i in rows], seed)
-        return found | {"difference": difference.as_json(), "words": rates["clips"].words}
 
     found = {"judge": judges.recognizer.name} | compared(range(len(texts)))
     if len(groups) > 1:
         found["speakers"] = {speaker: compared(rows) for speaker, rows in groups.items()}
     return found
-
-
-def _paired(texts: list[str], before: list[str], after: list[str], seed: int) -> Estimate:
-    """Word error rate after minus before, with the bootstrap over clips: both rates are of the same drawn
-    clips, so what is hard to say does not count twice.
-    """
-    words = [normalize_words(text) for text in texts]
-    lengths = np.array([len(each) for each in words], dtype=np.float64)
-    more = np.array(
-        [
-            edit_distance(said, normalize_words(b)) - edit_distance(said, normalize_words(a))
-            for said, a, b in zip(words, before, after, strict=True)
-        ],
-        dtype=np.float64,
-    )
-    drawn = rng.generator(seed, "paired").integers(0, len(words), (2000, len(words)))
-    low, high = np.quantile(more[drawn].sum(1) / lengths[drawn].sum(1), [0.025, 0.975])
-    return Estimate(value=float(more.sum() / lengths.sum()), low=float(low), high=float(high), n=len(words))
 
 
 def _squared_error(

@@ -2,72 +2,45 @@
 text.
 """
 
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from trimask import rng
+from trimask.estimate import Estimate, change_of_rate, rate
+from trimask.evaluation.words import compared, normalize_words
 
 _JUDGE_RATE = 16_000
 
 
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WordErrorRate:
-    """Substitutions, insertions and deletions per reference word, with a bootstrap interval over clips."""
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> Estimate:
+    """Substitutions, insertions and deletions per word of the references; what a word is, `words` says.
 
-    value: float
-    low: float
-    high: float
-    words: int
-    """Reference words that the rate is over."""
+    The interval is over clips: they are what is drawn at random, not words.
 
-
-def word_error_rate(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    *,
-    confidence: float = 0.95,
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> WordErrorRate:
-    """Σ edit distances / Σ reference words, after `normalize_words`.
-
-    The interval is the percentile bootstrap over clips (Bisani & Ney 2004): clips are what is drawn at
-    random, not words. ValueError if the lists differ in length or the references hold no word.
+    Raises:
+        ValueError: lists that differ in length, or references without a word.
     """
-    if len(references) != len(hypotheses):
-        raise ValueError(
-            f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each clip"
-        )
-    pairs = [(normalize_words(r), normalize_words(h)) for r, h in zip(references, hypotheses, strict=True)]
-    lengths = np.array([len(reference) for reference, _ in pairs], dtype=np.float64)
-    if lengths.sum() == 0:
-        raise ValueError("the references hold no word: a word error rate needs at least one")
-    errors = np.array(
-        [edit_distance(reference, hypothesis) for reference, hypothesis in pairs], dtype=np.float64
-    )
-    generator = rng.generator(seed, "word_error_rate")
-    drawn = generator.integers(0, len(pairs), (num_resamples, len(pairs)))
-    rates = errors[drawn].sum(1) / np.maximum(lengths[drawn].sum(1), 1.0)
-    low, high = np.quantile(rates, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return WordErrorRate(
-        value=float(errors.sum() / lengths.sum()), low=float(low), high=float(high), words=int(lengths.sum())
-    )
+    errors, lengths = _word_errors(references, hypotheses)
+    return rate(errors, lengths)
 
 
-def normalize_words(text: str) -> list[str]:
-    """Words in lower case without punctuation; apostrophes vanish (`don't` is `dont`), other marks part
-    words.
+def word_error_change(references: Sequence[str], before: Sequence[str], after: Sequence[str]) -> Estimate:
+    """Word error rate after minus before, clip by clip: what is hard to say does not count twice.
+
+    Raises:
+        ValueError: as `word_error_rate`.
     """
-    text = unicodedata.normalize("NFKC", text).lower().replace("'", "").replace("\u2019", "")
-    return "".join(c if c.isalnum() else " " for c in text).split()
+    errors, lengths = _word_errors(references, after)
+    return change_of_rate(errors - _word_errors(references, before)[0], lengths)
+
+
+def count_words(references: Sequence[str]) -> int:
+    """What a word error rate of these references is over."""
+    return sum(len(normalize_words(text)) for text in references)
 
 
 def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
@@ -82,35 +55,74 @@ def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     return row[-1]
 
 
+def _word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Edits and reference words of each clip."""
+    if len(references) != len(hypotheses):
+        raise ValueError(
+            f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each clip"
+        )
+    pairs = [compared(r, h) for r, h in zip(references, hypotheses, strict=True)]
+    lengths = np.array([len(reference) for reference, _ in pairs], dtype=np.float64)
+    if not lengths.sum():
+        raise ValueError("the references hold no word: a word error rate needs at least one")
+    return np.array([edit_distance(r, h) for r, h in pairs], dtype=np.float64), lengths
+
+
+def check_model(source: str | Path) -> None:
+    """That `source` is a folder with a model, or a name that faster-whisper knows (one of a hub is fetched).
+
+    Raises:
+        ImportError: faster-whisper is not installed. OSError, ValueError: there is no such model.
+    """
+    faster_whisper = _faster_whisper()
+    if Path(source).is_dir():
+        if not (Path(source) / "model.bin").is_file():
+            raise ValueError(
+                f"{source} holds no model.bin: name the folder of a Whisper in CTranslate2's format"
+            )
+        return
+    known = faster_whisper.available_models()
+    if str(source) not in known and "/" not in str(source):
+        raise ValueError(
+            f"no recognizer {str(source)!r}: name a folder, owner/name, or one of {', '.join(known)}"
+        )
+    faster_whisper.download_model(str(source))
+
+
 def transcribe(
     waveforms: Sequence[Float[Tensor, "_"] | Float32[np.ndarray, "_"]],
     sample_rate: int,
     model_folder: str | Path,
     *,
+    languages: Sequence[str] = (),
     num_threads: int = 1,
 ) -> list[str]:
     """What a Whisper model (a CTranslate2 folder, or any name that faster-whisper knows) hears in each
     waveform.
 
-    English, greedy, no temperature fallback and no memory between clips: the same clip gives the same words.
-    ValueError for another rate than 16 kHz; ImportError where faster-whisper is not installed.
+    Greedy, no temperature fallback and no memory between clips: the same clip gives the same words.
+    `languages`: code of each clip's language; English where there are none. ValueError for another rate
+    than 16 kHz or a language that the model does not know; ImportError where faster-whisper is not
+    installed.
     """
     if sample_rate != _JUDGE_RATE:
         raise ValueError(f"sample_rate={sample_rate}: the judge listens at {_JUDGE_RATE} Hz, resample first")
-    try:
-        from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports]  (an extra)
-    except ImportError as error:
-        raise ImportError(
-            "the speech judge needs faster-whisper: install trimask[eval-offline], "
-            "or pip install faster-whisper"
-        ) from error
-    model = WhisperModel(str(model_folder), device="cpu", compute_type="int8", cpu_threads=num_threads)
+    model = _faster_whisper().WhisperModel(
+        str(model_folder), device="cpu", compute_type="int8", cpu_threads=num_threads
+    )
+    spoken = list(languages) or ["en"] * len(waveforms)
+    unknown = sorted(set(spoken) - set(model.supported_languages))
+    if unknown:
+        known = ", ".join(model.supported_languages)
+        raise ValueError(
+            f"{model_folder} knows no language {unknown[0]!r}, only {known}: choose another recognizer"
+        )
     texts = []
-    for waveform in waveforms:
+    for waveform, language in zip(waveforms, spoken, strict=True):
         samples = np.ascontiguousarray(np.asarray(waveform), dtype=np.float32)
         segments, _ = model.transcribe(
             samples,
-            language="en",
+            language=language,
             beam_size=1,
             temperature=0.0,
             condition_on_previous_text=False,
@@ -118,3 +130,14 @@ def transcribe(
         )
         texts.append(" ".join(segment.text.strip() for segment in segments))
     return texts
+
+
+def _faster_whisper() -> Any:
+    try:
+        import faster_whisper  # pyright: ignore[reportMissingImports]  (an extra)
+    except ImportError as error:
+        raise ImportError(
+            "the speech judge needs faster-whisper: install trimask[eval-offline], "
+            "or pip install faster-whisper"
+        ) from error
+    return faster_whisper

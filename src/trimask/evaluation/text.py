@@ -7,18 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from trimask import rng
-from trimask.evaluation.estimate import Estimate, ratio
-from trimask.evaluation.speech import edit_distance, normalize_words
+from trimask.estimate import Estimate, rate
+from trimask.evaluation.speech import edit_distance
+from trimask.evaluation.words import characters, compared, normalize_words
 
 
 def is_exact(reference: str, hypothesis: str) -> bool:
     """The same words in the same order; case and punctuation aside."""
-    return normalize_words(reference) == normalize_words(hypothesis)
+    wanted, got = compared(reference, hypothesis)
+    return wanted == got
 
 
 def word_f1(reference: str, hypothesis: str) -> float:
     """Harmonic mean of the shares of words that both have (as bags), as in SQuAD; 0 where either is empty."""
-    wanted, got = Counter(normalize_words(reference)), Counter(normalize_words(hypothesis))
+    wanted, got = map(Counter, compared(reference, hypothesis))
     common = (wanted & got).total()
     return 2 * common / (wanted.total() + got.total()) if common else 0.0
 
@@ -39,21 +41,21 @@ def best_constant(candidates: Sequence[str], references: Sequence[str]) -> str:
 
 
 def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> Estimate:
-    """Σ character edits / Σ reference characters over normalized text (words parted by one space).
+    """Σ character edits / Σ reference characters over normalized text (`words.characters`).
 
     Raises:
         ValueError: lists that differ in length, or references without a character.
     """
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each")
-    pairs = [
-        (" ".join(normalize_words(r)), " ".join(normalize_words(h)))
-        for r, h in zip(references, hypotheses, strict=True)
-    ]
-    lengths = np.array([len(reference) for reference, _ in pairs], dtype=np.float64)
-    if not lengths.sum():
+    pairs = [map(characters, compared(r, h)) for r, h in zip(references, hypotheses, strict=True)]
+    edits, lengths = [], []
+    for reference, hypothesis in pairs:
+        edits.append(edit_distance(reference, hypothesis))
+        lengths.append(len(reference))
+    if not sum(lengths):
         raise ValueError("the references hold no character: an error rate needs at least one")
-    return ratio(np.array([edit_distance(r, h) for r, h in pairs], dtype=np.float64), lengths)
+    return rate(np.array(edits, dtype=np.float64), np.array(lengths, dtype=np.float64))
 
 
 def derangement(n: int, seed: int) -> list[int]:

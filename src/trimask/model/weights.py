@@ -1,5 +1,7 @@
 """A denoiser in one file: weights, size, and the vocabulary that its ids mean."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,7 +10,10 @@ from trimask import io
 from trimask.config import from_dict, to_dict
 from trimask.devices import gathered
 from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.seals import parse_json
 from trimask.vocabulary.layout import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 KIND = "denoiser"
 
@@ -74,3 +79,35 @@ def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary
     ):
         if theirs != ours:
             raise ValueError(f"the weights are of a model with {what} {theirs}, and this one has {ours}")
+
+
+def check_tokenizers(path: Path, metadata: Mapping[str, str], hashes: Mapping[str, str]) -> None:
+    """ValueError if the weights in the file `path`, with this metadata, were trained over other tokenizers
+    than those of `hashes`: of equal sizes, their ids would mean something else.
+
+    A file that does not name its tokenizers is taken with a warning.
+    """
+    named = stored_hashes(path, metadata)
+    if named is None:
+        logger.warning("%s does not name its tokenizers: make sure that they are those of this run", path)
+        return
+    other = sorted(name for name in named.keys() | hashes.keys() if named.get(name) != hashes.get(name))
+    if other:
+        raise ValueError(
+            f"the weights in {path} were trained over other tokenizers ({', '.join(other)} differ): train "
+            "over theirs (--tokenizers DIR, or data that was prepared with them), or leave --weights out"
+        )
+
+
+def stored_hashes(path: Path, metadata: Mapping[str, str]) -> dict[str, str] | None:
+    """SHA-256 of the tokenizers that the weights in the file `path` were trained over, where it says so."""
+    text = metadata.get("tokenizers")
+    if text is None:
+        return None
+    try:
+        named = parse_json(text)
+    except ValueError:
+        named = None
+    if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
+        raise ValueError(f"{path} is damaged: its list of tokenizers cannot be read; export it again")
+    return named

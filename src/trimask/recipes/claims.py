@@ -2,6 +2,7 @@
 scorecard.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -12,8 +13,8 @@ _UNCLAIMED = ("joint", "triple")
 
 
 class Claim(NamedTuple):
-    """`value` against `bound`: the cautious end of its 95 % interval must lie on the right side. `name`
-    says which side.
+    """`value` against `bound`: the cautious end of its 95 % interval must lie on the right side; without an
+    interval nothing holds. `name` says which side.
     """
 
     name: str
@@ -34,11 +35,15 @@ def claims(scores: Mapping[str, Any]) -> list[Claim]:
 
 
 def _above(name: str, estimate: Mapping[str, float], bound: float) -> Claim:
-    return Claim(f"{name} above {bound:.3g}", estimate["value"], bound, estimate["low"] > bound)
+    return Claim(
+        f"{name} above {bound:.3g}", estimate["value"], bound, estimate.get("low", -math.inf) > bound
+    )
 
 
 def _below(name: str, estimate: Mapping[str, float], bound: float) -> Claim:
-    return Claim(f"{name} below {bound:.3g}", estimate["value"], bound, estimate["high"] < bound)
+    return Claim(
+        f"{name} below {bound:.3g}", estimate["value"], bound, estimate.get("high", math.inf) < bound
+    )
 
 
 def _likelihood(rows: list[Mapping[str, Any]]) -> Iterator[Claim]:
@@ -101,7 +106,7 @@ def _speech(scores: Mapping[str, Any]) -> Iterator[Claim]:
             yield _below(
                 f"speech of seen sentences, {name}: word error rate, shuffled",
                 said[f"{name}_word_error_rate"],
-                floor["low"],
+                floor.get("low", -math.inf),
             )
 
 

@@ -17,11 +17,13 @@ from trimask import io
 from trimask.data.selection import QuickstartData
 from trimask.evaluation.report import Block, Code, Page, Prose, Section
 from trimask.recipes import pretrained
+from trimask.recipes.demo_examples import draw_examples, drawn_by, plain_caption
 from trimask.recipes.demo_report import about_shipped, about_training, figures_of, how_to_go_on
-from trimask.recipes.pretrain import TOKENS, pretrain
+from trimask.recipes.pretrain import TOKENIZERS, TOKENS, pretrain
 from trimask.recipes.quickstart import quickstart, quickstart_mini
-from trimask.recipes.showcase import Showcase, draw_examples, plain_caption
+from trimask.recipes.showcase import Showcase
 from trimask.sampling.generate import Generator
+from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
 _MARK = "trimask demo"
@@ -69,7 +71,7 @@ def run_demo(
     if not 0 <= minutes < math.inf:
         raise ValueError(f"minutes is {minutes}: give a number of at least 0")
     began = time.monotonic()
-    generator = pretrained.load(model)
+    generator = pretrained.load(model, raw_prompts=True)
     _claim_folder(out, seed=seed, minutes=minutes)
     demo = _Demo(out, seed=seed, program=program, report=report)
     demo.say(
@@ -181,12 +183,17 @@ class _Demo:
             shutil.rmtree(warm_up, ignore_errors=True)
         if result.stopped == "interrupted":
             self.say(f"stopped after {result.steps} steps; generating with what there is")
-        generator = pretrained.load(run)
+        generator = pretrained.load(run, raw_prompts=True)
         self.blocks = about_training(run, config, generator, result)
         self.add_section(Section(title="Fresh run", blocks=self.blocks))
         assert isinstance(config.data, QuickstartData)
-        examples = draw_examples(config.data, seed=self.seed, num_images=num_images, num_clips=num_clips)
-        self.prompts[str(run)] = plain_caption(examples.seen)
+        tokenizers = Tokenizers.load(run / TOKENIZERS)
+        drawn = drawn_by(config, run / TOKENS, tokenizers, num_updates=result.steps)
+        examples = draw_examples(
+            config.data, seed=self.seed, num_images=num_images, num_clips=num_clips, drawn=drawn
+        )
+        if examples.seen:
+            self.prompts[str(run)] = plain_caption(examples.seen)
         showcase = Showcase(generator, examples, self.out / "samples" / "fresh", seed=self.seed)
         self.generate(self._with_figures(showcase, generator, config))
         self.note("fresh", time.monotonic() - began)

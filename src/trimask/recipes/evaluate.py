@@ -1,8 +1,9 @@
 """`trimask evaluate`: from a run to its scorecard."""
 
+import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -10,6 +11,7 @@ from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import SpanSlack
 from trimask.data.tokens import TokenSource
 from trimask.evaluation.continuation import ContinuationScorer
+from trimask.evaluation.judges.languages import whisper_language
 from trimask.evaluation.judges.panel import Panel
 from trimask.recipes import pretrained
 from trimask.recipes.claims import Claim, claims
@@ -18,7 +20,9 @@ from trimask.recipes.examples_prepared import PreparedExamples
 from trimask.recipes.examples_quickstart import QuickstartExamples
 from trimask.recipes.pretrained import run_config
 from trimask.recipes.quickstart import quickstart
+from trimask.recipes.resume import moved
 from trimask.recipes.scorecard import denoiser_of, score, tokenizers_of
+from trimask.recipes.sections import Report, Save, Sections
 from trimask.recipes.sources import check_data
 from trimask.recipes.suite import HeldOut, Suite
 from trimask.recipes.tokens import kept_tokens
@@ -26,8 +30,6 @@ from trimask.sampling.generate import Generator
 from trimask.training.checkpoint import CONFIG
 
 logger = logging.getLogger(__name__)
-
-Report = Callable[[str], None]
 
 
 @final
@@ -41,52 +43,115 @@ class _Trained:
     bounds: Callable[[Mapping[str, Any]], list[Claim]] | None
 
 
+@final
+class NamesError(ValueError):
+    """Judges, tasks or a language that cannot be used: `problems` names each, and what there is."""
+
+    def __init__(self, problems: Sequence[str]):
+        super().__init__("; ".join(problems))
+        self.problems = list(problems)
+
+
 def evaluate(
     run: str | Path,
     *,
     suite: Suite,
     judges: Panel,
+    language: str | None = None,
     seed: int = 0,
     held_out: HeldOut = "validation",
     harness_tasks: Sequence[str] = (),
+    data: Sequence[Path] = (),
     report: Report = lambda message: None,
+    warn: Report = lambda message: None,
+    save: Save = lambda scores: None,
 ) -> dict[str, Any]:
     """The scorecard of `run` (a run directory, or `quickstart`).
 
     Args:
+        language: that all recordings are in, for the recognizer; else what the data says, or English.
         held_out: the split that stands for unseen data.
+        data: where the run's prepared data is now, if it has moved.
         harness_tasks: tasks of lm-eval (names, or YAML files) to run beside the suite; needs the extra `eval`
             and, for most names, a data set of a hub.
+        warn: told of a part that fails: it is set aside (`failed`), and the others go on.
+        save: given the scores after each part, as far as they are.
 
     Raises:
-        FileNotFoundError, ValueError: the run, a judge or a task cannot be used; the message says why.
-        ImportError: a judge or the tasks need a library that is not installed.
+        NamesError: a judge, a task or the language cannot be used: told before anything is computed.
+        FileNotFoundError, ValueError: the run cannot be used; the message says why.
     """
-    trained = _load(run, held_out=held_out, seed=seed, report=report)
+    check_names(judges=judges, language=language, harness_tasks=harness_tasks, report=report)
+    trained = _load(run, held_out=held_out, seed=seed, data=data, report=report)
     result = score(
         trained.generator,
         trained.examples,
         suite=suite,
         judges=judges,
+        language=language,
         seed=seed,
         slack=trained.slack,
         report=report,
+        warn=warn,
+        save=save,
     )
+    sections = Sections(result, save=save, report=report, warn=warn)
     if trained.bounds is not None:
-        result["claims"] = [claim._asdict() for claim in trained.bounds(result)]
-    if harness_tasks:
-        report("lm-eval tasks")
-        scorer = ContinuationScorer(
-            denoiser=denoiser_of(trained.generator),
-            text=tokenizers_of(trained.generator).text,
-            seed=seed,
-            num_masks=suite.num_masks,
-            text_window=trained.examples.text_window,
-        )
-        result["harness"] = harness_scores(
-            trained.generator, scorer, harness_tasks, limit=suite.num_choices, seed=seed
-        )
+        with sections.part("bounds"):
+            result["claims"] = [claim._asdict() for claim in trained.bounds(result)]
+    for task in harness_tasks:
+        with sections.part(f"lm-eval: {task}"):
+            scorer = ContinuationScorer(
+                denoiser=denoiser_of(trained.generator),
+                text=tokenizers_of(trained.generator).text,
+                seed=seed,
+                num_masks=suite.num_masks,
+                text_window=trained.examples.text_window,
+            )
+            result.setdefault("harness", {}).update(
+                harness_scores(trained.generator, scorer, [task], limit=suite.num_choices, seed=seed)
+            )
     return result
+
+
+def check_names(
+    *,
+    judges: Panel,
+    language: str | None,
+    harness_tasks: Sequence[str],
+    report: Report = lambda message: None,
+) -> None:
+    """Raises `NamesError` with all that cannot be used."""
+    report("checking the judges and tasks")
+    problems = judges.problems() + _unknown_tasks(harness_tasks)
+    if language is not None:
+        try:
+            whisper_language(language)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise NamesError(problems)
+
+
+def _unknown_tasks(tasks: Sequence[str]) -> list[str]:
+    """What is wrong with the names of lm-eval's tasks."""
+    if not tasks:
+        return []
+    try:
+        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]  (an extra)
+    except ImportError:
+        return ["lm-eval tasks need lm-eval: install trimask[eval]"]
+    problems, known = [], None
+    for task in tasks:
+        if task.endswith((".yaml", ".yml")):
+            if not Path(task).is_file():
+                problems.append(f"lm-eval task {task}: there is no such file")
+            continue
+        known = known or TaskManager()
+        if not known.match_tasks([task]):
+            close = difflib.get_close_matches(task, known.all_tasks, n=5) or known.all_tasks[:5]
+            problems.append(f"lm-eval knows no task {task!r}, but {', '.join(close)} (all: lm-eval ls tasks)")
+    return problems
 
 
 def harness_scores(
@@ -131,14 +196,18 @@ def harness_scores(
     }
 
 
-def _load(run: str | Path, *, held_out: HeldOut, seed: int, report: Report) -> _Trained:
-    generator = pretrained.load(run)
+def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report) -> _Trained:
+    generator = pretrained.load(run, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
     folder = pretrained.run_folder(run)
     config = folder / CONFIG
     recipe = run_config(folder) if config.exists() else quickstart()
+    if data and not isinstance(recipe.data, PreparedData):
+        raise ValueError(f"{run} was trained on the embedded data: leave --data out")
     if isinstance(recipe.data, PreparedData):
-        check_data(recipe.data, report)
+        prepared = moved(recipe.data, data)
+        recipe = replace(recipe, data=prepared)
+        check_data(prepared, report)
         examples = PreparedExamples(
             recipe,
             tokenizers,

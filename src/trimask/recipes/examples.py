@@ -38,6 +38,7 @@ class DecodedRecording:
 
     text: str
     voice: str
+    language: str
     sample_rate: int
     codes: Int[np.ndarray, "frames codebooks"]
     decoded: Float32[np.ndarray, "samples"]

@@ -11,7 +11,7 @@ from trimask.data.prepare.manifest import load_split
 from trimask.data.prepare.part import IMAGES, SPEECH, TEXT
 from trimask.data.selection import PreparedData
 from trimask.data.tokens import ExampleSource
-from trimask.evaluation.speech import normalize_words
+from trimask.evaluation.words import normalize_words
 from trimask.recipes.examples import DecodedPicture, DecodedRecording, Examples, choose
 from trimask.recipes.signals import decoded_pixels
 from trimask.recipes.suite import HeldOut
@@ -96,8 +96,9 @@ class PreparedExamples(Examples):
     def recordings(self, split: str, count: int) -> list[DecodedRecording]:
         codec = self.tokenizers.speech
         chosen = self._choose(split, SPEECH, count)
+
         rows = []
-        for _, _, example in chosen:
+        for number, _, example in chosen:
             voice, words = parse_transcript(self._text(example))
             if not words:
                 continue
@@ -106,6 +107,7 @@ class PreparedExamples(Examples):
                 DecodedRecording(
                     text=words,
                     voice=voice or DEFAULT_VOICE,
+                    language=self._sources[split][SPEECH].language(number),
                     sample_rate=codec.sample_rate,
                     codes=codes,
                     decoded=codec.decode(torch.from_numpy(codes)).float().cpu().numpy(),

@@ -8,7 +8,7 @@ from trimask.config import to_dict
 from trimask.data.quickstart import CaptionedImage, Utterance, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import ExampleSource, TokenSource
-from trimask.evaluation.speech import normalize_words
+from trimask.evaluation.words import normalize_words
 from trimask.recipes.examples import Examples
 from trimask.recipes.suite import HeldOut
 from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES, Split, pictures, select_speech, tokenize

@@ -5,18 +5,19 @@ from pathlib import Path
 import torch
 
 from trimask.model.weights import save_denoiser
-from trimask.recipes.pretrained import load_trained
+from trimask.recipes.pretrained import facts_of, load_trained
 
 
 def export(run: str | Path, out: Path, *, dtype: torch.dtype = torch.float16) -> dict[str, str]:
     """Write the weights of `run` to the safetensors file `out`; what is said of them (`recipe`, `steps`).
 
     `run`: a run directory, finished or not, or the folder of a checkpoint, by however many processes it was
-    written. Read back they are float32, rounded to `dtype`.
+    written. Read back they are float32, rounded to `dtype`. With them go the run's configuration, the hashes
+    of its tokenizers, the lengths of its spans and what its prompts need to know of its data.
 
     Raises:
         FileNotFoundError, ValueError: no such run, or a file in it that is damaged.
     """
     denoiser, metadata = load_trained(run)
-    save_denoiser(out, denoiser, dtype=dtype, is_main=True, **metadata)
-    return metadata
+    save_denoiser(out, denoiser, dtype=dtype, is_main=True, **(metadata | facts_of(run)))
+    return {name: metadata[name] for name in ("recipe", "steps") if name in metadata}

@@ -1,5 +1,6 @@
 """A recipe becomes a run: tokenize, build, train, export."""
 
+import json
 import logging
 import shutil
 import socket
@@ -13,17 +14,20 @@ from trimask import io
 from trimask.config import to_dict
 from trimask.data.loader import load
 from trimask.data.mixture import Mixture
-from trimask.data.selection import PreparedData
+from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import TrainingStream
 from trimask.data.tokens import ExampleSource
 from trimask.model.denoiser import Denoiser
-from trimask.model.weights import check_fit, load_denoiser, save_denoiser
-from trimask.recipes.lengths import fit_lengths, save_lengths
+from trimask.model.weights import check_fit, check_tokenizers, read_denoiser, save_denoiser
+from trimask.recipes.lengths import LENGTHS, fit_lengths, save_lengths
+from trimask.recipes.resume import EXTENDED, MAY_CHANGE, begun, check_horizon, extended
+from trimask.recipes.seen import SEEN, fit_seen, save_seen, seen_of_embedded
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
+from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
-from trimask.training.checkpoint import CONFIG, open_run
+from trimask.training.checkpoint import CONFIG, Checkpoints, open_run
 from trimask.training.distributed import ALONE, World
 from trimask.training.loop import TrainResult, train
 from trimask.training.placement import place, release
@@ -36,10 +40,9 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 30  # seconds
 
 MODEL = "model.safetensors"
-MAY_CHANGE = ("run.compute",)
-"""What a resumed run may have otherwise than its start."""
-TOKENIZERS = "tokenizers"
-TOKENS = "tokens"
+TOKENIZERS, TOKENS = "tokenizers", "tokens"
+LEFTOVERS = (TOKENIZERS, TOKENS, LENGTHS, SEEN)
+"""What a run writes before it computes anything: can be made anew."""
 
 
 def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World = ALONE) -> Denoiser:
@@ -64,7 +67,7 @@ def build_stream(
         vocabulary,
         slack=config.slack,
         text_window=config.data.text_window,
-        physical_batch=config.update_batch,
+        physical_batch=config.distinct_batch,
         row_length=config.row_length,
     )
 
@@ -81,7 +84,7 @@ def build_step(
         num_steps=config.num_updates,
         seed=config.seed,
         targets=stream.target_tokens(),
-        logical_batch=config.logical_batch,
+        logical_batch=config.logical_batch // config.objective.num_views,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
         world=world,
@@ -105,26 +108,31 @@ def pretrain(
     """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
 
     The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
-    lengths of spans), checkpoints, metrics and at the end `model.safetensors`, so that it can be moved and
-    resumed alone, on other devices and by more or fewer processes. All processes of `world` call this. With
-    `weights`, a file that `trimask export` wrote, it starts from them; with `tokens`, the folder of a run on
-    the same data, it takes over what that encoded. `report` is told what is done before the first update, and
-    an empty message at its end.
+    lengths of spans), what prompts need to know of the data, checkpoints, metrics and at the end
+    `model.safetensors`, so that it can be moved and resumed alone, on other devices and by more or fewer
+    processes. All processes of `world` call this. With `weights`, a file that `trimask export` wrote, it
+    starts from them; to resume it is not needed again. With `tokens`, the folder of a run on the same data,
+    it takes over what that encoded. `report` is told what is done before the first update, and an empty
+    message at its end.
     """
     if world.is_main:
         for caution in config.batch_rule.cautions(config.batch_change):
             logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
-    initial = None if weights is None else load_denoiser(weights)
-    if weights is not None and initial is not None:
+    initial = None
+    if weights is not None:
+        initial, metadata = read_denoiser(weights)
         check_fit(initial, config.model, vocabulary_of(config, tokenizers))
+        check_tokenizers(weights, metadata, resolved["tokenizers"])
         resolved["weights"] = io.sha256(weights)
     with ExitStack() as held:
         # A run that was started twice would write over itself.
         world.main_only(lambda: held.enter_context(io.locked(out)))
         world.main_only(lambda: io.remove_partial(out))
-        open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, world=world)
+        if resume:
+            resolved |= world.main_only(lambda: _began_with(out, config, has_weights=weights is not None))
+        open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, leftovers=LEFTOVERS, world=world)
         world.each(lambda: _see(out / CONFIG))
         if tokens is not None:
             world.main_only(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
@@ -164,8 +172,35 @@ def pretrain(
             world=world,
         )
         release(denoiser)
-        save_denoiser(out / MODEL, denoiser, is_main=world.is_main, recipe=recipe, steps=str(result.steps))
+        save_denoiser(
+            out / MODEL,
+            denoiser,
+            is_main=world.is_main,
+            recipe=recipe,
+            steps=str(result.steps),
+            tokenizers=json.dumps(resolved["tokenizers"]),
+        )
         return result
+
+
+def _began_with(out: Path, config: RunConfig, *, has_weights: bool) -> dict[str, Any]:
+    """What a run that goes on keeps of its start, beside its configuration."""
+    start = begun(out)
+    if start is None or not isinstance(start.config, RunConfig):
+        return {}
+    check_horizon(start, config)
+    kept: dict[str, Any] = {}
+    longer = extended(start, config, out)
+    if longer:
+        kept[EXTENDED] = longer
+    if start.weights is not None and not has_weights:
+        if not Checkpoints(out, config={}, keep=1).steps():
+            raise ValueError(
+                f"{out} was to start from weights, and has no checkpoint yet: give them again with "
+                "--weights FILE"
+            )
+        kept["weights"] = start.weights
+    return kept
 
 
 def _see(file: Path) -> None:
@@ -201,7 +236,21 @@ def _sources(
                 seed=config.seed,
             )
             save_lengths(out, lengths)
+        if not (out / SEEN).exists():
+            save_seen(out, _seen(config, sources, tokenizers, report))
     return sources
+
+
+def _seen(
+    config: RunConfig,
+    sources: Mapping[str, ExampleSource],
+    tokenizers: Tokenizers,
+    report: Callable[[str], None],
+) -> Seen:
+    components = config.mixture.components
+    if isinstance(config.data, QuickstartData):
+        return seen_of_embedded(config.data, components)
+    return fit_seen(sources, components, tokenizers.text, seed=config.seed, report=report)
 
 
 def _keep_tokenizers(source: Path, kept: Path) -> None:

@@ -1,12 +1,18 @@
 """From a name or a folder to a model that generates."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+from trimask.config import to_dict
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser
+from trimask.recipes.exported import facts_of_run, lengths_of, seen_in, seen_of, tokenizers_for_file
 from trimask.recipes.lengths import load_lengths
-from trimask.recipes.pretrain import MAY_CHANGE, MODEL, TOKENIZERS, build_denoiser
+from trimask.recipes.pretrain import MODEL, TOKENIZERS, build_denoiser
+from trimask.recipes.quickstart import quickstart
+from trimask.recipes.resume import MAY_CHANGE
+from trimask.recipes.seen import load_seen
 from trimask.sampling.generate import Generator
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import CHECKPOINTS, CONFIG, Checkpoints, read_config
@@ -16,22 +22,37 @@ from trimask.training.run import RunConfig, stored_run
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
 
-def load(run: str | Path) -> Generator:
-    """A generator from `run`: a run directory, the folder of one of its checkpoints, or `quickstart`, the
-    model that ships.
+def load(run: str | Path, *, tokenizers: Path | None = None, raw_prompts: bool = False) -> Generator:
+    """A generator from `run`: a run directory, the folder of one of its checkpoints, a file that `trimask
+    export` wrote, or `quickstart`, the model that ships.
+
+    Args:
+        tokenizers: of an exported file, where they are not those that ship.
+        raw_prompts: take prompts as they are spelled, and say nothing of them: for scores.
 
     Raises:
         FileNotFoundError, ValueError: no such run, or a file in it that is damaged or not ours; the
             message names it and the mend.
     """
-    denoiser, _ = load_trained(run)
+    run = _run_of_file(run)
+    denoiser, facts = load_trained(run)
+    path = Path(run)
     if _is_shipped(run):
-        tokenizers, lengths = Tokenizers.load(SHIPPED), None
+        codecs, lengths, seen = Tokenizers.load(SHIPPED), None, load_seen(QUICKSTART.parent)
+    elif path.is_file():
+        codecs = Tokenizers.load(tokenizers_for_file(path, facts, tokenizers))
+        lengths, seen = lengths_of(facts, path), seen_of(facts, path)
     else:
         folder = run_folder(run)
-        tokenizers, lengths = tokenizers_of(folder), load_lengths(folder)
+        codecs, lengths = tokenizers_of(folder), load_lengths(folder)
+        seen = seen_in(folder)
     return Generator(
-        denoiser, text=tokenizers.text, image=tokenizers.image, speech=tokenizers.speech, lengths=lengths
+        denoiser,
+        text=codecs.text,
+        image=codecs.image,
+        speech=codecs.speech,
+        lengths=lengths,
+        seen=None if raw_prompts else seen,
     )
 
 
@@ -64,6 +85,24 @@ def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
 def run_folder(run: str | Path) -> Path:
     """The run directory of `run`, as `load` takes it."""
     return _run_and_step(Path(run))[0]
+
+
+def facts_of(run: str | Path) -> dict[str, str]:
+    """What an export of `run`, as `load` takes it, says beside recipe and steps."""
+    run = _run_of_file(run)
+    if _is_shipped(run):
+        return {**facts_of_run(QUICKSTART.parent, SHIPPED), "run": json.dumps(to_dict(quickstart()))}
+    if Path(run).is_file():
+        return {}
+    folder = run_folder(run)
+    return facts_of_run(folder, folder / TOKENIZERS)
+
+
+def _run_of_file(run: str | Path) -> str | Path:
+    """The weights that a run leaves in its directory stand for the run."""
+    path = Path(run)
+    is_in_run = path.name == MODEL and path.is_file() and (path.parent / CONFIG).exists()
+    return path.parent if is_in_run else run
 
 
 def run_config(folder: Path) -> RunConfig:

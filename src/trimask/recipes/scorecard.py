@@ -1,11 +1,9 @@
 """The scorecard of a model: every modality beside its floors and ceilings, as plain JSON."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
-
-import numpy as np
 
 from trimask import rng
 from trimask.data.stream import SpanSlack
@@ -24,9 +22,10 @@ from trimask.recipes.scorecard_images import (
     make_pictures,
     set_distances,
 )
-from trimask.recipes.scorecard_likelihood import likelihood
+from trimask.recipes.scorecard_likelihood import task_likelihood
 from trimask.recipes.scorecard_speech import speech_scores, transcript_scores
 from trimask.recipes.scorecard_text import caption_scores, choice_scores, choices, text_scores
+from trimask.recipes.sections import Report, Save, Sections
 from trimask.recipes.signals import Picture
 from trimask.recipes.suite import QUICK, Suite
 from trimask.sampling.generate import Generator
@@ -35,7 +34,6 @@ from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Task
 
 _NAMES = {"train": "seen", "composition": "composition", "validation": "unseen", "test": "unseen"}
-Report = Callable[[str], None]
 
 
 def score(
@@ -44,14 +42,20 @@ def score(
     *,
     suite: Suite = QUICK,
     judges: Panel | None = None,
+    language: str | None = None,
     seed: int = 0,
     slack: SpanSlack | None = None,
     report: Report = lambda message: None,
+    warn: Report = lambda message: None,
+    save: Save = lambda scores: None,
 ) -> dict[str, Any]:
     """All figures of a model on `examples`: plain JSON, each with n, a 95 % interval, floors and ceilings.
 
     Args:
         judges: outside models; what lacks its judge is left out, and `left_out` says so.
+        language: of all recordings, whatever the data says.
+        warn: told of a part that fails: it is set aside (`failed`), and the others go on.
+        save: given the scores after each part, as far as they are.
 
     Raises:
         ValueError: a model without all three tokenizers.
@@ -59,16 +63,7 @@ def score(
     began = time.monotonic()
     tokenizers, denoiser = tokenizers_of(generator), denoiser_of(generator)
     splits = {split: examples.sources(split) for split in examples.splits()}
-    card = _Scorecard(
-        generator=generator,
-        denoiser=denoiser,
-        tokenizers=tokenizers,
-        examples=examples,
-        suite=suite,
-        judges=judges or Panel(),
-        seed=seed,
-        report=report,
-    )
+    panel = judges or Panel()
     result: dict[str, Any] = {
         "format": "trimask scorecard",
         "suite": suite.name,
@@ -79,24 +74,32 @@ def score(
         "num_sequences": suite.num_sequences,
         "num_masks": suite.num_masks,
         "machine": describe(generator.device),
-        "judges": card.judges.as_json(),
-        "left_out": card.judges.left_out() + examples.left_out(),
-        "likelihood": likelihood(
-            denoiser,
-            splits,
-            examples.tasks,
-            tokenizers.text,
-            seed=seed,
-            num_sequences=suite.num_sequences,
-            num_masks=suite.num_masks,
-            slack=slack or SpanSlack(),
-            text_window=examples.text_window,
-            report=report,
-        ),
-        **card.pictures(),
-        "speech": card.speech(),
-        **card.text(splits[examples.held_out].get(examples.passages)),
+        "judges": panel.as_json(),
+        "left_out": panel.left_out() + examples.left_out(),
+        "likelihood": [],
+        "images": {"measure": MEASURE},
+        "image_distances": {},
+        "caption_agreement": {},
+        "captions": {},
+        "speech": {"transcripts": {}, "generated": {}},
+        "text": None,
+        "continuation": None,
     }
+    card = _Scorecard(
+        generator=generator,
+        denoiser=denoiser,
+        tokenizers=tokenizers,
+        examples=examples,
+        suite=suite,
+        judges=panel,
+        language=language,
+        seed=seed,
+        sections=Sections(result, save=save, report=report, warn=warn),
+    )
+    card.likelihood(splits, slack or SpanSlack())
+    card.pictures()
+    card.speech()
+    card.text(splits[examples.held_out].get(examples.passages))
     result["seconds"] = time.monotonic() - began
     return result
 
@@ -136,111 +139,137 @@ class _Scorecard:
     examples: Examples
     suite: Suite
     judges: Panel
+    language: str | None
     seed: int
-    report: Report
+    sections: Sections
 
-    def pictures(self) -> dict[str, Any]:
+    @property
+    def scores(self) -> dict[str, Any]:
+        return self.sections.scores
+
+    def likelihood(self, splits: Mapping[str, Mapping[str, ExampleSource]], slack: SpanSlack) -> None:
+        """NELBO of each task and split."""
+        for name, task in self.examples.tasks:
+            with self.sections.part(f"likelihood: {task.value} ({name})"):
+                self.scores["likelihood"] += task_likelihood(
+                    self.denoiser,
+                    splits,
+                    name,
+                    task,
+                    self.tokenizers.text,
+                    seed=self.seed,
+                    num_sequences=self.suite.num_sequences,
+                    num_masks=self.suite.num_masks,
+                    slack=slack,
+                    text_window=self.examples.text_window,
+                    report=self.sections.report,
+                )
+
+    def pictures(self) -> None:
         """Images from captions and captions from images, for seen captions, held-out compositions and unseen
         ones.
         """
-        found: dict[str, dict[str, Any]] = {
-            "images": {"measure": MEASURE},
-            "image_distances": {},
-            "caption_agreement": {},
-            "captions": {},
-        }
         if not (self._is_trained(Task.TEXT_TO_IMAGE) or self._is_trained(Task.IMAGE_TO_TEXT)):
-            return found
+            return
         count = max(self.suite.num_references, self.suite.num_sequences)
-        rows = {split: self.examples.pictures(split, count) for split in self.examples.splits()}
-        rows = {split: here for split, here in rows.items() if here}
-        for split, here in rows.items():
-            chosen = self._choose(here, self.suite.num_sequences, "images", split)
-            if self._is_trained(Task.IMAGE_TO_TEXT):
-                self.report(f"captions: {_NAMES[split]}")
-                found["captions"][_NAMES[split]] = self._captions(chosen, rows.get("train", here))
+        rows: dict[str, Sequence[Picture]] = {}
+        for split in self.examples.splits():
+            with self.sections.part(f"real pictures: {_NAMES[split]}"):
+                here = self.examples.pictures(split, count)
+                rows |= {split: here} if here else {}
+        if self._is_trained(Task.IMAGE_TO_TEXT):
+            for split, here in rows.items():
+                chosen = self._choose(here, self.suite.num_sequences, "images", split)
+                with self.sections.part(f"captions: {_NAMES[split]}"):
+                    found = self._captions(chosen, rows.get("train", here))
+                    self.scores["captions"][_NAMES[split]] = found
         if self._is_trained(Task.TEXT_TO_IMAGE):
-            self._images(rows, found)
-        return found
+            references = {split: self._reference(here) for split, here in rows.items()}
+            for split in rows:
+                self._images(split, rows, references)
 
-    def _images(self, rows: Mapping[str, Sequence[Picture]], found: dict[str, dict[str, Any]]) -> None:
-        features = {split: gallery_features(here) for split, here in rows.items()}
-        references = {split: self._reference(here) for split, here in rows.items()}
-        for split, here in rows.items():
-            name = _NAMES[split]
-            chosen = self._choose(here, self.suite.num_sequences, "images", split)
-            self.report(f"images: {name}")
+    def _images(
+        self, split: str, rows: Mapping[str, Sequence[Picture]], references: Mapping[str, Reference]
+    ) -> None:
+        name, made = _NAMES[split], None
+        chosen = self._choose(rows[split], self.suite.num_sequences, "images", split)
+        # A composition is looked for among all that was seen too: its own concept in other tones is there.
+        beside = ["train", split] if split == "composition" and "train" in rows else [split]
+        gallery = [row for each in beside for row in rows[each]]
+        with self.sections.part(f"images: {name}"):
             made = make_pictures(self.generator, self.tokenizers.image, chosen, seed=self.seed)
-            # A composition is looked for among all that was seen too: its own concept in other tones stands
-            # there.
-            beside = ["train", split] if split == "composition" else [split]
-            gallery = [row for each in beside for row in rows[each]]
-            stacked = np.concatenate([features[each] for each in beside])
-            found["images"][name] = image_scores(made, gallery, stacked, seed=self.seed)
-            self.report(f"sets of images: {name}")
+            found = image_scores(made, gallery, gallery_features(gallery), seed=self.seed)
+            self.scores["images"][name] = found
+        if made is None:
+            return
+        with self.sections.part(f"sets of images: {name}"):
             distances = set_distances(made, references[split], seed=self.seed)
+            self.scores["image_distances"] |= {name: distances} if distances else {}
+        with self.sections.part(f"caption agreement: {name}"):
             known = list(dict.fromkeys(row.caption for row in gallery))
             training = references.get("train", references[split])
             agreement = caption_agreement(made, known, training, seed=self.seed)
-            found["image_distances"] |= {name: distances} if distances else {}
-            found["caption_agreement"] |= {name: agreement} if agreement else {}
+            self.scores["caption_agreement"] |= {name: agreement} if agreement else {}
 
-    def speech(self) -> dict[str, Any]:
+    def speech(self) -> None:
         """Readings said and written down, of the training split and of unseen ones."""
-        result: dict[str, Any] = {"transcripts": {}, "generated": {}}
         says, writes = self._is_trained(Task.TEXT_TO_SPEECH), self._is_trained(Task.SPEECH_TO_TEXT)
+        scores, recognizer = self.scores["speech"], self.judges.recognizer
+        scores["judge"] = "not judged: give --judges" if recognizer is None else recognizer.name
         count = max(self.suite.num_clips, self.suite.num_sequences)
         for split in self.examples.splits() if says or writes else ():
-            name = _NAMES[split]
-            chosen = self._choose(self.examples.recordings(split, count), count, "speech", split)
+            name, chosen = _NAMES[split], []
+            with self.sections.part(f"real recordings: {name}"):
+                chosen = self._choose(self.examples.recordings(split, count), count, "speech", split)
             if not chosen:
                 continue
-            self.report(f"speech: {name} sentences")
             if writes:
                 clips = chosen[: self.suite.num_sequences]
-                result["transcripts"][name] = transcript_scores(self.generator, clips, seed=self.seed)
+                with self.sections.part(f"transcripts: {name}"):
+                    scores["transcripts"][name] = transcript_scores(self.generator, clips, seed=self.seed)
             if says:
-                result["generated"][name] = speech_scores(
-                    self.generator,
-                    self.tokenizers.speech,
-                    chosen[: self.suite.num_clips],
-                    seed=self.seed,
-                    judges=self.judges,
-                    report=self.report,
-                )
-        recognizer = self.judges.recognizer
-        result["judge"] = "not judged: give --judges" if recognizer is None else recognizer.name
-        return result
+                with self.sections.part(f"speech: {name} sentences"):
+                    scores["generated"][name] = speech_scores(
+                        self.generator,
+                        self.tokenizers.speech,
+                        chosen[: self.suite.num_clips],
+                        seed=self.seed,
+                        judges=self.judges,
+                        language=self.language,
+                        sections=self.sections,
+                        name=name,
+                    )
 
-    def text(self, held_out: ExampleSource | None) -> dict[str, Any]:
+    def text(self, held_out: ExampleSource | None) -> None:
         """Sampled passages beside held-out ones, and which continuation of a held-out passage is the true
         one.
         """
         if held_out is None or not self._is_trained(Task.TEXT):
-            return {"text": None, "continuation": None}
-        self.report("text passages")
-        text, window = self.tokenizers.text, self.examples.text_window
-        language_model = self.judges.language_model
-        judge = None if language_model is None else language_model.load()
-        passages = text_scores(
-            self.generator,
-            text,
-            self.examples.texts(held_out, self.suite.num_sequences),
-            self.examples.training_words(),
-            seed=self.seed,
-            count=self.suite.num_passages,
-            judge=judge,
-        )
-        self.report("continuations")
-        questions = choices(held_out, text, window=window, count=self.suite.num_choices, seed=self.seed)
-        scorer = ContinuationScorer(
-            denoiser=self.denoiser,
-            text=text,
-            seed=self.seed,
-            num_masks=self.suite.num_masks,
-            text_window=window,
-        )
-        return {"text": passages, "continuation": choice_scores(scorer, questions, judge, seed=self.seed)}
+            return
+        text, window, judge = self.tokenizers.text, self.examples.text_window, None
+        if self.judges.language_model is not None:
+            with self.sections.part("the outside language model"):
+                judge = self.judges.language_model.load()
+        with self.sections.part("text passages"):
+            self.scores["text"] = text_scores(
+                self.generator,
+                text,
+                self.examples.texts(held_out, self.suite.num_sequences),
+                self.examples.training_words(),
+                seed=self.seed,
+                count=self.suite.num_passages,
+                judge=judge,
+            )
+        with self.sections.part("continuations"):
+            questions = choices(held_out, text, window=window, count=self.suite.num_choices, seed=self.seed)
+            scorer = ContinuationScorer(
+                denoiser=self.denoiser,
+                text=text,
+                seed=self.seed,
+                num_masks=self.suite.num_masks,
+                text_window=window,
+            )
+            self.scores["continuation"] = choice_scores(scorer, questions, judge, seed=self.seed)
 
     def _is_trained(self, task: Task) -> bool:
         return any(task is trained for _, trained in self.examples.tasks)

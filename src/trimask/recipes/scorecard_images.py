@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 from trimask import rng
 from trimask.evaluation import text as words
-from trimask.evaluation.distances import frechet, kernel
+from trimask.evaluation.distances import frechet, kernel, least_for_frechet
 from trimask.evaluation.image import Agreement, agreement, lab_features
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.retrieval import fit_linear_map, retrieval
@@ -145,7 +145,8 @@ def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[st
     All sets have the same size, so that their biases are alike: `generated`; `noise`, uniform pixels, and
     `constant`, one mean picture (the floors); `round_trip` and `real`, the chosen originals (the ceilings:
     what a model over these codes, and any model, could reach at this size), as far as `Pictures.kinds` has
-    them.
+    them. Fewer than `least_for_frechet` pictures have no Fréchet distance, and `frechet_needs` says how
+    many do.
     """
     size = len(made.chosen)
     used = {row.key for row in made.chosen}
@@ -163,13 +164,13 @@ def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[st
     result: dict[str, Any] = {}
     for name, features in _features(reference.judges).items():
         target = reference.features[name][free]
-        result[name] = {"n": size, "num_references": len(target)}
+        least = least_for_frechet(target.shape[1])
+        result[name] = {"n": size, "num_references": len(target), "frechet_needs": least}
         for kind, pixels in sets.items():
             own = features(pixels)
-            result[name][kind] = {
-                "frechet": frechet(own, target, seed=seed).as_json(),
-                "kernel": kernel(own, target).as_json(),
-            }
+            result[name][kind] = {"kernel": kernel(own, target).as_json()}
+            if min(size, len(target)) >= least:
+                result[name][kind]["frechet"] = frechet(own, target, seed=seed).as_json()
     return result
 
 

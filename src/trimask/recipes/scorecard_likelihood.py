@@ -3,7 +3,7 @@ beside its floors.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from trimask import rng
 from trimask.data.stream import SpanSlack, target_ends
 from trimask.data.tokens import ExampleSource
-from trimask.evaluation.estimate import Estimate, ratio
+from trimask.estimate import ratio
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens, unigram_bits
 from trimask.evaluation.text import derangement
 from trimask.model.denoiser import Denoiser
@@ -26,10 +26,11 @@ _UNIGRAM_SEQUENCES = 1000
 Codes = Mapping[Modality, np.ndarray]
 
 
-def likelihood(
+def task_likelihood(
     denoiser: Denoiser,
     splits: Mapping[str, Mapping[str, ExampleSource]],
-    tasks: Iterable[tuple[str, Task]],
+    name: str,
+    task: Task,
     text: TextCodec,
     *,
     seed: int,
@@ -39,35 +40,34 @@ def likelihood(
     text_window: int,
     report: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """One row per task (with its source), split and target modality, in bits per token (end tokens included);
-    `splits` must hold "train".
+    """One row per split and target modality of `task` (on source `name`), in bits per token (end tokens
+    included); `splits` must hold "train".
 
     `conditional`: the task's own NELBO. `unconditional`: the condition hidden. `shuffled`: another
     example's condition. `gain_…`: how many bits the right condition saves, example by example under the
     same masks. `unigram`: the frequencies of the training tokens. `uniform`: log2 of the range. Intervals
-    are ± 1.96 standard errors over sequences.
+    are over sequences.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     build = partial(_build, denoiser, slack, text_window, seed)
-    for name, task in tasks:
-        training = splits["train"].get(name)
-        if training is None:
+    training = splits["train"].get(name)
+    if training is None:
+        return rows
+    chosen = choose(training, _UNIGRAM_SEQUENCES, seed)
+    reference = build(task, [training.example(i) for i in chosen])
+    for split, sources in splits.items():
+        source = sources.get(name)
+        if source is None or (split == "composition" and task is Task.JOINT):
             continue
-        chosen = choose(training, _UNIGRAM_SEQUENCES, seed)
-        reference = build(task, [training.example(i) for i in chosen])
-        for split, sources in splits.items():
-            source = sources.get(name)
-            if source is None or (split == "composition" and task is Task.JOINT):
-                continue
-            report(f"likelihood: {task.value} ({name}), {split}")
-            examples = [source.example(i) for i in choose(source, num_sequences, seed)]
-            figures = _figures(
-                denoiser, task, examples, build, seed=seed, num_masks=num_masks, reference=reference
-            )
-            for row in figures:
-                if task is Task.TEXT:
-                    row["bits_per_byte"] = _per_byte(row, examples, text)
-                rows.append({"task": task.value, "source": name, "split": split, **row})
+        report(f"likelihood: {task.value} ({name}), {split}")
+        examples = [source.example(i) for i in choose(source, num_sequences, seed)]
+        figures = _figures(
+            denoiser, task, examples, build, seed=seed, num_masks=num_masks, reference=reference
+        )
+        for row in figures:
+            if task is Task.TEXT:
+                row["bits_per_byte"] = _per_byte(row, examples, text)
+            rows.append({"task": task.value, "source": name, "split": split, **row})
     return rows
 
 
@@ -136,5 +136,4 @@ def _per_byte(row: Mapping[str, Any], examples: Rows[Codes], text: TextCodec) ->
     size = sum(len(text.decode(codes[Modality.TEXT][:, 0].tolist()).encode()) for codes in examples)
     scale = row["num_tokens"] / max(size, 1)
     bits = row["conditional"]
-    scaled = {name: bits[name] * scale for name in ("value", "low", "high")}
-    return Estimate(**scaled, n=bits["n"]).as_json()
+    return {name: bits[name] * scale for name in ("value", "low", "high") if name in bits} | {"n": bits["n"]}

@@ -1,6 +1,6 @@
 """The scorecard's speech: generated readings beside the reader's own, and the model's own transcripts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -10,20 +10,23 @@ from jaxtyping import Float, Float32
 
 from trimask import rng
 from trimask.data.prepare.recording import resample
+from trimask.estimate import mean, proportion, ratio
 from trimask.evaluation import text as words
-from trimask.evaluation.estimate import mean, proportion, ratio
+from trimask.evaluation.judges.languages import DEFAULT
 from trimask.evaluation.judges.panel import Panel
+from trimask.evaluation.judges.quality import QualityJudge
 from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.evaluation.spectral import MEASURE, mel_cepstral_distance
 from trimask.evaluation.speech import word_error_rate
+from trimask.evaluation.words import unit_of
 from trimask.recipes.examples import DecodedRecording, heard
 from trimask.recipes.scorecard_text import without_length_warnings
+from trimask.recipes.sections import Sections
 from trimask.recipes.signals import Recording, waveform_at
 from trimask.sampling.generate import Generated, Generator
 from trimask.vocabulary.modality import Task
 from trimask.vocabulary.tokenizer import SpeechCodec
 
-Report = Callable[[str], None]
 Clips = list[Float32[np.ndarray, "_"]]
 _RATE = 16_000  # Hz, of the judges
 
@@ -95,10 +98,13 @@ def speech_scores(
     *,
     seed: int,
     judges: Panel,
-    report: Report,
+    language: str | None,
+    sections: Sections,
+    name: str,
 ) -> dict[str, Any] | None:
     """Length and spectrum of generated speech beside the real reading's; with judges, what is understood of
-    it, whose voice it is, and how good it sounds. Ceilings: the teacher and the codec's round trip.
+    it, whose voice it is, and how good it sounds; a judge that fails is set aside. Ceilings: the teacher and
+    the codec's round trip. `language`: of all recordings, whatever they say of themselves.
     """
     if len(chosen) < 2:
         return None
@@ -113,25 +119,29 @@ def speech_scores(
         "mel_cepstral_distance": _spectral(readings, seed=seed),
     }
     if judges.recognizer is not None:
-        listened = {**readings.ceilings, "generated": readings.generated}
-        report(f"the recognizer listens: {', '.join(listened)}")
-        words_of = {name: judges.recognizer.hear(clips, _RATE) for name, clips in listened.items()}
-        scores |= _error_rates([row.text for row in chosen], words_of, seed=seed)
+        with sections.part(f"word error rates: {name}"):
+            spoken = [language or row.language or DEFAULT for row in chosen]
+            listened = {**readings.ceilings, "generated": readings.generated}
+            sections.report(f"the recognizer listens: {', '.join(listened)}")
+            written = {kind: judges.recognizer.hear(clips, _RATE, spoken) for kind, clips in listened.items()}
+            scores |= _error_rates([row.text for row in chosen], written, seed=seed)
+            is_assumed = language is None and not all(row.language for row in chosen)
+            scores["languages"] = sorted(set(spoken))
+            scores["language_is_assumed"] = is_assumed
     if judges.speaker is not None:
-        report("the speaker judge listens")
-        scores["speaker_similarity"] = _similarities(readings, judges.speaker)
+        with sections.part(f"speaker similarity: {name}"):
+            scores["speaker_similarity"] = _similarities(readings, judges.speaker)
     if judges.quality is not None:
-        report("the judge of quality listens")
-        quality = judges.quality
-        scores["quality"] = {"judge": quality.name} | {
-            name: mean(quality.scores(clips, _RATE)).as_json()
-            for name, clips in {
-                "generated": readings.generated,
-                "noise": readings.noise,
-                **readings.ceilings,
-            }.items()
-        }
+        with sections.part(f"speech quality: {name}"):
+            scores["quality"] = _qualities(readings, judges.quality)
     return scores
+
+
+def _qualities(readings: Readings, judge: QualityJudge) -> dict[str, Any]:
+    compared = {"generated": readings.generated, "noise": readings.noise, **readings.ceilings}
+    return {"judge": judge.name} | {
+        name: mean(judge.scores(clips, _RATE)).as_json() for name, clips in compared.items()
+    }
 
 
 @torch.inference_mode()
@@ -176,16 +186,10 @@ def _spectral(readings: Readings, *, seed: int) -> dict[str, Any]:
 
 def _error_rates(texts: list[str], words_of: Mapping[str, list[str]], *, seed: int) -> dict[str, Any]:
     order = words.derangement(len(texts), seed)
-    scores: dict[str, Any] = {}
+    scores: dict[str, Any] = {"unit": unit_of(texts)}
     best = next(iter(words_of.values()))
     for name, hypotheses in {**words_of, "shuffled": [best[j] for j in order]}.items():
-        rate = word_error_rate(texts, hypotheses, seed=seed)
-        scores[f"{name}_word_error_rate"] = {
-            "value": rate.value,
-            "low": rate.low,
-            "high": rate.high,
-            "n": len(texts),
-        }
+        scores[f"{name}_word_error_rate"] = word_error_rate(texts, hypotheses).as_json()
         scores[f"{name}_character_error_rate"] = words.character_error_rate(texts, hypotheses).as_json()
     return scores
 

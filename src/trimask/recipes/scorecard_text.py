@@ -9,11 +9,11 @@ import numpy as np
 
 from trimask import rng
 from trimask.data.tokens import ExampleSource
+from trimask.estimate import mean, proportion, rate
 from trimask.evaluation import text as words
 from trimask.evaluation.continuation import Choice, ContinuationScorer, choose_by_bytes
-from trimask.evaluation.estimate import mean, proportion, ratio
 from trimask.evaluation.judges.language_model import LoadedLanguageModel
-from trimask.evaluation.speech import normalize_words
+from trimask.evaluation.words import joined, normalize_words, pieces, unit_of
 from trimask.recipes.examples import shown
 from trimask.recipes.signals import Picture
 from trimask.sampling.generate import Generator
@@ -50,12 +50,18 @@ def caption_scores(
     constant = words.best_constant(candidates, true)
     return {
         "exact_match": proportion([words.is_exact(t, g) for t, g in zip(true, given, strict=True)]).as_json(),
-        "word_f1": mean([words.word_f1(t, g) for t, g in zip(true, given, strict=True)]).as_json(),
-        "floor_shuffled": mean([words.word_f1(t, g) for t, g in zip(true, other, strict=True)]).as_json(),
-        "floor_constant": mean([words.word_f1(t, constant) for t in true]).as_json(),
+        "word_f1": _word_f1(true, given),
+        "floor_shuffled": _word_f1(true, other),
+        "floor_constant": _word_f1(true, [constant] * len(true)),
         "best_constant": constant,
+        "unit": unit_of(true),
         "complete": proportion([result.is_complete for result in results]).as_json(),
     }
+
+
+def _word_f1(true: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
+    scores = [words.word_f1(t, g) for t, g in zip(true, given, strict=True)]
+    return mean(scores, is_share=True).as_json()
 
 
 def text_scores(
@@ -89,6 +95,7 @@ def text_scores(
             "unigram_entropy": words.unigram_entropy(texts),
             "known_words": _known(texts, known),
             "words": sum(len(t.split()) for t in texts),
+            "unit": unit_of(texts),
         }
         for name, texts in {"samples": samples, "real": passages, "noise": noise}.items()
     }
@@ -108,10 +115,10 @@ def _perplexities(
 ) -> dict[str, Any]:
     """Of the texts as they are, with case and punctuation: those are part of what a language model reads."""
     draw = rng.generator(seed, "scorecard", "scrambled")
-    scrambled = [" ".join(draw.permutation(text.split()).tolist()) for text in real]
+    scrambled = [joined(draw.permutation(pieces(text)).tolist()) for text in real]
     found = {}
     for name, texts in {"samples": samples, "real": real, "scrambled": scrambled, "noise": noise}.items():
-        texts = [text for text in texts if len(text.split()) > 1]
+        texts = [text for text in texts if len(pieces(text)) > 1]
         if texts:
             perplexity, tokens = judge.perplexity(texts)
             found[name] = perplexity.as_json() | {"tokens_per_text": float(tokens.mean())}
@@ -177,4 +184,4 @@ def _known(texts: Sequence[str], known: set[str]) -> dict[str, Any]:
     split = [normalize_words(text) for text in texts]
     split = [each for each in split if each]
     hits = np.array([sum(word in known for word in each) for each in split]) * 1.0
-    return ratio(hits, np.array([len(each) for each in split]) * 1.0).as_json()
+    return rate(hits, np.array([len(each) for each in split]) * 1.0, most=1.0).as_json()

@@ -3,7 +3,6 @@ file at once.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -11,64 +10,15 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from trimask import rng
-from trimask.data.quickstart import CaptionedImage, Utterance, load_speech
-from trimask.data.selection import QuickstartData
+from trimask.data.quickstart import CaptionedImage, Utterance
 from trimask.evaluation.report import Block, Card, Cards, Picture, Sound
 from trimask.io import atomic_write
+from trimask.recipes.demo_examples import Examples
 from trimask.recipes.scorecard_speech import speak
 from trimask.recipes.scorecard_text import without_length_warnings
 from trimask.recipes.signals import waveform_at
-from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.generate import Generated, Generator
 from trimask.vocabulary.modality import Task
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Examples:
-    """The rows that a demo shows: drawn once, so that what is generated can be told from what is real."""
-
-    seen: Sequence[CaptionedImage]
-    compositions: Sequence[CaptionedImage]
-    unseen: Sequence[CaptionedImage]
-    seen_speech: Sequence[Utterance]
-    unseen_speech: Sequence[Utterance]
-
-
-def draw_examples(data: QuickstartData, *, seed: int, num_images: int, num_clips: int) -> Examples:
-    """`num_images` seen pictures, half as many of each other kind; `num_clips` utterances of each kind."""
-    train = pictures("train", data)
-    bases = {row.base for row in train}
-    plain = [row for row in train if row.hexcode == row.base] or train
-    others = pictures("composition", data) if data.has_variants else []
-    unseen = [row for row in pictures("validation", data) if row.hexcode == row.base]
-    speech = select_speech(load_speech("train"), data, bases)
-    sentences = [row for row in speech if row.kind == "sentence"]
-    captions = [row for row in speech if row.kind == "caption"]
-    held_out = [
-        row for row in select_speech(load_speech("validation"), data, set()) if row.kind == "sentence"
-    ]
-
-    def some(rows: Sequence, count: int, name: str) -> list:
-        order = rng.generator(seed, "demo", name).permutation(len(rows))
-        return [rows[i] for i in order[:count].tolist()]
-
-    few = num_clips // 2
-    return Examples(
-        seen=some(plain, num_images, "seen"),
-        compositions=some(others, num_images // 2, "composition"),
-        unseen=some(unseen, num_images // 2, "unseen"),
-        seen_speech=some(captions, few, "captions") + some(sentences, num_clips - few, "sentences"),
-        unseen_speech=some(held_out, num_clips - 1, "held-out"),
-    )
-
-
-def plain_caption(rows: Sequence[CaptionedImage]) -> str:
-    """The caption that is easiest to type: letters and spaces alone if there is one, two words at best."""
-    captions = [row.caption for row in rows]
-    plain = [caption for caption in captions if caption.replace(" ", "").isalpha() and caption.isascii()]
-    return min(plain or captions, key=lambda caption: abs(len(caption.split()) - 2))
 
 
 @final

@@ -30,12 +30,15 @@ class Picture(Protocol):
 
 @runtime_checkable
 class Recording(Protocol):
-    """A reading of `text`, by the voice of that tag; samples at `sample_rate` (Hz)."""
+    """A reading of `text`, by the voice of that tag, in the language of that code ("" where it is not known);
+    samples at `sample_rate` (Hz)."""
 
     @property
     def text(self) -> str: ...
     @property
     def voice(self) -> str: ...
+    @property
+    def language(self) -> str: ...
     @property
     def sample_rate(self) -> int: ...
     def waveform(self) -> Float32[np.ndarray, "samples"]: ...

@@ -104,6 +104,11 @@ def check_data(
 def check_manifests(data: PreparedData) -> None:
     """ValueError if a folder is not prepared, or not the one that the run began with."""
     for folder, manifest in zip(data.folders, data.manifests, strict=True):
+        if not (folder / MANIFEST).exists():
+            raise ValueError(
+                f"{folder} is where the run's data was, and there is none: put it back, or say with --data "
+                "DIR where it is now"
+            )
         Manifest.load(folder)
         if io.sha256(folder / MANIFEST) != manifest:
             raise ValueError(

@@ -11,9 +11,10 @@ from torch import nn
 
 from trimask.data.signals import Concatenation, Signal, Signals, SignalWriter
 from trimask.recipes.tokenizer_data import Report, as_floats, as_integers, kept_signals
-from trimask.recipes.tokenizer_training import TokenizerTraining
+from trimask.recipes.tokenizer_training import Limit, TokenizerTraining, codebook_limit
 from trimask.tokenizers.quantizer import ResidualVectorConfig
 from trimask.tokenizers.speech import SpeechTokenizer, SpeechTokenizerConfig
+from trimask.tokenizers.speech.autoencoder import MOST_FITTED
 from trimask.tokenizers.speech.features import SpeechFeatures
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.speech_tokenizer import (
@@ -121,11 +122,24 @@ class RecordingTraining(TokenizerTraining):
         config = self.config
         return speech_batches(data, code=config.code, vocoder=config.vocoder, seed=config.seed)
 
+    def limits(self, data: Recording) -> Iterator[Limit]:
+        num_frames, config = len(data.features), self.config
+        for stage, training in (("code", config.code), ("vocoder", config.vocoder)):
+            yield Limit(option=f"--{stage}.crop-frames", wanted=training.crop_frames, most=num_frames - 1)
+        piece, num_pieces = self._pieces(num_frames)
+        num_blocks = min(piece * num_pieces // self._block, MOST_FITTED)
+        yield from codebook_limit("tokenizer.autoencoder", config.tokenizer.autoencoder.quantizer, num_blocks)
+
+    def _pieces(self, num_frames: int) -> tuple[int, int]:
+        """Frames of a piece that is read together, and how many of them the code is fitted to."""
+        piece = min(_PIECE_FRAMES, num_frames) // self._block * self._block
+        return piece, min(num_frames // piece, _FIT_FRAMES // piece) if piece else 0
+
     def fit(self, tokenizer: SpeechTokenizer, data: Recording, draw: np.random.Generator) -> None:
         num_frames = len(data.features)
-        piece = min(_PIECE_FRAMES, num_frames) // self._block * self._block
+        piece, num_pieces = self._pieces(num_frames)
         starts = np.arange(0, num_frames - piece + 1, piece)
-        starts = np.sort(draw.permutation(starts)[: _FIT_FRAMES // piece])
+        starts = np.sort(draw.permutation(starts)[:num_pieces])
         pieces = [data.features.read(int(start), int(start) + piece) for start in starts]
         tokenizer.autoencoder.fit(torch.from_numpy(np.concatenate(pieces)).float(), draw)
 

@@ -9,7 +9,7 @@ from typing import final
 from trimask import io
 from trimask.config import to_dict
 from trimask.data.prepare.decode import Decoder
-from trimask.data.prepare.manifest import TOKENIZERS, load_split
+from trimask.data.prepare.manifest import REJECTED, TOKENIZERS, load_split
 from trimask.data.prepare.part import IMAGES, TEXT
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.quickstart import load_images, load_text
@@ -22,6 +22,8 @@ from trimask.training.loop import TrainResult
 from trimask.vocabulary.modality import Modality
 
 WEIGHTS, FIGURES = "text.json", "report.json"
+LEFTOVERS = (REJECTED,)
+"""What a run writes before it computes anything: can be made anew."""
 _NUM_BYTES = 256
 _SAMPLED = 300  # examples of a kind
 _LEAST = 1000  # bytes of different texts: fewer say nothing of a language
@@ -81,7 +83,7 @@ def train_text_tokenizer(
     """
     began = time.monotonic()
     with io.locked(out):
-        open_run(out, {"recipe": recipe, "run": to_dict(config)}, resume=resume)
+        open_run(out, {"recipe": recipe, "run": to_dict(config)}, resume=resume, leftovers=LEFTOVERS)
         measured: dict[str, list[str]] = {TRAIN: [], UNSEEN: []}
         tokenizer = TextTokenizer.train(
             _training_texts(config, out, measured, report), config.vocabulary_size
@@ -169,7 +171,7 @@ def _texts(data: SignalData, out: Path, report: Report) -> Iterable[tuple[str, s
 
 def _raw_texts(data: RawSignals, out: Path, report: Report) -> Iterator[tuple[str, str, bool]]:
     decoder = Decoder(options=data.options, image_size=None, sample_rate=None)
-    with io.atomic_write(out / "rejected.jsonl") as path, path.open("w", encoding="utf-8") as lines:
+    with io.atomic_write(out / REJECTED) as path, path.open("w", encoding="utf-8") as lines:
         for item in raw_items(data, out, report):
             if isinstance(item, Rejection):
                 lines.write(item.line())

@@ -26,7 +26,7 @@ from trimask.evaluation.reconstruction import (
     speech_round_trip,
 )
 from trimask.evaluation.report import Block, Card, Cards, Chart, Page, Picture, Prose, Section, Sound, Table
-from trimask.evaluation.report.figures import figure
+from trimask.evaluation.report.figures import error_rate, figure
 from trimask.recipes.tokenizer_data import COMPOSITION, TRAIN, UNSEEN, as_floats, signals
 from trimask.training.tracker import read_metrics
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
@@ -210,7 +210,7 @@ def _speech_rows(each: Mapping[str, Any]) -> list[list[str]]:
         words = each["word_error_rate"]
         rows.append(
             [
-                "word error rate",
+                error_rate(words),
                 figure(words["round_trip"], is_share=True),
                 "",
                 f"{figure(words['clips'], is_share=True)} the clips",

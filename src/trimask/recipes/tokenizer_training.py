@@ -3,8 +3,9 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from trimask import io, rng
 from trimask.data.signals import Signals
 from trimask.recipes.tokenizer_data import Kind, Report
 from trimask.tokenizers.image import ImageTokenizer
+from trimask.tokenizers.quantizer import QuantizerConfig, ResidualVectorConfig
 from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.loop import Step
@@ -21,6 +23,25 @@ from trimask.training.speech_tokenizer import SpeechTokenizerRun
 logger = logging.getLogger(__name__)
 
 TokenizerRun = ImageTokenizerRun | SpeechTokenizerRun
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """A field that asks for much data: its option, its value, the most and the least that it may be."""
+
+    option: str
+    wanted: int
+    most: int
+    least: int = 1
+
+
+def codebook_limit(prefix: str, quantizer: QuantizerConfig, num_vectors: int) -> list[Limit]:
+    """Codebooks start from vectors of the data, a different one for each code; grids from none."""
+    if not isinstance(quantizer, ResidualVectorConfig):
+        return []
+    option = f"--{prefix}.quantizer.codebook-size"
+    return [Limit(option=option, wanted=quantizer.codebook_size, most=num_vectors, least=2)]
 
 
 class TokenizerTraining(ABC):
@@ -50,6 +71,23 @@ class TokenizerTraining(ABC):
     @abstractmethod
     def batches(self, data: Any) -> Callable[[int], Iterable[Any]]:
         """Endless batches from batch `start` on."""
+
+    @abstractmethod
+    def limits(self, data: Any) -> Iterable["Limit"]:
+        """What the run asks of the data, field by field, and the most that `data` allow."""
+
+    def check(self, data: Any) -> None:
+        """ValueError if `data` are too few for the run: it names all that must change, with the values."""
+        over = [limit for limit in self.limits(data) if limit.wanted > limit.most]
+        if not over:
+            return
+        noun = "pictures" if self.kind == "image" else "recordings"
+        changes = [f"{limit.option} is {limit.wanted:,}, at most {max(limit.most, 0):,}" for limit in over]
+        impossible = any(limit.most < limit.least for limit in over)
+        mend = (
+            "add some" if impossible else "give smaller values, with the same --out if you like, or add some"
+        )
+        raise ValueError(f"there are too few {noun} for this run: {'; '.join(changes)}: {mend}")
 
     @abstractmethod
     def fit(self, tokenizer: Any, data: Any, draw: np.random.Generator) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from trimask import io
 from trimask.config import to_dict
 from trimask.recipes.image_tokenizer import PictureTraining
+from trimask.recipes.resume import TOKENIZER_MAY_CHANGE
 from trimask.recipes.speech_tokenizer import RecordingTraining
 from trimask.recipes.tokenizer_data import Report, digest, training_signals
 from trimask.recipes.tokenizer_report import Measurement, measure
@@ -15,6 +16,10 @@ from trimask.training.checkpoint import open_run
 from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.loop import OnProgress, TrainResult, train
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
+
+DATA, START = "data", "start.safetensors"
+LEFTOVERS = (DATA, START)
+"""What a run writes before it computes anything: can be made anew."""
 
 
 def train_tokenizer(
@@ -34,18 +39,21 @@ def train_tokenizer(
     resolved = {"recipe": recipe, "run": to_dict(config)}
     with io.locked(out):  # a run that was started twice would write over itself
         io.remove_partial(out)
-        open_run(out, resolved, resume=resume)
-        folder = out / "data"
+        open_run(out, resolved, resume=resume, may_change=TOKENIZER_MAY_CHANGE, leftovers=LEFTOVERS)
+        folder = out / DATA
         rows = training_signals(config.data, training.kind, size=training.size, folder=folder, report=report)
         data = training.data(rows, folder, report)
+        if not (out / START).exists():
+            training.check(data)
         batches = training.batches(data)
-        tokenizer = training.fitted(data, out / "start.safetensors", report)
+        tokenizer = training.fitted(data, out / START, report)
         report("")
         result = train(
             training.step(tokenizer),
             batches,
             out=out,
             config=resolved,
+            may_change=TOKENIZER_MAY_CHANGE,
             num_steps=config.num_steps,
             checkpoint_every=config.checkpoint_every,
             log_every=config.log_every,

@@ -4,7 +4,6 @@ The conventions are those of the training data: captions of images are merged te
 a transcript is spelled, lower-case, behind a tag that names the voice ("slt: good morning").
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar, final
@@ -20,7 +19,7 @@ from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
-from trimask.vocabulary.transcript import DEFAULT_VOICE, parse_transcript, transcript
+from trimask.vocabulary.transcript import DEFAULT_VOICE, parse_transcript, transcript, voice_tag
 
 ImageInput = PIL.Image.Image | Encoded | np.ndarray
 """A picture, or its codes (cells × codebooks)."""
@@ -259,9 +258,7 @@ def _check_given(
     # Defaults spelled out, as a command line does, are no request.
     if pair not in (None, DEFAULT_PAIR) and task != Task.JOINT:
         raise ValueError(f"task {task.value} has no use for pair: leave it out")
-    if voice not in (None, DEFAULT_VOICE) and (
-        task != Task.TEXT_TO_SPEECH or not re.fullmatch(r"\w+", voice)
-    ):
+    if voice not in (None, DEFAULT_VOICE) and (task != Task.TEXT_TO_SPEECH or not voice_tag(voice)):
         raise ValueError(
             f"voice {voice!r} is of no use for task {task.value}: name one voice, for text_to_speech"
         )

@@ -1,6 +1,6 @@
 """`Generator`: prompts, images and waveforms in; text, images and waveforms out; for every task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, final
@@ -17,6 +17,7 @@ from trimask.sampling.grid import Cosine
 from trimask.sampling.length import LengthPolicy, warn_of_length
 from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
+from trimask.sampling.prompts import Seen
 from trimask.sampling.sampler import SamplerConfig, sample
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.layout import Vocabulary
@@ -100,6 +101,8 @@ class Generated:
 class Generator:
     """A denoiser with its tokenizers. A tokenizer that the task does not need may be absent.
 
+    `seen` is what it was trained on, as far as that is known: prompts are spelled as its data were.
+
     Raises: ValueError when a tokenizer's geometry is not that of the vocabulary.
     """
 
@@ -112,6 +115,7 @@ class Generator:
         speech: SpeechCodec | None = None,
         lengths: LengthPolicy | None = None,
         defaults: Mapping[Task, SamplerConfig] = DEFAULTS,
+        seen: Seen | None = None,
     ):
         self.predictor: Predictor = DenoiserPredictor(denoiser)
         self.vocabulary: Vocabulary = denoiser.vocabulary
@@ -123,16 +127,23 @@ class Generator:
             vocabulary=denoiser.vocabulary, text=text, image=image, speech=speech, lengths=self.lengths
         )
         self.defaults = defaults
+        self.seen = Seen() if seen is None else seen
 
     def generate(self, task: Task | str, prompt: str | None = None, **options: Any) -> Any:
         """One sample: the text, the PIL image or (waveform, sample_rate) itself; a `Generated` for `joint`
         and `triple`.
 
-        Takes the options of `generate_many`, with a single `image` or `audio`.
+        Takes the options of `generate_each`, with a single `image` or `audio`.
         """
         return self.generate_many(task, prompt, **options)[0].value
 
     def generate_many(
+        self, task: Task | str, prompt: str | Sequence[str] | None = None, **options: Any
+    ) -> list[Generated]:
+        """All that `generate_each` gives, which has the options."""
+        return list(self.generate_each(task, prompt, **options))
+
+    def generate_each(
         self,
         task: Task | str,
         prompt: str | Sequence[str] | None = None,
@@ -143,6 +154,7 @@ class Generator:
         voice: str | None = None,
         seed: int = 0,
         num_samples: int = 1,
+        numbers: Sequence[int] | None = None,
         batch_size: int = 32,
         num_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -150,32 +162,40 @@ class Generator:
         top_p: float | None = None,
         span_length: int | None = None,
         config: SamplerConfig | None = None,
-    ) -> list[Generated]:
-        """`num_samples` results for each prompt (or image, or waveform), prompt by prompt.
+        raw_prompt: bool = False,
+    ) -> Iterator[Generated]:
+        """`num_samples` results for each prompt (or image, or waveform), prompt by prompt, as they are made.
 
-        Result k is the same at any `batch_size`, and whatever the other prompts are.
+        Result k is the same at any `batch_size`, and whatever the other prompts are. All that is given is
+        checked before the first is made.
 
         Args:
             task: what to generate.
-            prompt: the caption or sentence; for `text` an optional beginning that the result keeps and goes
-                on from.
+            prompt: the caption or sentence, spelled as the model's data are where that is known; for `text`
+                an optional beginning that the result keeps and goes on from.
             image: PIL image, file name or encoded bytes, for `image_to_text`: the model sees its middle
                 square, as in training; or its codes (cells × codebooks, an integer array).
             audio: for `speech_to_text`, a file name or encoded bytes; (waveform, rate in Hz), of any rate
                 and type, samples or samples × channels; or a waveform alone, at the speech tokenizer's rate;
                 or its codes (frames × codebooks, an integer array).
             pair: "image" (the default) or "audio", the other side of `joint`.
-            voice: the tag of the voice that speaks, for `text_to_speech`; "slt" by default.
+            voice: who speaks, for `text_to_speech`, as the data's column has the name; by default the
+                commonest voice.
+            numbers: of each result, which with the seed fixes its noise; 0, 1, … by default.
             temperature: 0 takes the most probable code.
             span_length: frames of the target span, instead of the length policy's: text tokens, or speech
                 frames.
             config: replaces the task's default; the single settings go on top of it.
+            raw_prompt: take prompt and voice as they are spelled, and warn of neither.
 
         Raises:
-            ValueError: unknown task; a prompt that is missing, empty, too long or not used; a picture or
-                recording that cannot be read; a missing tokenizer; settings out of range.
+            ValueError: unknown task, or one that the model cannot do; a prompt that is missing, empty, too
+                long or not used; an unknown voice; a picture or recording that cannot be read; a missing
+                tokenizer; settings out of range.
 
         Warns:
+            UntrainedTaskWarning: the model was trained on other tasks.
+            UnseenPromptWarning: a prompt is far from what the model has seen.
             SpanTooShortWarning: no end came out; the result has is_complete=False.
             EmptySpanWarning: nothing came before the end.
         """
@@ -187,26 +207,63 @@ class Generator:
             raise ValueError(
                 f"guidance_scale {guidance_scale} has nothing to act on: task {task.value} has no condition"
             )
-        chosen = (self.defaults[task] if config is None else config).adjusted(
-            num_steps=num_steps, guidance_scale=guidance_scale, temperature=temperature, top_p=top_p
+        chosen = self.settings(
+            task,
+            config=config,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            temperature=temperature,
+            top_p=top_p,
         )
+        self._check_task(task, pair)
+        if not raw_prompt and task == Task.TEXT_TO_SPEECH:
+            voice = self.seen.voice(voice)
+        asked = [
+            (p if raw_prompt or p is None else self.seen.prompt(task, p), i, a)
+            for p, i, a in _align(task, prompt, image, audio)
+        ]
         documents = [
             self.codecs.document(
                 task, prompt=p, image=i, audio=a, pair=pair, voice=voice, span_length=span_length
             )
-            for p, i, a in _align(task, prompt, image, audio)
+            for p, i, a in asked
             for _ in range(num_samples)
         ]
-        results: list[Generated] = []
+        for p, _, _ in asked:
+            if p is not None and not raw_prompt:
+                self.seen.warn_of_unseen(task, p, stacklevel=3)
+        numbers = range(len(documents)) if numbers is None else numbers
+        if len(numbers) != len(documents):
+            raise ValueError(
+                f"numbers has {len(numbers)} items: give one for each of {len(documents)} results"
+            )
+        return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size)
+
+    def settings(self, task: Task, *, config: SamplerConfig | None = None, **settings: Any) -> SamplerConfig:
+        """How `task` is sampled: by `config`, or else its default, with single settings on top."""
+        return (self.defaults[task] if config is None else config).adjusted(**settings)
+
+    def _check_task(self, task: Task, pair: str | None) -> None:
+        other = None if task != Task.JOINT else Modality.AUDIO if pair == "audio" else Modality.IMAGE
+        self.seen.check_task(task, pair=other, stacklevel=4)
+
+    def _each(
+        self,
+        documents: list[Document],
+        numbers: Sequence[int],
+        config: SamplerConfig,
+        *,
+        seed: int,
+        batch_size: int,
+    ) -> Iterator[Generated]:
         for start in range(0, len(documents), batch_size):
-            chunk = documents[start : start + batch_size]
-            tokens = self._sample(chunk, start, chosen, seed=seed)
-            for document, row in zip(chunk, tokens, strict=True):
-                results.append(self._decode(document, row))
-        return results
+            here = slice(start, start + batch_size)
+            tokens = self._sample(documents[here], numbers[here], config, seed=seed)
+            for document, row in zip(documents[here], tokens, strict=True):
+                yield self._decode(document, row)
 
     def filmstrip(
-        self, prompt: str, *, num_frames: int = 6, seed: int = 0, **settings: Any
+        self, prompt: str, *, num_frames: int = 6, seed: int = 0, raw_prompt: bool = False, **settings: Any
     ) -> list[PIL.Image.Image]:
         """How the image of `prompt` is unmasked: pictures evenly spread over the steps, cells greyed by their
         masked share.
@@ -217,8 +274,9 @@ class Generator:
         """
         if num_frames < 2:
             raise ValueError(f"num_frames is {num_frames}: give at least 2, the first and the last")
-        document = self.codecs.document(Task.TEXT_TO_IMAGE, prompt=prompt)
-        config = self.defaults[Task.TEXT_TO_IMAGE].adjusted(**settings)
+        spelled = prompt if raw_prompt else self.seen.prompt(Task.TEXT_TO_IMAGE, prompt)
+        document = self.codecs.document(Task.TEXT_TO_IMAGE, prompt=spelled)
+        config = self.settings(Task.TEXT_TO_IMAGE, **settings)
         cells = slice(*document.spans[Modality.IMAGE])
         mask_id, num_codebooks = self.vocabulary.mask(Modality.IMAGE), self.vocabulary.image.num_codebooks
         masked: list[np.ndarray] = []
@@ -226,15 +284,23 @@ class Generator:
         def note(step: int, z: Tensor) -> None:
             masked.append((z[0, cells] == mask_id).reshape(-1, num_codebooks).double().mean(1).cpu().numpy())
 
-        image = self._decode(document, self._sample([document], 0, config, seed=seed, callback=note)[0]).image
+        image = self._decode(
+            document, self._sample([document], [0], config, seed=seed, callback=note)[0]
+        ).image
         assert image is not None
         shown = np.linspace(0, len(masked) - 1, num_frames).round().astype(int)
         return [self.codecs.veil(image, masked[step]) for step in shown]
 
     def _sample(
-        self, documents: list[Document], first: int, config: SamplerConfig, *, seed: int, callback: Any = None
+        self,
+        documents: list[Document],
+        numbers: Sequence[int],
+        config: SamplerConfig,
+        *,
+        seed: int,
+        callback: Any = None,
     ) -> Int[np.ndarray, "rows slots"]:
-        batch = make_batch(documents, range(first, first + len(documents))).to(self.device)
+        batch = make_batch(documents, numbers).to(self.device)
         return sample(self.predictor, batch, config, seed=seed, callback=callback).cpu().numpy()
 
     def _decode(self, document: Document, row: Int[np.ndarray, "slots"]) -> Generated:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from trimask.scaling.fit import Estimate
+from trimask.estimate import Estimate
 
 
 @final

@@ -9,18 +9,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from trimask.estimate import Estimate
+
 _NUM_DRAWS = 2000
 _LEVEL = 0.95
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A value with its 95 % interval; NaN where the data gave none."""
-
-    value: float
-    low: float
-    high: float
 
 
 @final

@@ -149,20 +149,15 @@ class ImageTokenizer(nn.Module):
         self, images: Float[Tensor, "n 3 h w"], generator: np.random.Generator, max_cells: int = 120_000
     ) -> None:
         """Start from data: A and S become the principal components of the cells that are not white, the
-        quantizer is fitted to their code.
-
-        White cells are left out, else their mass would take most of the codebooks; a few are put back so that
-        white has a code of its own.
+        quantizer is fitted to their code (`fitted_cells`).
         """
-        cells = _to_cells((images - 1).permute(0, 2, 3, 1), self.config.cell_size).flatten(0, 2)
-        cells = cells[cells.abs().amax(-1) > 0.02]
-        cells = cells[torch.from_numpy(generator.permutation(len(cells))[:max_cells])]
-        _, vectors = torch.linalg.eigh(cells.T.double() @ cells.double())
+        cells = fitted_cells(images, self.config.cell_size, generator, max_cells)
+        coloured = cells[cells.abs().amax(-1) > 0]
+        _, vectors = torch.linalg.eigh(coloured.T.double() @ coloured.double())
         basis = vectors.flip(-1)[:, : self.quantizer.dim].T.to(cells.dtype)
         self.analysis.weight.copy_(basis)
         self.synthesis.weight.copy_(basis.T)
-        white = cells.new_zeros(len(cells) // 1000 + 1, cells.shape[1])
-        self.quantizer.fit(self.analysis(torch.cat([cells, white])), generator)
+        self.quantizer.fit(self.analysis(cells), generator)
 
     def save(self, path: str | Path, *, half: bool = False, **metadata: str) -> None:
         """Write weights and configuration, in float16 if `half`."""
@@ -184,6 +179,20 @@ class ImageTokenizer(nn.Module):
                 f"{path} does not fit its own configuration ({first}): write or fetch it again"
             ) from error
         return tokenizer.eval()
+
+
+def fitted_cells(
+    images: Float[Tensor, "n 3 h w"], cell_size: int, generator: np.random.Generator, max_cells: int
+) -> Float[Tensor, "cells values"]:
+    """The cells of `images` that a tokenizer starts from, relative to white.
+
+    White cells are left out, else their mass would take most of the codebooks; a few are put back so that
+    white has a code of its own.
+    """
+    cells = _to_cells((images - 1).permute(0, 2, 3, 1), cell_size).flatten(0, 2)
+    cells = cells[cells.abs().amax(-1) > 0.02]
+    cells = cells[torch.from_numpy(generator.permutation(len(cells))[:max_cells])]
+    return torch.cat([cells, cells.new_zeros(len(cells) // 1000 + 1, cells.shape[1])])
 
 
 def check_images(images: Shaped[Tensor, "b channels h w"], size: int) -> None:

@@ -27,8 +27,10 @@ class ObjectiveConfig:
 
     Attributes:
         text, image, audio: noise schedule per modality [P: schedules are studied; D: per modality].
-        anti_masking: each sequence is seen twice, under a mask and its complement [P?; D: the
-            definition]. Ratios are then drawn uniformly, so the schedules must be linear.
+        anti_masking: each sequence is seen twice, under a mask and its complement [P?; D: the definition].
+            Both views count in a batch: B of them are B/2 distinct sequences, at equal compute. So an
+            update, and the horizon, see half as many distinct sequences; beside times that are spread evenly
+            it may not pay. Ratios are drawn uniformly, so the schedules must be linear.
         condition_dropout: fraction of conditional sequences whose whole condition is masked, for guidance
             [L: OmniVoice].
         reduction: how much a target token of each modality weighs in the training loss.
@@ -59,7 +61,7 @@ class ObjectiveConfig:
 
     @property
     def num_views(self) -> int:
-        """Masks under which an update sees each sequence."""
+        """Masks under which an update sees each sequence; a batch counts each of them."""
         return 2 if self.anti_masking else 1
 
     def token_weights(self, targets: Targets) -> tuple[float, float, float]:

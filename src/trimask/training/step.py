@@ -70,7 +70,7 @@ class DenoiserStep:
         optimizer: values at this batch and horizon; the parametrization's factors come on top, per tensor.
         num_steps: updates of the whole run.
         targets: target tokens of a sequence in expectation, per modality (`TrainingStream.target_tokens`).
-        logical_batch: sequences over which times are spread evenly, None for the batch's own.
+        logical_batch: distinct sequences over which times are spread evenly, None for the batch's own.
         micro_batch: rows per forward and backward pass, None for all.
         non_finite: what to do about a gradient that is not finite.
     """
@@ -135,7 +135,7 @@ class DenoiserStep:
         return {
             **metrics,
             **{f"{m.name.lower()}_bits_per_token": bits[m] for m in Modality},
-            "tokens": float(num_targets.sum()) / self.objective.num_views,
+            "tokens": float(num_targets.sum()),
         }
 
     def losses(self, batch: Batch, step: int) -> dict[Modality, Tensor]:

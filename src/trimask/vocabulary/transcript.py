@@ -1,20 +1,33 @@
 """How the words of a recording stand in the text span: the voice's tag, then lower case."""
 
-import re
-
-_TAG = re.compile(r"^(\w+): ?")
+import unicodedata
 
 DEFAULT_VOICE = "slt"
-"""The tag of a recording whose speaker is not stated, and of speech for which no voice is asked."""
+"""The tag of a recording whose speaker is not stated."""
+_KEPT = ("L", "M", "N")  # letters, marks (vowels of many scripts) and digits, by Unicode's general category
+
+
+def voice_tag(name: str) -> str:
+    """The tag of the voice `name`, as a column has it: `Ana María` is `ana_maría`; empty where nothing is
+    left.
+
+    Lower case, composed (NFC); each run of what is no letter, mark or digit is one underscore [D]. The tag of
+    a tag is itself.
+    """
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower())
+    words = "".join(c if unicodedata.category(c)[0] in _KEPT else " " for c in composed).split()
+    return "_".join(words)
 
 
 def transcript(text: str, voice: str | None = None) -> str:
-    """`good morning` of voice `slt` is `slt: good morning`; what is no letter or digit leaves the tag [D]."""
-    tag = re.sub(r"\W+", "_", voice).strip("_") if voice else ""
-    return f"{tag or DEFAULT_VOICE}: {text.strip()}".lower()
+    """`good morning` of voice `slt` is `slt: good morning`."""
+    tag = voice_tag(voice) if voice else ""
+    return f"{tag or DEFAULT_VOICE}: {text.strip().lower()}"
 
 
 def parse_transcript(text: str) -> tuple[str | None, str]:
     """The voice's tag, None where there is none, and the words."""
-    tag = _TAG.match(text)
-    return (tag[1], text[tag.end() :].strip()) if tag else (None, text.strip())
+    tag, colon, words = text.partition(":")
+    if colon and tag and all(c == "_" or unicodedata.category(c)[0] in _KEPT for c in tag):
+        return tag, words.strip()
+    return None, text.strip()

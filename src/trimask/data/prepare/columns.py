@@ -23,6 +23,7 @@ TEXT_NAMES = frozenset(
     {"text", "txt", "caption", "captions", "prompt", "sentence", "transcript", "transcription"}
 )
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
+_LANGUAGE_NAMES = ("language", "lang", "locale")
 _SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name")  # the first that is there
 GROUPS_OF_FILES = ("image", "audio")
 """What `--group-by` takes beside names of columns: the picture, the recording."""
@@ -47,6 +48,7 @@ class Columns:
     image: str | None = None
     audio: str | None = None
     speaker: str | None = None
+    language: str | None = None
     group: str | None = None
     split: str | None = None
     rate: str | None = None
@@ -72,6 +74,7 @@ def find_columns(names: Sequence[str], options: PrepareOptions, *, where: str) -
         image=image,
         audio=audio,
         speaker=_stated("speaker-column", options.speaker_column, names, where) or _speaker(names),
+        language=_stated("language-column", options.language_column, names, where) or _language(names),
         group=None if is_group_of_file else _stated("group-by", options.group_by, names, where),
         split="split" if "split" in names else None,
         rate=next((name for name in _RATE_NAMES if name in names), None),
@@ -119,6 +122,10 @@ def _find(
             f"--{kind}-column (there are {listed(names)})"
         )
     return found[0] if found else None
+
+
+def _language(names: Sequence[str]) -> str | None:
+    return next((name for usual in _LANGUAGE_NAMES for name in names if name.lower() == usual), None)
 
 
 def _speaker(names: Sequence[str]) -> str | None:

@@ -57,7 +57,7 @@ class Decoded:
 
     Attributes:
         group: examples of equal number are variants of one thing.
-        text: "" where there is none and none is needed.
+        text, language: "" where there is none and none is needed.
     """
 
     key: str
@@ -65,6 +65,7 @@ class Decoded:
     split: str
     text: str
     speaker: str | None
+    language: str
     pixels: UInt8[ndarray, "size size 3"] | None
     waveform: Float32[ndarray, "samples"] | None
 
@@ -94,6 +95,7 @@ class Decoder:
             split=decision.split,
             text=text,
             speaker=None if item.speaker is None else str(item.speaker),
+            language=item.language.strip() if isinstance(item.language, str) else "",
             pixels=self._pixels(item),
             waveform=self._waveform(item, text),
         )

@@ -34,7 +34,8 @@ class MediaFiles(Reader):
         return len(self.names)
 
     def check(self, options: PrepareOptions) -> None:
-        for option, column in (("group-by", options.group_by), ("speaker-column", options.speaker_column)):
+        stated = {"group-by": options.group_by, "speaker-column": options.speaker_column}
+        for option, column in {**stated, "language-column": options.language_column}.items():
             is_by_file = option == "group-by" and column in GROUPS_OF_FILES
             if column is not None and not is_by_file:
                 raise ColumnError(

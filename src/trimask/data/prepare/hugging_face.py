@@ -206,7 +206,7 @@ def _with_bytes(values: dict[str, Any]) -> dict[str, Any]:
 def _needed(columns: Columns, all_names: list[str]) -> list[str]:
     """The columns to read, of which `all_names` are there: for a field of an object, the object."""
     stated = (columns.text, columns.image, columns.audio, columns.speaker, columns.group, columns.split)
-    names = [name for name in (*stated, columns.rate) if name is not None]
+    names = [name for name in (*stated, columns.rate, columns.language) if name is not None]
     return sorted({name if name in all_names else name.partition(".")[0] for name in names})
 
 

@@ -31,7 +31,7 @@ class Item:
         key: file, and the place within it.
         modalities: what the item is to have; a picture that is not there is a fault of the item.
         text: caption, transcript or document: `str`, bytes, or whatever else stood there.
-        group, speaker, split, rate: of the columns that say so.
+        group, speaker, language, split, rate: of the columns that say so.
         is_group_of_file: whether examples of one file belong together, rather than those of one text.
         places: of its files within the source, whose folders may name a split.
     """
@@ -43,6 +43,7 @@ class Item:
     audio: Media = None
     group: Any = None
     speaker: Any = None
+    language: Any = None
     split: Any = None
     rate: Any = None
     is_group_of_file: bool = False
@@ -117,6 +118,7 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         text=value_at(values, columns.text),
         group=plain(value_at(values, columns.group)),
         speaker=plain(value_at(values, columns.speaker)),
+        language=plain(value_at(values, columns.language)),
         split=plain(value_at(values, columns.split)),
         rate=plain(value_at(values, columns.rate)),
         is_group_of_file=columns.is_group_of_file,

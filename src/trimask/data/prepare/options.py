@@ -52,6 +52,8 @@ class PrepareOptions:
     Attributes:
         image_column, text_column, audio_column: where these stand; by default found by their names.
         speaker_column: names the voice of a recording, which becomes the tag before its transcript.
+        language_column: names the language of a recording, in which a recognizer listens later; by default
+            found by its name.
         group_by: column whose equal values never cross splits and are variants of one thing in training;
             "image" or "audio": examples of one file are. By default equal texts never cross splits, and each
             example counts by itself. Examples of one file never cross splits in any case.
@@ -71,6 +73,7 @@ class PrepareOptions:
     text_column: str | None = None
     audio_column: str | None = None
     speaker_column: str | None = None
+    language_column: str | None = None
     group_by: str | None = None
     caption_from: CaptionFrom = "file"
     sample_by: SampleBy = "document"

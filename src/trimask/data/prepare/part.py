@@ -150,7 +150,10 @@ class _Writer:
         if len(pair) == 2:
             pair[TRIPLES] = {**pair[IMAGES], Modality.AUDIO: pair[SPEECH][Modality.AUDIO]}
         for source, codes in pair.items():
-            self._add(item.split, source, Example(key=item.key, group=item.group, codes=codes))
+            spoken = item.language if source == SPEECH else ""
+            self._add(
+                item.split, source, Example(key=item.key, group=item.group, codes=codes, language=spoken)
+            )
 
     def _frames(self, waveform: np.ndarray) -> np.ndarray:
         try:

@@ -56,6 +56,10 @@ class Utterance:
     num_samples: int
     split: str
 
+    @property
+    def language(self) -> str:
+        return "en"
+
     def waveform(self) -> np.ndarray:
         """float32 array of shape (num_samples,) in [-1, 1], at `sample_rate` Hz."""
         return decode_opus(self.encoded, self.num_samples)

@@ -3,6 +3,15 @@
 from typing import Any
 
 
+def check_hub(judge: str, source: str) -> None:
+    """That transformers can say what model `source` is, without its weights.
+
+    Raises:
+        ImportError: it is not installed. OSError, ValueError: it knows no such model.
+    """
+    transformers_for(judge).AutoConfig.from_pretrained(source)
+
+
 def transformers_for(judge: str) -> Any:
     """The library, without its progress bars.
 

@@ -10,7 +10,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trimask.evaluation.judges.hub import transformers_for
+from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
 
 # (repeats, kernel, stride, expansion, channels) of the stages [L: Tan & Le 2019, the lite variant: no squeeze
@@ -42,6 +43,13 @@ class ImageJudge:
     def name(self) -> str:
         """What figures on these features are called after: FD-EffLite0, KID-EffLite0."""
         return "EffLite0" if pinned_name(self.source) == "efficientnet-lite0" else Path(self.source).name
+
+    def check(self) -> None:
+        """What can be told before any picture is seen. Raises as `features`."""
+        if pinned_name(self.source) == "efficientnet-lite0":
+            check(Path(self.source), "efficientnet-lite0")
+        else:
+            check_hub("image", self.source)
 
     def features(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
         """Features of pictures of any size.

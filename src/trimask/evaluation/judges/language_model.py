@@ -4,6 +4,8 @@ Low values alone prove nothing: text that repeats itself is easy to predict. Rea
 the share of distinct n-grams, which the scorecard puts next to it.
 """
 
+import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from trimask.evaluation.estimate import Estimate, ratio
-from trimask.evaluation.judges.hub import transformers_for
+from trimask.estimate import Estimate, ratio
+from trimask.evaluation.judges.hub import check_hub, transformers_for
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import pinned_name
 
@@ -31,6 +33,17 @@ class LanguageJudge:
     @property
     def name(self) -> str:
         return "SmolLM2-135M-Instruct" if pinned_name(self.source) == "smollm2" else Path(self.source).name
+
+    def check(self) -> None:
+        """What can be told before any text is read. Raises as `load`."""
+        if pinned_name(self.source) == "smollm2":
+            check(Path(self.source), "smollm2")
+        if not Path(self.source).is_dir() or not any(Path(self.source).glob("*.gguf")):
+            check_hub("language-model", self.source)
+            return
+        transformers_for("language-model")
+        if importlib.util.find_spec("gguf") is None:
+            raise ImportError("the language-model judge needs gguf: install trimask[eval-offline]")
 
     def load(self) -> "LoadedLanguageModel":
         """Read the weights, once for many calls.
@@ -85,5 +98,4 @@ class LoadedLanguageModel:
         if not kept.any():
             raise ValueError("no text has two tokens: a perplexity needs at least one such text")
         rate = ratio(nats[kept], tokens[kept])
-        value, low, high = (float(np.exp(x)) for x in (rate.value, rate.low, rate.high))
-        return Estimate(value=value, low=low, high=high, n=rate.n), tokens
+        return rate.rising(math.exp), tokens

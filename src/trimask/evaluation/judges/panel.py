@@ -48,9 +48,10 @@ class Panel:
         """From words: a folder that `fetch` filled (or some of it), or `role=NAME_OR_FOLDER`; later ones win.
 
         Raises:
-            ValueError: an unknown role, or a folder with no judge in it.
+            ValueError: unknown roles, or folders with no judge in them; the message names all.
         """
         sources: dict[str, str] = {}
+        wrong = []
         for word in words:
             role, equals, source = word.partition("=")
             role = role.replace("-", "_")
@@ -59,17 +60,34 @@ class Panel:
             elif Path(word).is_dir():
                 found = in_folder(Path(word))
                 if not found:
-                    raise ValueError(
+                    wrong.append(
                         f"{word} holds none of the judges {', '.join(PINNED)}: fill it with "
                         f"`trimask evaluate --fetch-judges {word}`, or name one as role=FOLDER"
                     )
                 sources |= found
             else:
                 roles = ", ".join(_KINDS).replace("_", "-")
-                raise ValueError(
+                wrong.append(
                     f"judge {word!r} is neither a folder nor role=NAME_OR_FOLDER with a role of {roles}"
                 )
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return cls(**{role: _KINDS[role](source=source) for role, source in sources.items()})
+
+    def problems(self) -> list[str]:
+        """What is wrong with the judges, as far as it can be told before they are asked anything: a library
+        that is not installed, a model that is not there, a file that is not what was pinned.
+        """
+        found = []
+        for role in _KINDS:
+            judge = getattr(self, role)
+            if judge is not None:
+                try:
+                    judge.check()
+                except (ImportError, OSError, ValueError) as error:
+                    lines = str(error).splitlines() or [type(error).__name__]
+                    found.append(f"judge {role.replace('_', '-')}={judge.source}: {lines[0].strip()}")
+        return found
 
     def as_json(self) -> dict[str, dict[str, str]]:
         """Name and source of each judge, by role. Sources are given by their last part: folders differ."""

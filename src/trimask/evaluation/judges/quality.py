@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
 
 _RATE, _HOP, _WINDOW = 16_000, 160, 320
@@ -30,6 +31,14 @@ class QualityJudge:
     def name(self) -> str:
         return "DistillMOS"
 
+    def check(self) -> None:
+        """What can be told before any clip is heard. Raises as `scores`."""
+        if pinned_name(self.source) != "distillmos":
+            raise ValueError(
+                f"{self.source} holds no DistillMOS: fetch it with trimask evaluate --fetch-judges"
+            )
+        check(Path(self.source), "distillmos")
+
     @torch.inference_mode()
     def scores(self, clips: list[Float32[np.ndarray, "_"]], sample_rate: int) -> Float[np.ndarray, "n"]:
         """A score from 1 (bad) to 5 (excellent) per clip (mono, 16 kHz); a clip without samples gets 1.
@@ -39,10 +48,7 @@ class QualityJudge:
         """
         if sample_rate != _RATE:
             raise ValueError(f"sample_rate={sample_rate}: the judge listens at {_RATE} Hz, resample first")
-        if pinned_name(self.source) != "distillmos":
-            raise ValueError(
-                f"{self.source} holds no DistillMOS: fetch it with trimask evaluate --fetch-judges"
-            )
+        self.check()
         network = DistillMos.load(Path(self.source))
         return np.array([network.score(clip) if len(clip) else 1.0 for clip in clips])
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from trimask.evaluation.judges.hub import transformers_for
+from trimask.evaluation.judges.hub import check_hub, transformers_for
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import pinned_name
 
@@ -28,6 +28,12 @@ class SentenceJudge:
     @property
     def name(self) -> str:
         return "MiniLM-L6" if pinned_name(self.source) == "minilm" else Path(self.source).name
+
+    def check(self) -> None:
+        """What can be told before any text is read. Raises as `vectors`."""
+        if pinned_name(self.source) == "minilm":
+            check(Path(self.source), "minilm")
+        check_hub("sentence", self.source)
 
     @torch.inference_mode()
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from trimask.evaluation.judges.hub import transformers_for
+from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
 
 _RATE, _WINDOW, _HOP, _BANDS = 16_000, 400, 160, 40
@@ -33,6 +34,13 @@ class SpeakerJudge:
     @property
     def name(self) -> str:
         return "Resemblyzer" if pinned_name(self.source) == "resemblyzer" else Path(self.source).name
+
+    def check(self) -> None:
+        """What can be told before any clip is heard. Raises as `vectors`."""
+        if pinned_name(self.source) == "resemblyzer":
+            check(Path(self.source), "resemblyzer")
+        else:
+            check_hub("speaker", self.source)
 
     def vectors(self, clips: list[Float32[np.ndarray, "_"]], sample_rate: int) -> Float[np.ndarray, "n d"]:
         """A unit vector per clip (mono, 16 kHz). A clip without samples counts as a second of silence.

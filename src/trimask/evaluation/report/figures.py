@@ -1,7 +1,11 @@
 """How a figure is written: its value with its interval; and what the splits are called."""
 
 from collections.abc import Mapping
+from typing import Any
 
+from trimask.evaluation.words import BOTH, CHARACTERS, WORDS
+
+_UNITS = {CHARACTERS: ", by character", BOTH: ", by character where a script has no spaces"}
 SPLITS = {
     "train": "seen",
     "seen": "seen",
@@ -10,6 +14,18 @@ SPLITS = {
     "test": "unseen",
     "unseen": "unseen",
 }
+
+
+def error_rate(scores: Mapping[str, Any]) -> str:
+    """What a rate of word errors is called by its `unit`."""
+    if scores.get("unit") == CHARACTERS:
+        return "character error rate (a script without spaces)"
+    return f"word error rate{by_unit(scores)}"
+
+
+def by_unit(scores: Mapping[str, Any]) -> str:
+    """What is added to the name of a figure that is not over words alone."""
+    return _UNITS.get(scores.get("unit", WORDS), "")
 
 
 def figure(estimate: Mapping[str, float] | None, *, is_share: bool = False) -> str:

@@ -18,26 +18,31 @@ _SETS = {
 
 def set_distances(scores: Mapping[str, Any]) -> Block | None:
     """Fréchet and kernel distances, per split and kind of features."""
-    cells = []
+    cells, needs = [], {}
     for split, by_features in scores.items():
         for features, here in by_features.items():
+            needs[features] = here.get("frechet_needs", 0)
             for kind, label in _SETS.items():
                 if kind in here:
                     cells.append(
                         [
                             f"{SPLITS[split]}, {label}",
-                            f"FD-{features}",
-                            compact(here[kind]["frechet"]),
                             f"KID-{features}",
                             compact(here[kind]["kernel"]),
+                            f"FD-{features}",
+                            compact(here[kind]["frechet"]) if "frechet" in here[kind] else "–",
                             f"{here['n']} / {here['num_references']}",
                         ]
                     )
-    note = (
-        "Distance to other real pictures of the split, lower is better. Fréchet distances of few pictures "
-        "are biased upward: compare within this table only. Not FID: other features."
+    least = ", ".join(f"{features} {number:,}" for features, number in needs.items() if number)
+    note = "Distance to other real pictures of the split, lower is better. Not FID: other features. "
+    note += (
+        f"Kernel distances are unbiased. Fréchet distances are corrected for their bias of first order, and "
+        f"stand only where both sets have twice as many pictures as the features are wide ({least})."
+        if least
+        else "Fréchet distances of few pictures are biased upward: compare within this table only."
     )
-    header = ("sets of pictures", "", "Fréchet distance", "", "kernel distance", "n / references")
+    header = ("sets of pictures", "", "kernel distance", "", "Fréchet distance", "n / references")
     return Table(heading="Images as a set", header=header, rows=cells, note=note) if cells else None
 
 
@@ -171,8 +176,17 @@ def left_out(rows: Sequence[Mapping[str, str]]) -> Block | None:
     return Prose(text="Left out: " + "; ".join(f"{row['scores']} ({row['why']})" for row in rows) + ".")
 
 
+def failed(rows: Sequence[Mapping[str, str]]) -> Block | None:
+    """What could not be scored, and why."""
+    if not rows:
+        return None
+    return Prose(text="Failed: " + "; ".join(f"{row['scores']} ({row['why']})" for row in rows) + ".")
+
+
 def compact(estimate: Mapping[str, float]) -> str:
     """Three digits and half of the interval's width."""
+    if "low" not in estimate:
+        return f"{estimate['value']:.3g}"
     half = (estimate["high"] - estimate["low"]) / 2
     return f"{estimate['value']:.3g} ± {half:.2g}"
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimask.evaluation.report.block import Block
-from trimask.evaluation.report.figures import SPLITS, figure
+from trimask.evaluation.report.figures import SPLITS, by_unit, error_rate, figure
 from trimask.evaluation.report.judged import (
     caption_agreement,
     continuation,
+    failed,
     harness,
     left_out,
     likeness,
@@ -33,15 +34,18 @@ def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
         continuation(scores.get("continuation") or {}),
         harness(scores.get("harness") or {}),
         _claims(scores.get("claims") or []),
+        failed(scores.get("failed") or []),
         left_out(scores.get("left_out") or []),
     ]
     return [block for block in tables if block is not None]
 
 
 def _bits(estimate: Mapping[str, float] | None) -> str:
-    """A value with half the width of its (symmetric) interval."""
+    """A value with half the width of its interval."""
     if estimate is None:
         return "–"
+    if "low" not in estimate:
+        return f"{estimate['value']:.2f}"
     return f"{estimate['value']:.2f} ± {(estimate['high'] - estimate['low']) / 2:.2f}"
 
 
@@ -115,7 +119,7 @@ def _images(scores: Mapping[str, Any]) -> Block | None:
 def _captions(scores: Mapping[str, Any]) -> Block | None:
     cells = [
         [
-            SPLITS[split],
+            f"{SPLITS[split]}{by_unit(here)}",
             figure(here["word_f1"], is_share=True),
             f"{figure(here['floor_constant'], is_share=True)}",
             figure(here["floor_shuffled"], is_share=True),
@@ -140,7 +144,8 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
             cells.append(
                 [label, figure(rate, is_share=True), figure(floor, is_share=True), "0 %", str(rate["n"])]
             )
-    for split, here in (scores.get("generated") or {}).items():
+    generated = scores.get("generated") or {}
+    for split, here in generated.items():
         if not here:
             continue
         ratio = here["duration_ratio"]
@@ -150,12 +155,17 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
             best = here.get("teacher_word_error_rate") or here["round_trip_word_error_rate"]
             for kind, label in (("round_trip", "codec round trip"), ("generated", "text to speech")):
                 rate = here[f"{kind}_word_error_rate"]
-                name = f"{label}, {SPLITS[split]}: word error rate"
+                name = f"{label}, {SPLITS[split]}: {error_rate(here)}"
                 ceiling = figure(best, is_share=True)
                 cells.append([name, figure(rate, is_share=True), floor, ceiling, str(rate["n"])])
     if not cells:
         return None
     judge = scores.get("judge", "")
+    languages = sorted({each for here in generated.values() for each in (here or {}).get("languages", ())})
+    if languages:
+        is_assumed = any((here or {}).get("language_is_assumed") for here in generated.values())
+        judge += f", listening in {', '.join(languages)}"
+        judge += " (assumed: the data names no language, --language does)" if is_assumed else ""
     note = f"Judge: {judge}. Ceiling of word error rates: the judge on the reader's clips."
     header = ("", "value", "floor: shuffled", "ceiling", "n")
     return Table(heading="Speech", header=header, rows=cells, note=note)
@@ -171,7 +181,7 @@ def _text(scores: Mapping[str, Any]) -> Block | None:
     }
     cells = [
         [
-            label,
+            f"{label}{by_unit(scores[name])}",
             figure(scores[name]["known_words"], is_share=True),
             f"{scores[name]['distinct_1']:.2f}",
             f"{scores[name]['distinct_2']:.2f}",

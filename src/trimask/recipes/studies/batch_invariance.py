@@ -7,10 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import final
 
+from trimask.estimate import Estimate
 from trimask.recipes.studies.pretraining import held_out, noise_scales, trained
 from trimask.recipes.studies.study import LOSSES, Study, small_run
 from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.scaling.fit import Estimate, differences
+from trimask.scaling.fit import differences
 from trimask.scaling.trial import Result, Trial
 from trimask.training.logical_batch import BatchRule, LinearRule, NoRule, SquareRootRule, Tuned
 from trimask.training.run import RunConfig

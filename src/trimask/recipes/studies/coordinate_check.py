@@ -8,6 +8,7 @@ from typing import final
 
 import numpy as np
 
+from trimask.estimate import Estimate
 from trimask.model.parametrization import Parametrization, Standard
 from trimask.recipes.pretrain import build_denoiser, build_step, build_stream
 from trimask.recipes.studies.lr_transfer import COMPLETED_P, STANDARD
@@ -15,7 +16,7 @@ from trimask.recipes.studies.pretraining import load_tokenizers, sources_of
 from trimask.recipes.studies.study import LOSSES, Study, small_run
 from trimask.scaling.coordinates import COORDINATES, coordinates
 from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.scaling.fit import Estimate, line
+from trimask.scaling.fit import line
 from trimask.scaling.trial import Result, Trial
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.run import RunConfig

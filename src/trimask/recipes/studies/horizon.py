@@ -8,10 +8,11 @@ from typing import final
 
 import numpy as np
 
+from trimask.estimate import Estimate
 from trimask.recipes.studies.pretraining import held_out, trained
 from trimask.recipes.studies.study import LOSSES, Study, small_run
 from trimask.scaling.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.scaling.fit import Estimate, Optimum, interval, levels, line, optimum
+from trimask.scaling.fit import Optimum, interval, levels, line, optimum
 from trimask.scaling.search import around_best, bracket
 from trimask.scaling.trial import Result, Trial
 from trimask.training.logical_batch import rescaled

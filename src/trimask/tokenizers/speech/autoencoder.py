@@ -20,7 +20,7 @@ from trimask.tokenizers.quantizer import QuantizerConfig, ResidualVectorConfig
 from trimask.tokenizers.speech.blocks import ConvStack
 
 # Blocks that the codebooks start from: enough for 512 entries, seconds of k-means.
-_NUM_FITTED = 50_000
+MOST_FITTED = 50_000
 
 
 @final
@@ -93,7 +93,7 @@ class SpeechAutoencoder(nn.Module):
         self.analysis.bias.copy_(-(basis @ mean))
         self.synthesis.weight.copy_(basis.T)
         self.synthesis.bias.copy_(mean)
-        drawn = torch.from_numpy(generator.permutation(len(blocks))[:_NUM_FITTED])
+        drawn = torch.from_numpy(generator.permutation(len(blocks))[:MOST_FITTED])
         self.quantizer.fit(self.analysis(blocks[drawn]), generator)
 
     def features(self, latent: Float[Tensor, "b codes dim"]) -> Float[Tensor, "b frames features"]:

@@ -1,0 +1,156 @@
+"""English number words as digits, so that `twenty-one` and `21` are one word.
+
+The rule, for reference and hypothesis alike: cardinals and ordinals (`one hundred and five` is 105, `twenty
+first` is 21st), digits before a scale (`5 million` is 5000000), decimals (`three point five` is 3.5), and
+two numbers of two digits as years are said (`nineteen eighty four` is 1984, `nineteen oh five` is 1905). In
+all else, and in other languages, words stay words and digits stay digits.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+_UNITS = {word: value for value, word in enumerate("one two three four five six seven eight nine".split(), 1)}
+_TEENS = {
+    word: value
+    for value, word in enumerate(
+        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), 10
+    )
+}
+_TENS = {
+    word: 10 * value
+    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_ORDINALS = {"first": "one", "second": "two", "third": "three", "fifth": "five", "eighth": "eight"} | {
+    "ninth": "nine",
+    "twelfth": "twelve",
+}
+_ORDINALS |= {word[:-1] + "ieth": word for word in _TENS}
+_ORDINALS |= {
+    f"{word}th": word for word in (*_UNITS, *_TEENS, "hundred", *_SCALES) if word not in _ORDINALS.values()
+}
+
+# A number: its value, the place after it, and whether it ended as an ordinal.
+_Found = tuple[Decimal, int, bool] | None
+
+
+def as_digits(words: Sequence[str]) -> list[str]:
+    """`words` (in lower case) with their numbers as digits."""
+    result: list[str] = []
+    place = 0
+    while place < len(words):
+        found = _decimal(words, place) or _year(words, place) or _number(words, place)
+        if found is None:
+            result.append("0" if words[place] == "zero" else words[place])
+            place += 1
+            continue
+        value, place, is_ordinal = found
+        digits = format(value, "f")
+        digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+        result.append(digits + (_suffix(int(value)) if is_ordinal else ""))
+    return result
+
+
+def _decimal(words: Sequence[str], place: int) -> _Found:
+    """`three point five`, with a scale behind it where there is one."""
+    whole = (Decimal(0), place + 1, False) if words[place] == "zero" else _number(words, place)
+    if whole is None or whole[2] or _word(words, whole[1]) != "point":
+        return None
+    digits, end = "", whole[1] + 1
+    while (word := _word(words, end)) in _UNITS or word in ("zero", "oh"):
+        digits += str(_UNITS.get(word, 0))
+        end += 1
+    if not digits:
+        return None
+    scale = _SCALES.get(_word(words, end), 1)
+    return Decimal(f"{whole[0]:f}.{digits}") * scale, end + (scale > 1), False
+
+
+def _number(words: Sequence[str], place: int) -> _Found:
+    """Groups below a thousand, each with a smaller scale than the one before; the last one may have none."""
+    total, least, is_ordinal, end = Decimal(0), 10**15, False, place
+    while not is_ordinal and least > 1:
+        start = end + (end > place and _word(words, end) == "and")
+        group = _below_thousand(words, start, is_first=end == place)
+        if group is None:
+            break
+        value, after, is_ordinal = group
+        scale, scale_is_ordinal = _scale(words, after, is_ordinal)
+        if scale >= least:
+            break
+        total, least = total + value * scale, scale
+        is_ordinal = is_ordinal or scale_is_ordinal
+        end = after + (scale > 1)
+    return None if end == place else (total, end, is_ordinal)
+
+
+def _scale(words: Sequence[str], place: int, is_ordinal: bool) -> tuple[int, bool]:
+    word = _word(words, place)
+    plain = _ORDINALS.get(word, word)
+    return (1, False) if is_ordinal or plain not in _SCALES else (_SCALES[plain], plain != word)
+
+
+def _below_thousand(words: Sequence[str], place: int, *, is_first: bool) -> _Found:
+    word = _word(words, place)
+    if _is_digits(word) and is_first:
+        following = _ORDINALS.get(_word(words, place + 1), _word(words, place + 1))
+        if following not in ("hundred", *_SCALES):
+            return None  # stays as it is
+        value, end, is_ordinal = Decimal(word), place + 1, False
+    elif word == "a" and _word(words, place + 1) in ("hundred", *_SCALES):
+        value, end, is_ordinal = Decimal(1), place + 1, False
+    else:
+        found = _below_hundred(words, place)
+        if found is None:
+            return None
+        value, end, is_ordinal = found
+    hundred = _word(words, end)
+    if is_ordinal or _ORDINALS.get(hundred, hundred) != "hundred":
+        return value, end, is_ordinal
+    value, end, is_ordinal = value * 100, end + 1, hundred != "hundred"
+    rest = None if is_ordinal else _below_hundred(words, end + (_word(words, end) == "and"))
+    return (value, end, is_ordinal) if rest is None else (value + rest[0], rest[1], rest[2])
+
+
+def _below_hundred(words: Sequence[str], place: int) -> _Found:
+    word = _word(words, place)
+    plain = _ORDINALS.get(word, word)
+    is_ordinal = plain != word
+    if plain in _UNITS or plain in _TEENS:
+        return Decimal(_UNITS.get(plain) or _TEENS[plain]), place + 1, is_ordinal
+    if plain not in _TENS:
+        return None
+    following = _word(words, place + 1)
+    unit = _ORDINALS.get(following, following)
+    if is_ordinal or unit not in _UNITS:
+        return Decimal(_TENS[plain]), place + 1, is_ordinal
+    return Decimal(_TENS[plain] + _UNITS[unit]), place + 2, unit != following
+
+
+def _year(words: Sequence[str], place: int) -> _Found:
+    """Two numbers of two digits, one after the other."""
+    first = _below_hundred(words, place)
+    if first is None or first[2] or first[0] < 10:
+        return None
+    if _word(words, first[1]) in ("oh", "o") and _word(words, first[1] + 1) in _UNITS:
+        return first[0] * 100 + _UNITS[words[first[1] + 1]], first[1] + 2, False
+    second = _below_hundred(words, first[1])
+    if second is None or second[2] or second[0] < 10:
+        return None
+    if _word(words, second[1]) in ("hundred", *_SCALES):
+        return None
+    return first[0] * 100 + second[0], second[1], False
+
+
+def _word(words: Sequence[str], place: int) -> str:
+    return words[place] if place < len(words) else ""
+
+
+def _is_digits(word: str) -> bool:
+    return word.isascii() and word.replace(".", "", 1).isdigit() and word[-1] != "."
+
+
+def _suffix(value: int) -> str:
+    if value % 100 in (11, 12, 13):
+        return "th"
+    return {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")

@@ -1,0 +1,179 @@
+"""How a run goes on: what it began with, and what may be otherwise from then on."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+from trimask import io
+from trimask.config import from_dict, override
+from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS
+from trimask.data.selection import PreparedData, RawSignals
+from trimask.recipes.text_tokenizer import TextTokenizerRun
+from trimask.recipes.tokenizer_data import raw_signals
+from trimask.recipes.tokenizer_training import TokenizerRun
+from trimask.tokenizers.bundle import SHIPPED, hashes
+from trimask.training.checkpoint import CONFIG, Checkpoints, read_config
+from trimask.training.image_tokenizer import ImageTokenizerRun
+from trimask.training.run import RunConfig, stored_run
+from trimask.training.speech_tokenizer import SpeechTokenizerRun
+
+logger = logging.getLogger(__name__)
+
+EXTENDED = "extended"
+_INTERVALS = ("run.log_every", "run.checkpoint_every")
+MAY_CHANGE = (
+    "run.compute",
+    "run.evaluate_every",
+    "run.num_steps",  # upwards: `check_horizon`
+    "run.data.folders",  # their manifests stay the same
+    EXTENDED,
+    *_INTERVALS,
+)
+"""What a resumed run may have otherwise than its start."""
+TOKENIZER_MAY_CHANGE = (*_INTERVALS, "run.data.sources")  # their fingerprints stay the same
+"""Likewise of a tokenizer's run."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What a run directory says of its run.
+
+    Attributes:
+        tokenizers: SHA-256 of each, of a denoiser's run.
+        weights: SHA-256 of the file that it started from, if any.
+    """
+
+    recipe: str
+    config: RunConfig | TokenizerRun | TextTokenizerRun
+    tokenizers: Mapping[str, str]
+    weights: str | None
+    extended: Sequence[Mapping[str, int]]
+
+
+def begun(run: Path) -> Begun | None:
+    """What the directory `run` says; None where no run has begun.
+
+    Raises:
+        ValueError: its config.json is damaged, or describes no run.
+    """
+    path = run / CONFIG
+    if not path.exists():
+        return None
+    stored = read_config(run)
+    try:
+        config = _stored(stored["run"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe a run ({error}): choose another folder") from error
+    return Begun(
+        recipe=str(stored.get("recipe")),
+        config=config,
+        tokenizers=stored.get("tokenizers", {}),
+        weights=stored.get("weights"),
+        extended=stored.get(EXTENDED, []),
+    )
+
+
+def _stored(fields: Mapping[str, Any]) -> RunConfig | TokenizerRun | TextTokenizerRun:
+    if "model" in fields:
+        return stored_run(fields)
+    if "caption_repeats" in fields:
+        return from_dict(TextTokenizerRun, fields)
+    return from_dict(SpeechTokenizerRun if "vocoder" in fields else ImageTokenizerRun, fields)
+
+
+def resumed(
+    start: Begun, overrides: Mapping[str, str], data: Sequence[Path] = ()
+) -> RunConfig | TokenizerRun | TextTokenizerRun:
+    """The run's own configuration with `overrides`; `data` are where its data is now."""
+    config = start.config
+    if data and isinstance(config, RunConfig) and isinstance(config.data, PreparedData):
+        config = replace(config, data=moved(config.data, data))
+    elif data and isinstance(config.data, RawSignals):
+        now = raw_signals([str(source) for source in data])
+        same = replace(config.data, sources=now.sources, fingerprints=now.fingerprints)
+        config = replace(config, data=same)
+    elif data:
+        raise ValueError("the run was started on the embedded data: leave --data out")
+    return override(config, overrides)
+
+
+def moved(data: PreparedData, folders: Sequence[Path]) -> PreparedData:
+    """`data` with `folders` in the place of those that have the same manifest, in any order.
+
+    Raises:
+        ValueError: a folder is none of them.
+    """
+    places = list(data.folders)
+    for folder in folders:
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            raise ValueError(f"--data {folder} holds no prepared data: name a folder with a {MANIFEST}")
+        found = [n for n, known in enumerate(data.manifests) if known == io.sha256(manifest)]
+        if not found:
+            began = ", ".join(map(str, data.folders))
+            raise ValueError(
+                f"--data {folder} is not what the run began with ({began}): its {MANIFEST} is another; name "
+                "that data, wherever it is now, or train anew"
+            )
+        for number in found:
+            places[number] = folder.resolve()
+    return replace(data, folders=tuple(places))
+
+
+def tokenizers_for(start: Begun, run: Path) -> Path:
+    """Where the run's tokenizers are: in its directory, or as long as they are not, where they came from."""
+    folders = [run / TOKENIZERS]
+    if isinstance(start.config, RunConfig) and isinstance(start.config.data, PreparedData):
+        folders += [folder / TOKENIZERS for folder in start.config.data.folders]
+    folders.append(SHIPPED)
+    for folder in folders:
+        try:
+            if hashes(folder) == start.tokenizers:
+                return folder
+        except (FileNotFoundError, ValueError):
+            continue
+    raise ValueError(
+        f"{run / TOKENIZERS} are not the tokenizers that the run began with: give those with --tokenizers DIR"
+    )
+
+
+def check_horizon(start: Begun, config: RunConfig) -> None:
+    """ValueError if `config` would end the run before what it began with."""
+    assert isinstance(start.config, RunConfig)
+    if config.num_steps < start.config.num_steps:
+        raise ValueError(
+            f"the run was started with num_steps {start.config.num_steps}, and --num-steps "
+            f"{config.num_steps} is less: leave it out, or give more (to stop sooner: --minutes, or Ctrl-C)"
+        )
+
+
+def extended(start: Begun, config: RunConfig, run: Path) -> list[dict[str, int]]:
+    """The record of horizons that a run was given after its start, the newest last; says what a new one does.
+
+    Weights and optimizer's state go on; from the present update on, the learning rate, its schedule and the
+    other values are those of the new horizon. Such a run is not the one that was planned at that length.
+    """
+    before = [dict(each) for each in start.extended]
+    assert isinstance(start.config, RunConfig)
+    if config.num_steps == start.config.num_steps:
+        return before
+    steps = Checkpoints(run, config={}, keep=1).steps()
+    done = steps[-1] if steps else 0
+    rates = [
+        each.scaled_optimizer.learning_rate * each.lr_schedule.factor((done + 1) / each.num_updates)
+        for each in (start.config, config)
+    ]
+    logger.warning(
+        "the run goes on from update %d to %d instead of %d: from here on the learning rate follows the "
+        "schedule of the longer run (now %.3g, without this %.3g). It is not the same as a run planned at "
+        "this length",
+        done,
+        config.num_updates,
+        start.config.num_updates,
+        rates[1],
+        rates[0],
+    )
+    return [*before, {"at_update": done, "num_steps_before": start.config.num_steps}]
