@@ -478,6 +478,31 @@ def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: P
     assert contents(out) == contents(whole)
 
 
+@pytest.mark.parametrize("new", ["more", "fewer", "swapped"])
+def test_a_source_that_changes_while_it_is_read_is_no_data(
+    tokenizers_folder: Path, tmp_path: Path, new: str
+) -> None:
+    raw, out, whole = make_lines(tmp_path / "raw"), tmp_path / "data", tmp_path / "whole"
+    options = PrepareOptions(text_window=16)
+    file = sorted(path for path in raw.rglob("*") if path.is_file())[-1]
+    content = file.read_bytes()
+    lines = content.splitlines(keepends=True)
+    changed = {"more": [*lines, lines[0]], "fewer": lines[:-1], "swapped": lines[::-1]}[new]
+
+    def change(progress: Progress) -> None:
+        if progress.counts.num_done == 0:  # what belongs together is decided
+            file.write_bytes(b"".join(changed))
+
+    with pytest.raises(ValueError, match=rf"{file.name} has changed since .*: put it back|source changed"):
+        prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder, on_progress=change)
+    with pytest.raises(ValueError, match="no prepared data"):
+        Manifest.load(out)
+    file.write_bytes(content)
+    prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
+    prepare(str(raw), whole, options=options, tokenizer_folder=tokenizers_folder)
+    assert contents(out) == contents(whole)
+
+
 def test_damage_is_found_set_aside_and_mended(
     tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

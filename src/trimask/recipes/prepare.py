@@ -12,12 +12,13 @@ from trimask import io
 from trimask.config import differences, to_dict
 from trimask.data.prepare.inventory import check_inventory
 from trimask.data.prepare.item import printable
+from trimask.data.prepare.links import Listing
 from trimask.data.prepare.manifest import FORMAT_VERSION, TOKENIZERS, Manifest, collect, count
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.part import Codecs
 from trimask.data.prepare.plan import Plan, make_plan
-from trimask.data.prepare.record import load_record
-from trimask.data.prepare.splits import decide
+from trimask.data.prepare.record import PARTS, load_record
+from trimask.data.prepare.splits import SUMMARY, decide
 from trimask.data.prepare.survey import num_surveyed
 from trimask.data.prepare.tally import Board, Counts
 from trimask.data.prepare.work import CodecLoader, Work
@@ -100,6 +101,8 @@ def prepare(
         engine = engine or Local(workers=1)
         decisions = decide(plan, options, out, engine=engine, on_survey=on_survey)
         _do_parts(plan, options, out, engine, on_progress)
+        if listing is not None:
+            _check_unchanged(out, listing, report)
         shards, rejected = collect(out, len(plan.parts))
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -117,6 +120,18 @@ def prepare(
         )
         manifest.save(out)
     return manifest
+
+
+def _check_unchanged(out: Path, listing: Listing, report: Callable[[str], None]) -> None:
+    """Files that changed between the two readings would stand in splits that were decided of others. What was
+    made is removed then, since it cannot be told from what.
+    """
+    try:
+        check_inventory(out, listing.root, listing.names, report)
+    except ValueError:
+        shutil.rmtree(out / PARTS)
+        (out / SUMMARY).unlink(missing_ok=True)
+        raise
 
 
 def _do_parts(

@@ -29,7 +29,7 @@ from trimask.data.prepare.survey import Survey, num_surveyed, read_survey, surve
 from trimask.data.prepare.tally import Board, Counts
 from trimask.parallel import Engine, Local
 
-_SUMMARY = "splits.json"
+SUMMARY = "splits.json"
 _TRAIN, _COMPOSITION = STATED.index("train"), STATED.index("composition")
 _NODES = ("subject", "image", "audio")
 _NUM_EXAMPLES = 3
@@ -100,14 +100,14 @@ def decide(
             show()
         decisions = _Source(plan, options, out).decide()
     stored = {"decisions": to_dict(decisions), "files": _hashes(plan, out)}
-    io.write_json(out / _SUMMARY, {**stored, "sha256": _hash(stored)})
+    io.write_json(out / SUMMARY, {**stored, "sha256": _hash(stored)})
     return decisions
 
 
 def _decided_before(plan: Plan, out: Path) -> Decisions | None:
     """The summary of what is decided, if it and the files of all parts are as they were written."""
     try:
-        stored = io.read_json(out / _SUMMARY)
+        stored = io.read_json(out / SUMMARY)
         if stored.pop("sha256") == _hash(stored) and stored["files"] == _hashes(plan, out):
             return from_dict(Decisions, stored["decisions"])
     except (FileNotFoundError, ValueError, KeyError, AttributeError):
