@@ -459,7 +459,7 @@ def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: P
     options = PrepareOptions(text_window=16)
 
     def interrupt(progress: Progress) -> None:
-        if progress.num_done == 1:
+        if progress.counts.num_done == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -470,7 +470,9 @@ def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: P
     (out / "train" / ".text-000001.x.tmp.safetensors").write_bytes(b"half")
     seen: list[Progress] = []
     prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder, on_progress=seen.append)
-    assert (seen[0].num_done, seen[0].num_fresh, seen[-1].num_done) == (1, 0, 3)
+    first, last = seen[0].counts, seen[-1].counts
+    assert (first.num_done, first.num_fresh, last.num_done) == (1, 0, 3)
+    assert last.items == last.num_items == first.num_items and first.items + last.fresh_items == last.items
     assert {name: snapshot(out)[name] for name in before} == before
     prepare(str(raw), whole, options=options, tokenizer_folder=tokenizers_folder)
     assert contents(out) == contents(whole)
