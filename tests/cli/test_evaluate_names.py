@@ -19,8 +19,8 @@ from trimask.recipes.sections import Sections, one_line
 def _error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert main(["evaluate", *words]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if "checking the judges" not in line]
-    assert len(lines) == 1
-    return lines[0]
+    assert all(line.startswith("trimask: error: ") for line in lines)
+    return "\n".join(lines)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import soundfile
 
-from trimask import io
+from trimask import io, seals
 from trimask.cli import main
 from trimask.data.prepare.manifest import load_split
 from trimask.data.prepare.options import PrepareOptions
@@ -221,12 +221,12 @@ def test_what_data_lacks_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_data_that_changed_is_refused(
     prepared: list[Path], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = io.read_json(run / "config.json")
+    config = seals.unseal(io.read_json(run / "config.json"), "config.json")
     (tmp_path / "run").mkdir()
     for name in ("model.safetensors", "tokenizers"):
         (tmp_path / "run" / name).symlink_to(run / name)
     config["run"]["data"]["manifests"] = ["0" * 64] * 2
-    io.write_json(tmp_path / "run" / "config.json", config)
+    io.write_json(tmp_path / "run" / "config.json", seals.seal(config))
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run")]) == 1
     assert "has changed since the run began" in capsys.readouterr().err

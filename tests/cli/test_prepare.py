@@ -459,7 +459,7 @@ def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: P
     options = PrepareOptions(text_window=16)
 
     def interrupt(progress: Progress) -> None:
-        if progress.num_done == 1:
+        if progress.counts.num_done == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -470,8 +470,35 @@ def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: P
     (out / "train" / ".text-000001.x.tmp.safetensors").write_bytes(b"half")
     seen: list[Progress] = []
     prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder, on_progress=seen.append)
-    assert (seen[0].num_done, seen[0].num_fresh, seen[-1].num_done) == (1, 0, 3)
+    first, last = seen[0].counts, seen[-1].counts
+    assert (first.num_done, first.num_fresh, last.num_done) == (1, 0, 3)
+    assert last.items == last.num_items == first.num_items and first.items + last.fresh_items == last.items
     assert {name: snapshot(out)[name] for name in before} == before
+    prepare(str(raw), whole, options=options, tokenizer_folder=tokenizers_folder)
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("new", ["more", "fewer", "swapped"])
+def test_a_source_that_changes_while_it_is_read_is_no_data(
+    tokenizers_folder: Path, tmp_path: Path, new: str
+) -> None:
+    raw, out, whole = make_lines(tmp_path / "raw"), tmp_path / "data", tmp_path / "whole"
+    options = PrepareOptions(text_window=16)
+    file = sorted(path for path in raw.rglob("*") if path.is_file())[-1]
+    content = file.read_bytes()
+    lines = content.splitlines(keepends=True)
+    changed = {"more": [*lines, lines[0]], "fewer": lines[:-1], "swapped": lines[::-1]}[new]
+
+    def change(progress: Progress) -> None:
+        if progress.counts.num_done == 0:  # what belongs together is decided
+            file.write_bytes(b"".join(changed))
+
+    with pytest.raises(ValueError, match=rf"{file.name} has changed since .*: put it back|source changed"):
+        prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder, on_progress=change)
+    with pytest.raises(ValueError, match="no prepared data"):
+        Manifest.load(out)
+    file.write_bytes(content)
+    prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
     prepare(str(raw), whole, options=options, tokenizer_folder=tokenizers_folder)
     assert contents(out) == contents(whole)
 

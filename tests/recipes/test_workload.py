@@ -13,7 +13,7 @@ from trimask.data.selection import StatedData
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import Denoiser
 from trimask.recipes import catalog
-from trimask.recipes.pretrain import build_stream
+from trimask.recipes.pretrain import build_step, build_stream
 from trimask.recipes.workload import vocabulary_of, workload
 from trimask.training.run import RunConfig
 from trimask.vocabulary.batch import make_batch
@@ -71,7 +71,26 @@ def test_the_flops_of_a_sequence_are_those_of_its_passes() -> None:
     assert len(seen) == len(works) == 5
 
 
-def test_anti_masking_takes_two_views() -> None:
-    config = small()
+def test_anti_masking_costs_as_much() -> None:
+    """Half as many distinct sequences, each in two views: a batch, a horizon and κ count views."""
+    config = replace(small(), physical_batch=64)
     both = replace(config, objective=replace(config.objective, anti_masking=True))
-    assert [w.flops for w in workload(both, None)] == [2 * w.flops for w in workload(config, None)]
+    assert [w.flops for w in workload(both, None)] == [w.flops for w in workload(config, None)]
+    assert (both.distinct_batch, both.update_batch) == (32, 64)
+    for name in ("update_batch", "num_updates", "horizon", "batch_change", "scaled_optimizer"):
+        assert getattr(both, name) == getattr(config, name), name
+    assert isinstance(config.data, StatedData)
+    vocabulary, tokens = vocabulary_of(config, None), {}
+    for each in (config, both):
+        stream = build_stream(each, random_sources(config.data), vocabulary)
+        denoiser = Denoiser(config.model, vocabulary)
+        denoiser.initialize(0)
+        step = build_step(each, denoiser, stream)
+        assert step.corruption.logical_batch == each.logical_batch // each.objective.num_views
+        batch = stream.batch(0)
+        assert batch.num_sequences == each.distinct_batch
+        tokens[each.objective.num_views] = float(step(batch)["tokens"])
+    expected = 64 * sum(stream.target_tokens())
+    assert tokens[1] == pytest.approx(expected, rel=0.3) and tokens[2] == pytest.approx(expected, rel=0.3)
+    with pytest.raises(ValueError, match="physical_batch 63: anti_masking"):
+        replace(both, physical_batch=63)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, final
 
 import tyro
 
@@ -93,7 +93,7 @@ class Evaluate(Verb):
                 )
         except Failed as error:
             if isinstance(error.__cause__, NamesError):
-                raise UsageError(str(error)) from error
+                _tell_all(error.__cause__.problems)
             raise
         except ImportError as error:
             raise Failed(str(error)) from error
@@ -149,7 +149,7 @@ class Evaluate(Verb):
         if self.threads is not None and self.threads < 1:
             wrong.append(f"--threads is {self.threads}: give at least 1")
         if wrong:
-            raise UsageError("; ".join(wrong))
+            _tell_all(wrong)
 
     def _check_model(self) -> None:
         if self.model is None:
@@ -197,6 +197,13 @@ class Evaluate(Verb):
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+
+
+def _tell_all(problems: Sequence[str]) -> NoReturn:
+    """A line for each."""
+    for problem in problems[:-1]:
+        say(f"error: {problem}")
+    raise UsageError(problems[-1])
 
 
 def _print_tables(scores: Mapping[str, Any]) -> None:

@@ -16,7 +16,8 @@ def figures(config: RunConfig, tokenizers: Tokenizers | None) -> dict[str, Any]:
     vocabulary = vocabulary_of(config, tokenizers)
     count = count_parameters(config.model, vocabulary)
     works = workload(config, tokenizers)
-    mixture = [_described(work, config.horizon * work.share) for work in works]
+    views = config.objective.num_views
+    mixture = [_described(work, config.horizon * work.share, views) for work in works]
     targets = sum(row["target_tokens"] for row in mixture)
     for row in mixture:
         row["share"] = float(f"{row['target_tokens'] / targets:.4g}")
@@ -35,8 +36,10 @@ def figures(config: RunConfig, tokenizers: Tokenizers | None) -> dict[str, Any]:
     }
 
 
-def _described(work: Work, sequences: float) -> dict[str, Any]:
-    """A component: what its source has (`tokens`), and how much of it the run draws."""
+def _described(work: Work, sequences: float, num_views: int) -> dict[str, Any]:
+    """A component: what its source has (`tokens`), and how much of it the run draws. Epochs count distinct
+    sequences.
+    """
     task, size = work.component.task, work.size
     targets = sequences * target_tokens(task, size.mean_codes)
     return {
@@ -46,8 +49,10 @@ def _described(work: Work, sequences: float) -> dict[str, Any]:
         "tokens": sum(size.codes.values()) if size.codes is not None else None,
         "target_tokens": round(targets),
         "sequences": round(sequences),
-        "epochs": float(f"{sequences / size.num_groups:.3g}") if size.num_groups is not None else None,
-        "token_epochs": float(f"{targets / target_tokens(task, size.codes):.3g}")
+        "epochs": float(f"{sequences / num_views / size.num_groups:.3g}")
+        if size.num_groups is not None
+        else None,
+        "token_epochs": float(f"{targets / num_views / target_tokens(task, size.codes):.3g}")
         if size.codes is not None
         else None,
     }

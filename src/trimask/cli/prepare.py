@@ -13,7 +13,7 @@ from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.prepare_progress import paced, prepare_progress
+from trimask.cli.prepare_progress import paced, prepare_progress, survey_progress
 from trimask.cli.program import program
 from trimask.cli.progress import JobProgress
 
@@ -107,7 +107,7 @@ class Prepare(Verb):
 
         options, engine, folder = self._options(), self._engine(), tokenizer_folder(self.tokenizers)
         try:
-            with JobProgress("preparing", "part") as progress:
+            with JobProgress("preparing", "item") as progress:
                 manifest = prepare(
                     source,
                     out,
@@ -116,9 +116,7 @@ class Prepare(Verb):
                     tokenizer_folder=folder,
                     engine=engine,
                     report=paced(),
-                    on_survey=lambda done, total: progress.update(
-                        done, total, "comparing texts and files", seconds_left=None
-                    ),
+                    on_survey=survey_progress(progress),
                     on_progress=prepare_progress(progress),
                 )
         except (SourceUnavailable, WorkerLost) as error:

@@ -8,6 +8,7 @@ from trimask.cli.console import say
 from trimask.cli.progress import JobProgress
 
 if TYPE_CHECKING:
+    from trimask.data.prepare.tally import Counts
     from trimask.recipes.prepare import Progress
 
 
@@ -27,20 +28,39 @@ def paced() -> Callable[[str], None]:
     return tell
 
 
-def prepare_progress(shown: JobProgress) -> "Callable[[Progress], None]":
-    """Shows parts, examples with their rate, what was set aside, and the time left."""
-    began: list[tuple[float, int]] = []
+def survey_progress(shown: JobProgress) -> "Callable[[Counts], None]":
+    """Shows parts and items that are looked through, with their rate and the time left."""
+    began = time.monotonic()
 
-    def update(done: "Progress") -> None:
-        now = time.monotonic()
-        if not began:
-            began.append((now, done.examples))
-            if done.num_done:
-                say(f"{done.num_done} of {done.num_parts} parts were done before")
-        seconds, examples = now - began[0][0], done.examples - began[0][1]
-        rate = f"{examples / seconds:,.0f} a second, " if seconds > 0 and done.num_fresh else ""
-        left = seconds / done.num_fresh * (done.num_parts - done.num_done) if done.num_fresh else None
-        figures = f"{done.examples:,} examples, {rate}{done.rejected:,} set aside"
-        shown.update(done.num_done, done.num_parts, figures, seconds_left=left)
+    def update(counts: "Counts") -> None:
+        rate, left = _pace(counts, time.monotonic() - began)
+        figures = f"comparing texts and files, {counts.items:,} items{rate}"
+        shown.update(counts.num_done, counts.num_parts, figures, seconds_left=left, unit="part")
 
     return update
+
+
+def prepare_progress(shown: JobProgress) -> "Callable[[Progress], None]":
+    """Shows items that are tokenized with their rate, what was set aside, and the time left."""
+    began: float | None = None
+
+    def update(done: "Progress") -> None:
+        nonlocal began
+        counts = done.counts
+        if began is None:
+            began = time.monotonic()
+            if counts.num_done:
+                say(f"{counts.num_done} of {counts.num_parts} parts were done before")
+        rate, left = _pace(counts, time.monotonic() - began)
+        figures = f"part {counts.num_done}/{counts.num_parts}, {done.examples:,} examples{rate}"
+        figures += f", {done.rejected:,} set aside"
+        total = counts.items if counts.num_items is None else counts.num_items
+        shown.update(counts.items, total, figures, seconds_left=left)
+
+    return update
+
+
+def _pace(counts: "Counts", seconds: float) -> tuple[str, float | None]:
+    """Items a second, and the seconds left."""
+    rate = f", {counts.fresh_items / seconds:,.0f} a second" if counts.fresh_items and seconds > 0 else ""
+    return rate, None if counts.share_left is None else counts.share_left * seconds

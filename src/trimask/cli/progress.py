@@ -22,6 +22,7 @@ class JobProgress:
         """`what` is done ("preparing"), one `item` ("part") after the other."""
         self._item = item
         self._next_line = 0.0
+        self._ended = ""
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
@@ -29,14 +30,21 @@ class JobProgress:
             self._bar = Progress(*columns, figures, console=Console(file=sys.stderr))
             self._task = self._bar.add_task(what, total=None, figures="")
 
-    def update(self, done: int, total: int, figures: str, *, seconds_left: float | None) -> None:
+    def update(
+        self, done: int, total: int, figures: str, *, seconds_left: float | None, unit: str = ""
+    ) -> None:
+        """`unit`: what is counted here, if not the job's items."""
         left = "" if seconds_left is None else f"{clock(seconds_left)} left"
         text = ", ".join(filter(None, (figures, left)))
         if self._bar is not None:
             self._bar.update(self._task, total=total, completed=done, figures=text)
-        elif time.monotonic() >= self._next_line or done == total:
+            return
+        item = unit or self._item
+        is_end = done == total and item != self._ended
+        if time.monotonic() >= self._next_line or is_end:
             self._next_line = time.monotonic() + _PLAIN_INTERVAL
-            say(f"{self._item} {done}/{total}: {text}")
+            self._ended = item if done == total else ""
+            say(f"{item} {done}/{total}: {text}")
 
     def __enter__(self) -> "JobProgress":
         if self._bar is not None:

@@ -27,7 +27,7 @@ from trimask.recipes.sources import check_data
 from trimask.recipes.suite import HeldOut, Suite
 from trimask.recipes.tokens import kept_tokens
 from trimask.sampling.generate import Generator
-from trimask.training.checkpoint import CONFIG
+from trimask.training.run_directory import CONFIG
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,11 @@ class _Trained:
 
 @final
 class NamesError(ValueError):
-    """Judges, tasks or a language that cannot be used; the message names all of them, and what there is."""
+    """Judges, tasks or a language that cannot be used: `problems` names each, and what there is."""
+
+    def __init__(self, problems: Sequence[str]):
+        super().__init__("; ".join(problems))
+        self.problems = list(problems)
 
 
 def evaluate(
@@ -126,7 +130,7 @@ def check_names(
         except ValueError as error:
             problems.append(str(error))
     if problems:
-        raise NamesError("; ".join(problems))
+        raise NamesError(problems)
 
 
 def _unknown_tasks(tasks: Sequence[str]) -> list[str]:

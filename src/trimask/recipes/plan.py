@@ -141,13 +141,13 @@ def plan(
 
 def _batching(config: RunConfig, works: tuple[Work, ...], num_devices: int) -> Batching:
     """As the step divides its rows: into as many passes as needed, of about equal size."""
-    rows = math.ceil(config.update_batch / num_devices)
+    rows = math.ceil(config.distinct_batch / num_devices)
     row_passes = math.ceil(rows / (config.compute.micro_batch or rows))
     return Batching(
         rows=rows,
         pass_rows=math.ceil(rows / row_passes),
         row_passes=row_passes,
-        num_passes=row_passes * (2 if config.objective.anti_masking else 1),
+        num_passes=row_passes * config.objective.num_views,
         longest=config.row_length or max(work.positions for work in works),
     )
 
@@ -278,9 +278,9 @@ def _cautions(
             else "use more devices, fewer --compute.replicas, or --compute.recompute full"
         )
         found.append(f"{total:,.1f} GiB do not fit the {available:,.1f} GiB of a device: {mend}")
-    if config.update_batch % memory.num_devices:
+    if config.distinct_batch % memory.num_devices:
         found.append(
-            f"a physical batch of {config.update_batch:,} sequences leaves some of {memory.num_devices:,} "
+            f"a physical batch of {config.distinct_batch:,} sequences leaves some of {memory.num_devices:,} "
             "devices with a row less than others: use a multiple of the devices"
         )
     if traffic.seconds >= time["step_seconds"]:

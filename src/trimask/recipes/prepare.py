@@ -12,12 +12,15 @@ from trimask import io
 from trimask.config import differences, to_dict
 from trimask.data.prepare.inventory import check_inventory
 from trimask.data.prepare.item import printable
+from trimask.data.prepare.links import Listing
 from trimask.data.prepare.manifest import FORMAT_VERSION, TOKENIZERS, Manifest, collect, count
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.part import Codecs
 from trimask.data.prepare.plan import Plan, make_plan
-from trimask.data.prepare.record import load_record
-from trimask.data.prepare.splits import decide
+from trimask.data.prepare.record import PARTS, load_record
+from trimask.data.prepare.splits import SUMMARY, decide
+from trimask.data.prepare.survey import num_surveyed
+from trimask.data.prepare.tally import Board, Counts
 from trimask.data.prepare.work import CodecLoader, Work
 from trimask.parallel import Engine, Local
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, hashes
@@ -40,11 +43,9 @@ class TokenizerFolder(CodecLoader):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Parts done of all, and what is in them; `num_fresh` were done by this call."""
+    """Parts and items done of all, and what is in the parts that are done."""
 
-    num_done: int
-    num_parts: int
-    num_fresh: int
+    counts: Counts
     examples: int
     rejected: int
 
@@ -58,7 +59,7 @@ def prepare(
     tokenizer_folder: Path = SHIPPED,
     engine: Engine | None = None,
     report: Callable[[str], None] = lambda message: None,
-    on_survey: Callable[[int, int], None] = lambda done, total: None,
+    on_survey: Callable[[Counts], None] = lambda counts: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Manifest:
     """Tokenize `source` (a folder, a file, or a data set on the hub) into `out`, or go on where it stopped.
@@ -68,7 +69,8 @@ def prepare(
     twice: first to find what must share a split, then to tokenize it.
 
     Args:
-        on_survey: called with the parts that are looked through, and all.
+        on_survey: called with what is looked through, now and then and at the end.
+        on_progress: called with what is tokenized, now and then and at the end.
 
     Raises:
         ValueError: the columns cannot be told, the source has changed, or `out` holds something else.
@@ -97,8 +99,10 @@ def prepare(
         if listing is not None:
             check_inventory(out, listing.root, listing.names, report)
         engine = engine or Local(workers=1)
-        decisions = decide(plan, options, out, engine=engine, on_part=on_survey)
+        decisions = decide(plan, options, out, engine=engine, on_survey=on_survey)
         _do_parts(plan, options, out, engine, on_progress)
+        if listing is not None:
+            _check_unchanged(out, listing, report)
         shards, rejected = collect(out, len(plan.parts))
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -118,6 +122,18 @@ def prepare(
     return manifest
 
 
+def _check_unchanged(out: Path, listing: Listing, report: Callable[[str], None]) -> None:
+    """Files that changed between the two readings would stand in splits that were decided of others. What was
+    made is removed then, since it cannot be told from what.
+    """
+    try:
+        check_inventory(out, listing.root, listing.names, report)
+    except ValueError:
+        shutil.rmtree(out / PARTS)
+        (out / SUMMARY).unlink(missing_ok=True)
+        raise
+
+
 def _do_parts(
     plan: Plan, options: PrepareOptions, out: Path, engine: Engine, on_progress: Callable[[Progress], None]
 ) -> None:
@@ -127,26 +143,29 @@ def _do_parts(
     missing = [part for part in plan.parts if records[part.number] is None]
     examples = sum(record.num_examples for record in finished)
     rejected = sum(sum(record.rejected.values()) for record in finished)
+    num_items = {part.number: num_surveyed(out, part.number) for part in plan.parts}
+    board = Board(
+        out,
+        num_parts=len(plan.parts),
+        num_done=len(finished),
+        items=sum(num_items[record.part] for record in finished),
+        num_items=sum(num_items.values()),
+    )
 
-    def report(num_fresh: int) -> None:
-        done = Progress(
-            num_done=len(finished) + num_fresh,
-            num_parts=len(plan.parts),
-            num_fresh=num_fresh,
-            examples=examples,
-            rejected=rejected,
-        )
-        on_progress(done)
+    def show(counts: Counts) -> None:
+        on_progress(Progress(counts=counts, examples=examples, rejected=rejected))
 
-    report(0)
-    if not missing:
-        return
-    loader = TokenizerFolder(folder=(out / TOKENIZERS).resolve())
-    work = Work(codecs=loader, options=options, out=out.resolve())
-    for number, record in enumerate(engine.run(work, missing), 1):
-        examples += record.num_examples
-        rejected += sum(record.rejected.values())
-        report(number)
+    with board.shown(show) as show_now:
+        show_now()
+        if not missing:
+            return
+        loader = TokenizerFolder(folder=(out / TOKENIZERS).resolve())
+        work = Work(codecs=loader, options=options, out=out.resolve())
+        for record in engine.run(work, missing):
+            examples += record.num_examples
+            rejected += sum(record.rejected.values())
+            board.finish(num_items[record.part])
+            show_now()
 
 
 @contextmanager

@@ -27,11 +27,12 @@ from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
 from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
-from trimask.training.checkpoint import CONFIG, Checkpoints, open_run
+from trimask.training.checkpoint import Checkpoints
 from trimask.training.distributed import ALONE, World
 from trimask.training.loop import TrainResult, train
 from trimask.training.placement import place, release
 from trimask.training.run import RunConfig
+from trimask.training.run_directory import CONFIG, open_run
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.layout import Vocabulary
 
@@ -67,7 +68,7 @@ def build_stream(
         vocabulary,
         slack=config.slack,
         text_window=config.data.text_window,
-        physical_batch=config.update_batch,
+        physical_batch=config.distinct_batch,
         row_length=config.row_length,
     )
 
@@ -84,7 +85,7 @@ def build_step(
         num_steps=config.num_updates,
         seed=config.seed,
         targets=stream.target_tokens(),
-        logical_batch=config.logical_batch,
+        logical_batch=config.logical_batch // config.objective.num_views,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
         world=world,

@@ -17,8 +17,8 @@ from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
 from trimask.recipes.tokenizer_data import TRAIN, UNSEEN, Report, raw_items
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, parts
 from trimask.tokenizers.text import TextTokenizer
-from trimask.training.checkpoint import open_run
 from trimask.training.loop import TrainResult
+from trimask.training.run_directory import open_run
 from trimask.vocabulary.modality import Modality
 
 WEIGHTS, FIGURES = "text.json", "report.json"
@@ -26,6 +26,7 @@ LEFTOVERS = (REJECTED,)
 """What a run writes before it computes anything: can be made anew."""
 _NUM_BYTES = 256
 _SAMPLED = 300  # examples of a kind
+_LEAST = 1000  # bytes of different texts: fewer say nothing of a language
 _MEASURED = 2_000_000  # characters of each part
 
 
@@ -122,19 +123,19 @@ def bytes_per_token(tokenizer: TextTokenizer, texts: dict[str, list[str]]) -> di
 
 def bytes_per_token_of_prepared(folder: Path) -> float | None:
     """UTF-8 bytes that a token holds of the documents and captions of prepared data (some hundreds of the
-    training split); None if there are none. Transcripts are spelled, and left out.
+    training split), each text once; None if there is too little of them. Transcripts are spelled, and left
+    out.
     """
     sources = load_split([folder], "train")
     codec = Tokenizers.load(folder / TOKENIZERS).text
-    num_bytes = num_tokens = 0
+    seen: set[tuple[int, ...]] = set()
     for name in (TEXT, IMAGES):
         source = sources.get(name)
         for index in range(0, 0 if source is None else len(source), max(len(source or ()) // _SAMPLED, 1)):
             assert source is not None
-            ids = source.example(index)[Modality.TEXT][:, 0].tolist()
-            num_tokens += len(ids)
-            num_bytes += len(codec.decode(ids).encode())
-    return num_bytes / num_tokens if num_tokens else None
+            seen.add(tuple(source.example(index)[Modality.TEXT][:, 0].tolist()))
+    num_bytes = sum(len(codec.decode(list(ids)).encode()) for ids in seen)
+    return num_bytes / sum(map(len, seen)) if num_bytes >= _LEAST else None
 
 
 def _training_texts(

@@ -203,7 +203,7 @@ def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[
             plan,
             data.options,
             place,
-            on_part=lambda done, total: report(f"comparing texts and files {done}/{total}"),
+            on_survey=lambda counts: report(f"comparing texts and files {counts.items:,}"),
         )
         if told := decisions.told():
             report(told)

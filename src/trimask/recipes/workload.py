@@ -73,8 +73,8 @@ class Work:
         positions: of the transformer, with the tokens that open and close spans, and the end frames.
         slots: of a row.
         targets: slots that the loss is on, per modality; half of them are masked on average.
-        flops: of the forward and backward passes on a sequence that its update needs: products of matrices
-            and attention, nothing computed twice.
+        flops: of the forward and backward passes on a sequence (on a view, with anti-masking) that its update
+            needs: products of matrices and attention, nothing computed twice.
     """
 
     component: Component
@@ -152,7 +152,6 @@ def _work(
             num_predicted=count,
             range_size=vocabulary.space(modality).range_size,
         )
-    num_views = 2 if config.objective.anti_masking else 1
     return Work(
         component=component,
         size=size,
@@ -160,7 +159,7 @@ def _work(
         positions=positions,
         slots=sequence.num_slots,
         targets={modality: count for modality, count in targets.items() if count},
-        flops=(1 + _BACKWARD) * num_views * flops,
+        flops=(1 + _BACKWARD) * flops,
     )
 
 

@@ -34,7 +34,8 @@ class RunConfig:
         num_steps: updates of the logical batch (S̃): with it, the horizon of `logical_batch` × `num_steps`
             sequences.
         physical_batch: sequences per update, on all devices; None for the logical batch. The number of
-            updates follows.
+            updates follows. With anti-masking each of a sequence's two views counts, in all batches and in
+            the horizon: what is distinct is half of it.
         row_length: slots of a row; None lays each sequence in a row of its own (CPU: padding is never
             computed on).
         non_finite: what an update does whose gradient is not finite.
@@ -71,6 +72,12 @@ class RunConfig:
                 raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
         if self.physical_batch is not None and self.physical_batch < 1:
             raise ValueError(f"physical_batch {self.physical_batch}: must be at least 1, or none")
+        for name in ("logical_batch", "physical_batch"):
+            value = getattr(self, name)
+            if value is not None and value % self.objective.num_views:
+                raise ValueError(
+                    f"{name} {value}: anti_masking takes two views of each sequence, give an even number"
+                )
 
     @property
     def horizon(self) -> int:
@@ -81,6 +88,11 @@ class RunConfig:
     def update_batch(self) -> int:
         """Sequences per update."""
         return self.physical_batch or self.logical_batch
+
+    @property
+    def distinct_batch(self) -> int:
+        """Distinct sequences per update: of several views, one counts."""
+        return self.update_batch // self.objective.num_views
 
     @property
     def num_updates(self) -> int:

@@ -323,3 +323,21 @@ def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unknown)
     with pytest.raises(ValueError, match="no file or folder here, and no data set on the hub"):
         load_splits("owner/none", None, None)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json"])
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_an_empty_table_stops_nothing(tmp_path: Path, name: str, content: str) -> None:
+    write(tmp_path, {"docs/story.txt": "it was a long way", name: content})
+    assert read(tmp_path) == ([("", "it was a long way")], {name: "empty: a table without rows"})
+    for name in ("story.txt", ""):
+        (tmp_path / "docs" / name).unlink() if name else (tmp_path / "docs").rmdir()
+    assert list(read(tmp_path)[1].values()) == ["empty: a table without rows"]
+
+
+def test_a_table_of_which_nothing_can_be_read_stops_nothing(tmp_path: Path) -> None:
+    write(tmp_path, {"a.txt": "it was a long way", "b.json": "[" * 200_000, "c.csv": "text\n"})
+    items, rejected = read(tmp_path)
+    assert items == [("", "it was a long way")]
+    assert rejected["c.csv"] == "empty: a table without rows"
+    assert rejected["b.json"].startswith("empty: no row that can be read: ")

@@ -29,6 +29,10 @@ class MediaFiles(Reader):
     def label(self) -> str:
         return f"{printable(self.names[0])} and {len(self.names) - 1} more"
 
+    @property
+    def num_expected(self) -> int | None:
+        return len(self.names)
+
     def check(self, options: PrepareOptions) -> None:
         stated = {"group-by": options.group_by, "speaker-column": options.speaker_column}
         for option, column in {**stated, "language-column": options.language_column}.items():
@@ -73,6 +77,10 @@ class TextFiles(Reader):
     @property
     def label(self) -> str:
         return printable(self.names[0]) + (f" and {len(self.names) - 1} more" if self.names[1:] else "")
+
+    @property
+    def num_expected(self) -> int | None:
+        return len(self.names)
 
     def check(self, options: PrepareOptions) -> None:
         if options.group_by is not None:

@@ -58,6 +58,11 @@ class Reader(ABC):
     def label(self) -> str:
         """What reports call it."""
 
+    @property
+    def num_expected(self) -> int | None:
+        """How many items there may be, where that is known before anything is read."""
+        return None
+
     @abstractmethod
     def check(self, options: PrepareOptions) -> None:
         """Raises `ColumnError` if the options do not fit the columns that are there."""
@@ -79,6 +84,10 @@ class UnusedFile(Reader):
     @property
     def label(self) -> str:
         return self.name
+
+    @property
+    def num_expected(self) -> int | None:
+        return 0
 
     def check(self, options: PrepareOptions) -> None:
         pass

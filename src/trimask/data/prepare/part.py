@@ -19,6 +19,7 @@ from trimask.data.prepare.plan import Part
 from trimask.data.prepare.record import PartRecord, rejected_path, save_record
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.data.prepare.splits import decided
+from trimask.data.prepare.tally import Tally
 from trimask.data.shards import Example, ShardEntry, write_shard
 from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
@@ -55,9 +56,12 @@ def tokenize_part(part: Part, codecs: Codecs, options: PrepareOptions, out: Path
             sample_rate=codecs.speech.sample_rate,
         )
         writer = _Writer(part, codecs, options, decoder, decided(out, part.number), out, lines)
-        for item in read_part(part, options):
-            writer.take(item)
-        writer.finish()
+        with Tally(out, part.number) as tally:
+            for item in read_part(part, options):
+                writer.take(item)
+                if not isinstance(item, Rejection):
+                    tally.add()
+            writer.finish()
     if not writer.reasons:
         rejected.unlink()
     record = PartRecord(

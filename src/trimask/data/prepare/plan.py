@@ -188,6 +188,9 @@ def _table_readers(
             detail = f"{encoding}: save it as UTF-8"
             yield UnusedFile(name=printable(name), detail=detail, reason=Reason.NOT_UTF8)
             return
+        if why := _why_without_rows(path):
+            yield UnusedFile(name=printable(name), detail=why, reason=Reason.EMPTY)
+            return
         media = table.media_columns(path, options, where=printable(name))
     except ColumnError:  # raised again when the part is checked
         media = ()
@@ -208,6 +211,16 @@ def _table_readers(
             for file in files:
                 paths |= _places(path.parent, file)
         yield from _ranges(root, name, starts)
+
+
+def _why_without_rows(path: Path) -> str | None:
+    """Why a table says nothing; by its columns it would stop what lies beside it."""
+    first = next((row for _, row in table.rows(path, 0, path.stat().st_size)), None)
+    if first is None:
+        return "a table without rows"
+    return (
+        None if table.header(path) else f"no row that can be read: {getattr(first, 'detail', 'no columns')}"
+    )
 
 
 def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left: int) -> Iterator[Reader]:

@@ -10,6 +10,7 @@ from trimask import io
 from trimask.config import from_dict, to_dict
 from trimask.data.shards import ShardEntry
 
+PARTS = "parts"
 _HASH = "sha256"
 
 
@@ -29,7 +30,7 @@ class PartRecord:
 
 
 def record_path(out: Path, number: int) -> Path:
-    return out / "parts" / f"{number:06d}.json"
+    return out / PARTS / f"{number:06d}.json"
 
 
 def rejected_path(out: Path, number: int) -> Path:

@@ -25,14 +25,15 @@ from trimask.data.prepare.groups import Groups, Marks, mixed, repeated_rows
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.plan import Plan
 from trimask.data.prepare.stated import Note
-from trimask.data.prepare.survey import Survey, read_survey, survey_path
+from trimask.data.prepare.survey import Survey, num_surveyed, read_survey, survey_path
+from trimask.data.prepare.tally import Board, Counts
 from trimask.parallel import Engine, Local
 
-_SUMMARY = "splits.json"
+SUMMARY = "splits.json"
 _TRAIN, _COMPOSITION = STATED.index("train"), STATED.index("composition")
 _NODES = ("subject", "image", "audio")
 _NUM_EXAMPLES = 3
-OnPart = Callable[[int, int], None]
+OnCounts = Callable[[Counts], None]
 _TOLD = {
     "contradiction": "in a table of one split and a folder of another are held out",
     "held_out": "set aside, since their text or file stands in a split that the source holds out",
@@ -75,31 +76,38 @@ def decide(
     out: Path,
     *,
     engine: Engine | None = None,
-    on_part: OnPart = lambda done, total: None,
+    on_survey: OnCounts = lambda counts: None,
 ) -> Decisions:
     """Decide the split of every item of `plan`, into files under `out`; what is decided already, and whole,
     stays.
 
     Args:
-        on_part: called with the parts that are looked through and all of them, and again as they are decided.
+        on_survey: called with what is looked through, now and then and at the end.
     """
     if (before := _decided_before(plan, out)) is not None:
         return before
     missing = [part for part in plan.parts if not survey_path(out, part.number).exists()]
     survey = Survey(options=options, out=out.resolve())
     num_done = len(plan.parts) - len(missing)
-    for number, _ in enumerate((engine or Local(workers=1)).run(survey, missing), 1):
-        on_part(num_done + number, len(plan.parts))
-    decisions = _Source(plan, options, out).decide(on_part)
+    before = sum(num_surveyed(out, part.number) for part in plan.parts)
+    expected = [part.reader.num_expected for part in missing]
+    known = [number for number in expected if number is not None]
+    total = before + sum(known) if len(known) == len(expected) else None
+    board = Board(out, num_parts=len(plan.parts), num_done=num_done, items=before, num_items=total)
+    with board.shown(on_survey) as show:
+        for number in (engine or Local(workers=1)).run(survey, missing):
+            board.finish(num_surveyed(out, number))
+            show()
+        decisions = _Source(plan, options, out).decide()
     stored = {"decisions": to_dict(decisions), "files": _hashes(plan, out)}
-    io.write_json(out / _SUMMARY, {**stored, "sha256": _hash(stored)})
+    io.write_json(out / SUMMARY, {**stored, "sha256": _hash(stored)})
     return decisions
 
 
 def _decided_before(plan: Plan, out: Path) -> Decisions | None:
     """The summary of what is decided, if it and the files of all parts are as they were written."""
     try:
-        stored = io.read_json(out / _SUMMARY)
+        stored = io.read_json(out / SUMMARY)
         if stored.pop("sha256") == _hash(stored) and stored["files"] == _hashes(plan, out):
             return from_dict(Decisions, stored["decisions"])
     except (FileNotFoundError, ValueError, KeyError, AttributeError):
@@ -160,10 +168,10 @@ class _Source:
         drawn = {name: rows[name][is_drawn] for name in _NODES}
         self._groups = Groups.of(drawn["subject"], [drawn["image"], drawn["audio"]])
 
-    def decide(self, on_part: OnPart) -> Decisions:
+    def decide(self) -> Decisions:
         """Write the decision of each row."""
         num_linked = 0
-        for done, number in enumerate(self._parts, 1):
+        for number in self._parts:
             rows = self._rows(number)
             is_held, holding = self._holding(rows)
             split = np.where(rows["stated"] <= _TRAIN, self._drawn(rows), rows["stated"])
@@ -179,7 +187,6 @@ class _Source:
             told |= {name: rows["note"] == note.value for note, name in _NOTES.items()}
             for name, which in told.items():
                 self._tell(name, number, np.flatnonzero(which))
-            on_part(done, len(self._parts))
         return Decisions(
             own=tuple(sorted(self._own)),
             counts=dict(sorted(self._counts.items())),

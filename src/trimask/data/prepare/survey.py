@@ -18,6 +18,7 @@ from trimask.data.prepare.passages import clean_text
 from trimask.data.prepare.plan import Part
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.prepare.stated import stated_split
+from trimask.data.prepare.tally import Tally
 
 _SCHEMA = pa.schema(
     [
@@ -47,11 +48,22 @@ class Survey(parallel.Work[Part, int]):
     out: Path
 
     def __call__(self, part: Part) -> int:
-        with io.atomic_write(survey_path(self.out, part.number)) as temporary:
+        with (
+            Tally(self.out, part.number) as tally,
+            io.atomic_write(survey_path(self.out, part.number)) as temporary,
+        ):
             with pq.ParquetWriter(temporary, _SCHEMA, write_page_checksum=True) as writer:
-                for rows in _batches(_rows(part, self.options)):
+                for rows in _batches(_rows(part, self.options, tally)):
                     writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
         return part.number
+
+
+def num_surveyed(out: Path, number: int) -> int:
+    """Items of a part that was surveyed; 0 where its file is damaged, which is told when it is read."""
+    try:
+        return pq.read_metadata(survey_path(out, number)).num_rows
+    except (pa.ArrowException, OSError):
+        return 0
 
 
 def read_survey(out: Path, number: int, columns: list[str]) -> pa.Table:
@@ -67,10 +79,11 @@ def read_survey(out: Path, number: int, columns: list[str]) -> pa.Table:
         raise ValueError(f"{path} is damaged: delete it, and it is made again by the same command") from error
 
 
-def _rows(part: Part, options: PrepareOptions) -> Iterator[dict[str, Any]]:
+def _rows(part: Part, options: PrepareOptions, tally: Tally) -> Iterator[dict[str, Any]]:
     for item in read_part(part, options):
         if not isinstance(item, Rejection):
             yield {"key": item.key, **_row(item, part, options)}
+            tally.add()
 
 
 def _row(item: Item, part: Part, options: PrepareOptions) -> dict[str, int]:
