@@ -330,3 +330,32 @@ def test_only_what_is_ours_is_claimed(tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         with io.claimed(tmp_path / "new" / "x.json", marker="y.json", what="run"):
             pass
+
+
+def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = [".DS_Store", ".lock", "model.safetensors", "notes.tmp", "deep/.nfs0001"]
+    gone = [".model.abcd1234.tmp.safetensors", ".config.a_b1c2d3.tmp.json", "deep/.x.00000000.tmp"]
+    (tmp_path / "deep").mkdir()
+    for name in (*kept, *gone):
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".tokenizers.abcdefgh.tmp").mkdir()
+    (tmp_path / ".tokenizers.abcdefgh.tmp" / "text.json").write_text("half")
+    outside = tmp_path.parent / "outside"
+    outside.mkdir()
+    (outside / ".x.abcd1234.tmp").write_text("of someone else")
+    (tmp_path / "link").symlink_to(outside)
+    io.remove_partial(tmp_path)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert found == {*kept, "deep", "link"}
+    assert (outside / ".x.abcd1234.tmp").exists()
+
+
+def test_what_atomic_writers_leave_is_recognized(tmp_path: Path) -> None:
+    left: list[str] = []
+    for writer, name in ((io.atomic_write, "a.json"), (io.atomic_folder, "tokenizers")):
+        with writer(tmp_path / name) as temporary:
+            left.append(temporary.name)
+    for name in left:
+        (tmp_path / name).write_text("half")
+    io.remove_partial(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "tokenizers"]

@@ -258,8 +258,6 @@ def _leaf(annotation: Any, value: Any, path: str) -> Any:
         ):
             return value
         if member in (int, bool, str, types.NoneType) and type(value) is member:
-            if type(value) is int and not -(1 << 63) <= value <= _most(path):
-                _fail(path, value, f"expected at most {_most(path):,}: no machine could hold it")
             return value
     if float in members and type(value) in (int, float):
         with contextlib.suppress(OverflowError):  # a whole number of 400 digits
@@ -267,11 +265,6 @@ def _leaf(annotation: Any, value: Any, path: str) -> Any:
                 return float(value)
         _fail(path, value, "expected a finite number")
     return _fail(path, value, f"expected {_describe(annotation)}")
-
-
-def _most(path: str) -> int:
-    """The largest whole number at `path`, by the last word of its name."""
-    return _LARGEST.get(re.split(r"[._]", path)[-1], (1 << 63) - 1)
 
 
 def _item_types(arguments: tuple[Any, ...], items: Any, path: str) -> list[Any]:
@@ -344,12 +337,14 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
                 f"it is a group, set {_one_of(below)}" if below else "its type cannot be overridden",
             )
     for candidate in _readings(members, text):
+        most = _LARGEST.get(re.split(r"[._]", path)[-1], math.inf)
+        if type(candidate) is int and candidate > most:
+            _fail(path, candidate, f"expected at most {most:,}: no machine could hold it")
         try:
             _decode(annotation, candidate, path)
             return candidate
         except ConfigError:
-            if type(candidate) is int and int in members:
-                raise  # of the right type, and out of range: no other reading fits better
+            continue
     choices = _choices(members)
     return _fail(path, text, f"expected {_one_of(choices, text) if choices else _describe(annotation)}")
 

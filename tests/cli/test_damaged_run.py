@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,3 +216,19 @@ def test_damaged_signals_are_made_again(name: str, tmp_path: Path, caplog: pytes
 def test_lengths_that_an_earlier_version_wrote_are_read(tmp_path: Path) -> None:
     io.write_json(tmp_path / LENGTHS, to_dict(LengthPolicy()))
     assert load_lengths(tmp_path) == LengthPolicy()
+
+
+def test_a_tokenizer_run_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = "import sys, time; from pathlib import Path; from trimask import io\n"
+    program += "with io.locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
+    out = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(out)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == "locked\n"
+            assert main(["train", "image_tokenizer", "--training.num-steps=1", "--out", str(out)]) in (1, 2)
+            assert "is in use by another process" in capsys.readouterr().err
+            assert [path.name for path in out.iterdir()] == [".lock"]
+        finally:
+            other.kill()

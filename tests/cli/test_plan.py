@@ -67,7 +67,7 @@ def test_one_of_several_measured_shares(tmp_path: Path, capsys: pytest.CaptureFi
         (["--mfu=2"], "--mfu is 2: give a share"),
         (["--memory=0"], "--memory is 0"),
         (["--compute.replicas=3", "--devices=8"], "the replicas must divide the devices"),
-        (["--write=0"], "write_bandwidth"),
+        (["--write=0"], "--write is 0"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )

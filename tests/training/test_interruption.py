@@ -28,3 +28,17 @@ def test_under_torchrun_a_second_sigterm_is_the_first_passed_on(monkeypatch: pyt
             os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.has_arrived
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_is_answered_at_once_and_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with noted_signals():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert capfd.readouterr().err.count("stopping at the end of this step") == 1
+    monkeypatch.setenv("RANK", "1")
+    with noted_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr().err == ""
