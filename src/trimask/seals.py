@@ -106,9 +106,9 @@ def read_index(folder: Path) -> dict[str, str] | None:
     try:
         value = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): copy {folder} anew from where it came") from error
+        raise ValueError(f"{path} is damaged ({error}): copy {folder} again, from where it came") from error
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise ValueError(f"{path} is no index of hashes: copy {folder} anew from where it came")
+        raise ValueError(f"{path} is no index of hashes: copy {folder} again, from where it came")
     return value
 
 

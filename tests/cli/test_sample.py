@@ -228,13 +228,18 @@ def test_no_such_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _fails(capsys, [str(run.parent), "--task", "text"], 1, "not a run directory", "config.json")
 
 
-@pytest.mark.parametrize("name", [MODEL, "tokenizers/text.json", "tokenizers/speech.safetensors"])
-def test_a_truncated_file(name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [(MODEL, "again"), ("tokenizers/text.json", "anew"), ("tokenizers/speech.safetensors", "anew")],
+)
+def test_a_truncated_file(
+    name: str, mend: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = _copy(run, tmp_path)
     content = (broken / name).read_bytes()
     for length in (len(content) // 2, 4, 0):
         (broken / name).write_bytes(content[:length])
-        _fails(capsys, [str(broken), "--task", "text"], 1, Path(name).name, "again")
+        _fails(capsys, [str(broken), "--task", "text"], 1, Path(name).name, mend)
 
 
 @pytest.mark.parametrize(

@@ -224,4 +224,4 @@ def test_nothing_to_train_on_is_told(
     recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*IMAGE, "--data", str(recordings), "--out", str(tmp_path / "run")]) == 1
-    assert "there is no picture to train on" in capsys.readouterr().err
+    assert "there are no pictures to train on" in capsys.readouterr().err

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from trimask import io
 from trimask.training import checkpoint as module
-from trimask.training.checkpoint import Checkpoint, Checkpoints, open_run
+from trimask.training.checkpoint import Checkpoint, Checkpoints
+from trimask.training.run_directory import open_run
 
 CONFIG = {"model": {"depth": 2, "widths": (4, 8)}, "seed": 0}
 

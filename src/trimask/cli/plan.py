@@ -95,7 +95,8 @@ class Plan(Verb):
         return 0
 
     def _recipe(self, overrides: Mapping[str, str]) -> "tuple[RunConfig, Tokenizers | None]":
-        from trimask.cli.job import DenoiserJob, StatedJob, job_of
+        from trimask.cli.denoiser_job import DenoiserJob, StatedJob
+        from trimask.cli.jobs import job_of
         from trimask.recipes.plan import with_tokens
         from trimask.recipes.workload import workload
 

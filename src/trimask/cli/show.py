@@ -10,7 +10,7 @@ import tyro
 
 from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json
-from trimask.cli.job import job_of
+from trimask.cli.jobs import job_of
 from trimask.cli.resolved import resolved
 from trimask.config import to_dict
 

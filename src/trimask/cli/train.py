@@ -13,7 +13,8 @@ from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.job import Job, job, resumed_job
+from trimask.cli.job import Job
+from trimask.cli.jobs import job, resumed_job
 from trimask.cli.program import program
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
@@ -104,7 +105,7 @@ class Train(Verb):
     def _check_out(self, planned: Job) -> None:
         """Whether `out` may hold this run. The run itself compares what the arguments do not decide."""
         from trimask.config import to_dict
-        from trimask.training.checkpoint import check_run, read_config
+        from trimask.training.run_directory import check_run, read_config
 
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file: name a folder")

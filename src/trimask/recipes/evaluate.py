@@ -27,7 +27,7 @@ from trimask.recipes.sources import check_data
 from trimask.recipes.suite import HeldOut, Suite
 from trimask.recipes.tokens import kept_tokens
 from trimask.sampling.generate import Generator
-from trimask.training.checkpoint import CONFIG
+from trimask.training.run_directory import CONFIG
 
 logger = logging.getLogger(__name__)
 

@@ -27,11 +27,12 @@ from trimask.recipes.validation import validation
 from trimask.recipes.workload import vocabulary_of
 from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
-from trimask.training.checkpoint import CONFIG, Checkpoints, open_run
+from trimask.training.checkpoint import Checkpoints
 from trimask.training.distributed import ALONE, World
 from trimask.training.loop import TrainResult, train
 from trimask.training.placement import place, release
 from trimask.training.run import RunConfig
+from trimask.training.run_directory import CONFIG, open_run
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.layout import Vocabulary
 

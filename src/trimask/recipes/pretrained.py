@@ -15,9 +15,10 @@ from trimask.recipes.resume import MAY_CHANGE
 from trimask.recipes.seen import load_seen
 from trimask.sampling.generate import Generator
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
-from trimask.training.checkpoint import CHECKPOINTS, CONFIG, Checkpoints, read_config
+from trimask.training.checkpoint import Checkpoints
 from trimask.training.compute import ComputeConfig
 from trimask.training.run import RunConfig, stored_run
+from trimask.training.run_directory import CHECKPOINTS, CONFIG, read_config
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 

@@ -14,9 +14,10 @@ from trimask.recipes.text_tokenizer import TextTokenizerRun
 from trimask.recipes.tokenizer_data import raw_signals
 from trimask.recipes.tokenizer_training import TokenizerRun
 from trimask.tokenizers.bundle import SHIPPED, hashes
-from trimask.training.checkpoint import CONFIG, Checkpoints, read_config
+from trimask.training.checkpoint import Checkpoints
 from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.run import RunConfig, stored_run
+from trimask.training.run_directory import CONFIG, read_config
 from trimask.training.speech_tokenizer import SpeechTokenizerRun
 
 logger = logging.getLogger(__name__)

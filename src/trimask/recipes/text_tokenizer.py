@@ -17,8 +17,8 @@ from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
 from trimask.recipes.tokenizer_data import TRAIN, UNSEEN, Report, raw_items
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, parts
 from trimask.tokenizers.text import TextTokenizer
-from trimask.training.checkpoint import open_run
 from trimask.training.loop import TrainResult
+from trimask.training.run_directory import open_run
 from trimask.vocabulary.modality import Modality
 
 WEIGHTS, FIGURES = "text.json", "report.json"

@@ -12,9 +12,9 @@ from trimask.recipes.speech_tokenizer import RecordingTraining
 from trimask.recipes.tokenizer_data import Report, digest, training_signals
 from trimask.recipes.tokenizer_report import Measurement, measure
 from trimask.recipes.tokenizer_training import TokenizerRun, TokenizerTraining
-from trimask.training.checkpoint import open_run
 from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.loop import OnProgress, TrainResult, train
+from trimask.training.run_directory import open_run
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 
 DATA, START = "data", "start.safetensors"

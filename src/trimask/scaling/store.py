@@ -11,6 +11,7 @@ from typing import final
 
 from trimask.io import atomic_write
 from trimask.scaling.trial import Result
+from trimask.seals import parse_json, seal, unseal
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Results:
 
     def add(self, result: Result) -> None:
         """Keeps a result; on the disk when this returns."""
-        line = json.dumps(asdict(result), allow_nan=False)
+        line = json.dumps(seal(asdict(result)), allow_nan=False)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
@@ -48,9 +49,8 @@ class Results:
 
     def _result(self, number: int, line: str) -> Result:
         try:
-            fields = json.loads(line)
-            return Result(**fields)
-        except (TypeError, json.JSONDecodeError) as error:
+            return Result(**unseal(parse_json(line), self._path))
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._path}, line {number}: not a result; remove the line, and its trial runs again"
             ) from error

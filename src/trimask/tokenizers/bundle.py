@@ -133,8 +133,8 @@ def check(folder: Path, expected: Mapping[str, str] | None = None) -> None:
     wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     if wrong:
         raise ValueError(
-            f"{folder / wrong[0]} is not as it was written, it is damaged: copy {folder} anew from where it "
-            "came"
+            f"{folder / wrong[0]} is not as it was written, it is damaged: copy {folder} again, from where "
+            "it came"
         )
 
 

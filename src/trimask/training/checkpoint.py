@@ -1,9 +1,8 @@
-"""A run's `config.json` and `checkpoints/step_00001234/`: written whole or not at all, verified when read.
+"""A run's `checkpoints/step_00001234/`: written whole or not at all, verified when read.
 
 A checkpoint is a folder of safetensors files, by each process that wrote it, and `state.json`.
 """
 
-import json
 import logging
 import math
 import os
@@ -24,6 +23,7 @@ from trimask.config import differences
 from trimask.training.background import Background
 from trimask.training.distributed import ALONE, World
 from trimask.training.lease import about_to_remove, held
+from trimask.training.run_directory import CHECKPOINTS, plain, without
 from trimask.training.sharded_tensors import (
     HostCopies,
     quiet_in_single_process,
@@ -31,12 +31,9 @@ from trimask.training.sharded_tensors import (
     verify_files,
     write_tensors,
 )
-from trimask.training.tracker import METRICS_FILE
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "config.json"
-CHECKPOINTS = "checkpoints"
 STATE_FILE = "state.json"
 _TRIES = 100
 _UNWRITTEN, _REMOVED = ".tmp", ".old"
@@ -62,104 +59,6 @@ class Checkpoint:
     metrics_sha256: str | None = None
 
 
-def open_run(
-    out: Path,
-    config: dict[str, Any],
-    *,
-    resume: bool,
-    may_change: Collection[str] = (),
-    leftovers: Collection[str] = (),
-    world: World = ALONE,
-) -> None:
-    """Makes `out` a run directory of `config`, or checks that it is one.
-
-    What lies under the dotted paths `may_change` may differ on resume: `config.json` then takes the new
-    values; each checkpoint keeps those that it was computed with. A start that has left nothing but files of
-    the names `leftovers`, no checkpoint and no metrics, is begun anew.
-
-    ValueError, in all processes, if `out` holds anything and `resume` is not set, if it holds something other
-    than a run, or if the run's config differs elsewhere (the message names the fields).
-    """
-    world.main_only(partial(_open_run, out, _plain(config), resume, may_change, leftovers))
-
-
-def _open_run(
-    out: Path, config: dict[str, Any], resume: bool, may_change: Collection[str], leftovers: Collection[str]
-) -> None:
-    check_run(out, config, resume=resume, may_change=may_change, leftovers=leftovers)
-    path = out / CONFIG
-    if not resume and path.exists() and _plain(read_config(out)) != config:
-        for name in (*leftovers, CONFIG):
-            _remove(out / name)
-    stored = read_config(out) if path.exists() else None
-    if stored != config:
-        if stored is not None:
-            logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, config))))
-        io.write_sealed(path, config)
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """The `config.json` of a run. ValueError or FileNotFoundError if it is damaged or describes no run."""
-    path = run / CONFIG
-    stored = io.read_sealed(path)
-    if not isinstance(stored, dict) or not isinstance(stored.get("run", {}), dict):
-        raise ValueError(f"{path} does not describe a run: choose another folder")
-    return stored
-
-
-def check_run(
-    out: Path,
-    config: dict[str, Any],
-    *,
-    resume: bool,
-    may_change: Collection[str] = (),
-    leftovers: Collection[str] = (),
-) -> None:
-    """Whether `open_run` would make or find a run there: raises what it would, and writes nothing."""
-    path = out / CONFIG
-    if resume and path.exists():
-        stored, config = read_config(out), _plain(config)
-        changed = sorted(differences(_without(stored, may_change), _without(config, may_change)))
-        if changed:
-            raise ValueError(
-                f"{out} was started with another config: {'; '.join(changed)}. "
-                "Resume with the same values, or choose another --out"
-            )
-    # Hidden files are leftovers of a start that was killed while it wrote.
-    elif _visible(out) and not holds_nothing(out, leftovers):
-        mend = "it is no run: choose another --out" if resume else "use --resume, or choose another --out"
-        raise ValueError(f"{out} is not empty: {mend}")
-
-
-def holds_nothing(out: Path, leftovers: Collection[str]) -> bool:
-    """Whether the run in `out` has ended before its first checkpoint and its first row of metrics, and there
-    is nothing else but files of the names `leftovers`.
-    """
-    metrics, checkpoints = out / METRICS_FILE, out / CHECKPOINTS
-    return (
-        (out / CONFIG).is_file()
-        and _visible(out) <= {CONFIG, METRICS_FILE, CHECKPOINTS, *leftovers}
-        and not (metrics.exists() and metrics.stat().st_size)
-        and not _visible(checkpoints)
-    )
-
-
-def _visible(folder: Path) -> set[str]:
-    """Names of the entries of a folder that are not hidden; none where there is no folder."""
-    return (
-        {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
-        if folder.exists()
-        else set()
-    )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 @final
 class Checkpoints:
     """The checkpoints of one run, of which the newest `keep` are kept.
@@ -179,7 +78,7 @@ class Checkpoints:
     ) -> None:
         assert keep >= 1
         self._folder = run / CHECKPOINTS
-        self._config = _plain(config)
+        self._config = plain(config)
         self._may_change = sorted(may_change)
         self._keep = keep
         self._world = world
@@ -360,9 +259,7 @@ class Checkpoints:
         if not _is_state(state) or state["step"] != step:
             raise ValueError(f"{path} is not the state of step {step}")
         may_change = {*self._may_change, *state["may_change"]}
-        changed = sorted(
-            differences(_without(state["config"], may_change), _without(self._config, may_change))
-        )
+        changed = sorted(differences(without(state["config"], may_change), without(self._config, may_change)))
         if changed:
             raise ValueError(f"{path.parent} belongs to a run with another config: {'; '.join(changed)}")
         return state
@@ -389,23 +286,6 @@ def _is_state(value: Any) -> bool:
         # A name that leads elsewhere is none of ours.
         and all(Path(name).name == name and isinstance(h, str) for name, h in value["sha256"].items())
     )
-
-
-def _without(config: Any, paths: Collection[str]) -> Any:
-    """A JSON value less what lies under the dotted `paths`."""
-    if not isinstance(config, dict):
-        return config
-    kept = {}
-    for name, value in config.items():
-        below = [path.removeprefix(f"{name}.") for path in paths if path.startswith(f"{name}.")]
-        if name not in paths:
-            kept[name] = _without(value, below)
-    return kept
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: tuples become lists."""
-    return json.loads(json.dumps(config, allow_nan=False))
 
 
 def _sync(folder: Path) -> None:

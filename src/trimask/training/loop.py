@@ -9,12 +9,13 @@ from typing import Any, Literal, Protocol, final, runtime_checkable
 
 from torch import Tensor
 
-from trimask.training.checkpoint import Checkpoint, Checkpoints, open_run
+from trimask.training.checkpoint import Checkpoint, Checkpoints
 from trimask.training.distributed import ALONE, World
 from trimask.training.finiteness import FinitenessCheck
 from trimask.training.finiteness import NonFiniteLoss as NonFiniteLoss  # for those who call `train`
 from trimask.training.interruption import Interruption, noted_signals
 from trimask.training.progress import ProgressReport
+from trimask.training.run_directory import open_run
 from trimask.training.tracker import SKIPPED, TOKENS, MetricsWindow, Tracker
 
 Stopped = Literal["finished", "deadline", "interrupted"]

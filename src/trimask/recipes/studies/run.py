@@ -101,7 +101,7 @@ def run_study(
     with _claimed(out, described):
         results = Results(out)
         _pending(study, results)  # before anything is written: whether the results are of this study
-        io.write_json(out / STUDY, {**described, "environment": describe(torch.device("cpu"))})
+        io.write_sealed(out / STUDY, {**described, "environment": describe(torch.device("cpu"))})
         _make_tokens(study, out, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)
         on_progress(_progress(study, results, None))
@@ -128,7 +128,7 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
     path = out / STUDY
     if not path.exists():
         raise ValueError(f"{out} holds no study: run one there first")
-    stored = io.read_json(path)
+    stored = _stored(path)
     request = stored["request"]
     if request["study"] != name:
         raise ValueError(f"{out} holds the study {request['study']}, not {name}: name that one")
@@ -198,13 +198,22 @@ def _progress(study: Study, results: Results, newest: Result | None) -> StudyPro
     )
 
 
+def _stored(path: Path) -> dict[str, Any]:
+    """What `run_study` wrote there. ValueError if it is damaged or something else."""
+    stored = io.read_sealed(path)
+    names = {"request": dict, "study": dict, "environment": dict, "threads": int}
+    if not isinstance(stored, dict) or not all(isinstance(stored.get(n), kind) for n, kind in names.items()):
+        raise ValueError(f"{path} does not describe a study: choose another --out")
+    return stored
+
+
 @contextmanager
 def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
     """`out` for this process alone, if it is new or holds such a study."""
     path = out / STUDY
     with io.claimed(out, marker=STUDY, what="study"):
         if path.exists():
-            stored = io.read_json(path)
+            stored = _stored(path)
             for what in ("type", "threads"):
                 if stored.get(what) != described[what]:
                     raise ValueError(

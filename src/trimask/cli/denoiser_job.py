@@ -1,0 +1,143 @@
+"""Pretraining a denoiser, ready to be shown or run."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from trimask.cli.console import Report
+from trimask.cli.failure import UsageError
+from trimask.cli.job import DATA_BYTES, STATE_BYTES, Job
+from trimask.cli.program import program
+from trimask.cli.resolved import lines, parameters, summary
+
+if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
+    from trimask.tokenizers.bundle import Tokenizers
+    from trimask.training.compute import ComputeConfig
+    from trimask.training.distributed import World
+    from trimask.training.loop import TrainResult
+    from trimask.training.run import RunConfig
+
+_SHORT = 300.0  # seconds: what the demo trains
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenoiserJob(Job):
+    """Pretraining over the tokenizers of `folder`, from `weights` if there are any."""
+
+    recipe: str
+    config: "RunConfig"
+    folder: Path
+    tokenizers: "Tokenizers"
+    weights: Path | None
+
+    @property
+    def num_updates(self) -> int:
+        return self.config.num_updates
+
+    @property
+    def num_bytes(self) -> int:
+        copied = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        return parameters(self.config, self.tokenizers).total * STATE_BYTES + DATA_BYTES + copied
+
+    @property
+    def compute(self) -> "ComputeConfig":
+        return self.config.compute
+
+    @property
+    def may_change(self) -> Sequence[str]:
+        from trimask.recipes.resume import MAY_CHANGE
+
+        return MAY_CHANGE
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        from trimask.recipes.pretrain import LEFTOVERS
+
+        return LEFTOVERS
+
+    def check(self) -> None:
+        from trimask.recipes.sources import check_rows
+
+        check_rows(self.config, self.tokenizers)
+        if self.weights is not None and not self.weights.is_file():
+            raise UsageError(
+                f"--weights {self.weights} is no file: `trimask export RUN --out FILE` writes one"
+            )
+
+    def summary(self) -> dict[str, Any]:
+        return summary(self.recipe, self.config, self.tokenizers)
+
+    def lines(self) -> Sequence[str]:
+        return list(lines(self.summary()))
+
+    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+        from trimask.recipes.pretrain import pretrain
+
+        with Report() as report:
+            return pretrain(
+                self.config,
+                out,
+                recipe=self.recipe,
+                tokenizer_folder=self.folder,
+                weights=self.weights,
+                resume=resume,
+                deadline=deadline,
+                report=report if world.is_main else lambda message: None,
+                world=world,
+            )
+
+    def caution(self, seconds: float) -> str | None:
+        if seconds >= _SHORT:
+            return None
+        return (
+            f"{seconds / 60:.1f} minutes of training show that a run learns, and little more: of "
+            "quickstart_mini on two cores, pictures have the colours of their captions after about five "
+            "minutes, and samples without a prompt stay nearly empty for longer (--minutes, --num-steps)"
+        )
+
+    def try_it(self, out: Path) -> str:
+        run = shlex.quote(str(out))
+        tasks = [component.task.value for component in self.config.mixture.components]
+        shown = next((task for task in ("text_to_image", "text_to_speech") if task in tasks), "text")
+        return f'try it: {program()} sample {run} --task {shown} --prompt "strawberry" --out samples'
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StatedJob(Job):
+    """Pretraining on data that is stated and not there: it can be shown and planned, not run."""
+
+    recipe: str
+    config: "RunConfig"
+
+    @property
+    def num_updates(self) -> int:
+        return self.config.num_updates
+
+    @property
+    def num_bytes(self) -> int:
+        return self.summary()["parameters"]["total"] * STATE_BYTES + DATA_BYTES
+
+    def check(self) -> None:
+        window = self.config.data.text_window
+        raise UsageError(
+            f"the data of {self.recipe} is stated, not there. Assemble tokenizers (trimask tokenizers --text "
+            "FILE --image NAME --image-size 256 --speech NAME --out DIR), prepare data over them (trimask "
+            f"prepare SOURCE --tokenizers DIR --text-window {window} --max-seconds 15 --out DATA), and give "
+            "it with --data DATA"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        return summary(self.recipe, self.config, None)
+
+    def lines(self) -> Sequence[str]:
+        return list(lines(self.summary()))
+
+    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+        raise AssertionError("`check` comes first")
+
+    def try_it(self, out: Path) -> str:
+        raise AssertionError("`check` comes first")

@@ -1,0 +1,139 @@
+"""From a name on the command line to a job: of a recipe, a run directory or an exported file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimask.cli.denoiser_job import DenoiserJob, StatedJob
+from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.job import Job
+from trimask.cli.resolved import load_tokenizers, resolved, tokenizer_folder
+from trimask.cli.tokenizer_job import TextTokenizerJob, TokenizerJob
+from trimask.recipes.catalog import RECIPES
+
+if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
+    pass
+
+
+def job(
+    recipe: str,
+    overrides: Mapping[str, str],
+    *,
+    data: Sequence[Path] = (),
+    tokenizers: Path | None = None,
+    weights: Path | None = None,
+) -> Job:
+    """The job of `recipe` with `overrides`.
+
+    Raises:
+        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
+        Failed: data or tokenizers that cannot be read.
+    """
+    config = resolved(recipe, overrides, data)
+    from trimask.data.selection import StatedData
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
+    from trimask.training.run import RunConfig
+
+    if not isinstance(config, RunConfig):
+        if tokenizers is not None:
+            raise UsageError(f"--tokenizers is for a model, and {recipe} is a tokenizer: leave it out")
+        if weights is not None:
+            raise UsageError(f"--weights is for a model, and {recipe} is a tokenizer: leave it out")
+        if isinstance(config, TextTokenizerRun):
+            return TextTokenizerJob(recipe=recipe, config=config)
+        return TokenizerJob(recipe=recipe, config=config)
+    if isinstance(config.data, StatedData):
+        if tokenizers is not None:
+            raise UsageError(
+                f"{recipe} states its tokenizers' geometry (--data.geometry.text_size N, …): leave out "
+                "--tokenizers, or give data that was prepared over them with --data DIR"
+            )
+        return StatedJob(recipe=recipe, config=config)
+    folder = tokenizer_folder(tokenizers, data)
+    return DenoiserJob(
+        recipe=recipe,
+        config=config,
+        folder=folder,
+        tokenizers=load_tokenizers(tokenizers, data),
+        weights=weights,
+    )
+
+
+def job_of(
+    name: str, overrides: Mapping[str, str], *, data: Sequence[Path] = (), tokenizers: Path | None = None
+) -> Job:
+    """The job of a recipe, or that which a run directory or an exported file comes from, with `overrides`.
+
+    A recipe's name is the recipe, whatever lies beside. Raises as `job` and `resumed_job`.
+    """
+    path = Path(name)
+    if name in RECIPES or not path.exists():
+        return job(name, overrides, data=data, tokenizers=tokenizers)
+    if path.is_dir():
+        found = resumed_job(path, overrides, data=data, tokenizers=tokenizers)
+        if found is None:
+            raise UsageError(f"{path} is no run directory: give one that `trimask train` made, or a recipe")
+        return found
+    from trimask import io
+    from trimask.config import override
+    from trimask.data.selection import PreparedData
+    from trimask.model.weights import KIND
+    from trimask.recipes.exported import config_of, tokenizers_for_file
+    from trimask.recipes.resume import moved
+    from trimask.tokenizers.bundle import Tokenizers
+
+    with reading_files():
+        facts = io.load_tensors(path, kind=KIND).metadata
+        config = config_of(facts, path)
+        if isinstance(config.data, PreparedData):
+            config = replace(config, data=moved(config.data, data))
+        folder = tokenizers_for_file(path, facts, tokenizers)
+        loaded = Tokenizers.load(folder)
+    config = override(config, overrides)
+    recipe = facts.get("recipe", path.name)
+    return DenoiserJob(recipe=recipe, config=config, folder=folder, tokenizers=loaded, weights=path)
+
+
+def resumed_job(
+    out: Path,
+    overrides: Mapping[str, str],
+    *,
+    recipe: str | None = None,
+    data: Sequence[Path] = (),
+    tokenizers: Path | None = None,
+    weights: Path | None = None,
+) -> Job | None:
+    """The job of the run in `out`: its own configuration, with `overrides`. None where no run has begun.
+
+    Raises:
+        UsageError, ConfigError: another recipe, a field that does not exist, data that are not the run's.
+        Failed: the directory is damaged.
+    """
+    from trimask.recipes.resume import begun, check_horizon, resumed, tokenizers_for
+    from trimask.recipes.text_tokenizer import TextTokenizerRun
+    from trimask.tokenizers.bundle import Tokenizers
+    from trimask.training.run import RunConfig
+
+    with reading_files():
+        start = begun(out)
+    if start is None:
+        return None
+    if recipe not in (None, start.recipe):
+        raise UsageError(
+            f"{out} is a run of {start.recipe}, not of {recipe}: leave the recipe out, or choose another "
+            "--out"
+        )
+    config = resumed(start, overrides, data)
+    if not isinstance(config, RunConfig):
+        for name, value in (("tokenizers", tokenizers), ("weights", weights)):
+            if value is not None:
+                raise UsageError(f"--{name} is for a model, and {start.recipe} is a tokenizer: leave it out")
+        if isinstance(config, TextTokenizerRun):
+            return TextTokenizerJob(recipe=start.recipe, config=config)
+        return TokenizerJob(recipe=start.recipe, config=config)
+    check_horizon(start, config)
+    with reading_files():
+        folder = tokenizers_for(start, out) if tokenizers is None else tokenizer_folder(tokenizers)
+        loaded = Tokenizers.load(folder)
+    return DenoiserJob(recipe=start.recipe, config=config, folder=folder, tokenizers=loaded, weights=weights)

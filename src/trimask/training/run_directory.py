@@ -1,0 +1,134 @@
+"""A run's directory: made with its `config.json`, or found to be that of the same run."""
+
+import json
+import logging
+import shutil
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from trimask import io
+from trimask.config import differences
+from trimask.training.distributed import ALONE, World
+from trimask.training.tracker import METRICS_FILE
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+
+
+def open_run(
+    out: Path,
+    config: dict[str, Any],
+    *,
+    resume: bool,
+    may_change: Collection[str] = (),
+    leftovers: Collection[str] = (),
+    world: World = ALONE,
+) -> None:
+    """Makes `out` a run directory of `config`, or checks that it is one.
+
+    What lies under the dotted paths `may_change` may differ on resume: `config.json` then takes the new
+    values; each checkpoint keeps those that it was computed with. A start that has left nothing but files of
+    the names `leftovers`, no checkpoint and no metrics, is begun anew.
+
+    ValueError, in all processes, if `out` holds anything and `resume` is not set, if it holds something other
+    than a run, or if the run's config differs elsewhere (the message names the fields).
+    """
+    world.main_only(partial(_open_run, out, plain(config), resume, may_change, leftovers))
+
+
+def _open_run(
+    out: Path, config: dict[str, Any], resume: bool, may_change: Collection[str], leftovers: Collection[str]
+) -> None:
+    check_run(out, config, resume=resume, may_change=may_change, leftovers=leftovers)
+    path = out / CONFIG
+    if not resume and path.exists() and plain(read_config(out)) != config:
+        for name in (*leftovers, CONFIG):
+            _remove(out / name)
+    stored = read_config(out) if path.exists() else None
+    if stored != config:
+        if stored is not None:
+            logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, config))))
+        io.write_sealed(path, config)
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The `config.json` of a run. ValueError or FileNotFoundError if it is damaged or describes no run."""
+    path = run / CONFIG
+    stored = io.read_sealed(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("run", {}), dict):
+        raise ValueError(f"{path} does not describe a run: choose another folder")
+    return stored
+
+
+def check_run(
+    out: Path,
+    config: dict[str, Any],
+    *,
+    resume: bool,
+    may_change: Collection[str] = (),
+    leftovers: Collection[str] = (),
+) -> None:
+    """Whether `open_run` would make or find a run there: raises what it would, and writes nothing."""
+    path = out / CONFIG
+    if resume and path.exists():
+        stored, config = read_config(out), plain(config)
+        changed = sorted(differences(without(stored, may_change), without(config, may_change)))
+        if changed:
+            raise ValueError(
+                f"{out} was started with another config: {'; '.join(changed)}. "
+                "Resume with the same values, or choose another --out"
+            )
+    # Hidden files are leftovers of a start that was killed while it wrote.
+    elif _visible(out) and not holds_nothing(out, leftovers):
+        mend = "it is no run: choose another --out" if resume else "use --resume, or choose another --out"
+        raise ValueError(f"{out} is not empty: {mend}")
+
+
+def holds_nothing(out: Path, leftovers: Collection[str]) -> bool:
+    """Whether the run in `out` has ended before its first checkpoint and its first row of metrics, and there
+    is nothing else but files of the names `leftovers`.
+    """
+    metrics, checkpoints = out / METRICS_FILE, out / CHECKPOINTS
+    return (
+        (out / CONFIG).is_file()
+        and _visible(out) <= {CONFIG, METRICS_FILE, CHECKPOINTS, *leftovers}
+        and not (metrics.exists() and metrics.stat().st_size)
+        and not _visible(checkpoints)
+    )
+
+
+def _visible(folder: Path) -> set[str]:
+    """Names of the entries of a folder that are not hidden; none where there is no folder."""
+    return (
+        {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+        if folder.exists()
+        else set()
+    )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def without(config: Any, paths: Collection[str]) -> Any:
+    """A JSON value less what lies under the dotted `paths`."""
+    if not isinstance(config, dict):
+        return config
+    kept = {}
+    for name, value in config.items():
+        below = [path.removeprefix(f"{name}.") for path in paths if path.startswith(f"{name}.")]
+        if name not in paths:
+            kept[name] = without(value, below)
+    return kept
+
+
+def plain(config: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back: tuples become lists."""
+    return json.loads(json.dumps(config, allow_nan=False))
