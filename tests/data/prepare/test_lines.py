@@ -33,3 +33,10 @@ def test_a_long_line_is_skipped_and_not_held(tmp_path):
         (6, None),
         (1007, b"last"),
     ]
+
+
+def test_a_file_that_has_become_shorter_ends(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"one\ntwo")
+    assert list(bounded_lines(path, 0, 1000, 10)) == [(0, b"one\n"), (4, b"two")]
+    assert list(bounded_lines(path, 500, 1000, 10)) == []

@@ -25,6 +25,7 @@ from trimask.data.prepare.plan import make_plan
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.prepare.splits import Decisions, decide, decided
 from trimask.data.prepare.stated import Note, split_name, stated_split
+from trimask.data.prepare.tally import Counts
 from trimask.data.prepare.unreviewed import unreviewed_tables
 from trimask.data.quickstart.splits import hash_fraction
 from trimask.parallel import Local
@@ -408,24 +409,24 @@ def test_any_number_of_processes_decides_the_same_and_goes_on(tmp_path: Path) ->
     READERS["several tables"](tmp_path / "x", rows)
     options = PrepareOptions(validation=0.2, test=0.2)
     plan = make_plan(str(tmp_path / "x"), options)
-    told: list[tuple[int, int]] = []
+    told: list[Counts] = []
     summaries = []
     for workers in (1, 2):
         out = tmp_path / str(workers)
         engine = Local(workers=workers)
-        summaries.append(
-            decide(plan, options, out, engine=engine, on_part=lambda done, of: told.append((done, of)))
-        )
-    assert summaries[0] == summaries[1] and told[-1] == (len(plan.parts), len(plan.parts))
+        summaries.append(decide(plan, options, out, engine=engine, on_survey=told.append))
+    assert summaries[0] == summaries[1]
+    num_parts = len(plan.parts)
+    assert (told[-1].num_done, told[-1].num_parts, told[-1].items) == (num_parts, num_parts, 60)
     files = {path.name: path.read_bytes() for path in (tmp_path / "1" / "parts").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "2" / "parts").iterdir()}
     # Stopped before the end, it goes on with the parts that are missing.
     (tmp_path / "2" / "splits.json").unlink()
     (tmp_path / "2" / "parts" / "000001.items.parquet").unlink()
     told.clear()
-    decide(plan, options, tmp_path / "2", on_part=lambda done, of: told.append((done, of)))
-    done = range(1, len(plan.parts) + 1)
-    assert told == [(len(plan.parts), len(plan.parts)), *((n, len(plan.parts)) for n in done)]
+    decide(plan, options, tmp_path / "2", on_survey=told.append)
+    assert (told[-1].num_done, told[-1].num_fresh, told[-1].items) == (num_parts, 1, 60)
+    assert 0 < told[-1].fresh_items < 60
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "2" / "parts").iterdir()}
 
 

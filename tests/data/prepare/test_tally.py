@@ -12,6 +12,12 @@ from trimask.data.prepare.tally import RUNNING, Board, Counts, Tally
 from trimask.parallel import Local, Work
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers must find this module, from wherever the tests are started."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
+
+
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlowPart(Work[int, int]):

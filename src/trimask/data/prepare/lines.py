@@ -16,6 +16,8 @@ def bounded_lines(path: Path, start: int, stop: int, limit: int) -> Iterator[tup
                 pass
         while (offset := file.tell()) < stop:
             line = file.readline(limit + 1)
+            if not line:  # the file has become shorter than `stop`
+                return
             is_long = len(line) > limit
             while is_long and line and not line.endswith(b"\n"):
                 line = file.readline(limit)
