@@ -27,18 +27,25 @@ VerbT = TypeVar("VerbT", bound=Verb)
 
 
 def check_words(words: Sequence[str]) -> None:
-    """UsageError for what no option can mean: a word that is empty, or that is not text."""
-    for before, word in zip(["", *words], words, strict=False):
-        option, equals, value = word.partition("=")
-        if not word or (option.startswith("--") and equals and not value):
-            name = option or (before if before.startswith("--") else "an argument")
-            raise UsageError(f"{name} is empty: give a value, or leave it out")
+    """UsageError for a word that is not text, which no option can mean."""
+    for word in words:
         try:
             is_text = "\0" not in word and bool(word.encode())
         except UnicodeEncodeError:  # bytes that are not UTF-8
             is_text = False
         if not is_text:
             raise UsageError(f"{word!r} is not UTF-8 text: rename the file, or give another value")
+
+
+def _check_given(words: Sequence[str]) -> None:
+    """UsageError for an option of a verb, or an argument, that is empty. A field of a recipe may be: a list
+    that has no items.
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("--") and equals and not value):
+            name = option or (before if before.startswith("--") else "an argument")
+            raise UsageError(f"{name} is empty: give a value, or leave it out")
 
 
 def parse(verb: type[VerbT], name: str, words: Sequence[str]) -> tuple[VerbT, dict[str, str]]:
@@ -49,6 +56,7 @@ def parse(verb: type[VerbT], name: str, words: Sequence[str]) -> tuple[VerbT, di
         SystemExit: after printing the help.
     """
     own, overrides = split_overrides(verb, words)
+    _check_given(own)
     if overrides and not verb.takes_overrides and not {"-h", "--help"} & set(own):
         raise UsageError(_unknown_option(next(iter(overrides)), _options(verb)))
     captured = io.StringIO()
