@@ -91,12 +91,12 @@ class FakeArchive:
             (self.programs / program).unlink()
 
 
-def wav(seconds: float, *, rate: int = 8000) -> bytes:
-    """A recording that is not silent."""
+def wav(seconds: float, *, rate: int = 8000, level: int = 32) -> bytes:
+    """A recording that is not silent; another `level` is another recording."""
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(bytes([0, 32, 0, 224]) * int(seconds * rate / 2))
+        file.writeframes(bytes([0, level, 0, 256 - level]) * int(seconds * rate / 2))
     return out.getvalue()
 
 
@@ -126,7 +126,10 @@ def asterisk_packages(archive: FakeArchive, monkeypatch: pytest.MonkeyPatch) -> 
     voice = asterisk.VOICES["en"]
     changed = replace(
         voice,
-        sounds=archive.add(voice.sounds, {f"{sounds}/{prompt}.wav": wav(2.0) for prompt in prompts}),
+        sounds=archive.add(
+            voice.sounds,
+            {f"{sounds}/{prompt}.wav": wav(2.0, level=32 + n) for n, prompt in enumerate(prompts)},
+        ),
         texts=archive.add(
             voice.texts,
             {"usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz": gzip.compress(PROMPTS.encode())},

@@ -49,7 +49,7 @@ def test_fetched_prepared_and_there(
     prepared = json.loads(capsys.readouterr().out)
     counts = {split: found["speech"]["examples"] for split, found in prepared["counts"].items()}
     assert counts == fetched["counts"]
-    assert prepared["rejected"] == {"unused_file": 2}  # the manifest and the licences
+    assert prepared["rejected"] == {"columns": 1, "unused_file": 1}  # the manifest, the licences
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_no_such_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "mend"),
-    [(MODEL, "again"), ("tokenizers/text.json", "anew"), ("tokenizers/speech.safetensors", "anew")],
+    [(MODEL, "again"), ("tokenizers/text.json", "again"), ("tokenizers/speech.safetensors", "again")],
 )
 def test_a_truncated_file(
     name: str, mend: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
