@@ -143,14 +143,14 @@ def test_sample(
     path, is_picture = tmp_path / name, name in PICTURES
     path.write_bytes((PICTURES | SOUNDS)[name][0])
     asked: list[np.ndarray] = []
-    plain = Generator.generate_many
+    plain = Generator.generate_each
 
-    def generate_many(self: Generator, *words: Any, **options: Any) -> Any:
+    def generate_each(self: Generator, *words: Any, **options: Any) -> Any:
         kind = "image" if is_picture else "audio"
         asked.append(codes_of(self, **{kind: options[kind]}))
         return plain(self, *words, **options)
 
-    monkeypatch.setattr(Generator, "generate_many", generate_many)
+    monkeypatch.setattr(Generator, "generate_each", generate_each)
     words = ["image_to_text", "--image"] if is_picture else ["speech_to_text", "--audio"]
     assert main(["sample", "quickstart", "--task", *words, str(path), "--num-steps=1", "--json"]) == 0
     np.testing.assert_array_equal(asked[0], prepared[name])

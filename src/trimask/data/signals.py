@@ -50,7 +50,9 @@ class Signals:
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]})") from error
+            raise ValueError(
+                f"{path} is damaged ({str(error).splitlines()[0]}): delete it, and it is made again"
+            ) from error
         metadata = self._file.schema.metadata or {}
         if metadata.get(b"kind") != KIND.encode():
             raise ValueError(f"{path} is no file of signals")

@@ -12,6 +12,7 @@ from fake_packages import FakeArchive
 from trimask.data.benchmarks import tuxpaint
 from trimask.data.benchmarks.fetch import fetch
 from trimask.data.benchmarks.tuxpaint import DRAWN_SIZE, Tuxpaint
+from trimask.data.prepare.decode import read_part
 from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.plan import make_plan
@@ -80,7 +81,7 @@ def test_rows_pictures_and_triples(tmp_path, archive):
 
     options = PrepareOptions(group_by="group", speaker_column="speaker")
     plan = make_plan(str(out), options)
-    items = [item for part in plan.parts for item in part.reader.items(options) if isinstance(item, Item)]
+    items = [item for part in plan.parts for item in read_part(part, options) if isinstance(item, Item)]
     pair = {Modality.TEXT, Modality.IMAGE}
     assert [item.modalities for item in items] == [pair | {Modality.AUDIO}] * 2 + [pair] * 2
     assert items[1].audio == out / "town/boat_desc_fr.ogg" and items[1].image == out / "town/boat.png"
