@@ -17,10 +17,7 @@ from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrep
 from trimask.training.reduction import Reduction, Targets, TokenMean
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import Modality, Task
-
-SUM = len(Modality)
-"""The kind of a NELBO over several modalities, behind those of one."""
+from trimask.vocabulary.modality import Task
 
 
 @final
@@ -149,29 +146,6 @@ class Corruption:
             for z, weight in zip(noisy, weights, strict=True)
         ]
 
-    def reported_as(self, batch: Batch) -> Int[Tensor, "rows slots"]:
-        """What bound the NELBO of each target slot is part of: its modality's, or `SUM` where a sequence has
-        targets of several modalities, of which only the sum is a bound. −1 for no target, and for a target
-        whose condition was dropped: that is a bound of something else.
-        """
-        sequence = batch.sequence.clamp(min=0)
-        modality = torch.where(batch.maskable, self.tables.modality(batch.range_index), -1)
-        has_targets = torch.stack([self._has(batch, modality == m) for m in Modality])
-        kind = torch.where((has_targets.sum(0) > 1)[sequence] & batch.maskable, SUM, modality)
-        is_unconditional = self._is_dropped(batch) & self._has(batch, batch.is_condition)
-        return torch.where(is_unconditional[sequence], -1, kind)
-
-    def _has(self, batch: Batch, slots: Bool[Tensor, "rows slots"]) -> Bool[Tensor, "sequences"]:
-        """Whether each sequence has one of `slots`."""
-        found = torch.zeros(batch.num_sequences, dtype=torch.bool, device=slots.device)
-        found[batch.sequence[slots]] = True
-        return found
-
-    def _is_dropped(self, batch: Batch) -> Bool[Tensor, "sequences"]:
-        """Whether each sequence loses its condition, if it has one."""
-        keys = rng.fold(rng.key(self.seed, "condition"), batch.sample_index)
-        return rng.uniform(keys, 1)[:, 0] < self.config.condition_dropout
-
     def _slot_uniforms(self, batch: Batch, name: str, count: int) -> Float64[Tensor, "rows slots"]:
         """A uniform for each slot, from its document's stream, counted from the document's first slot."""
         keys = rng.fold(rng.key(self.seed, name), batch.sample_index)
@@ -184,7 +158,9 @@ class Corruption:
         return table[sequence, (columns - first[sequence]).clamp(min=0)]
 
     def _drop_conditions(self, batch: Batch) -> Int[Tensor, "rows slots"]:
-        hide = batch.is_condition & self._is_dropped(batch)[batch.sequence.clamp(min=0)]
+        keys = rng.fold(rng.key(self.seed, "condition"), batch.sample_index)
+        is_dropped = rng.uniform(keys, 1)[:, 0] < self.config.condition_dropout
+        hide = batch.is_condition & is_dropped[batch.sequence.clamp(min=0)]
         return torch.where(hide, self.tables.mask_id(batch.range_index), batch.tokens)
 
     def _times(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:

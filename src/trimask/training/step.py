@@ -33,8 +33,6 @@ from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality
 
 _HOST = torch.device("cpu")
-_REPORTED = (*(modality.name.lower() for modality in Modality), "joint")
-"""Names of the kinds of bounds that are reported; the last one's number is `SUM`."""
 
 
 @final
@@ -46,7 +44,6 @@ class _Pass:
         scale: of each masked slot's cross-entropy in the loss.
         weight: likewise in the NELBO, in nats.
         modality: of each masked slot.
-        kind: of the bound that each masked slot is part of (`Corruption.reported_as`).
     """
 
     batch: Batch
@@ -55,7 +52,6 @@ class _Pass:
     scale: Float[Tensor, "masked"]
     weight: Float[Tensor, "masked"]
     modality: Int[Tensor, "masked"]
-    kind: Int[Tensor, "masked"]
 
 
 class DenoiserStep:
@@ -115,17 +111,14 @@ class DenoiserStep:
         self.step = 0
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """Forward, backward, update; the loss, and the NELBO in bits per target token: of each modality, over
-        the sequences that kept their condition, and of those that generate several modalities together
-        (`joint`), which is a bound as a sum alone. All figures are the whole batch's, in all processes, and
-        stay on the device.
+        """Forward, backward, update; the loss and each modality's NELBO in bits per token. All figures are
+        the whole batch's, in all processes, and stay on the device.
         """
         set_learning_rate(self.optimizer, self.lr_schedule.factor((self.step + 1) / self.num_steps))
         self.optimizer.zero_grad(set_to_none=True)
-        device, batch = self.denoiser.embedding.weight.device, batch.to(_HOST)
+        device = self.denoiser.embedding.weight.device
         passes, num_targets = self._passes(batch, self.step)
-        num_reported = self._count(batch, self.corruption.reported_as(batch), num_kinds=len(_REPORTED))
-        sums = torch.zeros(1 + len(_REPORTED), device=device)
+        sums = torch.zeros(1 + len(Modality), device=device)
         for part in passes:
             loss, cross_entropy = self.denoiser.weighted_loss(part.z_t, part.batch, part.masked, part.scale)
             # Sharded gradients come out as the mean over processes, and ours is a sum.
@@ -138,10 +131,10 @@ class DenoiserStep:
             metrics["skipped"] = skip_unless_finite(self.optimizer, grad_norm)
         self.optimizer.step()
         self.step += 1
-        bits = sums[1:] / send(num_reported, device) / math.log(2)
+        bits = sums[1:] / send(num_targets, device) / math.log(2)
         return {
             **metrics,
-            **{f"{name}_bits_per_token": bits[kind] for kind, name in enumerate(_REPORTED)},
+            **{f"{m.name.lower()}_bits_per_token": bits[m] for m in Modality},
             "tokens": float(num_targets.sum()),
         }
 
@@ -158,15 +151,15 @@ class DenoiserStep:
         return {m: added[m] for m in Modality if num_targets[m]}
 
     def _nats(self, part: _Pass, cross_entropy: Float[Tensor, "masked"]) -> list[Tensor]:
-        """The NELBO of each kind, summed over the pass."""
+        """The NELBO of each modality, summed over the pass."""
         device = cross_entropy.device
         terms = nelbo_terms(
             cross_entropy,
             send(part.weight, device),
-            modality=send(part.kind, device),
-            sequence=send(torch.zeros_like(part.kind), device),
+            modality=send(part.modality, device),
+            sequence=send(torch.zeros_like(part.modality), device),
         )
-        return list(terms.per_modality(len(_REPORTED)))
+        return list(terms.per_modality(len(Modality)))
 
     def _passes(self, batch: Batch, step: int) -> tuple[Iterator[_Pass], Int[Tensor, "modalities"]]:
         """The passes of this process, and the number of targets of each modality in all views of all
@@ -174,14 +167,8 @@ class DenoiserStep:
         """
         batch = batch.to(_HOST)
         modality = self.corruption.tables.modality(batch.range_index)
-        return self._drawn(batch, step), self._count(batch, modality, num_kinds=len(Modality))
-
-    def _count(
-        self, batch: Batch, kind: Int[Tensor, "rows slots"], *, num_kinds: int
-    ) -> Int[Tensor, "kinds"]:
-        """Target slots of each kind in all views of all processes."""
-        counts = count_targets(batch.maskable, kind, num_modalities=num_kinds)
-        return self.world.total(counts * self.objective.num_views)
+        num_targets = count_targets(batch.maskable, modality, num_modalities=len(Modality))
+        return self._drawn(batch, step), self.world.total(num_targets * self.objective.num_views)
 
     def _drawn(self, batch: Batch, step: int) -> Iterator[_Pass]:
         """Each pass when its turn comes: its masks are drawn while the device is busy with the one before."""
@@ -189,7 +176,6 @@ class DenoiserStep:
         for rows, is_real in self._slices(len(batch.tokens)):
             part = batch if rows is None else batch.rows(rows)
             part_modality = self.corruption.tables.modality(part.range_index)
-            part_kind = self.corruption.reported_as(part)
             for view in self.corruption.views(part, step):
                 modality = part_modality[view.masked]
                 weight = view.weight[view.masked].float() * is_real
@@ -200,7 +186,6 @@ class DenoiserStep:
                     scale=weight * token_weights[modality],
                     weight=weight,
                     modality=modality,
-                    kind=part_kind[view.masked],
                 )
 
     def _slices(self, num_rows: int) -> Iterator[tuple[slice | None, bool]]:
