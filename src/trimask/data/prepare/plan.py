@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import final
 from trimask.data.prepare import archive, table
 from trimask.data.prepare.archive import Archive
 from trimask.data.prepare.columns import ColumnError, listed
+from trimask.data.prepare.confined import confined
 from trimask.data.prepare.delimited_table import DELIMITED
 from trimask.data.prepare.encoding import wide_encoding_of
 from trimask.data.prepare.files import MediaFiles, TextFiles
-from trimask.data.prepare.hugging_face import HubShard, ParquetFile, current_revision, load_splits
+from trimask.data.prepare.hub import HubData, current_revision, shards_of
+from trimask.data.prepare.hugging_face import HubShard, ParquetFile
 from trimask.data.prepare.inventory import fingerprint
 from trimask.data.prepare.item import Reader, SourceUnavailable, UnusedFile, printable
 from trimask.data.prepare.layouts import ROWS_PER_STRAY, Layout, is_table_of_text
@@ -101,22 +103,15 @@ def _may_be_on_the_hub(source: str) -> bool:
 def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader, str | None]], str]:
     """The shards of each split of a data set that `datasets.load_dataset` finds, and its commit."""
     name, _, configuration = source.partition(":")
-    splits = load_splits(name, configuration or None, options.revision)
-    revision = current_revision(name, options.revision)
+    named = HubData(dataset=name, configuration=configuration or None, revision=options.revision)
+    (splits,) = confined(shards_of, named)
+    found = replace(named, revision=current_revision(named))
     readers: list[tuple[Reader, str | None]] = []
-    for split, stored in splits.items():
-        own = split_name(str(split))
-        for index in range(stored.num_shards):
-            reader = HubShard(
-                dataset=name,
-                configuration=configuration or None,
-                revision=revision,
-                split=str(split),
-                index=index,
-                num_shards=stored.num_shards,
-            )
-            readers.append((reader, own))
-    return readers, revision or name
+    for split, num_shards in splits.items():
+        for index in range(num_shards):
+            reader = HubShard(data=found, split=split, index=index, num_shards=num_shards)
+            readers.append((reader, split_name(split)))
+    return readers, found.revision or name
 
 
 def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[tuple[Reader, str | None]]:
