@@ -11,10 +11,11 @@ def voice_tag(name: str) -> str:
     """The tag of the voice `name`, as a column has it: `Ana María` is `ana_maría`; empty where nothing is
     left.
 
-    Lower case, composed (NFC); each run of what is no letter, mark or digit is one underscore [D]. The tag of
-    a tag is itself.
+    Lower case, composed (NFC), without joiners and other characters that nobody sees; each run of what is no
+    letter, mark or digit is one underscore [D]. The tag of a tag is itself.
     """
-    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower())
+    visible = "".join(c for c in name if unicodedata.category(c) != "Cf")
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", visible).lower())
     words = "".join(c if unicodedata.category(c)[0] in _KEPT else " " for c in composed).split()
     return "_".join(words)
 

@@ -24,7 +24,7 @@ TEXT_NAMES = frozenset(
 )
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
 _LANGUAGE_NAMES = ("language", "lang", "locale")
-_SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name")  # the first that is there
+_SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name", "client_id")  # the first that is there
 GROUPS_OF_FILES = ("image", "audio")
 """What `--group-by` takes beside names of columns: the picture, the recording."""
 _RATE_NAMES = ("sample_rate", "sampling_rate")

@@ -34,7 +34,7 @@ class JsonText:
     """
 
     def __init__(self, path: Path, start: int = 0) -> None:
-        self._file = path.open("rb")
+        self._file = open_utf8(path)
         self._file.seek(start)
         self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
         self._text, self._place, self._is_whole = "", 0, False

@@ -14,7 +14,7 @@ from trimask.data.prepare.archive import Archive
 from trimask.data.prepare.columns import ColumnError, listed
 from trimask.data.prepare.confined import confined
 from trimask.data.prepare.delimited_table import DELIMITED
-from trimask.data.prepare.encoding import wide_encoding_of
+from trimask.data.prepare.encoding import size_in_utf8
 from trimask.data.prepare.files import MediaFiles, TextFiles
 from trimask.data.prepare.hub import HubData, current_revision, shards_of
 from trimask.data.prepare.hugging_face import HubShard, ParquetFile
@@ -179,10 +179,6 @@ def _table_readers(
     """Ranges of the rows of a table that names files, whose paths are added to `paths`; none for another."""
     path = root / name
     try:
-        if encoding := wide_encoding_of(path):
-            detail = f"{encoding}: save it as UTF-8"
-            yield UnusedFile(name=printable(name), detail=detail, reason=Reason.NOT_UTF8)
-            return
         if why := _why_without_rows(path):
             yield UnusedFile(name=printable(name), detail=why, reason=Reason.EMPTY)
             return
@@ -210,7 +206,7 @@ def _table_readers(
 
 def _why_without_rows(path: Path) -> str | None:
     """Why a table says nothing; by its columns it would stop what lies beside it."""
-    first = next((row for _, row in table.rows(path, 0, path.stat().st_size)), None)
+    first = next((row for _, row in table.rows(path, 0, size_in_utf8(path))), None)
     if first is None:
         return "a table without rows"
     return (
@@ -225,7 +221,7 @@ def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left
         num_left: pictures and recordings in its folder and below that have no text.
     """
     path = root / name
-    size = path.stat().st_size
+    size = size_in_utf8(path)
     if num_left:
         num_rows = sum(1 for _ in islice(table.rows(path, 0, size), ROWS_PER_STRAY * num_left + 1))
         if not is_table_of_text(name, num_rows, num_left):
@@ -249,7 +245,7 @@ def _missing_columns(root: Path, name: str, options: PrepareOptions) -> ColumnEr
 
 
 def _ranges(root: Path, name: str, starts: list[int]) -> list[TableRows]:
-    size = (root / name).stat().st_size
+    size = size_in_utf8(root / name)
     ranges = zip(starts or [0], [*starts[1:], size], strict=True)
     return [TableRows(root=root, name=name, start=start, stop=stop) for start, stop in ranges]
 
