@@ -9,8 +9,12 @@ import pytest
 
 from trimask.cli import main
 from trimask.cli.entry import VERBS, _verb
-from trimask.config import ConfigError, override, to_dict
+from trimask.config import ConfigError, from_dict, override, to_dict
+from trimask.data.mixture import MixtureConfig
+from trimask.data.stream import SpanSlack
 from trimask.recipes.catalog import resolve
+from trimask.recipes.quickstart import debug
+from trimask.training.run import RunConfig
 
 HOSTILE = (
     *("nan", "inf", "-1", "0", "1000000000", "1000000000000000000000", "1e308", "1e-320"),
@@ -127,7 +131,9 @@ def test_no_size_beyond_all_machines(path: str) -> None:
             override(config, {path: value})
 
 
-@pytest.mark.parametrize("path", ["slack.caption_length", "slack.minimum", "mixture.block_length", "model.width"])
+@pytest.mark.parametrize(
+    "path", ["slack.caption_length", "slack.minimum", "mixture.block_length", "model.width"]
+)
 def test_no_size_beyond_all_machines_in_a_file_either(path: str) -> None:
     """A run's config.json is read without the command line."""
     stored = to_dict(resolve("debug"))
@@ -141,13 +147,14 @@ def test_no_size_beyond_all_machines_in_a_file_either(path: str) -> None:
 
 
 def test_no_size_beyond_all_machines_in_code() -> None:
+    components = debug().mixture.components
     for make in (
         lambda: SpanSlack(caption_length=10**9),
         lambda: SpanSlack(minimum=10**9),
         lambda: SpanSlack(fraction=1e308),
         lambda: SpanSlack(fraction=float("nan")),
         lambda: SpanSlack(caption_length=-1),
-        lambda: MixtureConfig(components=resolve("debug").mixture.components, block_length=10**9),
+        lambda: MixtureConfig(components=components, block_length=10**9),
     ):
         with pytest.raises(ValueError, match=r"give at least \d and at most"):
             make()

@@ -17,6 +17,7 @@ NAMES = {
     "किम": "किम",
     "Иван Петров": "иван_петров",
     "p225": "p225",
+    "4f0c" * 32: "4f0c4f0c4f0c",  # an id, of Common Voice
     "अर्जुन सिंह": "अर्जुन_सिंह",  # a virama, vowel signs, an anusvara
     "क्\u200dष्मा": "क्ष्मा",  # a joiner, which nobody sees
     "สมศรี ใจดี": "สมศรี_ใจดี",

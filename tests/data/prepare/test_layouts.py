@@ -231,10 +231,9 @@ def test_marks_and_encodings(tmp_path: Path) -> None:
     assert read(tmp_path / "a") == ([("0.png", "une boîte")], {})
     write(tmp_path / "b", {"note.txt": b"\xef\xbb\xbfone\n", "wide.txt": "two\n".encode("utf-16")})
     assert read(tmp_path / "b")[0] == [("", "one\n"), ("", "two\n")]
-    found, rejected = read(tmp_path / "b", PrepareOptions(sample_by="line"))
-    assert found == [("", "one")] and "utf-16: save it as UTF-8" in rejected["wide.txt"]
+    assert read(tmp_path / "b", PrepareOptions(sample_by="line")) == ([("", "one"), ("", "two")], {})
     write(tmp_path / "c", {"0.png": "P", "metadata.csv": table.encode("utf-16")})
-    assert "utf-16: save it as UTF-8" in read(tmp_path / "c")[1]["metadata.csv"]
+    assert read(tmp_path / "c") == ([("0.png", "une boîte")], {})
 
 
 def test_letters_of_another_encoding_are_told(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def wide_encoding(head: bytes) -> str | None:
 
 
 def open_utf8(path: Path) -> BinaryIO:
-    """A text file as UTF-8: where its mark says UTF-16 or UTF-32, a copy of it, written once in this process and
-    removed at its end. What is no text in it is no UTF-8 in the copy. Places are those in the copy.
+    """A text file as UTF-8: where its mark says UTF-16 or UTF-32, a copy of it, written once in this process
+    and removed at its end. What is no text in it is no UTF-8 in the copy. Places are those in the copy.
     """
     copy = _copy_of(path)
     return path.open("rb") if copy is None else copy.open("rb")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from trimask.data.prepare import picture
+from trimask.data.prepare import picture, recording
 from trimask.data.prepare.captions import caption_of, speaker_of_folder
-from trimask.data.prepare.columns import GROUPS_OF_FILES, ColumnError
+from trimask.data.prepare.columns import GROUPS_OF_FILES, ColumnError, tell_speakers
 from trimask.data.prepare.encoding import size_in_utf8
 from trimask.data.prepare.item import Item, Reader, printable
 from trimask.data.prepare.lines import bounded_lines
@@ -42,6 +42,11 @@ class MediaFiles(Reader):
                     f"{self.root} has files without a table, hence no column {column!r} (--{option}): "
                     "put a metadata.csv beside them"
                 )
+
+        recordings = (name for name in self.names if Path(name).suffix.lower() in recording.SUFFIXES)
+        first = next(recordings, None)
+        if first is not None and (name := speaker_of_folder(self.root, self.root / first)) is not None:
+            tell_speakers(f"folders ({printable(name)} of {printable(first)})")
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
         for name in self.names:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
+from trimask.data.prepare.encoding import open_utf8
+
 VALUE_LIMIT = 16_000_000  # characters of one value
 _CHUNK = 1_000_000  # bytes
 _SPACE = re.compile(r"[ \t\n\r]*")

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
@@ -92,6 +92,17 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     parts = (Part(number=n, reader=reader, split=split) for n, (reader, split) in enumerate(readers))
     own = frozenset(split for _, split in readers if split is not None)
     return Plan(parts=tuple(parts), own_splits=own, fingerprint=mark, listing=listing)
+
+
+def joined(plans: Sequence[Plan]) -> Plan:
+    """Several sources as one. A split that any of them names is drawn from none."""
+    parts = [part for plan in plans for part in plan.parts]
+    return Plan(
+        parts=tuple(replace(part, number=number) for number, part in enumerate(parts)),
+        own_splits=frozenset(split for plan in plans for split in plan.own_splits),
+        fingerprint=" ".join(plan.fingerprint for plan in plans),
+        listing=None,
+    )
 
 
 def _may_be_on_the_hub(source: str) -> bool:
