@@ -101,7 +101,8 @@ def test_a_resumed_average_is_the_average(batch):  # noqa: F811
     for _ in range(3):
         one(batch)
     two.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
-    one(batch), two(batch)
+    one(batch)
+    two(batch)
     for name, tensor in one.state_dict().items():
         assert torch.equal(two.state_dict()[name], tensor), name
 

@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @final
@@ -53,8 +54,8 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after update `step` (from 1)."""
-        share = 1 - self.config.decay(batch=self.batch, step=step)
-        torch._foreach_lerp_(list(self._averages.values()), list(self._parameters.values()), share)
+        mix = get_ema_multi_avg_fn(self.config.decay(batch=self.batch, step=step))
+        mix(list(self._averages.values()), list(self._parameters.values()), step)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
