@@ -27,11 +27,13 @@ from trimask.model.denoiser import Denoiser
 from trimask.recipes.pretrain import build_denoiser, build_step
 from trimask.recipes.quickstart import quickstart
 from trimask.recipes.tokens import SPOKEN, cached_tokens
+from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.loop import train
 from trimask.training.run import RunConfig
 from trimask.training.weighting import Bound, PowerOfBound, Unweighted
+from trimask.vocabulary.alignment import ConstantRate
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.modality import Modality, Task
 
@@ -40,6 +42,11 @@ NUM_STEPS = 1100
 BATCH = 16
 NUM_HELD_OUT = 120
 RATIOS = (1.0, 0.5, 0.1)
+POLICY = LengthPolicy()
+SLT = ConstantRate(
+    frames_per_token=POLICY.frames_per_character,
+    lead=POLICY.silence_frames / 2 - len("slt: ") * POLICY.frames_per_character,
+)
 COARSE = (1.0, 0.1, 0.1, 0.1)
 
 
@@ -88,6 +95,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--few", action="store_true", help="the embedded sentences alone")
     parser.add_argument("--phonemes", action="store_true", help="as the condition, in the place of letters")
+    parser.add_argument(
+        "--constant-rate", action="store_true", help="letters stand where a constant rate says"
+    )
     parser.add_argument("--tokenizers", type=Path, default=SHIPPED)
     parser.add_argument("--num-steps", type=int, default=NUM_STEPS)
     arguments = parser.parse_args()
@@ -104,8 +114,11 @@ def main() -> None:
         sources = {split: of_split_in_phonemes(found, codecs) for split, found in sources.items()}
     name = arguments.arm + ("-few" if arguments.few else "")
     name += "-phonemes" if arguments.phonemes else ""
+    name += "-constant-rate" if arguments.constant_rate else ""
     name += "" if arguments.tokenizers == SHIPPED else f"-{arguments.tokenizers.name}"
     run = replace(ARMS[arguments.arm](base()), data=data, num_steps=arguments.num_steps)
+    if arguments.constant_rate:
+        run = replace(run, alignment=SLT)
     out = arguments.work / "arms" / name
     denoiser = build_denoiser(run, codecs)
     stream = of_split(run, sources["train"], denoiser)
