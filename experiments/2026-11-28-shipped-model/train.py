@@ -18,11 +18,13 @@ from trimask.diffusion.schedule import Cosine
 from trimask.recipes.pretrain import pretrain
 from trimask.recipes.quickstart import quickstart
 from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES
+from trimask.sampling.length import LengthPolicy
 from trimask.training.average import WeightAverageConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupStableDecay
 from trimask.training.run import RunConfig
 from trimask.training.weighting import Unweighted
+from trimask.vocabulary.alignment import ConstantRate
 from trimask.vocabulary.modality import Task
 
 # Of 100 sequences, and about how many target tokens each has: the mixture counts in tokens.
@@ -37,6 +39,7 @@ SHARES = (
     (TRIPLES, Task.TRIPLE, 2, 258),
 )
 NUM_STEPS = 150_000
+POLICY = LengthPolicy()
 
 
 def shipped(readings: Path) -> RunConfig:
@@ -60,7 +63,11 @@ def shipped(readings: Path) -> RunConfig:
         optimizer=replace(base.optimizer, learning_rate=1.5e-3, clip_norm=0.5),
         # Constant: how long it can go on is not known beforehand.
         lr_schedule=WarmupStableDecay(warmup_fraction=0.01, decay_fraction=0.15, final_fraction=0.02),
-        average=WeightAverageConfig(half_life=16 * 1000),
+        average=WeightAverageConfig(half_life=16 * 2500),
+        alignment=ConstantRate(
+            frames_per_token=POLICY.frames_per_character,
+            lead=POLICY.silence_frames / 2 - len("slt: ") * POLICY.frames_per_character,
+        ),
         num_steps=NUM_STEPS,
         log_every=50,
         checkpoint_every=250,
