@@ -83,7 +83,7 @@ ARMS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "coarse": coarse,
     "coarse-half-rate": lambda run: rate(coarse(run), 0.5),
     "half-power": lambda run: objective(
-        run, weighting=PowerOfBound(exponent=0.5), audio=Cosine(), codebook_weights=((), (), COARSE)
+        run, weighting=PowerOfBound(exponent=0.5), codebook_weights=((), (), (1.0, 0.3, 0.3, 0.3))
     ),
 }
 

@@ -14,7 +14,6 @@ import torch
 
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
-from trimask.diffusion.schedule import Cosine
 from trimask.recipes.pretrain import pretrain
 from trimask.recipes.quickstart import quickstart
 from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES
@@ -23,7 +22,7 @@ from trimask.training.average import WeightAverageConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupStableDecay
 from trimask.training.run import RunConfig
-from trimask.training.weighting import Unweighted
+from trimask.training.weighting import PowerOfBound
 from trimask.vocabulary.alignment import ConstantRate
 from trimask.vocabulary.modality import Task
 
@@ -54,11 +53,9 @@ def shipped(readings: Path) -> RunConfig:
         # Captions of people have up to 25 variants: their pictures are drawn by the root of their number.
         mixture=MixtureConfig(components=components, group_exponent=0.5),
         objective=ObjectiveConfig(
-            audio=Cosine(),
-            image=Cosine(),
-            weighting=Unweighted(),
-            modality_weights=(4.0, 1.0, 1.5),
-            codebook_weights=((), (), (1.0, 0.2, 0.2, 0.2)),
+            weighting=PowerOfBound(exponent=0.5),
+            modality_weights=(4.0, 1.0, 1.2),
+            codebook_weights=((), (), (1.0, 0.3, 0.3, 0.3)),
         ),
         optimizer=replace(base.optimizer, learning_rate=1.5e-3, clip_norm=0.5),
         # Constant: how long it can go on is not known beforehand.
