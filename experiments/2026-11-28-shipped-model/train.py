@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--readings", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--tokens", type=Path, help="of an earlier start on the same data, to encode nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     result = pretrain(
@@ -84,6 +85,7 @@ def main() -> None:
         arguments.out,
         recipe="quickstart",
         weights=arguments.weights,
+        tokens=arguments.tokens,
         resume=(arguments.out / "config.json").exists(),
         report=lambda message: print(time.strftime("%H:%M:%S"), message, file=sys.stderr, flush=True),
     )
