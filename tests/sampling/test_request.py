@@ -27,6 +27,7 @@ WHOLE: dict[Task, dict[str, Any]] = {
     Task.SPEECH_TO_TEXT: {"audio": (hum(), 100), "span_length": 3},
     Task.JOINT: {},
 }
+GENERATOR = tiny_generator()
 OPTIONS = (
     *("prompt", "image", "audio", "pair", "voice", "seed", "num_samples", "numbers", "batch_size"),
     *("num_steps", "guidance_scale", "temperature", "top_p", "span_length", "config", "raw_prompt"),
@@ -85,7 +86,7 @@ def is_told(task: Any, asked: dict[str, Any]) -> None:
         warnings.simplefilter("ignore", SpanTooShortWarning)
         warnings.simplefilter("ignore", EmptySpanWarning)
         try:
-            assert tiny_generator().generate_many(task, **asked)
+            assert GENERATOR.generate_many(task, **asked)
         except ValueError as error:
             told = str(error)
             assert told and "\n" not in told and ":" in told and type(error) is ValueError, told
@@ -119,4 +120,4 @@ def is_told(task: Any, asked: dict[str, Any]) -> None:
 )
 def test_what_is_told(task: str, name: str, value: object, match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        tiny_generator().generate_many(task, **{**WHOLE[Task(task)], name: value})
+        GENERATOR.generate_many(task, **{**WHOLE[Task(task)], name: value})
