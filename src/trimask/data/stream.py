@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from trimask import rng
-from trimask.data.mixture import Component, Mixture, mean_over_groups
+from trimask.data.mixture import Component, Mixture, mean_as_drawn
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
@@ -96,7 +96,9 @@ class TrainingStream:
                     self.slack.mean_end(component.task, modality, n, text_window=self.text_window)
                     for n in frames.tolist()
                 ]
-                mean = mean_over_groups((frames + ends)[place], source.groups)
+                mean = mean_as_drawn(
+                    (frames + ends)[place], source.groups, self.mixture.config.group_exponent
+                )
                 totals[modality] += float(share) * books * mean
         text, image, audio = totals
         return (text, image, audio)

@@ -74,8 +74,8 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
         text_window=manifests[0].options.text_window,
     )
     mixture = replace(config.mixture, components=components)
-    # Factors belong to the mixture that they were chosen for.
-    objective = replace(config.objective, modality_weights=(1.0, 1.0, 1.0))
+    # Factors belong to the mixture and the tokenizers that they were chosen for.
+    objective = replace(config.objective, modality_weights=(1.0, 1.0, 1.0), codebook_weights=((), (), ()))
     return replace(config, data=data, mixture=mixture, objective=objective)
 
 

@@ -9,6 +9,7 @@ from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import DenoiserConfig
+from trimask.training.average import WeightAverageConfig
 from trimask.training.compute import ComputeConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.logical_batch import BatchChange, BatchRule, KappaRule, Tuned
@@ -38,6 +39,8 @@ class RunConfig:
             the horizon: what is distinct is half of it.
         row_length: slots of a row; None lays each sequence in a row of its own (CPU: padding is never
             computed on).
+        average: of the weights: what the run is then evaluated and exported by; None for the weights as they
+            are.
         non_finite: what an update does whose gradient is not finite.
         compute: all that changes time, memory and rounding alone.
         image_layout, audio_layout: how codebooks share transformer positions.
@@ -60,6 +63,7 @@ class RunConfig:
     num_steps: int
     physical_batch: int | None = None
     row_length: int | None = None
+    average: WeightAverageConfig | None = None
     non_finite: NonFinite = NonFinite.STOP
     compute: ComputeConfig = ComputeConfig()
     log_every: int = 20
