@@ -3,7 +3,7 @@ answers meets them.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from trimask import io
-from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
+from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
 from trimask.evaluation.judges import recognizer
@@ -42,15 +42,9 @@ from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality, Task
 
+pytestmark = pytest.mark.usefixtures("few_speeches")
+
 _DATA = QuickstartData(num_concepts=16, has_variants=False, num_sentences=6, voices=("slt",), text_window=24)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_texts() -> Iterator[None]:
-    """A few addresses: to encode them all takes longer than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "load_text", lambda split: load_text(split)[:2])
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +206,7 @@ def _fake_judge(clips: list[np.ndarray], rate: int, folder: str, **options: Any)
 
 
 @pytest.fixture(scope="module")
-def broken(tokenizers: Tokenizers) -> dict[str, Any]:
+def broken(tokenizers: Tokenizers, few_speeches: None) -> dict[str, Any]:
     return score(_generator(tokenizers), QuickstartExamples(_DATA, tokenizers), suite=_few(4))
 
 
