@@ -36,6 +36,7 @@ from trimask.recipes.examples_quickstart import QuickstartExamples
 from trimask.recipes.pretrain import build_denoiser
 from trimask.recipes.quickstart import debug
 from trimask.recipes.scorecard import score
+from trimask.recipes.scorecard_images import Pictures, Reference, pixels_of, set_distances
 from trimask.recipes.suite import QUICK, Suite
 from trimask.sampling.generate import Generated, Generator
 from trimask.tokenizers.bundle import Tokenizers
@@ -262,9 +263,22 @@ def test_a_model_that_knows_the_answers_meets_its_bounds(
     _check_judged(result)
     sets = result["image_distances"]["seen"]["LAB32"]
     assert sets["generated"] == sets["real"], "it answers with the real pictures"
-    # Eight pictures of sixteen: too few for a Fréchet distance, and noise is told from them.
-    assert sets["frechet_needs"] == 2 * (3072 + 1) and "frechet" not in sets["real"]
-    assert sets["real"]["kernel"]["value"] < sets["noise"]["kernel"]["low"]
+    assert sets["frechet_needs"] == 2 * (3072 + 1) and "frechet" not in sets["real"]  # eight of sixteen
+
+
+def test_a_set_of_real_pictures_is_told_from_noise() -> None:
+    """24 pictures against 24 others: the interval of real ones covers 0, and ends far below that of noise."""
+    rows = tokens.pictures("train", QuickstartData(num_concepts=48, has_variants=False))
+    chosen = [rows[i] for i in np.random.default_rng(0).permutation(48)[:24]]
+    real = pixels_of(chosen)
+    made = Pictures(chosen=chosen, generated=real[::-1], real=real, round_trip=real.copy())
+    sets = set_distances(made, Reference.draw(rows, Panel(), seed=0, count=48), seed=0)
+    assert sets is not None
+    found = sets["LAB32"]
+    assert (found["n"], found["num_references"]) == (24, 24)
+    assert found["generated"]["kernel"] == pytest.approx(found["real"]["kernel"]), "the order says nothing"
+    assert found["real"]["kernel"]["low"] < 0 < found["real"]["kernel"]["high"]
+    assert 5 * found["real"]["kernel"]["high"] < found["noise"]["kernel"]["low"]
 
 
 def test_examples_are_drawn_from_each_group_first() -> None:
