@@ -222,6 +222,18 @@ def test_scorecard_is_plain_json_with_floors_and_intervals(broken: dict[str, Any
         assert row["conditional"]["value"] == pytest.approx(row["uniform"], rel=0.8)
         if row["task"] in ("text_to_image", "text_to_speech"):
             assert row["gain_over_unconditional"]["value"] == pytest.approx(0, abs=1e-5)
+    for task, parts in (("joint", {"text", "image"}), ("triple", {"text", "image", "audio"})):
+        rows = [row for row in broken["likelihood"] if (row["task"], row["split"]) == (task, "train")]
+        whole, *rest = rows[: 1 + len(parts)]
+        assert whole["modality"] == "all" and "is_part" not in whole
+        assert {row["modality"] for row in rest} == parts and all(row["is_part"] for row in rest)
+        assert whole["num_tokens"] == sum(row["num_tokens"] for row in rest)
+        for name in ("unigram", "uniform"):
+            total = sum(row[name] * row["num_tokens"] for row in rest)
+            assert whole[name] == pytest.approx(total / whole["num_tokens"])
+        total = sum(row["conditional"]["value"] * row["num_tokens"] for row in rest)
+        assert whole["conditional"]["value"] == pytest.approx(total / whole["num_tokens"])
+    assert not any("is_part" in r for r in broken["likelihood"] if r["task"] not in ("joint", "triple"))
     assert broken["images"]["seen"]["generated"]["gallery"] == 16
     assert broken["images"]["seen"]["ceiling"]["top1"]["value"] > 0.5
     assert "not judged" in broken["speech"]["judge"] and "--judge" in broken["speech"]["judge"]
