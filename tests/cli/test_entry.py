@@ -74,7 +74,7 @@ def test_list_is_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> 
         (["train", "debug", "--out", "OUT", "--num-steps", "0"], ["num_steps 0", "at least 1"]),
         (["train", "debug", "--out", "OUT", "--tokenizers", "gone"], ["--tokenizers gone is no folder"]),
         (["data", "shw", "--out", "OUT"], ["unknown action 'shw'", "show"]),
-        (["demo", "--out", "OUT", "--minutes", "-1"], ["--minutes is -1", "at least 0"]),
+        (["demo", "--out", "OUT", "--minutes", "-1"], ["--minutes is -1", "from 0 to"]),
         (["evaluate"], ["give RUN", "--fetch-judges DIR"]),
         (["evaluate", "quikstart"], ["no run directory", "did you mean quickstart?"]),
         (["evaluate", "quickstart", "--suite", "quik"], ["unknown suite 'quik'", "quick"]),

@@ -11,18 +11,9 @@ import torch
 
 from trimask import io
 from trimask.cli import main
-from trimask.data.quickstart import load_text
-from trimask.recipes import tokens, workload
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
 SMALL = ["--data.num-concepts=9", "--data.num-sentences=2", "--model.width=16", "--model.num-heads=1"]
-
-
-@pytest.fixture
-def few_speeches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encoding all of them takes seconds."""
-    for module in (tokens, workload):
-        monkeypatch.setattr(module, "load_text", lambda split: load_text(split)[:2])
 
 
 @pytest.fixture

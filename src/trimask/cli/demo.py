@@ -1,7 +1,6 @@
 """`trimask demo`: the shipped model, a small one trained live, and a report of both."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from typing import Annotated, final
 
 import tyro
 
-from trimask.cli.arguments import Verb
+from trimask.cli.arguments import Verb, check_range
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError
+from trimask.cli.failure import Failed
 from trimask.cli.program import program
 
+_WEEK = 7 * 24 * 60  # minutes
 _SPACE = 200_000_000  # checkpoints of the small model, samples, the report
 
 
@@ -37,8 +37,7 @@ class Demo(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        if not 0 <= self.minutes < math.inf:
-            raise UsageError(f"--minutes is {self.minutes:g}: give a number of at least 0")
+        check_range("--minutes", self.minutes, 0, _WEEK)
         check_writable(self.out, num_bytes=_SPACE)
         say(f"everything goes to {self.out.resolve()}")
         from trimask.recipes.demo import run_demo
