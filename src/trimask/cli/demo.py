@@ -1,7 +1,6 @@
 """`trimask demo`: the shipped model, a small one trained live, and a report of both."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Annotated, final
 
 import tyro
 
-from trimask.cli.arguments import Verb
+from trimask.cli.arguments import MOST_MINUTES, Verb
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError
@@ -37,8 +36,10 @@ class Demo(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        if not 0 <= self.minutes < math.inf:
-            raise UsageError(f"--minutes is {self.minutes:g}: give a number of at least 0")
+        if not 0 <= self.minutes <= MOST_MINUTES:
+            raise UsageError(
+                f"--minutes is {self.minutes:g}: give a number of at least 0, at most {MOST_MINUTES:,}"
+            )
         check_writable(self.out, num_bytes=_SPACE)
         say(f"everything goes to {self.out.resolve()}")
         from trimask.recipes.demo import run_demo
