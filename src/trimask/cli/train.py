@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
 import tyro
 
-from trimask.cli.arguments import Verb
+from trimask.cli.arguments import MOST_MINUTES, Verb, check_parallel
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
@@ -65,10 +65,11 @@ class Train(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        if self.minutes is not None and not self.minutes > 0:
-            raise UsageError(f"--minutes is {self.minutes:g}: give a number above 0")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads is {self.threads}: give at least 1")
+        if self.minutes is not None and not 0 < self.minutes <= MOST_MINUTES:
+            raise UsageError(
+                f"--minutes is {self.minutes:g}: give a number above 0, at most {MOST_MINUTES:,}"
+            )
+        check_parallel(threads=self.threads)
         if self.group_by is not None and not self.data:
             raise UsageError("--group-by is of a tokenizer's raw data: name it with --data")
         planned = self._planned(overrides)
