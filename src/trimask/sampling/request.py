@@ -75,8 +75,10 @@ def _is_whole(value: Any) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    is_list = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
-    return is_list and all(_is_whole(item) and 0 <= item <= _MOST_NUMBER for item in value)
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
+        return False
+    items: list[Any] = list(value)
+    return all(_is_whole(item) and 0 <= item <= _MOST_NUMBER for item in items)
 
 
 def _is_real(value: Any) -> bool:
