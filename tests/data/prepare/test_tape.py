@@ -171,10 +171,12 @@ def test_a_gzipped_archive_that_is_cut_keeps_what_was_before_and_is_told(tmp_pat
     """Wherever it is cut: also between two members, where tar alone would see a whole archive."""
     drawn = random.Random(0)
     pictures = [drawn.randbytes(700) for _ in range(40)]
-    with gzip.open(tmp_path / "whole.tar.gz", "wb") as file:
-        for number, picture in enumerate(pictures):
-            file.write(member(f"{number}.png", picture) + member(f"{number}.txt", b"a text"))
-    whole = (tmp_path / "whole.tar.gz").read_bytes()
+    whole = gzip.compress(
+        b"".join(
+            member(f"{number}.png", picture) + member(f"{number}.txt", b"a text")
+            for number, picture in enumerate(pictures)
+        )
+    )
     items, rejections = read(tmp_path / "a.tar.gz", whole[: num_bytes + 100])
     assert [item.image for item in items] == pictures[: len(items)] and len(items) < 40
     assert rejections[-1].reason is Reason.UNREADABLE_FILE
