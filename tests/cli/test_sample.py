@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -125,6 +126,20 @@ def test_samples_are_never_written_over(
     again = json.loads(capsys.readouterr().out)["samples"][1]
     assert Path(again["image"]).read_bytes() == before[Path(f"{stems[3]}.png")]
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_what_could_not_be_written_leaves_no_settings(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(*words: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("trimask.cli.samples._write", write)
+    words = ["--task", "text_to_image", "--prompt", "red apple", "--num-steps", "1", "--out", str(tmp_path)]
+    assert main(["sample", str(run), *words]) == 1
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/text_to_image_red-apple_seed0_0: No space left on device: free some space" in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_prompts_from_a_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

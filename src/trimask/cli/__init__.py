@@ -3,16 +3,30 @@
 import sys
 from collections.abc import Sequence
 
+from trimask.cli.interrupt import INTERRUPTED, answer, leave
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (by default the process's own) and return its exit status."""
+    if argv is not None:
+        return _run(argv)
+    answer()
+    try:
+        status = _run(None)
+    except KeyboardInterrupt:  # another one, while the first was told
+        status = INTERRUPTED
+    return leave(status)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         # Here, so that Ctrl-C while this is imported is told like any other.
         from trimask.cli.entry import main as run
+
+        return run(argv)
     except KeyboardInterrupt:
         print("trimask: interrupted", file=sys.stderr)
-        return 130
-    return run(argv)
+        return INTERRUPTED
 
 
 __all__ = ["main"]

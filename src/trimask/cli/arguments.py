@@ -12,6 +12,9 @@ import tyro
 
 from trimask.cli.failure import UsageError
 
+MOST_MINUTES = 10_000_000  # of a training: 19 years
+_MOST_PARALLEL = 1_024
+
 
 class Verb(ABC):
     """What a verb's arguments are, and what it does with them."""
@@ -44,6 +47,13 @@ def _check_filled(own: Sequence[str]) -> None:
         if not word or (option.startswith("--") and equals and not value):
             name = option or (before if before.startswith("--") else "an argument")
             raise UsageError(f"{name} is empty: give a value, or leave it out")
+
+
+def check_parallel(**given: int | None) -> None:
+    """UsageError for a number of threads or of processes that no machine takes: libraries abort on it."""
+    for name, value in given.items():
+        if value is not None and not 1 <= value <= _MOST_PARALLEL:
+            raise UsageError(f"--{name} is {value}: give at least 1, at most {_MOST_PARALLEL:,}")
 
 
 def parse(verb: type[VerbT], name: str, words: Sequence[str]) -> tuple[VerbT, dict[str, str]]:

@@ -9,13 +9,12 @@ from typing import Annotated, final
 
 import tyro
 
-from trimask.cli.arguments import Verb, check_range
+from trimask.cli.arguments import MOST_MINUTES, Verb, check_range
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed
 from trimask.cli.program import program
 
-_WEEK = 7 * 24 * 60  # minutes
 _SPACE = 200_000_000  # checkpoints of the small model, samples, the report
 
 
@@ -37,7 +36,7 @@ class Demo(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        check_range("--minutes", self.minutes, 0, _WEEK)
+        check_range("--minutes", self.minutes, 0, MOST_MINUTES)
         check_writable(self.out, num_bytes=_SPACE)
         say(f"everything goes to {self.out.resolve()}")
         from trimask.recipes.demo import run_demo

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, final
 
 import tyro
 
-from trimask.cli.arguments import Verb, choose, closest
+from trimask.cli.arguments import Verb, check_parallel, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
@@ -138,6 +138,7 @@ class Evaluate(Verb):
             self._check_model,
             self._check_out,
         ]
+        checks.append(lambda: check_parallel(threads=self.threads))
         if self.judges and self.fetch_judges is None:
             checks.append(self._panel)
         wrong = []
@@ -146,8 +147,6 @@ class Evaluate(Verb):
                 check()
             except ValueError as error:
                 wrong.append(str(error))
-        if self.threads is not None and self.threads < 1:
-            wrong.append(f"--threads is {self.threads}: give at least 1")
         if wrong:
             _tell_all(wrong)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import tyro
 
-from trimask.cli.arguments import Verb
+from trimask.cli.arguments import Verb, check_parallel
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
@@ -94,8 +94,7 @@ class Prepare(Verb):
             return self._verify(self.verify)
         if self.source is None or self.out is None:
             raise UsageError("give what to read and where to write: trimask prepare SOURCE --out DIR")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers is {self.workers}: give at least 1")
+        check_parallel(workers=self.workers)
         check_writable(self.out)
         return self._prepare(self.source, self.out)
 

@@ -44,9 +44,15 @@ class SampleFolder:
         place = self._claimed(stem, made_with, suffixes.values())
         # Appended, not `with_suffix`: a stem may hold dots.
         paths = {kind: place.with_name(f"{place.name}{suffix}") for kind, suffix in suffixes.items()}
-        for kind, path in paths.items():
-            with atomic_write(path) as temporary:
-                _write(kind, result, filmstrip, temporary)
+        try:
+            for kind, path in paths.items():
+                with atomic_write(path) as temporary:
+                    _write(kind, result, filmstrip, temporary)
+        except BaseException as error:  # settings of what is not there would say that it is
+            Path(f"{place}.json").unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno is not None:
+                raise OSError(error.errno, error.strerror, f"{place}") from error
+            raise
         written: dict[str, Any] = {kind: str(path) for kind, path in paths.items()}
         if result.sample_rate is not None:
             written["sample_rate"] = result.sample_rate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import tyro
 
-from trimask.cli.arguments import Verb, choose
+from trimask.cli.arguments import Verb, check_parallel, choose
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
@@ -64,9 +64,7 @@ class Study(Verb):
     def run(self, overrides: Mapping[str, str]) -> int:
         choose("action", self.action, _ACTIONS)
         choose("study", self.study, STUDIES)
-        for name, value in (("workers", self.workers), ("threads", self.threads)):
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} is {value}: give at least 1")
+        check_parallel(workers=self.workers, threads=self.threads)
         if self.action == "plan":
             return self._plan(self._resolved(overrides))
         if self.out is None:

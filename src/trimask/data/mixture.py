@@ -12,6 +12,8 @@ from trimask import rng
 from trimask.data.tokens import ExampleSource
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 
+_LONGEST_BLOCK = 1 << 20  # sequences: a block's order is held in memory
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +61,10 @@ class MixtureConfig:
             raise ValueError(f"group_exponent {self.group_exponent}: give a number from 0 to 1")
         if not self.components:
             raise ValueError("a mixture needs at least one component")
-        if self.block_length < 1:
-            raise ValueError(f"block_length {self.block_length}: a block holds at least one sequence")
+        if not 1 <= self.block_length <= _LONGEST_BLOCK:
+            raise ValueError(
+                f"block_length {self.block_length}: give at least 1 and at most {_LONGEST_BLOCK:,}"
+            )
 
 
 @final

@@ -15,6 +15,7 @@ from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 
+_MOST_ENDS, _MOST_SLACK = 1 << 16, 100.0  # sequences of more than that fit no machine
 _LAST = np.nextafter(1.0, 0.0)  # the largest uniform
 
 
@@ -33,6 +34,16 @@ class SpanSlack:
     minimum: int = 4
     fraction: float = 0.3
     caption_length: int = 24
+
+    def __post_init__(self) -> None:
+        for name in ("minimum", "caption_length"):
+            value = getattr(self, name)
+            if not 0 <= value <= _MOST_ENDS:
+                raise ValueError(f"SpanSlack.{name} is {value}: give at least 0 and at most {_MOST_ENDS:,}")
+        if not 0 <= self.fraction <= _MOST_SLACK:
+            raise ValueError(
+                f"SpanSlack.fraction is {self.fraction}: give at least 0 and at most {_MOST_SLACK}"
+            )
 
     def num_end(
         self, task: Task, modality: Modality, length: int, uniform: float, *, text_window: int

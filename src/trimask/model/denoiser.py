@@ -91,7 +91,10 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
-        self.embedding = nn.Embedding(vocabulary.size, config.width)
+        # Not drawn here: on the meta device the draw alone imports a compiler, for seconds.
+        self.embedding = nn.Embedding.from_pretrained(
+            torch.zeros(vocabulary.size, config.width), freeze=False
+        )
         multiplier = config.parametrization.residual_multiplier(config.depth)
         self.blocks = nn.ModuleList(
             Block(config.width, config.num_heads, residual_multiplier=multiplier) for _ in range(config.depth)

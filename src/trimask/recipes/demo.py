@@ -27,7 +27,8 @@ from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
 _MARK = "trimask demo"
-_OURS = ("report.html", "samples", "run", "warm-up", "demo.json")
+_MARKER = "demo.json"
+_OURS = ("report.html", "samples", "run", "warm-up", _MARKER)
 _WARM_UP_STEPS = 24
 _TITLE = "trimask demo"
 _LEAD = (
@@ -65,44 +66,44 @@ def run_demo(
 
     Raises:
         FileNotFoundError, ValueError: `model` is missing or damaged; `minutes` is not a number of at least
-            0; `out` holds something
-            that is no demo.
+            0; `out` holds something that is no demo, or another process has it.
     """
     if not 0 <= minutes < math.inf:
         raise ValueError(f"minutes is {minutes}: give a number of at least 0")
     began = time.monotonic()
     generator = pretrained.load(model, raw_prompts=True)
-    _claim_folder(out, seed=seed, minutes=minutes)
-    demo = _Demo(out, seed=seed, program=program, report=report)
-    demo.say(
-        f"1. {model} generates: pictures, speech, captions, transcripts, text (about a minute)\n"
-        f"2. a small model trains from scratch for {minutes:g} minutes, then generates\n"
-        f"3. {out / 'report.html'} shows it all; samples are written to {out / 'samples'} as they come. "
-        "Ctrl-C ends a stage early.\n"
-    )
-    data = quickstart().data if shown is None else shown
-    assert isinstance(data, QuickstartData)
-    try:
-        examples = draw_examples(data, seed=seed, num_images=num_images, num_clips=num_clips)
-        demo.prompts["quickstart"] = plain_caption(examples.seen)
-        showcase = Showcase(generator, examples, out / "samples" / "shipped", seed=seed)
-        demo.add_section(Section(title="The shipped model", blocks=demo.blocks))
-        demo.generate(showcase.shipped())
-        if model == "quickstart":
-            demo.add_section(about_shipped())
-        demo.note("shipped", time.monotonic() - began)
-        if minutes:
-            demo.write(is_last=False)
-            demo.say(f"The first half of the report is ready: {demo.report}\n")
-            demo.train(recipe(), minutes=minutes, num_images=num_images, num_clips=num_clips)
-    except KeyboardInterrupt:
-        demo.say("stopped")
-    finally:
-        # Whatever went wrong, what there is is shown.
-        demo.write(is_last=True)
-    demo.say(f"\nThe report: {demo.report.resolve()} (open it in a browser)\n\nTry next:")
-    demo.say(how_to_go_on(out, demo.prompts, program))
-    return demo.report
+    with io.claimed(out, marker=_MARKER, what="demo"):
+        _clear(out, seed=seed, minutes=minutes)
+        demo = _Demo(out, seed=seed, program=program, report=report)
+        demo.say(
+            f"1. {model} generates: pictures, speech, captions, transcripts, text (about a minute)\n"
+            f"2. a small model trains from scratch for {minutes:g} minutes, then generates\n"
+            f"3. {out / 'report.html'} shows it all; samples are written to {out / 'samples'} as they come. "
+            "Ctrl-C ends a stage early.\n"
+        )
+        data = quickstart().data if shown is None else shown
+        assert isinstance(data, QuickstartData)
+        try:
+            examples = draw_examples(data, seed=seed, num_images=num_images, num_clips=num_clips)
+            demo.prompts["quickstart"] = plain_caption(examples.seen)
+            showcase = Showcase(generator, examples, out / "samples" / "shipped", seed=seed)
+            demo.add_section(Section(title="The shipped model", blocks=demo.blocks))
+            demo.generate(showcase.shipped())
+            if model == "quickstart":
+                demo.add_section(about_shipped())
+            demo.note("shipped", time.monotonic() - began)
+            if minutes:
+                demo.write(is_last=False)
+                demo.say(f"The first half of the report is ready: {demo.report}\n")
+                demo.train(recipe(), minutes=minutes, num_images=num_images, num_clips=num_clips)
+        except KeyboardInterrupt:
+            demo.say("stopped")
+        finally:
+            # Whatever went wrong, what there is is shown.
+            demo.write(is_last=True)
+        demo.say(f"\nThe report: {demo.report.resolve()} (open it in a browser)\n\nTry next:")
+        demo.say(how_to_go_on(out, demo.prompts, program))
+        return demo.report
 
 
 @final
@@ -118,7 +119,7 @@ class _Demo:
         self.sections: list[Section] = []
         self.blocks: list[Block] = []  # of the section that is being made
         self.prompts: dict[str, str] = {}  # a caption that each model knows
-        self.state = io.read_json(out / "demo.json")
+        self.state = io.read_json(out / _MARKER)
         self.console = Console(highlight=False, markup=False)
 
     def say(self, message: str) -> None:
@@ -126,7 +127,7 @@ class _Demo:
 
     def note(self, stage: str, seconds: float) -> None:
         self.state["stages"][stage] = {"seconds": round(seconds, 1)}
-        io.write_json(self.out / "demo.json", self.state)
+        io.write_json(self.out / _MARKER, self.state)
 
     def add_section(self, section: Section | None) -> None:
         if section is not None:
@@ -233,18 +234,14 @@ def fitted(config: RunConfig, *, seconds: float | int, seconds_a_step: float) ->
     )
 
 
-def _claim_folder(out: Path, *, seed: int, minutes: float | int) -> None:
-    """Make `out` an empty demo folder; what an earlier demo left there goes, anything else is an error."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: choose another --out")
-    mark = out / "demo.json"
-    if mark.is_file():
+def _clear(out: Path, *, seed: int, minutes: float | int) -> None:
+    """Remove what an earlier demo left in `out`, and begin another."""
+    mark = out / _MARKER
+    if mark.exists():
         stored = io.read_json(mark)
         if not isinstance(stored, dict) or stored.get("format") != _MARK:
             raise ValueError(f"{out} holds a demo.json that is not ours: choose another --out")
-        for name in _OURS:
-            path = out / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    elif out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no demo: choose another --out")
+    for name in _OURS:
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     io.write_json(mark, {"format": _MARK, "seed": seed, "minutes": minutes, "stages": {}})

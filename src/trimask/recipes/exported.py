@@ -50,7 +50,7 @@ def seen_in(folder: Path) -> Seen:
     """What the run in `folder` knows of prompts; of one that kept nothing, its tasks, and the voices that its
     configuration names.
     """
-    if (folder / SEEN).is_file():
+    if (folder / SEEN).exists():
         return load_seen(folder)
     try:
         start = begun(folder)

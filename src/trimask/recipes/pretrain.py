@@ -141,7 +141,7 @@ def pretrain(
         world.each(lambda: _see(out / CONFIG))
         if tokens is not None:
             world.main_only(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
-        check_data(config.data, report, world)
+        check_data(config, tokenizers, report, world)
         sources = world.main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
         )

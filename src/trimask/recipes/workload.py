@@ -98,7 +98,9 @@ def vocabulary_of(config: RunConfig, tokenizers: Tokenizers | None) -> Vocabular
     else:
         assert tokenizers is not None, "data that is there has tokenizers"
         geometry = tokenizers.geometry
-    return geometry.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
+    return geometry.vocabulary(
+        image_layout=config.image_layout, audio_layout=config.audio_layout, alignment=config.alignment
+    )
 
 
 def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ...]:

@@ -201,6 +201,8 @@ class Codecs:
     def _encode_speech(self, audio: AudioInput) -> Int[np.ndarray, "frames codebooks"]:
         codec = self._need_speech()
         if isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.integer) and audio.ndim == 2:
+            if not 1 <= len(audio) <= _LONGEST_SPAN:
+                raise ValueError(f"audio has {len(audio)} frames of codes: give 1 to {_LONGEST_SPAN:,}")
             return audio.astype(np.int64)
         waveform = torch.from_numpy(given_waveform(audio, codec.sample_rate))
         return codec.encode(waveform).cpu().numpy().astype(np.int64)

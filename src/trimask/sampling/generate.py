@@ -18,6 +18,7 @@ from trimask.sampling.length import LengthPolicy, warn_of_length
 from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.prompts import Seen
+from trimask.sampling.request import check_example, check_request, shown
 from trimask.sampling.sampler import SamplerConfig, sample
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.layout import Vocabulary
@@ -200,13 +201,22 @@ class Generator:
             EmptySpanWarning: nothing came before the end.
         """
         task = _as_task(task)
+        check_request(
+            pair=pair,
+            voice=voice,
+            seed=seed,
+            num_samples=num_samples,
+            numbers=numbers,
+            batch_size=batch_size,
+            span_length=span_length,
+            raw_prompt=raw_prompt,
+        )
+        examples = _align(task, prompt, image, audio)
+        for example in examples:
+            check_example(*example)
         for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
             if not 1 <= value <= _MOST_SAMPLES:
                 raise ValueError(f"{name} is {value}: give at least 1, at most {_MOST_SAMPLES:,} at a time")
-        if guidance_scale not in (None, 1.0) and CONDITION[task] is None:
-            raise ValueError(
-                f"guidance_scale {guidance_scale} has nothing to act on: task {task.value} has no condition"
-            )
         chosen = self.settings(
             task,
             config=config,
@@ -215,13 +225,14 @@ class Generator:
             temperature=temperature,
             top_p=top_p,
         )
+        if guidance_scale not in (None, 1.0) and CONDITION[task] is None:
+            raise ValueError(
+                f"guidance_scale {guidance_scale} has nothing to act on: task {task.value} has no condition"
+            )
         self._check_task(task, pair)
         if not raw_prompt and task == Task.TEXT_TO_SPEECH:
             voice = self.seen.voice(voice)
-        asked = [
-            (p if raw_prompt or p is None else self.seen.prompt(task, p), i, a)
-            for p, i, a in _align(task, prompt, image, audio)
-        ]
+        asked = [(p if raw_prompt or p is None else self.seen.prompt(task, p), i, a) for p, i, a in examples]
         documents = [
             self.codecs.document(
                 task, prompt=p, image=i, audio=a, pair=pair, voice=voice, span_length=span_length
@@ -241,6 +252,7 @@ class Generator:
 
     def settings(self, task: Task, *, config: SamplerConfig | None = None, **settings: Any) -> SamplerConfig:
         """How `task` is sampled: by `config`, or else its default, with single settings on top."""
+        check_request(config=config, **settings)
         return (self.defaults[task] if config is None else config).adjusted(**settings)
 
     def _check_task(self, task: Task, pair: str | None) -> None:
@@ -272,6 +284,8 @@ class Generator:
         that `generate("text_to_image", prompt, seed=seed, **settings)` gives. Settings: those of
         `SamplerConfig.adjusted`.
         """
+        check_example(prompt, None, None)
+        check_request(seed=seed, raw_prompt=raw_prompt, num_frames=num_frames)
         if num_frames < 2:
             raise ValueError(f"num_frames is {num_frames}: give at least 2, the first and the last")
         spelled = prompt if raw_prompt else self.seen.prompt(Task.TEXT_TO_IMAGE, prompt)
@@ -347,10 +361,9 @@ def _mend(document: Document, modality: Modality) -> str:
 
 
 def _as_task(task: Task | str) -> Task:
-    try:
-        return Task(task)
-    except ValueError:
-        raise ValueError(f"unknown task {task!r}: choose one of {', '.join(Task)}") from None
+    if not isinstance(task, str) or task not in set(Task):
+        raise ValueError(f"unknown task {shown(task)}: choose one of {', '.join(Task)}")
+    return Task(task)
 
 
 def _is_many(value: Any) -> bool:

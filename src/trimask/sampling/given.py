@@ -57,18 +57,23 @@ def given_waveform(
 
 
 def _check_samples(samples: np.ndarray, rate: int) -> None:
-    if not isinstance(samples, np.ndarray) or not isinstance(rate, int | np.integer):
+    is_rate = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
+    if not isinstance(samples, np.ndarray) or not is_rate:
         raise ValueError("audio is no (waveform, rate): give an array of samples and their number a second")
     if not 0 < rate <= _LIMITS.max_rate:
         raise ValueError(f"audio has a rate of {rate} Hz: give one of up to {_LIMITS.max_rate}")
     is_numeric = np.issubdtype(samples.dtype, np.floating) or np.issubdtype(samples.dtype, np.integer)
     channels = samples.shape[1] if samples.ndim == 2 else 1
-    if not len(samples):
+    if samples.ndim and not len(samples):
         raise ValueError("audio holds no samples: give a recording of some speech")
-    most = min(_LIMITS.max_channels, len(samples))
-    if not is_numeric or samples.ndim not in (1, 2) or not 0 < channels <= most:
+    is_shaped = samples.ndim in (1, 2) and 0 < channels <= min(_LIMITS.max_channels, len(samples))
+    if not is_numeric or not is_shaped:
         raise ValueError(
             f"audio has shape {samples.shape} of {samples.dtype}: give samples, or samples × channels"
+        )
+    if len(samples) > rate * _LIMITS.max_seconds:
+        raise ValueError(
+            f"audio lasts {len(samples) / rate:.0f} s at {rate} Hz: give at most {_LIMITS.max_seconds:.0f} s"
         )
 
 

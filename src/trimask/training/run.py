@@ -15,6 +15,7 @@ from trimask.training.corruption import ObjectiveConfig
 from trimask.training.logical_batch import BatchChange, BatchRule, KappaRule, Tuned
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import AdamWConfig, NonFinite
+from trimask.vocabulary.alignment import Even, TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout, Flattened
 
 
@@ -44,6 +45,7 @@ class RunConfig:
         non_finite: what an update does whose gradient is not finite.
         compute: all that changes time, memory and rounding alone.
         image_layout, audio_layout: how codebooks share transformer positions.
+        alignment: where text stands beside speech.
         log_every, checkpoint_every, evaluate_every: in updates.
     """
 
@@ -59,6 +61,7 @@ class RunConfig:
     lr_schedule: LearningRateSchedule
     image_layout: CodebookLayout = Flattened()
     audio_layout: CodebookLayout = Flattened()
+    alignment: TextAlignment = Even()
     logical_batch: int
     num_steps: int
     physical_batch: int | None = None

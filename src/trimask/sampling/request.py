@@ -1,0 +1,106 @@
+"""What a caller asks a generator for: each value is of its type, or named, before anything is computed."""
+
+import math
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from trimask.sampling.sampler import SamplerConfig
+
+_MOST_NUMBER = 2**63 - 1
+_IMAGE = "a PIL image, a file name, encoded bytes, or codes as an integer array (cells × codebooks)"
+_AUDIO = "(waveform, rate in Hz), a waveform, a file name, encoded bytes, or codes as an integer array"
+_WHOLE = ("seed", "num_samples", "batch_size", "num_steps", "num_frames", "span_length")
+_REAL = ("guidance_scale", "temperature", "top_p")
+_ALWAYS = ("seed", "num_samples", "batch_size", "num_frames", "raw_prompt")
+
+
+def check_request(**given: Any) -> None:
+    """Check the types of options, as `Generator.generate_each` names them; those that are None are not given.
+    Bounds are for whoever knows them.
+
+    Raises:
+        ValueError: a value that is of another type, or text that is not UTF-8; with what to give.
+    """
+    for name, value in given.items():
+        if value is None and name not in _ALWAYS:
+            continue
+        if name in _WHOLE:
+            _check(name, value, _is_whole(value), "a whole number")
+        elif name in _REAL:
+            _check(name, value, _is_real(value), "a number")
+        elif name in ("pair", "voice"):
+            _check(name, value, _is_text(value), "text")
+        elif name == "raw_prompt":
+            _check(name, value, isinstance(value, bool), "True or False")
+        elif name == "config":
+            _check(name, value, isinstance(value, SamplerConfig), "a SamplerConfig")
+        elif name == "numbers":
+            _check(name, value, _are_numbers(value), "a list of whole numbers of at least 0")
+
+
+def check_example(prompt: Any, image: Any, audio: Any) -> None:
+    """Check what one example is made from.
+
+    Raises:
+        ValueError: a value that is of another type, or text that is not UTF-8; with what to give.
+    """
+    if prompt is not None:
+        _check("prompt", prompt, _is_text(prompt), "text, or a list of texts")
+    if image is not None:
+        _check("image", image, _is_file(image) or _is_codes(image) or _is_picture(image), _IMAGE)
+    if audio is not None:
+        is_pair = isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[0], np.ndarray)
+        _check("audio", audio, _is_file(audio) or is_pair or isinstance(audio, np.ndarray), _AUDIO)
+
+
+def shown(value: Any) -> str:
+    """`value` in a few words on one line."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} of {value.dtype}"
+    return " ".join(reprlib.repr(value).split())
+
+
+def _check(name: str, value: Any, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {shown(value)}: give {wanted}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _are_numbers(value: Any) -> bool:
+    is_list = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    return is_list and all(_is_whole(item) and 0 <= item <= _MOST_NUMBER for item in value)
+
+
+def _is_real(value: Any) -> bool:
+    if isinstance(value, float | np.floating) or _is_whole(value):
+        return math.isfinite(value) if not isinstance(value, int) else abs(value) <= _MOST_NUMBER
+    return False
+
+
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        return value.encode() is not None
+    except UnicodeEncodeError:  # half a character
+        return False
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str | Path | bytes)
+
+
+def _is_codes(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 2 and np.issubdtype(value.dtype, np.integer)
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, PIL.Image.Image)
