@@ -21,3 +21,22 @@ def few_speeches() -> Iterator[None]:
         for module in (examples_quickstart, tokens, workload):
             patch.setattr(module, "load_text", lambda split: load_text(split)[:2])
         yield
+
+
+@pytest.fixture(scope="module")
+def few_sampling_steps() -> Iterator[None]:
+    """Eight steps in the place of the 24 to 64 of each task: models that have learned nothing gain nothing by
+    more.
+    """
+    from trimask.sampling.generate import Generator
+
+    settings = Generator.settings
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Generator,
+            "settings",
+            lambda self, task, **given: settings(
+                self, task, **given | {"num_steps": given.get("num_steps") or 8}
+            ),
+        )
+        yield

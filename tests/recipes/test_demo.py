@@ -21,7 +21,7 @@ from trimask.recipes.quickstart import debug
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
-pytestmark = pytest.mark.usefixtures("few_speeches")
+pytestmark = pytest.mark.usefixtures("few_speeches", "few_sampling_steps")
 
 _SMALL = debug().data
 

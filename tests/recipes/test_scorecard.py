@@ -43,7 +43,7 @@ from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality, Task
 
-pytestmark = pytest.mark.usefixtures("few_speeches")
+pytestmark = pytest.mark.usefixtures("few_speeches", "few_sampling_steps")
 
 _DATA = QuickstartData(num_concepts=16, has_variants=False, num_sentences=6, voices=("slt",), text_window=24)
 
@@ -207,7 +207,7 @@ def _fake_judge(clips: list[np.ndarray], rate: int, folder: str, **options: Any)
 
 
 @pytest.fixture(scope="module")
-def broken(tokenizers: Tokenizers, few_speeches: None) -> dict[str, Any]:
+def broken(tokenizers: Tokenizers, few_speeches: None, few_sampling_steps: None) -> dict[str, Any]:
     return score(_generator(tokenizers), QuickstartExamples(_DATA, tokenizers), suite=_few(4))
 
 
