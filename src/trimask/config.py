@@ -250,7 +250,14 @@ def _build(cls: type, data: Mapping[str, Any], path: str) -> Any:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from error
 
 
+def _check_size(value: Any, path: str) -> None:
+    most = _LARGEST.get(re.split(r"[._]", path)[-1], math.inf)
+    if type(value) is int and value > most:
+        _fail(path, value, f"expected at most {most:,}: no machine could hold it")
+
+
 def _leaf(annotation: Any, value: Any, path: str) -> Any:
+    _check_size(value, path)
     members = _members(annotation)
     for member in members:
         if get_origin(member) is Literal and any(
@@ -337,9 +344,7 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
                 f"it is a group, set {_one_of(below)}" if below else "its type cannot be overridden",
             )
     for candidate in _readings(members, text):
-        most = _LARGEST.get(re.split(r"[._]", path)[-1], math.inf)
-        if type(candidate) is int and candidate > most:
-            _fail(path, candidate, f"expected at most {most:,}: no machine could hold it")
+        _check_size(candidate, path)
         try:
             _decode(annotation, candidate, path)
             return candidate

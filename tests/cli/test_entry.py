@@ -9,7 +9,7 @@ import pytest
 
 from trimask import __version__
 from trimask.cli import destination, main
-from trimask.cli.entry import VERBS
+from trimask.cli.entry import VERBS, _shortened
 
 HEAVY = ("torch", "matplotlib", "pyarrow", "PIL")
 
@@ -169,3 +169,15 @@ def test_differences_of_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seed" not in differences
     assert main(["show", "debug", "--diff", "debug"]) == 0
     assert "equal" in capsys.readouterr().out
+
+
+def test_a_long_line_is_cut_between_words() -> None:
+    words = [f"language{number}" for number in range(200)]
+    line = f"error: no language 'x': choose one of {', '.join(words)} (--language)"
+    said = _shortened(line)
+    head, _, tail = said.partition(" … ")
+    assert len(said) <= 1003 and line.startswith(f"{head} ") and line.endswith(f" {tail}")
+    assert head.startswith("error: no language 'x'") and tail.endswith("(--language)")
+    assert _shortened("short") == "short"
+    whole = _shortened(f"error: {'x' * 5000} is no name")  # one word of what was given
+    assert len(whole) <= 1003 and whole.startswith("error: xxx") and whole.endswith("xxx is no name")

@@ -9,8 +9,12 @@ import pytest
 
 from trimask.cli import main
 from trimask.cli.entry import VERBS, _verb
-from trimask.config import ConfigError, override, to_dict
+from trimask.config import ConfigError, from_dict, override, to_dict
+from trimask.data.mixture import MixtureConfig
+from trimask.data.stream import SpanSlack
 from trimask.recipes.catalog import resolve
+from trimask.recipes.quickstart import debug
+from trimask.training.run import RunConfig
 
 HOSTILE = (
     *("nan", "inf", "-1", "0", "1000000000", "1000000000000000000000", "1e308", "1e-320"),
@@ -125,3 +129,32 @@ def test_no_size_beyond_all_machines(path: str) -> None:
     for value in ("1000000000", "1000000000000000000000"):
         with pytest.raises(ConfigError, match=rf"^{re.escape(path)} = {value} .*at most"):
             override(config, {path: value})
+
+
+@pytest.mark.parametrize(
+    "path", ["slack.caption_length", "slack.minimum", "mixture.block_length", "model.width"]
+)
+def test_no_size_beyond_all_machines_in_a_file_either(path: str) -> None:
+    """A run's config.json is read without the command line."""
+    stored = to_dict(resolve("debug"))
+    *outer, name = path.split(".")
+    holder = stored
+    for step in outer:
+        holder = holder[step]
+    holder[name] = 10**9
+    with pytest.raises(ConfigError, match="at most"):
+        from_dict(RunConfig, stored)
+
+
+def test_no_size_beyond_all_machines_in_code() -> None:
+    components = debug().mixture.components
+    for make in (
+        lambda: SpanSlack(caption_length=10**9),
+        lambda: SpanSlack(minimum=10**9),
+        lambda: SpanSlack(fraction=1e308),
+        lambda: SpanSlack(fraction=float("nan")),
+        lambda: SpanSlack(caption_length=-1),
+        lambda: MixtureConfig(components=components, block_length=10**9),
+    ):
+        with pytest.raises(ValueError, match=r"give at least \d and at most"):
+            make()

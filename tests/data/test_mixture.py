@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from trimask.data.mixture import NUM_BLOCKS, Component, Mixture, MixtureConfig, block_counts
+from trimask.data.mixture import NUM_BLOCKS, Component, Mixture, MixtureConfig, block_counts, mean_as_drawn
 from trimask.data.tokens import Ragged, TokenSource
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 
@@ -125,6 +125,25 @@ def test_an_epoch_shows_each_group_once_and_variants_take_turns():
         assert sorted(variants[start : start + 3]) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("exponent, turns", [(0.0, [1, 1, 1]), (0.5, [3, 2, 1]), (1.0, [9, 3, 1])])
+def test_larger_groups_are_drawn_more_often(exponent, turns):
+    """Of groups of 9, 3 and 1: rounded powers of their sizes, in each epoch; all of a group equally often."""
+    groups = [0] * 9 + [1] * 3 + [2]
+    source = make_source("a", groups)
+    component = Component(source="a", task=Task.TEXT_TO_IMAGE, weight=1.0)
+    config = MixtureConfig(components=(component,), block_length=8, group_exponent=exponent)
+    mixture = Mixture(config, {"a": source}, 0)
+    epoch = sum(turns)
+    drawn = [mixture.example(i)[1] for i in range(9 * epoch)]
+    for start in range(0, len(drawn), epoch):
+        found = Counter(groups[example] for example in drawn[start : start + epoch])
+        assert [found[group] for group in range(3)] == turns
+    assert [Counter(drawn)[example] for example in range(9)] == [turns[0]] * 9
+    lengths = source.num_codes[Modality.TEXT]
+    expected = np.mean(lengths[drawn])
+    assert mean_as_drawn(lengths, np.array(groups), exponent) == pytest.approx(expected)
+
+
 def test_access_is_random_and_the_seed_matters():
     once = [make_mixture().example(i) for i in range(40)]
     again = [make_mixture().example(i) for i in reversed(range(40))][::-1]
@@ -145,6 +164,8 @@ def test_errors_name_the_value():
     component = Component(source="a", task=Task.IMAGE_TO_TEXT, weight=1.0)
     with pytest.raises(ValueError, match="block_length 0"):
         MixtureConfig(components=(component,), block_length=0)
+    with pytest.raises(ValueError, match="group_exponent 1.5"):
+        MixtureConfig(components=(component,), group_exponent=1.5)
     with pytest.raises(ValueError, match="a has nothing for image_to_text to generate"):
         Mixture(MixtureConfig(components=(component,)), {"a": make_source("a", [0], [0])}, 0)
 

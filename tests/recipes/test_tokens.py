@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from trimask import io
+from trimask import io, seals
 from trimask.config import override
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import load_images, load_speech, load_text
+from trimask.data.quickstart.tables import read_table, write_table
 from trimask.data.selection import QuickstartData
 from trimask.recipes import tokens
 from trimask.recipes.pretrain import build_stream
@@ -19,6 +20,7 @@ from trimask.recipes.tokens import (
     cached_tokens,
     kept_tokens,
     pictures,
+    readings,
     select_concepts,
     select_speech,
     spoken_prompt,
@@ -53,6 +55,20 @@ def test_compositions_are_of_the_trained_concepts():
     assert shown and {row.base for row in shown} <= trained
     assert len(shown) < len(load_images("composition"))
     assert not {row.hexcode for row in shown} & {row.hexcode for row in pictures("train", data)}
+
+
+def test_more_readings_are_trained_on_and_nothing_that_is_held_out(tmp_path):
+    """A table as `build` writes one, with a sentence more in each split."""
+    rows = read_table("speech")[::100]
+    splits = ("train", "validation", "test")
+    rows += [{**rows[-1], "id": f"new-{split}", "text": f"new {split}", "split": split} for split in splits]
+    path = write_table(tmp_path, "speech", rows, {})
+    seals.write_index(tmp_path, {path.name: seals.file_sha256(path)})
+    data = QuickstartData(readings=tmp_path)
+    assert {row.id for row in readings("train", data)} == {r["id"] for r in rows if r["split"] == "train"}
+    for split in ("validation", "test"):
+        assert readings(split, data) == load_speech(split)
+    assert readings("train", QuickstartData()) == load_speech("train")
 
 
 def test_variants_and_voices_are_kept_or_left_out():

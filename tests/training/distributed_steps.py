@@ -17,6 +17,7 @@ from trimask.data.tokens import Ragged, TokenSource
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import CompletedP
 from trimask.model.weights import save_denoiser
+from trimask.training.average import WeightAverageConfig
 from trimask.training.compute import ComputeConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.distributed import open_world
@@ -88,6 +89,8 @@ def main(out: Path, compute: ComputeConfig, objective: ObjectiveConfig) -> None:
             targets=stream.target_tokens(),
             logical_batch=6,
             micro_batch=compute.micro_batch,
+            average=WeightAverageConfig(half_life=20.0),
+            batch=13,
             world=world,
         )
         rows = []
@@ -95,11 +98,14 @@ def main(out: Path, compute: ComputeConfig, objective: ObjectiveConfig) -> None:
             metrics = step(stream.batch(number, rank=world.rank, num_parts=world.size))
             rows.append({name: float(value) for name, value in metrics.items()})
             before = layout(step)
-            with torch.no_grad():  # an evaluation
+            with torch.no_grad(), step.use_average():  # an evaluation
                 step.losses(stream.batch(0), 0)
             assert layout(step) == before
         assert all(row == rows for row in world.gather(rows)), "processes disagree"
         save_denoiser(out / "model.safetensors", denoiser, is_main=world.is_main)
+        with step.use_average():
+            save_denoiser(out / "average.safetensors", denoiser, is_main=world.is_main)
+        assert layout(step) == before
         if world.is_main:
             (out / "metrics.json").write_text(json.dumps(rows))
 

@@ -20,7 +20,9 @@ SCRIPT = Path(__file__).parent / "distributed_steps.py"
 def launch(
     out: Path, num_processes: int, *words: str
 ) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
-    """Metrics and final weights of `distributed_steps.py`; with 1 process, without torchrun."""
+    """Metrics of `distributed_steps.py`, its final weights and their average; with 1 process, without
+    torchrun.
+    """
     out.mkdir()
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
     command = [sys.executable, *(torchrun if num_processes > 1 else []), str(SCRIPT), str(out), *words]
@@ -29,7 +31,12 @@ def launch(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((out / "metrics.json").read_text())
-    return metrics, io.load_tensors(out / "model.safetensors", kind="denoiser").tensors
+    tensors = {
+        f"{name} {tensor}": value
+        for name in ("model", "average")
+        for tensor, value in io.load_tensors(out / f"{name}.safetensors", kind="denoiser").tensors.items()
+    }
+    return metrics, tensors
 
 
 def assert_equal(one, other, *, rtol: float = 1e-4) -> None:

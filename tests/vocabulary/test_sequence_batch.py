@@ -1,12 +1,18 @@
 """Templates and batches: what stands where."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimask.config import from_dict, to_dict
+from trimask.vocabulary.alignment import ConstantRate
 from trimask.vocabulary.batch import make_batch, pack_rows
+from trimask.vocabulary.codebooks import Flattened, Parallel
+from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from vocabulary.test_vocabulary_layout import VOCABULARY as V
@@ -106,6 +112,40 @@ def test_transcript_is_laid_over_its_speech(task: Task) -> None:
     assert (np.diff(at[TEXT]) > 0).all()
     assert at[AUDIO].min() - 0.5 <= at[TEXT].min() and at[TEXT].max() <= at[AUDIO].max() + 0.5
     assert np.isclose(at[TEXT].mean(), (at[AUDIO].min() + at[AUDIO].max()) / 2)
+
+
+@pytest.mark.parametrize("layout, per_frame", [(Parallel(), 1), (Flattened(), V.audio.num_codebooks)])
+@pytest.mark.parametrize("task", [Task.TEXT_TO_SPEECH, Task.SPEECH_TO_TEXT, Task.JOINT, Task.TRIPLE])
+def test_at_a_constant_rate_a_letter_stands_beside_its_frame(task: Task, layout, per_frame: int) -> None:
+    """However many letters and end frames there are: letter j at frame lead + (j + ½) · rate - ½, where the
+    codebooks of frame f stand at f · per_frame … (f + 1) · per_frame - 1.
+    """
+    alignment = ConstantRate(frames_per_token=1.5, lead=-2.0)
+    vocabulary = replace(V, audio=replace(V.audio, layout=layout), alignment=alignment)
+    spans = next(spans for each, spans in SPANS if each is task and AUDIO in spans)
+    for num_letters, num_frames, num_end in ((3, 7, 1), (6, 4, 3)):
+        codes = {m: codes_of(m, 0, num_letters if m is TEXT else num_frames) for m in spans}
+        sequence = build_sequence(vocabulary, task, codes, num_end={TEXT: 1, AUDIO: num_end})
+        at = {m: sequence.coordinates[sequence.position[slice(*sequence.spans[m])]] for m in (TEXT, AUDIO)}
+        letters = np.arange(len(at[TEXT]))
+        frames = -2.0 + (letters + 0.5) * 1.5 - 0.5
+        middle = (per_frame - 1) / 2
+        expected = at[AUDIO][0, 0] + middle + frames * per_frame
+        np.testing.assert_allclose(at[TEXT], np.stack([expected, expected], 1), rtol=1e-6)
+
+
+def test_vocabularies_are_stored_with_their_alignment() -> None:
+    stored = to_dict(replace(V, alignment=ConstantRate(frames_per_token=1.5)))
+    assert from_dict(Vocabulary, stored).alignment == ConstantRate(frames_per_token=1.5)
+    del stored["alignment"]  # of weights from before it could be chosen
+    assert from_dict(Vocabulary, stored) == V
+    for fields in (
+        {"frames_per_token": 0.0},
+        {"frames_per_token": np.nan},
+        {"frames_per_token": 1.0, "lead": np.inf},
+    ):
+        with pytest.raises(ValueError, match="give a positive rate"):
+            ConstantRate(**fields)
 
 
 @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=12))

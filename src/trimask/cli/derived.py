@@ -10,7 +10,7 @@ import torch
 from trimask.model.denoiser import Denoiser
 from trimask.model.parametrization import CompletedP, Row
 from trimask.training.logical_batch import KappaRule, critical_batch
-from trimask.training.lr_schedule import WarmupCosine
+from trimask.training.lr_schedule import WarmupCosine, WarmupStableDecay
 from trimask.training.run import RunConfig
 from trimask.vocabulary.layout import Vocabulary
 
@@ -145,7 +145,7 @@ def _schedule(config: RunConfig, target_tokens: int) -> Iterator[Derived]:
         source="counted",
     )
     schedule = config.lr_schedule
-    if isinstance(schedule, WarmupCosine):
+    if isinstance(schedule, WarmupCosine | WarmupStableDecay):
         fraction = schedule.warmup_fraction
         yield Derived(
             name="warm-up tokens",

@@ -49,8 +49,8 @@ def _described(work: Work, sequences: float, num_views: int) -> dict[str, Any]:
         "tokens": sum(size.codes.values()) if size.codes is not None else None,
         "target_tokens": round(targets),
         "sequences": round(sequences),
-        "epochs": float(f"{sequences / num_views / size.num_groups:.3g}")
-        if size.num_groups is not None
+        "epochs": float(f"{sequences / num_views / size.drawn_per_epoch:.3g}")
+        if size.drawn_per_epoch is not None
         else None,
         "token_epochs": float(f"{targets / num_views / target_tokens(task, size.codes):.3g}")
         if size.codes is not None

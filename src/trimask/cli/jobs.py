@@ -23,6 +23,7 @@ def job(
     data: Sequence[Path] = (),
     tokenizers: Path | None = None,
     weights: Path | None = None,
+    group_by: str | None = None,
 ) -> Job:
     """The job of `recipe` with `overrides`.
 
@@ -30,7 +31,7 @@ def job(
         UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
         Failed: data or tokenizers that cannot be read.
     """
-    config = resolved(recipe, overrides, data)
+    config = resolved(recipe, overrides, data, group_by=group_by)
     from trimask.data.selection import StatedData
     from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.training.run import RunConfig

@@ -18,31 +18,36 @@ if TYPE_CHECKING:  # they take torch, and an unknown recipe should be told at on
     from trimask.training.run import RunConfig
 
 
-def resolved(recipe: str, overrides: Mapping[str, str], data: Sequence[Path] = ()) -> "Recipe":
+def resolved(
+    recipe: str, overrides: Mapping[str, str], data: Sequence[Path] = (), *, group_by: str | None = None
+) -> "Recipe":
     """The configuration of `recipe`, on `data` if there is any (prepared folders; for a tokenizer raw
-    sources), with `overrides`.
+    sources, grouped by a column), with `overrides`.
 
     Raises:
         UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
     """
     config = resolve(choose("recipe", recipe, RECIPES))
     if data:
-        config = _on(config, data)
+        config = _on(config, data, group_by)
     return override(config, overrides)
 
 
-def _on(config: "Recipe", data: Sequence[Path]) -> "Recipe":
+def _on(config: "Recipe", data: Sequence[Path], group_by: str | None) -> "Recipe":
+    from trimask.data.prepare.options import PrepareOptions
     from trimask.recipes.sources import with_prepared
     from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.recipes.tokenizer_data import raw_signals
     from trimask.training.run import RunConfig
 
     if isinstance(config, RunConfig):
+        if group_by is not None:
+            raise UsageError("--group-by is for a tokenizer's raw data: `trimask prepare` has grouped this")
         return with_prepared(config, data)
     with reading_files():
         sources = [str(source) for source in data]
-        needs_text = isinstance(config, TextTokenizerRun)
-        return replace(config, data=raw_signals(sources, needs_text=needs_text))
+        options = PrepareOptions(needs_text=isinstance(config, TextTokenizerRun), group_by=group_by)
+        return replace(config, data=raw_signals(sources, options))
 
 
 def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:

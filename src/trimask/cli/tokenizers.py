@@ -143,6 +143,7 @@ class ShowTokenizers(Verb):
 
     def _measure(self, out: Path, folder: Path | None) -> int:
         """Round trips of what --image and --speech name, or else of both tokenizers of `folder`."""
+        from trimask.data.prepare.options import PrepareOptions
         from trimask.data.selection import EmbeddedSignals
         from trimask.evaluation.judges.panel import Panel
         from trimask.recipes.tokenizer_data import raw_signals
@@ -166,9 +167,8 @@ class ShowTokenizers(Verb):
             else:
                 tokenizers = load_tokenizers(folder)
                 codecs = {"image": tokenizers.image, "speech": tokenizers.speech}
-            data = (
-                raw_signals(self.data, speaker_column=self.speaker_column) if self.data else EmbeddedSignals()
-            )
+            options = PrepareOptions(needs_text=False, speaker_column=self.speaker_column)
+            data = raw_signals(self.data, options) if self.data else EmbeddedSignals()
             chosen = Measurement(judges=judges, num_clips=self.num_clips)
             with Report() as report:
                 figures = measure(data, out, measurement=chosen, report=report, **codecs)

@@ -57,6 +57,8 @@ class Train(Verb):
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR")] = ()
     """data that `trimask prepare` made, instead of the recipe's; for a tokenizer, raw pictures or recordings
     as `prepare` reads them; may be given several times"""
+    group_by: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """of a tokenizer's raw --data: column whose equal values share a split, as `prepare` takes it"""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """start from these weights, that `trimask export` wrote, of the same size and tokenizers"""
     json: bool = False
@@ -68,6 +70,8 @@ class Train(Verb):
                 f"--minutes is {self.minutes:g}: give a number above 0, at most {MOST_MINUTES:,}"
             )
         check_parallel(threads=self.threads)
+        if self.group_by is not None and not self.data:
+            raise UsageError("--group-by is of a tokenizer's raw data: name it with --data")
         planned = self._planned(overrides)
         planned.check()
         from trimask.training.distributed import open_world
@@ -86,11 +90,13 @@ class Train(Verb):
         given = {"data": self.data, "tokenizers": self.tokenizers, "weights": self.weights}
         found = resumed_job(self.out, overrides, recipe=self.recipe, **given) if self.resume else None
         if found is not None:
+            if self.group_by is not None:
+                raise UsageError(f"{self.out} has begun, grouped as it was then: leave out --group-by")
             return found
         if self.recipe is None:
             mend = f"no run has begun in {self.out}: name its recipe" if self.resume else "name a recipe"
             raise UsageError(f"{mend}, one of `trimask list`")
-        return job(self.recipe, overrides, **given)
+        return job(self.recipe, overrides, group_by=self.group_by, **given)
 
     def _tell_plan(self, planned: Job) -> None:
         if self.json:
@@ -183,6 +189,8 @@ class Train(Verb):
             words += ["--weights", str(self.weights)]
         for folder in self.data:
             words += ["--data", str(folder)]
+        if self.group_by is not None:
+            words += ["--group-by", self.group_by]
         for path, value in overrides.items():
             words.append(f"--{path}={value}")
         return f"{' '.join(start)} {shlex.join(words)}"

@@ -12,6 +12,8 @@ from trimask import rng
 from trimask.data.tokens import ExampleSource
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 
+_LONGEST_BLOCK = 1 << 20  # sequences: a block's order is held in memory
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,16 +46,25 @@ class MixtureConfig:
 
     The shares of sequences follow from the weights and the sources (`sequence_shares`). The rounding evens
     out over blocks, so that small shares are kept in the long run; those below 1 / block_length skip blocks.
+
+    Attributes:
+        group_exponent: an epoch draws n ** group_exponent examples (rounded, at least 1) of a group of n: 0
+            takes each group once, 1 takes each example once [D; temperature sampling of languages].
     """
 
     components: tuple[Component, ...]
     block_length: int = 256
+    group_exponent: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.group_exponent <= 1:
+            raise ValueError(f"group_exponent {self.group_exponent}: give a number from 0 to 1")
         if not self.components:
             raise ValueError("a mixture needs at least one component")
-        if self.block_length < 1:
-            raise ValueError(f"block_length {self.block_length}: a block holds at least one sequence")
+        if not 1 <= self.block_length <= _LONGEST_BLOCK:
+            raise ValueError(
+                f"block_length {self.block_length}: give at least 1 and at most {_LONGEST_BLOCK:,}"
+            )
 
 
 @final
@@ -73,11 +84,16 @@ class Mixture:
         self.seed = seed
         groups = {name: sources[name].groups for name in {c.source for c in config.components}}
         means = {
-            name: {m: mean_over_groups(codes, groups[name]) for m, codes in sources[name].num_codes.items()}
+            name: {
+                modality: mean_as_drawn(codes, groups[name], config.group_exponent)
+                for modality, codes in sources[name].num_codes.items()
+            }
             for name in groups
         }
         self.shares = sequence_shares(config.components, means)
-        self._groups = {name: _GroupedOrder(name, groups[name], seed) for name in groups}
+        self._groups = {
+            name: _GroupedOrder(name, groups[name], config.group_exponent, seed) for name in groups
+        }
         self._counts = block_counts(self.shares, config.block_length)
         self._before = np.concatenate([np.zeros_like(self._counts[:1]), self._counts.cumsum(0)])
         self._newest = (-1, np.zeros(0, dtype=np.int64))
@@ -101,14 +117,23 @@ class Mixture:
         return component, self._groups[component.source].example(ordinal, stream=number)
 
 
-def mean_over_groups(
-    values: Sequence[int] | Real[np.ndarray, "examples"], groups: Int[np.ndarray, "examples"]
+def drawn_per_epoch(sizes: Int[np.ndarray, "groups"], group_exponent: float) -> Int[np.ndarray, "groups"]:
+    """How many examples an epoch draws of groups of `sizes`."""
+    return np.rint(sizes.astype(np.float64) ** group_exponent).astype(np.int64)
+
+
+def mean_as_drawn(
+    values: Sequence[int] | Real[np.ndarray, "examples"],
+    groups: Int[np.ndarray, "examples"],
+    group_exponent: float,
 ) -> float:
-    """The mean of a value that each example has, as a mixture draws examples: groups count equally, and so do
-    the examples within one.
+    """The mean of a value that each example has, as a mixture draws examples: groups count as often as they
+    are drawn, and the examples within one equally.
     """
     _, number = np.unique(groups, return_inverse=True)
-    return float((np.bincount(number, weights=values) / np.bincount(number)).mean())
+    sizes = np.bincount(number)
+    means = np.bincount(number, weights=values) / sizes
+    return float(np.average(means, weights=drawn_per_epoch(sizes, group_exponent)))
 
 
 def target_tokens(task: Task, num_codes: Mapping[Modality, int | float]) -> float:
@@ -169,20 +194,26 @@ def _apportioned(shares: Float[np.ndarray, "components"], total: int) -> Int[np.
 
 @final
 class _GroupedOrder:
-    """The order of a source's examples: each epoch shuffles the groups, and takes one example of each."""
+    """The order of a source's examples: each epoch shuffles the turns of its groups, of which larger ones may
+    have several, and takes one example for each.
+    """
 
-    def __init__(self, name: str, groups: Int[np.ndarray, "examples"], seed: int):
+    def __init__(self, name: str, groups: Int[np.ndarray, "examples"], exponent: float, seed: int):
         self._order = np.argsort(groups, kind="stable")
         starts = np.flatnonzero(np.diff(groups[self._order])) + 1
         self._starts = np.concatenate([[0], starts, [len(groups)]])
+        self._num_turns = drawn_per_epoch(np.diff(self._starts), exponent)
+        self._first_turn = np.concatenate([[0], np.cumsum(self._num_turns)])
         self._name = name
         self._seed = seed
 
     def example(self, ordinal: int, *, stream: int) -> int:
-        epoch, place = divmod(ordinal, len(self._starts) - 1)
+        epoch, place = divmod(ordinal, int(self._first_turn[-1]))
         order = rng.key(self._seed, "groups", self._name, stream, epoch)
-        group = rng.shuffled(place, len(self._starts) - 1, order)
+        turn = rng.shuffled(place, int(self._first_turn[-1]), order)
+        group = int(np.searchsorted(self._first_turn, turn, side="right")) - 1
         members = self._order[self._starts[group] : self._starts[group + 1]]
         # Variants take turns from a start of their own, so that each is seen equally often.
         start = rng.key(self._seed, "variant", self._name, stream, group)
-        return int(members[(start + epoch) % len(members)])
+        taken = epoch * int(self._num_turns[group]) + turn - int(self._first_turn[group])
+        return int(members[(start + taken) % len(members)])

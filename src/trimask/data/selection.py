@@ -45,6 +45,9 @@ class QuickstartData:
         has_variants: whether skin tones and the like are shown beside the base picture.
         num_sentences: sentences read aloud (None: all).
         voices: readers to keep.
+        readings: a folder that `python -m trimask.data.quickstart.readings` wrote, with more sentences: its
+            readings are trained on in the place of the embedded ones, which are among them. What is held out
+            stays held out.
         text_window: ids of a text passage at most; longer paragraphs are cut into windows. One that fills it
             was cut.
     """
@@ -54,6 +57,7 @@ class QuickstartData:
     has_variants: bool = True
     num_sentences: int | None = None
     voices: tuple[str, ...] = ("slt", "rms")
+    readings: Path | None = None
     text_window: int = 128
 
     def __post_init__(self) -> None:

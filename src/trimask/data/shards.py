@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 
 from trimask import io, rng
+from trimask.data.shard_layout import check_layout
 from trimask.vocabulary.modality import Modality
 
 KIND = "shard"
@@ -71,6 +72,9 @@ class ShardEntry:
         counts = (self.num_examples - 1, self.num_bytes, *self.tokens.values())
         if min(counts) < 0 or max(counts) >= _MOST or not _SHA256.fullmatch(self.sha256):
             raise ValueError(f"{self.file}: its counts or its SHA-256 are out of range")
+        # A group takes eight bytes, a code two: what is counted can be held by whoever holds the file.
+        if 8 * self.num_examples + 2 * sum(self.tokens.values()) > self.num_bytes:
+            raise ValueError(f"{self.file}: {self.num_bytes} bytes are too few for its counts")
 
     @property
     def part(self) -> int:
@@ -144,6 +148,8 @@ class ShardedTokens:
         self._open = functools.lru_cache(maxsize=_OPEN_SHARDS)(self._map)
         for folder, entry in shards:
             check_size(folder, entry)
+            if set(entry.tokens) != set(shards[0][1].tokens):
+                raise ValueError(f"{entry.path(folder)} has other modalities than {shards[0][1].file}")
 
     @property
     def name(self) -> str:
@@ -186,14 +192,14 @@ class ShardedTokens:
     def key(self, index: int) -> str:
         """Where example `index` came from."""
         number, row = self._place(index)
-        return self._read(number, "keys", row).tobytes().decode()
+        return self._read(number, "keys", row).tobytes().decode("utf-8", "replace")
 
     def language(self, index: int) -> str:
         """What is spoken in example `index`; "" where that is not known."""
         number, row = self._place(index)
         if "languages.offsets" not in self._open(number).keys():  # noqa: SIM118  (no mapping)
             return ""
-        return self._read(number, "languages", row).tobytes().decode()
+        return self._read(number, "languages", row).tobytes().decode("utf-8", "replace")
 
     def _place(self, index: int) -> tuple[int, int]:
         assert 0 <= index < len(self), f"example {index} of {len(self)}"
@@ -206,8 +212,15 @@ class ShardedTokens:
         return file.get_slice(f"{name}.values")[int(start) : int(stop)]
 
     def _map(self, number: int) -> Any:
-        folder, entry = self._shards[number]
-        return io.open_tensors(entry.path(folder), kind=KIND)
+        return open_shard(*self._shards[number])
+
+
+def open_shard(folder: Path, entry: ShardEntry) -> Any:
+    """The mapped tensors of a shard. ValueError: it does not have those that its entry says."""
+    path = entry.path(folder)
+    file = io.open_tensors(path, kind=KIND)
+    check_layout(file, str(path), num_examples=entry.num_examples, tokens=entry.tokens)
+    return file
 
 
 def check_size(folder: Path, entry: ShardEntry) -> None:

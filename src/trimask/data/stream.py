@@ -9,12 +9,13 @@ from typing import final
 import numpy as np
 
 from trimask import rng
-from trimask.data.mixture import Component, Mixture, mean_over_groups
+from trimask.data.mixture import Component, Mixture, mean_as_drawn
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 
+_MOST_ENDS, _MOST_SLACK = 1 << 16, 100.0  # sequences of more than that fit no machine
 _LAST = np.nextafter(1.0, 0.0)  # the largest uniform
 
 
@@ -33,6 +34,16 @@ class SpanSlack:
     minimum: int = 4
     fraction: float = 0.3
     caption_length: int = 24
+
+    def __post_init__(self) -> None:
+        for name in ("minimum", "caption_length"):
+            value = getattr(self, name)
+            if not 0 <= value <= _MOST_ENDS:
+                raise ValueError(f"SpanSlack.{name} is {value}: give at least 0 and at most {_MOST_ENDS:,}")
+        if not 0 <= self.fraction <= _MOST_SLACK:
+            raise ValueError(
+                f"SpanSlack.fraction is {self.fraction}: give at least 0 and at most {_MOST_SLACK}"
+            )
 
     def num_end(
         self, task: Task, modality: Modality, length: int, uniform: float, *, text_window: int
@@ -96,7 +107,9 @@ class TrainingStream:
                     self.slack.mean_end(component.task, modality, n, text_window=self.text_window)
                     for n in frames.tolist()
                 ]
-                mean = mean_over_groups((frames + ends)[place], source.groups)
+                mean = mean_as_drawn(
+                    (frames + ends)[place], source.groups, self.mixture.config.group_exponent
+                )
                 totals[modality] += float(share) * books * mean
         text, image, audio = totals
         return (text, image, audio)

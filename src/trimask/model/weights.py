@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -70,7 +71,11 @@ def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
 
 
 def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary) -> None:
-    """ValueError if the weights of `denoiser` cannot be those of a model of this size and vocabulary."""
+    """ValueError if the weights of `denoiser` cannot be those of a model of this size and vocabulary.
+
+    How text is aligned with speech may differ: that can be learned anew.
+    """
+    vocabulary = replace(vocabulary, alignment=denoiser.vocabulary.alignment)
     for what, theirs, ours in (
         ("width", denoiser.config.width, config.width),
         ("depth", denoiser.config.depth, config.depth),

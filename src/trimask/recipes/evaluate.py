@@ -205,9 +205,8 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
     if data and not isinstance(recipe.data, PreparedData):
         raise ValueError(f"{run} was trained on the embedded data: leave --data out")
     if isinstance(recipe.data, PreparedData):
-        prepared = moved(recipe.data, data)
-        recipe = replace(recipe, data=prepared)
-        check_data(prepared, report)
+        recipe = replace(recipe, data=moved(recipe.data, data))
+        check_data(recipe, tokenizers, report)
         examples = PreparedExamples(
             recipe,
             tokenizers,

@@ -63,8 +63,10 @@ class QuickstartExamples(Examples):
     def sources(self, split: str) -> Mapping[str, ExampleSource]:
         if split == "train" and self._kept is not None:
             return self._kept
+        # Of more readings than the embedded ones, those that are embedded stand for all.
         part = replace(
             self.data,
+            readings=None,
             num_concepts=min(self.data.num_concepts or _CONCEPTS, _CONCEPTS),
             num_sentences=min(self.data.num_sentences or _SENTENCES, _SENTENCES),
         )

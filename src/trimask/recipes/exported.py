@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trimask.config import from_dict, to_dict
-from trimask.data.selection import PreparedData
+from trimask.data.selection import PreparedData, QuickstartData
 from trimask.model.weights import stored_hashes
 from trimask.recipes.lengths import load_lengths
 from trimask.recipes.resume import begun
@@ -39,6 +39,9 @@ def facts_of_run(folder: Path, tokenizers: Path) -> dict[str, str]:
         if isinstance(config.data, PreparedData):
             names = tuple(Path(place.name) for place in config.data.folders)
             config = replace(config, data=replace(config.data, folders=names))
+        if isinstance(config.data, QuickstartData) and config.data.readings is not None:
+            name = Path(config.data.readings.name)
+            config = replace(config, data=replace(config.data, readings=name))
         found[_RUN] = to_dict(config)
     return {name: json.dumps(value, ensure_ascii=False) for name, value in found.items()}
 

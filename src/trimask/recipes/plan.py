@@ -101,6 +101,7 @@ def plan(
         compute=config.compute,
         hardware=hardware,
         num_devices=num_devices,
+        has_average=config.average is not None,
     )
     batching = _batching(config, works, num_devices)
     needed = _memory(memory, batching)

@@ -88,6 +88,8 @@ def build_step(
         logical_batch=config.logical_batch // config.objective.num_views,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
+        average=config.average,
+        batch=config.update_batch,
         world=world,
     )
 
@@ -120,6 +122,7 @@ def pretrain(
         for caution in config.batch_rule.cautions(config.batch_change):
             logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
+    config.objective.range_weights(vocabulary_of(config, tokenizers))  # whether it fits, before data is read
     resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
     initial = None
     if weights is not None:
@@ -137,7 +140,7 @@ def pretrain(
         world.each(lambda: _see(out / CONFIG))
         if tokens is not None:
             world.main_only(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
-        check_data(config.data, report, world)
+        check_data(config, tokenizers, report, world)
         sources = world.main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
         )
@@ -147,7 +150,7 @@ def pretrain(
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
         step = build_step(config, denoiser, stream, world)
-        evaluate = world.main_first(lambda: validation(config, tokenizers, denoiser, out / TOKENS))
+        evaluate = world.main_first(lambda: validation(config, tokenizers, step, out / TOKENS))
         report("")
         result = train(
             step,
@@ -173,14 +176,15 @@ def pretrain(
             world=world,
         )
         release(denoiser)
-        save_denoiser(
-            out / MODEL,
-            denoiser,
-            is_main=world.is_main,
-            recipe=recipe,
-            steps=str(result.steps),
-            tokenizers=json.dumps(resolved["tokenizers"]),
-        )
+        with step.use_average():
+            save_denoiser(
+                out / MODEL,
+                denoiser,
+                is_main=world.is_main,
+                recipe=recipe,
+                steps=str(result.steps),
+                tokenizers=json.dumps(resolved["tokenizers"]),
+            )
         return result
 
 

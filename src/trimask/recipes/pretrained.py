@@ -19,6 +19,7 @@ from trimask.training.checkpoint import Checkpoints
 from trimask.training.compute import ComputeConfig
 from trimask.training.run import RunConfig, stored_run
 from trimask.training.run_directory import CHECKPOINTS, CONFIG, read_config
+from trimask.training.step import AVERAGE, WEIGHTS
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
@@ -142,7 +143,8 @@ def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str
     # Whatever it was computed on: here it is for generating, on one device.
     config = replace(run_config(folder), compute=ComputeConfig())
     denoiser = build_denoiser(config, tokenizers_of(folder))
-    weights = {f"denoiser.{name}": tensor for name, tensor in denoiser.state_dict().items()}
+    prefix = WEIGHTS if config.average is None else AVERAGE
+    weights = {f"{prefix}{name}": tensor for name, tensor in denoiser.state_dict().items()}
     checkpoints = Checkpoints(folder, config=stored, keep=1, may_change=MAY_CHANGE)
     found = checkpoints.peek_newest(weights) if step is None else checkpoints.load_step(step, weights)
     if found is None:

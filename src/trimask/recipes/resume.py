@@ -93,7 +93,7 @@ def resumed(
     if data and isinstance(config, RunConfig) and isinstance(config.data, PreparedData):
         config = replace(config, data=moved(config.data, data))
     elif data and isinstance(config.data, RawSignals):
-        now = raw_signals([str(source) for source in data])
+        now = raw_signals([str(source) for source in data], config.data.options)
         same = replace(config.data, sources=now.sources, fingerprints=now.fingerprints)
         config = replace(config, data=same)
     elif data:

@@ -9,11 +9,10 @@ import numpy as np
 from trimask import io
 from trimask.config import from_dict, to_dict
 from trimask.data.mixture import Component
-from trimask.data.quickstart import load_speech
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.examples import choose
-from trimask.recipes.tokens import pictures, select_speech
+from trimask.recipes.tokens import pictures, readings, select_speech
 from trimask.sampling.prompts import Seen, SeenTexts, bare_words, closing, opening
 from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.tokenizer import TextCodec
@@ -68,7 +67,7 @@ def fit_seen(
 def seen_of_embedded(data: QuickstartData, components: Collection[Component]) -> Seen:
     """As `fit_seen`, of the embedded data as they stand, tokenized or not."""
     images = pictures("train", data)
-    speech = select_speech(load_speech("train"), data, {row.base for row in images})
+    speech = select_speech(readings("train", data), data, {row.base for row in images})
     voices = Counter(row.voice for row in speech)
     return Seen(
         tasks=_tasks(components),

@@ -13,11 +13,15 @@ from trimask.data.mixture import Component
 from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS, Manifest, damaged_shards, load_split
 from trimask.data.prepare.part import IMAGES, SPEECH, TEXT, TRIPLES
 from trimask.data.selection import DataConfig, PreparedData, StatedData
+from trimask.data.shard_layout import check_codes
+from trimask.data.shards import ShardEntry, open_shard
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.tokens import cached_tokens
+from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.distributed import ALONE, World
 from trimask.training.run import RunConfig
+from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Task
 
 DEFAULT_WEIGHTS: Mapping[tuple[str, Task], float] = MappingProxyType(
@@ -74,22 +78,28 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
         text_window=manifests[0].options.text_window,
     )
     mixture = replace(config.mixture, components=components)
-    # Factors belong to the mixture that they were chosen for.
-    objective = replace(config.objective, modality_weights=(1.0, 1.0, 1.0))
+    # Factors belong to the mixture and the tokenizers that they were chosen for.
+    objective = replace(config.objective, modality_weights=(1.0, 1.0, 1.0), codebook_weights=((), (), ()))
     return replace(config, data=data, mixture=mixture, objective=objective)
 
 
 def check_data(
-    data: DataConfig, report: Callable[[str], None] = lambda message: None, world: World = ALONE
+    config: RunConfig,
+    tokenizers: Tokenizers,
+    report: Callable[[str], None] = lambda message: None,
+    world: World = ALONE,
 ) -> None:
     """Read all of prepared data once; each process of `world` reads its share.
 
     Raises:
-        ValueError: a manifest is not the one that the run began with, or a shard is damaged; with the mend.
+        ValueError: a manifest is not the one that the run began with, a shard is damaged, or holds what the
+            tokenizers do not give; with the mend.
     """
+    data = config.data
     if not isinstance(data, PreparedData):
         return
     check_manifests(data)
+    vocabulary = vocabulary_of(config, tokenizers)
     for folder in data.folders:
         share = Manifest.load(folder).shards[world.rank :: world.size]
         found = world.gather(damaged_shards(folder, share, report if world.is_main else lambda message: None))
@@ -99,6 +109,16 @@ def check_data(
                 f"{', '.join(damaged)} in {folder} damaged: set aside what is with `trimask prepare --verify "
                 f"{folder}`, and prepare again to restore it"
             )
+        world.each(lambda folder=folder, share=share: _check_codes(folder, share, vocabulary, data))
+
+
+def _check_codes(
+    folder: Path, shards: Sequence[ShardEntry], vocabulary: Vocabulary, data: PreparedData
+) -> None:
+    for entry in shards:
+        longest = data.text_window if entry.source == TEXT else None
+        file, where = open_shard(folder, entry), str(folder / entry.file)
+        check_codes(file, where, vocabulary, tokens=entry.tokens, longest=longest)
 
 
 def check_manifests(data: PreparedData) -> None:
@@ -124,7 +144,7 @@ def check_rows(config: RunConfig, tokenizers: Tokenizers) -> None:
     """
     if config.row_length is None or not isinstance(config.data, PreparedData):
         return
-    vocabulary = tokenizers.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
+    vocabulary = vocabulary_of(config, tokenizers)
     sources = load_split(config.data.folders, "train")
     for component in config.mixture.components:
         if component.source not in sources:

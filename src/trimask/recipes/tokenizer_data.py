@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from trimask.data.prepare.decision import Decision
 from trimask.data.prepare.decode import Decoder, read_part
 from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.plan import make_plan
+from trimask.data.prepare.plan import joined, make_plan
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.prepare.splits import decide, decided
 from trimask.data.quickstart import load_images, load_speech
@@ -35,22 +34,14 @@ _REPORT_EVERY = 20
 _WHAT: Mapping[Kind, str] = {"image": "pictures", "speech": "recordings"}
 
 
-def raw_signals(
-    sources: Sequence[str], *, speaker_column: str | None = None, needs_text: bool = False
-) -> RawSignals:
+def raw_signals(sources: Sequence[str], options: PrepareOptions) -> RawSignals:
     """The data of raw `sources`, with their fingerprints as of now.
-
-    Args:
-        speaker_column: names the voice of each recording, where that is known.
-        needs_text: whether what has no text is set aside.
 
     Raises:
         ValueError, FileNotFoundError: a source that is not there, or has nothing in it.
     """
-    options = PrepareOptions(needs_text=needs_text, speaker_column=speaker_column)
-    blank = RawSignals(sources=tuple(sources), fingerprints=("",) * len(sources), options=options)
-    fingerprints = tuple(make_plan(source, blank.options).fingerprint for source in sources)
-    return replace(blank, fingerprints=fingerprints)
+    fingerprints = tuple(make_plan(source, options).fingerprint for source in sources)
+    return RawSignals(sources=tuple(sources), fingerprints=fingerprints, options=options)
 
 
 def signals(
@@ -191,26 +182,28 @@ def _raw(
 def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[Item, Decision] | Rejection]:
     """The items of raw sources, each with what was decided about its split; `folder` keeps the decisions.
 
+    Splits are decided of all sources together: what stands in two of them does not lie in two splits.
+
     Raises:
         ValueError: a source has changed since it was named.
     """
-    for number, (source, fingerprint) in enumerate(zip(data.sources, data.fingerprints, strict=True)):
-        plan = make_plan(source, data.options)
+    plans = [make_plan(source, data.options) for source in data.sources]
+    for source, fingerprint, plan in zip(data.sources, data.fingerprints, plans, strict=True):
         if plan.fingerprint != fingerprint:
             raise ValueError(f"{source} has changed since the run began: choose another --out")
-        place = folder / "splits" / str(number)
-        decisions = decide(
-            plan,
-            data.options,
-            place,
-            on_survey=lambda counts: report(f"comparing texts and files {counts.items:,}"),
-        )
-        if told := decisions.told():
-            report(told)
-        for part in plan.parts:
-            decided_of_part = decided(place, part.number)
-            for item in read_part(part, data.options):
-                yield item if isinstance(item, Rejection) else (item, next(decided_of_part))
+    plan, place = joined(plans), folder / "splits"
+    decisions = decide(
+        plan,
+        data.options,
+        place,
+        on_survey=lambda counts: report(f"comparing texts and files {counts.items:,}"),
+    )
+    if told := decisions.told():
+        report(told)
+    for part in plan.parts:
+        decided_of_part = decided(place, part.number)
+        for item in read_part(part, data.options):
+            yield item if isinstance(item, Rejection) else (item, next(decided_of_part))
 
 
 def _decoded(

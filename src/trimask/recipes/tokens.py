@@ -61,6 +61,13 @@ def pictures(split: Split, data: QuickstartData) -> list[CaptionedImage]:
     return [row for row in rows if row.base in known]
 
 
+def readings(split: Split, data: QuickstartData) -> list[Utterance]:
+    """The readings of a split that `data` may choose from."""
+    if data.readings is None or split != "train":
+        return load_speech(split)
+    return load_speech(split, folder=data.readings)
+
+
 def select_speech(rows: Sequence[Utterance], data: QuickstartData, bases: set[str]) -> list[Utterance]:
     """Captions of the chosen concepts, and the first `num_sentences` sentences, in the chosen voices."""
     spoken = [row for row in rows if row.voice in data.voices]
@@ -79,7 +86,7 @@ def tokenize(
     bases = {row.base for row in images}
     # Held-out compositions are pictures alone: their concepts are spoken of in the training split.
     is_whole = split != "composition"
-    speech = select_speech(load_speech(split), data, bases) if is_whole else []
+    speech = select_speech(readings(split, data), data, bases) if is_whole else []
     passages = [row.text for row in load_text(split)] if is_whole else []
     sources: list[TokenSource] = []
     cells = _encode_images(images, tokenizers, report)

@@ -6,10 +6,10 @@ from pathlib import Path
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import TrainingStream
 from trimask.evaluation.likelihood import bound, target_tokens
-from trimask.model.denoiser import Denoiser
 from trimask.recipes.sources import token_sources
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
+from trimask.training.step import DenoiserStep
 from trimask.vocabulary.modality import Modality, Task
 
 NUM_SEQUENCES = 128
@@ -17,14 +17,16 @@ NUM_MASKS = 4
 
 
 def validation(
-    config: RunConfig, tokenizers: Tokenizers, denoiser: Denoiser, folder: Path
+    config: RunConfig, tokenizers: Tokenizers, step: DenoiserStep, folder: Path
 ) -> Callable[[int], dict[str, float]] | None:
     """A function of the step that gives the NELBO of held-out sequences: `{task}_{modality}_bits_per_token`.
 
     Always the same sequences under the same masks: differences between steps are differences between models.
+    Of a run that averages its weights, the model is the average.
     Each task has as many, of its sources in the shares of the training mixture. Held out: other base emoji,
     sentences and years than in training; of prepared data, its validation split. None where that is empty.
     """
+    denoiser = step.denoiser
     sources = token_sources(config.data, tokenizers, "validation", folder)
     by_task: dict[Task, list[Component]] = {}
     for component in config.mixture.components:
@@ -48,14 +50,18 @@ def validation(
         )
         sequences += [stream.sequence(index) for index in range(size)]
 
-    def evaluate(step: int) -> dict[str, float]:
-        figures: dict[str, float] = {}
+    def figures() -> dict[str, float]:
+        found: dict[str, float] = {}
         for task in Task:
             chosen = [s for s in sequences if s.task is task]
             for modality in Modality:
                 if any(target_tokens(s, denoiser.vocabulary, modality) for s in chosen):
                     value = bound(denoiser, chosen, modality=modality, seed=config.seed, num_masks=NUM_MASKS)
-                    figures[f"{task.value}_{modality.name.lower()}_bits_per_token"] = value.bits_per_token
-        return figures
+                    found[f"{task.value}_{modality.name.lower()}_bits_per_token"] = value.bits_per_token
+        return found
+
+    def evaluate(number: int) -> dict[str, float]:
+        with step.use_average():
+            return figures()
 
     return evaluate

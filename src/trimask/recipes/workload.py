@@ -9,10 +9,10 @@ from typing import final
 
 import numpy as np
 
-from trimask.data.mixture import Component, mean_over_groups, sequence_shares
+from trimask.data.mixture import Component, drawn_per_epoch, mean_as_drawn, sequence_shares
 from trimask.data.prepare.manifest import load_split
 from trimask.data.prepare.passages import windows
-from trimask.data.quickstart import Utterance, load_images, load_speech, load_text
+from trimask.data.quickstart import Utterance, load_images, load_text
 from trimask.data.selection import DataConfig, PreparedData, QuickstartData, StatedData
 from trimask.data.stream import target_ends
 from trimask.model.flops import forward_flops
@@ -21,6 +21,7 @@ from trimask.recipes.tokens import (
     SPEECHES,
     SPOKEN,
     TRIPLES,
+    readings,
     select_concepts,
     select_speech,
     spoken_prompt,
@@ -42,25 +43,29 @@ class SourceSize:
     """How much a source has.
 
     Attributes:
-        num_groups: None where it is not known.
+        drawn_per_epoch: examples that the mixture draws of it until each group has had its turns; None where
+            it is not known.
         codes: of all examples, per modality (frames × codebooks); None likewise.
-        mean_codes: of one example, as the mixture draws it: groups count equally.
+        mean_codes: of one example, as the mixture draws it.
     """
 
-    num_groups: int | None
+    drawn_per_epoch: int | None
     codes: Mapping[Modality, int] | None
     mean_codes: Mapping[Modality, float]
 
     @classmethod
     def of(
-        cls, groups: Sequence[Hashable] | np.ndarray, codes: Mapping[Modality, Sequence[int] | np.ndarray]
+        cls,
+        groups: Sequence[Hashable] | np.ndarray,
+        codes: Mapping[Modality, Sequence[int] | np.ndarray],
+        group_exponent: float,
     ) -> "SourceSize":
         """From the group of each example and its codes per modality."""
         numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
         return cls(
-            num_groups=int(numbers.max()) + 1,
+            drawn_per_epoch=int(drawn_per_epoch(np.bincount(numbers), group_exponent).sum()),
             codes={modality: int(np.sum(counts)) for modality, counts in codes.items()},
-            mean_codes={m: mean_over_groups(counts, numbers) for m, counts in codes.items()},
+            mean_codes={m: mean_as_drawn(counts, numbers, group_exponent) for m, counts in codes.items()},
         )
 
 
@@ -93,7 +98,9 @@ def vocabulary_of(config: RunConfig, tokenizers: Tokenizers | None) -> Vocabular
     else:
         assert tokenizers is not None, "data that is there has tokenizers"
         geometry = tokenizers.geometry
-    return geometry.vocabulary(image_layout=config.image_layout, audio_layout=config.audio_layout)
+    return geometry.vocabulary(
+        image_layout=config.image_layout, audio_layout=config.audio_layout, alignment=config.alignment
+    )
 
 
 def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ...]:
@@ -103,7 +110,7 @@ def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ..
         ValueError: the data has no source of a component's name.
     """
     vocabulary = vocabulary_of(config, tokenizers)
-    sizes = source_sizes(config.data, tokenizers)
+    sizes = source_sizes(config.data, tokenizers, config.mixture.group_exponent)
     components = config.mixture.components
     for component in components:
         if component.source not in sizes:
@@ -169,22 +176,27 @@ def _num_read(sequence: templates.Sequence) -> float:
     return float((counts / (counts + 1)).sum())
 
 
-def source_sizes(data: DataConfig, tokenizers: Tokenizers | None) -> dict[str, SourceSize]:
-    """The sources of the training split."""
+def source_sizes(
+    data: DataConfig, tokenizers: Tokenizers | None, group_exponent: float
+) -> dict[str, SourceSize]:
+    """The sources of the training split, as a mixture of `group_exponent` draws from them."""
     if isinstance(data, StatedData):
         return _stated_sizes(data)
     if isinstance(data, PreparedData):
         found = load_split(data.folders, "train")
-        return {name: SourceSize.of(source.groups, source.num_codes) for name, source in found.items()}
+        return {
+            name: SourceSize.of(source.groups, source.num_codes, group_exponent)
+            for name, source in found.items()
+        }
     assert tokenizers is not None, "the embedded data is tokenized by someone"
-    return _quickstart_sizes(data, tokenizers)
+    return _quickstart_sizes(data, tokenizers, group_exponent)
 
 
 def _stated_sizes(data: StatedData) -> dict[str, SourceSize]:
     books = (1, data.geometry.image_codebooks, data.geometry.speech_codebooks)
     return {
         source.name: SourceSize(
-            num_groups=None,
+            drawn_per_epoch=None,
             codes=None,
             mean_codes={m: float(n * books[m]) for m, n in source.num_frames(data.geometry).items()},
         )
@@ -192,10 +204,12 @@ def _stated_sizes(data: StatedData) -> dict[str, SourceSize]:
     }
 
 
-def _quickstart_sizes(data: QuickstartData, tokenizers: Tokenizers) -> dict[str, SourceSize]:
+def _quickstart_sizes(
+    data: QuickstartData, tokenizers: Tokenizers, group_exponent: float
+) -> dict[str, SourceSize]:
     """As `recipes.tokens.tokenize` makes them, but pictures and audio are not encoded."""
     images = select_concepts(load_images("train"), data)
-    speech = select_speech(load_speech("train"), data, {row.base for row in images})
+    speech = select_speech(readings("train", data), data, {row.base for row in images})
     captions = {row.hexcode: len(tokenizers.text.encode(row.caption)) for row in images}
     cells = math.prod(tokenizers.image.grid) * tokenizers.image.num_codebooks
     frames = [_num_codes(row, tokenizers.speech) for row in speech]
@@ -203,24 +217,26 @@ def _quickstart_sizes(data: QuickstartData, tokenizers: Tokenizers) -> dict[str,
     sizes: dict[str, SourceSize] = {}
     if images:
         codes = {text: list(captions.values()), image: [cells] * len(images)}
-        sizes[EMOJI] = SourceSize.of([row.base for row in images], codes)
+        sizes[EMOJI] = SourceSize.of([row.base for row in images], codes, group_exponent)
     if speech:
         prompts = [spoken_prompt(row.text, row.voice) for row in speech]
         spelled = [len(tokenizers.text.encode(prompt, is_spelled=True)) for prompt in prompts]
-        sizes[SPOKEN] = SourceSize.of([row.id for row in speech], {text: spelled, audio: frames})
+        sizes[SPOKEN] = SourceSize.of(
+            [row.id for row in speech], {text: spelled, audio: frames}, group_exponent
+        )
     said = {row.hexcode: codes for row, codes in zip(speech, frames, strict=True) if row.kind == "caption"}
     both = [row for row in images if row.hexcode in said]
     if both:
         codes = {text: [captions[row.hexcode] for row in both], image: [cells] * len(both)}
         codes[audio] = [said[row.hexcode] for row in both]
-        sizes[TRIPLES] = SourceSize.of([row.base for row in both], codes)
+        sizes[TRIPLES] = SourceSize.of([row.base for row in both], codes, group_exponent)
     lengths = [
         len(window)
         for row in load_text("train")
         for window in windows(row.text, tokenizers.text, data.text_window)
     ]
     if lengths:
-        sizes[SPEECHES] = SourceSize.of(range(len(lengths)), {text: lengths})
+        sizes[SPEECHES] = SourceSize.of(range(len(lengths)), {text: lengths}, group_exponent)
     return sizes
 
 

@@ -21,6 +21,7 @@ from trimask.tokenizers.pretrained import (
 )
 from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.tokenizers.text import TextTokenizer
+from trimask.vocabulary.alignment import EVEN, TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout
 from trimask.vocabulary.geometry import Geometry
 from trimask.vocabulary.layout import Vocabulary
@@ -76,9 +77,17 @@ class Tokenizers:
             speech_frame_rate=float(self.speech.frame_rate),
         )
 
-    def vocabulary(self, *, image_layout: CodebookLayout, audio_layout: CodebookLayout) -> Vocabulary:
+    def vocabulary(
+        self,
+        *,
+        image_layout: CodebookLayout,
+        audio_layout: CodebookLayout,
+        alignment: TextAlignment = EVEN,
+    ) -> Vocabulary:
         """The token space of these tokenizers' geometry."""
-        return self.geometry.vocabulary(image_layout=image_layout, audio_layout=audio_layout)
+        return self.geometry.vocabulary(
+            image_layout=image_layout, audio_layout=audio_layout, alignment=alignment
+        )
 
 
 def assemble(

@@ -15,9 +15,10 @@ from trimask.diffusion.objective import mask_ratio_weight
 from trimask.diffusion.schedule import Linear, Schedule, per_modality
 from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
 from trimask.training.reduction import Reduction, Targets, TokenMean
+from trimask.training.weighting import Bound, Weighting
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import Task
+from trimask.vocabulary.modality import Modality, Task
 
 
 @final
@@ -26,15 +27,19 @@ class ObjectiveConfig:
     """How training tokens are masked and weighed.
 
     Attributes:
-        text, image, audio: noise schedule per modality [P: schedules are studied; D: per modality].
+        text, image, audio: noise schedule per modality [P: schedules are studied; D: per modality]: how often
+            each mask ratio is seen.
         anti_masking: each sequence is seen twice, under a mask and its complement [P?; D: the definition].
             Both views count in a batch: B of them are B/2 distinct sequences, at equal compute. So an
             update, and the horizon, see half as many distinct sequences; beside times that are spread evenly
             it may not pay. Ratios are drawn uniformly, so the schedules must be linear.
         condition_dropout: fraction of conditional sequences whose whole condition is masked, for guidance
             [L: OmniVoice].
+        weighting: how much a masked token weighs at each mask ratio; only `Bound` trains on the NELBO, which
+            is what is reported with any.
         reduction: how much a target token of each modality weighs in the training loss.
         modality_weights: factors on top (text, image, audio).
+        codebook_weights: factors on top for the codebooks of each modality, coarse to fine; empty for 1 each.
     """
 
     text: Schedule = Linear()
@@ -42,14 +47,18 @@ class ObjectiveConfig:
     audio: Schedule = Linear()
     anti_masking: bool = False
     condition_dropout: float = 0.1
+    weighting: Weighting = Bound()
     reduction: Reduction = TokenMean()
     modality_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    codebook_weights: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]] = ((), (), ())
 
     def __post_init__(self) -> None:
         if not 0 <= self.condition_dropout < 1:
             raise ValueError(f"condition_dropout {self.condition_dropout} must be in [0, 1)")
         if min(self.modality_weights) < 0:
             raise ValueError(f"modality_weights {self.modality_weights} must not be negative")
+        if any(weight < 0 for weights in self.codebook_weights for weight in weights):
+            raise ValueError(f"codebook_weights {self.codebook_weights} must not be negative")
         if self.anti_masking and any(not isinstance(s, Linear) for s in self.schedules):
             raise ValueError(
                 "anti_masking draws mask ratios uniformly: set the schedules to Linear, or turn it off"
@@ -68,6 +77,23 @@ class ObjectiveConfig:
         """What a nat of each modality adds to the loss of one sequence."""
         text, image, audio = map(truediv, self.modality_weights, self.reduction.divisors(targets))
         return (text, image, audio)
+
+    def range_weights(self, vocabulary: Vocabulary) -> list[float]:
+        """The factor of each range of `vocabulary`, that is, of each codebook of each modality.
+
+        Raises:
+            ValueError: `codebook_weights` has not as many as a modality has codebooks.
+        """
+        weights: list[float] = []
+        for modality, given in zip(Modality, self.codebook_weights, strict=True):
+            count = len(vocabulary.ranges_of(modality))
+            if given and len(given) != count:
+                raise ValueError(
+                    f"codebook_weights has {len(given)} for {modality.name.lower()}, {given}: "
+                    f"give {count}, one for each codebook, or none"
+                )
+            weights += given or [1.0] * count
+        return weights
 
 
 @final
@@ -90,11 +116,19 @@ class SlotTables:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """A batch under one mask: noisy tokens, where they hide targets, and each slot's NELBO weight."""
+    """A batch under one mask.
+
+    Attributes:
+        z_t: noisy tokens.
+        masked: where they hide targets.
+        weight: of each slot's cross-entropy in the NELBO.
+        loss_weight: likewise in the training loss, before the factors of modalities and codebooks.
+    """
 
     z_t: Int[Tensor, "rows slots"]
     masked: Bool[Tensor, "rows slots"]
     weight: Float64[Tensor, "rows slots"]
+    loss_weight: Float64[Tensor, "rows slots"]
 
 
 class Corruption:
@@ -118,6 +152,11 @@ class Corruption:
         self.tables = SlotTables(vocabulary, device)
         self.seed = seed
         self.logical_batch = logical_batch
+        # With anti-masking ratios are drawn uniformly, as a linear schedule has them. The last answers for
+        # slots that are never masked.
+        schedules = (Linear(),) * 3 if config.anti_masking else config.schedules
+        constants = [*map(config.weighting.constant, schedules), 0.0]
+        self._constants = torch.tensor(constants, dtype=torch.float64, device=device)
 
     def views(self, batch: Batch, step: int) -> list[View]:
         """One view, or two complementary ones with anti-masking."""
@@ -125,16 +164,17 @@ class Corruption:
         uniforms = self._slot_uniforms(batch, "mask", len(slot))
         clean = self._drop_conditions(batch)
         mask_id = self.tables.mask_id(batch.range_index)
+        modality = self.tables.modality(batch.range_index)
         if self.config.anti_masking:
             ratio = _per_slot(self._mask_ratios(batch, step), batch)
-            weights = [mask_ratio_weight(ratio), mask_ratio_weight(1 - ratio)]
+            ratios = [ratio, 1 - ratio]
+            weights = [mask_ratio_weight(each) for each in ratios]
         else:
             alpha, weight = per_modality(
-                self.config.schedules,
-                self.tables.modality(batch.range_index),
-                _per_slot(self._times(batch, step), batch),
+                self.config.schedules, modality, _per_slot(self._times(batch, step), batch)
             )
-            ratio, weights = 1 - alpha, [weight]
+            ratio = 1 - alpha
+            ratios, weights = [ratio], [weight]
         z_t = mask_tokens(
             clean, mask_ratio=ratio, maskable=batch.maskable, mask_id=mask_id, uniforms=uniforms
         )
@@ -142,8 +182,13 @@ class Corruption:
         if self.config.anti_masking:
             noisy.append(complement(clean, z_t, maskable=batch.maskable, mask_id=mask_id))
         return [
-            View(z_t=z, masked=is_masked(z, maskable=batch.maskable, mask_id=mask_id), weight=weight)
-            for z, weight in zip(noisy, weights, strict=True)
+            View(
+                z_t=z,
+                masked=is_masked(z, maskable=batch.maskable, mask_id=mask_id),
+                weight=weight,
+                loss_weight=self._constants[modality] * self.config.weighting.relative(weight, each),
+            )
+            for z, weight, each in zip(noisy, weights, ratios, strict=True)
         ]
 
     def _slot_uniforms(self, batch: Batch, name: str, count: int) -> Float64[Tensor, "rows slots"]:

@@ -43,6 +43,44 @@ class WarmupCosine(LearningRateSchedule):
         return self.final_fraction + (1 - self.final_fraction) * (1 + math.cos(math.pi * decayed)) / 2
 
 
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WarmupStableDecay(LearningRateSchedule):
+    """Linear warm-up, then constant, then down as 1 - √ to `final_fraction` (MiniCPM; Hägele et al.,
+    arXiv 2405.18392) [L]. While it is constant a run can be given a longer horizon as if it had been planned
+    so, and an average of its weights is near what the decay would give.
+
+    factor(p) = p / w                                   for p < w
+    factor(p) = 1                                       for w <= p < 1 - d
+    factor(p) = 1 - (1 - f) √((p - 1 + d) / d)          for p >= 1 - d,
+
+    with p the progress, w = `warmup_fraction`, d = `decay_fraction`, f = `final_fraction`.
+    """
+
+    warmup_fraction: float
+    decay_fraction: float = 0.2
+    final_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("warmup_fraction", "decay_fraction", "final_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+        if self.warmup_fraction + self.decay_fraction > 1:
+            raise ValueError(
+                f"warmup_fraction {self.warmup_fraction} and decay_fraction {self.decay_fraction} add up to "
+                "more than 1"
+            )
+
+    def factor(self, progress: float) -> float:
+        progress = min(max(progress, 0.0), 1.0)
+        if progress < self.warmup_fraction:
+            return progress / self.warmup_fraction
+        decaying = progress - (1 - self.decay_fraction)
+        if decaying <= 0:
+            return 1.0
+        return 1 - (1 - self.final_fraction) * math.sqrt(min(decaying / self.decay_fraction, 1.0))
+
+
 def warmup_fraction(horizon: float | int, *, warmup: float | int = 1000, cap: float = 0.25) -> float:
     """The fraction of the horizon spent on warm-up: min(warmup / horizon, cap).
 

@@ -9,11 +9,13 @@ from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import DenoiserConfig
+from trimask.training.average import WeightAverageConfig
 from trimask.training.compute import ComputeConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.logical_batch import BatchChange, BatchRule, KappaRule, Tuned
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import AdamWConfig, NonFinite
+from trimask.vocabulary.alignment import Even, TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout, Flattened
 
 
@@ -38,9 +40,12 @@ class RunConfig:
             the horizon: what is distinct is half of it.
         row_length: slots of a row; None lays each sequence in a row of its own (CPU: padding is never
             computed on).
+        average: of the weights: what the run is then evaluated and exported by; None for the weights as they
+            are.
         non_finite: what an update does whose gradient is not finite.
         compute: all that changes time, memory and rounding alone.
         image_layout, audio_layout: how codebooks share transformer positions.
+        alignment: where text stands beside speech.
         log_every, checkpoint_every, evaluate_every: in updates.
     """
 
@@ -56,10 +61,12 @@ class RunConfig:
     lr_schedule: LearningRateSchedule
     image_layout: CodebookLayout = Flattened()
     audio_layout: CodebookLayout = Flattened()
+    alignment: TextAlignment = Even()
     logical_batch: int
     num_steps: int
     physical_batch: int | None = None
     row_length: int | None = None
+    average: WeightAverageConfig | None = None
     non_finite: NonFinite = NonFinite.STOP
     compute: ComputeConfig = ComputeConfig()
     log_every: int = 20

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import final
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from trimask.devices import send
 from trimask.diffusion.objective import count_targets, nelbo_terms
 from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.training.average import WeightAverage, WeightAverageConfig
 from trimask.training.corruption import Corruption, ObjectiveConfig
 from trimask.training.distributed import ALONE, World
 from trimask.training.lr_schedule import LearningRateSchedule
@@ -33,6 +35,9 @@ from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality
 
 _HOST = torch.device("cpu")
+
+WEIGHTS, AVERAGE = "denoiser.", "average."
+"""How the names of weights, and of their average, begin in a checkpoint."""
 
 
 @final
@@ -57,9 +62,9 @@ class _Pass:
 class DenoiserStep:
     """One update of the denoiser on a batch: the `Step` that the training loop runs.
 
-    The loss is a mean over sequences: Σ NELBO / (their number · `targets`), each modality with the weight
-    that the objective gives it. What it is divided by is a constant of the run, so the gradient of a batch is
-    the mean of those of its parts, and in expectation that of the mixture.
+    The loss is a mean over sequences: Σ NELBO / (their number · `targets`), each modality, codebook and mask
+    ratio with the weight that the objective gives it. What it is divided by is a constant of the run, so the
+    gradient of a batch is the mean of those of its parts, and in expectation that of the mixture.
 
     Each process of `world` gives its part of the batch; times and masks are the whole batch's, so the update
     is the same to rounding, however it is divided among processes and passes. Masks are drawn on the host
@@ -69,6 +74,8 @@ class DenoiserStep:
     Args:
         optimizer: values at this batch and horizon; the parametrization's factors come on top, per tensor.
         num_steps: updates of the whole run.
+        average: of the weights, kept beside them; None for none.
+        batch: sequences per update of all processes, as they count in the horizon: what an average goes by.
         targets: target tokens of a sequence in expectation, per modality (`TrainingStream.target_tokens`).
         logical_batch: distinct sequences over which times are spread evenly, None for the batch's own.
         micro_batch: rows per forward and backward pass, None for all.
@@ -88,11 +95,15 @@ class DenoiserStep:
         logical_batch: int | None = None,
         micro_batch: int | None = None,
         non_finite: NonFinite = NonFinite.STOP,
+        average: WeightAverageConfig | None = None,
+        batch: int = 1,
         world: World = ALONE,
     ):
         self.denoiser = denoiser
         self.objective = objective
         self.token_weights = torch.tensor(objective.token_weights(targets))
+        # Range −1 has no targets.
+        self.range_weights = torch.tensor([*objective.range_weights(denoiser.vocabulary), 0.0])
         self.corruption = Corruption(
             objective, denoiser.vocabulary, seed=seed, device=_HOST, logical_batch=logical_batch
         )
@@ -108,6 +119,9 @@ class DenoiserStep:
         self.micro_batch = micro_batch
         self.non_finite = non_finite
         self.world = world
+        self.average = (
+            None if average is None else WeightAverage(average, denoiser.named_parameters(), batch=batch)
+        )
         self.step = 0
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor | float]:
@@ -131,6 +145,8 @@ class DenoiserStep:
             metrics["skipped"] = skip_unless_finite(self.optimizer, grad_norm)
         self.optimizer.step()
         self.step += 1
+        if self.average is not None:
+            self.average.update(self.step)
         bits = sums[1:] / send(num_targets, device) / math.log(2)
         return {
             **metrics,
@@ -178,13 +194,13 @@ class DenoiserStep:
             part_modality = self.corruption.tables.modality(part.range_index)
             for view in self.corruption.views(part, step):
                 modality = part_modality[view.masked]
-                weight = view.weight[view.masked].float() * is_real
+                factor = token_weights[modality] * self.range_weights[part.range_index[view.masked]]
                 yield _Pass(
                     batch=part,
                     z_t=view.z_t,
                     masked=view.masked,
-                    scale=weight * token_weights[modality],
-                    weight=weight,
+                    scale=view.loss_weight[view.masked].float() * factor * is_real,
+                    weight=view.weight[view.masked].float() * is_real,
                     modality=modality,
                 )
 
@@ -201,14 +217,27 @@ class DenoiserStep:
         for start in range(0, num_passes * size, size):
             yield (slice(start, start + size), True) if start < num_rows else (slice(0, 1), False)
 
+    def use_average(self) -> AbstractContextManager[None]:
+        """Put the average in the place of the weights meanwhile, to judge and export the run by; without one,
+        do nothing.
+        """
+        if self.average is None:
+            return nullcontext()
+        release(self.denoiser)
+        return self.average.in_place()
+
     def state_dict(self) -> dict[str, Tensor]:
         release(self.denoiser)
-        weights = {f"denoiser.{name}": p.detach() for name, p in self.denoiser.named_parameters()}
+        weights = {f"{WEIGHTS}{name}": p.detach() for name, p in self.denoiser.named_parameters()}
         state = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
-        return weights | state | {"step": torch.tensor(self.step)}
+        averages = {} if self.average is None else self.average.tensors()
+        kept = {f"{AVERAGE}{name}": tensor for name, tensor in averages.items()}
+        return weights | kept | state | {"step": torch.tensor(self.step)}
 
     def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
-        self.denoiser.load_state_dict(_strip(tensors, "denoiser."))
+        self.denoiser.load_state_dict(_strip(tensors, WEIGHTS))
+        if self.average is not None:
+            self.average.load(_strip(tensors, AVERAGE))
         load_optimizer_tensors(self.optimizer, _strip(tensors, "optimizer."))
         self.step = int(tensors["step"])
 

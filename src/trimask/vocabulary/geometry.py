@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
+from trimask.vocabulary.alignment import EVEN, TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 
@@ -43,9 +44,16 @@ class Geometry:
         if not 1e-3 <= self.speech_frame_rate <= 1e6:
             raise ValueError(f"speech_frame_rate {self.speech_frame_rate}: must be from 0.001 to 1,000,000")
 
-    def vocabulary(self, *, image_layout: CodebookLayout, audio_layout: CodebookLayout) -> Vocabulary:
+    def vocabulary(
+        self,
+        *,
+        image_layout: CodebookLayout,
+        audio_layout: CodebookLayout,
+        alignment: TextAlignment = EVEN,
+    ) -> Vocabulary:
         """The token space."""
         return Vocabulary(
+            alignment=alignment,
             text=CodeSpace(num_codebooks=1, codebook_size=self.text_size, has_end=True),
             image=CodeSpace(
                 num_codebooks=self.image_codebooks,

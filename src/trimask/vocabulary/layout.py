@@ -15,6 +15,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Int
 
+from trimask.vocabulary.alignment import Even, TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout, Flattened
 from trimask.vocabulary.modality import Modality, Task
 
@@ -63,11 +64,16 @@ _NUM_MODALITIES = len(Modality)
 @final
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """All token ids. Built from the tokenizers' geometry; the same numbers always give the same ids."""
+    """All token ids. Built from the tokenizers' geometry; the same numbers always give the same ids.
+
+    Attributes:
+        alignment: where text stands beside speech.
+    """
 
     text: CodeSpace
     image: CodeSpace
     audio: CodeSpace
+    alignment: TextAlignment = Even()
 
     def __post_init__(self) -> None:
         if self.image.grid is None or self.image.has_end:

@@ -15,6 +15,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from trimask.vocabulary.alignment import TextAlignment
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 
@@ -113,6 +114,7 @@ class _Builder:
         self.coordinates: list[np.ndarray] = []
         self.spans: dict[Modality, tuple[int, int]] = {}
         self.position_spans: dict[Modality, tuple[int, int]] = {}
+        self.num_frames = 0  # of speech
         self.num_slots = self.num_positions = 0
         self.coordinate = 0.0
         self._special(vocabulary.task(task))
@@ -140,6 +142,8 @@ class _Builder:
         if space.grid is not None and num_frames != space.grid[0] * space.grid[1]:
             raise ValueError(f"an image span has {space.grid[0]}×{space.grid[1]} cells, not {num_frames}")
         self._special(self.vocabulary.begin(modality))
+        if modality is Modality.AUDIO:
+            self.num_frames = num_frames
         num_positions = space.layout.num_positions(num_frames, space.num_codebooks)
         coordinates, advance = _span_coordinates(space.grid, num_positions, max(num_frames, 1))
         self.spans[modality] = (self.num_slots, self.num_slots + tokens.size)
@@ -159,7 +163,7 @@ class _Builder:
     def finish(self, task: Task) -> Sequence:
         coordinates = np.concatenate(self.coordinates)
         if Modality.AUDIO in self.position_spans:
-            _stretch_text(coordinates, self.position_spans)
+            _align_text(coordinates, self.position_spans, self.num_frames, self.vocabulary.alignment)
         return Sequence(
             task=task,
             tokens=np.concatenate(self.tokens),
@@ -187,15 +191,16 @@ def _span_coordinates(
     return np.stack([cell // grid[1], cell % grid[1]], axis=1).astype(np.float64), float(max(grid))
 
 
-def _stretch_text(coordinates: np.ndarray, spans: Mapping[Modality, tuple[int, int]]) -> None:
-    """Lay the transcript's coordinates evenly over the speech's, so that a letter stands near the frames that
-    say it [D].
-
-    FEASIBILITY: scaling text positions to frames helped text to speech; speech is read in order and at a
-        nearly even rate.
-    """
+def _align_text(
+    coordinates: np.ndarray,
+    spans: Mapping[Modality, tuple[int, int]],
+    num_frames: int,
+    alignment: TextAlignment,
+) -> None:
+    """Move the transcript's coordinates to the speech's axis, on which a frame may take several positions."""
     (text_start, text_stop), (audio_start, audio_stop) = spans[Modality.TEXT], spans[Modality.AUDIO]
-    if text_stop > text_start and audio_stop > audio_start:
-        fraction = (np.arange(text_stop - text_start) + 0.5) / (text_stop - text_start)
-        first, last = coordinates[audio_start, 0], coordinates[audio_stop - 1, 0]
-        coordinates[text_start:text_stop] = (first + fraction * (last - first + 1) - 0.5)[:, None]
+    if text_stop > text_start and num_frames:
+        first = coordinates[audio_start, 0]
+        per_frame = (audio_stop - audio_start) / num_frames
+        frames = alignment.frames(text_stop - text_start, num_frames)
+        coordinates[text_start:text_stop] = (first - 0.5 + (frames + 0.5) * per_frame)[:, None]

@@ -1,5 +1,6 @@
 """How the words of a recording stand in the text span: the voice's tag, then lower case."""
 
+import re
 import unicodedata
 
 DEFAULT_VOICE = "slt"
@@ -7,16 +8,22 @@ DEFAULT_VOICE = "slt"
 _KEPT = ("L", "M", "N")  # letters, marks (vowels of many scripts) and digits, by Unicode's general category
 
 
+_ID, _ID_KEPT = re.compile("[0-9a-f]{32,}"), 12
+
+
 def voice_tag(name: str) -> str:
     """The tag of the voice `name`, as a column has it: `Ana María` is `ana_maría`; empty where nothing is
     left.
 
-    Lower case, composed (NFC); each run of what is no letter, mark or digit is one underscore [D]. The tag of
-    a tag is itself.
+    Lower case, composed (NFC), without joiners and other characters that nobody sees; each run of what is no
+    letter, mark or digit is one underscore [D]. The tag of a tag is itself.
+    An id of 32 or more hexadecimal digits is its first 12: each character of a tag is a token [D].
     """
-    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower())
+    visible = "".join(c for c in name if unicodedata.category(c) != "Cf")
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", visible).lower())
     words = "".join(c if unicodedata.category(c)[0] in _KEPT else " " for c in composed).split()
-    return "_".join(words)
+    tag = "_".join(words)
+    return tag[:_ID_KEPT] if _ID.fullmatch(tag) else tag
 
 
 def transcript(text: str, voice: str | None = None) -> str:

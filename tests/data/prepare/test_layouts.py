@@ -231,10 +231,9 @@ def test_marks_and_encodings(tmp_path: Path) -> None:
     assert read(tmp_path / "a") == ([("0.png", "une boîte")], {})
     write(tmp_path / "b", {"note.txt": b"\xef\xbb\xbfone\n", "wide.txt": "two\n".encode("utf-16")})
     assert read(tmp_path / "b")[0] == [("", "one\n"), ("", "two\n")]
-    found, rejected = read(tmp_path / "b", PrepareOptions(sample_by="line"))
-    assert found == [("", "one")] and "utf-16: save it as UTF-8" in rejected["wide.txt"]
+    assert read(tmp_path / "b", PrepareOptions(sample_by="line")) == ([("", "one"), ("", "two")], {})
     write(tmp_path / "c", {"0.png": "P", "metadata.csv": table.encode("utf-16")})
-    assert "utf-16: save it as UTF-8" in read(tmp_path / "c")[1]["metadata.csv"]
+    assert read(tmp_path / "c") == ([("0.png", "une boîte")], {})
 
 
 def test_letters_of_another_encoding_are_told(tmp_path: Path) -> None:
@@ -295,34 +294,11 @@ def test_numbers_are_no_texts(tmp_path: Path) -> None:
 def test_a_mistyped_folder_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"data/photos/0.png": "P"})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trimask.data.prepare.plan.load_splits", None)  # the hub is not asked
+    monkeypatch.setattr("trimask.data.prepare.plan.hub_readers", None)  # the hub is not asked
     with pytest.raises(FileNotFoundError, match="data/photoss does not exist .*has 'photos'"):
         make_plan("data/photoss", DEFAULTS)
     with pytest.raises(FileNotFoundError, match="data/xyz does not exist"):
         make_plan("data/xyz", DEFAULTS)
-
-
-def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    from trimask.data.prepare.hugging_face import load_splits
-    from trimask.data.prepare.item import SourceUnavailable
-
-    def unreachable(*_: object, **__: object) -> None:
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("datasets.load_dataset", None)
-    with pytest.raises(SourceUnavailable, match="check the name, or the connection"):
-        load_splits("owner/none", None, None)
-
-    def unknown(*_: object, **__: object) -> None:
-        raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
-
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unknown)
-    with pytest.raises(ValueError, match="no file or folder here, and no data set on the hub"):
-        load_splits("owner/none", None, None)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json"])

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from trimask.data.prepare.columns import ColumnError
-from trimask.data.prepare.hugging_face import ParquetFile, _with_bytes
+from trimask.data.prepare.hugging_face import ParquetFile
 from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import Limits, PrepareOptions
-from trimask.data.prepare.plan import hub_readers, make_plan, split_name
+from trimask.data.prepare.plan import make_plan, split_name
 from trimask.data.prepare.rejection import Rejection
 from trimask.vocabulary.modality import Modality
 
@@ -259,31 +259,6 @@ def test_parquet(tmp_path):
     assert isinstance(third, Rejection) and third.reason == "missing_file"
     with pytest.raises(ColumnError, match="only image, info, info.caption, other"):
         reader.check(PrepareOptions(text_column="words"))
-
-
-def test_a_data_set_with_splits_of_its_own(tmp_path, monkeypatch):
-    """A local data set stands for one on the hub: the same library finds and reads it."""
-    monkeypatch.setattr("datasets.config.HF_UPDATE_DOWNLOAD_COUNTS", False)
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    for name, texts in (("train-0", ["a", "b"]), ("train-1", ["c"]), ("test-0", ["d"])):
-        pq.write_table(pa.table({"text": texts}), tmp_path / f"{name}.parquet")
-    readers, _ = hub_readers(str(tmp_path), DEFAULTS)
-    found = {}
-    for reader, split in readers:
-        reader.check(DEFAULTS)
-        found.setdefault(split, []).extend(item.text for item in reader.items(DEFAULTS))
-    assert found == {"train": ["a", "b", "c"], "test": ["d"]}
-
-
-def test_files_on_the_hub_are_fetched(monkeypatch):
-    monkeypatch.setattr("datasets.utils.file_utils.xopen", lambda path, mode: io.BytesIO(path.encode()))
-    row = {
-        "image": {"bytes": None, "path": "hf://x"},
-        "audio": {"bytes": None, "path": "/etc/passwd"},
-        "text": "hf://y",
-    }
-    found = _with_bytes(dict(row))
-    assert found == {**row, "image": {"bytes": b"hf://x", "path": "hf://x"}}
 
 
 def test_splits_that_the_source_names(tmp_path):

@@ -29,7 +29,7 @@ from trimask.data.prepare.tally import Counts
 from trimask.data.prepare.unreviewed import unreviewed_tables
 from trimask.data.quickstart.splits import hash_fraction
 from trimask.parallel import Local
-from trimask.recipes.tokenizer_data import raw_signals, signals
+from trimask.recipes.tokenizer_data import raw_items, raw_signals, signals
 
 Row = tuple[int, str, str]  # a picture by its number, a caption, a split or ""
 HALVES = PrepareOptions(validation=0.3, test=0.3)
@@ -470,7 +470,8 @@ def test_tokenizers_see_no_file_that_is_held_out(tmp_path: Path) -> None:
     with (tmp_path / "raw" / "metadata.csv").open("a") as file:
         file.write("train/0.png,again\n")
     write(tmp_path / "raw" / "train" / "copy.png", png(3))
-    parts = signals(raw_signals([str(tmp_path / "raw")]), "image", size=16, folder=tmp_path / "data")
+    data = raw_signals([str(tmp_path / "raw")], PrepareOptions(needs_text=False))
+    parts = signals(data, "image", size=16, folder=tmp_path / "data")
     keys = {name: len(part) for name, part in parts.items()}
     assert keys == {"train": 8, "unseen": 8}
     lines = [json.loads(line) for line in (tmp_path / "data" / "rejected.jsonl").read_text().splitlines()]
@@ -478,6 +479,55 @@ def test_tokenizers_see_no_file_that_is_held_out(tmp_path: Path) -> None:
         "metadata.csv": "repeated",
         "train/copy.png": "held_out",
     }
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    sources=st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 9), st.integers(0, 9), st.sampled_from(["", "train", "val"])),
+            max_size=12,
+        ),
+        min_size=2,
+        max_size=3,
+    )
+)
+def test_a_tokenizer_sees_no_file_of_another_source_that_is_held_out(sources) -> None:
+    """However many sources there are, and whatever each says itself."""
+    with tempfile.TemporaryDirectory() as root:
+        names = [Path(root) / f"source{number}" for number in range(len(sources))]
+        for folder, rows in zip(names, sources, strict=True):
+            write(folder / "about.md", "x")
+            write(folder / "0.png", png(99))
+            for place, (picture, text, split) in enumerate(rows):
+                write(folder / split / f"{place}x.png", png(picture))
+                write(folder / split / f"{place}x.txt", f"Text {text}.")
+        options = PrepareOptions(needs_text=False, validation=0.3, test=0.1)
+        data = raw_signals([str(folder) for folder in names], options)
+        splits: dict[bytes, set[str]] = {}
+        for found in raw_items(data, Path(root) / "out", lambda message: None):
+            if not isinstance(found, Rejection) and found[1].status == 0:
+                assert isinstance(found[0].image, Path)
+                splits.setdefault(found[0].image.read_bytes(), set()).add(found[1].split)
+        assert all(len(found) == 1 for found in splits.values()) and png(99) in splits
+
+
+def test_a_tokenizers_data_is_grouped_by_a_column(tmp_path: Path) -> None:
+    """In two sources as in one: all of a group lies in one split."""
+    for folder in ("a", "b"):
+        rows = "".join(f"{n}.png,text {folder} {n},group {n % 5}\n" for n in range(20))
+        write(tmp_path / folder / "metadata.csv", f"file_name,text,kind\n{rows}")
+        for number in range(20):
+            write(tmp_path / folder / f"{number}.png", png(number + 20 * (folder == "b")))
+    options = PrepareOptions(needs_text=False, validation=0.4, test=0.0, group_by="kind")
+    data = raw_signals([str(tmp_path / "a"), str(tmp_path / "b")], options)
+    splits: dict[str, set[str]] = {}
+    for found in raw_items(data, tmp_path / "out", lambda message: None):
+        assert not isinstance(found, Rejection)
+        splits.setdefault(found[0].group, set()).add(found[1].split)
+    assert sorted(splits) == [f"group {n}" for n in range(5)]
+    assert {split for found in splits.values() for split in found} == {"train", "validation"}
+    assert all(len(found) == 1 for found in splits.values())
 
 
 def test_pictures_of_a_class_are_split_by_the_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
-from trimask.data.prepare.columns import ColumnError, find_columns
+from trimask.data.prepare.columns import ColumnError, Columns, find_columns
 from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
@@ -20,6 +20,7 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key, and all that stands after the first dot of the name
 _KEY = "__key__"
 _HEAD_SAMPLES = 16
+_MOST_KINDS = 64  # of samples, whose columns are remembered
 _MOST_FIELDS = 64  # members of one key
 _LARGEST_SAMPLE = 4  # times what a picture may have
 
@@ -54,14 +55,14 @@ class Archive(Reader):
             raise error
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        wanted = self._wanted(options)
+        wanted, known = self._wanted(options), {}
         for sample in self._samples(options.limits.max_bytes):
             if isinstance(sample, Rejection):
                 yield sample
                 continue
             key = f"{self.label}:{sample[_KEY]}"
             try:
-                item = self._item(sample, options, key)
+                item = self._item(sample, options, key, known)
                 missing = ", ".join(m.name.lower() for m in sorted(wanted - item.modalities))
                 if missing:
                     raise Rejected(
@@ -78,14 +79,26 @@ class Archive(Reader):
             for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
                 with contextlib.suppress(Rejected):
                     if not isinstance(sample, Rejection):
-                        found |= self._item(sample, options, self.label).modalities
+                        found |= self._item(sample, options, self.label, {}).modalities
         return frozenset(found)
 
-    def _item(self, sample: Mapping[str, Any], options: PrepareOptions, key: str) -> Item:
-        try:
-            columns = find_columns(_columns_of(sample), options, where=key)
-        except ColumnError as error:
-            raise Rejected(Reason.COLUMNS, str(error)) from error
+    def _item(
+        self,
+        sample: Mapping[str, Any],
+        options: PrepareOptions,
+        key: str,
+        known: dict[tuple[str, ...], Columns],
+    ) -> Item:
+        """`known`: the columns of samples before, by their names."""
+        names = tuple(_columns_of(sample))
+        columns = known.get(names)
+        if columns is None:
+            try:
+                columns = find_columns(names, options, where=key)
+            except ColumnError as error:
+                raise Rejected(Reason.COLUMNS, str(error)) from error
+            if len(known) < _MOST_KINDS:
+                known[names] = columns
         item = item_of_row(sample, columns, key=key, root=self.root, folder=self.root)
         return replace(item, places=(*item.places, sample[_KEY]))
 

@@ -1,11 +1,16 @@
 """Which column holds the pictures, which the recordings, which the text."""
 
+import functools
+import logging
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 from trimask.data.prepare import picture, recording
 from trimask.data.prepare.options import PrepareOptions
+
+logger = logging.getLogger(__name__)
 
 _FILE_WORDS = ("path", "file", "name", "filename", "filepath")
 # The members of an archive are columns by their suffixes.
@@ -25,6 +30,7 @@ TEXT_NAMES = frozenset(
 FILE_NAMES = frozenset({"file_name", "filename", "file", "file_path", "filepath", "path"})
 _LANGUAGE_NAMES = ("language", "lang", "locale")
 _SPEAKER_NAMES = ("speaker", "speaker_id", "speaker_name")  # the first that is there
+_CLIENT = "client_id"  # of Common Voice, after those
 GROUPS_OF_FILES = ("image", "audio")
 """What `--group-by` takes beside names of columns: the picture, the recording."""
 _RATE_NAMES = ("sample_rate", "sampling_rate")
@@ -129,8 +135,18 @@ def _language(names: Sequence[str]) -> str | None:
 
 
 def _speaker(names: Sequence[str]) -> str | None:
-    found = ((name, usual) for usual in _SPEAKER_NAMES for name in names)
-    return next((name for name, usual in found if name.rpartition(".")[2].lower() == usual), None)
+    pairs = ((name, usual) for usual in (*_SPEAKER_NAMES, _CLIENT) for name in names)
+    found = next((name for name, usual in pairs if name.rpartition(".")[2].lower() == usual), None)
+    if found is not None and found.lower().endswith(_CLIENT):
+        tell_speakers(f"the column {found} (state another with --speaker-column)")
+    return found
+
+
+@functools.cache
+def tell_speakers(where: str) -> None:
+    """Say once, and not in each worker, what is taken for the names of speakers."""
+    if multiprocessing.parent_process() is None:
+        logger.warning("speakers are told by %s", where)
 
 
 def _stated(option: str, name: str | None, names: Sequence[str], where: str) -> str | None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar, final
 
+from trimask.data.prepare.item import SourceUnavailable
 from trimask.parallel import holding_interrupts
 
 Result = TypeVar("Result")
@@ -30,7 +31,8 @@ def confined(function: Callable[..., Iterable[Result]], *arguments: Any) -> Iter
     """What `function(*arguments)` gives, computed elsewhere, one by one; all of it must be picklable.
 
     Raises:
-        ValueError: whatever went wrong there, with its message; also that the process ended.
+        SourceUnavailable: as it was raised there.
+        ValueError: whatever else went wrong there, with its message; also that the process ended.
     """
     process = _idle.pop() if _idle else _Process()
     is_free = False
@@ -43,7 +45,7 @@ def confined(function: Callable[..., Iterable[Result]], *arguments: Any) -> Iter
                 return
             if kind == _ERROR:
                 is_free = True
-                raise ValueError(value)
+                raise value
             yield value
             process.connection.send(True)
     except (EOFError, ConnectionError, pickle.UnpicklingError) as error:
@@ -67,11 +69,13 @@ def serve(handle: int) -> None:
                     connection.recv()
             except MemoryError:
                 said = f"it needs more than {MEMORY >> 30} GB of memory: write it with smaller row groups"
-                connection.send((_ERROR, said))
+                connection.send((_ERROR, ValueError(said)))
+            except SourceUnavailable as error:
+                connection.send((_ERROR, error))
             except (EOFError, ConnectionError):
                 return
             except Exception as error:  # whatever its format's library raises
-                connection.send((_ERROR, str(error) or type(error).__name__))
+                connection.send((_ERROR, ValueError(str(error) or type(error).__name__)))
             else:
                 connection.send((_DONE, None))
 

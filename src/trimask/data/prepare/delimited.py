@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal, final
 
+from trimask.data.prepare.encoding import open_utf8
 from trimask.data.prepare.rejection import Reason, Rejected
 
 Quoting = Literal["doubled", "escaped", "none"]
@@ -52,7 +53,7 @@ def lines_of(path: Path, start: int) -> Iterator[tuple[int, str | None, int]]:
     """(offset, line, quotation marks in it) from `start` on; None for a line that is too long to be held.
     Bytes that are no UTF-8 become surrogates.
     """
-    with path.open("rb") as file:
+    with open_utf8(path) as file:
         file.seek(start)
         offset = start
         while line := file.readline(ROW_LIMIT + 1):

@@ -10,6 +10,7 @@ from typing import Any, final
 from trimask.data.prepare.columns import AUDIO_NAMES, FILE_NAMES, IMAGE_NAMES, TEXT_NAMES
 from trimask.data.prepare.delimited import Cells, Dialect, records
 from trimask.data.prepare.dialect import find_dialect
+from trimask.data.prepare.encoding import open_utf8, size_in_utf8
 from trimask.data.prepare.names import names_media
 from trimask.data.prepare.rejection import Rejected
 
@@ -43,7 +44,7 @@ def delimited_rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Map
 
 def delimited_table(path: Path) -> DelimitedTable:
     status = path.stat()
-    return _table(path, status.st_size, status.st_mtime_ns)
+    return _table(path, size_in_utf8(path), status.st_mtime_ns)
 
 
 def is_list_of_files(path: Path) -> bool:
@@ -91,7 +92,7 @@ def _names_without_header(folder: Path, head: Sequence[Cells]) -> tuple[str, ...
 
 def _delimiter_after_files(path: Path) -> str | None:
     """What follows the name of a file that is there, with which most rows begin."""
-    with path.open("rb") as file:
+    with open_utf8(path) as file:
         head = file.read(_HEAD_BYTES)
     lines = head.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
     lines = [line.strip("\r") for line in lines if line.strip()][:_HEAD_ROWS]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import final
 
 from trimask.data.prepare.delimited import Cells, Dialect, lines_of, records, rows_under, shape_of
+from trimask.data.prepare.encoding import open_utf8, size_in_utf8
 from trimask.data.prepare.rejection import Rejected
 
 _HEAD = 256_000  # bytes by which the delimiter is told
@@ -29,14 +30,14 @@ def find_dialect(path: Path, delimiters: Sequence[str], known_names: frozenset[s
     `known_names` count) and the shape of its rows, and with which quoting.
     """
     status = path.stat()
-    return _find_dialect(path, status.st_size, status.st_mtime_ns, tuple(delimiters), known_names)
+    return _find_dialect(path, size_in_utf8(path), status.st_mtime_ns, tuple(delimiters), known_names)
 
 
 @functools.lru_cache(maxsize=64)
 def _find_dialect(
     path: Path, size: int, _time: int, delimiters: tuple[str, ...], known_names: frozenset[str]
 ) -> Dialect:
-    with path.open("rb") as file:
+    with open_utf8(path) as file:
         head = file.read(64)
     start = len(_MARK) if head.startswith(_MARK) else 0
     if stated := _STATED.match(head, start):
@@ -62,7 +63,7 @@ def _find_dialect(
 
 
 def _has_quotes(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_utf8(path) as file:
         return any(b'"' in block for block in iter(lambda: file.read(1_000_000), b""))
 
 

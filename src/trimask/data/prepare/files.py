@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from trimask.data.prepare import picture
-from trimask.data.prepare.captions import caption_of
-from trimask.data.prepare.columns import GROUPS_OF_FILES, ColumnError
-from trimask.data.prepare.encoding import wide_encoding_of
+from trimask.data.prepare import picture, recording
+from trimask.data.prepare.captions import caption_of, speaker_of_folder
+from trimask.data.prepare.columns import GROUPS_OF_FILES, ColumnError, tell_speakers
+from trimask.data.prepare.encoding import size_in_utf8
 from trimask.data.prepare.item import Item, Reader, printable
 from trimask.data.prepare.lines import bounded_lines
 from trimask.data.prepare.options import PrepareOptions
@@ -43,6 +43,11 @@ class MediaFiles(Reader):
                     "put a metadata.csv beside them"
                 )
 
+        recordings = (name for name in self.names if Path(name).suffix.lower() in recording.SUFFIXES)
+        first = next(recordings, None)
+        if first is not None and (name := speaker_of_folder(self.root, self.root / first)) is not None:
+            tell_speakers(f"folders ({printable(name)} of {printable(first)})")
+
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
         for name in self.names:
             try:
@@ -60,6 +65,7 @@ class MediaFiles(Reader):
             text=caption_of(self.root, path, options),
             image=path if is_image else None,
             audio=None if is_image else path,
+            speaker=None if is_image else speaker_of_folder(self.root, path),
             # Pictures of a class have its name, and are many things.
             is_group_of_file=options.group_by is not None or options.caption_from == "folder",
             places=(place_within(self.root, path),),
@@ -96,10 +102,7 @@ class TextFiles(Reader):
 
 def _documents(path: Path, key: str, options: PrepareOptions) -> Iterator[Item | Rejection]:
     limit, size = options.limits.max_bytes, path.stat().st_size
-    if options.sample_by != "document" and (encoding := wide_encoding_of(path)):
-        detail = f"{encoding}: save it as UTF-8, or use --sample-by document"
-        yield Rejection(key=key, reason=Reason.NOT_UTF8, detail=detail)
-    elif options.sample_by != "document":
+    if options.sample_by != "document":
         yield from _pieces(path, key, by_line=options.sample_by == "line", limit=limit)
     elif size > limit:
         detail = f"{size} bytes, the limit is {limit}: use --sample-by paragraph or line"
@@ -119,7 +122,7 @@ def _pieces(path: Path, key: str, *, by_line: bool, limit: int) -> Iterator[Item
             return Rejection(key=place, reason=Reason.OVERSIZED, detail=f"more than {limit} bytes")
         return Item(key=place, modalities=frozenset({Modality.TEXT}), text=b"".join(held).rstrip(b"\r\n"))
 
-    for offset, line in bounded_lines(path, 0, path.stat().st_size, limit):
+    for offset, line in bounded_lines(path, 0, size_in_utf8(path), limit):
         is_blank = line is not None and not line.strip()
         if size and (is_blank or by_line):
             yield piece()

@@ -1,6 +1,5 @@
-"""Readers of parquet files, and of data sets on the hub through `datasets`; nothing is decoded."""
+"""Readers of parquet files, and of data sets on the hub; nothing is decoded."""
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -9,12 +8,11 @@ from typing import Any, final
 
 from trimask.data.prepare.columns import Columns, find_columns
 from trimask.data.prepare.confined import confined
-from trimask.data.prepare.item import Item, Reader, SourceUnavailable, item_of_row, printable
+from trimask.data.prepare.hub import HubData, hub_rows, hub_schema
+from trimask.data.prepare.item import Item, Reader, item_of_row, printable
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.parquet import rows_of, schema_of
-from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
-
-_SECONDS = 5.0  # until the hub must have answered
+from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 
 
 @final
@@ -66,96 +64,38 @@ class ParquetFile(Reader):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubShard(Reader):
-    """One shard of one split of a data set that `datasets.load_dataset` finds, at a fixed revision."""
+    """One shard of one split of a data set on the hub."""
 
-    dataset: str
-    configuration: str | None
-    revision: str | None
+    data: HubData
     split: str
     index: int
     num_shards: int
 
     @property
     def label(self) -> str:
-        return f"{self.dataset}/{self.split}/{self.index}"
+        return f"{self.data.dataset}/{self.split}/{self.index}"
 
     def check(self, options: PrepareOptions) -> None:
-        self._columns(self._load(), options)
+        self._columns(self._schema(), options)
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        stored = self._load()
-        columns = self._columns(stored, options)
-        chosen = stored.select_columns(_needed(columns, stored.column_names or []))
-        rows = map(_with_bytes, chosen.shard(self.num_shards, self.index).decode(False))
-        folder = Path(self.dataset)
-        try:
-            classes = _class_names(stored.features or {}, columns)
-            yield from _items(rows, columns, classes, self.label, folder, folder)
-        except ValueError:  # a damaged file, as its format's library says
-            raise
-        except Exception as error:  # the connection's faults: each layer has its own
-            raise SourceUnavailable(f"{self.label}: {first_line(error)}: try again later") from error
+        import datasets
 
-    def _load(self) -> Any:
-        return load_splits(self.dataset, self.configuration, self.revision)[self.split]
+        schema = self._schema()
+        columns = self._columns(schema, options)
+        limit = 2 * options.limits.max_bytes
+        shard = (self.index, self.num_shards)
+        found = confined(hub_rows, self.data, self.split, shard, _needed(columns, schema.names), limit)
+        classes = _class_names(datasets.Features.from_arrow_schema(schema), columns)
+        folder = Path(self.data.dataset)
+        yield from _items(chain.from_iterable(found), columns, classes, self.label, folder, folder)
 
-    def _columns(self, stored: Any, options: PrepareOptions) -> Columns:
-        if stored.features is None:
-            return find_columns(list(next(iter(stored.take(1)), {})), options, where=self.dataset)
-        return find_columns(_names(stored.features.arrow_schema), options, where=self.dataset)
+    def _schema(self) -> Any:
+        (schema,) = confined(hub_schema, self.data, self.split)
+        return schema
 
-
-@functools.lru_cache(maxsize=4)
-def load_splits(dataset: str, configuration: str | None, revision: str | None) -> Any:
-    """The splits of a data set, by name, as streams.
-
-    Raises:
-        SourceUnavailable: the hub cannot be reached.
-        ValueError: it has no data set of this name, or it needs to be told which configuration.
-    """
-    import datasets
-    from datasets.exceptions import DatasetNotFoundError
-
-    _quiet()
-    try:
-        _look_up(dataset, revision)
-        return datasets.load_dataset(dataset, configuration, revision=revision, streaming=True)
-    except (DatasetNotFoundError, FileNotFoundError) as error:
-        message = f"{dataset} is no file or folder here, and no data set on the hub"
-        raise ValueError(f"{message} ({first_line(error)})") from error
-    except OSError as error:
-        raise _unreachable(dataset, error) from error
-
-
-def current_revision(dataset: str, revision: str | None) -> str | None:
-    """The commit that `revision` (by default the newest) names on the hub; None for a local data set."""
-    if Path(dataset).exists():
-        return None
-    from huggingface_hub import HfApi
-
-    return HfApi().dataset_info(dataset, revision=revision).sha
-
-
-def _look_up(dataset: str, revision: str | None) -> None:
-    """Ask the hub once whether it has the data set: the library asks again and again, for half a minute."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if Path(dataset).exists() or constants.HF_HUB_OFFLINE:
-        return
-    try:
-        HfApi().dataset_info(dataset, revision=revision, timeout=_SECONDS)
-    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise FileNotFoundError(first_line(error)) from error
-    except Exception as error:  # the connection's faults: each layer has its own
-        raise _unreachable(dataset, error) from error
-
-
-def _unreachable(dataset: str, error: Exception) -> SourceUnavailable:
-    return SourceUnavailable(
-        f"{dataset} is no file or folder here, and the hub cannot be reached ({first_line(error)}): "
-        "check the name, or the connection"
-    )
+    def _columns(self, schema: Any, options: PrepareOptions) -> Columns:
+        return find_columns(_names(schema), options, where=self.data.dataset)
 
 
 def _items(
@@ -191,28 +131,8 @@ def _names(schema: Any) -> list[str]:
     return names
 
 
-def _with_bytes(values: dict[str, Any]) -> dict[str, Any]:
-    """Files that stand by themselves on the hub are fetched: the row has only their address there."""
-    from datasets.utils.file_utils import xopen
-
-    for name, value in values.items():
-        path = value.get("path") if isinstance(value, dict) and value.get("bytes", 0) is None else None
-        if isinstance(path, str) and "hf://" in path:
-            with xopen(path, "rb") as file:
-                values[name] = {"bytes": file.read(), "path": path}
-    return values
-
-
 def _needed(columns: Columns, all_names: list[str]) -> list[str]:
     """The columns to read, of which `all_names` are there: for a field of an object, the object."""
     stated = (columns.text, columns.image, columns.audio, columns.speaker, columns.group, columns.split)
     names = [name for name in (*stated, columns.rate, columns.language) if name is not None]
     return sorted({name if name in all_names else name.partition(".")[0] for name in names})
-
-
-def _quiet() -> None:
-    """What is wrong with a file stands in rejected.jsonl; the library's lines and bars would hide ours."""
-    import datasets
-
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    datasets.disable_progress_bars()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
+from trimask.data.prepare.encoding import open_utf8, size_in_utf8
 from trimask.data.prepare.json_values import JsonError, JsonText, elements, members
 from trimask.data.prepare.lines import bounded_lines
 from trimask.data.prepare.names import find_named, media_kind
@@ -39,7 +40,7 @@ class Document:
 
 def is_document(path: Path) -> bool:
     """Whether a `.json` file is one document, rather than an object in each line."""
-    lines = (line for _, line in bounded_lines(path, 0, min(path.stat().st_size, _LINE), _LINE))
+    lines = (line for _, line in bounded_lines(path, 0, min(size_in_utf8(path), _LINE), _LINE))
     first = next((line for line in lines if line is None or line.strip()), b"")
     if first is None:
         return True
@@ -62,7 +63,7 @@ def document_rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Row]
     """(offset, row) of the rows that begin in [start, stop), `start` being 0 or where one does."""
     status = path.stat()
     try:
-        document = _document(path, status.st_size, status.st_mtime_ns)
+        document = _document(path, size_in_utf8(path), status.st_mtime_ns)
         with JsonText(path, max(start, document.start)) as text:
             for offset, value in _values(document, text):
                 if offset >= stop:
@@ -101,7 +102,7 @@ def _row(value: Any, document: Document) -> Row:
 
 @functools.lru_cache(maxsize=4)
 def _document(path: Path, _size: int, _time: int) -> Document:
-    with path.open("rb") as file:
+    with open_utf8(path) as file:
         start = len(_MARK) if file.read(3) == _MARK else 0
     with JsonText(path, start) as text:
         if text.take("["):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
+from trimask.data.prepare.encoding import open_utf8
+
 VALUE_LIMIT = 16_000_000  # characters of one value
 _CHUNK = 1_000_000  # bytes
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -34,7 +36,7 @@ class JsonText:
     """
 
     def __init__(self, path: Path, start: int = 0) -> None:
-        self._file = path.open("rb")
+        self._file = open_utf8(path)
         self._file.seek(start)
         self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
         self._text, self._place, self._is_whole = "", 0, False

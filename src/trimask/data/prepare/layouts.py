@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import final
 
-from trimask.data.prepare.captions import caption_beside
+from trimask.data.prepare.captions import caption_beside, caption_in_parallel
 from trimask.data.prepare.delimited_table import is_list_of_files
 from trimask.data.prepare.names import same_name, unread_kind
 from trimask.data.prepare.options import PrepareOptions
@@ -41,8 +41,9 @@ class Layout:
 
     @cached_property
     def beside(self) -> dict[str, str]:
-        """Picture or recording -> the file beside it that holds its text."""
-        found = ((name, caption_beside(self.root / name)) for name in self.media)
+        """Picture or recording -> the file that holds its text, beside it or in a folder of texts."""
+        paths = ((name, self.root / name) for name in self.media)
+        found = ((name, caption_beside(path) or caption_in_parallel(self.root, path)) for name, path in paths)
         return {
             name: beside.relative_to(self.root).as_posix() for name, beside in found if beside is not None
         }

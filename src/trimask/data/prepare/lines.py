@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from trimask.data.prepare.encoding import open_utf8
+
 
 def bounded_lines(path: Path, start: int, stop: int, limit: int) -> Iterator[tuple[int, bytes | None]]:
     """(offset, line) of the lines that begin in [start, stop); None for one of more than `limit` bytes.
 
     A line belongs to the range in which its first byte stands, so ranges that meet share no line.
     """
-    with path.open("rb") as file:
+    with open_utf8(path) as file:
         if start:
             file.seek(start - 1)
             while (head := file.readline(limit)) and not head.endswith(b"\n"):

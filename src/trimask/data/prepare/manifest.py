@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
-from trimask import io
+from trimask import io, seals
 from trimask.config import ConfigError, from_dict, to_dict
 from trimask.data.prepare.options import PrepareOptions
+from trimask.data.prepare.part import MODALITIES
 from trimask.data.prepare.record import is_whole, read_record, record_path, rejected_path
 from trimask.data.prepare.splits import Decisions
 from trimask.data.shards import ShardedTokens, ShardEntry
@@ -19,6 +20,7 @@ REJECTED = "rejected.jsonl"
 TOKENIZERS = "tokenizers"
 FORMAT_VERSION = 1
 _CORRUPT = ".corrupt"
+_MEND = "the command that prepared the data writes it again"
 
 
 @final
@@ -65,6 +67,9 @@ class Manifest:
             raise ValueError("shards: one is named twice")
         if self.counts != count(self.shards):
             raise ValueError("counts: not those of the shards")
+        for entry in self.shards:
+            if set(entry.tokens) != MODALITIES.get(entry.source):
+                raise ValueError(f"{entry.file}: {entry.source} of {sorted(entry.tokens)}")
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
@@ -77,7 +82,10 @@ class Manifest:
                 else "holds no prepared data: make some"
             )
             raise ValueError(f"{folder} {what} with `trimask prepare SOURCE --out {folder}`")
-        stored = io.read_json(path)
+        try:
+            stored = io.read_sealed(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; {_MEND}") from error
         version = stored.get("format_version") if isinstance(stored, dict) else None
         if version != FORMAT_VERSION:
             raise ValueError(
@@ -86,12 +94,19 @@ class Manifest:
         try:
             return from_dict(cls, stored)
         except ConfigError as error:
-            raise ValueError(f"{path} is damaged ({error}): delete it, and prepare the data again") from error
+            raise ValueError(f"{path} is damaged ({error}): {_MEND}") from error
 
     def save(self, folder: Path) -> None:
-        """Write it, unless it stands there already."""
-        if not (folder / MANIFEST).exists() or io.read_json(folder / MANIFEST) != to_dict(self):
-            io.write_json(folder / MANIFEST, to_dict(self))
+        """Write it, with the hash of itself, unless it stands there already; one without stays, since runs
+        know it by its bytes.
+        """
+        stored = to_dict(self)
+        try:
+            before = io.read_json(folder / MANIFEST)
+        except (FileNotFoundError, ValueError):  # none, or damaged
+            before = None
+        if before not in (stored, seals.seal(stored)):
+            io.write_sealed(folder / MANIFEST, stored)
 
     def sources(self, folder: Path, split: str) -> dict[str, list[tuple[Path, ShardEntry]]]:
         """The shards of a split by source, in order."""

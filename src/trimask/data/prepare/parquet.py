@@ -1,46 +1,47 @@
 """What a parquet file holds, read a few rows at a time. Runs where memory is bounded (`confined`)."""
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_BATCH_ROWS = 64
+BATCH_ROWS = 64
 _SENT_BYTES = 4_000_000  # of rows that are handed over together, at most
 _BUFFER = 1 << 20  # bytes of a column that are read at once; row groups can be larger than memory
+_REMOTE_BUFFER = 8 << 20  # a request takes long, however little it asks for
 _FREE_ROWS, _ROWS_PER_BYTE = 1_000_000, 8
 _FREE_BYTES, _INFLATION = 256_000_000, 200
 """What a file may hold whatever its size, and for each of its bytes: more is made to keep us busy."""
 
 
-def schema_of(path: Path) -> Iterator[Any]:
+def schema_of(file: Path | str) -> Iterator[Any]:
     """The arrow schema."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        yield file.schema_arrow
+    with _opened(file) as (parquet, _):
+        yield parquet.schema_arrow
 
 
-def rows_of(path: Path, columns: list[str], limit: int) -> Iterator[list[dict[str, Any] | int]]:
+def rows_of(file: Path | str, columns: list[str], limit: int) -> Iterator[list[dict[str, Any] | int]]:
     """Rows in order, several at a time; of one with more than `limit` bytes, how many it has.
+
+    Args:
+        file: on the disk, or the address of one elsewhere.
 
     Raises:
         ValueError, MemoryError, or whatever the library raises.
     """
-    import pyarrow.parquet as pq
-
-    size = path.stat().st_size
     num_read, num_bytes = 0, 0
-    for batch_rows in (_BATCH_ROWS, 1):
-        with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
-            num_rows = file.metadata.num_rows
+    for batch_rows in (BATCH_ROWS, 1):
+        with _opened(file) as (parquet, size):
+            num_rows = parquet.metadata.num_rows
             if num_rows > _FREE_ROWS + _ROWS_PER_BYTE * size:
                 raise ValueError(f"{num_rows} rows by its footer, too many for {size} bytes")
             start = 0
             try:
-                for batch in file.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False):
+                for batch in parquet.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False):
                     start += batch.num_rows
                     fresh = batch.slice(max(0, batch.num_rows - start + num_read))
-                    for rows, taken in _handed_over(fresh, limit):
+                    for rows, taken in handed_over(fresh, limit):
                         yield rows
                         num_read, num_bytes = num_read + len(rows), num_bytes + taken
                         if num_bytes > _FREE_BYTES + _INFLATION * size:
@@ -51,7 +52,26 @@ def rows_of(path: Path, columns: list[str], limit: int) -> Iterator[list[dict[st
                     raise
 
 
-def _handed_over(batch: Any, limit: int) -> Iterator[tuple[list[dict[str, Any] | int], int]]:
+@contextmanager
+def _opened(file: Path | str) -> Iterator[tuple[Any, int]]:
+    """The file, and its size in bytes."""
+    import pyarrow.parquet as pq
+
+    if "://" not in str(file):
+        with pq.ParquetFile(file, buffer_size=_BUFFER) as parquet:
+            yield parquet, Path(file).stat().st_size
+    else:
+        import fsspec
+
+        # Nothing is read ahead: columns lie far apart, and what was read for one would be of no use.
+        opened: Any = fsspec.open(file, "rb", cache_type="none")
+        with opened as remote:
+            size = remote.seek(0, os.SEEK_END)
+            with pq.ParquetFile(remote, buffer_size=_REMOTE_BUFFER) as parquet:
+                yield parquet, size
+
+
+def handed_over(batch: Any, limit: int) -> Iterator[tuple[list[dict[str, Any] | int], int]]:
     """Rows, and the bytes in them."""
     # A value that rows share is small here, and not as their own.
     is_shared = any(word in str(batch.schema) for word in ("dictionary<", "run_end_encoded<"))

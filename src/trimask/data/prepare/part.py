@@ -1,9 +1,10 @@
 """One part -> shards: a pure function of the part, the tokenizers and the options."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, TextIO, final, runtime_checkable
 
 import numpy as np
@@ -27,6 +28,15 @@ from trimask.vocabulary.transcript import transcript
 
 TEXT, IMAGES, SPEECH, TRIPLES = "text", "images", "speech", "triples"
 """The sources that prepared data can have; a triple also counts as a captioned picture and as speech."""
+MODALITIES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        TEXT: frozenset({"text"}),
+        IMAGES: frozenset({"text", "image"}),
+        SPEECH: frozenset({"text", "audio"}),
+        TRIPLES: frozenset({"text", "image", "audio"}),
+    }
+)
+"""What the examples of each are made of."""
 
 _BATCH = 32  # items encoded together
 

@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import final
 from trimask.data.prepare import archive, table
 from trimask.data.prepare.archive import Archive
 from trimask.data.prepare.columns import ColumnError, listed
+from trimask.data.prepare.confined import confined
 from trimask.data.prepare.delimited_table import DELIMITED
-from trimask.data.prepare.encoding import wide_encoding_of
+from trimask.data.prepare.encoding import size_in_utf8
 from trimask.data.prepare.files import MediaFiles, TextFiles
-from trimask.data.prepare.hugging_face import HubShard, ParquetFile, current_revision, load_splits
+from trimask.data.prepare.hub import HubData, current_revision, shards_of
+from trimask.data.prepare.hugging_face import HubShard, ParquetFile
 from trimask.data.prepare.inventory import fingerprint
 from trimask.data.prepare.item import Reader, SourceUnavailable, UnusedFile, printable
 from trimask.data.prepare.layouts import ROWS_PER_STRAY, Layout, is_table_of_text
@@ -92,6 +94,17 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     return Plan(parts=tuple(parts), own_splits=own, fingerprint=mark, listing=listing)
 
 
+def joined(plans: Sequence[Plan]) -> Plan:
+    """Several sources as one. A split that any of them names is drawn from none."""
+    parts = [part for plan in plans for part in plan.parts]
+    return Plan(
+        parts=tuple(replace(part, number=number) for number, part in enumerate(parts)),
+        own_splits=frozenset(split for plan in plans for split in plan.own_splits),
+        fingerprint=" ".join(plan.fingerprint for plan in plans),
+        listing=None,
+    )
+
+
 def _may_be_on_the_hub(source: str) -> bool:
     """Whether it has the form of a name there, and is no mistyped file in a folder that there is."""
     is_path = source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") != 1
@@ -101,22 +114,15 @@ def _may_be_on_the_hub(source: str) -> bool:
 def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader, str | None]], str]:
     """The shards of each split of a data set that `datasets.load_dataset` finds, and its commit."""
     name, _, configuration = source.partition(":")
-    splits = load_splits(name, configuration or None, options.revision)
-    revision = current_revision(name, options.revision)
+    named = HubData(dataset=name, configuration=configuration or None, revision=options.revision)
+    (splits,) = confined(shards_of, named)
+    found = replace(named, revision=current_revision(named))
     readers: list[tuple[Reader, str | None]] = []
-    for split, stored in splits.items():
-        own = split_name(str(split))
-        for index in range(stored.num_shards):
-            reader = HubShard(
-                dataset=name,
-                configuration=configuration or None,
-                revision=revision,
-                split=str(split),
-                index=index,
-                num_shards=stored.num_shards,
-            )
-            readers.append((reader, own))
-    return readers, revision or name
+    for split, num_shards in splits.items():
+        for index in range(num_shards):
+            reader = HubShard(data=found, split=split, index=index, num_shards=num_shards)
+            readers.append((reader, split_name(split)))
+    return readers, found.revision or name
 
 
 def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[tuple[Reader, str | None]]:
@@ -184,10 +190,6 @@ def _table_readers(
     """Ranges of the rows of a table that names files, whose paths are added to `paths`; none for another."""
     path = root / name
     try:
-        if encoding := wide_encoding_of(path):
-            detail = f"{encoding}: save it as UTF-8"
-            yield UnusedFile(name=printable(name), detail=detail, reason=Reason.NOT_UTF8)
-            return
         if why := _why_without_rows(path):
             yield UnusedFile(name=printable(name), detail=why, reason=Reason.EMPTY)
             return
@@ -215,7 +217,7 @@ def _table_readers(
 
 def _why_without_rows(path: Path) -> str | None:
     """Why a table says nothing; by its columns it would stop what lies beside it."""
-    first = next((row for _, row in table.rows(path, 0, path.stat().st_size)), None)
+    first = next((row for _, row in table.rows(path, 0, size_in_utf8(path))), None)
     if first is None:
         return "a table without rows"
     return (
@@ -230,7 +232,7 @@ def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left
         num_left: pictures and recordings in its folder and below that have no text.
     """
     path = root / name
-    size = path.stat().st_size
+    size = size_in_utf8(path)
     if num_left:
         num_rows = sum(1 for _ in islice(table.rows(path, 0, size), ROWS_PER_STRAY * num_left + 1))
         if not is_table_of_text(name, num_rows, num_left):
@@ -254,7 +256,7 @@ def _missing_columns(root: Path, name: str, options: PrepareOptions) -> ColumnEr
 
 
 def _ranges(root: Path, name: str, starts: list[int]) -> list[TableRows]:
-    size = (root / name).stat().st_size
+    size = size_in_utf8(root / name)
     ranges = zip(starts or [0], [*starts[1:], size], strict=True)
     return [TableRows(root=root, name=name, start=start, stop=stop) for start, stop in ranges]
 

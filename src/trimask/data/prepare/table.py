@@ -19,6 +19,7 @@ from trimask.data.prepare.columns import (
 )
 from trimask.data.prepare.delimited import ROW_LIMIT
 from trimask.data.prepare.delimited_table import DELIMITED, delimited_rows, delimited_table
+from trimask.data.prepare.encoding import size_in_utf8
 from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, printable
 from trimask.data.prepare.json_documents import document_rows, is_document
 from trimask.data.prepare.lines import bounded_lines
@@ -109,7 +110,7 @@ def header(path: Path) -> list[str]:
     if path.suffix.lower() in DELIMITED:
         return list(delimited_table(path).names)
     names: dict[str, None] = {}
-    for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS):
+    for _, row in islice(rows(path, 0, size_in_utf8(path)), _HEAD_ROWS):
         names |= dict.fromkeys([] if isinstance(row, Rejected) else column_names(row))
     return list(names)
 
@@ -120,7 +121,7 @@ def media_columns(path: Path, options: PrepareOptions, *, where: str) -> tuple[s
     there. Columns that name other files are of no matter.
     """
     names = header(path)
-    head = [row for _, row in islice(rows(path, 0, path.stat().st_size), _HEAD_ROWS)]
+    head = [row for _, row in islice(rows(path, 0, size_in_utf8(path)), _HEAD_ROWS)]
     head = [row for row in head if not isinstance(row, Rejected)]
     kinds = {name: _kind_of_column(path.parent, name, head) for name in names if name.lower() in _MAY_NAME}
     # Of several called so, those are meant that name pictures or recordings.
@@ -159,7 +160,7 @@ def is_cut_anywhere(path: Path) -> bool:
 
 def named_files(path: Path, media: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
     """(offset, names) of the files that a table's rows name."""
-    for offset, row in rows(path, 0, path.stat().st_size):
+    for offset, row in rows(path, 0, size_in_utf8(path)):
         values = [] if isinstance(row, Rejected) else [row.get(column) for column in media]
         yield offset, [name for name in values if isinstance(name, str) and name]
 

@@ -42,13 +42,18 @@ class Moment:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryModel:
-    """The memory of one device out of `num_devices` that run the same updates."""
+    """The memory of one device out of `num_devices` that run the same updates.
+
+    Attributes:
+        has_average: whether the run keeps an average of its weights.
+    """
 
     model: DenoiserConfig
     vocabulary: Vocabulary
     compute: ComputeConfig
     hardware: Hardware
     num_devices: int
+    has_average: bool = False
 
     @property
     def precision(self) -> Precision:
@@ -82,11 +87,13 @@ class MemoryModel:
     def state(self) -> dict[str, int]:
         """What lies there between updates."""
         shard = -(-count_parameters(self.model, self.vocabulary).total // self.group)
-        return {"fp32 parameters": _FP32 * shard, "AdamW moments": 2 * _FP32 * shard}
+        held = {"fp32 parameters": _FP32 * shard, "AdamW moments": 2 * _FP32 * shard}
+        return held | ({"average of the weights": _FP32 * shard} if self.has_average else {})
 
     def checkpoint_bytes(self) -> int:
-        """Parameters and both moments in fp32, on all devices together."""
-        return 3 * _FP32 * count_parameters(self.model, self.vocabulary).total
+        """Parameters, both moments, and the average if there is one, in fp32, on all devices together."""
+        copies = 4 if self.has_average else 3
+        return copies * _FP32 * count_parameters(self.model, self.vocabulary).total
 
     def fullest(self, *, slots: int, positions: Sequence[int], read: Sequence[int] | None = None) -> Moment:
         """The fullest moment of an update.

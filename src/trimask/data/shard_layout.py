@@ -1,0 +1,89 @@
+"""Whether a shard holds what it should: a hash tells who wrote it at best, and not that it is one."""
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.modality import Modality
+
+_ROWS = 1_000_000  # of codes that are looked at together
+_CODE_TYPES = ("U16", "I32")
+
+
+def check_layout(file: Any, where: str, *, num_examples: int, tokens: dict[str, int]) -> None:
+    """ValueError if an open shard's tensors are not those of so many examples with so many codes (modality ->
+    how many). Codes themselves are not read.
+    """
+    names = set(file.keys())
+    ragged = ["keys", *tokens, *(["languages"] if "languages.values" in names else [])]
+    expected = {"groups", *(f"{name}.{part}" for name in ragged for part in ("values", "offsets"))}
+    if names != expected:
+        _fail(where, f"it has {', '.join(sorted(names))[:200]}")
+    _check(file, where, "groups", types=("I64",), shape=(num_examples,))
+    for name in ragged:
+        values, offsets = f"{name}.values", f"{name}.offsets"
+        _check(file, where, offsets, types=("I64",), shape=(num_examples + 1,))
+        if name in tokens:
+            _check(file, where, values, types=_CODE_TYPES, shape=(None, None))
+        else:
+            _check(file, where, values, types=("U8",), shape=(None,))
+        length, *books = file.get_slice(values).get_shape()
+        if name in tokens and length * books[0] != tokens[name]:
+            _fail(where, f"{values} has {length * books[0]} codes instead of {tokens[name]}")
+        bounds = file.get_slice(offsets)[:]
+        if bounds[0] != 0 or bounds[-1] != length or (bounds[1:] < bounds[:-1]).any():
+            _fail(where, f"{offsets} are no boundaries of {length}")
+
+
+def check_codes(
+    file: Any, where: str, vocabulary: Vocabulary, *, tokens: dict[str, int], longest: int | None
+) -> None:
+    """ValueError if an open shard, whose layout is right, holds codes that these tokenizers do not give.
+
+    Args:
+        longest: frames of a text at most, where that is known.
+    """
+    for name in tokens:
+        space = vocabulary.space(Modality[name.upper()])
+        values = file.get_slice(f"{name}.values")
+        rows, num_codebooks = values.get_shape()
+        if num_codebooks != space.num_codebooks:
+            _fail(where, f"{name} has {num_codebooks} codebooks instead of {space.num_codebooks}")
+        low, high = _span(values, rows)
+        if low < 0 or high >= space.codebook_size:
+            _fail(where, f"{name} codes from {low} to {high}, of {space.codebook_size} that there are")
+        frames = np.diff(file.get_slice(f"{name}.offsets")[:])
+        if space.grid is not None and (frames != space.grid[0] * space.grid[1]).any():
+            _fail(where, f"pictures of {frames.min()} to {frames.max()} cells instead of {space.grid}")
+        if name == "text" and longest is not None and frames.max(initial=0) > longest:
+            _fail(where, f"a passage of {frames.max()} tokens, longer than the text window of {longest}")
+
+
+def _span(values: Any, rows: int) -> tuple[int, int]:
+    low, high = 0, 0
+    for part in _parts(values, rows):
+        low, high = min(low, int(part.min())), max(high, int(part.max()))
+    return low, high
+
+
+def _parts(values: Any, rows: int) -> Iterator[np.ndarray]:
+    for start in range(0, rows, _ROWS):
+        part = values[start : min(start + _ROWS, rows)]
+        if part.size:
+            yield part
+
+
+def _check(
+    file: Any, where: str, name: str, *, types: tuple[str, ...], shape: tuple[int | None, ...]
+) -> None:
+    found = file.get_slice(name)
+    sizes, kind = tuple(found.get_shape()), found.get_dtype()
+    is_shape = len(sizes) == len(shape) and all(w in (None, s) for s, w in zip(sizes, shape, strict=True))
+    if kind not in types or not is_shape:
+        _fail(where, f"{name} is {kind} of shape {sizes}")
+
+
+def _fail(where: str, what: str) -> NoReturn:
+    raise ValueError(f"{where} is no shard as `trimask prepare` writes them ({what}): prepare the data again")

@@ -1,0 +1,64 @@
+"""Where the words of a recording stand beside its frames, in rotary coordinates.
+
+Speech is read in order and at a nearly even rate. So text that stands beside speech has coordinates on the
+speech's axis: a letter is near the frames that say it, and attention finds them by their distance.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from jaxtyping import Float
+
+
+class TextAlignment(ABC):
+    """Coordinates of a transcript's tokens; has nothing to learn."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def frames(self, num_tokens: int, num_frames: int) -> Float[np.ndarray, "tokens"]:
+        """The frame beside which each of `num_tokens` stands, from 0 at the first frame's centre; it may lie
+        outside of the speech's span of `num_frames`, which counts end frames too.
+        """
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Even(TextAlignment):
+    """Spread over the whole span [D]. End frames stretch it, and how many there are is random in training:
+    so letters stand near the frames that say them by about a tenth of the span.
+    """
+
+    def frames(self, num_tokens: int, num_frames: int) -> Float[np.ndarray, "tokens"]:
+        return (np.arange(num_tokens) + 0.5) / num_tokens * num_frames - 0.5
+
+
+EVEN = Even()
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConstantRate(TextAlignment):
+    """Where a voice says it on average, however long the span is [D].
+
+    Attributes:
+        frames_per_token: of speech, for a token of the transcript.
+        lead: the frame at which the first token begins. Before the words stand silence and the voice's tag.
+
+    Raises: ValueError unless the rate is positive and both are finite.
+    """
+
+    frames_per_token: float
+    lead: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.frames_per_token < np.inf or not -np.inf < self.lead < np.inf:
+            raise ValueError(
+                f"ConstantRate has frames_per_token {self.frames_per_token} and lead {self.lead}; give a "
+                "positive rate, and finite numbers"
+            )
+
+    def frames(self, num_tokens: int, num_frames: int) -> Float[np.ndarray, "tokens"]:
+        return self.lead + (np.arange(num_tokens) + 0.5) * self.frames_per_token - 0.5

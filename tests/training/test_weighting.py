@@ -1,0 +1,140 @@
+"""Weightings of the training loss: what they are worth in expectation, and that the bound is reported."""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from tests.training.test_step import VOCABULARY, batch, make_corruption, make_sequences, make_step  # noqa: F401
+
+from trimask.diffusion.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial
+from trimask.training.corruption import ObjectiveConfig
+from trimask.training.weighting import Bound, PowerOfBound, Unweighted, Weighting
+from trimask.vocabulary.batch import make_batch
+from trimask.vocabulary.modality import Modality
+
+SCHEDULES = [Linear(), Cosine(), Polynomial(exponent=0.5), Polynomial(exponent=3.0), Geometric(), LogLinear()]
+WEIGHTINGS = [Bound(), Unweighted(), PowerOfBound(exponent=0.5), PowerOfBound(exponent=0.25)]
+
+
+def test_every_weighting_is_tested():
+    # By name: a dataclass with slots is made twice.
+    ours = {cls.__name__ for cls in Weighting.__subclasses__() if cls.__module__.startswith("trimask.")}
+    assert ours == {type(weighting).__name__ for weighting in WEIGHTINGS}
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=str)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_a_uniform_predictor_costs_ln_v_per_target(schedule, weighting):
+    """∫ mask_ratio(t) weight(t) dt = 1, by adaptive quadrature: a target is masked with that probability."""
+
+    def density(t: float) -> float:
+        at = torch.tensor([t], dtype=torch.float64)
+        ratio = schedule.mask_ratio(at)
+        return float(ratio * weighting.relative(schedule.loss_weight(at), ratio))
+
+    integral, _ = quad(density, 0, 1, points=[1e-3, 1e-2, 0.1, 0.999], limit=500)
+    assert weighting.constant(schedule) * integral == pytest.approx(1, abs=1e-4)
+
+
+def test_constants_that_are_known():
+    assert Unweighted().constant(Linear()) == pytest.approx(2, rel=1e-6)
+    assert Unweighted().constant(Cosine()) == pytest.approx(math.pi / 2, rel=1e-6)
+    assert Unweighted().constant(Polynomial(exponent=3.0)) == pytest.approx(4, rel=1e-6)
+    # √(1/t) has the integral 2/3 against t.
+    assert PowerOfBound(exponent=0.5).constant(Linear()) == pytest.approx(1.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_powers_lie_between_the_bound_and_no_weight(schedule):
+    t = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    bound, ratio = schedule.loss_weight(t), schedule.mask_ratio(t)
+    for power, end in ((PowerOfBound(exponent=1.0), Bound()), (PowerOfBound(exponent=0.0), Unweighted())):
+        torch.testing.assert_close(power.relative(bound, ratio), end.relative(bound, ratio))
+        assert power.constant(schedule) == pytest.approx(end.constant(schedule), rel=1e-3)
+
+
+@pytest.mark.parametrize("exponent", [-0.1, 1.5, math.nan])
+def test_an_exponent_outside_is_named(exponent):
+    with pytest.raises(ValueError, match=f"exponent is {exponent}"):
+        PowerOfBound(exponent=exponent)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"weighting": Unweighted()},
+        {"weighting": Unweighted(), "anti_masking": True},
+        {"weighting": PowerOfBound(exponent=0.5), "audio": Cosine(), "image": Polynomial(exponent=0.5)},
+    ],
+    ids=str,
+)
+def test_a_target_weighs_one_in_expectation(objective):
+    """By the masks that training draws, with the schedule of each modality."""
+    corruption, sequences = make_corruption(**objective), make_sequences(240)
+    means: dict[Modality, list[float]] = {modality: [] for modality in Modality}
+    for k in range(40):
+        big = make_batch(sequences, range(k * 240, (k + 1) * 240))
+        modality = corruption.tables.modality(big.range_index)
+        views = corruption.views(big, k)
+        for m in Modality:
+            targets = len(views) * int((big.maskable & (modality == m)).sum())
+            weight = sum(float(view.loss_weight[view.masked & (modality == m)].sum()) for view in views)
+            means[m].append(weight / targets)
+    for m in Modality:
+        error = np.std(means[m]) / math.sqrt(len(means[m]))
+        assert abs(np.mean(means[m]) - 1) < 4 * error + 1e-4, m
+        assert error < 0.1
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=str)
+def test_the_bound_is_reported_whatever_is_trained_on(batch, weighting):  # noqa: F811
+    """The first update has the same masks and weights: its NELBO does not know of the weighting."""
+    plain = make_step(audio=Cosine())(batch)
+    other = make_step(audio=Cosine(), weighting=weighting, codebook_weights=((), (1.0, 0.5), ()))(batch)
+    for name, value in plain.items():
+        if name.endswith("bits_per_token"):
+            assert float(other[name]) == float(value), name
+    assert (float(other["loss"]) == float(plain["loss"])) is False
+
+
+def test_weights_of_a_users_own_are_used(batch):  # noqa: F811
+    """Here: the cross-entropy of views above a half alone, each with its ratio."""
+
+    @final
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class HighRatios(Weighting):
+        def relative(self, bound: torch.Tensor, mask_ratio: torch.Tensor) -> torch.Tensor:
+            return mask_ratio * (mask_ratio > 0.5)
+
+    assert HighRatios().constant(Linear()) == pytest.approx(3 / (1 - 1 / 8), rel=1e-3)
+    view = make_corruption(weighting=HighRatios()).views(batch, 0)[0]
+    ratio = 1 / view.weight
+    expected = HighRatios().constant(Linear()) * ratio * (ratio > 0.5)
+    real = batch.maskable
+    torch.testing.assert_close(view.loss_weight[real], expected[real])
+
+
+def test_codebooks_weigh_what_is_stated(batch):  # noqa: F811
+    """Against a sum over slots, one by one."""
+    factors = ((3.0,), (1.0, 0.25), (0.0, 2.0))
+    step = make_step(codebook_weights=factors, weighting=Unweighted(), modality_weights=(1.0, 2.0, 0.5))
+    view = step.corruption.views(batch, 0)[0]
+    losses = step.denoiser.cross_entropy(view.z_t, batch, view.masked).tolist()
+    ranges = batch.range_index[view.masked].tolist()
+    expected = 0.0
+    for loss, number in zip(losses, ranges, strict=True):
+        token_range = VOCABULARY.ranges[number]
+        weight = 2.0 * factors[token_range.modality][token_range.codebook]  # 2 = 1 / ∫ t dt
+        expected += weight * float(step.token_weights[token_range.modality]) * loss / 12
+    assert float(step(batch)["loss"]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_codebook_weights_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"codebook_weights has 3 for audio.*give 2, one for each codebook"):
+        make_step(codebook_weights=((), (), (1.0, 1.0, 1.0)))
+    with pytest.raises(ValueError, match="must not be negative"):
+        ObjectiveConfig(codebook_weights=((), (-1.0, 1.0), ()))
