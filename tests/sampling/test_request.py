@@ -103,7 +103,8 @@ def is_told(task: Any, asked: dict[str, Any]) -> None:
         ("text", "raw_prompt", 1, "raw_prompt is 1: give True or False"),
         ("text", "config", {}, "config is {}: give a SamplerConfig"),
         ("text_to_image", "prompt", "a\udcffb", "prompt is 'a.*b': give text"),
-        ("text_to_speech", "voice", "a" * 100_000, "the model knows no voice|is far from|takes 100"),
+        ("text", "voice", "a" * 100_000, "voice 'a{3,30}[.]{3}a+' is of no use for task text"),
+        ("text", "numbers", np.zeros((1, 1), int), "numbers is an array of shape"),
         ("text_to_image", "prompt", ["a", 3], "prompt is 3: give text"),
         (
             "image_to_text",

@@ -40,9 +40,7 @@ def check_request(**given: Any) -> None:
         elif name == "config":
             _check(name, value, isinstance(value, SamplerConfig), "a SamplerConfig")
         elif name == "numbers":
-            is_list = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
-            are_numbers = is_list and all(_is_whole(item) and 0 <= item <= _MOST_NUMBER for item in value)
-            _check(name, value, are_numbers, "a list of whole numbers of at least 0")
+            _check(name, value, _are_numbers(value), "a list of whole numbers of at least 0")
 
 
 def check_example(prompt: Any, image: Any, audio: Any) -> None:
@@ -74,6 +72,13 @@ def _check(name: str, value: Any, holds: bool, wanted: str) -> None:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _are_numbers(value: Any) -> bool:
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        return False
+    items: list[Any] = list(value) if getattr(value, "ndim", 1) == 1 else []
+    return len(items) == len(value) and all(_is_whole(n) and 0 <= n <= _MOST_NUMBER for n in items)
 
 
 def _is_real(value: Any) -> bool:
