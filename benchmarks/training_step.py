@@ -153,6 +153,7 @@ def build(size: str, device: torch.device) -> tuple[TrainingStream, DenoiserStep
         num_steps=1000,
         seed=0,
         targets=stream.target_tokens(),
+        tasks=stream.tasks,
     )
     return stream, step
 

@@ -1,8 +1,42 @@
 """What all tests share: one thread each (two workers run side by side), the same drawn cases every time."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
 settings.register_profile("trimask", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("trimask")
+
+
+@pytest.fixture(scope="module")
+def few_speeches() -> Iterator[None]:
+    """The embedded data with two speeches a split: encoding all of them takes longer than most tests."""
+    from trimask.data.quickstart import load_text
+    from trimask.recipes import examples_quickstart, tokens, workload
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (examples_quickstart, tokens, workload):
+            patch.setattr(module, "load_text", lambda split: load_text(split)[:2])
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_sampling_steps() -> Iterator[None]:
+    """Eight steps in the place of the 24 to 64 of each task: models that have learned nothing gain nothing by
+    more.
+    """
+    from trimask.sampling.generate import Generator
+
+    settings = Generator.settings
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Generator,
+            "settings",
+            lambda self, task, **given: settings(
+                self, task, **given | {"num_steps": given.get("num_steps") or 8}
+            ),
+        )
+        yield

@@ -142,24 +142,34 @@ def test_shuffled_is_a_permutation(length: int, key: int) -> None:
     assert sorted(rng.shuffled(i, length, key) for i in range(length)) == list(range(length))
 
 
-@pytest.mark.parametrize("length", [3, 4])
-def test_every_order_is_equally_likely(length: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "count"),
+    [(4, 600), pytest.param(3, 3000, marks=pytest.mark.slow), pytest.param(4, 3000, marks=pytest.mark.slow)],
+)
+def test_every_order_is_equally_likely(length: int, count: int) -> None:
     orders = Counter(
-        tuple(rng.shuffled(i, length, rng.key(0, "orders", k)) for i in range(length)) for k in range(3000)
+        tuple(rng.shuffled(i, length, rng.key(0, "orders", k)) for i in range(length)) for k in range(count)
     )
     assert len(orders) == math.factorial(length)
     assert stats.chisquare(list(orders.values())).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("length", [16, 23])
-def test_shuffled_puts_every_value_everywhere(length: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "count"),
+    [
+        (23, 300),
+        pytest.param(16, 1000, marks=pytest.mark.slow),
+        pytest.param(23, 1000, marks=pytest.mark.slow),
+    ],
+)
+def test_shuffled_puts_every_value_everywhere(length: int, count: int) -> None:
     counts, neighbours = np.zeros((length, length)), np.zeros((length, length))
-    for k in range(1000):
+    for k in range(count):
         order = [rng.shuffled(i, length, rng.key(1, "places", k)) for i in range(length)]
         counts[np.arange(length), order] += 1
         neighbours[order[:-1], order[1:]] += 1
     # Rows and columns have fixed sums, which takes (n - 1)² degrees of freedom.
-    expected = 1000 / length
+    expected = count / length
     chi = ((counts - expected) ** 2 / expected).sum()
     assert stats.chi2.sf(chi, (length - 1) ** 2) > 1e-4
     followers = neighbours[~np.eye(length, dtype=bool)]

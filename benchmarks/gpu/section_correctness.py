@@ -124,6 +124,7 @@ def make_step(world: World, compute: ComputeConfig, non_finite: NonFinite = NonF
         num_steps=2 * UPDATES,
         seed=5,
         targets=make_stream().target_tokens(),
+        tasks=make_stream().tasks,
         logical_batch=6,
         micro_batch=compute.micro_batch,
         non_finite=non_finite,

@@ -75,6 +75,7 @@ def built(setting: Setting, world: World, config: RunConfig, way: Way) -> Iterat
         if way.is_deterministic:
             stack.enter_context(deterministic())
         denoiser = place(model, vocabulary(config), seed=config.seed, compute=way.compute, world=world)
+        stream = random_stream(config, rows=1)
         yield DenoiserStep(
             denoiser,
             objective=config.objective,
@@ -82,7 +83,8 @@ def built(setting: Setting, world: World, config: RunConfig, way: Way) -> Iterat
             lr_schedule=config.lr_schedule,
             num_steps=config.num_updates,
             seed=config.seed,
-            targets=random_stream(config, rows=1).target_tokens(),
+            targets=stream.target_tokens(),
+            tasks=stream.tasks,
             micro_batch=way.micro_batch,
             world=world,
         )

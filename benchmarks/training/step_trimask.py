@@ -40,6 +40,7 @@ def build(shape: Shape, source: Path) -> System:
         num_steps=10_000,
         seed=0,
         targets=(float(shape.length), 0.0, 0.0),
+        tasks=(Task.TEXT,),
     )
     batch = text_batch(shape, vocabulary)
     return System(

@@ -33,9 +33,7 @@ def gap(run: Path, tokens: str, task: Task, target: Modality, num_end: int) -> s
         ("another's", wrong, False),
     ):
         pairs = [build_sequence(denoiser.vocabulary, task, e, num_end={target: num_end}) for e in examples]
-        value = bound(
-            denoiser, pairs, modality=target, seed=SEED, num_masks=NUM_MASKS, is_unconditional=is_hidden
-        )
+        value = bound(denoiser, pairs, seed=SEED, num_masks=NUM_MASKS, is_unconditional=is_hidden)
         figures.append(f"{name} {value.bits_per_token:.2f} ± {value.standard_error:.2f}")
     return f"{task.value:15} {tokens:18} {'   '.join(figures)}"
 

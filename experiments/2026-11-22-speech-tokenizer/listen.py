@@ -15,6 +15,7 @@ from clips import SAMPLE_RATE, Row
 from measure import compared, round_trip, slug, through_codec2, without_code
 from torch import Tensor
 
+from trimask.data.prepare.options import PrepareOptions
 from trimask.data.signals import Signals
 from trimask.evaluation.judges.recognizer import Recognizer
 from trimask.evaluation.words import normalize_words
@@ -89,7 +90,7 @@ def main() -> None:
     work, judge = options.work, Recognizer(source=options.judge)
     data = {
         folder.name: signals(
-            raw_signals([str(folder)], speaker_column="speaker"),
+            raw_signals([str(folder)], PrepareOptions(needs_text=False, speaker_column="speaker")),
             "speech",
             size=SAMPLE_RATE,
             folder=work / folder.name / "clips",

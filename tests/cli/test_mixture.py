@@ -1,6 +1,5 @@
 """The tree that `trimask show` prints, and whether its figures are those of the run."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,19 +9,10 @@ import pytest
 from trimask.cli.figures import figures
 from trimask.cli.mixture import tree
 from trimask.data.mixture import Mixture
-from trimask.data.quickstart import load_text
 from trimask.data.selection import QuickstartData
-from trimask.recipes import catalog, tokens, workload
+from trimask.recipes import catalog
 from trimask.recipes.tokens import tokenize
 from trimask.tokenizers.bundle import Tokenizers
-
-
-@pytest.fixture
-def few_speeches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Encoding all of them takes seconds."""
-    for module in (tokens, workload):
-        monkeypatch.setattr(module, "load_text", lambda split: load_text(split)[:2])
-    yield
 
 
 @pytest.mark.usefixtures("few_speeches")

@@ -37,6 +37,7 @@ def test_horizon_overrides_and_a_measured_mfu(tmp_path: Path, capsys: pytest.Cap
     assert (found["batch"]["micro_batch"], found["memory"]["available"]) == (4, 64 * 2**30)
 
 
+@pytest.mark.usefixtures("few_speeches")
 def test_a_cpu_runs_the_embedded_data(tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "debug", "--device", "cpu", "--tokenizers", str(tokenizers_folder)]) == 0
     printed = capsys.readouterr().out

@@ -35,6 +35,7 @@ def test_plan_tells_the_trials(capsys: pytest.CaptureFixture[str]):
     assert sum(trial["share_of_cost"] for trial in planned["trials"]) == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("few_speeches")
 def test_run_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "study"
     command = ["study", "run", "batch_invariance", "--short", "--out", str(out), "--workers=1", *SMALL]

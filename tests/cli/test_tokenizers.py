@@ -9,8 +9,6 @@ from PIL import Image
 
 from public_models import save_dac, save_vq
 from trimask.cli import main
-from trimask.data.quickstart import load_text
-from trimask.recipes import tokens
 from trimask.tokenizers.bundle import hashes
 
 
@@ -51,13 +49,12 @@ def test_wrong_arguments_are_told(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("few_speeches")
 def test_from_a_public_tokenizer_to_samples(
     tokenizers_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:2])
     folder, run = tmp_path / "tokenizers", tmp_path / "run"
     # Another size than the pictures of the data, another rate than their audio.
     image, speech = save_vq(tmp_path / "vq"), save_dac(tmp_path / "dac", downsampling_ratios=[4, 8, 10])

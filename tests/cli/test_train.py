@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from trimask.cli import main
-from trimask.data.quickstart import load_text
-from trimask.recipes import tokens, workload
 from trimask.training.checkpoint import Checkpoints
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
+
+pytestmark = pytest.mark.usefixtures("few_speeches")
 
 SMALL = [
     "--data.num-concepts=9",
@@ -24,13 +24,6 @@ SMALL = [
     "--model.width=16",
     "--model.num-heads=1",
 ]
-
-
-@pytest.fixture(autouse=True)
-def few_speeches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encoding all of them takes seconds."""
-    for module in (tokens, workload):
-        monkeypatch.setattr(module, "load_text", lambda split: load_text(split)[:2])
 
 
 @pytest.fixture

@@ -210,6 +210,7 @@ def test_show_and_a_dry_run_write_nothing(tmp_path: Path, capsys: pytest.Capture
         ),
         (["image_tokenizer", "--data", "nowhere/"], "nowhere does not exist"),
         (["speech_tokenizer", "--model.depth=3"], "model"),
+        (["image_tokenizer", "--group-by", "base"], "--group-by is of a tokenizer's raw data"),
     ],
 )
 def test_wrong_arguments_are_told(
@@ -218,6 +219,21 @@ def test_wrong_arguments_are_told(
     assert main(["train", *words, "--out", str(tmp_path / "run")]) in (1, 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("trimask: error: ") and message in line, line
+
+
+def test_a_column_groups_the_data_of_a_tokenizer(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `prepare` takes it, and told where there is no such column."""
+    dry = [*IMAGE, "--data", str(pictures), "--out", str(tmp_path / "run"), "--dry-run"]
+    capsys.readouterr()
+    assert main([*dry, "--group-by", "base"]) in (1, 2)
+    assert "no column 'base' (--group-by)" in capsys.readouterr().err
+    rows = [f"{path.relative_to(pictures)},kind {n % 3}\n" for n, path in enumerate(pictures.rglob("*.png"))]
+    (pictures / "metadata.csv").write_text("file_name,base\n" + "".join(rows))
+    assert main([*dry, "--group-by", "base", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["config"]["data"]["options"]["group_by"] == "base"
 
 
 def test_nothing_to_train_on_is_told(

@@ -78,7 +78,7 @@ def _exact_nelbo(denoiser: Denoiser, sequence: Sequence) -> float:
 
 
 def test_uniform_denoiser_costs_the_log_of_its_range() -> None:
-    found = bound(_denoiser(is_uniform=True), _pairs(5), modality=Modality.IMAGE, seed=0, num_masks=2)
+    found = bound(_denoiser(is_uniform=True), _pairs(5), seed=0, num_masks=2)
     assert found.num_tokens == 5 * 8
     # Masks of fixed size: where all tokens cost the same nothing is left to chance.
     assert found.bits_per_token == pytest.approx(math.log2(5), rel=1e-6)
@@ -164,10 +164,9 @@ def test_a_hidden_condition_does_not_matter() -> None:
 
 def test_standard_error_falls_with_the_root_of_the_examples_and_covers() -> None:
     denoiser = _denoiser(is_uniform=False)
-    many = bound(denoiser, _pairs(600), modality=Modality.IMAGE, seed=0)
-    few = [
-        bound(denoiser, _pairs(600)[i : i + 40], modality=Modality.IMAGE, seed=i) for i in range(0, 600, 40)
-    ]
+    pairs = _pairs(600)
+    many = bound(denoiser, pairs, seed=0)
+    few = [bound(denoiser, pairs[i : i + 40], seed=i) for i in range(0, 600, 40)]
     assert few[0].standard_error / many.standard_error == pytest.approx(math.sqrt(15), rel=0.4)
     misses = [abs(each.bits_per_token - many.bits_per_token) > 2 * each.standard_error for each in few]
     assert sum(misses) <= 3  # 15 intervals of about 95 %

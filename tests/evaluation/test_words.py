@@ -133,6 +133,8 @@ def test_forms_of_numbers_are_equal(said: str, written: str) -> None:
         ("5 apples and 100 pears", ["5", "apples", "and", "100", "pears"]),
         ("10:30 on 0.125", ["10", "30", "on", "0.125"]),
         ("version 3.14.2", ["version", "3.14.2"]),
+        ("2.5 million point five", ["2500000.5"]),
+        ("2.0005 thousand point five", ["2000.5", "point", "5"]),
         ("", []),
     ],
 )
@@ -146,7 +148,16 @@ def test_numbers_that_are_spelled_out_are_read_back(number: int) -> None:
     assert normalize_words(f"{number:,}") == [str(number)]
 
 
-@given(st.text(max_size=30), st.text(max_size=30))
+SPOKEN = st.lists(
+    st.sampled_from(
+        "zero oh one five twelve twenty first fifth hundred thousand million and a point percent per cent "
+        "dollars 5 0.5 2.5 1,000 19 $ % no".split()
+    ),
+    max_size=7,
+).map(" ".join)
+
+
+@given(st.text(max_size=30) | SPOKEN, st.text(max_size=30) | SPOKEN)
 def test_any_text_is_taken(text: str, other: str) -> None:
     words = normalize_words(text)
     assert all(word and not any(c.isspace() for c in word) for word in words)
@@ -156,12 +167,21 @@ def test_any_text_is_taken(text: str, other: str) -> None:
     unit_of([text, other])
 
 
-@given(st.text(st.characters(categories=["L", "M", "P", "Z"]), max_size=30))
+MARKED = st.lists(
+    st.sampled_from(["e", "\u03b7", "i", "\u0301", "\u0309", "\u0345", "\u00ad", "'", "\u0640", " "])
+)
+
+
+@given(st.text(st.characters(categories=["L", "M", "N", "P", "Z"]), max_size=30) | MARKED.map("".join))
 def test_normal_words_stay_as_they_are(text: str) -> None:
     """Words that were normalized are so when they are joined again: what is cut can be counted."""
     words = normalize_words(text)
-    again = normalize_words(" ".join(words))
-    assert len(again) <= len(words) and (again == words or not all(word.isascii() for word in words))
+    assert normalize_words(" ".join(words)) == words
+
+
+@pytest.mark.parametrize("hidden", ["\u00ad", "'", "\u200d", "\u0640"])
+def test_what_vanishes_leaves_a_letter_with_its_marks(hidden: str) -> None:
+    assert normalize_words(f"cafe{hidden}\u0301") == normalize_words("caf\u00e9") == ["caf\u00e9"]
 
 
 def test_variety_of_scripts_without_spaces() -> None:

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 from trimask import io
-from trimask.data.quickstart import load_text
 from trimask.model.weights import save_denoiser
-from trimask.recipes import demo, demo_report, pretrained, showcase, tokens
+from trimask.recipes import demo, demo_report, pretrained, showcase
 from trimask.recipes.demo import fitted, run_demo
 from trimask.recipes.demo_report import about_shipped, card_blocks
 from trimask.recipes.pretrain import build_denoiser
 from trimask.recipes.quickstart import debug
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
+
+pytestmark = pytest.mark.usefixtures("few_speeches", "few_sampling_steps")
 
 _SMALL = debug().data
 
@@ -51,11 +52,6 @@ def _read(report: Path) -> _Sources:
     return reader
 
 
-@pytest.fixture(autouse=True)
-def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:2])
-
-
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An untrained model in the place of the one that ships, with a card."""
@@ -73,11 +69,23 @@ def _demo(out: Path, **changes: Any) -> Path:
     return run_demo(out, **(options | changes))
 
 
+def _shorten(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Ask the shipped model for the first `count` things alone: another test asks for all."""
+    whole = showcase.Showcase.shipped
+    monkeypatch.setattr(showcase.Showcase, "shipped", lambda self: whole(self)[:count])
+
+
 def test_demo_generates_trains_and_reports(
     shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "demo"
+    (out / "samples").mkdir(parents=True)
+    io.write_json(out / "demo.json", {"format": "trimask demo"})  # an earlier one is replaced
+    for name in ("samples/old.png", "thesis.txt"):
+        (out / name).write_text("years of work", encoding="utf-8")
     report = _demo(out)
+    assert not (out / "samples" / "old.png").exists()
+    assert (out / "thesis.txt").exists(), "only what a demo writes is removed"
     page = _read(report)
     assert [title for title in page.titles if title in ("The shipped model", "Fresh run", "Go on")] == [
         "The shipped model",
@@ -101,10 +109,12 @@ def test_a_failure_after_the_first_stage_keeps_what_was_generated(
         raise OSError("no space left")
 
     monkeypatch.setattr(demo, "pretrain", fail)
+    _shorten(monkeypatch, 1)
     with pytest.raises(OSError, match="no space"):
         _demo(tmp_path / "demo")
     page = _read(tmp_path / "demo" / "report.html")
     assert "The shipped model" in page.titles and "Fresh run" not in page.titles
+    assert "Pictures for captions seen in training" in page.titles
 
 
 def test_a_signal_ends_the_training_and_generates_with_what_there_is(
@@ -121,6 +131,7 @@ def test_a_signal_ends_the_training_and_generates_with_what_there_is(
         return real(replace(config, log_every=2, num_steps=10_000), out, **(options | {"on_progress": stop}))
 
     monkeypatch.setattr(demo, "pretrain", interrupted)
+    _shorten(monkeypatch, 0)
     report = _demo(tmp_path / "demo", minutes=5)
     assert "stopped by hand" in report.read_text(encoding="utf-8")
     assert (tmp_path / "demo" / "samples" / "fresh" / "image-seen-00.png").exists()
@@ -139,7 +150,7 @@ def test_ctrl_c_while_generating_keeps_what_is_made(
     assert "Stopped here by Ctrl-C" in report.read_text(encoding="utf-8")
 
 
-def test_only_an_earlier_demo_is_replaced(shipped: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_kind_is_left_alone(shipped: Path, tmp_path: Path) -> None:
     out = tmp_path / "theirs"
     out.mkdir()
     (out / "thesis.txt").write_text("years of work", encoding="utf-8")
@@ -149,12 +160,6 @@ def test_only_an_earlier_demo_is_replaced(shipped: Path, tmp_path: Path) -> None
     io.write_json(out / "demo.json", {"format": "another program"})
     with pytest.raises(ValueError, match="not ours"):
         _demo(out)
-    io.write_json(out / "demo.json", {"format": "trimask demo"})
-    (out / "samples").mkdir()
-    (out / "samples" / "old.png").write_text("old", encoding="utf-8")
-    _demo(out, minutes=0)
-    assert not (out / "samples" / "old.png").exists()
-    assert (out / "thesis.txt").exists(), "only what a demo writes is removed"
 
 
 @pytest.mark.parametrize("minutes", [-1, float("nan"), float("inf")])

@@ -3,7 +3,7 @@ answers meets them.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from trimask import io
-from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
+from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
 from trimask.evaluation.judges import recognizer
@@ -36,21 +36,16 @@ from trimask.recipes.examples_quickstart import QuickstartExamples
 from trimask.recipes.pretrain import build_denoiser
 from trimask.recipes.quickstart import debug
 from trimask.recipes.scorecard import score
+from trimask.recipes.scorecard_images import Pictures, Reference, pixels_of, set_distances
 from trimask.recipes.suite import QUICK, Suite
 from trimask.sampling.generate import Generated, Generator
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.modality import Modality, Task
 
+pytestmark = pytest.mark.usefixtures("few_speeches", "few_sampling_steps")
+
 _DATA = QuickstartData(num_concepts=16, has_variants=False, num_sentences=6, voices=("slt",), text_window=24)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_texts() -> Iterator[None]:
-    """A few addresses: to encode them all takes longer than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "load_text", lambda split: load_text(split)[:2])
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +207,7 @@ def _fake_judge(clips: list[np.ndarray], rate: int, folder: str, **options: Any)
 
 
 @pytest.fixture(scope="module")
-def broken(tokenizers: Tokenizers) -> dict[str, Any]:
+def broken(tokenizers: Tokenizers, few_speeches: None, few_sampling_steps: None) -> dict[str, Any]:
     return score(_generator(tokenizers), QuickstartExamples(_DATA, tokenizers), suite=_few(4))
 
 
@@ -227,6 +222,18 @@ def test_scorecard_is_plain_json_with_floors_and_intervals(broken: dict[str, Any
         assert row["conditional"]["value"] == pytest.approx(row["uniform"], rel=0.8)
         if row["task"] in ("text_to_image", "text_to_speech"):
             assert row["gain_over_unconditional"]["value"] == pytest.approx(0, abs=1e-5)
+    for task, parts in (("joint", {"text", "image"}), ("triple", {"text", "image", "audio"})):
+        rows = [row for row in broken["likelihood"] if (row["task"], row["split"]) == (task, "train")]
+        whole, *rest = rows[: 1 + len(parts)]
+        assert whole["modality"] == "all" and "is_part" not in whole
+        assert {row["modality"] for row in rest} == parts and all(row["is_part"] for row in rest)
+        assert whole["num_tokens"] == sum(row["num_tokens"] for row in rest)
+        for name in ("unigram", "uniform"):
+            total = sum(row[name] * row["num_tokens"] for row in rest)
+            assert whole[name] == pytest.approx(total / whole["num_tokens"])
+        total = sum(row["conditional"]["value"] * row["num_tokens"] for row in rest)
+        assert whole["conditional"]["value"] == pytest.approx(total / whole["num_tokens"])
+    assert not any("is_part" in r for r in broken["likelihood"] if r["task"] not in ("joint", "triple"))
     assert broken["images"]["seen"]["generated"]["gallery"] == 16
     assert broken["images"]["seen"]["ceiling"]["top1"]["value"] > 0.5
     assert "not judged" in broken["speech"]["judge"] and "--judge" in broken["speech"]["judge"]
@@ -268,9 +275,22 @@ def test_a_model_that_knows_the_answers_meets_its_bounds(
     _check_judged(result)
     sets = result["image_distances"]["seen"]["LAB32"]
     assert sets["generated"] == sets["real"], "it answers with the real pictures"
-    # Eight pictures of sixteen: too few for a Fréchet distance, and noise is told from them.
-    assert sets["frechet_needs"] == 2 * (3072 + 1) and "frechet" not in sets["real"]
-    assert sets["real"]["kernel"]["value"] < sets["noise"]["kernel"]["low"]
+    assert sets["frechet_needs"] == 2 * (3072 + 1) and "frechet" not in sets["real"]  # eight of sixteen
+
+
+def test_a_set_of_real_pictures_is_told_from_noise() -> None:
+    """24 pictures against 24 others: the interval of real ones covers 0, and ends far below that of noise."""
+    rows = tokens.pictures("train", QuickstartData(num_concepts=48, has_variants=False))
+    chosen = [rows[i] for i in np.random.default_rng(0).permutation(48)[:24]]
+    real = pixels_of(chosen)
+    made = Pictures(chosen=chosen, generated=real[::-1], real=real, round_trip=real.copy())
+    sets = set_distances(made, Reference.draw(rows, Panel(), seed=0, count=48), seed=0)
+    assert sets is not None
+    found = sets["LAB32"]
+    assert (found["n"], found["num_references"]) == (24, 24)
+    assert found["generated"]["kernel"] == pytest.approx(found["real"]["kernel"]), "the order says nothing"
+    assert found["real"]["kernel"]["low"] < 0 < found["real"]["kernel"]["high"]
+    assert 5 * found["real"]["kernel"]["high"] < found["noise"]["kernel"]["low"]
 
 
 def test_examples_are_drawn_from_each_group_first() -> None:

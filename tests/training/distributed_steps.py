@@ -87,6 +87,7 @@ def main(out: Path, compute: ComputeConfig, objective: ObjectiveConfig) -> None:
             num_steps=NUM_STEPS,
             seed=5,
             targets=stream.target_tokens(),
+            tasks=stream.tasks,
             logical_batch=6,
             micro_batch=compute.micro_batch,
             average=WeightAverageConfig(half_life=20.0),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.test_step import VOCABULARY, batch, make_sequences, targets_of  # noqa: F401
+from tests.training.test_step import TASKS, VOCABULARY, batch, make_sequences, targets_of  # noqa: F401
 from torch import nn
 
 from trimask.model.denoiser import Denoiser, DenoiserConfig
@@ -66,6 +66,7 @@ def make_step(average: WeightAverageConfig | None = CONFIG) -> DenoiserStep:
         num_steps=60,
         seed=5,
         targets=targets_of(make_sequences()),
+        tasks=TASKS,
         average=average,
         batch=12,
     )

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed import DistError
 
 from trimask import io
 from trimask.training import checkpoint as module
@@ -217,6 +218,26 @@ def test_a_damaged_newest_is_set_aside(
     assert re.search(f"checkpoint of step 2 is unusable .*{reason}", caplog.text)
     assert (tmp_path / "checkpoints" / "step_00000002.corrupt").is_dir()
     _save(checkpoints, 2)  # the name is free again
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("128 GiB"), torch.OutOfMemoryError("on the device"), DistError("lost")]
+)
+def test_what_is_not_the_files_fault_sets_nothing_aside(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that is whole stays the newest where there is no room to read it."""
+    checkpoints = _checkpoints(tmp_path)
+    _save(checkpoints, 1, 2)
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.distributed.checkpoint.state_dict_loader.load", fail)
+        with pytest.raises(type(error), match=str(error)):
+            _checkpoints(tmp_path).load_newest(_tensors(0))
+    assert _checkpoints(tmp_path).load_newest(_tensors(0)) == _checkpoint(2)
 
 
 def test_none_whole_is_an_error_and_stays_one(tmp_path: Path) -> None:

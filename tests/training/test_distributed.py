@@ -56,7 +56,8 @@ def alone(tmp_path_factory):
     "num_processes, words",
     [
         (2, ["micro_batch=2", 'recompute="selective"']),
-        pytest.param(4, ["replicas=2"], id="hybrid"),
+        (2, ["replicas=2"]),
+        pytest.param(4, ["replicas=2"], id="hybrid", marks=pytest.mark.slow),
         pytest.param(2, ["reshard=false", 'recompute="full"'], marks=pytest.mark.slow),
         pytest.param(4, ["micro_batch=1"], marks=pytest.mark.slow),
         pytest.param(3, [], marks=pytest.mark.slow),

@@ -89,6 +89,7 @@ def test_the_denoisers_parts_add_up_and_nothing_moves() -> None:
         num_steps=10,
         seed=0,
         targets=(6.0, 8.0, 9.0),
+        tasks={task for task, _ in SPANS},
     )
 
     def batches(index: int):

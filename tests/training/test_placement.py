@@ -32,6 +32,7 @@ def make_step(denoiser: Denoiser, world: World) -> DenoiserStep:
         num_steps=4,
         seed=5,
         targets=make_stream().target_tokens(),
+        tasks=make_stream().tasks,
         micro_batch=4,
         world=world,
     )

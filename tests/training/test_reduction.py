@@ -64,6 +64,7 @@ def make_step(
         num_steps=10,
         seed=5,
         targets=stream.target_tokens(),
+        tasks=stream.tasks,
         logical_batch=logical_batch,
     )
 

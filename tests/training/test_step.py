@@ -28,6 +28,7 @@ VOCABULARY = Vocabulary(
     audio=CodeSpace(num_codebooks=2, codebook_size=8, has_end=True, layout=Parallel()),
 )
 CPU = torch.device("cpu")
+TASKS = frozenset({Task.TEXT, Task.TEXT_TO_IMAGE, Task.TEXT_TO_SPEECH})
 
 
 def make_sequences(count: int = 12):
@@ -63,7 +64,7 @@ def targets_of(sequences) -> tuple[float, float, float]:
     return tuple(ranges.count(modality) / len(sequences) for modality in Modality)
 
 
-def make_step(num_steps: int = 60, **objective) -> DenoiserStep:
+def make_step(num_steps: int = 60, tasks: frozenset[Task] = TASKS, **objective) -> DenoiserStep:
     denoiser = Denoiser(DenoiserConfig(width=32, depth=2, num_heads=2), VOCABULARY)
     denoiser.initialize(0)
     return DenoiserStep(
@@ -74,6 +75,7 @@ def make_step(num_steps: int = 60, **objective) -> DenoiserStep:
         num_steps=num_steps,
         seed=5,
         targets=targets_of(make_sequences()),
+        tasks=tasks,
     )
 
 
@@ -364,6 +366,73 @@ def test_absent_modalities_are_nan_not_zero():
     metrics = make_step()(make_batch(text, range(len(text))))
     assert math.isnan(float(metrics["image_bits_per_token"]))
     assert math.isfinite(float(metrics["text_bits_per_token"])) and math.isfinite(float(metrics["loss"]))
+
+
+def bits(metrics) -> dict[str, float]:
+    end = "_bits_per_token"
+    return {name.removesuffix(end): float(value) for name, value in metrics.items() if name.endswith(end)}
+
+
+def reported_by_hand(step: DenoiserStep, big: Batch) -> dict[str, float]:
+    """Of each task: the NELBO of its sequences that kept their condition, over all of their targets."""
+    views = step.corruption.views(big, step.step)
+    nats, targets = dict.fromkeys(Task, 0.0), dict.fromkeys(Task, 0)
+    for view in views:
+        with torch.no_grad():
+            found = step.denoiser.cross_entropy(view.z_t, big, view.masked).double()
+        spent = torch.zeros(view.masked.shape, dtype=torch.float64)
+        spent[view.masked] = found * view.weight[view.masked]
+        for number, task in enumerate(big.task.tolist()):
+            here = big.sequence == number
+            condition = here & big.is_condition
+            if condition.any() and (view.z_t != big.tokens)[condition].any():
+                continue
+            nats[list(Task)[task]] += float(spent[here].sum())
+            targets[list(Task)[task]] += int(big.maskable[here].sum())
+    return {task: nats[task] / targets[task] / math.log(2) for task in Task if targets[task]}
+
+
+@pytest.mark.parametrize("anti_masking", [False, True])
+def test_what_is_reported_is_a_bound_of_the_task(anti_masking):
+    """Without sequences whose condition was dropped, and of all modalities that are generated together."""
+    draw, sequences = np.random.default_rng(3), []
+    for number in range(90):
+        text = {Modality.TEXT: draw.integers(0, 40, (int(draw.integers(2, 7)), 1))}
+        image = {Modality.IMAGE: draw.integers(0, 16, (9, 2))}
+        audio = {Modality.AUDIO: draw.integers(0, 8, (int(draw.integers(4, 9)), 2))}
+        task, codes = (
+            (Task.TEXT_TO_IMAGE, text | image),
+            (Task.TEXT_TO_SPEECH, text | audio),
+            (Task.SPEECH_TO_TEXT, text | audio),
+            (Task.JOINT, text | (image if number % 2 else audio)),
+            (Task.TRIPLE, text | image | audio),
+        )[number % 5]
+        sequences.append(build_sequence(VOCABULARY, task, codes, num_end={Modality.TEXT: 1}))
+    big = make_batch(sequences, range(90))
+    tasks = frozenset(s.task for s in sequences)
+    step = make_step(tasks=tasks, condition_dropout=0.4, anti_masking=anti_masking)
+    with torch.no_grad():  # away from a uniform prediction, where all tokens cost the same
+        step.denoiser.unembedding.weight.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
+    expected = reported_by_hand(step, big)
+    found = bits(step(big))
+    assert list(found) == ["text", "image", "audio", "joint", "triple"]
+    assert found == pytest.approx(
+        {
+            "text": expected[Task.SPEECH_TO_TEXT],
+            "image": expected[Task.TEXT_TO_IMAGE],
+            "audio": expected[Task.TEXT_TO_SPEECH],
+            "joint": expected[Task.JOINT],
+            "triple": expected[Task.TRIPLE],
+        },
+        rel=1e-5,
+    )
+
+
+def test_what_the_mixture_does_not_generate_is_not_reported(batch):
+    assert list(bits(make_step()(batch))) == ["text", "image", "audio"]
+    text = [s for s in make_sequences() if s.task is Task.TEXT]
+    metrics = make_step(tasks=frozenset({Task.TEXT}))(make_batch(text, range(len(text))))
+    assert list(bits(metrics)) == ["text"]
 
 
 def test_errors_name_the_value():

@@ -9,10 +9,10 @@ from typing import Annotated, final
 
 import tyro
 
-from trimask.cli.arguments import MOST_MINUTES, Verb
+from trimask.cli.arguments import MOST_MINUTES, Verb, check_range
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError
+from trimask.cli.failure import Failed
 from trimask.cli.program import program
 
 _SPACE = 200_000_000  # checkpoints of the small model, samples, the report
@@ -36,10 +36,7 @@ class Demo(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        if not 0 <= self.minutes <= MOST_MINUTES:
-            raise UsageError(
-                f"--minutes is {self.minutes:g}: give a number of at least 0, at most {MOST_MINUTES:,}"
-            )
+        check_range("--minutes", self.minutes, 0, MOST_MINUTES)
         check_writable(self.out, num_bytes=_SPACE)
         say(f"everything goes to {self.out.resolve()}")
         from trimask.recipes.demo import run_demo

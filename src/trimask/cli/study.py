@@ -78,7 +78,7 @@ class Study(Verb):
         if self.data:
             from trimask.recipes.sources import with_prepared
 
-            study = replace(study, base=with_prepared(study.base, self.data))  # type: ignore[type-var]
+            study = replace(study, base=with_prepared(study.base, self.data))
         return override(study, overrides)
 
     def _plan(self, study: "Question") -> int:

@@ -91,6 +91,11 @@ class TrainingStream:
         self.physical_batch = physical_batch
         self.row_length = row_length
 
+    @property
+    def tasks(self) -> frozenset[Task]:
+        """The tasks of the mixture."""
+        return frozenset(component.task for component in self.mixture.config.components)
+
     def target_tokens(self) -> tuple[float, float, float]:
         """Target tokens of a sequence per modality (text, image, audio), in expectation over the mixture:
         codes (frames × codebooks) and end frames alike.

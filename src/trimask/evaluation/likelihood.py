@@ -128,18 +128,18 @@ def bound(
     denoiser: Denoiser,
     sequences: Rows[Sequence],
     *,
-    modality: Modality,
     seed: int,
     num_masks: int = 8,
     is_unconditional: bool = False,
 ) -> Bound:
-    """The NELBO of the `modality` targets of `sequences`, in bits per token: a ratio of sums, with its
-    standard error.
+    """The NELBO of the targets of `sequences`, whatever their modality, in bits per token: a ratio of sums,
+    with its standard error.
     """
-    nats = sequence_nelbo(
+    by_modality = sequence_nelbo(
         denoiser, sequences, seed=seed, num_masks=num_masks, is_unconditional=is_unconditional
-    )[modality]
-    tokens = np.array([target_tokens(s, denoiser.vocabulary, modality) for s in sequences], dtype=np.float64)
+    )
+    nats = np.sum(list(by_modality.values()), axis=0)
+    tokens = np.array([s.maskable.sum() for s in sequences], dtype=np.float64)
     mean = nats.sum() / tokens.sum()
     # Standard error of a ratio estimator (delta method).
     error = np.sqrt(((nats - mean * tokens) ** 2).sum()) / tokens.sum()

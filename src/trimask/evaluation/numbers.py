@@ -54,7 +54,7 @@ def as_digits(words: Sequence[str]) -> list[str]:
 def _decimal(words: Sequence[str], place: int) -> _Found:
     """`three point five`, with a scale behind it where there is one."""
     whole = (Decimal(0), place + 1, False) if words[place] == "zero" else _number(words, place)
-    if whole is None or whole[2] or _word(words, whole[1]) != "point":
+    if whole is None or whole[2] or whole[0] % 1 or _word(words, whole[1]) != "point":
         return None
     digits, end = "", whole[1] + 1
     while (word := _word(words, end)) in _UNITS or word in ("zero", "oh"):
@@ -63,7 +63,7 @@ def _decimal(words: Sequence[str], place: int) -> _Found:
     if not digits:
         return None
     scale = _SCALES.get(_word(words, end), 1)
-    return Decimal(f"{whole[0]:f}.{digits}") * scale, end + (scale > 1), False
+    return Decimal(f"{int(whole[0])}.{digits}") * scale, end + (scale > 1), False
 
 
 def _number(words: Sequence[str], place: int) -> _Found:

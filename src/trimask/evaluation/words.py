@@ -57,7 +57,9 @@ def _normalized(text: str) -> tuple[str, ...]:
     text = _THOUSANDS.sub(lambda found: _SEPARATOR.sub("", found[0]), text)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = regex.sub(r"[^\D0-9]", lambda found: str(unicodedata.decimal(found[0])), text)
-    text = _THOUSANDS.sub(lambda found: _SEPARATOR.sub("", found[0]), _VANISHES.sub("", text))
+    # What vanishes may have stood between a letter and its marks.
+    text = unicodedata.normalize("NFKC", _VANISHES.sub("", text))
+    text = _THOUSANDS.sub(lambda found: _SEPARATOR.sub("", found[0]), text)
     text = _DECIMAL_COMMA.sub(".", text).replace("%", " percent ").replace("per cent", "percent")
     text = _MONEY.sub(lambda found: f"{found[2]}{found[3]} {_CURRENCIES[found[1]]}", text)
     return tuple(as_digits([found[0] for found in _WORD.finditer(text)]))

@@ -85,6 +85,7 @@ def build_step(
         num_steps=config.num_updates,
         seed=config.seed,
         targets=stream.target_tokens(),
+        tasks=stream.tasks,
         logical_batch=config.logical_batch // config.objective.num_views,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from trimask import rng
 from trimask.data.stream import SpanSlack, target_ends
@@ -18,7 +19,7 @@ from trimask.evaluation.likelihood import sequence_nelbo, target_tokens, unigram
 from trimask.evaluation.text import derangement
 from trimask.model.denoiser import Denoiser
 from trimask.recipes.examples import choose
-from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.modality import CONDITION, GENERATED, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import TextCodec
 
@@ -41,7 +42,8 @@ def task_likelihood(
     report: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """One row per split and target modality of `task` (on source `name`), in bits per token (end tokens
-    included); `splits` must hold "train".
+    included); `splits` must hold "train". Where a task generates several modalities together, the row of
+    all of them is a bound; those of each, told by `is_part`, are parts of it and none.
 
     `conditional`: the task's own NELBO. `unconditional`: the condition hidden. `shuffled`: another
     example's condition. `gain_…`: how many bits the right condition saves, example by example under the
@@ -115,20 +117,35 @@ def _figures(
     for modality in examples[0]:
         if modality == condition:
             continue
-        tokens = np.array(
-            [target_tokens(s, denoiser.vocabulary, modality) for s in sequences], dtype=np.float64
+        row = _row(
+            {name: values[modality] for name, values in nats.items()},
+            np.array([target_tokens(s, denoiser.vocabulary, modality) for s in sequences]),
         )
-        row: dict[str, Any] = {"modality": modality.name.lower(), "num_sequences": len(sequences)}
-        row["num_tokens"] = int(tokens.sum())
-        for name, values in nats.items():
-            row[name] = ratio(values[modality] / math.log(2), tokens).as_json()
-            if name != "conditional":
-                saved = (values[modality] - nats["conditional"][modality]) / math.log(2)
-                row[f"gain_over_{name}"] = ratio(saved, tokens).as_json()
         row["unigram"] = unigram_bits(reference, sequences, denoiser.vocabulary, modality)
         row["uniform"] = math.log2(denoiser.vocabulary.space(modality).range_size)
-        rows.append(row)
-    return rows
+        rows.append({"modality": modality.name.lower(), **row})
+    if GENERATED[task] is not None:
+        return rows
+    whole = _row(
+        {name: np.sum(list(values.values()), axis=0) for name, values in nats.items()},
+        np.array([s.maskable.sum() for s in sequences]),
+    )
+    for floor in ("unigram", "uniform"):
+        whole[floor] = sum(row[floor] * row["num_tokens"] for row in rows) / whole["num_tokens"]
+    return [{"modality": "all", **whole}, *({**row, "is_part": True} for row in rows)]
+
+
+def _row(
+    nats: Mapping[str, Float[np.ndarray, "sequences"]], tokens: Int[np.ndarray, "sequences"]
+) -> dict[str, Any]:
+    """Bits per token, and what the right condition saves, of targets that cost `nats` of each sequence."""
+    row: dict[str, Any] = {"num_sequences": len(tokens), "num_tokens": int(tokens.sum())}
+    for name, values in nats.items():
+        row[name] = ratio(values / math.log(2), tokens.astype(np.float64)).as_json()
+        if name != "conditional":
+            saved = (values - nats["conditional"]) / math.log(2)
+            row[f"gain_over_{name}"] = ratio(saved, tokens.astype(np.float64)).as_json()
+    return row
 
 
 def _per_byte(row: Mapping[str, Any], examples: Rows[Codes], text: TextCodec) -> dict[str, Any]:

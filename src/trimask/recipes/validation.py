@@ -5,12 +5,12 @@ from pathlib import Path
 
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import TrainingStream
-from trimask.evaluation.likelihood import bound, target_tokens
+from trimask.evaluation.likelihood import bound
 from trimask.recipes.sources import token_sources
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
-from trimask.vocabulary.modality import Modality, Task
+from trimask.vocabulary.modality import GENERATED, Task
 
 NUM_SEQUENCES = 128
 NUM_MASKS = 4
@@ -19,7 +19,8 @@ NUM_MASKS = 4
 def validation(
     config: RunConfig, tokenizers: Tokenizers, step: DenoiserStep, folder: Path
 ) -> Callable[[int], dict[str, float]] | None:
-    """A function of the step that gives the NELBO of held-out sequences: `{task}_{modality}_bits_per_token`.
+    """A function of the step that gives the NELBO of held-out sequences: `{task}_{modality}_bits_per_token`,
+    and `{task}_bits_per_token` of a task that generates several modalities together.
 
     Always the same sequences under the same masks: differences between steps are differences between models.
     Of a run that averages its weights, the model is the average.
@@ -54,10 +55,11 @@ def validation(
         found: dict[str, float] = {}
         for task in Task:
             chosen = [s for s in sequences if s.task is task]
-            for modality in Modality:
-                if any(target_tokens(s, denoiser.vocabulary, modality) for s in chosen):
-                    value = bound(denoiser, chosen, modality=modality, seed=config.seed, num_masks=NUM_MASKS)
-                    found[f"{task.value}_{modality.name.lower()}_bits_per_token"] = value.bits_per_token
+            if chosen:
+                modality = GENERATED[task]
+                name = task.value if modality is None else f"{task.value}_{modality.name.lower()}"
+                value = bound(denoiser, chosen, seed=config.seed, num_masks=NUM_MASKS)
+                found[f"{name}_bits_per_token"] = value.bits_per_token
         return found
 
     def evaluate(number: int) -> dict[str, float]:

@@ -151,8 +151,8 @@ class Seen:
             listed = (listed or list(self.voices))[:40]
             more = f" and {len(self.voices) - 40} more" if len(self.voices) > 40 else ""
             raise ValueError(
-                f"the model knows no voice {shown(name)}: choose one of {', '.join(listed)}{more} (recordings "
-                "in training)"
+                f"the model knows no voice {shown(name)}: choose one of {', '.join(listed)}{more} "
+                "(recordings in training)"
             )
         return tag
 

@@ -75,10 +75,12 @@ def _is_whole(value: Any) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
         return False
-    items: list[Any] = list(value) if getattr(value, "ndim", 1) == 1 else []
-    return len(items) == len(value) and all(_is_whole(n) and 0 <= n <= _MOST_NUMBER for n in items)
+    if getattr(value, "ndim", 1) != 1:
+        return False
+    items: list[Any] = list(value)
+    return all(_is_whole(item) and 0 <= item <= _MOST_NUMBER for item in items)
 
 
 def _is_real(value: Any) -> bool:

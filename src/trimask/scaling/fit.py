@@ -62,8 +62,8 @@ def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Op
         generator = np.random.default_rng(seed)
         normal = generator.multivariate_normal(np.zeros(3), noise.covariance[around, around], _NUM_DRAWS)
         heavier = np.sqrt(noise.freedom / generator.chisquare(noise.freedom, (_NUM_DRAWS, 1)))
-        draws = np.array([_vertex(x, y + error) for error in normal * heavier])
-    place = interval(_vertex(x, y), draws)
+        draws = _vertices(x, y + normal * heavier)
+    place = interval(float(_vertices(x, y[None])[0]), draws)
     return Optimum(place=place, loss=loss, is_bracketed=is_bracketed, draws=draws)
 
 
@@ -146,11 +146,12 @@ def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
     return Estimate(value=slope, low=slope - margin, high=slope + margin)
 
 
-def _vertex(x: Float[np.ndarray, "3"], y: Float[np.ndarray, "3"]) -> float:
-    """Lowest point of the parabola through three points, held between the outer ones: noise can turn it over,
-    and then the lower end is taken.
+def _vertices(x: Float[np.ndarray, "3"], y: Float[np.ndarray, "draws 3"]) -> Float[np.ndarray, "draws"]:
+    """Lowest points of the parabolas through three points each, held between the outer ones: noise can turn
+    one over, and then the lower end is taken.
     """
-    curvature, slope, _ = np.polyfit(x - x[1], y, 2)
-    if curvature <= 0:
-        return float(x[0] if y[0] < y[-1] else x[-1])
-    return float(np.clip(x[1] - slope / (2 * curvature), x[0], x[-1]))
+    curvature, slope, _ = np.polyfit(x - x[1], y.T, 2)
+    ends = np.where(y[:, 0] < y[:, -1], x[0], x[-1])
+    is_valley = curvature > 0
+    lowest = x[1] - slope / (2 * np.where(is_valley, curvature, 1.0))
+    return np.where(is_valley, np.clip(lowest, x[0], x[-1]), ends)

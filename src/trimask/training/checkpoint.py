@@ -117,10 +117,10 @@ class Checkpoints:
     ) -> None:
         try:
             self.wait()
-        except Exception as failure:
+        except Exception as failure:  # of any kind: the error that ends the run is not hidden by it
             if error is None:
                 raise
-            logger.error("%s", failure)  # the error that ends the run is not hidden by this one
+            logger.error("%s", failure)
         finally:
             self._background.close()
 
@@ -154,7 +154,7 @@ class Checkpoints:
         try:
             hashes = write_tensors(temporary, tensors, self._writers)
             self._writers.main_only(partial(self._commit, temporary, checkpoint, hashes))
-        except Exception as error:
+        except Exception as error:  # all of them: half a checkpoint goes, and the error goes on
             if self._world.is_main:
                 shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, OSError):

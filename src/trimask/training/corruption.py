@@ -202,10 +202,13 @@ class Corruption:
         sequence = batch.sequence.clamp(min=0)
         return table[sequence, (columns - first[sequence]).clamp(min=0)]
 
-    def _drop_conditions(self, batch: Batch) -> Int[Tensor, "rows slots"]:
+    def is_dropped(self, batch: Batch) -> Bool[Tensor, "sequences"]:
+        """Whether each sequence loses its condition, if it has one."""
         keys = rng.fold(rng.key(self.seed, "condition"), batch.sample_index)
-        is_dropped = rng.uniform(keys, 1)[:, 0] < self.config.condition_dropout
-        hide = batch.is_condition & is_dropped[batch.sequence.clamp(min=0)]
+        return rng.uniform(keys, 1)[:, 0] < self.config.condition_dropout
+
+    def _drop_conditions(self, batch: Batch) -> Int[Tensor, "rows slots"]:
+        hide = batch.is_condition & self.is_dropped(batch)[batch.sequence.clamp(min=0)]
         return torch.where(hide, self.tables.mask_id(batch.range_index), batch.tokens)
 
     def _times(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:

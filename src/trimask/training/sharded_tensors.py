@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
 from trimask.io import sha256
 from trimask.training.distributed import World
@@ -79,6 +79,7 @@ def read_tensors(folder: Path, into: Mapping[str, Tensor], world: World) -> None
 
     ValueError, in all processes, if one is missing or has another shape.
     """
+    from torch.distributed import DistError
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
@@ -92,9 +93,9 @@ def read_tensors(folder: Path, into: Mapping[str, Tensor], world: World) -> None
                 process_group=world.control,
                 no_dist=world.control is None,
             )
-    except OSError:
+    except (OSError, MemoryError, OutOfMemoryError, DistError):  # not for what the files hold
         raise
-    except Exception as error:
+    except Exception as error:  # half a dozen kinds for a file that is cut short or of another shape
         raise ValueError(f"{folder} does not hold the tensors that are needed: {error}") from error
 
 

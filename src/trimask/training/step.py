@@ -1,7 +1,7 @@
 """One update of the denoiser: mask, predict, weigh, descend."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import final
@@ -31,8 +31,9 @@ from trimask.training.optimizers import (
 )
 from trimask.training.placement import release
 from trimask.training.reduction import Targets
+from trimask.training.reported import ReportedBounds
 from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.modality import Modality, Task
 
 _HOST = torch.device("cpu")
 
@@ -49,6 +50,7 @@ class _Pass:
         scale: of each masked slot's cross-entropy in the loss.
         weight: likewise in the NELBO, in nats.
         modality: of each masked slot.
+        bound: that each masked slot is part of, of `ReportedBounds`.
     """
 
     batch: Batch
@@ -57,6 +59,7 @@ class _Pass:
     scale: Float[Tensor, "masked"]
     weight: Float[Tensor, "masked"]
     modality: Int[Tensor, "masked"]
+    bound: Int[Tensor, "masked"]
 
 
 class DenoiserStep:
@@ -77,6 +80,7 @@ class DenoiserStep:
         average: of the weights, kept beside them; None for none.
         batch: sequences per update of all processes, as they count in the horizon: what an average goes by.
         targets: target tokens of a sequence in expectation, per modality (`TrainingStream.target_tokens`).
+        tasks: of the mixture: what bounds are reported.
         logical_batch: distinct sequences over which times are spread evenly, None for the batch's own.
         micro_batch: rows per forward and backward pass, None for all.
         non_finite: what to do about a gradient that is not finite.
@@ -92,6 +96,7 @@ class DenoiserStep:
         num_steps: int,
         seed: int,
         targets: Targets,
+        tasks: Collection[Task],
         logical_batch: int | None = None,
         micro_batch: int | None = None,
         non_finite: NonFinite = NonFinite.STOP,
@@ -107,6 +112,7 @@ class DenoiserStep:
         self.corruption = Corruption(
             objective, denoiser.vocabulary, seed=seed, device=_HOST, logical_batch=logical_batch
         )
+        self.reported = ReportedBounds(tasks)
         self.optimizer_config = optimizer
         self.optimizer = build_adamw(
             parameter_groups(
@@ -125,15 +131,17 @@ class DenoiserStep:
         self.step = 0
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """Forward, backward, update; the loss and each modality's NELBO in bits per token. All figures are
-        the whole batch's, in all processes, and stay on the device.
+        """Forward, backward, update; the loss, and the NELBO in bits per target token of each of `reported`,
+        NaN where the batch has none of it. All figures are the whole batch's, in all processes, and stay on
+        the device.
         """
         set_learning_rate(self.optimizer, self.lr_schedule.factor((self.step + 1) / self.num_steps))
         self.optimizer.zero_grad(set_to_none=True)
         device = self.denoiser.embedding.weight.device
-        passes, num_targets = self._passes(batch, self.step)
-        sums = torch.zeros(1 + len(Modality), device=device)
-        for part in passes:
+        batch = batch.to(_HOST)
+        num_targets, num_reported = self._count(batch)
+        sums = torch.zeros(1 + len(self.reported.names), device=device)
+        for part in self._passes(batch, self.step):
             loss, cross_entropy = self.denoiser.weighted_loss(part.z_t, part.batch, part.masked, part.scale)
             # Sharded gradients come out as the mean over processes, and ours is a sum.
             (loss * self.world.size).backward()
@@ -147,10 +155,10 @@ class DenoiserStep:
         self.step += 1
         if self.average is not None:
             self.average.update(self.step)
-        bits = sums[1:] / send(num_targets, device) / math.log(2)
+        bits = sums[1:] / send(num_reported, device) / math.log(2)
         return {
             **metrics,
-            **{f"{m.name.lower()}_bits_per_token": bits[m] for m in Modality},
+            **{f"{name}_bits_per_token": bits[i] for i, name in enumerate(self.reported.names)},
             "tokens": float(num_targets.sum()),
         }
 
@@ -158,40 +166,44 @@ class DenoiserStep:
         """What each modality adds to the training loss of `batch` under the noise of update `step`, with its
         graph; those that the batch lacks are left out. Nothing is updated.
         """
-        passes, num_targets = self._passes(batch, step)
+        batch = batch.to(_HOST)
+        num_targets, _ = self._count(batch)
         added = [torch.zeros(()) for _ in Modality]
-        for part in passes:
+        for part in self._passes(batch, step):
             cross_entropy = self.denoiser.cross_entropy(part.z_t, part.batch, part.masked)
             terms = part.scale.to(cross_entropy.device) * cross_entropy
             added = [a + terms[part.modality == m].sum() for a, m in zip(added, Modality, strict=True)]
         return {m: added[m] for m in Modality if num_targets[m]}
 
     def _nats(self, part: _Pass, cross_entropy: Float[Tensor, "masked"]) -> list[Tensor]:
-        """The NELBO of each modality, summed over the pass."""
+        """The NELBO of each reported bound, summed over the pass."""
         device = cross_entropy.device
         terms = nelbo_terms(
             cross_entropy,
             send(part.weight, device),
-            modality=send(part.modality, device),
-            sequence=send(torch.zeros_like(part.modality), device),
+            modality=send(part.bound, device),
+            sequence=send(torch.zeros_like(part.bound), device),
         )
-        return list(terms.per_modality(len(Modality)))
+        return list(terms.per_modality(len(self.reported.names)))
 
-    def _passes(self, batch: Batch, step: int) -> tuple[Iterator[_Pass], Int[Tensor, "modalities"]]:
-        """The passes of this process, and the number of targets of each modality in all views of all
-        processes.
-        """
-        batch = batch.to(_HOST)
+    def _count(self, batch: Batch) -> tuple[Int[Tensor, "modalities"], Int[Tensor, "bounds"]]:
+        """Targets of each modality, and of each reported bound, in all views of all processes."""
         modality = self.corruption.tables.modality(batch.range_index)
-        num_targets = count_targets(batch.maskable, modality, num_modalities=len(Modality))
-        return self._drawn(batch, step), self.world.total(num_targets * self.objective.num_views)
+        bound = self.reported.of_slots(batch, self.corruption)
+        counts = [
+            count_targets(batch.maskable, modality, num_modalities=len(Modality)),
+            count_targets(batch.maskable, bound, num_modalities=len(self.reported.names)),
+        ]
+        total = self.world.total(torch.cat(counts) * self.objective.num_views)
+        return total[: len(Modality)], total[len(Modality) :]
 
-    def _drawn(self, batch: Batch, step: int) -> Iterator[_Pass]:
+    def _passes(self, batch: Batch, step: int) -> Iterator[_Pass]:
         """Each pass when its turn comes: its masks are drawn while the device is busy with the one before."""
         token_weights = self.token_weights / (len(batch.update_sample_index) * self.objective.num_views)
         for rows, is_real in self._slices(len(batch.tokens)):
             part = batch if rows is None else batch.rows(rows)
             part_modality = self.corruption.tables.modality(part.range_index)
+            part_bound = self.reported.of_slots(part, self.corruption)
             for view in self.corruption.views(part, step):
                 modality = part_modality[view.masked]
                 factor = token_weights[modality] * self.range_weights[part.range_index[view.masked]]
@@ -202,6 +214,7 @@ class DenoiserStep:
                     scale=view.loss_weight[view.masked].float() * factor * is_real,
                     weight=view.weight[view.masked].float() * is_real,
                     modality=modality,
+                    bound=part_bound[view.masked],
                 )
 
     def _slices(self, num_rows: int) -> Iterator[tuple[slice | None, bool]]:

@@ -37,3 +37,17 @@ CONDITION: dict[Task, Modality | None] = {
     Task.TRIPLE: None,
 }
 """The modality that stays clean; every other span of the sequence is a target."""
+
+
+GENERATED: dict[Task, Modality | None] = {
+    Task.TEXT: Modality.TEXT,
+    Task.TEXT_TO_IMAGE: Modality.IMAGE,
+    Task.IMAGE_TO_TEXT: Modality.TEXT,
+    Task.TEXT_TO_SPEECH: Modality.AUDIO,
+    Task.SPEECH_TO_TEXT: Modality.TEXT,
+    Task.JOINT: None,
+    Task.TRIPLE: None,
+}
+"""The modality of a task's targets; None where several are generated together: then their sum is the bound,
+and a modality's share in it is none.
+"""

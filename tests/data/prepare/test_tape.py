@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import subprocess
 import sys
 import tarfile
@@ -163,3 +164,26 @@ def test_a_small_archive_takes_little_memory(kind, tmp_path):
     assert path.stat().st_size < 1_000_000
     told = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True)
     assert told.stdout == f"ReadError a header of {1 << 26} bytes\n", told.stderr
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 511, 512, 600, 20_000])
+def test_a_gzipped_archive_that_is_cut_keeps_what_was_before_and_is_told(tmp_path, num_bytes):
+    """Wherever it is cut: also between two members, where tar alone would see a whole archive."""
+    drawn = random.Random(0)
+    pictures = [drawn.randbytes(700) for _ in range(40)]
+    whole = gzip.compress(
+        b"".join(
+            member(f"{number}.png", picture) + member(f"{number}.txt", b"a text")
+            for number, picture in enumerate(pictures)
+        )
+    )
+    items, rejections = read(tmp_path / "a.tar.gz", whole[: num_bytes + 100])
+    assert [item.image for item in items] == pictures[: len(items)] and len(items) < 40
+    assert rejections[-1].reason is Reason.UNREADABLE_FILE
+
+
+def test_gzipped_archives_one_after_another_are_one(tmp_path):
+    """As parallel compressors write them."""
+    parts = [member(f"{n}.png", b"P%d" % n) + member(f"{n}.txt", b"text %d" % n) for n in range(3)]
+    items, rejections = read(tmp_path / "a.tar.gz", b"".join(map(gzip.compress, [*parts, END])))
+    assert [item.image for item in items] == [b"P0", b"P1", b"P2"] and not rejections

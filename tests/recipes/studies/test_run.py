@@ -16,6 +16,8 @@ from trimask.scaling.store import RESULTS, Results
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.run import RunConfig
 
+pytestmark = pytest.mark.usefixtures("few_speeches")
+
 REQUEST = {"study": "batch_invariance", "short": True, "data": [], "overrides": {}}
 
 
@@ -48,7 +50,7 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, few_speeches: None) -> Path:
     out = tmp_path_factory.mktemp("study")
     run(tiny(), out)
     return out

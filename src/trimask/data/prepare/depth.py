@@ -55,7 +55,7 @@ def check_depth(picture: PIL.Image.Image, tile: Sequence[Any]) -> None:
     if picture.mode in DEEP_MODES or not any(";16" in str(kind) for kind in kinds):
         return
     colours = picture.convert("RGB").getextrema()
-    brightest = max(high for _, high in colours)  # pyright: ignore[reportGeneralTypeIssues]
+    brightest = max(high for _, high in colours)  # pyright: ignore[reportGeneralTypeIssues]  (a pair a channel: RGB has three)
     if brightest < 64:  # 14 bits, as cameras have, or fewer
         raise Rejected(
             Reason.RANGE,

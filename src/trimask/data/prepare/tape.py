@@ -5,7 +5,7 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import final
 
 from trimask.data.prepare.regular import open_file
 
@@ -61,7 +61,7 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]
                     yield member, lambda member=member: _read(tape, member)
 
 
-def _read(tape: BinaryIO, member: tarfile.TarInfo) -> bytes:
+def _read(tape: io.BufferedReader, member: tarfile.TarInfo) -> bytes:
     tape.seek(member.offset_data)
     data = tape.read(member.size)
     if len(data) < member.size:

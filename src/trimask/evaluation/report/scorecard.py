@@ -54,7 +54,7 @@ def _likelihood(rows: Sequence[Mapping[str, Any]]) -> Block | None:
         return None
     cells = [
         [
-            f"{row['task']} → {row['modality']}",
+            f"{row['task']} → {row['modality']}{' (part)' if row.get('is_part') else ''}",
             SPLITS.get(row["split"], row["split"]),
             _bits(row["conditional"]),
             _bits(row.get("unconditional")),
@@ -69,6 +69,8 @@ def _likelihood(rows: Sequence[Mapping[str, Any]]) -> Block | None:
     per_byte = [row for row in rows if row.get("bits_per_byte") and row["split"] != "train"]
     note = "Bits per token (± half of the 95 % interval), lower is better. Floors: `unigram`, the tokens' "
     note += "frequencies; `uniform`, all tokens alike. A model that uses its condition does worse without it."
+    if any(row.get("is_part") for row in rows):
+        note += " Of modalities that are generated together, all is the bound; a part of it is none."
     if per_byte:
         note += f" Unseen text passages: {_bits(per_byte[0]['bits_per_byte'])} bits per byte."
     return Table(heading="Likelihood", header=header, rows=cells, note=note)

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import Field, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
@@ -29,6 +30,8 @@ class Study(ABC):
     """A question, the trials that answer it, and how the answer is read from them."""
 
     __slots__ = ()
+    # All studies are dataclasses, which their base may not be.
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     base: RunConfig
     """What all trials are made from."""

@@ -60,8 +60,7 @@ class SavedModel:
                 model, report = model_class.from_pretrained(
                     self.folder, use_safetensors=True, output_loading_info=True, **options
                 )
-        # Damaged files come as half a dozen exceptions of three libraries.
-        except Exception as error:
+        except Exception as error:  # damaged files come as half a dozen kinds of three libraries
             raise ValueError(
                 f"{self.folder} has no whole safetensors weights of its {CONFIG} ({first_line(error)}): "
                 "fetch or save it again"
