@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from trimask.sampling.given import Encoded, given_pixels, given_waveform
 from trimask.sampling.length import LengthPolicy
+from trimask.sampling.request import shown
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
@@ -262,5 +263,5 @@ def _check_given(
         raise ValueError(f"task {task.value} has no use for pair: leave it out")
     if voice not in (None, DEFAULT_VOICE) and (task != Task.TEXT_TO_SPEECH or not voice_tag(voice)):
         raise ValueError(
-            f"voice {voice!r} is of no use for task {task.value}: name one voice, for text_to_speech"
+            f"voice {shown(voice)} is of no use for task {task.value}: name one voice, for text_to_speech"
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import final
 
+from trimask.sampling.request import shown
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.transcript import DEFAULT_VOICE, voice_tag
 
@@ -150,8 +151,8 @@ class Seen:
             listed = (listed or list(self.voices))[:40]
             more = f" and {len(self.voices) - 40} more" if len(self.voices) > 40 else ""
             raise ValueError(
-                f"the model knows no voice {name!r}: choose one of {', '.join(listed)}{more} (recordings in "
-                "training)"
+                f"the model knows no voice {shown(name)}: choose one of {', '.join(listed)}{more} "
+                "(recordings in training)"
             )
         return tag
 

@@ -77,6 +77,8 @@ def _is_whole(value: Any) -> bool:
 def _are_numbers(value: Any) -> bool:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
         return False
+    if getattr(value, "ndim", 1) != 1:
+        return False
     items: list[Any] = list(value)
     return all(_is_whole(item) and 0 <= item <= _MOST_NUMBER for item in items)
 
