@@ -118,6 +118,7 @@ RUN = Run(
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 names = st.text(min_size=1, max_size=5)
+sizes = st.integers(max_value=1 << 20)  # of what could be built on some machine
 nets = st.builds(
     lambda depth, times, betas, dropout: Net(depth=depth, width=depth * times, betas=betas, dropout=dropout),
     st.integers(1, 9),
@@ -149,7 +150,7 @@ runs = st.builds(
     sizes=st.lists(st.integers(), max_size=3).map(tuple),
     tags=st.lists(st.text(), max_size=2).map(tuple),
     weights=st.dictionaries(st.text(), numbers, max_size=3),
-    either=st.builds(Small, size=st.integers()) | st.builds(Large, size=st.integers()),
+    either=st.builds(Small, size=sizes) | st.builds(Large, size=sizes),
     seed=st.integers() | st.text(),
 )
 
@@ -160,6 +161,13 @@ def test_round_trip_through_json(run: Run) -> None:
     again = from_dict(Run, json.loads(text))
     assert again == run
     assert fingerprint(again) == fingerprint(run)
+
+
+def test_a_size_that_no_machine_holds_is_refused_in_a_file() -> None:
+    stored = to_dict(RUN)
+    stored["either"]["size"] = (1 << 20) + 1
+    with pytest.raises(ConfigError, match=r"either.size = 1048577 .*at most 1,048,576"):
+        from_dict(Run, stored)
 
 
 def test_what_is_stored() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -95,8 +96,9 @@ def test_a_run_of_two_processes_goes_on_in_one(tokenizers_folder: Path, tmp_path
     """Stopped by the deadline after its first step, finished alone: the figures of a run that was alone."""
     raw, data = tmp_path / "raw", tmp_path / "data"
     raw.mkdir()
+    drawn = np.random.default_rng(0)
     for number in range(16):
-        PIL.Image.new("RGB", (64, 64), (15 * number, 90, 200)).save(raw / f"{number}.png")
+        PIL.Image.fromarray(drawn.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(raw / f"{number}.png")
         (raw / f"{number}.txt").write_text(f"shade {number}")
     options = PrepareOptions(validation=0.3, test=0.0)
     prepare(str(raw), data, options=options, tokenizer_folder=tokenizers_folder)
