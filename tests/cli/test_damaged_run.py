@@ -1,6 +1,7 @@
 """Run directories that are damaged, or written by someone else: one line, and nothing is touched."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from trimask.model.weights import save_denoiser
 from trimask.recipes import tokens
 from trimask.recipes.lengths import LENGTHS, load_lengths, save_lengths
 from trimask.recipes.pretrain import MODEL, TOKENIZERS
+from trimask.recipes.seen import SEEN
 from trimask.recipes.tokenizer_data import kept_signals
 from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers, hashes
@@ -88,6 +90,18 @@ def test_a_reader_finds_one_flipped_bit(
     assert len(printed.err.splitlines()) == 1 and str(run) in printed.err, printed.err
     assert Path(name).name in printed.err and printed.out == ""
     assert content(run) == before
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("name", [*FILES, SEEN])
+def test_a_folder_or_a_pipe_in_the_place_of_a_file(
+    name: str, make: Callable[[Path], None], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / name).unlink(missing_ok=True)
+    make(run / name)
+    assert main(["sample", str(run), "--task", "text"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("trimask: error: ") and str(run) in line
 
 
 def test_an_index_that_was_changed_with_its_file_does_not_help(run: Path) -> None:
