@@ -108,6 +108,7 @@ def test_a_resumed_average_is_the_average(batch):  # noqa: F811
         assert torch.equal(two.state_dict()[name], tensor), name
 
 
+@pytest.mark.usefixtures("few_speeches")
 def test_a_run_is_exported_sampled_and_resumed_by_its_average(tmp_path: Path):
     run = replace(
         debug(), average=WeightAverageConfig(half_life=80.0), checkpoint_every=10, evaluate_every=20
