@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(run: "str | Path", *, tokenizers: "Path | None" = None) -> "Generator":
+def load(run: "str | Path", *, tokenizers: "str | Path | None" = None) -> "Generator":
     """A generator from a run directory, a file that `trimask export` wrote, or `quickstart`, the model that
     ships (see `trimask.recipes.pretrained`). `tokenizers`: of an exported file, where they do not ship.
     """

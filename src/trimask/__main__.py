@@ -2,7 +2,10 @@
 
 import sys
 
-from trimask.cli import main
-
 if __name__ == "__main__":
+    try:
+        from trimask.cli import main
+    except KeyboardInterrupt:  # from here on `main` answers it
+        print("trimask: interrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(main())

@@ -5,13 +5,10 @@ holds), `config` (JSON, enough to rebuild what the tensors belong to) and the ha
 """
 
 import errno
-import fcntl
 import json
-import logging
 import os
 import re
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,14 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trimask import seals
-
-logger = logging.getLogger(__name__)
+from trimask.reading import existing, naming, read_text
 
 FORMAT = "trimask"
 FORMAT_VERSION = "2"
 _BEFORE_SEALS = "1"
 _HEADER = ("format", "format_version", "kind", "config")
-_MOST_JSON = 2**30  # bytes
 _PARTIAL = re.compile(r"\..*\.([a-z0-9_]{8}\.)?tmp(\.[^/]*)?", re.DOTALL)
 """How `atomic_write` and `atomic_folder` name what is not whole yet."""
 
@@ -81,8 +76,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     beside it, an error nothing.
     """
     path = Path(path).absolute()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} exists and is no empty folder: choose another name")
+    taken = f"{path} exists and is no empty folder: choose another name"
+    if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(taken)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     try:
@@ -90,68 +86,16 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         for entry in (*temporary.rglob("*"), temporary):
             _sync(entry)
         temporary.chmod(0o777 & ~_umask())
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:  # another process was first
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise ValueError(taken) from error
+            raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync(path.parent)
-
-
-@contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """`folder`, made if need be, for this process alone; the lock goes with the process, however it ends.
-
-    ValueError: another process has it. On a file system without locks, it is taken on trust.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = _lock_file(folder / ".lock")
-    try:
-        try:
-            # Not `flock`, whose locks live on in children that outlive this process.
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise ValueError(
-                f"{folder} is in use by another process: wait for it, or choose another --out"
-            ) from error
-        except OSError as error:
-            logger.warning("%s cannot be locked (%s): make sure that one process uses it", folder, error)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock_file(path: Path) -> int:
-    """A descriptor of the lock file, made if need be. Its bytes are never touched; it is no link, and a pipe
-    does not keep us waiting.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        handle = os.open(path, flags, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out") from error
-        raise
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out")
-    return handle
-
-
-@contextmanager
-def claimed(folder: str | os.PathLike[str], *, marker: str, what: str) -> Iterator[None]:
-    """As `locked`, for a folder that is new, or empty, or holds the file `marker`: then it is of `what`.
-
-    ValueError: it holds something else, is a file, or another process has it.
-    """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: choose another --out")
-    is_empty = not folder.exists() or all(entry.name.startswith(".") for entry in folder.iterdir())
-    if not is_empty and not (folder / marker).exists():
-        raise ValueError(f"{folder} is not empty and holds no {what}: choose another --out")
-    with locked(folder):
-        yield
 
 
 def remove_partial(folder: Path) -> None:
@@ -188,12 +132,10 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file. Raises `FileNotFoundError`, or `ValueError` naming the file and the place where it
     stops being JSON.
     """
-    size = _existing(path).stat().st_size
-    if size > _MOST_JSON:
-        raise ValueError(f"{path} has {size:,} bytes, too many for what it should be: write it again")
+    text = read_text(path)
     try:
-        return seals.parse_json(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError among them
+        return seals.parse_json(text)
+    except ValueError as error:
         raise ValueError(
             f"{path} is not valid JSON ({error}): it may be cut short; write it again"
         ) from error
@@ -241,9 +183,9 @@ def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
     Raises `FileNotFoundError`, or `ValueError` for a file that is damaged (one bit is enough), not one of
     this project's, of another version or of another kind.
     """
-    _existing(path)
+    existing(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with naming(path), safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             _check_header(path, metadata, kind)
             _check_content(Path(path), metadata)
@@ -268,9 +210,10 @@ def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
     For files that are never rewritten in place: what is read follows the file. Raises as `load_tensors`, but
     does not look at the content: that is for whoever holds the file's hash.
     """
-    _existing(path)
+    existing(path)
     try:
-        file = safe_open(path, framework="numpy")
+        with naming(path):
+            file = safe_open(path, framework="numpy")
     except SafetensorError as error:
         problem = f"{path} is cut short, damaged or no safetensors file ({error})"
         raise ValueError(f"{problem}: write or fetch it again") from error
@@ -280,7 +223,7 @@ def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, as hex."""
-    return seals.file_sha256(_existing(path))
+    return seals.file_sha256(existing(path))
 
 
 def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kind: str) -> None:
@@ -303,17 +246,6 @@ def _check_content(path: Path, metadata: Mapping[str, str]) -> None:
             seals.tell_unsealed(path)
     else:
         seals.check_tensors(path)
-
-
-def _existing(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file: name the file inside")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    if not path.is_file():  # a pipe would wait for a writer
-        raise ValueError(f"{path} is a pipe or a device, not a file: give a file")
-    return path
 
 
 def _mode(path: Path) -> int:

@@ -10,9 +10,12 @@ import functools
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
+
+from trimask.reading import naming, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -101,10 +104,11 @@ def write_index(folder: Path, hashes: Mapping[str, str]) -> None:
 def read_index(folder: Path) -> dict[str, str] | None:
     """The hashes that `folder` holds of its files; None if it has no index. ValueError if it is damaged."""
     path = folder / INDEX
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
+    text = read_text(path)
     try:
-        value = parse_json(path.read_text(encoding="utf-8"))
+        value = parse_json(text)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): copy {folder} again, from where it came") from error
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
@@ -122,7 +126,7 @@ def check_indexed(path: Path) -> bool:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as hex."""
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

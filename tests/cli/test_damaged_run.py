@@ -233,8 +233,8 @@ def test_lengths_that_an_earlier_version_wrote_are_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    program = "import sys, time; from pathlib import Path; from trimask import io\n"
-    program += "with io.locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
+    program = "import sys, time; from pathlib import Path; from trimask import locks\n"
+    program += "with locks.locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
     out = tmp_path / "run"
     with subprocess.Popen(
         [sys.executable, "-c", program, str(out)], stdout=subprocess.PIPE, text=True

@@ -67,7 +67,7 @@ def test_all_judges_and_tasks_are_checked_before_anything_is_computed(
         f"judge quality={tmp_path}: {tmp_path} holds no DistillMOS",
         f"judge sentences={tmp_path / 'absent'}: ",
         "no task 'lambada_opnai', but lambada_openai",
-        "own.yaml: there is no such file",
+        "own.yaml does not exist",
         "no language 'klingon': choose one of en, zh, de",
     ):
         assert part in error, part

@@ -124,7 +124,7 @@ def test_arrays_of_another_rate_are_resampled(generator: Generator) -> None:
         ((np.zeros(0), RATE), "no samples"),
         ((np.full(99, 1e9), RATE), "scale it to"),
         (b"", "0 bytes"),
-        ("no/such/file.wav", "no such file"),
+        ("no/such/file.wav", "does not exist"),
     ],
 )
 def test_what_is_no_recording(given: Any, match: str, generator: Generator) -> None:

@@ -209,7 +209,7 @@ def test_text_is_printed_and_nothing_is_written(
         (["--task", "joint", "--prompt", "x", "--out", "OUT"], ["no use for prompt"]),
         (["--task", "joint", "--pair", "imag", "--out", "OUT"], ["did you mean image?"]),
         (["--task", "image_to_text"], ["needs --image FILE"]),
-        (["--task", "image_to_text", "--image", "gone.png"], ["gone.png", "no such file"]),
+        (["--task", "image_to_text", "--image", "gone.png"], ["gone.png", "does not exist"]),
         (["--task", "text", "--filmstrip", "--out", "OUT"], ["--filmstrip is for task text_to_image"]),
         (["--task", "text", "--num-samples", "0"], ["num_samples is 0", "at least 1"]),
         (["--task", "text", "--num-steps", "0"], ["num_steps", "0"]),

@@ -14,6 +14,7 @@ from trimask.cli.arguments import Verb, check_words, choose, parse
 from trimask.cli.console import say
 from trimask.cli.destination import explain
 from trimask.cli.failure import Failed
+from trimask.locks import InUse
 
 VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -54,7 +55,8 @@ examples:
   trimask evaluate runs/mini --suite quick --out scores.json
   trimask study run batch_invariance --short --out studies/batch
 
-`trimask VERB --help` has a verb's options. Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.
+`trimask VERB --help` has a verb's options. Exit status: 0 done, 1 failed (or in use by another
+process), 2 wrong arguments, 130 interrupted.
 TRIMASK_TRACEBACK=1 shows where an error came from."""
 
 
@@ -76,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `trimask show … | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Failed as error:
+    except (Failed, InUse) as error:
         return _report(error, f"error: {error}", 1)
     except ValueError as error:
         return _report(error, f"error: {error}", 2)

@@ -35,6 +35,8 @@ class Export(Verb):
         if self.out.suffix != ".safetensors":
             raise UsageError(f"--out {self.out}: name a .safetensors file")
         check_writable(self.out.parent)
+        if self.out.is_file():
+            say(f"{self.out} is there already: it is written anew")
         import torch
 
         from trimask.recipes.export import export

@@ -28,13 +28,14 @@ def resolved(
         UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
     """
     config = resolve(choose("recipe", recipe, RECIPES))
-    if data:
-        config = _on(config, data, group_by)
-    return override(config, overrides)
+    return _on(config, overrides, data, group_by) if data else override(config, overrides)
 
 
-def _on(config: "Recipe", data: Sequence[Path], group_by: str | None) -> "Recipe":
+def _on(
+    config: "Recipe", overrides: Mapping[str, str], data: Sequence[Path], group_by: str | None
+) -> "Recipe":
     from trimask.data.prepare.options import PrepareOptions
+    from trimask.data.selection import RawSignals
     from trimask.recipes.sources import with_prepared
     from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.recipes.tokenizer_data import raw_signals
@@ -43,11 +44,18 @@ def _on(config: "Recipe", data: Sequence[Path], group_by: str | None) -> "Recipe
     if isinstance(config, RunConfig):
         if group_by is not None:
             raise UsageError("--group-by is for a tokenizer's raw data: `trimask prepare` has grouped this")
-        return with_prepared(config, data)
+        return override(with_prepared(config, data), overrides)
+    # Options are checked before anything is read, and it is read as they say.
+    unread = RawSignals(
+        sources=tuple(map(str, data)),
+        fingerprints=("",) * len(data),
+        options=PrepareOptions(needs_text=isinstance(config, TextTokenizerRun), group_by=group_by),
+    )
+    config = override(replace(config, data=unread), overrides)
+    if not isinstance(config.data, RawSignals):
+        return config
     with reading_files():
-        sources = [str(source) for source in data]
-        options = PrepareOptions(needs_text=isinstance(config, TextTokenizerRun), group_by=group_by)
-        return replace(config, data=raw_signals(sources, options))
+        return replace(config, data=raw_signals(config.data.sources, config.data.options))
 
 
 def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:

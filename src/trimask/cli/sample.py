@@ -15,6 +15,7 @@ from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.config import to_dict
+from trimask.reading import problem_of
 from trimask.vocabulary.modality import Task
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
@@ -170,8 +171,8 @@ class Sample(Verb):
                 raise UsageError(f"task {task.value} needs --{name} FILE")
             if path is not None and task is not wanted:
                 raise UsageError(f"task {task.value} has no use for --{name}: leave it out")
-            if path is not None and not path.is_file():
-                raise UsageError(f"--{name} {path}: there is no such file")
+            if path is not None and (problem := problem_of(path)) is not None:
+                raise UsageError(f"--{name} {path} {problem}")
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
         if self.pair is not None:
@@ -185,8 +186,8 @@ class Sample(Verb):
             raise UsageError("--prompt and --prompts: give one of them")
         if task not in (Task.TEXT, Task.TEXT_TO_IMAGE, Task.TEXT_TO_SPEECH):
             raise UsageError(f"task {task.value} has no use for --prompts: leave it out")
-        if not self.prompts.is_file():
-            raise UsageError(f"--prompts {self.prompts}: there is no such file")
+        if (problem := problem_of(self.prompts)) is not None:
+            raise UsageError(f"--prompts {self.prompts} {problem}")
         size = self.prompts.stat().st_size
         if size > _MOST_BYTES:
             raise UsageError(

@@ -13,7 +13,7 @@ from typing import Any, final
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from trimask import io
+from trimask import io, locks
 from trimask.data.selection import QuickstartData
 from trimask.evaluation.report import Block, Code, Page, Prose, Section
 from trimask.recipes import pretrained
@@ -72,7 +72,7 @@ def run_demo(
         raise ValueError(f"minutes is {minutes}: give a number of at least 0")
     began = time.monotonic()
     generator = pretrained.load(model, raw_prompts=True)
-    with io.claimed(out, marker=_MARKER, what="demo"):
+    with locks.claimed(out, marker=_MARKER, what="demo"):
         _clear(out, seed=seed, minutes=minutes)
         demo = _Demo(out, seed=seed, program=program, report=report)
         demo.say(

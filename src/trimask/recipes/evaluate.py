@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from trimask.data.tokens import TokenSource
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.languages import whisper_language
 from trimask.evaluation.judges.panel import Panel
+from trimask.reading import problem_of
 from trimask.recipes import pretrained
 from trimask.recipes.claims import Claim, claims
 from trimask.recipes.examples import Examples
@@ -144,8 +146,8 @@ def _unknown_tasks(tasks: Sequence[str]) -> list[str]:
     problems, known = [], None
     for task in tasks:
         if task.endswith((".yaml", ".yml")):
-            if not Path(task).is_file():
-                problems.append(f"lm-eval task {task}: there is no such file")
+            if (problem := problem_of(task)) is not None:
+                problems.append(f"lm-eval task {task} {problem}")
             continue
         known = known or TaskManager()
         if not known.match_tasks([task]):
@@ -201,7 +203,7 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
     tokenizers = tokenizers_of(generator)
     folder = pretrained.run_folder(run)
     config = folder / CONFIG
-    recipe = run_config(folder) if config.exists() else quickstart()
+    recipe = run_config(folder) if os.path.lexists(config) else quickstart()
     if data and not isinstance(recipe.data, PreparedData):
         raise ValueError(f"{run} was trained on the embedded data: leave --data out")
     if isinstance(recipe.data, PreparedData):
@@ -217,7 +219,7 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
         )
         return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
     assert isinstance(recipe.data, QuickstartData), "no run is trained on data that is not there"
-    kept = _kept(recipe.data, folder / "tokens") if config.exists() else None
+    kept = _kept(recipe.data, folder / "tokens") if os.path.lexists(config) else None
     examples = QuickstartExamples(recipe.data, tokenizers, held_out=held_out, kept=kept, report=report)
     return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)
 

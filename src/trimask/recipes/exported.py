@@ -4,6 +4,7 @@ All of it stands in the header of the safetensors file, as JSON strings.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -50,7 +51,7 @@ def seen_in(folder: Path) -> Seen:
     """What the run in `folder` knows of prompts; of one that kept nothing, its tasks, and the voices that its
     configuration names.
     """
-    if (folder / SEEN).exists():
+    if os.path.lexists(folder / SEEN):
         return load_seen(folder)
     try:
         start = begun(folder)

@@ -1,5 +1,6 @@
 """How long the spans of prepared data are: a run measures it, so that generation gives spans to fit."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,7 @@ def load_lengths(run: Path) -> LengthPolicy | None:
     are measured on.
     """
     path = run / LENGTHS
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     stored = io.read_sealed(path)
     try:

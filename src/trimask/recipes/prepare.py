@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from trimask import io
+from trimask import io, locks
 from trimask.config import differences, to_dict
 from trimask.data.prepare.inventory import check_inventory
 from trimask.data.prepare.item import printable
@@ -175,7 +175,7 @@ def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
     linked = sorted(str(entry) for entry in out.glob("*") if entry.is_symlink())
     if linked:  # what is written there would go elsewhere
         raise ValueError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
-    with io.claimed(out, marker=REQUEST, what="prepared data"):
+    with locks.claimed(out, marker=REQUEST, what="prepared data"):
         if path.exists():
             _check_request(out, io.read_json(path), request)
         else:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from trimask import io
+from trimask import io, locks
 from trimask.config import to_dict
 from trimask.data.loader import load
 from trimask.data.mixture import Mixture
@@ -133,7 +133,7 @@ def pretrain(
         resolved["weights"] = io.sha256(weights)
     with ExitStack() as held:
         # A run that was started twice would write over itself.
-        world.main_only(lambda: held.enter_context(io.locked(out)))
+        world.main_only(lambda: held.enter_context(locks.locked(out)))
         world.main_only(lambda: io.remove_partial(out))
         if resume:
             resolved |= world.main_only(lambda: _began_with(out, config, has_weights=weights is not None))

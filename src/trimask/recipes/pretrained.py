@@ -1,6 +1,7 @@
 """From a name or a folder to a model that generates."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from trimask.recipes.quickstart import quickstart
 from trimask.recipes.resume import MAY_CHANGE
 from trimask.recipes.seen import load_seen
 from trimask.sampling.generate import Generator
+from trimask.sampling.request import shown
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import Checkpoints
 from trimask.training.compute import ComputeConfig
@@ -24,7 +26,7 @@ from trimask.training.step import AVERAGE, WEIGHTS
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
 
-def load(run: str | Path, *, tokenizers: Path | None = None, raw_prompts: bool = False) -> Generator:
+def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: bool = False) -> Generator:
     """A generator from `run`: a run directory, the folder of one of its checkpoints, a file that `trimask
     export` wrote, or `quickstart`, the model that ships.
 
@@ -36,13 +38,20 @@ def load(run: str | Path, *, tokenizers: Path | None = None, raw_prompts: bool =
         FileNotFoundError, ValueError: no such run, or a file in it that is damaged or not ours; the
             message names it and the mend.
     """
+    if not isinstance(run, str | Path):
+        raise ValueError(f"run is {shown(run)}: give a run's directory, an exported file, or 'quickstart'")
+    if not isinstance(tokenizers, str | Path | None):
+        raise ValueError(f"tokenizers is {shown(tokenizers)}: give a folder")
     run = _run_of_file(run)
     denoiser, facts = load_trained(run)
     path = Path(run)
+    if tokenizers is not None and (_is_shipped(run) or not path.is_file()):
+        raise ValueError(f"tokenizers are for an exported file, and {run} has its own: leave them out")
     if _is_shipped(run):
         codecs, lengths, seen = Tokenizers.load(SHIPPED), None, load_seen(QUICKSTART.parent)
     elif path.is_file():
-        codecs = Tokenizers.load(tokenizers_for_file(path, facts, tokenizers))
+        given = None if tokenizers is None else Path(tokenizers)
+        codecs = Tokenizers.load(tokenizers_for_file(path, facts, given))
         lengths, seen = lengths_of(facts, path), seen_of(facts, path)
     else:
         folder = run_folder(run)
@@ -77,9 +86,9 @@ def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
             f"{run} is no run directory: give one that `trimask train` made, or `quickstart`"
         )
     folder, step = _run_and_step(Path(run))
-    if not (folder / CONFIG).exists() or not (folder / TOKENIZERS).is_dir():
+    if not os.path.lexists(folder / CONFIG) or not (folder / TOKENIZERS).is_dir():
         raise ValueError(f"{folder} is not a run directory: it has no config.json and tokenizers/")
-    if step is None and (folder / MODEL).exists():
+    if step is None and os.path.lexists(folder / MODEL):
         return read_denoiser(folder / MODEL)
     return _load_checkpoint(folder, step)
 

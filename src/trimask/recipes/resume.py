@@ -1,6 +1,7 @@
 """How a run goes on: what it began with, and what may be otherwise from then on."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,7 +62,7 @@ def begun(run: Path) -> Begun | None:
         ValueError: its config.json is damaged, or describes no run.
     """
     path = run / CONFIG
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     stored = read_config(run)
     try:

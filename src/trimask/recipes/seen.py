@@ -1,5 +1,6 @@
 """What a run's data taught it of prompts: measured once, kept beside the weights, and carried with them."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -149,7 +150,7 @@ def save_seen(folder: Path, seen: Seen) -> None:
 def load_seen(folder: Path) -> Seen:
     """What `save_seen` left in a folder; of a run that kept nothing, nothing is known."""
     path = folder / SEEN
-    if not path.exists():
+    if not os.path.lexists(path):
         return Seen()
     stored = io.read_sealed(path)
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from trimask import io
+from trimask import io, locks
 from trimask.config import to_dict
 from trimask.data.prepare.decode import Decoder
 from trimask.data.prepare.manifest import REJECTED, TOKENIZERS, load_split
@@ -82,7 +82,7 @@ def train_text_tokenizer(
         ValueError: there is no text to train on, or too little for the vocabulary.
     """
     began = time.monotonic()
-    with io.locked(out):
+    with locks.locked(out):
         open_run(out, {"recipe": recipe, "run": to_dict(config)}, resume=resume, leftovers=LEFTOVERS)
         measured: dict[str, list[str]] = {TRAIN: [], UNSEEN: []}
         tokenizer = TextTokenizer.train(

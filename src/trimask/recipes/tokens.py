@@ -1,6 +1,7 @@
 """The quickstart data as token sources: what the mixture of a run draws from."""
 
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -152,11 +153,11 @@ def kept_tokens(data: QuickstartData, split: Split, folder: Path) -> dict[str, T
         ValueError, FileNotFoundError: a file is damaged or gone.
     """
     index = folder / f"{split}.json"
-    if not index.exists():
+    if not os.path.lexists(index):
         return None
     stored = io.read_sealed(index)
     names = stored.get("sources") if isinstance(stored, dict) else None
-    if not isinstance(names, list) or not set(names) <= {EMOJI, SPOKEN, SPEECHES, TRIPLES}:
+    if not isinstance(names, list) or not all(n in (EMOJI, SPOKEN, SPEECHES, TRIPLES) for n in names):
         raise ValueError(f"{index} is no list of tokenized sources")
     if (stored.get("version"), stored.get("data")) != (_VERSION, configuration.to_dict(data)):
         return None

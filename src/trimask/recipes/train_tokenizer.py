@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from trimask import io
+from trimask import io, locks
 from trimask.config import to_dict
 from trimask.recipes.image_tokenizer import PictureTraining
 from trimask.recipes.resume import TOKENIZER_MAY_CHANGE
@@ -37,7 +37,7 @@ def train_tokenizer(
     """
     training = training_of(config)
     resolved = {"recipe": recipe, "run": to_dict(config)}
-    with io.locked(out):  # a run that was started twice would write over itself
+    with locks.locked(out):  # a run that was started twice would write over itself
         io.remove_partial(out)
         open_run(out, resolved, resume=resume, may_change=TOKENIZER_MAY_CHANGE, leftovers=LEFTOVERS)
         folder = out / DATA

@@ -201,7 +201,7 @@ class Codecs:
     @torch.inference_mode()
     def _encode_speech(self, audio: AudioInput) -> Int[np.ndarray, "frames codebooks"]:
         codec = self._need_speech()
-        if isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.integer) and audio.ndim == 2:
+        if isinstance(audio, np.ndarray) and audio.dtype.kind in "iu" and audio.ndim == 2:
             if not 1 <= len(audio) <= _LONGEST_SPAN:
                 raise ValueError(f"audio has {len(audio)} frames of codes: give 1 to {_LONGEST_SPAN:,}")
             return audio.astype(np.int64)

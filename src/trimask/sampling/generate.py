@@ -27,6 +27,7 @@ from trimask.vocabulary.sequence import Sequence as Document
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
 _MOST_SAMPLES = 100_000  # all are described before the first is drawn
+_MOST_FRAMES = 1000  # of a filmstrip: each is a picture
 _TEXT = SamplerConfig(num_steps=64, order=Ancestral(), filters=(Temperature(value=0.8), TopP(value=0.95)))
 _IMAGE = SamplerConfig(
     num_steps=32,
@@ -286,8 +287,13 @@ class Generator:
         """
         check_example(prompt, None, None)
         check_request(seed=seed, raw_prompt=raw_prompt, num_frames=num_frames)
-        if num_frames < 2:
-            raise ValueError(f"num_frames is {num_frames}: give at least 2, the first and the last")
+        if prompt is None:
+            raise ValueError("a filmstrip needs a prompt: none was given")
+        if not 2 <= num_frames <= _MOST_FRAMES:
+            raise ValueError(
+                f"num_frames is {num_frames}: give at least 2, the first and the last, and at most "
+                f"{_MOST_FRAMES:,}"
+            )
         spelled = prompt if raw_prompt else self.seen.prompt(Task.TEXT_TO_IMAGE, prompt)
         document = self.codecs.document(Task.TEXT_TO_IMAGE, prompt=spelled)
         config = self.settings(Task.TEXT_TO_IMAGE, **settings)

@@ -10,6 +10,7 @@ from trimask.data.prepare.options import Limits
 from trimask.data.prepare.picture import guarded, read_picture, square_pixels
 from trimask.data.prepare.recording import decode_recording, one_channel
 from trimask.data.prepare.rejection import Rejected
+from trimask.reading import problem_of
 
 Encoded = str | Path | bytes
 """A file by its name, or its bytes."""
@@ -25,6 +26,8 @@ def given_pixels(picture: PIL.Image.Image | Encoded, size: int) -> UInt8[np.ndar
     """
     try:
         if isinstance(picture, PIL.Image.Image):
+            if not (picture.width and picture.height):
+                raise ValueError(f"the picture has {picture.width} x {picture.height} pixels: give another")
             with guarded():
                 return square_pixels(picture, size, _LIMITS)
         return read_picture(_bytes(picture), size=size, limits=_LIMITS)
@@ -62,7 +65,7 @@ def _check_samples(samples: np.ndarray, rate: int) -> None:
         raise ValueError("audio is no (waveform, rate): give an array of samples and their number a second")
     if not 0 < rate <= _LIMITS.max_rate:
         raise ValueError(f"audio has a rate of {rate} Hz: give one of up to {_LIMITS.max_rate}")
-    is_numeric = np.issubdtype(samples.dtype, np.floating) or np.issubdtype(samples.dtype, np.integer)
+    is_numeric = samples.dtype.kind in "fiu"
     channels = samples.shape[1] if samples.ndim == 2 else 1
     if samples.ndim and not len(samples):
         raise ValueError("audio holds no samples: give a recording of some speech")
@@ -81,9 +84,10 @@ def _bytes(file: Encoded) -> bytes:
     if isinstance(file, bytes):
         return file
     path = Path(file)
+    problem = problem_of(path)
+    if problem is not None:
+        raise ValueError(f"{path} {problem}")
     try:
-        if not path.is_file():
-            raise ValueError(f"{path}: there is no such file")
         if path.stat().st_size > _LIMITS.max_bytes:
             raise ValueError(f"{path} has {path.stat().st_size} bytes, the limit is {_LIMITS.max_bytes}")
         return path.read_bytes()

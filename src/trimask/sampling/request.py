@@ -54,14 +54,15 @@ def check_example(prompt: Any, image: Any, audio: Any) -> None:
     if image is not None:
         _check("image", image, _is_file(image) or _is_codes(image) or _is_picture(image), _IMAGE)
     if audio is not None:
-        is_pair = isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[0], np.ndarray)
-        _check("audio", audio, _is_file(audio) or is_pair or isinstance(audio, np.ndarray), _AUDIO)
+        is_pair = isinstance(audio, tuple) and len(audio) == 2 and _is_array(audio[0])
+        _check("audio", audio, _is_file(audio) or is_pair or _is_array(audio), _AUDIO)
 
 
 def shown(value: Any) -> str:
     """`value` in a few words on one line."""
     if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape} of {value.dtype}"
+        kind = "a masked array" if isinstance(value, np.ma.MaskedArray) else "an array"
+        return f"{kind} of shape {value.shape} of {value.dtype}"
     return " ".join(reprlib.repr(value).split())
 
 
@@ -99,11 +100,18 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_file(value: Any) -> bool:
-    return isinstance(value, str | Path | bytes)
+    if isinstance(value, str | Path):
+        return _is_text(str(value)) and value != "" and "\0" not in str(value)
+    return isinstance(value, bytes)
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is an array all of whose values are there."""
+    return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
 
 
 def _is_codes(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 2 and np.issubdtype(value.dtype, np.integer)
+    return _is_array(value) and value.ndim == 2 and value.dtype.kind in "iu"
 
 
 def _is_picture(value: Any) -> bool:

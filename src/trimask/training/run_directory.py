@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Collection
 from functools import partial
@@ -45,10 +46,10 @@ def _open_run(
 ) -> None:
     check_run(out, config, resume=resume, may_change=may_change, leftovers=leftovers)
     path = out / CONFIG
-    if not resume and path.exists() and plain(read_config(out)) != config:
+    if not resume and os.path.lexists(path) and plain(read_config(out)) != config:
         for name in (*leftovers, CONFIG):
             _remove(out / name)
-    stored = read_config(out) if path.exists() else None
+    stored = read_config(out) if os.path.lexists(path) else None
     if stored != config:
         if stored is not None:
             logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, config))))
@@ -74,7 +75,7 @@ def check_run(
 ) -> None:
     """Whether `open_run` would make or find a run there: raises what it would, and writes nothing."""
     path = out / CONFIG
-    if resume and path.exists():
+    if resume and os.path.lexists(path):
         stored, config = read_config(out), plain(config)
         changed = sorted(differences(without(stored, may_change), without(config, may_change)))
         if changed:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trimask.io import atomic_write
+from trimask.reading import read_text
 from trimask.seals import parse_json
 from trimask.training.distributed import ALONE, World
 
@@ -50,7 +52,7 @@ class Tracker:
         return None if self._file is None else self._digest.hexdigest()
 
     def _open(self, keep_until: int, expected: str | None) -> None:
-        if self._path.exists():
+        if os.path.lexists(self._path):
             self._truncate(keep_until)
         if expected not in (None, self._digest.hexdigest()):
             logger.warning(
@@ -91,14 +93,14 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     ValueError where the file is missing or a line before the last is not a row.
     """
     path = run / METRICS_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise ValueError(f"{run} has no {METRICS_FILE}; is it a run directory?")
     return [row for _, row in _rows(path)]
 
 
 def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Each whole line with the row that it holds."""
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = read_text(path, errors="replace").split("\n")
     torn = lines.pop()  # what follows the last line feed: empty in a whole file
     if torn:
         logger.warning("%s ends in a torn line, which is left out", path)

@@ -1,5 +1,6 @@
 """A study becomes results: its trials run, in any number of processes, and none that is done runs again."""
 
+import os
 import shlex
 import shutil
 import time
@@ -11,7 +12,7 @@ from typing import Any, final
 
 import torch
 
-from trimask import io, parallel
+from trimask import io, locks, parallel
 from trimask.config import from_dict, to_dict
 from trimask.devices import describe
 from trimask.model.flops import block_parameters
@@ -126,7 +127,7 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
         ValueError: `out` holds no study, or another one, or no result yet.
     """
     path = out / STUDY
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ValueError(f"{out} holds no study: run one there first")
     stored = _stored(path)
     request = stored["request"]
@@ -211,7 +212,7 @@ def _stored(path: Path) -> dict[str, Any]:
 def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
     """`out` for this process alone, if it is new or holds such a study."""
     path = out / STUDY
-    with io.claimed(out, marker=STUDY, what="study"):
+    with locks.claimed(out, marker=STUDY, what="study"):
         if path.exists():
             stored = _stored(path)
             for what in ("type", "threads"):
