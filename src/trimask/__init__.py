@@ -5,10 +5,11 @@ model = trimask.load("quickstart")
 picture = model.generate(task="text_to_image", prompt="strawberry", seed=0)
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
+# Little is imported here: Ctrl-C is answered once the command line is.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trimask.sampling.generate import Generator
 
 __version__ = "0.1.0"

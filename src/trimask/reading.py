@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _MOST_TEXT = 2**30  # bytes
+_GONE = "does not exist: give another name"
 
 
 def problem_of(path: str | os.PathLike[str]) -> str | None:
@@ -22,7 +23,7 @@ def problem_of(path: str | os.PathLike[str]) -> str | None:
         if os.path.islink(path):
             return "is a link that leads nowhere: give the file, or mend the link"
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return "does not exist"
+            return _GONE
         return f"cannot be read: {error.strerror}"
     if stat.S_ISDIR(mode):
         return "is a folder, not a file: name the file inside"
@@ -41,8 +42,10 @@ def existing(path: str | os.PathLike[str]) -> Path:
     problem = problem_of(path)
     if problem is None:
         return Path(path)
-    is_gone = problem == "does not exist" or os.path.islink(path)
-    raise (FileNotFoundError if is_gone else ValueError)(f"{path} {problem}")
+    if problem == _GONE:
+        raise FileNotFoundError(f"{path} does not exist")
+    is_lost = os.path.islink(path) and not os.path.exists(path)
+    raise (FileNotFoundError if is_lost else ValueError)(f"{path} {problem}")
 
 
 def read_text(path: str | os.PathLike[str], *, errors: str = "strict") -> str:

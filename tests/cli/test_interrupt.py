@@ -51,6 +51,21 @@ def test_in_the_middle_of_an_import(after: str, tmp_path: Path) -> None:
     assert ended("import library", tmp_path) == (130, "", LINE)
 
 
+def test_before_the_command_line_is_there() -> None:
+    program = """
+import builtins, runpy
+plain = builtins.__import__
+def interrupted(name, *more, **named):
+    if name == "trimask.cli":
+        raise KeyboardInterrupt
+    return plain(name, *more, **named)
+builtins.__import__ = interrupted
+runpy.run_module("trimask.__main__", run_name="__main__")
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", LINE)
+
+
 def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
     doing = f"assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN; {INTERRUPT}"
     program = PROGRAM.format(doing=doing).replace(

@@ -168,6 +168,32 @@ def test_one_flipped_bit_of_the_state_is_found(name, made, tmp_path, tokenizers_
         assert path.read_bytes() == whole
 
 
+def test_one_flipped_bit_of_the_request_is_found(made, tmp_path, tokenizers_folder, capsys):
+    with copied(made, tmp_path) as root:
+        path = root / "data" / "prepare.json"
+        whole = path.read_bytes()
+        for bit in range(0, 8 * len(whole), 997):
+            path.write_bytes(
+                whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :]
+            )
+            capsys.readouterr()
+            assert main(again(root, tokenizers_folder)) == 2
+            (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+            assert f"{path} is not" in line, line
+
+
+def test_verify_looks_at_the_tokenizers_too(made, tmp_path, capsys):
+    with copied(made, tmp_path) as root:
+        path = root / "data" / "tokenizers" / "speech.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        capsys.readouterr()
+        assert main(["prepare", "--verify", str(root / "data")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "tokenizers is not what" in line and "prepare the data again" in line
+
+
 def test_one_flipped_bit_of_a_shard_or_a_tokenizer_is_found(made, tmp_path, tokenizers_folder, capsys):
     for name in ("train/text-000000-000.safetensors", "tokenizers/image.safetensors"):
         with copied(made, tmp_path) as root:

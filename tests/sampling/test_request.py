@@ -118,9 +118,32 @@ def is_told(task: Any, asked: dict[str, Any]) -> None:
         ("speech_to_text", "audio", torch.zeros(9), "audio is tensor.*: give .waveform, rate in Hz."),
         ("speech_to_text", "audio", (np.zeros(4000), 1), "audio lasts 4000 s at 1 Hz: give at most 600 s"),
         ("speech_to_text", "audio", np.zeros((0, 2), int), "0 frames of codes"),
+        ("speech_to_text", "audio", np.ma.masked_all(99, "f4"), "audio is a masked array of shape"),
+        ("speech_to_text", "audio", np.zeros(99, "m8[s]"), r"shape \(99,\) of timedelta64"),
+        ("speech_to_text", "audio", "", "audio is '': give"),
+        ("speech_to_text", "audio", Path(), ". is a folder, not a file: name the file inside"),
+        ("image_to_text", "image", "a\0b", "image is 'a.x00b': give"),
+        ("image_to_text", "image", "/dev/zero", "is a pipe or a device, not a file"),
+        ("image_to_text", "image", np.ma.masked_all((4, 2), "i4"), "image is a masked array of shape"),
+        ("image_to_text", "image", np.zeros((4, 2), "m8[s]"), r"of timedelta64\[s\]: give a PIL image"),
+        ("image_to_text", "image", PIL.Image.new("RGB", (0, 5)), "the picture has 0 x 5 pixels"),
         ("speech_to_text", "audio", np.zeros((70_000, 2), int), "70000 frames of codes"),
     ],
 )
 def test_what_is_told(task: str, name: str, value: object, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         GENERATOR.generate_many(task, **{**WHOLE[Task(task)], name: value})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "num_frames", "match"),
+    [
+        (None, 6, "a filmstrip needs a prompt"),
+        (["a hat"], 6, r"prompt is \['a hat'\]: give text"),
+        ("a hat", 1, "num_frames is 1: give at least 2"),
+        ("a hat", 10**6, "num_frames is 1000000: give at least 2, .* at most 1,000"),
+    ],
+)
+def test_what_is_told_of_a_filmstrip(prompt: Any, num_frames: int, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        GENERATOR.filmstrip(prompt, num_frames=num_frames)

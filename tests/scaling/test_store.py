@@ -31,14 +31,24 @@ def test_a_torn_line_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture
     store.add(result(1))
     path = tmp_path / RESULTS
     path.write_bytes(path.read_bytes()[:-10])
+    torn = path.read_bytes()
     again = Results(tmp_path)
     assert list(again.by_name) == [result(0).name]
-    assert "torn line" in caplog.text
+    assert "torn line" in caplog.text and path.read_bytes() == torn  # it may be under way
     again.add(result(2))
     assert [json.loads(line)["factors"]["seed"] for line in path.read_text().splitlines()] == [0, 2]
 
 
-@pytest.mark.parametrize("line", ["[]", '{"seed": 0}', "nonsense"])
+NO_RESULTS = [
+    *("[]", '{"seed": 0}', "nonsense", '{"factors": 7, "fingerprint": "", "seconds": 1, "figures": {}}'),
+    '{"factors": {"a": []}, "fingerprint": "", "seconds": 1, "figures": {}}',
+    '{"factors": {}, "fingerprint": 1, "seconds": 1, "figures": {}}',
+    '{"factors": {}, "fingerprint": "", "seconds": "1", "figures": {}}',
+    '{"factors": {}, "fingerprint": "", "seconds": 1, "figures": {"a": "b"}}',
+]
+
+
+@pytest.mark.parametrize("line", NO_RESULTS)
 def test_a_line_that_is_no_result_is_named(tmp_path: Path, line: str):
     Results(tmp_path).add(result(0))
     with (tmp_path / RESULTS).open("a") as file:

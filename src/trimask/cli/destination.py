@@ -13,7 +13,7 @@ _MEGABYTE = 1_000_000
 
 
 def check_writable(folder: Path, *, num_bytes: int = 0) -> None:
-    """Write a file into `folder`, made if need be, and leave everything as it was.
+    """Write a file into `folder`, or where it would be made, and leave everything as it was.
 
     Args:
         num_bytes: space that the work will take, as far as known.
@@ -21,14 +21,14 @@ def check_writable(folder: Path, *, num_bytes: int = 0) -> None:
     Raises:
         Failed: no permission, no space, or something in the way; the message says how to mend it.
     """
-    made = _missing_folders(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
+        # Nothing is made: to remove it again would be in the way of another process that begins there.
+        there = next(path for path in _upwards(folder) if path.is_symlink() or path.exists())
+        with tempfile.TemporaryFile(dir=there) as probe:
             probe.write(_PROBE)
             probe.flush()
             os.fsync(probe.fileno())
-        free = shutil.disk_usage(folder).free
+        free = shutil.disk_usage(there).free
         if free < num_bytes:
             raise OSError(
                 errno.ENOSPC,
@@ -36,10 +36,6 @@ def check_writable(folder: Path, *, num_bytes: int = 0) -> None:
             )
     except OSError as error:
         raise Failed(f"cannot write to {folder}: {explain(error)}") from error
-    finally:
-        for path in made:
-            if path.is_dir():
-                path.rmdir()
 
 
 def explain(error: OSError) -> str:
@@ -54,11 +50,7 @@ def explain(error: OSError) -> str:
     return what
 
 
-def _missing_folders(folder: Path) -> list[Path]:
-    """The folders that `mkdir -p folder` would make, innermost first."""
-    missing = []
-    for path in (folder, *folder.parents):
-        if path.exists():
-            break
-        missing.append(path)
-    return missing
+def _upwards(folder: Path) -> tuple[Path, ...]:
+    """`folder` and all that it lies in."""
+    whole = folder.absolute()
+    return (whole, *whole.parents)

@@ -186,13 +186,17 @@ class Prepare(Verb):
             raise UsageError("--verify DIR stands alone: it reads what was prepared")
         from trimask.cli.console import Report
         from trimask.data.prepare.manifest import Manifest, damaged_shards, set_aside
+        from trimask.locks import locked
+        from trimask.recipes.sources import tokenizers_of_data
 
         with reading_files():
             manifest = Manifest.load(folder)
+            tokenizers_of_data([folder])
             with Report() as report:
                 damaged = damaged_shards(folder, manifest.shards, report)
             if damaged:
-                set_aside(folder, manifest, damaged)
+                with locked(folder):
+                    set_aside(folder, manifest, damaged)
         if self.json:
             print_json({"folder": str(folder), "num_shards": len(manifest.shards), "damaged": damaged})
         if not damaged:

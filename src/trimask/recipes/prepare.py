@@ -176,10 +176,10 @@ def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
     if linked:  # what is written there would go elsewhere
         raise ValueError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
     with locks.claimed(out, marker=REQUEST, what="prepared data"):
-        if path.exists():
-            _check_request(out, io.read_json(path), request)
+        if os.path.lexists(path):
+            _check_request(out, io.read_sealed(path), request)
         else:
-            io.write_json(path, request)
+            io.write_sealed(path, request)
         io.remove_partial(out)
         yield
 
