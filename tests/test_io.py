@@ -359,3 +359,12 @@ def test_what_atomic_writers_leave_is_recognized(tmp_path: Path) -> None:
         (tmp_path / name).write_text("half")
     io.remove_partial(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "tokenizers"]
+
+
+def test_a_folder_that_another_process_made_first_stays(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="new exists and is no empty folder: choose another name"):
+        with io.atomic_folder(tmp_path / "new") as temporary:
+            (temporary / "mine").write_text("x")
+            (tmp_path / "new").mkdir()
+            (tmp_path / "new" / "theirs").write_text("y")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "theirs"]

@@ -5,9 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -264,3 +265,28 @@ def test_a_folder_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
                 assert [path.name for path in out.iterdir()] == [".lock"]
         finally:
             other.kill()
+
+
+@pytest.fixture
+def as_users_run_it() -> Iterator[None]:
+    """Without the checks of types that tests have and users have not."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_what_is_loaded_has_a_name(run: Path) -> None:
+    loaded = trimask.load(str(run))
+    io.save_tensors(run.parent / "other.safetensors", {}, kind="vocoder", config={})
+    for asked, match in (
+        ((5, None), "run is 5: give a run's directory"),
+        ((None, None), "run is None: give"),
+        ((run, 5), "tokenizers is 5: give a folder"),
+        ((run, run / TOKENIZERS), "has its own: leave them out"),
+        (("quickstart", run / TOKENIZERS), "has its own: leave them out"),
+        ((run.parent / "other.safetensors", None), "holds 'vocoder'"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            trimask.load(asked[0], tokenizers=asked[1])  # type: ignore[arg-type]
+    assert loaded.generate("text_to_image", "a hat", num_steps=1, raw_prompt=True) is not None

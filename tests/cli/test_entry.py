@@ -145,9 +145,14 @@ def test_too_little_space_is_seen_before_the_work(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_can_be_written_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_folder_that_can_be_written_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").write_text("mine")
+    # Not for a moment: another process may be about to make it, or to begin in it.
+    monkeypatch.delattr(os, "mkdir")
+    monkeypatch.delattr(os, "rmdir")
     destination.check_writable(tmp_path / "kept", num_bytes=1)
     destination.check_writable(tmp_path / "new" / "below")
     assert [path.name for path in tmp_path.rglob("*")] == ["kept", "file"]

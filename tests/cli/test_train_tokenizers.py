@@ -241,3 +241,22 @@ def test_nothing_to_train_on_is_told(
 ) -> None:
     assert main([*IMAGE, "--data", str(recordings), "--out", str(tmp_path / "run")]) == 1
     assert "there are no pictures to train on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.options.validation=7"], "validation 7"),
+        (["--data.options.limits.max_seconds=-1"], "max_seconds"),
+        (["--training.num-steps=-4"], "num_steps"),
+        (["--training.batch-size=many"], "batch_size"),
+    ],
+)
+def test_options_are_checked_before_data_are_read(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in (["show"], ["train", "--out", str(tmp_path / "run")]):
+        gone = ["image_tokenizer", "--data", str(tmp_path / "gone")]
+        assert main([*verb, *gone, *words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line and "gone" not in line

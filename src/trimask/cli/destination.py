@@ -45,6 +45,8 @@ def explain(error: OSError) -> str:
         return f"{what}: free some space, or choose another --out"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{what}: choose a folder that you may write to"
+    if error.errno == errno.EIO:
+        return f"{what}: the disk cannot read or write it, take a copy from elsewhere"
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return f"{what}: a file and a folder are in each other's way, choose another --out"
     return what

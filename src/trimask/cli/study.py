@@ -85,7 +85,8 @@ class Study(Verb):
         from trimask.recipes.studies.run import cost
         from trimask.scaling.store import Results
 
-        done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
+        with reading_files():
+            done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
         trials = study.trials(done)
         whole = sum(map(cost, trials))
         rows = [

@@ -1,11 +1,13 @@
 """A whole study, small: run, stopped, gone on with, grown, reported."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from trimask import io
 from trimask.parallel import Local
 from trimask.recipes.quickstart import debug
 from trimask.recipes.studies.batch_invariance import BatchInvariance
@@ -139,3 +141,15 @@ def test_folders_that_are_no_study(tmp_path: Path):
     with pytest.raises(ValueError, match="is not empty and holds no study"):
         run(tiny(), tmp_path)
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == '["notes.txt"]'
+
+
+@pytest.mark.parametrize("name", ["request", "study", "environment", "threads"])
+@pytest.mark.parametrize("value", [None, {}, [], "x", 7.5, {"study": "batch_invariance"}])
+def test_a_description_with_another_value_is_told(name: str, value: object, finished: Path, tmp_path: Path):
+    stored = io.read_sealed(finished / STUDY)
+    io.write_json(tmp_path / STUDY, {**stored, name: value})
+    shutil.copy(finished / RESULTS, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="study.json does not describe a study"):
+        report_study("batch_invariance", tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

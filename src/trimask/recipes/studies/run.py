@@ -134,7 +134,10 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
     if request["study"] != name:
         raise ValueError(f"{out} holds the study {request['study']}, not {name}: name that one")
     kind = type(resolve_study(request["study"], is_short=request["short"]))
-    study = from_dict(kind, stored["study"])
+    try:
+        study = from_dict(kind, stored["study"])
+    except ValueError as error:
+        raise ValueError(f"{path} does not describe a study ({error}): choose another --out") from error
     results = Results(out)
     if not results.by_name:
         raise ValueError(f"{out} has no result yet: go on with `trimask study run`")
@@ -203,9 +206,16 @@ def _stored(path: Path) -> dict[str, Any]:
     """What `run_study` wrote there. ValueError if it is damaged or something else."""
     stored = io.read_sealed(path)
     names = {"request": dict, "study": dict, "environment": dict, "threads": int}
-    if not isinstance(stored, dict) or not all(isinstance(stored.get(n), kind) for n, kind in names.items()):
+    asked = {"study": str, "short": bool, "data": list, "overrides": dict}
+    made_on = {"device_name": str, "cores": int, "torch": str}
+    if not (_has(stored, names) and _has(stored["request"], asked) and _has(stored["environment"], made_on)):
         raise ValueError(f"{path} does not describe a study: choose another --out")
     return stored
+
+
+def _has(stored: Any, kinds: Mapping[str, type]) -> bool:
+    """Whether `stored` is an object with these values."""
+    return isinstance(stored, dict) and all(isinstance(stored.get(name), kinds[name]) for name in kinds)
 
 
 @contextmanager
