@@ -68,7 +68,7 @@ def test_a_run_starts_from_exported_weights(
     assert main(["export", str(run), "--out", str(tmp_path / "x.bin")]) == 2
     assert "name a .safetensors file" in capsys.readouterr().err
     assert main(["export", str(run / "checkpoints" / "step_00000003"), "--out", str(half)]) == 1
-    assert "is no run directory" in capsys.readouterr().err
+    assert "step_00000003 is not there, or no longer" in capsys.readouterr().err
 
 
 def torchrun(arguments: list[str]) -> str:

@@ -17,7 +17,7 @@ from trimask.recipes.seen import load_seen
 from trimask.sampling.generate import Generator
 from trimask.sampling.request import shown
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
-from trimask.training.checkpoint import Checkpoints
+from trimask.training.checkpoint import NO_LONGER, Checkpoints
 from trimask.training.compute import ComputeConfig
 from trimask.training.run import RunConfig, stored_run
 from trimask.training.run_directory import CHECKPOINTS, CONFIG, read_config
@@ -82,6 +82,8 @@ def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
     if Path(run).is_file():
         return read_denoiser(Path(run))
     if not Path(run).is_dir():
+        if _run_and_step(Path(run))[1] is not None:
+            raise FileNotFoundError(f"{run} {NO_LONGER}")
         raise FileNotFoundError(
             f"{run} is no run directory: give one that `trimask train` made, or `quickstart`"
         )

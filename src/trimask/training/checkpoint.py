@@ -34,6 +34,7 @@ from trimask.training.sharded_tensors import (
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "state.json"
+NO_LONGER = "is not there, or no longer: a run keeps its newest checkpoints; give the run itself, or another"
 _TRIES = 100
 _UNWRITTEN, _REMOVED = ".tmp", ".old"
 _STEP = re.compile(r"step_(?P<step>\d{8,})(?P<suffix>\..*)?")
@@ -243,7 +244,9 @@ class Checkpoints:
     def load_step(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
         """As `peek_newest`, of `step` alone. ValueError or FileNotFoundError if it is not whole."""
         quiet_in_single_process()
-        with held(self.path(step) / STATE_FILE):
+        with held(self.path(step) / STATE_FILE) as is_there:
+            if not is_there and not self.path(step).exists():
+                raise FileNotFoundError(f"{self.path(step)} {NO_LONGER}")
             return self._read(step, into)
 
     def _read(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
