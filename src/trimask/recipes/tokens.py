@@ -15,6 +15,7 @@ from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
+from trimask.pixels import to_pixels
 from trimask.recipes.signals import pixels_at, waveform_at
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Modality
@@ -182,8 +183,7 @@ def _encode_images(
     codes: list[np.ndarray] = []
     for start in range(0, len(rows), 64):
         pixels = np.stack([pixels_at(row, tokenizers.image.image_size) for row in rows[start : start + 64]])
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-        codes.extend(tokenizers.image.encode(images).numpy())
+        codes.extend(tokenizers.image.encode(to_pixels(pixels)).numpy())
         report(f"encoding images {len(codes)}/{len(rows)}")
     return codes
 

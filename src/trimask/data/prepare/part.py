@@ -22,6 +22,7 @@ from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_li
 from trimask.data.prepare.splits import decided
 from trimask.data.prepare.tally import Tally
 from trimask.data.shards import Example, ShardEntry, write_shard
+from trimask.pixels import to_pixels
 from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 from trimask.vocabulary.transcript import transcript
@@ -134,8 +135,7 @@ class _Writer:
         pixels = [item.pixels for item in waiting if item.pixels is not None]
         cells: list[np.ndarray] = []
         if pixels:
-            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
-            cells = list(self.codecs.image.encode(images).cpu().numpy())
+            cells = list(self.codecs.image.encode(to_pixels(np.stack(pixels))).cpu().numpy())
         for item in waiting:
             image = cells.pop(0) if item.pixels is not None else None
             try:
