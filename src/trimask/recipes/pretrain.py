@@ -145,13 +145,14 @@ def pretrain(
         sources = world.main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
         )
+        report("building the model")
         denoiser = build_denoiser(config, tokenizers, world)
         if initial is not None:
             denoiser.take(initial)
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
         step = build_step(config, denoiser, stream, world)
-        evaluate = world.main_first(lambda: validation(config, tokenizers, step, out / TOKENS))
+        evaluate = world.main_first(lambda: validation(config, tokenizers, step, out / TOKENS, report))
         report("")
         result = train(
             step,
