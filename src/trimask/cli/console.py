@@ -9,6 +9,8 @@ from typing import Any, final
 
 from trimask.training.progress import clock
 
+COUNTING = "counting the tokens of the data"
+
 
 def say(line: str) -> None:
     """A line for the person who waits."""
@@ -55,6 +57,13 @@ class Report:
             self._start()
         else:
             self._stop()
+
+    def expect(self, message: str) -> None:
+        """As a call, for what is mostly done at once: it is said only if it is not."""
+        with self._lock:
+            self._message = self._kind = message
+            self._began = self._said = time.monotonic()
+        self._start()
 
     def note(self, message: str) -> None:
         """A line that stays, in the middle of what goes on."""

@@ -145,7 +145,6 @@ def pretrain(
         sources = world.main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
         )
-        report("building the model")
         denoiser = build_denoiser(config, tokenizers, world)
         if initial is not None:
             denoiser.take(initial)
