@@ -302,11 +302,14 @@ def _set(config: Any, annotation: Any, data: Any, path: str, text: str) -> None:
         options = _children(config, annotation)
         if name not in options:
             parent = ".".join(names[:depth]) or "the configuration"
-            _fail(
-                here,
-                text,
-                f"{parent} has only {_one_of(options, name)}" if options else f"{parent} has no parts",
-            )
+            below = [path for path in _paths(config, annotation) if f".{path}".endswith(f".{name}")]
+            if not options:
+                reason = f"{parent} has no parts"
+            elif below and not depth:
+                reason = f"there is no field of this name: set {_one_of(below)}"
+            else:
+                reason = f"{parent} has only {_one_of(options, name)}"
+            _fail(here, text, reason)
         config, annotation = options[name]
         slot = cast(Any, int(name) if isinstance(holder, list) else name)
     holder[slot] = _parse(annotation, text, path, config)
@@ -324,6 +327,13 @@ def _children(config: Any, annotation: Any) -> dict[str, tuple[Any, Any]]:
         if get_origin(member) is dict and isinstance(config, dict):
             return {name: (item, arguments[1]) for name, item in config.items()}
     return {}
+
+
+def _paths(config: Any, annotation: Any) -> Iterator[str]:
+    """The dotted paths of all that stands below."""
+    for name, child in _children(config, annotation).items():
+        yield name
+        yield from (f"{name}.{path}" for path in _paths(*child))
 
 
 def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
