@@ -375,7 +375,7 @@ def test_no_overrides_change_nothing() -> None:
         (
             "width",
             "6",
-            "width = '6' (str): there is no field of this name: set one of net.width, phases.0.width, phases.1.width",
+            "there is no field of this name: set one of net.width, phases.0.width, phases.1.width",
         ),
         ("net.depth.x", "6", "net.depth has no parts"),
         ("net.depth", "6.0", "net.depth = '6.0' (str): expected a whole number"),
