@@ -65,6 +65,13 @@ class Report:
             self._began = self._said = time.monotonic()
         self._start()
 
+    def end_line(self) -> None:
+        """Leave the line on a terminal as it is: others will follow."""
+        with self._lock:
+            if self._is_terminal and not self._is_line_whole:
+                print(file=sys.stderr, flush=True)
+                self._is_line_whole = True
+
     def note(self, message: str) -> None:
         """A line that stays, in the middle of what goes on."""
         with self._lock:
@@ -112,9 +119,7 @@ class Report:
             self._ended.set()
             self._watch.join()
             self._watch = None
-        if self._is_terminal and not self._is_line_whole:
-            print(file=sys.stderr, flush=True)
-            self._is_line_whole = True
+        self.end_line()
 
     def _tell(self) -> None:
         pause = min(1.0, self._interval) if self._is_terminal else self._interval

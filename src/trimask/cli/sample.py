@@ -122,6 +122,7 @@ class Sample(Verb):
                 if len(asked) > 1:
                     report(f"generating {place + 1:,}/{len(asked):,}")
                 result = next(made)
+                report.end_line()
                 sample: dict[str, Any] = {"is_complete": result.is_complete}
                 if result.text is not None:
                     sample["text"] = result.text
