@@ -320,6 +320,12 @@ def test_data_that_moved(prepared: list[Path], tmp_path: Path, capsys: pytest.Ca
     new.rename(old)
     few = ["--num-sequences=2", "--num-masks=1", "--data", str(old), "--out", str(tmp_path / "scores.json")]
     assert main(["evaluate", str(run), *few]) == 0
+    # An exported file knows its data by their name alone.
+    file, given = tmp_path / "x.safetensors", ["--tokenizers", str(run / "tokenizers")]
+    assert main(["export", str(run), "--out", str(file)]) == 0
+    assert main(["show", str(file), *given]) == 2
+    assert "trained on prepared data (new), and does not hold it" in capsys.readouterr().err
+    assert main(["show", str(file), *given, "--data", str(old), "--json"]) == 0
 
 
 def test_triples_count_as_pairs_too(tokenizers_folder: Path, tmp_path: Path) -> None:

@@ -59,11 +59,16 @@ class Report:
             self._stop()
 
     def expect(self, message: str) -> None:
-        """As a call, for what is mostly done at once: it is said only if it is not."""
+        """As a call, for what is mostly done at once: it is said only if it takes five seconds."""
         with self._lock:
             self._message = self._kind = message
-            self._began = self._said = time.monotonic()
+            self._began = time.monotonic()
+            self._said = self._began + self._interval - self._pause
         self._start()
+
+    @property
+    def _pause(self) -> float:
+        return min(1.0, self._interval) if self._is_terminal else self._interval
 
     def end_line(self) -> None:
         """Leave the line on a terminal as it is: others will follow."""
@@ -122,7 +127,7 @@ class Report:
         self.end_line()
 
     def _tell(self) -> None:
-        pause = min(1.0, self._interval) if self._is_terminal else self._interval
+        pause = self._pause
         while not self._ended.wait(pause):
             with self._lock:
                 if time.monotonic() - self._said >= 0.9 * pause:

@@ -83,6 +83,8 @@ class DenoiserJob(Job):
         from trimask.recipes.pretrain import pretrain
 
         with Report() as report:
+            if world.is_main:
+                report.expect("reading the data and building the model")
             return pretrain(
                 self.config,
                 out,
