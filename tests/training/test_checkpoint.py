@@ -6,6 +6,7 @@ import resource
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +328,28 @@ def test_a_file_in_the_way_is_an_os_error(tmp_path: Path) -> None:
         open_run(tmp_path / "run", CONFIG, resume=False)
 
 
+@dataclass(frozen=True)
+class _Config:
+    seed: int
+    rate: float = 0.5
+
+
+def test_a_field_that_was_added_since_counts_as_its_default(tmp_path: Path) -> None:
+    before = {"run": {"seed": 0}}
+    open_run(tmp_path, before, resume=False)
+    with Checkpoints(tmp_path, config=before, keep=2) as checkpoints:
+        _save(checkpoints, 1)
+    changed = {"run": _Config(seed=0, rate=0.25)}
+    with pytest.raises(ValueError, match=r"another config: run\.rate was 0\.5, is 0\.25\."):
+        open_run(tmp_path, changed, resume=True)
+    now = {"run": _Config(seed=0)}
+    open_run(tmp_path, now, resume=True)
+    assert io.read_sealed(tmp_path / "config.json") == {"run": {"seed": 0, "rate": 0.5}}
+    assert Checkpoints(tmp_path, config=now, keep=2).load_newest(_tensors(0)) == _checkpoint(1)
+    with pytest.raises(ValueError, match="no checkpoint .* is whole"):
+        Checkpoints(tmp_path, config=changed, keep=2).load_newest(_tensors(0))
+
+
 def test_what_may_change_is_noted_and_no_other_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     may_change = ("run.compute",)
     before = {"run": {"compute": {"compile": False}, "seed": 0}}
@@ -340,9 +363,11 @@ def test_what_may_change_is_noted_and_no_other_run(tmp_path: Path, caplog: pytes
         open_run(tmp_path, after, resume=True)
     open_run(tmp_path, after, resume=True, may_change=may_change)
     assert io.read_sealed(tmp_path / "config.json") == after
-    for options in ({"may_change": may_change}, {}):  # who reads need not know
+    for known in (may_change, ()):  # who reads need not know
         into = _tensors(0)
-        assert Checkpoints(tmp_path, config=after, keep=2, **options).load_newest(into) == _checkpoint(1)
+        assert Checkpoints(tmp_path, config=after, keep=2, may_change=known).load_newest(into) == _checkpoint(
+            1
+        )
     other = {"run": after["run"] | {"seed": 1}}
     with pytest.raises(ValueError, match=r"another config: run\.seed was 0, is 1\."):
         open_run(tmp_path, other, resume=True, may_change=may_change)

@@ -114,7 +114,6 @@ class Train(Verb):
 
     def _check_out(self, planned: Job) -> None:
         """Whether `out` may hold this run. The run itself compares what the arguments do not decide."""
-        from trimask.config import to_dict
         from trimask.training.run_directory import check_run, read_config
 
         if self.out.exists() and not self.out.is_dir():
@@ -127,7 +126,7 @@ class Train(Verb):
         if self.resume and (self.out / "config.json").exists():
             with reading_files():
                 stored = read_config(self.out)
-        wanted = stored | {"recipe": planned.recipe, "run": to_dict(planned.config)}
+        wanted = stored | {"recipe": planned.recipe, "run": planned.config}
         check_run(
             self.out,
             wanted,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from trimask import io
-from trimask.config import to_dict
 from trimask.data.loader import load
 from trimask.data.mixture import Mixture
 from trimask.data.selection import PreparedData, QuickstartData
@@ -124,7 +123,7 @@ def pretrain(
             logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
     config.objective.range_weights(vocabulary_of(config, tokenizers))  # whether it fits, before data is read
-    resolved = {"recipe": recipe, "run": to_dict(config), "tokenizers": hashes(tokenizer_folder)}
+    resolved = {"recipe": recipe, "run": config, "tokenizers": hashes(tokenizer_folder)}
     initial = None
     if weights is not None:
         initial, metadata = read_denoiser(weights)

@@ -141,11 +141,12 @@ def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str
     """Of `step`, or the newest whole one."""
     stored = read_config(folder)
     # Whatever it was computed on: here it is for generating, on one device.
-    config = replace(run_config(folder), compute=ComputeConfig())
+    config = run_config(folder)
+    checkpoints = Checkpoints(folder, config={**stored, "run": config}, keep=1, may_change=MAY_CHANGE)
+    config = replace(config, compute=ComputeConfig())
     denoiser = build_denoiser(config, tokenizers_of(folder))
     prefix = WEIGHTS if config.average is None else AVERAGE
     weights = {f"{prefix}{name}": tensor for name, tensor in denoiser.state_dict().items()}
-    checkpoints = Checkpoints(folder, config=stored, keep=1, may_change=MAY_CHANGE)
     found = checkpoints.peek_newest(weights) if step is None else checkpoints.load_step(step, weights)
     if found is None:
         raise ValueError(

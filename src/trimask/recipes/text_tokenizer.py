@@ -83,7 +83,7 @@ def train_text_tokenizer(
     """
     began = time.monotonic()
     with io.locked(out):
-        open_run(out, {"recipe": recipe, "run": to_dict(config)}, resume=resume, leftovers=LEFTOVERS)
+        open_run(out, {"recipe": recipe, "run": config}, resume=resume, leftovers=LEFTOVERS)
         measured: dict[str, list[str]] = {TRAIN: [], UNSEEN: []}
         tokenizer = TextTokenizer.train(
             _training_texts(config, out, measured, report), config.vocabulary_size

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from trimask import io
-from trimask.config import to_dict
 from trimask.recipes.image_tokenizer import PictureTraining
 from trimask.recipes.resume import TOKENIZER_MAY_CHANGE
 from trimask.recipes.speech_tokenizer import RecordingTraining
@@ -36,7 +35,7 @@ def train_tokenizer(
     (`weights_file`, float16) and the report of their round trips.
     """
     training = training_of(config)
-    resolved = {"recipe": recipe, "run": to_dict(config)}
+    resolved = {"recipe": recipe, "run": config}
     with io.locked(out):  # a run that was started twice would write over itself
         io.remove_partial(out)
         open_run(out, resolved, resume=resume, may_change=TOKENIZER_MAY_CHANGE, leftovers=LEFTOVERS)

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 from trimask import io
-from trimask.config import differences
 from trimask.training.background import Background
 from trimask.training.distributed import ALONE, World
 from trimask.training.lease import about_to_remove, held
-from trimask.training.run_directory import CHECKPOINTS, plain, without
+from trimask.training.run_directory import CHECKPOINTS, changes, plain
 from trimask.training.sharded_tensors import (
     HostCopies,
     quiet_in_single_process,
@@ -71,14 +70,14 @@ class Checkpoints:
         self,
         run: Path,
         *,
-        config: dict[str, Any],
+        config: Mapping[str, Any],
         keep: int,
         may_change: Collection[str] = (),
         world: World = ALONE,
     ) -> None:
         assert keep >= 1
         self._folder = run / CHECKPOINTS
-        self._config = plain(config)
+        self._config = config
         self._may_change = sorted(may_change)
         self._keep = keep
         self._world = world
@@ -170,7 +169,7 @@ class Checkpoints:
         state = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
         more = {
             "num_processes": self._world.size,
-            "config": self._config,
+            "config": plain(self._config),
             "may_change": self._may_change,
             "sha256": dict(sorted(hashes.items())),
         }
@@ -259,7 +258,7 @@ class Checkpoints:
         if not _is_state(state) or state["step"] != step:
             raise ValueError(f"{path} is not the state of step {step}")
         may_change = {*self._may_change, *state["may_change"]}
-        changed = sorted(differences(without(state["config"], may_change), without(self._config, may_change)))
+        changed = changes(state["config"], self._config, may_change)
         if changed:
             raise ValueError(f"{path.parent} belongs to a run with another config: {'; '.join(changed)}")
         return state

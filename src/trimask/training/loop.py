@@ -68,7 +68,7 @@ def train(
     batches: Callable[[int], Iterable[Any]],
     *,
     out: Path,
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     num_steps: int,
     checkpoint_every: int,
     log_every: int = 10,
@@ -87,8 +87,8 @@ def train(
     """Runs `step` on batches 0 … num_steps - 1 in the run directory `out`, or until the deadline or a signal.
 
     `batches(start)` yields batch `start`, `start + 1`, …: pure in the index, so that a resume is exact.
-    `config` (plain JSON) is written before the first step; what lies under its dotted paths `may_change` may
-    differ on resume. `deadline` counts seconds over all resumes.
+    `config` (JSON values and dataclasses) is written before the first step; what lies under its dotted
+    paths `may_change` may differ on resume. `deadline` counts seconds over all resumes.
     `evaluate(step)` is called every `evaluate_every` steps; its figures go in as `evaluation/…`.
     `on_progress(step, row)` is called with each row of `metrics.jsonl`; `is_quiet` leaves out the
     progress report, which names the `stages` of a run whose loss changes its meaning, by their first

@@ -3,13 +3,14 @@
 import json
 import logging
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trimask import io
-from trimask.config import differences
+from trimask.config import ConfigError, differences, from_dict, to_dict
 from trimask.training.distributed import ALONE, World
 from trimask.training.tracker import METRICS_FILE
 
@@ -21,38 +22,44 @@ CHECKPOINTS = "checkpoints"
 
 def open_run(
     out: Path,
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     *,
     resume: bool,
     may_change: Collection[str] = (),
     leftovers: Collection[str] = (),
     world: World = ALONE,
 ) -> None:
-    """Makes `out` a run directory of `config`, or checks that it is one.
+    """Make `out` a run directory of `config`, or check that it is one.
 
-    What lies under the dotted paths `may_change` may differ on resume: `config.json` then takes the new
-    values; each checkpoint keeps those that it was computed with. A start that has left nothing but files of
-    the names `leftovers`, no checkpoint and no metrics, is begun anew.
+    A value of `config` may be a configuration (a dataclass): a stored one that lacks fields, since it was
+    written before there were any such, counts as if it had their defaults. What lies under the dotted paths
+    `may_change` may differ on resume: `config.json` then takes the new values; each checkpoint keeps those
+    that it was computed with. A start that has left nothing but files of the names `leftovers`, no
+    checkpoint and no metrics, is begun anew.
 
     ValueError, in all processes, if `out` holds anything and `resume` is not set, if it holds something other
     than a run, or if the run's config differs elsewhere (the message names the fields).
     """
-    world.main_only(partial(_open_run, out, plain(config), resume, may_change, leftovers))
+    world.main_only(partial(_open_run, out, config, resume, may_change, leftovers))
 
 
 def _open_run(
-    out: Path, config: dict[str, Any], resume: bool, may_change: Collection[str], leftovers: Collection[str]
+    out: Path,
+    config: Mapping[str, Any],
+    resume: bool,
+    may_change: Collection[str],
+    leftovers: Collection[str],
 ) -> None:
     check_run(out, config, resume=resume, may_change=may_change, leftovers=leftovers)
     path = out / CONFIG
-    if not resume and path.exists() and plain(read_config(out)) != config:
+    if not resume and path.exists() and completed(read_config(out), config) != plain(config):
         for name in (*leftovers, CONFIG):
             _remove(out / name)
     stored = read_config(out) if path.exists() else None
-    if stored != config:
+    if stored != plain(config):
         if stored is not None:
-            logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, config))))
-        io.write_sealed(path, config)
+            logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, plain(config)))))
+        io.write_sealed(path, plain(config))
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -66,7 +73,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def check_run(
     out: Path,
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     *,
     resume: bool,
     may_change: Collection[str] = (),
@@ -75,8 +82,7 @@ def check_run(
     """Whether `open_run` would make or find a run there: raises what it would, and writes nothing."""
     path = out / CONFIG
     if resume and path.exists():
-        stored, config = read_config(out), plain(config)
-        changed = sorted(differences(without(stored, may_change), without(config, may_change)))
+        changed = changes(read_config(out), config, may_change)
         if changed:
             raise ValueError(
                 f"{out} was started with another config: {'; '.join(changed)}. "
@@ -117,7 +123,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def without(config: Any, paths: Collection[str]) -> Any:
+def changes(stored: Mapping[str, Any], config: Mapping[str, Any], may_change: Collection[str]) -> list[str]:
+    """A line for each field in which a stored config differs from `config`, `may_change` apart; sorted."""
+    before, now = completed(stored, config), plain(config)
+    return sorted(differences(_without(before, may_change), _without(now, may_change)))
+
+
+def _without(config: Any, paths: Collection[str]) -> Any:
     """A JSON value less what lies under the dotted `paths`."""
     if not isinstance(config, dict):
         return config
@@ -125,10 +137,23 @@ def without(config: Any, paths: Collection[str]) -> Any:
     for name, value in config.items():
         below = [path.removeprefix(f"{name}.") for path in paths if path.startswith(f"{name}.")]
         if name not in paths:
-            kept[name] = without(value, below)
+            kept[name] = _without(value, below)
     return kept
 
 
-def plain(config: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: tuples become lists."""
-    return json.loads(json.dumps(config, allow_nan=False))
+def completed(stored: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored config with defaults for the fields that its classes have gained since."""
+    whole = dict(stored)
+    for name, value in config.items():
+        if is_dataclass(value) and name in stored:
+            try:
+                whole[name] = to_dict(from_dict(type(value), stored[name]))
+            except ConfigError:  # of another class: the comparison says in what it differs
+                continue
+    return whole
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back: configurations become objects, tuples lists."""
+    values = {name: to_dict(value) if is_dataclass(value) else value for name, value in config.items()}
+    return json.loads(json.dumps(values, allow_nan=False))

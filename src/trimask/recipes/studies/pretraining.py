@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from trimask.config import fingerprint, to_dict
+from trimask.config import fingerprint
 from trimask.data.mixture import Mixture, MixtureConfig
 from trimask.data.selection import PreparedData
 from trimask.data.stream import TrainingStream
@@ -61,7 +61,7 @@ def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep
         step,
         stream.batches,
         out=folder,
-        config={"run": to_dict(config)},
+        config={"run": config},
         num_steps=config.num_updates,
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,
