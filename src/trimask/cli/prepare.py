@@ -152,7 +152,9 @@ class Prepare(Verb):
             say(f"error: nothing is left to train on{self._first_rejection(out)}")
             return
         if "train" not in manifest.counts:
-            say("no train split came out: nothing of this can be trained on")
+            is_named = manifest.splits is None or not manifest.splits.counts.get("held_out", 0)
+            mend = "name the held-out folder itself as the source, with another --out" if is_named else ""
+            say(f"no train split came out: nothing of this can be trained on{mend and '; to do so, ' + mend}")
             return
         if "validation" not in manifest.counts:
             say(
