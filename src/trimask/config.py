@@ -303,13 +303,10 @@ def _set(config: Any, annotation: Any, data: Any, path: str, text: str) -> None:
         if name not in options:
             parent = ".".join(names[:depth]) or "the configuration"
             below = [path for path in _paths(config, annotation) if f".{path}".endswith(f".{name}")]
-            if not options:
-                reason = f"{parent} has no parts"
-            elif below and not depth:
-                reason = f"there is no field of this name: set {_one_of(below)}"
-            else:
-                reason = f"{parent} has only {_one_of(options, name)}"
-            _fail(here, text, reason)
+            right = f"{parent} has only {_one_of(options, name)}" if options else f"{parent} has no parts"
+            if below and not depth:
+                right = f"there is no field of this name: set {_one_of(below)}"
+            _fail(here, text, right)
         config, annotation = options[name]
         slot = cast(Any, int(name) if isinstance(holder, list) else name)
     holder[slot] = _parse(annotation, text, path, config)
