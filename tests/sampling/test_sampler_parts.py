@@ -133,7 +133,7 @@ def test_length_policy() -> None:
 
 
 def test_length_warnings() -> None:
-    with pytest.warns(SpanTooShortWarning, match="span of 7 frames.*raise span_length"):
+    with pytest.warns(SpanTooShortWarning, match="span of 7 tokens.*raise span_length"):
         warn_of_length(
             "text", span_length=7, is_complete=False, is_empty=False, mend="raise span_length", stacklevel=1
         )

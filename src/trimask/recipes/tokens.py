@@ -111,7 +111,7 @@ def tokenize(
             }
             sources.append(_source(TRIPLES, codes, [images[i].base for i, _ in both]))
     if passages:
-        spans = [ids for text in passages for ids in windows(text, tokenizers.text, data.text_window)]
+        spans = _encode_text(passages, tokenizers, data.text_window, report)
         sources.append(_source(SPEECHES, {Modality.TEXT: spans}, list(range(len(spans)))))
     return {source.name: source for source in sources}
 
@@ -174,6 +174,16 @@ def _source(name: str, items: dict[Modality, list], keys: Sequence[str | int]) -
     return TokenSource(
         name=name, codes=codes, groups=np.array([numbers[key] for key in keys], dtype=np.int64)
     )
+
+
+def _encode_text(
+    passages: Sequence[str], tokenizers: Tokenizers, window: int, report: Report
+) -> list[list[int]]:
+    spans: list[list[int]] = []
+    for number, text in enumerate(passages, 1):
+        spans.extend(windows(text, tokenizers.text, window))
+        report(f"encoding text {number}/{len(passages)}")
+    return spans
 
 
 @torch.inference_mode()
