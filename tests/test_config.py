@@ -372,6 +372,11 @@ def test_no_overrides_change_nothing() -> None:
         ),
         ("nett.depth", "6", "nett = '6' (str): the configuration has only one of net"),
         ("", "6", "the configuration has only one of"),
+        (
+            "width",
+            "6",
+            "there is no field of this name: set one of net.width, phases.0.width, phases.1.width",
+        ),
         ("net.depth.x", "6", "net.depth has no parts"),
         ("net.depth", "6.0", "net.depth = '6.0' (str): expected a whole number"),
         ("net.depth", "true", "net.depth = 'true' (str): expected a whole number"),

@@ -302,11 +302,11 @@ def _set(config: Any, annotation: Any, data: Any, path: str, text: str) -> None:
         options = _children(config, annotation)
         if name not in options:
             parent = ".".join(names[:depth]) or "the configuration"
-            _fail(
-                here,
-                text,
-                f"{parent} has only {_one_of(options, name)}" if options else f"{parent} has no parts",
-            )
+            below = [path for path in _paths(config, annotation) if f".{path}".endswith(f".{name}")]
+            right = f"{parent} has only {_one_of(options, name)}" if options else f"{parent} has no parts"
+            if below and not depth:
+                right = f"there is no field of this name: set {_one_of(below)}"
+            _fail(here, text, right)
         config, annotation = options[name]
         slot = cast(Any, int(name) if isinstance(holder, list) else name)
     holder[slot] = _parse(annotation, text, path, config)
@@ -324,6 +324,13 @@ def _children(config: Any, annotation: Any) -> dict[str, tuple[Any, Any]]:
         if get_origin(member) is dict and isinstance(config, dict):
             return {name: (item, arguments[1]) for name, item in config.items()}
     return {}
+
+
+def _paths(config: Any, annotation: Any) -> Iterator[str]:
+    """The dotted paths of all that stands below."""
+    for name, child in _children(config, annotation).items():
+        yield name
+        yield from (f"{name}.{path}" for path in _paths(*child))
 
 
 def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:

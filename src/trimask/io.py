@@ -128,17 +128,15 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file. Raises `FileNotFoundError`, or `ValueError` naming the file and the place where it
-    stops being JSON.
+def read_json(path: str | os.PathLike[str], *, mend: str = "write it again") -> Any:
+    """Read a JSON file. Raises `FileNotFoundError`, or `ValueError` naming the file, the place where it stops
+    being JSON, and the `mend`.
     """
-    text = read_text(path)
+    text = read_text(path, mend=mend)
     try:
         return seals.parse_json(text)
     except ValueError as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}): it may be cut short; write it again"
-        ) from error
+        raise ValueError(f"{path} is not valid JSON ({error}): it may be cut short; {mend}") from error
 
 
 def write_sealed(path: str | os.PathLike[str], obj: Mapping[str, Any]) -> None:
@@ -146,9 +144,10 @@ def write_sealed(path: str | os.PathLike[str], obj: Mapping[str, Any]) -> None:
     write_json(path, seals.seal(obj))
 
 
-def read_sealed(path: str | os.PathLike[str]) -> Any:
+def read_sealed(path: str | os.PathLike[str], *, mend: str | None = None) -> Any:
     """As `read_json`, what `write_sealed` wrote. `ValueError` too if it has changed since."""
-    return seals.unseal(read_json(path), Path(path))
+    given = {} if mend is None else {"mend": mend}
+    return seals.unseal(read_json(path, **given), Path(path), **given)
 
 
 def save_tensors(

@@ -48,19 +48,19 @@ def existing(path: str | os.PathLike[str]) -> Path:
     raise (FileNotFoundError if is_lost else ValueError)(f"{path} {problem}")
 
 
-def read_text(path: str | os.PathLike[str], *, errors: str = "strict") -> str:
+def read_text(path: str | os.PathLike[str], *, errors: str = "strict", mend: str = "write it again") -> str:
     """The text of the UTF-8 file at `path`. Raises as `existing`; ValueError too for one that is no UTF-8, or
-    larger than any of ours.
+    larger than any of ours; with the `mend`.
     """
     path = existing(path)
     with naming(path):
         size = path.stat().st_size
         if size > _MOST_TEXT:
-            raise ValueError(f"{path} has {size:,} bytes, too many for what it should be: write it again")
+            raise ValueError(f"{path} has {size:,} bytes, too many for what it should be: {mend}")
         try:
             return path.read_text(encoding="utf-8", errors=errors)
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text ({error}): write it again") from error
+            raise ValueError(f"{path} is not UTF-8 text ({error}): {mend}") from error
 
 
 @contextmanager

@@ -26,6 +26,7 @@ UNSEALED = _PREFIX + 64 * "0"
 """As long as a seal: what stands in a tensor file's metadata until it is sealed."""
 _MOST_NESTED = 100  # deeper than anything of ours, and shallow enough for recursion
 _CHUNK = 1 << 20
+_MEND = "write or fetch it again"
 
 
 def parse_json(text: str) -> Any:
@@ -52,8 +53,9 @@ def seal(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, SEAL: _PREFIX + hashlib.sha256(_canonical(value)).hexdigest()}
 
 
-def unseal(value: Any, name: str | Path) -> Any:
-    """`value`, the JSON of `name`, without its seal. ValueError if it has one and is not what was sealed.
+def unseal(value: Any, name: str | Path, *, mend: str = _MEND) -> Any:
+    """`value`, the JSON of `name`, without its seal. ValueError with `mend` if it has one and is not what was
+    sealed.
 
     What an earlier version wrote has none: that is told, once.
     """
@@ -61,12 +63,12 @@ def unseal(value: Any, name: str | Path) -> Any:
         return value
     if SEAL not in value:
         if any(isinstance(item, str) and item.startswith(_PREFIX) for item in value.values()):
-            _altered(name)
+            _altered(name, mend)
         tell_unsealed(name)
         return value
     rest = {key: item for key, item in value.items() if key != SEAL}
     if seal(rest) != value:
-        _altered(name)
+        _altered(name, mend)
     return rest
 
 
@@ -176,5 +178,5 @@ def _too_deep() -> NoReturn:
     raise ValueError(f"it is nested deeper than {_MOST_NESTED}")
 
 
-def _altered(name: str | Path) -> NoReturn:
-    raise ValueError(f"{name} is not as it was written, it is damaged: write or fetch it again")
+def _altered(name: str | Path, mend: str = _MEND) -> NoReturn:
+    raise ValueError(f"{name} is not as it was written, it is damaged: {mend}")

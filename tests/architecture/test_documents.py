@@ -34,6 +34,16 @@ def test_each_command_is_taken(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_commands_can_be_typed_one_after_the_other(document: str) -> None:
+    """No two begin something in the same folder: the second would be refused."""
+    begun: dict[str, str] = {}
+    for words in commands(text_of(document)):
+        if {"prepare", "train", "tokenizers"} & set(words) and "--resume" not in words and "--out" in words:
+            line, out = " ".join(words), words[words.index("--out") + 1]
+            assert begun.setdefault(out, line) == line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_each_way_of_computing_that_is_named_exists(document: str) -> None:
     named = set(re.findall(r"--compute\.([\w-]+)", text_of(document)))
     fields = {field.name for field in dataclasses.fields(ComputeConfig)}

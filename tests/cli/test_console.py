@@ -30,6 +30,19 @@ def test_a_silent_job_is_told_to_be_still_at_it(capsys: pytest.CaptureFixture[st
         assert capsys.readouterr().err == "", "what has ended is not told to go on"
 
 
+def test_what_is_expected_to_be_quick_is_told_only_if_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with Report(interval=60.0) as report:
+        report.expect("counting")
+    assert capsys.readouterr().err == ""
+    with Report(interval=0.02) as report:
+        report.expect("counting")
+        deadline, told = time.monotonic() + 20, ""
+        while time.monotonic() < deadline and not told:
+            time.sleep(0.01)
+            told = capsys.readouterr().err
+    assert told.startswith("trimask: counting, 0:0")
+
+
 def test_no_thread_is_left_when_the_data_loader_forks() -> None:
     before = threading.active_count()
     with Report() as report:

@@ -21,19 +21,23 @@ import soundfile
 
 from trimask import io, seals
 from trimask.cli import main
+from trimask.cli.denoiser_job import DenoiserJob
+from trimask.cli.jobs import job
 from trimask.data.mixture import Mixture
-from trimask.data.prepare.manifest import Manifest, load_split
+from trimask.data.prepare.manifest import Manifest, Speakers, load_split
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.part import TEXT
 from trimask.parallel import Local
 from trimask.recipes.catalog import resolve
+from trimask.recipes.own_prompt import first_try
 from trimask.recipes.prepare import Progress, prepare
 from trimask.recipes.pretrain import build_stream
 from trimask.recipes.sources import token_sources, with_prepared
+from trimask.recipes.tokens import pictures
 from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
-from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.modality import Modality, Task
 
 NUM_IMAGES, NUM_CLIPS, NUM_LINES = 30, 12, 40
 SMALL = ["--model.width=16", "--model.num-heads=1", "--log-every=1", "--threads=1"]
@@ -204,8 +208,65 @@ def test_speakers_become_voices(tokenizers_folder: Path, tmp_path: Path) -> None
     codes = source.example(0)[Modality.TEXT][:, 0].tolist()
     assert Tokenizers.load(tokenizers_folder).text.decode(codes) == "ann_b: clip 0"
     assert manifest.rejected == {"silent": 1}
+    assert manifest.speakers == Speakers(number=1, recordings={"ann_b": NUM_CLIPS})
     (line,) = (out / "rejected.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "silent" and json.loads(line)["key"].startswith("metadata.csv@")
+
+
+def test_speakers_of_folders_are_counted_and_told(
+    tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = 0.1 * np.sin(np.arange(16000) / 10)
+    for speaker, count in (("p1", 1), ("p2", 2)):
+        for kind in ("wav48", "txt"):
+            (tmp_path / "raw" / kind / speaker).mkdir(parents=True)
+        for number in range(count):
+            name = f"{speaker}/{speaker}_{number}"
+            soundfile.write(tmp_path / "raw" / "wav48" / f"{name}.wav", (1 + number) * sound, 16000)
+            (tmp_path / "raw" / "txt" / f"{name}.txt").write_text(f"text {name}")
+    out = tmp_path / "data"
+    assert main(["prepare", str(tmp_path / "raw"), "--out", str(out), *tokenized]) == 0
+    assert "speakers    2: p2 2, p1 1\n" in capsys.readouterr().out
+    assert io.read_json(out / "manifest.json")["speakers"] == {"number": 2, "recordings": {"p2": 2, "p1": 1}}
+
+
+def test_a_folder_in_which_nothing_came_out_can_be_used(
+    tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "data"
+    for text in make_photos(raw / "noise").glob("*.txt"):
+        text.unlink()
+    words = ["prepare", str(raw), "--out", str(out), *tokenized]
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert "nothing is left to train on; the first that was set aside, noise/000.png" in told
+    assert "--caption-from folder" in told
+    assert main([*words, "--caption-from", "folder"]) == 0
+    assert Manifest.load(out).rejected == {"corrupt": 1}
+    assert "speakers" not in io.read_json(out / "manifest.json")
+    assert main(words) == 2 and "was prepared otherwise" in capsys.readouterr().err
+
+
+def test_what_to_try_is_of_the_data(prepared: list[Path], tokenizers_folder: Path) -> None:
+    photos, clips, lines = (job("debug", {}, data=[folder]).try_it(Path("a run")) for folder in prepared)
+    assert "sample 'a run' --task text_to_image --prompt 'picture " in photos
+    assert "--task text_to_speech --prompt 'clip " in clips
+    assert lines.endswith("--task text --out samples")
+    embedded = job("debug", {}, tokenizers=tokenizers_folder)
+    assert isinstance(embedded, DenoiserJob)
+    task, prompt = first_try(embedded.config, embedded.tokenizers)
+    assert task is Task.TEXT_TO_IMAGE
+    assert prompt in {row.caption for row in pictures("train", embedded.config.data)}
+    told = job("debug", {}, data=[prepared[1]]).caution(18.0)
+    assert told is not None and told.startswith("18 seconds") and "speech" in told and "pictures" not in told
+
+
+def test_a_damaged_manifest_has_one_mend(prepared: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    stored = io.read_json(prepared[0] / "manifest.json")
+    io.write_json(path, {**stored, "licence": "MIT"})
+    with pytest.raises(ValueError, match="is damaged: the command that prepared the data writes it again$"):
+        Manifest.load(tmp_path)
 
 
 @pytest.mark.parametrize("column", ["speaker", "Speaker_ID"])
@@ -259,6 +320,12 @@ def test_data_that_moved(prepared: list[Path], tmp_path: Path, capsys: pytest.Ca
     new.rename(old)
     few = ["--num-sequences=2", "--num-masks=1", "--data", str(old), "--out", str(tmp_path / "scores.json")]
     assert main(["evaluate", str(run), *few]) == 0
+    # An exported file knows its data by their name alone.
+    file, given = tmp_path / "x.safetensors", ["--tokenizers", str(run / "tokenizers")]
+    assert main(["export", str(run), "--out", str(file)]) == 0
+    assert main(["show", str(file), *given]) == 2
+    assert "trained on prepared data (new), and does not hold it" in capsys.readouterr().err
+    assert main(["show", str(file), *given, "--data", str(old), "--json"]) == 0
 
 
 def test_triples_count_as_pairs_too(tokenizers_folder: Path, tmp_path: Path) -> None:

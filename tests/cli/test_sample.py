@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trimask.cli import main
+from trimask.cli.sample import _tell
 from trimask.io import read_json, write_json
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
@@ -177,6 +178,11 @@ def test_voices_have_any_name(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     old = _copy(run, tmp_path)
     (old / SEEN).unlink()
     assert main(["sample", str(old), *words[2:], "--voice", "anyone"]) == 0
+
+
+def test_printed_text_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    _tell({"text": "a\x1b[2Jb\r\tc\x7f\x9b\nд"})
+    assert capsys.readouterr().out == "a␛[2Jb␍\tc␡�\nд\n"
 
 
 def test_text_is_printed_and_nothing_is_written(

@@ -8,28 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from design_space import SCHEDULES
 from oracle import Oracle, double_exponential
 from trimask.diffusion.objective import count_targets, mask_ratio_weight, nelbo, nelbo_terms, training_loss
 from trimask.diffusion.schedule import (
     MINIMUM_MASK_RATIO,
     Cosine,
-    Geometric,
-    Linear,
     LogLinear,
-    Polynomial,
     Schedule,
 )
-
-SCHEDULES = [
-    Linear(),
-    Cosine(),
-    Polynomial(exponent=0.5),
-    Polynomial(exponent=3.0),
-    Geometric(),
-    Geometric(sigma_max=1.0),
-    LogLinear(),
-    LogLinear(eps=0.2),
-]
 
 
 def integrated_over_time(oracle: Oracle, schedule: Schedule, by_mask: torch.Tensor) -> float:

@@ -9,19 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from design_space import SCHEDULES
 from oracle import Oracle
 from trimask.diffusion.reverse import remask_limit, remask_probabilities, unmask_probability
-from trimask.diffusion.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Schedule
+from trimask.diffusion.schedule import Linear, Schedule
 
-SCHEDULES = [
-    Linear(),
-    Cosine(),
-    Polynomial(exponent=0.5),
-    Polynomial(exponent=3.0),
-    Geometric(),
-    Geometric(sigma_max=1.0),
-    LogLinear(),
-]
 schedules = st.sampled_from(SCHEDULES)
 pairs_of_times = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)
 

@@ -158,7 +158,8 @@ def test_voice_tag_is_split_off() -> None:
 def test_span_without_an_end_warns(task: str, modality: Modality, given: dict) -> None:
     generator = tiny_generator()
     bias_end(generator, modality, -100.0)
-    with pytest.warns(SpanTooShortWarning, match="span of 5 frames.*raise span_length"):
+    unit = "frames" if modality == Modality.AUDIO else "tokens"
+    with pytest.warns(SpanTooShortWarning, match=f"span of 5 {unit}.*raise span_length"):
         result = generator.generate_many(task, span_length=5, num_steps=2, **given)[0]
     assert not result.is_complete
     bias_end(generator, modality, 200.0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from design_space import ORDERS
 from oracle import Oracle
 from sampling.fakes import hum, random_denoiser, tiny_vocabulary
 from trimask.sampling.grid import Cosine, Uniform
@@ -18,15 +19,6 @@ from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
-
-ORDERS = [
-    Ancestral(),
-    Confidence(),
-    Confidence(noise_temperature=2.0, codebook_penalty=5.0),
-    LeftToRightBlocks(block_length=3, inner=Ancestral()),
-    LeftToRightBlocks(block_length=3, inner=Confidence()),
-    LeftToRightBlocks(block_length=100, inner=Confidence()),
-]
 
 
 class OraclePredictor:

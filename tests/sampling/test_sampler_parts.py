@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from design_space import GRIDS
 from trimask.config import from_dict, to_dict
 from trimask.sampling.categorical import draw
 from trimask.sampling.filters import Temperature, TopK, TopP, apply_filters
@@ -69,7 +70,7 @@ def test_filters_compose_in_order() -> None:
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 1000])
-@pytest.mark.parametrize("grid", [Uniform(), Cosine(), Shifted(shift=0.1), Shifted(shift=10.0)], ids=repr)
+@pytest.mark.parametrize("grid", GRIDS, ids=repr)
 def test_grid_falls_from_one_to_zero(grid: TimeGrid, num_steps: int) -> None:
     times = grid.times(num_steps)
     assert len(times) == num_steps + 1 and times[0] == 1 and times[-1] == 0
@@ -132,7 +133,7 @@ def test_length_policy() -> None:
 
 
 def test_length_warnings() -> None:
-    with pytest.warns(SpanTooShortWarning, match="span of 7 frames.*raise span_length"):
+    with pytest.warns(SpanTooShortWarning, match="span of 7 tokens.*raise span_length"):
         warn_of_length(
             "text", span_length=7, is_complete=False, is_empty=False, mend="raise span_length", stacklevel=1
         )

@@ -10,14 +10,12 @@ import torch
 from scipy.integrate import quad
 from tests.training.test_step import VOCABULARY, batch, make_corruption, make_sequences, make_step  # noqa: F401
 
-from trimask.diffusion.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial
+from design_space import SCHEDULES, WEIGHTINGS
+from trimask.diffusion.schedule import Cosine, Linear, Polynomial
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.weighting import Bound, PowerOfBound, Unweighted, Weighting
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.modality import Modality
-
-SCHEDULES = [Linear(), Cosine(), Polynomial(exponent=0.5), Polynomial(exponent=3.0), Geometric(), LogLinear()]
-WEIGHTINGS = [Bound(), Unweighted(), PowerOfBound(exponent=0.5), PowerOfBound(exponent=0.25)]
 
 
 def test_every_weighting_is_tested():

@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from design_space import LAYOUTS
 from trimask.config import from_dict, to_dict
 from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.modality import Modality, Task
-
-LAYOUTS: list[CodebookLayout] = [Flattened(), Parallel(), Delayed()]
 
 VOCABULARY = Vocabulary(
     text=CodeSpace(num_codebooks=1, codebook_size=11, has_end=True),

@@ -9,6 +9,8 @@ from typing import Any, final
 
 from trimask.training.progress import clock
 
+COUNTING = "counting the tokens of the data"
+
 
 def say(line: str) -> None:
     """A line for the person who waits."""
@@ -55,6 +57,25 @@ class Report:
             self._start()
         else:
             self._stop()
+
+    def expect(self, message: str) -> None:
+        """As a call, for what is mostly done at once: it is said only if it takes five seconds."""
+        with self._lock:
+            self._message = self._kind = message
+            self._began = time.monotonic()
+            self._said = self._began + self._interval - self._pause
+        self._start()
+
+    @property
+    def _pause(self) -> float:
+        return min(1.0, self._interval) if self._is_terminal else self._interval
+
+    def end_line(self) -> None:
+        """Leave the line on a terminal as it is: others will follow."""
+        with self._lock:
+            if self._is_terminal and not self._is_line_whole:
+                print(file=sys.stderr, flush=True)
+                self._is_line_whole = True
 
     def note(self, message: str) -> None:
         """A line that stays, in the middle of what goes on."""
@@ -103,12 +124,10 @@ class Report:
             self._ended.set()
             self._watch.join()
             self._watch = None
-        if self._is_terminal and not self._is_line_whole:
-            print(file=sys.stderr, flush=True)
-            self._is_line_whole = True
+        self.end_line()
 
     def _tell(self) -> None:
-        pause = min(1.0, self._interval) if self._is_terminal else self._interval
+        pause = self._pause
         while not self._ended.wait(pause):
             with self._lock:
                 if time.monotonic() - self._said >= 0.9 * pause:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
     from trimask.training.run import RunConfig
 
 _SHORT = 300.0  # seconds: what the demo trains
+_AFTER_FIVE_MINUTES = {
+    "text_to_image": "pictures have the colours of their captions",
+    "text_to_speech": "speech has the rhythm of its sentence",
+    "text": "text has the commonest words",
+}
+_SIGNALS = {"image_to_text": "image", "speech_to_text": "audio"}
 
 
 @final
@@ -77,6 +83,8 @@ class DenoiserJob(Job):
         from trimask.recipes.pretrain import pretrain
 
         with Report() as report:
+            if world.is_main:
+                report.expect("reading the data and building the model")
             return pretrain(
                 self.config,
                 out,
@@ -92,17 +100,25 @@ class DenoiserJob(Job):
     def caution(self, seconds: float) -> str | None:
         if seconds >= _SHORT:
             return None
+        length = f"{seconds:.0f} seconds" if seconds < 60 else f"{seconds / 60:.1f} minutes"
+        tasks = {component.task.value for component in self.config.mixture.components}
+        shown = [what for name, what in _AFTER_FIVE_MINUTES.items() if name in tasks]
+        shown.append("samples without a prompt are still nearly empty")
         return (
-            f"{seconds / 60:.1f} minutes of training show that a run learns, and little more: of "
-            "quickstart_mini on two cores, pictures have the colours of their captions after about five "
-            "minutes, and samples without a prompt stay nearly empty for longer (--minutes, --num-steps)"
+            f"{length} of training show that a run learns, and little more. After about five minutes of "
+            f"quickstart_mini on two cores, {'; '.join(shown)}. --minutes or --num-steps train longer"
         )
 
     def try_it(self, out: Path) -> str:
-        run = shlex.quote(str(out))
-        tasks = [component.task.value for component in self.config.mixture.components]
-        shown = next((task for task in ("text_to_image", "text_to_speech") if task in tasks), "text")
-        return f'try it: {program()} sample {run} --task {shown} --prompt "strawberry" --out samples'
+        from trimask.recipes.own_prompt import first_try
+
+        task, prompt = first_try(self.config, self.tokenizers)
+        words = ["sample", str(out), "--task", task.value]
+        if prompt is not None:
+            words += [f"--prompt={prompt}"] if prompt.startswith("-") else ["--prompt", prompt]
+        elif task.value in _SIGNALS:
+            words += [f"--{_SIGNALS[task.value]}", "FILE"]
+        return f"try it: {program()} {shlex.join(words)} --out samples"
 
 
 @final

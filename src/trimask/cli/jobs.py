@@ -87,6 +87,13 @@ def job_of(
     with reading_files():
         facts = io.load_tensors(path, kind=KIND).metadata
         config = config_of(facts, path)
+    if isinstance(config.data, PreparedData) and not data:
+        names = ", ".join(folder.name for folder in config.data.folders)
+        raise UsageError(
+            f"{path} was trained on prepared data ({names}), and does not hold it: say where it is with "
+            "--data DIR"
+        )
+    with reading_files():
         if isinstance(config.data, PreparedData):
             config = replace(config, data=moved(config.data, data))
         folder = tokenizers_for_file(path, facts, tokenizers)

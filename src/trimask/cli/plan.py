@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 import tyro
 
 from trimask.cli.arguments import Verb, check_range
-from trimask.cli.console import print_json
+from trimask.cli.console import COUNTING, Report, print_json
 from trimask.cli.failure import Failed, UsageError
 from trimask.seals import parse_json
 
@@ -75,24 +75,27 @@ class Plan(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        config, tokenizers = self._recipe(overrides)
-        from trimask.recipes.plan import plan
-
-        found = {
-            "recipe": self.recipe,
-            **plan(
-                config,
-                tokenizers,
-                hardware=self._hardware(),
-                num_devices=self.devices,
-                assumptions=self._assumptions(),
-            ),
-        }
+        with Report() as report:
+            report.expect(COUNTING)
+            found = self._found(overrides)
         if self.json:
             print_json(found)
         else:
             print("\n".join(lines(found)))
         return 0
+
+    def _found(self, overrides: Mapping[str, str]) -> dict[str, Any]:
+        config, tokenizers = self._recipe(overrides)
+        from trimask.recipes.plan import plan
+
+        planned = plan(
+            config,
+            tokenizers,
+            hardware=self._hardware(),
+            num_devices=self.devices,
+            assumptions=self._assumptions(),
+        )
+        return {"recipe": self.recipe, **planned}
 
     def _recipe(self, overrides: Mapping[str, str]) -> "tuple[RunConfig, Tokenizers | None]":
         from trimask.cli.denoiser_job import DenoiserJob, StatedJob
@@ -226,10 +229,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         f"{time['positions_per_second_per_device']:,.0f} positions/s a device"
     )
     cost = "" if time["cost"] is None else f", cost {time['cost']:,.0f}"
-    yield f"whole run    {_seconds(86_400 * time['days'])}, {time['device_hours']:,.0f} device-hours{cost}"
+    yield f"whole run    {_seconds(86_400 * time['days'])}, {_few(time['device_hours'])} device-hours{cost}"
     yield from _exchange_lines(found["exchange"])
     yield (
-        f"checkpoint   {saved['bytes'] / 1e9:,.1f} GB, written in {_seconds(saved['write_seconds'])} at "
+        f"checkpoint   {_few(saved['bytes'] / 1e9, 1)} GB, written in {_seconds(saved['write_seconds'])} at "
         f"{saved['write_bandwidth'] / 1e9:,.3g} GB/s"
     )
     yield (
@@ -261,6 +264,11 @@ def _short(tokens: float | int) -> str:
         if tokens >= size:
             return f"{tokens / size:,.3g}{unit}"
     return f"{tokens:,.0f}"
+
+
+def _few(value: float, digits: int = 0) -> str:
+    """With so many digits behind the point, or three that count where that would be none or one."""
+    return f"{value:,.{digits}f}" if value >= 10 else f"{value:.3g}"
 
 
 def _seconds(seconds: float | int) -> str:

@@ -1,5 +1,7 @@
 """`trimask prepare`: anyone's raw data becomes token shards."""
 
+import contextlib
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ from trimask.cli.program import program
 from trimask.cli.progress import JobProgress
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
-    from trimask.data.prepare.manifest import Manifest
+    from trimask.data.prepare.manifest import Manifest, Speakers
     from trimask.data.prepare.options import PrepareOptions
     from trimask.parallel import Engine
 
@@ -29,6 +31,7 @@ def _arg(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar)
 
 
+_SHOWN = 5  # speakers
 _FEW_BYTES = 1.5  # a token of text: below it another language's tokenizer was taken
 
 
@@ -131,12 +134,14 @@ class Prepare(Verb):
 
         described = to_dict(manifest)
         if self.json:
-            names = ("source", "counts", "rejected", "splits", "num_parts")
+            names = ("source", "counts", "rejected", "splits", "speakers", "num_parts")
             shown = {name: described[name] for name in names}
             print_json({"out": str(out), **shown, "num_shards": len(manifest.shards)})
         else:
             for line in count_lines(manifest):
                 print(line)
+            if manifest.speakers is not None:
+                print(_speakers_line(manifest.speakers))
         if manifest.rejected:
             reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.rejected.items())
             say(f"set aside: {reasons}; {out / 'rejected.jsonl'} names them")
@@ -144,16 +149,30 @@ class Prepare(Verb):
             say(f"links that lead out of the source, and were followed: {manifest.links_out:,}")
         self._tell_splits(manifest)
         if not manifest.counts:
-            say("error: nothing is left to train on")
+            say(f"error: nothing is left to train on{self._first_rejection(out)}")
             return
         if "train" not in manifest.counts:
-            say("no train split came out: nothing of this can be trained on")
+            is_named = manifest.splits is None or not manifest.splits.counts.get("held_out", 0)
+            mend = "name the held-out folder itself as the source, with another --out" if is_named else ""
+            say(f"no train split came out: nothing of this can be trained on{mend and '; to do so, ' + mend}")
             return
         if "validation" not in manifest.counts:
-            say("no validation split came out, so runs will not be evaluated: raise --validation")
+            say(
+                "no validation split came out, so runs will not be evaluated: prepare again with a larger "
+                f"--validation (now {self.validation:g}) and another --out"
+            )
         self._tell_cost_of_text(out)
         command = f"{program()} train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine"
         say(f"train on it: {command}")
+
+    def _first_rejection(self, out: Path) -> str:
+        """What was wrong with the first item that was set aside."""
+        from trimask.data.prepare.manifest import REJECTED
+
+        with contextlib.suppress(OSError, ValueError, KeyError), (out / REJECTED).open() as lines:
+            first = json.loads(next(lines, ""))
+            return f"; the first that was set aside, {first['key']}: {first['detail']}"
+        return ""
 
     def _tell_cost_of_text(self, out: Path) -> None:
         from trimask.recipes.text_tokenizer import bytes_per_token_of_prepared
@@ -232,6 +251,13 @@ class Prepare(Verb):
 
         workers = self.workers or os.cpu_count() or 1
         return Ray(workers=workers) if self.engine == "ray" else Local(workers=workers)
+
+
+def _speakers_line(speakers: "Speakers") -> str:
+    """How many there are, and the commonest."""
+    first = list(speakers.recordings.items())[:_SHOWN]
+    named = ", ".join(f"{tag} {count:,}" for tag, count in first)
+    return f"speakers    {speakers.number:,}: {named}{', …' if speakers.number > _SHOWN else ''}"
 
 
 def count_lines(manifest: "Manifest") -> list[str]:

@@ -34,7 +34,7 @@ def survey_progress(shown: JobProgress) -> "Callable[[Counts], None]":
 
     def update(counts: "Counts") -> None:
         rate, left = _pace(counts, time.monotonic() - began)
-        figures = f"comparing texts and files, {counts.items:,} items{rate}"
+        figures = f"comparing texts and files, {counts.items:,} items{rate and f', {rate} a second'}"
         shown.update(counts.num_done, counts.num_parts, figures, seconds_left=left, unit="part")
 
     return update
@@ -52,7 +52,8 @@ def prepare_progress(shown: JobProgress) -> "Callable[[Progress], None]":
             if counts.num_done:
                 say(f"{counts.num_done} of {counts.num_parts} parts were done before")
         rate, left = _pace(counts, time.monotonic() - began)
-        figures = f"part {counts.num_done}/{counts.num_parts}, {done.examples:,} examples{rate}"
+        figures = f"part {counts.num_done}/{counts.num_parts}{rate and f', {rate} items a second'}"
+        figures += f", {done.examples:,} examples"
         figures += f", {done.rejected:,} set aside"
         total = counts.items if counts.num_items is None else counts.num_items
         shown.update(counts.items, total, figures, seconds_left=left)
@@ -62,5 +63,5 @@ def prepare_progress(shown: JobProgress) -> "Callable[[Progress], None]":
 
 def _pace(counts: "Counts", seconds: float) -> tuple[str, float | None]:
     """Items a second, and the seconds left."""
-    rate = f", {counts.fresh_items / seconds:,.0f} a second" if counts.fresh_items and seconds > 0 else ""
+    rate = f"{counts.fresh_items / seconds:,.0f}" if counts.fresh_items and seconds > 0 else ""
     return rate, None if counts.share_left is None else counts.share_left * seconds

@@ -123,6 +123,7 @@ class Sample(Verb):
                 if len(asked) > 1:
                     report(f"generating {place + 1:,}/{len(asked):,}")
                 result = next(made)
+                report.end_line()
                 sample: dict[str, Any] = {"is_complete": result.is_complete}
                 if result.text is not None:
                     sample["text"] = result.text
@@ -250,9 +251,14 @@ class Sample(Verb):
         )
 
 
+# A model may write what moves a terminal's cursor: it is shown as a picture of itself (files keep it).
+_PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
+_PICTURES |= {0x7F: "\u2421"} | {code: "\ufffd" for code in range(0x80, 0xA0)}
+
+
 def _tell(sample: Mapping[str, Any]) -> None:
     if "text" in sample:
-        print(sample["text"])
+        print(sample["text"].translate(_PICTURES))
     for kind in _FILES:
         if kind in sample and kind != "settings":
             say(f"wrote {sample[kind]}")

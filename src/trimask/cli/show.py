@@ -1,6 +1,7 @@
 """`trimask show`: a recipe before it runs."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any, ClassVar, final
 import tyro
 
 from trimask.cli.arguments import Verb
-from trimask.cli.console import print_json
+from trimask.cli.console import COUNTING, Report, print_json
 from trimask.cli.jobs import job_of
 from trimask.cli.resolved import resolved
 from trimask.config import to_dict
@@ -42,12 +43,16 @@ class Show(Verb):
         if self.diff is not None:
             return self._differences(resolved(self.recipe, overrides, self.data), resolved(self.diff, {}))
         planned = job_of(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
-        if self.json:
-            print_json(planned.summary())
-            return 0
-        print_json(to_dict(planned.config))
-        for line in planned.lines():
-            print(line)
+        if not self.json:
+            print_json(to_dict(planned.config))
+            sys.stdout.flush()
+        with Report() as report:
+            report.expect(COUNTING)
+            shown = planned.summary() if self.json else planned.lines()
+        if isinstance(shown, dict):
+            print_json(shown)
+        else:
+            print("\n".join(shown))
         return 0
 
     def _differences(self, config: Any, other: Any) -> int:

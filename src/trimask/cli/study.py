@@ -146,7 +146,8 @@ class Study(Verb):
     def _report(self, out: Path) -> int:
         from trimask.recipes.studies.run import report_study
 
-        with reading_files():
+        with reading_files(), Report() as report:
+            report.expect("drawing what was found")
             path, findings = report_study(self.study, out)
         self._tell(path, findings)
         return 0

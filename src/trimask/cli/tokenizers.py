@@ -1,5 +1,6 @@
 """`trimask tokenizers`: what a model's tokenizers are, and a folder of other ones to train over."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,12 @@ class ShowTokenizers(Verb):
         if self.out is not None:
             check_writable(self.out.parent)
             self._assemble(self.out)
-            say(f"wrote {self.out}: {program()} train RECIPE --tokenizers {self.out} --out RUN")
+            chosen = shlex.quote(str(self.out))
+            say(
+                f"wrote {self.out}: prepare your data over it ({program()} prepare SOURCE --tokenizers "
+                f"{chosen} --out DATA), or train on what ships ({program()} train quickstart_mini "
+                f"--tokenizers {chosen} --out RUN)"
+            )
             folder = self.out
         if self.measure is not None:
             return self._measure(self.measure, folder)

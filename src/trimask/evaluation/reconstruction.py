@@ -20,6 +20,7 @@ from trimask.evaluation.spectral import MEASURE, mel_cepstral_distance
 from trimask.evaluation.speech import count_words, word_error_change, word_error_rate
 from trimask.evaluation.text import derangement
 from trimask.evaluation.words import normalize_words, unit_of
+from trimask.pixels import to_bytes, to_pixels
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 
 Resample = Callable[[Float32[np.ndarray, "_"], int, int], Float32[np.ndarray, "_"]]
@@ -34,9 +35,8 @@ def image_round_trip(
     """The pictures after encoding and decoding, as bytes, and their codes."""
     made, codes = [], []
     for batch in np.array_split(images, range(_BATCH, len(images), _BATCH)):
-        codes.append(codec.encode(torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1))
-        decoded = ((codec.decode(codes[-1]).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        made.append(decoded.permute(0, 2, 3, 1).numpy())
+        codes.append(codec.encode(to_pixels(batch)))
+        made.append(to_bytes(codec.decode(codes[-1])))
     return np.concatenate(made), torch.cat(codes).numpy()
 
 

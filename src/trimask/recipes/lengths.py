@@ -19,6 +19,7 @@ from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.transcript import parse_transcript
 
 LENGTHS = "lengths.json"
+_MEND = "resume the run, which measures it again"
 _CLIPS = 4000  # that rates are measured on, at most
 _MOST = 0.95  # share of the captions that a caption's span has room for
 _TAG_MARKS = 3  # ": " after the voice's tag, and an end
@@ -97,8 +98,8 @@ def load_lengths(run: Path) -> LengthPolicy | None:
     path = run / LENGTHS
     if not os.path.lexists(path):
         return None
-    stored = io.read_sealed(path)
+    stored = io.read_sealed(path, mend=_MEND)
     try:
         return from_dict(LengthPolicy, stored)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; resume the run, which measures it again") from error
+        raise ValueError(f"{path}: {error}; {_MEND}") from error

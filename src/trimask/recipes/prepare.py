@@ -10,10 +10,18 @@ from typing import Any, final
 
 from trimask import io, locks
 from trimask.config import differences, to_dict
-from trimask.data.prepare.inventory import check_inventory
+from trimask.data.prepare.inventory import INVENTORY, check_inventory
 from trimask.data.prepare.item import printable
 from trimask.data.prepare.links import Listing
-from trimask.data.prepare.manifest import FORMAT_VERSION, TOKENIZERS, Manifest, collect, count
+from trimask.data.prepare.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    REJECTED,
+    TOKENIZERS,
+    Manifest,
+    collect,
+    count,
+)
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.part import Codecs
 from trimask.data.prepare.plan import Plan, make_plan
@@ -103,7 +111,7 @@ def prepare(
         _do_parts(plan, options, out, engine, on_progress)
         if listing is not None:
             _check_unchanged(out, listing, report)
-        shards, rejected = collect(out, len(plan.parts))
+        shards, rejected, speakers = collect(out, len(plan.parts))
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             source=io.read_json(out / REQUEST)["source"],
@@ -117,6 +125,7 @@ def prepare(
             shards=shards,
             links_out=0 if listing is None else listing.num_out,
             splits=decisions,
+            speakers=speakers,
         )
         manifest.save(out)
     return manifest
@@ -176,12 +185,29 @@ def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
     if linked:  # what is written there would go elsewhere
         raise ValueError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
     with locks.claimed(out, marker=REQUEST, what="prepared data"):
-        if os.path.lexists(path):
-            _check_request(out, io.read_sealed(path), request)
+        is_begun = os.path.lexists(path)
+        stored = io.read_sealed(path, mend="choose another --out") if is_begun else None
+        if is_begun and not (stored != request and _forget_nothing(out)):
+            _check_request(out, stored, request)
         else:
             io.write_sealed(path, request)
         io.remove_partial(out)
         yield
+
+
+def _forget_nothing(out: Path) -> bool:
+    """Whether the preparation in `out` has ended with nothing: then what it left is removed."""
+    try:
+        manifest = Manifest.load(out)
+    except ValueError:  # not finished, or damaged
+        return False
+    if manifest.shards or manifest.damaged:
+        return False
+    for name in (TOKENIZERS, PARTS):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in (REJECTED, SUMMARY, INVENTORY, MANIFEST):
+        (out / name).unlink(missing_ok=True)
+    return True
 
 
 def _check_request(out: Path, before: Any, now: dict[str, Any]) -> None:

@@ -150,7 +150,7 @@ def pretrain(
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
         step = build_step(config, denoiser, stream, world)
-        evaluate = world.main_first(lambda: validation(config, tokenizers, step, out / TOKENS))
+        evaluate = world.main_first(lambda: validation(config, tokenizers, step, out / TOKENS, report))
         report("")
         result = train(
             step,

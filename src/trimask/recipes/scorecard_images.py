@@ -15,6 +15,7 @@ from trimask.evaluation.distances import frechet, kernel, least_for_frechet
 from trimask.evaluation.image import Agreement, agreement, lab_features
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.retrieval import fit_linear_map, retrieval
+from trimask.pixels import to_pixels
 from trimask.recipes.examples import DecodedPicture
 from trimask.recipes.signals import Picture, decoded_pixels, pixels_at
 from trimask.sampling.generate import Generator
@@ -58,8 +59,7 @@ def reconstruct(tokenizer: ImageCodec, pixels: UInt8[np.ndarray, "n h w 3"]) -> 
     """
     codes = []
     for start in range(0, len(pixels), 64):
-        images = torch.from_numpy(pixels[start : start + 64]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        codes.append(tokenizer.encode(images))
+        codes.append(tokenizer.encode(to_pixels(pixels[start : start + 64])))
     return decoded_pixels(tokenizer, torch.cat(codes))
 
 

@@ -28,6 +28,7 @@ _MOST = 0.95  # share of the texts that end with a mark for it to be the rule
 _OFTEN = 0.05  # share of the texts that open with an article for articles to be usual
 _LOWER = 0.8  # share of the texts without capitals for them to be the rule
 _REPORT_EVERY = 20_000
+_MEND = "remove it and resume the run, which writes it again"
 
 
 def fit_seen(
@@ -152,8 +153,8 @@ def load_seen(folder: Path) -> Seen:
     path = folder / SEEN
     if not os.path.lexists(path):
         return Seen()
-    stored = io.read_sealed(path)
+    stored = io.read_sealed(path, mend=_MEND)
     try:
         return from_dict(Seen, stored)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; remove it and resume the run, which writes it again") from error
+        raise ValueError(f"{path}: {error}; {_MEND}") from error

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trimask.data.prepare.picture import square_pixels
 from trimask.data.prepare.recording import resample
+from trimask.pixels import to_bytes
 from trimask.vocabulary.tokenizer import ImageCodec
 
 _BATCH = 64  # pictures decoded together
@@ -61,6 +62,5 @@ def decoded_pixels(
     """The pictures that codes stand for."""
     parts = []
     for start in range(0, len(codes), _BATCH):
-        decoded = codec.decode(codes[start : start + _BATCH]).float().cpu().clamp(-1, 1)
-        parts.append(((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        parts.append(to_bytes(codec.decode(codes[start : start + _BATCH])))
     return np.concatenate(parts)

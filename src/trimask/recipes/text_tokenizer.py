@@ -14,7 +14,7 @@ from trimask.data.prepare.part import IMAGES, TEXT
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.quickstart import load_images, load_text
 from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
-from trimask.recipes.tokenizer_data import TRAIN, UNSEEN, Report, raw_items
+from trimask.recipes.tokenizer_data import SPLITS, TRAIN, UNSEEN, Report, raw_items
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, parts
 from trimask.tokenizers.text import TextTokenizer
 from trimask.training.loop import TrainResult
@@ -22,7 +22,7 @@ from trimask.training.run_directory import open_run
 from trimask.vocabulary.modality import Modality
 
 WEIGHTS, FIGURES = "text.json", "report.json"
-LEFTOVERS = (REJECTED,)
+LEFTOVERS = (REJECTED, SPLITS)
 """What a run writes before it computes anything: can be made anew."""
 _NUM_BYTES = 256
 _SAMPLED = 300  # examples of a kind

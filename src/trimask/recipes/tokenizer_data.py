@@ -30,6 +30,8 @@ TRAIN, COMPOSITION, UNSEEN = "train", "composition", "unseen"
 _PARTS = (TRAIN, COMPOSITION, UNSEEN)
 _PART_OF = {"train": TRAIN, "composition": COMPOSITION}
 _DONE = "signals.json"
+SPLITS = "splits"
+"""Where `raw_items` keeps what it decided, in a folder of its own."""
 _REPORT_EVERY = 20
 _WHAT: Mapping[Kind, str] = {"image": "pictures", "speech": "recordings"}
 
@@ -191,7 +193,7 @@ def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[
     for source, fingerprint, plan in zip(data.sources, data.fingerprints, plans, strict=True):
         if plan.fingerprint != fingerprint:
             raise ValueError(f"{source} has changed since the run began: choose another --out")
-    plan, place = joined(plans), folder / "splits"
+    plan, place = joined(plans), folder / SPLITS
     decisions = decide(
         plan,
         data.options,

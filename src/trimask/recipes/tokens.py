@@ -16,6 +16,7 @@ from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
+from trimask.pixels import to_pixels
 from trimask.recipes.signals import pixels_at, waveform_at
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.modality import Modality
@@ -111,7 +112,7 @@ def tokenize(
             }
             sources.append(_source(TRIPLES, codes, [images[i].base for i, _ in both]))
     if passages:
-        spans = [ids for text in passages for ids in windows(text, tokenizers.text, data.text_window)]
+        spans = _encode_text(passages, tokenizers, data.text_window, report)
         sources.append(_source(SPEECHES, {Modality.TEXT: spans}, list(range(len(spans)))))
     return {source.name: source for source in sources}
 
@@ -176,6 +177,16 @@ def _source(name: str, items: dict[Modality, list], keys: Sequence[str | int]) -
     )
 
 
+def _encode_text(
+    passages: Sequence[str], tokenizers: Tokenizers, window: int, report: Report
+) -> list[list[int]]:
+    spans: list[list[int]] = []
+    for number, text in enumerate(passages, 1):
+        spans.extend(windows(text, tokenizers.text, window))
+        report(f"encoding text {number}/{len(passages)}")
+    return spans
+
+
 @torch.inference_mode()
 def _encode_images(
     rows: Sequence[CaptionedImage], tokenizers: Tokenizers, report: Report
@@ -183,8 +194,7 @@ def _encode_images(
     codes: list[np.ndarray] = []
     for start in range(0, len(rows), 64):
         pixels = np.stack([pixels_at(row, tokenizers.image.image_size) for row in rows[start : start + 64]])
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-        codes.extend(tokenizers.image.encode(images).numpy())
+        codes.extend(tokenizers.image.encode(to_pixels(pixels)).numpy())
         report(f"encoding images {len(codes)}/{len(rows)}")
     return codes
 

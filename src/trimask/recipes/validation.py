@@ -17,7 +17,11 @@ NUM_MASKS = 4
 
 
 def validation(
-    config: RunConfig, tokenizers: Tokenizers, step: DenoiserStep, folder: Path
+    config: RunConfig,
+    tokenizers: Tokenizers,
+    step: DenoiserStep,
+    folder: Path,
+    report: Callable[[str], None] = lambda message: None,
 ) -> Callable[[int], dict[str, float]] | None:
     """A function of the step that gives the NELBO of held-out sequences: `{task}_{modality}_bits_per_token`,
     and `{task}_bits_per_token` of a task that generates several modalities together.
@@ -28,7 +32,7 @@ def validation(
     sentences and years than in training; of prepared data, its validation split. None where that is empty.
     """
     denoiser = step.denoiser
-    sources = token_sources(config.data, tokenizers, "validation", folder)
+    sources = token_sources(config.data, tokenizers, "validation", folder, report=report)
     by_task: dict[Task, list[Component]] = {}
     for component in config.mixture.components:
         if component.source in sources:

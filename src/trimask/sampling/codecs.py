@@ -13,6 +13,7 @@ import PIL.Image
 import torch
 from jaxtyping import Float, Int
 
+from trimask.pixels import to_bytes, to_pixels
 from trimask.sampling.given import Encoded, given_pixels, given_waveform
 from trimask.sampling.length import LengthPolicy
 from trimask.sampling.request import shown
@@ -102,9 +103,7 @@ class Codecs:
     @torch.inference_mode()
     def decode_image(self, codes: Int[np.ndarray, "cells codebooks"]) -> PIL.Image.Image:
         """RGB picture of the codes."""
-        pixels = self._need_image().decode(torch.from_numpy(codes)[None])[0].float().cpu()
-        scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return PIL.Image.fromarray(scaled.permute(1, 2, 0).contiguous().numpy())
+        return PIL.Image.fromarray(to_bytes(self._need_image().decode(torch.from_numpy(codes)[None]))[0])
 
     @torch.inference_mode()
     def decode_speech(
@@ -194,9 +193,8 @@ class Codecs:
         codec = self._need_image()
         if isinstance(image, np.ndarray):
             return image.astype(np.int64)
-        pixels = torch.from_numpy(given_pixels(image, codec.image_size).copy())
-        scaled = pixels.permute(2, 0, 1).float() / 127.5 - 1
-        return codec.encode(scaled[None])[0].cpu().numpy().astype(np.int64)
+        pixels = to_pixels(given_pixels(image, codec.image_size)[None])
+        return codec.encode(pixels)[0].cpu().numpy().astype(np.int64)
 
     @torch.inference_mode()
     def _encode_speech(self, audio: AudioInput) -> Int[np.ndarray, "frames codebooks"]:

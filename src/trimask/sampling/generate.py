@@ -361,9 +361,10 @@ def _mend(document: Document, modality: Modality) -> str:
     if document.task not in (Task.JOINT, Task.TRIPLE):
         return "raise span_length"
     if _is_spoken(document):
-        return "raise LengthPolicy.spoken_characters"
+        return "try another seed, or raise LengthPolicy.spoken_characters"
     is_text = modality == Modality.TEXT
-    return f"raise LengthPolicy.{'joint_caption_length' if is_text else 'caption_characters'}"
+    name = "joint_caption_length" if is_text else "caption_characters"
+    return f"try another seed, or raise LengthPolicy.{name}"
 
 
 def _as_task(task: Task | str) -> Task:

@@ -112,7 +112,7 @@ def warn_of_length(
     """Warn when a span had no end, or nothing before it. `what`: "text" or "audio"; `mend`: how to give it
     more room."""
     if not is_complete:
-        span = f"its span of {span_length} frames"
+        span = f"its span of {span_length} {'tokens' if what == 'text' else 'frames'}"
         message = f"the {what} did not end within {span} and may be cut short: {mend} (now {span_length})"
         warnings.warn(message, SpanTooShortWarning, stacklevel=stacklevel + 1)
     elif is_empty:

@@ -12,6 +12,7 @@ from torch import Tensor
 from trimask import rng
 from trimask.data.selection import EmbeddedSignals, SignalData
 from trimask.data.signals import Signals
+from trimask.pixels import to_pixels
 from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine
 from trimask.training.optimizers import (
@@ -205,8 +206,7 @@ def image_batches(
 
 def pixels(images: Signals, rows: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
     """Those rows of `images`, in [-1, 1]."""
-    stacked = torch.from_numpy(np.stack([images[row].values for row in rows]))
-    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_pixels(np.stack([images[row].values for row in rows]))
 
 
 def views(

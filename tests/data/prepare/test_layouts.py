@@ -63,6 +63,17 @@ def test_librispeech(tmp_path: Path) -> None:
     found, rejected = read(tmp_path)
     assert found == [(f"{place}-{n:04d}.flac", f"THEN, IT WAS NUMBER {n}") for n in range(3)]
     assert list(rejected) == ["README.TXT", "SPEAKERS.TXT"]
+    items = [i for part in make_plan(str(tmp_path), DEFAULTS).parts for i in read_part(part, DEFAULTS)]
+    assert {item.speaker for item in items if isinstance(item, Item)} == {"84"}
+
+
+def test_libritts(tmp_path: Path) -> None:
+    place = "train-clean/84/121123/84_121123_000001_000000"
+    write(
+        tmp_path, {f"{place}.wav": "W", f"{place}.normalized.txt": "so it is", "train-clean/1/a-1.wav": "W"}
+    )
+    items = [i for part in make_plan(str(tmp_path), DEFAULTS).parts for i in read_part(part, DEFAULTS)]
+    assert [item.speaker for item in items if isinstance(item, Item)] == ["84"]
 
 
 def test_common_voice(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trimask.data.prepare.item import Item, printable
-from trimask.data.prepare.names import composed, names_alike, same_name
+from trimask.data.prepare.names import composed, names_alike, reader_of, same_name
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 from trimask.data.prepare.stated import split_name
@@ -65,7 +65,11 @@ def caption_in_parallel(root: Path, path: Path) -> Path | None:
 
 
 def speaker_of_folder(root: Path, path: Path) -> str | None:
-    """Who speaks, where texts are in a folder of their own: the folder below that of the recordings."""
+    """Who speaks, where texts are in a folder of their own: the folder below that of the recordings; or the
+    reader, in the folders of LibriTTS.
+    """
+    if (reader := reader_of(path)) is not None:
+        return reader
     found = _parallel(root, path)
     folders = [] if found is None else [name for name in found[1] if split_name(name) is None]
     return folders[0] if folders else None

@@ -9,7 +9,7 @@ from typing import Any, final
 from trimask.data.prepare.arrays import as_wav, is_array
 from trimask.data.prepare.columns import Columns
 from trimask.data.prepare.links import is_within
-from trimask.data.prepare.names import find_named
+from trimask.data.prepare.names import find_named, reader_of
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 from trimask.data.prepare.stated import place_within
@@ -117,7 +117,7 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         modalities=frozenset(modalities),
         text=value_at(values, columns.text),
         group=plain(value_at(values, columns.group)),
-        speaker=plain(value_at(values, columns.speaker)),
+        speaker=plain(value_at(values, columns.speaker)) if columns.speaker else _reader(media.get("audio")),
         language=plain(value_at(values, columns.language)),
         split=plain(value_at(values, columns.split)),
         rate=plain(value_at(values, columns.rate)),
@@ -125,6 +125,10 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         places=tuple(places),
         **media,
     )
+
+
+def _reader(recording: Media) -> str | None:
+    return reader_of(recording) if isinstance(recording, Path) else None
 
 
 def value_at(values: Mapping[str, Any], name: str | None) -> Any:

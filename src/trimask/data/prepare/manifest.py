@@ -20,6 +20,7 @@ REJECTED = "rejected.jsonl"
 TOKENIZERS = "tokenizers"
 FORMAT_VERSION = 1
 _CORRUPT = ".corrupt"
+_NAMED = 1000  # speakers whose recordings are counted one by one
 _MEND = "the command that prepared the data writes it again"
 
 
@@ -30,6 +31,15 @@ class Count:
 
     examples: int
     tokens: dict[str, int]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speakers:
+    """How many speakers are told apart, and the recordings of the commonest, by the tags of their voices."""
+
+    number: int
+    recordings: dict[str, int]
 
 
 @final
@@ -46,6 +56,7 @@ class Manifest:
         rejected: reason -> how many items; rejected.jsonl names them.
         splits: what was decided about splits against the source's own words; none in older folders.
         damaged: shards that `--verify` set aside; preparing again restores them.
+        speakers: of all that was prepared; None: nobody is named, or an earlier version did not count.
     """
 
     format_version: int
@@ -61,6 +72,7 @@ class Manifest:
     splits: Decisions | None = None
     damaged: tuple[str, ...] = ()
     links_out: int = 0
+    speakers: Speakers | None = None
 
     def __post_init__(self) -> None:
         if len({entry.file for entry in self.shards}) < len(self.shards):
@@ -82,10 +94,7 @@ class Manifest:
                 else "holds no prepared data: make some"
             )
             raise ValueError(f"{folder} {what} with `trimask prepare SOURCE --out {folder}`")
-        try:
-            stored = io.read_sealed(path)
-        except ValueError as error:
-            raise ValueError(f"{error}; {_MEND}") from error
+        stored = io.read_sealed(path, mend=_MEND)
         version = stored.get("format_version") if isinstance(stored, dict) else None
         if version != FORMAT_VERSION:
             raise ValueError(
@@ -101,6 +110,8 @@ class Manifest:
         know it by its bytes.
         """
         stored = to_dict(self)
+        if self.speakers is None:  # as earlier versions wrote it
+            del stored["speakers"]
         try:
             before = io.read_json(folder / MANIFEST)
         except (FileNotFoundError, ValueError):  # none, or damaged
@@ -142,10 +153,12 @@ def count(shards: Iterable[ShardEntry]) -> dict[str, dict[str, Count]]:
     return counts
 
 
-def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str, int]]:
-    """The shards and the rejections of all parts, in order; rejected.jsonl is written beside."""
+def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str, int], Speakers | None]:
+    """The shards, rejections and speakers of all parts, in order; rejected.jsonl is written beside."""
     shards: list[ShardEntry] = []
     reasons: Counter[str] = Counter()
+    speakers: Counter[str] = Counter()
+    is_counted = True
     with io.atomic_write(out / ".rejected.jsonl") as temporary, temporary.open("wb") as lines:
         for number in range(num_parts):
             record = read_record(out, number)
@@ -153,6 +166,8 @@ def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str
                 raise ValueError(f"{record_path(out, number)} is not what was written: run the command again")
             shards.extend(record.shards)
             reasons.update(record.rejected)
+            speakers.update(record.speakers or {})
+            is_counted &= record.speakers is not None
             if record.rejected:
                 lines.write(rejected_path(out, number).read_bytes())
     new, old = out / ".rejected.jsonl", out / REJECTED
@@ -160,7 +175,14 @@ def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str
         new.unlink()
     else:
         os.replace(new, old)
-    return tuple(shards), dict(sorted(reasons.items()))
+    named = _commonest(speakers) if speakers and is_counted else None
+    return tuple(shards), dict(sorted(reasons.items())), named
+
+
+def _commonest(recordings: Counter[str]) -> Speakers:
+    """The commonest first; equally common ones in order of their letters."""
+    ordered = sorted(recordings.items(), key=lambda item: (-item[1], item[0]))
+    return Speakers(number=len(ordered), recordings=dict(ordered[:_NAMED]))
 
 
 def damaged_shards(

@@ -123,3 +123,12 @@ def _names_alike(folder: Path, _time: int) -> Mapping[str, tuple[str, ...]]:
         for key in keys:
             found[key] = (*found.get(key, ()), path.name)
     return found
+
+
+def reader_of(path: Path) -> str | None:
+    """Who reads the recording, where it stands as LibriSpeech has it: READER/CHAPTER/READER-CHAPTER-0000.flac
+    (LibriTTS: with underscores).
+    """
+    chapter, reader = path.parent.name, path.parent.parent.name
+    is_named = reader and path.stem.startswith((f"{reader}-{chapter}-", f"{reader}_{chapter}_"))
+    return reader if is_named else None

@@ -22,9 +22,10 @@ from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_li
 from trimask.data.prepare.splits import decided
 from trimask.data.prepare.tally import Tally
 from trimask.data.shards import Example, ShardEntry, write_shard
+from trimask.pixels import to_pixels
 from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
-from trimask.vocabulary.transcript import transcript
+from trimask.vocabulary.transcript import transcript, voice_tag
 
 TEXT, IMAGES, SPEECH, TRIPLES = "text", "images", "speech", "triples"
 """The sources that prepared data can have; a triple also counts as a captioned picture and as speech."""
@@ -79,6 +80,7 @@ def tokenize_part(part: Part, codecs: Codecs, options: PrepareOptions, out: Path
         label=part.reader.label,
         shards=tuple(writer.shards),
         rejected=dict(sorted(writer.reasons.items())),
+        speakers=dict(sorted(writer.speakers.items())),
     )
     save_record(out, record)
     return record
@@ -95,6 +97,7 @@ class _Writer:
     out: Path
     lines: TextIO
     reasons: Counter[str] = field(default_factory=Counter)
+    speakers: Counter[str] = field(default_factory=Counter)
     waiting: list[Decoded] = field(default_factory=list)
     open: dict[tuple[str, str], list[Example]] = field(default_factory=dict)
     num_codes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -134,8 +137,7 @@ class _Writer:
         pixels = [item.pixels for item in waiting if item.pixels is not None]
         cells: list[np.ndarray] = []
         if pixels:
-            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
-            cells = list(self.codecs.image.encode(images).cpu().numpy())
+            cells = list(self.codecs.image.encode(to_pixels(np.stack(pixels))).cpu().numpy())
         for item in waiting:
             image = cells.pop(0) if item.pixels is not None else None
             try:
@@ -157,6 +159,8 @@ class _Writer:
         if item.waveform is not None:
             said = _column(self.codecs.text.encode(transcript(item.text, item.speaker), is_spelled=True))
             pair[SPEECH] = {Modality.TEXT: said, Modality.AUDIO: self._frames(item.waveform)}
+            if item.speaker and (tag := voice_tag(item.speaker)):
+                self.speakers[tag] += 1
         if len(pair) == 2:
             pair[TRIPLES] = {**pair[IMAGES], Modality.AUDIO: pair[SPEECH][Modality.AUDIO]}
         for source, codes in pair.items():

@@ -23,6 +23,8 @@ class PartRecord:
     label: str
     shards: tuple[ShardEntry, ...]
     rejected: dict[str, int]
+    speakers: dict[str, int] | None = None
+    """recordings of each, by the tag of the voice; None: an earlier version did not count them"""
 
     @property
     def num_examples(self) -> int:

@@ -68,7 +68,8 @@ class Panel:
             else:
                 roles = ", ".join(_KINDS).replace("_", "-")
                 wrong.append(
-                    f"judge {word!r} is neither a folder nor role=NAME_OR_FOLDER with a role of {roles}"
+                    f"judge {word!r} is neither a folder nor role=NAME_OR_FOLDER with a role of {roles} "
+                    "(`trimask evaluate --fetch-judges DIR` fills a folder)"
                 )
         if wrong:
             raise ValueError("; ".join(wrong))

@@ -1,0 +1,90 @@
+"""One value at least of each choice that a run or a sampler is made of: what property tests run over.
+
+`test_design_space.py` fails when a class is in none of these lists.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trimask.diffusion.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Schedule
+from trimask.model.parametrization import CompletedP, Parametrization, Standard
+from trimask.sampling import grid
+from trimask.sampling.filters import Filter, Temperature, TopK, TopP
+from trimask.sampling.grid import Shifted, TimeGrid, Uniform
+from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, LinearGuidance
+from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks, Order
+from trimask.tokenizers.quantizer import FiniteScalarConfig, QuantizerConfig, ResidualVectorConfig
+from trimask.training.logical_batch import BatchRule, KappaRule, LinearRule, NoRule, SquareRootRule
+from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine, WarmupStableDecay
+from trimask.training.reduction import ModalityMeans, Reduction, TokenMean
+from trimask.training.weighting import Bound, PowerOfBound, Unweighted, Weighting
+from trimask.vocabulary.alignment import ConstantRate, Even, TextAlignment
+from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
+
+SCHEDULES: Sequence[Schedule] = [
+    Linear(),
+    Cosine(),
+    Polynomial(exponent=0.5),
+    Polynomial(exponent=3.0),
+    Geometric(),
+    Geometric(sigma_max=1.0),
+    LogLinear(),
+    LogLinear(eps=0.2),
+]
+WEIGHTINGS: Sequence[Weighting] = [
+    Bound(),
+    Unweighted(),
+    PowerOfBound(exponent=0.5),
+    PowerOfBound(exponent=0.25),
+]
+REDUCTIONS: Sequence[Reduction] = [TokenMean(), ModalityMeans()]
+BATCH_RULES: Sequence[BatchRule] = [
+    KappaRule(),
+    KappaRule(gamma=1.0),
+    SquareRootRule(),
+    LinearRule(),
+    NoRule(),
+]
+LR_SCHEDULES: Sequence[LearningRateSchedule] = [
+    WarmupCosine(warmup_fraction=0.2, final_fraction=0.1),
+    WarmupCosine(warmup_fraction=0.0),
+    WarmupStableDecay(warmup_fraction=0.1, decay_fraction=0.4, final_fraction=0.2),
+    WarmupStableDecay(warmup_fraction=0.0, decay_fraction=0.0),
+]
+LAYOUTS: Sequence[CodebookLayout] = [Flattened(), Parallel(), Delayed()]
+ALIGNMENTS: Sequence[TextAlignment] = [Even(), ConstantRate(frames_per_token=1.4, lead=2.0)]
+ORDERS: Sequence[Order] = [
+    Ancestral(),
+    Confidence(),
+    Confidence(noise_temperature=2.0, codebook_penalty=5.0),
+    LeftToRightBlocks(block_length=3, inner=Ancestral()),
+    LeftToRightBlocks(block_length=3, inner=Confidence()),
+    LeftToRightBlocks(block_length=100, inner=Confidence()),
+]
+FILTERS: Sequence[Filter] = [Temperature(value=0.5), Temperature(value=0.0), TopK(value=2), TopP(value=0.9)]
+GRIDS: Sequence[TimeGrid] = [Uniform(), grid.Cosine(), Shifted(shift=0.1), Shifted(shift=10.0)]
+RAMPS: Sequence[GuidanceRamp] = [ConstantGuidance(), LinearGuidance()]
+PARAMETRIZATIONS: Sequence[Parametrization] = [
+    Standard(),
+    CompletedP(base_width=64, base_depth=2, base_num_heads=1),
+]
+QUANTIZERS: Sequence[QuantizerConfig] = [
+    FiniteScalarConfig(levels=(8, 6, 5), num_codebooks=2),
+    ResidualVectorConfig(dim=6, codebook_size=16, num_codebooks=3),
+]
+
+DESIGN_SPACE: Mapping[type, Sequence[Any]] = {
+    Schedule: SCHEDULES,
+    Weighting: WEIGHTINGS,
+    Reduction: REDUCTIONS,
+    BatchRule: BATCH_RULES,
+    LearningRateSchedule: LR_SCHEDULES,
+    CodebookLayout: LAYOUTS,
+    TextAlignment: ALIGNMENTS,
+    Order: ORDERS,
+    Filter: FILTERS,
+    TimeGrid: GRIDS,
+    GuidanceRamp: RAMPS,
+    Parametrization: PARAMETRIZATIONS,
+    QuantizerConfig: QUANTIZERS,
+}
