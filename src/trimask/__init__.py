@@ -6,12 +6,15 @@ picture = model.generate(task="text_to_image", prompt="strawberry", seed=0)
 """
 
 # Little is imported here: Ctrl-C is answered once the command line is.
+from trimask.errors import UserError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trimask.sampling.generate import Generator
 
+__all__ = ["UserError", "__version__", "load"]
 __version__ = "0.1.0"
 
 

@@ -22,6 +22,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from trimask.errors import UserError
+
 T = TypeVar("T")
 
 _TAG = "type"
@@ -44,7 +46,7 @@ _NOUNS: dict[Any, str] = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A configuration does not fit its classes; the message starts with the dotted path and says what would
     be right.
     """

@@ -8,25 +8,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trimask.errors import UserError
+
 
 def pick(name: str | None = None) -> torch.device:
     """The device called `name` ("cpu", "cuda", "cuda:1"); None takes CUDA where there is one, else the CPU.
 
-    Raises `ValueError` for a device that this machine does not have or that this project does not use.
+    Raises `UserError` for a device that this machine does not have or that this project does not use.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"unknown device {name!r}: use cpu, cuda or cuda:N") from None
+        raise UserError(f"unknown device {name!r}: use cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r} is not supported: use cpu, cuda or cuda:N")
+        raise UserError(f"device {name!r} is not supported: use cpu, cuda or cuda:N")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError(f"device {name!r}: this PyTorch ({torch.__version__}) sees no CUDA GPU; use cpu")
+            raise UserError(f"device {name!r}: this PyTorch ({torch.__version__}) sees no CUDA GPU; use cpu")
         if (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"device {name!r}: GPUs here: {torch.cuda.device_count()}; use cuda:0 or cpu")
+            raise UserError(f"device {name!r}: GPUs here: {torch.cuda.device_count()}; use cuda:0 or cpu")
     return device
 
 

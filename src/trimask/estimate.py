@@ -21,6 +21,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import betaincinv, stdtrit
 
+from trimask.errors import UserError
+
 _TAIL = 0.025
 _Z = 1.959964  # standard errors of a normal 95 % interval
 
@@ -61,11 +63,11 @@ def mean(values: Sequence[float] | np.ndarray, *, is_share: bool = False) -> Est
     they count as hits and misses do.
 
     Raises:
-        ValueError: no values.
+        UserError: no values.
     """
     array = np.asarray(values, dtype=np.float64)
     if not len(array):
-        raise ValueError("a mean needs at least one value")
+        raise UserError("a mean needs at least one value")
     return _estimate(float(array.mean()), mean_bounds(array[None], is_share=is_share), len(array))
 
 
@@ -73,11 +75,11 @@ def proportion(hits: Sequence[bool] | np.ndarray) -> Estimate:
     """The share of hits.
 
     Raises:
-        ValueError: no examples.
+        UserError: no examples.
     """
     array = np.asarray(hits, dtype=np.float64)
     if not len(array):
-        raise ValueError("a proportion needs at least one example")
+        raise UserError("a proportion needs at least one example")
     return _estimate(float(array.mean()), proportion_bounds(array[None]), len(array))
 
 

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trimask import seals
+from trimask.errors import UserError
 from trimask.reading import existing, naming, read_text
 
 FORMAT = "trimask"
@@ -72,13 +73,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a new folder beside `path`; on leaving, it becomes `path` in one step.
 
-    `path` must not exist, or be an empty folder (else ValueError). A crash leaves at most a hidden folder
+    `path` must not exist, or be an empty folder (else UserError). A crash leaves at most a hidden folder
     beside it, an error nothing.
     """
     path = Path(path).absolute()
     taken = f"{path} exists and is no empty folder: choose another name"
     if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(taken)
+        raise UserError(taken)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     try:
@@ -90,7 +91,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(temporary, path)
         except OSError as error:  # another process was first
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise ValueError(taken) from error
+                raise UserError(taken) from error
             raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -129,14 +130,14 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str], *, mend: str = "write it again") -> Any:
-    """Read a JSON file. Raises `FileNotFoundError`, or `ValueError` naming the file, the place where it stops
+    """Read a JSON file. Raises `FileNotFoundError`, or `UserError` naming the file, the place where it stops
     being JSON, and the `mend`.
     """
     text = read_text(path, mend=mend)
     try:
         return seals.parse_json(text)
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): it may be cut short; {mend}") from error
+        raise UserError(f"{path} is not valid JSON ({error}): it may be cut short; {mend}") from error
 
 
 def write_sealed(path: str | os.PathLike[str], obj: Mapping[str, Any]) -> None:
@@ -145,7 +146,7 @@ def write_sealed(path: str | os.PathLike[str], obj: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: str | os.PathLike[str], *, mend: str | None = None) -> Any:
-    """As `read_json`, what `write_sealed` wrote. `ValueError` too if it has changed since."""
+    """As `read_json`, what `write_sealed` wrote. `UserError` too if it has changed since."""
     given = {} if mend is None else {"mend": mend}
     return seals.unseal(read_json(path, **given), Path(path), **given)
 
@@ -179,7 +180,7 @@ def save_tensors(
 def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
     """Read a tensor file of this `kind`.
 
-    Raises `FileNotFoundError`, or `ValueError` for a file that is damaged (one bit is enough), not one of
+    Raises `FileNotFoundError`, or `UserError` for a file that is damaged (one bit is enough), not one of
     this project's, of another version or of another kind.
     """
     existing(path)
@@ -192,13 +193,13 @@ def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except SafetensorError as error:
         problem = f"{path} is cut short, damaged or no safetensors file ({error})"
-        raise ValueError(f"{problem}: write or fetch it again") from error
+        raise UserError(f"{problem}: write or fetch it again") from error
     try:
         config = seals.parse_json(metadata["config"])
     except ValueError as error:
-        raise ValueError(f"{path} holds no JSON as its config ({error}): write or fetch it again") from error
+        raise UserError(f"{path} holds no JSON as its config ({error}): write or fetch it again") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{path} holds no JSON object as its config: write or fetch it again")
+        raise UserError(f"{path} holds no JSON object as its config: write or fetch it again")
     rest = {name: value for name, value in metadata.items() if name not in (*_HEADER, seals.SEAL)}
     return Artifact(tensors=tensors, config=config, metadata=rest)
 
@@ -215,7 +216,7 @@ def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
             file = safe_open(path, framework="numpy")
     except SafetensorError as error:
         problem = f"{path} is cut short, damaged or no safetensors file ({error})"
-        raise ValueError(f"{problem}: write or fetch it again") from error
+        raise UserError(f"{problem}: write or fetch it again") from error
     _check_header(path, dict(file.metadata() or {}), kind)
     return file
 
@@ -227,14 +228,14 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kind: str) -> None:
     if metadata.get("format") != FORMAT or any(name not in metadata for name in _HEADER):
-        raise ValueError(
+        raise UserError(
             f"{path} is a safetensors file, but not one of {FORMAT}'s: give a file made by {FORMAT}"
         )
     if metadata["format_version"] not in (_BEFORE_SEALS, FORMAT_VERSION):
         versions = f"has format version {metadata['format_version']}, this program reads {FORMAT_VERSION}"
-        raise ValueError(f"{path} {versions}: write it again, or use the program that wrote it")
+        raise UserError(f"{path} {versions}: write it again, or use the program that wrote it")
     if metadata["kind"] != kind:
-        raise ValueError(
+        raise UserError(
             f"{path} holds {metadata['kind']!r}, but {kind!r} is needed here: give the other file"
         )
 

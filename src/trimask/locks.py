@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
+from trimask.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 
 
 @final
-class InUse(ValueError):
+class InUse(UserError):
     """Another process has the folder."""
 
 
@@ -48,14 +50,14 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
 def claimed(folder: str | os.PathLike[str], *, marker: str, what: str) -> Iterator[None]:
     """As `locked`, for a folder that is new, or empty, or holds the file `marker`: then it is of `what`.
 
-    ValueError: it holds something else, is a file, or another process has it.
+    UserError: it holds something else, is a file, or another process has it.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: choose another --out")
+        raise UserError(f"{folder} is a file: choose another --out")
     is_empty = not folder.exists() or all(entry.name.startswith(".") for entry in folder.iterdir())
     if not is_empty and not (folder / marker).exists():
-        raise ValueError(f"{folder} is not empty and holds no {what}: choose another --out")
+        raise UserError(f"{folder} is not empty and holds no {what}: choose another --out")
     with locked(folder):
         yield
 
@@ -69,9 +71,9 @@ def _lock_file(path: Path) -> int:
         handle = os.open(path, flags, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out") from error
+            raise UserError(f"{path} is no lock file of ours: delete it, or choose another --out") from error
         raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise ValueError(f"{path} is no lock file of ours: delete it, or choose another --out")
+        raise UserError(f"{path} is no lock file of ours: delete it, or choose another --out")
     return handle

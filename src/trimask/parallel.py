@@ -18,6 +18,8 @@ from itertools import islice
 from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any, Generic, TypeVar, final
 
+from trimask.errors import UserError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -51,7 +53,7 @@ class Local(Engine):
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise ValueError(f"workers {self.workers}: give at least 1")
+            raise UserError(f"workers {self.workers}: give at least 1")
 
     def run(self, work: Work[Item, Result], items: Iterable[Item]) -> Iterator[Result]:
         if self.workers == 1:
@@ -89,7 +91,7 @@ class Ray(Engine):
         try:
             import ray  # pyright: ignore[reportMissingImports]  (an extra)
         except ImportError:
-            raise ValueError("--engine ray needs Ray: pip install 'trimask[scale]'") from None
+            raise UserError("--engine ray needs Ray: pip install 'trimask[scale]'") from None
         if not ray.is_initialized():
             num_cpus = None if "RAY_ADDRESS" in os.environ else self.workers
             try:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trimask.errors import UserError
+
 _MOST_TEXT = 2**30  # bytes
 _GONE = "does not exist: give another name"
 
@@ -37,7 +39,7 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: nothing is, or a link that leads nowhere.
-        ValueError: something else is.
+        UserError: something else is.
     """
     problem = problem_of(path)
     if problem is None:
@@ -49,18 +51,18 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
 
 def read_text(path: str | os.PathLike[str], *, errors: str = "strict", mend: str = "write it again") -> str:
-    """The text of the UTF-8 file at `path`. Raises as `existing`; ValueError too for one that is no UTF-8, or
+    """The text of the UTF-8 file at `path`. Raises as `existing`; UserError too for one that is no UTF-8, or
     larger than any of ours; with the `mend`.
     """
     path = existing(path)
     with naming(path):
         size = path.stat().st_size
         if size > _MOST_TEXT:
-            raise ValueError(f"{path} has {size:,} bytes, too many for what it should be: {mend}")
+            raise UserError(f"{path} has {size:,} bytes, too many for what it should be: {mend}")
         try:
             return path.read_text(encoding="utf-8", errors=errors)
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text ({error}): {mend}") from error
+            raise UserError(f"{path} is not UTF-8 text ({error}): {mend}") from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from trimask.errors import UserError
 from trimask.reading import naming, read_text
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ _MEND = "write or fetch it again"
 
 
 def parse_json(text: str) -> Any:
-    """The value of `text`. ValueError if it is no JSON, nests deeper than 100, or holds NaN, infinity or half
+    """The value of `text`. UserError if it is no JSON, nests deeper than 100, or holds NaN, infinity or half
     a character (a lone surrogate).
     """
     try:
@@ -54,7 +55,7 @@ def seal(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unseal(value: Any, name: str | Path, *, mend: str = _MEND) -> Any:
-    """`value`, the JSON of `name`, without its seal. ValueError with `mend` if it has one and is not what was
+    """`value`, the JSON of `name`, without its seal. UserError with `mend` if it has one and is not what was
     sealed.
 
     What an earlier version wrote has none: that is told, once.
@@ -90,7 +91,7 @@ def seal_tensors(path: Path) -> None:
 
 
 def check_tensors(path: Path) -> None:
-    """ValueError if a tensor file is not what was sealed, or has lost its seal."""
+    """UserError if a tensor file is not what was sealed, or has lost its seal."""
     with open(path, "rb") as file:
         _, header = _header(file)
         found = header["__metadata__"].pop(SEAL, None)
@@ -104,7 +105,7 @@ def write_index(folder: Path, hashes: Mapping[str, str]) -> None:
 
 
 def read_index(folder: Path) -> dict[str, str] | None:
-    """The hashes that `folder` holds of its files; None if it has no index. ValueError if it is damaged."""
+    """The hashes that `folder` holds of its files; None if it has no index. UserError if it is damaged."""
     path = folder / INDEX
     if not os.path.lexists(path):
         return None
@@ -112,14 +113,14 @@ def read_index(folder: Path) -> dict[str, str] | None:
     try:
         value = parse_json(text)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): copy {folder} again, from where it came") from error
+        raise UserError(f"{path} is damaged ({error}): copy {folder} again, from where it came") from error
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise ValueError(f"{path} is no index of hashes: copy {folder} again, from where it came")
+        raise UserError(f"{path} is no index of hashes: copy {folder} again, from where it came")
     return value
 
 
 def check_indexed(path: Path) -> bool:
-    """Whether the index beside `path`, if there is one, has it. ValueError if it has another hash for it."""
+    """Whether the index beside `path`, if there is one, has it. UserError if it has another hash for it."""
     expected = (read_index(path.parent) or {}).get(path.name)
     if expected is not None and file_sha256(path) != expected:
         _altered(path)
@@ -171,12 +172,12 @@ def _canonical(value: Mapping[str, Any]) -> bytes:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+    raise UserError(f"{constant} is not JSON")
 
 
 def _too_deep() -> NoReturn:
-    raise ValueError(f"it is nested deeper than {_MOST_NESTED}")
+    raise UserError(f"it is nested deeper than {_MOST_NESTED}")
 
 
 def _altered(name: str | Path, mend: str = _MEND) -> NoReturn:
-    raise ValueError(f"{name} is not as it was written, it is damaged: {mend}")
+    raise UserError(f"{name} is not as it was written, it is damaged: {mend}")

@@ -14,6 +14,7 @@ from trimask.cli.arguments import Verb, check_words, choose, parse
 from trimask.cli.console import say
 from trimask.cli.destination import explain
 from trimask.cli.failure import Failed
+from trimask.errors import UserError
 from trimask.locks import InUse
 
 VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (Failed, InUse) as error:
         return _report(error, f"error: {error}", 1)
-    except ValueError as error:
+    except UserError as error:
         return _report(error, f"error: {error}", 2)
     except RecursionError as error:  # of a file: nothing of ours is so deep
         return _report(

@@ -12,6 +12,7 @@ from trimask.cli.arguments import Verb, check_parallel, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.errors import UserError
 from trimask.recipes.suite import HELD_OUT, SUITES, Suite
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
@@ -145,7 +146,7 @@ class Evaluate(Verb):
         for check in checks:
             try:
                 check()
-            except ValueError as error:
+            except UserError as error:
                 wrong.append(str(error))
         if wrong:
             _tell_all(wrong)
@@ -188,7 +189,7 @@ class Evaluate(Verb):
             words = (str(self.fetch_judges),)
         try:
             return Panel.of(words)
-        except ValueError as error:
+        except UserError as error:
             raise UsageError(str(error)) from error
 
     def _limit_threads(self) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
+from trimask.errors import UserError
+
 
 @final
-class UsageError(ValueError):
+class UsageError(UserError):
     """The arguments are wrong; the message says what and how to mend it."""
 
 
@@ -17,8 +19,8 @@ class Failed(RuntimeError):
 
 @contextmanager
 def reading_files() -> Iterator[None]:
-    """Within this, a `ValueError` is the fault of a file (damaged, not ours), not of the arguments."""
+    """Within this, a `UserError` is the fault of a file (damaged, not ours), not of the arguments."""
     try:
         yield
-    except ValueError as error:
+    except UserError as error:
         raise Failed(str(error)) from error

@@ -43,7 +43,7 @@ class Job(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """ValueError if it can be shown, but not run; with the mend."""
+        """UserError if it can be shown, but not run; with the mend."""
 
     @property
     def compute(self) -> "ComputeConfig":

@@ -14,6 +14,7 @@ from trimask.cli.destination import check_writable
 from trimask.cli.failure import UsageError, reading_files
 from trimask.cli.program import program
 from trimask.cli.resolved import load_tokenizers
+from trimask.errors import UserError
 
 if TYPE_CHECKING:  # they take torch
     from trimask.tokenizers.bundle import Tokenizers
@@ -160,7 +161,7 @@ class ShowTokenizers(Verb):
         check_writable(out)
         try:
             judges = Panel.of(self.judges)
-        except ValueError as error:
+        except UserError as error:
             raise UsageError(str(error)) from error
         with reading_files():
             if self.out is None and (self.image is not None or self.speech is not None):

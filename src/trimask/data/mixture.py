@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Real
 
 from trimask import rng
 from trimask.data.tokens import ExampleSource
+from trimask.errors import UserError
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 
 _LONGEST_BLOCK = 1 << 20  # sequences: a block's order is held in memory
@@ -32,7 +33,7 @@ class Component:
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"component {self.source}/{self.task.value}: weight {self.weight} must be above 0 and finite"
             )
 
@@ -58,11 +59,11 @@ class MixtureConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.group_exponent <= 1:
-            raise ValueError(f"group_exponent {self.group_exponent}: give a number from 0 to 1")
+            raise UserError(f"group_exponent {self.group_exponent}: give a number from 0 to 1")
         if not self.components:
-            raise ValueError("a mixture needs at least one component")
+            raise UserError("a mixture needs at least one component")
         if not 1 <= self.block_length <= _LONGEST_BLOCK:
-            raise ValueError(
+            raise UserError(
                 f"block_length {self.block_length}: give at least 1 and at most {_LONGEST_BLOCK:,}"
             )
 
@@ -78,7 +79,7 @@ class Mixture:
     def __init__(self, config: MixtureConfig, sources: Mapping[str, ExampleSource], seed: int):
         missing = sorted({c.source for c in config.components} - set(sources))
         if missing:
-            raise ValueError(f"no source named {', '.join(missing)}: there are {', '.join(sorted(sources))}")
+            raise UserError(f"no source named {', '.join(missing)}: there are {', '.join(sorted(sources))}")
         self.config = config
         self.sources = sources
         self.seed = seed
@@ -149,13 +150,13 @@ def sequence_shares(
     modality.
 
     Raises:
-        ValueError: the examples of a component have no target tokens.
+        UserError: the examples of a component have no target tokens.
     """
     rates = []
     for component in components:
         mean = target_tokens(component.task, means[component.source])
         if not mean > 0:
-            raise ValueError(
+            raise UserError(
                 f"{component.source} has nothing for {component.task.value} to generate: leave it out"
             )
         rates.append(component.weight / mean)

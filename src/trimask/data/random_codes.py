@@ -8,6 +8,7 @@ from jaxtyping import Int
 
 from trimask import rng
 from trimask.data.selection import StatedData, StatedSource
+from trimask.errors import UserError
 from trimask.vocabulary.codebooks import Flattened
 from trimask.vocabulary.geometry import Geometry
 from trimask.vocabulary.modality import Modality
@@ -21,7 +22,7 @@ class RandomCodes:
 
     def __init__(self, source: StatedSource, geometry: Geometry, *, num_examples: int, seed: int):
         if num_examples < 1:
-            raise ValueError(f"num_examples {num_examples}: must be at least 1")
+            raise UserError(f"num_examples {num_examples}: must be at least 1")
         vocabulary = geometry.vocabulary(image_layout=Flattened(), audio_layout=Flattened())
         self._name = source.name
         self._seed = seed

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import final
 
 from trimask.data.prepare.options import PrepareOptions
+from trimask.errors import UserError
 from trimask.vocabulary.geometry import Geometry
 from trimask.vocabulary.modality import Modality
 
@@ -28,7 +29,7 @@ class PreparedData:
 
     def __post_init__(self) -> None:
         if not self.folders or len(self.folders) != len(self.manifests):
-            raise ValueError(
+            raise UserError(
                 f"{len(self.folders)} folders and {len(self.manifests)} manifests: give one hash for each "
                 "folder, and at least one folder"
             )
@@ -64,11 +65,11 @@ class QuickstartData:
         for name in ("num_concepts", "num_sentences"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} {value}: must be at least 1, or none for all")
+                raise UserError(f"{name} {value}: must be at least 1, or none for all")
         if not self.voices:
-            raise ValueError("voices is empty: name at least one of slt, rms")
+            raise UserError("voices is empty: name at least one of slt, rms")
         if self.text_window < 8:
-            raise ValueError(f"text_window {self.text_window}: a passage needs at least 8 ids")
+            raise UserError(f"text_window {self.text_window}: a passage needs at least 8 ids")
 
 
 @final
@@ -89,7 +90,7 @@ class StatedSource:
 
     def __post_init__(self) -> None:
         if self.text < 1 or self.seconds < 0:
-            raise ValueError(
+            raise UserError(
                 f"source {self.name}: text {self.text} must be at least 1, and seconds {self.seconds} not "
                 "below 0"
             )
@@ -121,7 +122,7 @@ class StatedData:
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise ValueError("sources is empty: state at least one")
+            raise UserError("sources is empty: state at least one")
 
 
 DataConfig = QuickstartData | PreparedData | StatedData
@@ -151,7 +152,7 @@ class RawSignals:
 
     def __post_init__(self) -> None:
         if not self.sources or len(self.sources) != len(self.fingerprints):
-            raise ValueError(
+            raise UserError(
                 f"{len(self.sources)} sources and {len(self.fingerprints)} fingerprints: give one for each "
                 "source, and at least one source"
             )

@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from trimask.errors import UserError
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import Modality
 
@@ -13,7 +14,7 @@ _CODE_TYPES = ("U16", "I32")
 
 
 def check_layout(file: Any, where: str, *, num_examples: int, tokens: dict[str, int]) -> None:
-    """ValueError if an open shard's tensors are not those of so many examples with so many codes (modality ->
+    """UserError if an open shard's tensors are not those of so many examples with so many codes (modality ->
     how many). Codes themselves are not read.
     """
     names = set(file.keys())
@@ -40,7 +41,7 @@ def check_layout(file: Any, where: str, *, num_examples: int, tokens: dict[str, 
 def check_codes(
     file: Any, where: str, vocabulary: Vocabulary, *, tokens: dict[str, int], longest: int | None
 ) -> None:
-    """ValueError if an open shard, whose layout is right, holds codes that these tokenizers do not give.
+    """UserError if an open shard, whose layout is right, holds codes that these tokenizers do not give.
 
     Args:
         longest: frames of a text at most, where that is known.
@@ -86,4 +87,4 @@ def _check(
 
 
 def _fail(where: str, what: str) -> NoReturn:
-    raise ValueError(f"{where} is no shard as `trimask prepare` writes them ({what}): prepare the data again")
+    raise UserError(f"{where} is no shard as `trimask prepare` writes them ({what}): prepare the data again")

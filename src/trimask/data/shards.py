@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from trimask import io, rng
 from trimask.data.shard_layout import check_layout
+from trimask.errors import UserError
 from trimask.vocabulary.modality import Modality
 
 KIND = "shard"
@@ -65,16 +66,16 @@ class ShardEntry:
     def __post_init__(self) -> None:
         name = _NAME.fullmatch(self.file)
         if name is None or (name["split"], name["source"]) != (self.split, self.source):
-            raise ValueError(f"{self.file[:200]!r} is no name of a shard of {self.split}/{self.source}")
+            raise UserError(f"{self.file[:200]!r} is no name of a shard of {self.split}/{self.source}")
         unknown = sorted(set(self.tokens) - {modality.name.lower() for modality in Modality})
         if unknown:
-            raise ValueError(f"{self.file}: tokens of {unknown[0]!r}, which is no modality")
+            raise UserError(f"{self.file}: tokens of {unknown[0]!r}, which is no modality")
         counts = (self.num_examples - 1, self.num_bytes, *self.tokens.values())
         if min(counts) < 0 or max(counts) >= _MOST or not _SHA256.fullmatch(self.sha256):
-            raise ValueError(f"{self.file}: its counts or its SHA-256 are out of range")
+            raise UserError(f"{self.file}: its counts or its SHA-256 are out of range")
         # A group takes eight bytes, a code two: what is counted can be held by whoever holds the file.
         if 8 * self.num_examples + 2 * sum(self.tokens.values()) > self.num_bytes:
-            raise ValueError(f"{self.file}: {self.num_bytes} bytes are too few for its counts")
+            raise UserError(f"{self.file}: {self.num_bytes} bytes are too few for its counts")
 
     @property
     def part(self) -> int:
@@ -84,11 +85,11 @@ class ShardEntry:
         return int(name["part"])
 
     def path(self, folder: Path) -> Path:
-        """Where it lies in the prepared `folder`. ValueError: a link stands there, which is not followed."""
+        """Where it lies in the prepared `folder`. UserError: a link stands there, which is not followed."""
         path = folder / self.file
         for place in (path.parent, path):
             if place.is_symlink():
-                raise ValueError(f"{place} is a link out of {folder}, perhaps: put there what it leads to")
+                raise UserError(f"{place} is a link out of {folder}, perhaps: put there what it leads to")
         return path
 
 
@@ -138,7 +139,7 @@ class ShardedTokens:
     def __init__(self, name: str, shards: Sequence[tuple[Path, ShardEntry]]):
         """`shards`: the prepared folder of each, and what is known of it.
 
-        Raises ValueError or FileNotFoundError for a shard that is missing or not as long as it was written.
+        Raises UserError or FileNotFoundError for a shard that is missing or not as long as it was written.
         """
         assert shards, f"source {name} has no shards"
         self._name = name
@@ -149,7 +150,7 @@ class ShardedTokens:
         for folder, entry in shards:
             check_size(folder, entry)
             if set(entry.tokens) != set(shards[0][1].tokens):
-                raise ValueError(f"{entry.path(folder)} has other modalities than {shards[0][1].file}")
+                raise UserError(f"{entry.path(folder)} has other modalities than {shards[0][1].file}")
 
     @property
     def name(self) -> str:
@@ -216,7 +217,7 @@ class ShardedTokens:
 
 
 def open_shard(folder: Path, entry: ShardEntry) -> Any:
-    """The mapped tensors of a shard. ValueError: it does not have those that its entry says."""
+    """The mapped tensors of a shard. UserError: it does not have those that its entry says."""
     path = entry.path(folder)
     file = io.open_tensors(path, kind=KIND)
     check_layout(file, str(path), num_examples=entry.num_examples, tokens=entry.tokens)
@@ -224,12 +225,12 @@ def open_shard(folder: Path, entry: ShardEntry) -> Any:
 
 
 def check_size(folder: Path, entry: ShardEntry) -> None:
-    """ValueError if the shard is missing or not as long as it was written."""
+    """UserError if the shard is missing or not as long as it was written."""
     path = entry.path(folder)
     size = path.stat().st_size if path.is_file() else None
     if size != entry.num_bytes:
         found = "is missing" if size is None else f"has {size} bytes, not {entry.num_bytes}"
-        raise ValueError(
+        raise UserError(
             f"{path} {found}: run `trimask prepare --verify {folder}`, then prepare again to restore it"
         )
 

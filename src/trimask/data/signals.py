@@ -11,6 +11,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from trimask import io
+from trimask.errors import UserError
 
 KIND = "trimask signals"
 _ROWS_PER_BATCH = 64
@@ -40,22 +41,22 @@ class Signals:
     """Random access to the rows of a file that `SignalWriter` made."""
 
     def __init__(self, path: Path, *, sha256: str | None = None) -> None:
-        """Raises ValueError or FileNotFoundError for a file that is damaged (read once, where its hash is
+        """Raises UserError or FileNotFoundError for a file that is damaged (read once, where its hash is
         given), or something else.
         """
         if sha256 is not None and io.sha256(path) != sha256:
-            raise ValueError(f"{path} is not as it was written, it is damaged")
+            raise UserError(f"{path} is not as it was written, it is damaged")
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{path} is damaged ({str(error).splitlines()[0]}): delete it, and it is made again"
             ) from error
         metadata = self._file.schema.metadata or {}
         if metadata.get(b"kind") != KIND.encode():
-            raise ValueError(f"{path} is no file of signals")
+            raise UserError(f"{path} is no file of signals")
         self._shape = tuple(int(size) for size in metadata[b"shape"].decode().split(","))
         self._dtype = np.dtype(metadata[b"dtype"].decode())
         self._table = self._file.read_all()

@@ -10,6 +10,7 @@ import numpy as np
 
 from trimask import rng
 from trimask.data.mixture import Component, Mixture, mean_as_drawn
+from trimask.errors import UserError
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
@@ -39,9 +40,9 @@ class SpanSlack:
         for name in ("minimum", "caption_length"):
             value = getattr(self, name)
             if not 0 <= value <= _MOST_ENDS:
-                raise ValueError(f"SpanSlack.{name} is {value}: give at least 0 and at most {_MOST_ENDS:,}")
+                raise UserError(f"SpanSlack.{name} is {value}: give at least 0 and at most {_MOST_ENDS:,}")
         if not 0 <= self.fraction <= _MOST_SLACK:
-            raise ValueError(
+            raise UserError(
                 f"SpanSlack.fraction is {self.fraction}: give at least 0 and at most {_MOST_SLACK}"
             )
 
@@ -83,7 +84,7 @@ class TrainingStream:
         row_length: int | None,
     ):
         if physical_batch < 1:
-            raise ValueError(f"physical_batch {physical_batch}: a step needs at least one sequence")
+            raise UserError(f"physical_batch {physical_batch}: a step needs at least one sequence")
         self.mixture = mixture
         self.vocabulary = vocabulary
         self.slack = slack
@@ -127,10 +128,10 @@ class TrainingStream:
         """Part `rank` of the batch of `step`, longest sequences first: documents of equal length then stand
         side by side and attend in one call.
 
-        ValueError: there are fewer sequences than parts.
+        UserError: there are fewer sequences than parts.
         """
         if self.physical_batch < num_parts:
-            raise ValueError(
+            raise UserError(
                 f"physical_batch {self.physical_batch}: each of {num_parts} processes needs a sequence"
             )
         members = {

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 
 from trimask import io
+from trimask.errors import UserError
 from trimask.vocabulary.modality import Modality
 
 
@@ -70,11 +71,9 @@ class TokenSource:
     def __post_init__(self) -> None:
         lengths = {len(ragged) for ragged in self.codes.values()} | {len(self.groups)}
         if len(lengths) != 1:
-            raise ValueError(
-                f"source {self.name}: modalities and groups differ in length ({sorted(lengths)})"
-            )
+            raise UserError(f"source {self.name}: modalities and groups differ in length ({sorted(lengths)})")
         if not len(self.groups):
-            raise ValueError(f"source {self.name} is empty: give at least one example")
+            raise UserError(f"source {self.name} is empty: give at least one example")
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -95,7 +94,7 @@ class TokenSource:
 
     @classmethod
     def load(cls, path: Path) -> "TokenSource":
-        """Read what `save` wrote. ValueError or FileNotFoundError for a file that is damaged or something
+        """Read what `save` wrote. UserError or FileNotFoundError for a file that is damaged or something
         else.
         """
         artifact = io.load_tensors(path, kind="tokens")

@@ -27,6 +27,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trimask.errors import UserError
+
 MINIMUM_MASK_RATIO = 1e-5
 
 
@@ -123,14 +125,14 @@ class Cosine(Schedule):
 class Polynomial(Schedule):
     """alpha = 1 - t^k; w = k/t (MD4) [L]. An exponent k below 1 favours high mask ratios, above 1 low ones.
 
-    Raises: ValueError when the exponent is not positive and finite.
+    Raises: UserError when the exponent is not positive and finite.
     """
 
     exponent: float
 
     def __post_init__(self) -> None:
         if not 0 < self.exponent < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"Polynomial.exponent is {self.exponent}; give a positive, finite number (1 is linear)"
             )
 
@@ -156,7 +158,7 @@ class Geometric(Schedule):
     most 1e-3. MDLM's class defaults to 1, which leaves 37 % of tokens visible at t = 1; here it is a valid
     schedule too, one that favours low mask ratios.
 
-    Raises: ValueError unless 0 < sigma_min < sigma_max and sigma_max is finite.
+    Raises: UserError unless 0 < sigma_min < sigma_max and sigma_max is finite.
     """
 
     sigma_min: float = 1e-3
@@ -164,7 +166,7 @@ class Geometric(Schedule):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"Geometric has sigma_min {self.sigma_min} and sigma_max {self.sigma_max}; "
                 "give 0 < sigma_min < sigma_max, for instance 1e-3 and 20"
             )
@@ -199,14 +201,14 @@ class LogLinear(Schedule):
     MDLM's own ends at alpha(1) = eps, and so leaves the mask ratios above 1 - eps out of the NELBO: about
     eps of it.
 
-    Raises: ValueError unless 0 < eps < 1.
+    Raises: UserError unless 0 < eps < 1.
     """
 
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
         if not 0 < self.eps < 1:
-            raise ValueError(f"LogLinear.eps is {self.eps}; give a number between 0 and 1, for instance 1e-3")
+            raise UserError(f"LogLinear.eps is {self.eps}; give a number between 0 and 1, for instance 1e-3")
 
     def _unclipped_mask_ratio(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         # The two lines cross at t = 1 - eps, and the second is the steeper one.

@@ -6,6 +6,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from trimask.diffusion.schedule import MINIMUM_MASK_RATIO
+from trimask.errors import UserError
 
 
 def low_discrepancy_times(num_sequences: int, *, offset: float) -> Float64[Tensor, "n"]:
@@ -16,10 +17,10 @@ def low_discrepancy_times(num_sequences: int, *, offset: float) -> Float64[Tenso
     batch lists its tasks one after another, call this once per task (with offsets of their own), or each
     task sees a narrow range of times.
 
-    Raises: ValueError when the offset is not in [0, 1).
+    Raises: UserError when the offset is not in [0, 1).
     """
     if not 0 <= offset < 1:
-        raise ValueError(f"the offset of low-discrepancy times is {offset}; draw it from [0, 1)")
+        raise UserError(f"the offset of low-discrepancy times is {offset}; draw it from [0, 1)")
     return (offset + torch.arange(num_sequences, dtype=torch.float64) / max(num_sequences, 1)) % 1.0
 
 

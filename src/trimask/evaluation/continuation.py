@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from trimask import rng
+from trimask.errors import UserError
 from trimask.evaluation.likelihood import MaskStream, sequence_nelbo
 from trimask.model.denoiser import Denoiser
 from trimask.vocabulary.batch import make_batch
@@ -47,7 +48,7 @@ class ContinuationScorer:
         """A lower bound of ln p(continuation | context) for each (context, continuation).
 
         Raises:
-            ValueError: an empty continuation.
+            UserError: an empty continuation.
         """
         return self._scores(
             [self._parts(*self._encode(context, continuation)) for context, continuation in pairs]
@@ -86,7 +87,7 @@ class ContinuationScorer:
     def _encode(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Ids of both, cut where the continuation begins; spaces between them belong to the continuation."""
         if not continuation:
-            raise ValueError("the continuation is empty: give at least one character")
+            raise UserError("the continuation is empty: give at least one character")
         stem = context.rstrip()
         continuation = context[len(stem) :] + continuation
         before, whole = self.text.encode(stem), self.text.encode(stem + continuation)

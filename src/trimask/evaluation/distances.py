@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from trimask import rng
+from trimask.errors import UserError
 from trimask.estimate import Estimate, by_error
 
 
@@ -22,7 +23,7 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) 
     (see `frechet`).
 
     Raises:
-        ValueError: fewer than two examples, or features of different width.
+        UserError: fewer than two examples, or features of different width.
     """
     _check(a, b)
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
@@ -63,7 +64,7 @@ def frechet(
     `most_products`: up to so many pairs of examples, resamples are read off their inner products.
 
     Raises:
-        ValueError: fewer than `least_for_frechet` examples, or features of different width.
+        UserError: fewer than `least_for_frechet` examples, or features of different width.
     """
     _check(a, b, least=least_for_frechet(a.shape[1]))
     draw = rng.generator(seed, "frechet")
@@ -95,7 +96,7 @@ def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> Estimat
     et al. 2018], with jackknife standard errors over the examples of both sets.
 
     Raises:
-        ValueError: fewer than three examples, or features of different width.
+        UserError: fewer than three examples, or features of different width.
     """
     _check(a, b, least=3)
     n, m = len(a), len(b)
@@ -143,6 +144,6 @@ def _triangle(centred: np.ndarray) -> np.ndarray:
 
 def _check(a: np.ndarray, b: np.ndarray, *, least: int = 2) -> None:
     if min(len(a), len(b)) < least:
-        raise ValueError(f"{len(a)} and {len(b)} examples: a distance of sets needs at least {least} of each")
+        raise UserError(f"{len(a)} and {len(b)} examples: a distance of sets needs at least {least} of each")
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"features of width {a.shape[1]} and {b.shape[1]}: both sets need the same features")
+        raise UserError(f"features of width {a.shape[1]} and {b.shape[1]}: both sets need the same features")

@@ -12,6 +12,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from trimask.errors import UserError
 from trimask.estimate import Estimate, mean, proportion
 
 MEASURE = "mean squared difference of CIE L*a*b* pixels at 32 x 32"
@@ -51,11 +52,11 @@ def lab_features(pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n f
     """L*a*b* values of pictures averaged to 32 x 32 (in linear light); each channel in its usual units.
 
     Raises:
-        ValueError: sides that 32 does not divide.
+        UserError: sides that 32 does not divide.
     """
     n, height, width, _ = pixels.shape
     if height % _SIZE or width % _SIZE:
-        raise ValueError(f"pictures of {height} x {width}: resize to a multiple of {_SIZE} x {_SIZE} first")
+        raise UserError(f"pictures of {height} x {width}: resize to a multiple of {_SIZE} x {_SIZE} first")
     linear = _LINEAR[pixels]
     small = linear.reshape(n, _SIZE, height // _SIZE, _SIZE, width // _SIZE, 3).mean((2, 4))
     xyz = small @ _TO_XYZ.T
@@ -92,10 +93,10 @@ def agreement(
     """Agreement of `pictures` with their originals gallery[own] (features of `lab_features`).
 
     Raises:
-        ValueError: a gallery of fewer than two pictures.
+        UserError: a gallery of fewer than two pictures.
     """
     if len(gallery) < 2:
-        raise ValueError(f"a gallery of {len(gallery)} pictures says nothing: give at least 2")
+        raise UserError(f"a gallery of {len(gallery)} pictures says nothing: give at least 2")
     return agreement_of(ranks(lab_features(pictures), gallery, own), len(gallery))
 
 

@@ -12,6 +12,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Float, Int
 
+from trimask.errors import UserError
 from trimask.evaluation.image import Agreement, agreement_of, ranks
 
 _PENALTIES = tuple(10.0**e for e in range(-3, 6))
@@ -43,10 +44,10 @@ def fit_linear_map(
     (y - H y)_i / (1 - H_ii - 1/n), exactly.
 
     Raises:
-        ValueError: fewer than three examples, or unequal numbers of features and vectors.
+        UserError: fewer than three examples, or unequal numbers of features and vectors.
     """
     if len(features) != len(vectors) or len(features) < 3:
-        raise ValueError(
+        raise UserError(
             f"{len(features)} features and {len(vectors)} vectors: give one of each, at least 3 pairs"
         )
     features, vectors = features.astype(np.float64), vectors.astype(np.float64)
@@ -75,10 +76,10 @@ def retrieval(
     Vectors are compared about the gallery's mean: captions have much in common that tells nothing apart.
 
     Raises:
-        ValueError: a gallery of fewer than two captions.
+        UserError: a gallery of fewer than two captions.
     """
     if len(gallery) < 2:
-        raise ValueError(f"a gallery of {len(gallery)} captions says nothing: give at least 2")
+        raise UserError(f"a gallery of {len(gallery)} captions says nothing: give at least 2")
     middle = gallery.mean(0)
     return agreement_of(ranks(_unit(predicted - middle), _unit(gallery - middle), own), len(gallery))
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from trimask.errors import UserError
 from trimask.estimate import Estimate, change_of_rate, rate
 from trimask.evaluation.words import compared, normalize_words
 
@@ -22,7 +23,7 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> Est
     The interval is over clips: they are what is drawn at random, not words.
 
     Raises:
-        ValueError: lists that differ in length, or references without a word.
+        UserError: lists that differ in length, or references without a word.
     """
     errors, lengths = _word_errors(references, hypotheses)
     return rate(errors, lengths)
@@ -32,7 +33,7 @@ def word_error_change(references: Sequence[str], before: Sequence[str], after: S
     """Word error rate after minus before, clip by clip: what is hard to say does not count twice.
 
     Raises:
-        ValueError: as `word_error_rate`.
+        UserError: as `word_error_rate`.
     """
     errors, lengths = _word_errors(references, after)
     return change_of_rate(errors - _word_errors(references, before)[0], lengths)
@@ -58,13 +59,13 @@ def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
 def _word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Edits and reference words of each clip."""
     if len(references) != len(hypotheses):
-        raise ValueError(
+        raise UserError(
             f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each clip"
         )
     pairs = [compared(r, h) for r, h in zip(references, hypotheses, strict=True)]
     lengths = np.array([len(reference) for reference, _ in pairs], dtype=np.float64)
     if not lengths.sum():
-        raise ValueError("the references hold no word: a word error rate needs at least one")
+        raise UserError("the references hold no word: a word error rate needs at least one")
     return np.array([edit_distance(r, h) for r, h in pairs], dtype=np.float64), lengths
 
 
@@ -72,18 +73,18 @@ def check_model(source: str | Path) -> None:
     """That `source` is a folder with a model, or a name that faster-whisper knows (one of a hub is fetched).
 
     Raises:
-        ImportError: faster-whisper is not installed. OSError, ValueError: there is no such model.
+        ImportError: faster-whisper is not installed. OSError, UserError: there is no such model.
     """
     faster_whisper = _faster_whisper()
     if Path(source).is_dir():
         if not (Path(source) / "model.bin").is_file():
-            raise ValueError(
+            raise UserError(
                 f"{source} holds no model.bin: name the folder of a Whisper in CTranslate2's format"
             )
         return
     known = faster_whisper.available_models()
     if str(source) not in known and "/" not in str(source):
-        raise ValueError(
+        raise UserError(
             f"no recognizer {str(source)!r}: name a folder, owner/name, or one of {', '.join(known)}"
         )
     faster_whisper.download_model(str(source))
@@ -101,12 +102,12 @@ def transcribe(
     waveform.
 
     Greedy, no temperature fallback and no memory between clips: the same clip gives the same words.
-    `languages`: code of each clip's language; English where there are none. ValueError for another rate
+    `languages`: code of each clip's language; English where there are none. UserError for another rate
     than 16 kHz or a language that the model does not know; ImportError where faster-whisper is not
     installed.
     """
     if sample_rate != _JUDGE_RATE:
-        raise ValueError(f"sample_rate={sample_rate}: the judge listens at {_JUDGE_RATE} Hz, resample first")
+        raise UserError(f"sample_rate={sample_rate}: the judge listens at {_JUDGE_RATE} Hz, resample first")
     model = _faster_whisper().WhisperModel(
         str(model_folder), device="cpu", compute_type="int8", cpu_threads=num_threads
     )
@@ -114,7 +115,7 @@ def transcribe(
     unknown = sorted(set(spoken) - set(model.supported_languages))
     if unknown:
         known = ", ".join(model.supported_languages)
-        raise ValueError(
+        raise UserError(
             f"{model_folder} knows no language {unknown[0]!r}, only {known}: choose another recognizer"
         )
     texts = []

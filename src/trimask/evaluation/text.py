@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trimask import rng
+from trimask.errors import UserError
 from trimask.estimate import Estimate, rate
 from trimask.evaluation.speech import edit_distance
 from trimask.evaluation.words import characters, compared, normalize_words
@@ -36,7 +37,7 @@ def best_constant(candidates: Sequence[str], references: Sequence[str]) -> str:
     pairs = [f"{a} {b}" for a in common[:8] for b in common[:8] if a != b]
     tried = list(dict.fromkeys([*candidates, *common, *pairs]))
     if not tried:
-        raise ValueError("no candidates: give at least one caption")
+        raise UserError("no candidates: give at least one caption")
     return max(tried, key=lambda caption: sum(word_f1(reference, caption) for reference in references))
 
 
@@ -44,17 +45,17 @@ def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -
     """Σ character edits / Σ reference characters over normalized text (`words.characters`).
 
     Raises:
-        ValueError: lists that differ in length, or references without a character.
+        UserError: lists that differ in length, or references without a character.
     """
     if len(references) != len(hypotheses):
-        raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each")
+        raise UserError(f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each")
     pairs = [map(characters, compared(r, h)) for r, h in zip(references, hypotheses, strict=True)]
     edits, lengths = [], []
     for reference, hypothesis in pairs:
         edits.append(edit_distance(reference, hypothesis))
         lengths.append(len(reference))
     if not sum(lengths):
-        raise ValueError("the references hold no character: an error rate needs at least one")
+        raise UserError("the references hold no character: an error rate needs at least one")
     return rate(np.array(edits, dtype=np.float64), np.array(lengths, dtype=np.float64))
 
 
@@ -63,10 +64,10 @@ def derangement(n: int, seed: int) -> list[int]:
     when shuffled.
 
     Raises:
-        ValueError: fewer than two examples.
+        UserError: fewer than two examples.
     """
     if n < 2:
-        raise ValueError(f"{n} examples cannot be shuffled: give at least 2")
+        raise UserError(f"{n} examples cannot be shuffled: give at least 2")
     cycle = rng.generator(seed, "derangement").permutation(n)
     result = np.empty(n, dtype=np.int64)
     result[cycle] = np.roll(cycle, 1)

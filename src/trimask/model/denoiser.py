@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trimask import rng
 from trimask.devices import send
+from trimask.errors import UserError
 from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block, feed_forward_width
 from trimask.model.head import weighted_cross_entropy
@@ -38,18 +39,18 @@ class DenoiserConfig:
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.num_heads) < 1:
-            raise ValueError(
+            raise UserError(
                 f"width {self.width}, depth {self.depth}, num_heads {self.num_heads}: each must be at least 1"
             )
         if max(self.width, self.depth, self.num_heads) > _LARGEST:
-            raise ValueError(
+            raise UserError(
                 f"width {self.width}, depth {self.depth}, num_heads {self.num_heads}: each may be at most "
                 f"{_LARGEST:,}"
             )
         if not 1 <= self.rope_base <= _LARGEST_BASE:
-            raise ValueError(f"rope_base is {self.rope_base:g}: give a number from 1 to {_LARGEST_BASE:g}")
+            raise UserError(f"rope_base is {self.rope_base:g}: give a number from 1 to {_LARGEST_BASE:g}")
         if self.width % (4 * self.num_heads):
-            raise ValueError(
+            raise UserError(
                 f"width {self.width} with {self.num_heads} heads: the head dimension must be a multiple of 4 "
                 f"(try width {4 * self.num_heads * math.ceil(self.width / (4 * self.num_heads))})"
             )
@@ -66,11 +67,11 @@ class DenoiserConfig:
     def resized(self, *, width: int | None = None, depth: int | None = None) -> "DenoiserConfig":
         """Another width or depth with heads of the same dimension.
 
-        ValueError: the width is not a multiple of it.
+        UserError: the width is not a multiple of it.
         """
         width, depth = width or self.width, depth or self.depth
         if width % self.head_dim:
-            raise ValueError(f"width {width} is not a multiple of the head dimension {self.head_dim}")
+            raise UserError(f"width {width} is not a multiple of the head dimension {self.head_dim}")
         return replace(self, width=width, depth=depth, num_heads=width // self.head_dim)
 
     def rule(self, name: str) -> TensorRule:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import final
 
+from trimask.errors import UserError
 from trimask.model.block import feed_forward_width
 
 
@@ -46,13 +47,13 @@ def role_of(name: str) -> Role:
     """The role of the denoiser's parameter `name`, such as `blocks.3.attention.qkv.weight`.
 
     Raises:
-        ValueError: no role is stated for it. A tensor without a role would be trained with values that no
+        UserError: no role is stated for it. A tensor without a role would be trained with values that no
             rule gives.
     """
     module, _, kind = name.rpartition(".")
     role = _ROLES.get(module.rpartition(".")[2]) if kind == "weight" else None
     if role is None:
-        raise ValueError(f"the tensor {name} has no role: state one in model/parametrization.py")
+        raise UserError(f"the tensor {name} has no role: state one in model/parametrization.py")
     return role
 
 
@@ -129,7 +130,7 @@ class Parametrization(ABC):
 
     @abstractmethod
     def check(self, *, width: int, num_heads: int) -> None:
-        """ValueError where it says nothing about a network of this size."""
+        """UserError where it says nothing about a network of this size."""
 
     @abstractmethod
     def residual_multiplier(self, depth: int) -> float:
@@ -141,7 +142,7 @@ class Parametrization(ABC):
 
     @abstractmethod
     def rule(self, name: str, *, width: int, depth: int) -> TensorRule:
-        """The rule of the parameter `name`. ValueError if it has no role."""
+        """The rule of the parameter `name`. UserError if it has no role."""
 
 
 @final
@@ -196,16 +197,16 @@ class CompletedP(Parametrization):
 
     def __post_init__(self) -> None:
         if min(self.base_width, self.base_depth, self.base_num_heads) < 1:
-            raise ValueError(
+            raise UserError(
                 f"base_width {self.base_width}, base_depth {self.base_depth}, base_num_heads "
                 f"{self.base_num_heads}: each must be at least 1"
             )
         if self.base_width % self.base_num_heads:
-            raise ValueError(
+            raise UserError(
                 f"base_width {self.base_width} is not a multiple of base_num_heads {self.base_num_heads}"
             )
         if not 0.5 <= self.alpha <= 1:
-            raise ValueError(f"alpha {self.alpha}: the depth exponent must be in [0.5, 1]")
+            raise UserError(f"alpha {self.alpha}: the depth exponent must be in [0.5, 1]")
 
     def check(self, *, width: int, num_heads: int) -> None:
         head_dim = self.base_width // self.base_num_heads
@@ -215,7 +216,7 @@ class CompletedP(Parametrization):
                 if width % head_dim == 0
                 else f"use a width that is a multiple of {head_dim}"
             )
-            raise ValueError(
+            raise UserError(
                 f"width {width} with num_heads {num_heads}: Complete(d)P holds the base's head dimension of "
                 f"{head_dim}: {mend}"
             )

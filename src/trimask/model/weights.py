@@ -10,6 +10,7 @@ import torch
 from trimask import io
 from trimask.config import from_dict, to_dict
 from trimask.devices import gathered
+from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.seals import parse_json
 from trimask.vocabulary.layout import Vocabulary
@@ -50,7 +51,7 @@ def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
     """As `load_denoiser`, with the further metadata.
 
     Raises:
-        FileNotFoundError, ValueError: missing, damaged, not a denoiser of ours, or weights that do not fit
+        FileNotFoundError, UserError: missing, damaged, not a denoiser of ours, or weights that do not fit
             its config.
     """
     artifact = io.load_tensors(path, kind=KIND)
@@ -58,7 +59,7 @@ def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
         config = from_dict(DenoiserConfig, artifact.config.get("denoiser"))
         vocabulary = from_dict(Vocabulary, artifact.config.get("vocabulary"))
     except ValueError as error:
-        raise ValueError(f"{path}: its configuration is none of a denoiser ({error})") from error
+        raise UserError(f"{path}: its configuration is none of a denoiser ({error})") from error
     with torch.device("meta"):  # a size that the file states and does not have is never allocated
         denoiser = Denoiser(config, vocabulary)
     try:
@@ -66,12 +67,12 @@ def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
         denoiser.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
-        raise ValueError(f"{path}: the weights do not fit the configuration beside them ({first})") from error
+        raise UserError(f"{path}: the weights do not fit the configuration beside them ({first})") from error
     return denoiser.eval(), artifact.metadata
 
 
 def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary) -> None:
-    """ValueError if the weights of `denoiser` cannot be those of a model of this size and vocabulary.
+    """UserError if the weights of `denoiser` cannot be those of a model of this size and vocabulary.
 
     How text is aligned with speech may differ: that can be learned anew.
     """
@@ -83,11 +84,11 @@ def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary
         ("vocabulary", denoiser.vocabulary, vocabulary),
     ):
         if theirs != ours:
-            raise ValueError(f"the weights are of a model with {what} {theirs}, and this one has {ours}")
+            raise UserError(f"the weights are of a model with {what} {theirs}, and this one has {ours}")
 
 
 def check_tokenizers(path: Path, metadata: Mapping[str, str], hashes: Mapping[str, str]) -> None:
-    """ValueError if the weights in the file `path`, with this metadata, were trained over other tokenizers
+    """UserError if the weights in the file `path`, with this metadata, were trained over other tokenizers
     than those of `hashes`: of equal sizes, their ids would mean something else.
 
     A file that does not name its tokenizers is taken with a warning.
@@ -98,7 +99,7 @@ def check_tokenizers(path: Path, metadata: Mapping[str, str], hashes: Mapping[st
         return
     other = sorted(name for name in named.keys() | hashes.keys() if named.get(name) != hashes.get(name))
     if other:
-        raise ValueError(
+        raise UserError(
             f"the weights in {path} were trained over other tokenizers ({', '.join(other)} differ): train "
             "over theirs (--tokenizers DIR, or data that was prepared with them), or leave --weights out"
         )
@@ -114,5 +115,5 @@ def stored_hashes(path: Path, metadata: Mapping[str, str]) -> dict[str, str] | N
     except ValueError:
         named = None
     if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
-        raise ValueError(f"{path} is damaged: its list of tokenizers cannot be read; export it again")
+        raise UserError(f"{path} is damaged: its list of tokenizers cannot be read; export it again")
     return named

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from trimask.errors import UserError
+
 if TYPE_CHECKING:
     from trimask.recipes.studies.study import Study
     from trimask.recipes.text_tokenizer import TextTokenizerRun
@@ -45,7 +47,7 @@ def purpose(name: str) -> str:
     """The first sentence of the docstring of a recipe or study.
 
     Raises:
-        ValueError: no recipe has this name.
+        UserError: no recipe has this name.
     """
     module = f"studies/{name}" if name in STUDIES else _module(name)
     source = (Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")
@@ -60,7 +62,7 @@ def resolve(name: str) -> "Recipe":
     """The recipe's configuration.
 
     Raises:
-        ValueError: no recipe has this name; the message names the closest.
+        UserError: no recipe has this name; the message names the closest.
     """
     module = importlib.import_module(f"trimask.recipes.{_module(name)}")
     recipe: Callable[[], Recipe] = getattr(module, name)
@@ -78,5 +80,5 @@ def _module(name: str) -> str:
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, n=2)
         mend = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(RECIPES)}"
-        raise ValueError(f"unknown recipe {name!r}: {mend}")
+        raise UserError(f"unknown recipe {name!r}: {mend}")
     return RECIPES[name]

@@ -15,6 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from trimask import io, locks
 from trimask.data.selection import QuickstartData
+from trimask.errors import UserError
 from trimask.evaluation.report import Block, Code, Page, Prose, Section
 from trimask.recipes import pretrained
 from trimask.recipes.demo_examples import draw_examples, drawn_by, plain_caption
@@ -65,11 +66,11 @@ def run_demo(
         report: is told how far the encoding of the data is.
 
     Raises:
-        FileNotFoundError, ValueError: `model` is missing or damaged; `minutes` is not a number of at least
+        FileNotFoundError, UserError: `model` is missing or damaged; `minutes` is not a number of at least
             0; `out` holds something that is no demo, or another process has it.
     """
     if not 0 <= minutes < math.inf:
-        raise ValueError(f"minutes is {minutes}: give a number of at least 0")
+        raise UserError(f"minutes is {minutes}: give a number of at least 0")
     began = time.monotonic()
     generator = pretrained.load(model, raw_prompts=True)
     with locks.claimed(out, marker=_MARKER, what="demo"):
@@ -240,7 +241,7 @@ def _clear(out: Path, *, seed: int, minutes: float | int) -> None:
     if mark.exists():
         stored = io.read_json(mark)
         if not isinstance(stored, dict) or stored.get("format") != _MARK:
-            raise ValueError(f"{out} holds a demo.json that is not ours: choose another --out")
+            raise UserError(f"{out} holds a demo.json that is not ours: choose another --out")
     for name in _OURS:
         path = out / name
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from typing import Any, final
 from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import SpanSlack
 from trimask.data.tokens import TokenSource
+from trimask.errors import UserError
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.languages import whisper_language
 from trimask.evaluation.judges.panel import Panel
@@ -46,7 +47,7 @@ class _Trained:
 
 
 @final
-class NamesError(ValueError):
+class NamesError(UserError):
     """Judges, tasks or a language that cannot be used: `problems` names each, and what there is."""
 
     def __init__(self, problems: Sequence[str]):
@@ -81,7 +82,7 @@ def evaluate(
 
     Raises:
         NamesError: a judge, a task or the language cannot be used: told before anything is computed.
-        FileNotFoundError, ValueError: the run cannot be used; the message says why.
+        FileNotFoundError, UserError: the run cannot be used; the message says why.
     """
     check_names(judges=judges, language=language, harness_tasks=harness_tasks, report=report)
     trained = _load(run, held_out=held_out, seed=seed, data=data, report=report)
@@ -205,7 +206,7 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
     config = folder / CONFIG
     recipe = run_config(folder) if os.path.lexists(config) else quickstart()
     if data and not isinstance(recipe.data, PreparedData):
-        raise ValueError(f"{run} was trained on the embedded data: leave --data out")
+        raise UserError(f"{run} was trained on the embedded data: leave --data out")
     if isinstance(recipe.data, PreparedData):
         recipe = replace(recipe, data=moved(recipe.data, data))
         check_data(recipe, tokenizers, report)

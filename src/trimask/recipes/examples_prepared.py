@@ -42,7 +42,7 @@ class PreparedExamples(Examples):
         max_prompt: ids of a caption or transcript at most; longer ones are not asked for.
 
     Raises:
-        ValueError: a folder is not there, or a shard is not as it was written.
+        UserError: a folder is not there, or a shard is not as it was written.
     """
 
     def __init__(

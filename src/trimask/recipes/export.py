@@ -16,7 +16,7 @@ def export(run: str | Path, out: Path, *, dtype: torch.dtype = torch.float16) ->
     of its tokenizers, the lengths of its spans and what its prompts need to know of its data.
 
     Raises:
-        FileNotFoundError, ValueError: no such run, or a file in it that is damaged.
+        FileNotFoundError, UserError: no such run, or a file in it that is damaged.
     """
     denoiser, metadata = load_trained(run)
     save_denoiser(out, denoiser, dtype=dtype, is_main=True, **(metadata | facts_of(run)))

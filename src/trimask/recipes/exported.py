@@ -13,6 +13,7 @@ from typing import Any
 
 from trimask.config import from_dict, to_dict
 from trimask.data.selection import PreparedData, QuickstartData
+from trimask.errors import UserError
 from trimask.model.weights import stored_hashes
 from trimask.recipes.lengths import load_lengths
 from trimask.recipes.resume import begun
@@ -77,11 +78,11 @@ def config_of(facts: Mapping[str, str], path: Path) -> RunConfig:
     """The run that the weights in `path` come from.
 
     Raises:
-        ValueError: the file does not say.
+        UserError: the file does not say.
     """
     found = _decoded(stored_run, facts, _RUN, path)
     if found is None:
-        raise ValueError(f"{path} does not say which run it comes from: export it again from the run")
+        raise UserError(f"{path} does not say which run it comes from: export it again from the run")
     return found
 
 
@@ -90,12 +91,12 @@ def tokenizers_for_file(path: Path, facts: Mapping[str, str], given: Path | None
     those that ship.
 
     Raises:
-        ValueError: none of them are, or the file does not say and none are given.
+        UserError: none of them are, or the file does not say and none are given.
     """
     named = stored_hashes(path, facts)
     if named is None:
         if given is None:
-            raise ValueError(
+            raise UserError(
                 f"{path} does not name its tokenizers: give them with --tokenizers DIR, or export it again"
             )
         return given
@@ -103,7 +104,7 @@ def tokenizers_for_file(path: Path, facts: Mapping[str, str], given: Path | None
         if folder.is_dir() and hashes(folder) == named:
             return folder
     where = "those that ship" if given is None else str(given)
-    raise ValueError(
+    raise UserError(
         f"{path} was trained over other tokenizers than {where}: give its own (RUN/tokenizers of its run) "
         "with --tokenizers DIR"
     )
@@ -115,4 +116,4 @@ def _decoded(read: Callable[[Any], Any], facts: Mapping[str, str], name: str, pa
     try:
         return read(parse_json(facts[name]))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({name}: {error}): export it again") from error
+        raise UserError(f"{path} is damaged ({name}: {error}): export it again") from error

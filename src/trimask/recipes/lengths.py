@@ -12,6 +12,7 @@ from trimask.config import from_dict, to_dict
 from trimask.data.prepare.part import IMAGES, SPEECH
 from trimask.data.stream import SpanSlack
 from trimask.data.tokens import ExampleSource
+from trimask.errors import UserError
 from trimask.recipes.examples import choose
 from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers
@@ -102,4 +103,4 @@ def load_lengths(run: Path) -> LengthPolicy | None:
     try:
         return from_dict(LengthPolicy, stored)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; {_MEND}") from error
+        raise UserError(f"{path}: {error}; {_MEND}") from error

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, final
 
+from trimask.errors import UserError
 from trimask.model.flops import count_parameters
 from trimask.recipes.workload import Work, vocabulary_of, workload
 from trimask.tokenizers.bundle import Tokenizers
@@ -38,11 +39,11 @@ class Assumptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.mfu <= 1:
-            raise ValueError(f"mfu {self.mfu}: must be in (0, 1]")
+            raise UserError(f"mfu {self.mfu}: must be in (0, 1]")
         if self.price is not None and self.price < 0:
-            raise ValueError(f"price {self.price}: must not be below 0")
+            raise UserError(f"price {self.price}: must not be below 0")
         if self.write_bandwidth <= 0 or self.failure_hours <= 0:
-            raise ValueError(
+            raise UserError(
                 f"write_bandwidth {self.write_bandwidth} and failure_hours {self.failure_hours}: must be "
                 "above 0"
             )
@@ -87,11 +88,11 @@ def plan(
     """As JSON. Bytes, seconds, FLOPs; stated data needs no tokenizers.
 
     Raises:
-        ValueError: devices that the recipe's replicas do not divide.
+        UserError: devices that the recipe's replicas do not divide.
     """
     replicas = config.compute.replicas
     if num_devices < 1 or num_devices % replicas:
-        raise ValueError(
+        raise UserError(
             f"{num_devices} devices and compute.replicas {replicas}: the replicas must divide the devices"
         )
     works = workload(config, tokenizers)

@@ -30,6 +30,7 @@ from trimask.data.prepare.splits import SUMMARY, decide
 from trimask.data.prepare.survey import num_surveyed
 from trimask.data.prepare.tally import Board, Counts
 from trimask.data.prepare.work import CodecLoader, Work
+from trimask.errors import UserError
 from trimask.parallel import Engine, Local
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, hashes
 
@@ -81,16 +82,16 @@ def prepare(
         on_progress: called with what is tokenized, now and then and at the end.
 
     Raises:
-        ValueError: the columns cannot be told, the source has changed, or `out` holds something else.
+        UserError: the columns cannot be told, the source has changed, or `out` holds something else.
         OSError: no space, no permission; what is done stays.
     """
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
-        raise ValueError(f"{out} lies in {source}, and would be read itself: choose an --out elsewhere")
+        raise UserError(f"{out} lies in {source}, and would be read itself: choose an --out elsewhere")
     plan = make_plan(source, options)
     listing = plan.listing
     for folder in listing.folders if listing else ():
         if out.resolve().is_relative_to(folder):
-            raise ValueError(
+            raise UserError(
                 f"{out} lies in {folder}, to which {source} has a link: choose an --out elsewhere"
             )
     request = {
@@ -183,7 +184,7 @@ def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
     path = out / REQUEST
     linked = sorted(str(entry) for entry in out.glob("*") if entry.is_symlink())
     if linked:  # what is written there would go elsewhere
-        raise ValueError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
+        raise UserError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
     with locks.claimed(out, marker=REQUEST, what="prepared data"):
         is_begun = os.path.lexists(path)
         stored = io.read_sealed(path, mend="choose another --out") if is_begun else None
@@ -212,25 +213,25 @@ def _forget_nothing(out: Path) -> bool:
 
 def _check_request(out: Path, before: Any, now: dict[str, Any]) -> None:
     if isinstance(before, dict) and before.get("splits") != now["splits"]:
-        raise ValueError(
+        raise UserError(
             f"{out} was prepared by another version of trimask, which decided splits otherwise: it can be "
             "trained on as it is, or choose another --out to prepare it anew"
         )
     if not isinstance(before, dict) or before.keys() != now.keys():
-        raise ValueError(f"{out / REQUEST} is damaged or not ours: choose another --out")
+        raise UserError(f"{out / REQUEST} is damaged or not ours: choose another --out")
     if not isinstance(before["source"], str):
-        raise ValueError(
+        raise UserError(
             f"{out / REQUEST} is damaged (source = {before['source']!r:.80}): choose another --out"
         )
     # However it is written: what counts is that its files are the same.
     changed = differences({**before, "source": ""}, {**now, "source": ""})
     if before["input"] != now["input"]:
-        raise ValueError(
+        raise UserError(
             f"{out} was prepared from {before['source']}, and {now['source']} is another source or has "
             "changed since (its files, by name or content): choose another --out"
         )
     if changed:
-        raise ValueError(
+        raise UserError(
             f"{out} was prepared otherwise: {'; '.join(sorted(changed))}. "
             "Use the same options and tokenizers, or choose another --out"
         )
@@ -242,4 +243,4 @@ def _keep_tokenizers(folder: Path, out: Path) -> None:
         shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns("*.md"))
         os.replace(temporary, kept)
     if hashes(kept) != hashes(folder):
-        raise ValueError(f"{kept} has changed since it was written: choose another --out")
+        raise UserError(f"{kept} has changed since it was written: choose another --out")

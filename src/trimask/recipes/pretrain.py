@@ -16,6 +16,7 @@ from trimask.data.mixture import Mixture
 from trimask.data.selection import PreparedData, QuickstartData
 from trimask.data.stream import TrainingStream
 from trimask.data.tokens import ExampleSource
+from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import check_fit, check_tokenizers, read_denoiser, save_denoiser
 from trimask.recipes.lengths import LENGTHS, fit_lengths, save_lengths
@@ -200,7 +201,7 @@ def _began_with(out: Path, config: RunConfig, *, has_weights: bool) -> dict[str,
         kept[EXTENDED] = longer
     if start.weights is not None and not has_weights:
         if not Checkpoints(out, config={}, keep=1).steps():
-            raise ValueError(
+            raise UserError(
                 f"{out} was to start from weights, and has no checkpoint yet: give them again with "
                 "--weights FILE"
             )
@@ -209,12 +210,12 @@ def _began_with(out: Path, config: RunConfig, *, has_weights: bool) -> dict[str,
 
 
 def _see(file: Path) -> None:
-    """ValueError if what the main process has just written is not seen by this one, on another machine."""
+    """UserError if what the main process has just written is not seen by this one, on another machine."""
     for _ in range(_PATIENCE):
         if file.exists():
             return
         time.sleep(1)  # a network's file system may be late
-    raise ValueError(
+    raise UserError(
         f"{socket.gethostname()} does not see {file}: give a --out on a file system that all machines share"
     )
 

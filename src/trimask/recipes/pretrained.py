@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trimask.config import to_dict
+from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser
 from trimask.recipes.exported import facts_of_run, lengths_of, seen_in, seen_of, tokenizers_for_file
@@ -35,18 +36,18 @@ def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: 
         raw_prompts: take prompts as they are spelled, and say nothing of them: for scores.
 
     Raises:
-        FileNotFoundError, ValueError: no such run, or a file in it that is damaged or not ours; the
+        FileNotFoundError, UserError: no such run, or a file in it that is damaged or not ours; the
             message names it and the mend.
     """
     if not isinstance(run, str | Path):
-        raise ValueError(f"run is {shown(run)}: give a run's directory, an exported file, or 'quickstart'")
+        raise UserError(f"run is {shown(run)}: give a run's directory, an exported file, or 'quickstart'")
     if not isinstance(tokenizers, str | Path | None):
-        raise ValueError(f"tokenizers is {shown(tokenizers)}: give a folder")
+        raise UserError(f"tokenizers is {shown(tokenizers)}: give a folder")
     run = _run_of_file(run)
     denoiser, facts = load_trained(run)
     path = Path(run)
     if tokenizers is not None and (_is_shipped(run) or not path.is_file()):
-        raise ValueError(f"tokenizers are for an exported file, and {run} has its own: leave them out")
+        raise UserError(f"tokenizers are for an exported file, and {run} has its own: leave them out")
     if _is_shipped(run):
         codecs, lengths, seen = Tokenizers.load(SHIPPED), None, load_seen(QUICKSTART.parent)
     elif path.is_file():
@@ -89,7 +90,7 @@ def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
         )
     folder, step = _run_and_step(Path(run))
     if not os.path.lexists(folder / CONFIG) or not (folder / TOKENIZERS).is_dir():
-        raise ValueError(f"{folder} is not a run directory: it has no config.json and tokenizers/")
+        raise UserError(f"{folder} is not a run directory: it has no config.json and tokenizers/")
     if step is None and os.path.lexists(folder / MODEL):
         return read_denoiser(folder / MODEL)
     return _load_checkpoint(folder, step)
@@ -119,12 +120,12 @@ def _run_of_file(run: str | Path) -> str | Path:
 
 
 def run_config(folder: Path) -> RunConfig:
-    """The configuration of a run of the denoiser. ValueError or FileNotFoundError if it is damaged."""
+    """The configuration of a run of the denoiser. UserError or FileNotFoundError if it is damaged."""
     stored = read_config(folder)
     try:
         return stored_run(stored["run"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{folder / CONFIG} does not describe a run of the denoiser ({error}): give another folder"
         ) from error
 
@@ -160,7 +161,7 @@ def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str
     weights = {f"{prefix}{name}": tensor for name, tensor in denoiser.state_dict().items()}
     found = checkpoints.peek_newest(weights) if step is None else checkpoints.load_step(step, weights)
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"{folder} has no checkpoint yet: let it train until the first one (checkpoint_every steps)"
         )
     return denoiser.eval(), {"recipe": str(stored.get("recipe")), "steps": str(found.step)}

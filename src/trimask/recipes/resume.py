@@ -11,6 +11,7 @@ from trimask import io
 from trimask.config import from_dict, override
 from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS
 from trimask.data.selection import PreparedData, RawSignals
+from trimask.errors import UserError
 from trimask.recipes.text_tokenizer import TextTokenizerRun
 from trimask.recipes.tokenizer_data import raw_signals
 from trimask.recipes.tokenizer_training import TokenizerRun
@@ -59,7 +60,7 @@ def begun(run: Path) -> Begun | None:
     """What the directory `run` says; None where no run has begun.
 
     Raises:
-        ValueError: its config.json is damaged, or describes no run.
+        UserError: its config.json is damaged, or describes no run.
     """
     path = run / CONFIG
     if not os.path.lexists(path):
@@ -68,7 +69,7 @@ def begun(run: Path) -> Begun | None:
     try:
         config = _stored(stored["run"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not describe a run ({error}): choose another folder") from error
+        raise UserError(f"{path} does not describe a run ({error}): choose another folder") from error
     return Begun(
         recipe=str(stored.get("recipe")),
         config=config,
@@ -98,7 +99,7 @@ def resumed(
         same = replace(config.data, sources=now.sources, fingerprints=now.fingerprints)
         config = replace(config, data=same)
     elif data:
-        raise ValueError("the run was started on the embedded data: leave --data out")
+        raise UserError("the run was started on the embedded data: leave --data out")
     return override(config, overrides)
 
 
@@ -106,17 +107,17 @@ def moved(data: PreparedData, folders: Sequence[Path]) -> PreparedData:
     """`data` with `folders` in the place of those that have the same manifest, in any order.
 
     Raises:
-        ValueError: a folder is none of them.
+        UserError: a folder is none of them.
     """
     places = list(data.folders)
     for folder in folders:
         manifest = folder / MANIFEST
         if not manifest.is_file():
-            raise ValueError(f"--data {folder} holds no prepared data: name a folder with a {MANIFEST}")
+            raise UserError(f"--data {folder} holds no prepared data: name a folder with a {MANIFEST}")
         found = [n for n, known in enumerate(data.manifests) if known == io.sha256(manifest)]
         if not found:
             began = ", ".join(map(str, data.folders))
-            raise ValueError(
+            raise UserError(
                 f"--data {folder} is not what the run began with ({began}): its {MANIFEST} is another; name "
                 "that data, wherever it is now, or train anew"
             )
@@ -137,16 +138,16 @@ def tokenizers_for(start: Begun, run: Path) -> Path:
                 return folder
         except (FileNotFoundError, ValueError):
             continue
-    raise ValueError(
+    raise UserError(
         f"{run / TOKENIZERS} are not the tokenizers that the run began with: give those with --tokenizers DIR"
     )
 
 
 def check_horizon(start: Begun, config: RunConfig) -> None:
-    """ValueError if `config` would end the run before what it began with."""
+    """UserError if `config` would end the run before what it began with."""
     assert isinstance(start.config, RunConfig)
     if config.num_steps < start.config.num_steps:
-        raise ValueError(
+        raise UserError(
             f"the run was started with num_steps {start.config.num_steps}, and --num-steps "
             f"{config.num_steps} is less: leave it out, or give more (to stop sooner: --minutes, or Ctrl-C)"
         )

@@ -9,6 +9,7 @@ from trimask import rng
 from trimask.data.stream import SpanSlack
 from trimask.data.tokens import ExampleSource
 from trimask.devices import describe
+from trimask.errors import UserError
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.image import MEASURE
 from trimask.evaluation.judges.panel import Panel
@@ -58,7 +59,7 @@ def score(
         save: given the scores after each part, as far as they are.
 
     Raises:
-        ValueError: a model without all three tokenizers.
+        UserError: a model without all three tokenizers.
     """
     began = time.monotonic()
     tokenizers, denoiser = tokenizers_of(generator), denoiser_of(generator)
@@ -108,11 +109,11 @@ def tokenizers_of(generator: Generator) -> Tokenizers:
     """The tokenizers that a generator was loaded with.
 
     Raises:
-        ValueError: one of the three is absent.
+        UserError: one of the three is absent.
     """
     text, image, speech = generator.codecs.text, generator.codecs.image, generator.codecs.speech
     if text is None or image is None or speech is None:
-        raise ValueError("this model was loaded without all of its tokenizers: load it with trimask.load")
+        raise UserError("this model was loaded without all of its tokenizers: load it with trimask.load")
     return Tokenizers(text=text, image=image, speech=speech)
 
 
@@ -120,11 +121,11 @@ def denoiser_of(generator: Generator) -> Denoiser:
     """The network that a generator samples from.
 
     Raises:
-        ValueError: it samples from something that gives no likelihoods.
+        UserError: it samples from something that gives no likelihoods.
     """
     predictor = generator.predictor
     if not isinstance(predictor, DenoiserPredictor):
-        raise ValueError(f"{type(predictor).__name__} gives no likelihoods: give a generator over a denoiser")
+        raise UserError(f"{type(predictor).__name__} gives no likelihoods: give a generator over a denoiser")
     return predictor.denoiser
 
 

@@ -12,6 +12,7 @@ from trimask.config import from_dict, to_dict
 from trimask.data.mixture import Component
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import ExampleSource
+from trimask.errors import UserError
 from trimask.recipes.examples import choose
 from trimask.recipes.tokens import pictures, readings, select_speech
 from trimask.sampling.prompts import Seen, SeenTexts, bare_words, closing, opening
@@ -157,4 +158,4 @@ def load_seen(folder: Path) -> Seen:
     try:
         return from_dict(Seen, stored)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; {_MEND}") from error
+        raise UserError(f"{path}: {error}; {_MEND}") from error

@@ -16,6 +16,7 @@ from trimask.data.selection import DataConfig, PreparedData, StatedData
 from trimask.data.shard_layout import check_codes
 from trimask.data.shards import ShardEntry, open_shard
 from trimask.data.tokens import ExampleSource
+from trimask.errors import UserError
 from trimask.recipes.tokens import cached_tokens
 from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers, hashes
@@ -55,7 +56,7 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     """`config` with the data of prepared `folders`, and the default mixture of what they hold.
 
     Raises:
-        ValueError: a folder is not prepared, or two were made with other tokenizers or text windows.
+        UserError: a folder is not prepared, or two were made with other tokenizers or text windows.
     """
     manifests = [Manifest.load(folder) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
@@ -65,13 +66,13 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
         }
         for what, is_same in same.items():
             if not is_same:
-                raise ValueError(f"{folder} and {folders[0]} have different {what}: prepare one again")
+                raise UserError(f"{folder} and {folders[0]} have different {what}: prepare one again")
     present = {name for manifest in manifests for name in manifest.counts.get("train", {})}
     components = default_components(present)
     if not components:
         held = sorted({split for manifest in manifests for split in manifest.counts})
         why = f"all of them are of {' and '.join(held)}" if held else "its rejected.jsonl says why"
-        raise ValueError(f"{folders[0]} has no examples to train on: {why}")
+        raise UserError(f"{folders[0]} has no examples to train on: {why}")
     data = PreparedData(
         folders=tuple(folder.resolve() for folder in folders),
         manifests=tuple(io.sha256(folder / MANIFEST) for folder in folders),
@@ -92,7 +93,7 @@ def check_data(
     """Read all of prepared data once; each process of `world` reads its share.
 
     Raises:
-        ValueError: a manifest is not the one that the run began with, a shard is damaged, or holds what the
+        UserError: a manifest is not the one that the run began with, a shard is damaged, or holds what the
             tokenizers do not give; with the mend.
     """
     data = config.data
@@ -105,7 +106,7 @@ def check_data(
         found = world.gather(damaged_shards(folder, share, report if world.is_main else lambda message: None))
         damaged = sorted(file for files in found for file in files)
         if damaged:
-            raise ValueError(
+            raise UserError(
                 f"{', '.join(damaged)} in {folder} damaged: set aside what is with `trimask prepare --verify "
                 f"{folder}`, and prepare again to restore it"
             )
@@ -122,16 +123,16 @@ def _check_codes(
 
 
 def check_manifests(data: PreparedData) -> None:
-    """ValueError if a folder is not prepared, or not the one that the run began with."""
+    """UserError if a folder is not prepared, or not the one that the run began with."""
     for folder, manifest in zip(data.folders, data.manifests, strict=True):
         if not (folder / MANIFEST).exists():
-            raise ValueError(
+            raise UserError(
                 f"{folder} is where the run's data was, and there is none: put it back, or say with --data "
                 "DIR where it is now"
             )
         Manifest.load(folder)
         if io.sha256(folder / MANIFEST) != manifest:
-            raise ValueError(
+            raise UserError(
                 f"{folder / MANIFEST} has changed since the run began: put the old data back, or train anew"
             )
 
@@ -140,7 +141,7 @@ def check_rows(config: RunConfig, tokenizers: Tokenizers) -> None:
     """Whether each sequence of prepared data fits a row, however many end frames it gets.
 
     Raises:
-        ValueError: one does not; with the mend.
+        UserError: one does not; with the mend.
     """
     if config.row_length is None or not isinstance(config.data, PreparedData):
         return
@@ -162,7 +163,7 @@ def check_rows(config: RunConfig, tokenizers: Tokenizers) -> None:
                 slots = slots + np.array(ends)[place] * books
         longest = int(np.max(slots))
         if longest > config.row_length:
-            raise ValueError(
+            raise UserError(
                 f"{component.source} has a {component.task.value} sequence of up to {longest:,} slots, and a "
                 f"row has {config.row_length:,}: prepare shorter examples (--text-window, --max-seconds), or "
                 f"give --row-length {longest} or none (each sequence in a row of its own)"
@@ -180,10 +181,10 @@ def token_sources(
     """The sources of a split; the embedded data is tokenized first and kept in `cache`.
 
     Raises:
-        ValueError: the data is only stated.
+        UserError: the data is only stated.
     """
     if isinstance(data, StatedData):
-        raise ValueError(
+        raise UserError(
             "the data of this recipe is stated, not there: prepare data and give it with --data DIR"
         )
     if isinstance(data, PreparedData):
@@ -195,11 +196,11 @@ def tokenizers_of_data(folders: Sequence[Path]) -> Path:
     """The tokenizers that prepared folders were made with.
 
     Raises:
-        ValueError: a folder is not prepared, or its tokenizers are not those that it was made with.
+        UserError: a folder is not prepared, or its tokenizers are not those that it was made with.
     """
     folder, made_with = folders[0] / TOKENIZERS, Manifest.load(folders[0]).tokenizers
     if hashes(folder) != made_with:
-        raise ValueError(
+        raise UserError(
             f"{folder} is not what {folders[0]} was made with, so its codes mean something else: prepare the "
             "data again"
         )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, final
 
+from trimask.errors import UserError
+
 HeldOut = Literal["validation", "test"]
 HELD_OUT: Mapping[str, HeldOut] = MappingProxyType({"validation": "validation", "test": "test"})
 """The splits that no run is trained on."""
@@ -36,7 +38,7 @@ class Suite:
     def __post_init__(self) -> None:
         for field in ("num_sequences", "num_masks", "num_clips", "num_passages", "num_choices"):
             if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}: give at least 1")
+                raise UserError(f"{field} is {getattr(self, field)}: give at least 1")
 
 
 QUICK = Suite(

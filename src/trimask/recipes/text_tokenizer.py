@@ -14,6 +14,7 @@ from trimask.data.prepare.part import IMAGES, TEXT
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.quickstart import load_images, load_text
 from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
+from trimask.errors import UserError
 from trimask.recipes.tokenizer_data import SPLITS, TRAIN, UNSEEN, Report, raw_items
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, parts
 from trimask.tokenizers.text import TextTokenizer
@@ -48,9 +49,9 @@ class TextTokenizerRun:
 
     def __post_init__(self) -> None:
         if self.vocabulary_size <= _NUM_BYTES:
-            raise ValueError(f"vocabulary_size {self.vocabulary_size}: give more than the {_NUM_BYTES} bytes")
+            raise UserError(f"vocabulary_size {self.vocabulary_size}: give more than the {_NUM_BYTES} bytes")
         if self.caption_repeats < 1:
-            raise ValueError(f"caption_repeats {self.caption_repeats}: give at least 1")
+            raise UserError(f"caption_repeats {self.caption_repeats}: give at least 1")
 
     @property
     def num_merges(self) -> int:
@@ -79,7 +80,7 @@ def train_text_tokenizer(
     """Run `config` in the directory `out`: `text.json`, and `report.json` with what a token holds.
 
     Raises:
-        ValueError: there is no text to train on, or too little for the vocabulary.
+        UserError: there is no text to train on, or too little for the vocabulary.
     """
     began = time.monotonic()
     with locks.locked(out):
@@ -89,9 +90,9 @@ def train_text_tokenizer(
             _training_texts(config, out, measured, report), config.vocabulary_size
         )
         if not measured[TRAIN]:
-            raise ValueError("the data has no text to train on: give documents or captions")
+            raise UserError("the data has no text to train on: give documents or captions")
         if tokenizer.vocabulary_size < config.vocabulary_size:
-            raise ValueError(
+            raise UserError(
                 f"the texts give {tokenizer.vocabulary_size:,} units, not {config.vocabulary_size:,}: give "
                 f"more text, or --vocabulary-size {tokenizer.vocabulary_size}"
             )

@@ -20,6 +20,7 @@ from trimask.data.prepare.splits import decide, decided
 from trimask.data.quickstart import load_images, load_speech
 from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
 from trimask.data.signals import Signal, Signals, SignalWriter
+from trimask.errors import UserError
 from trimask.recipes.signals import pixels_at, waveform_at
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def raw_signals(sources: Sequence[str], options: PrepareOptions) -> RawSignals:
     """The data of raw `sources`, with their fingerprints as of now.
 
     Raises:
-        ValueError, FileNotFoundError: a source that is not there, or has nothing in it.
+        UserError, FileNotFoundError: a source that is not there, or has nothing in it.
     """
     fingerprints = tuple(make_plan(source, options).fingerprint for source in sources)
     return RawSignals(sources=tuple(sources), fingerprints=fingerprints, options=options)
@@ -58,7 +59,7 @@ def signals(
             and made again.
 
     Raises:
-        ValueError: a source has changed since it was named.
+        UserError: a source has changed since it was named.
     """
 
     def make() -> dict[str, Any]:
@@ -87,7 +88,7 @@ def kept_signals(
             hashes = stored.get("sha256", {})  # an earlier version wrote none
             return {name: Signals(index.parent / name, sha256=hashes.get(name)) for name in files(stored)}
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{index} is no list of signals ({error!r})") from error
+            raise UserError(f"{index} is no list of signals ({error!r})") from error
 
     if index.exists():
         try:
@@ -106,11 +107,11 @@ def training_signals(
     """The part of `signals` that is trained on.
 
     Raises:
-        ValueError: as `signals`, or there is nothing of this kind to train on.
+        UserError: as `signals`, or there is nothing of this kind to train on.
     """
     parts = signals(data, kind, size=size, folder=folder, report=report)
     if TRAIN not in parts:
-        raise ValueError(
+        raise UserError(
             f"there are no {_WHAT[kind]} to train on; {folder / 'rejected.jsonl'} says what was set "
             "aside and why"
         )
@@ -187,12 +188,12 @@ def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[
     Splits are decided of all sources together: what stands in two of them does not lie in two splits.
 
     Raises:
-        ValueError: a source has changed since it was named.
+        UserError: a source has changed since it was named.
     """
     plans = [make_plan(source, data.options) for source in data.sources]
     for source, fingerprint, plan in zip(data.sources, data.fingerprints, plans, strict=True):
         if plan.fingerprint != fingerprint:
-            raise ValueError(f"{source} has changed since the run began: choose another --out")
+            raise UserError(f"{source} has changed since the run began: choose another --out")
     plan, place = joined(plans), folder / SPLITS
     decisions = decide(
         plan,

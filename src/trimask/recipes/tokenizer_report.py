@@ -17,6 +17,7 @@ from trimask.data.prepare.recording import resample
 from trimask.data.selection import SignalData
 from trimask.data.signals import Signal, Signals
 from trimask.devices import describe
+from trimask.errors import UserError
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.reconstruction import (
     Clips,
@@ -74,7 +75,7 @@ def measure(
     Returns: what `report.json` holds.
 
     Raises:
-        ValueError: there is nothing of the kind in `data`.
+        UserError: there is nothing of the kind in `data`.
     """
     assert image is not None or speech is not None
     chosen = measurement or Measurement()
@@ -101,7 +102,7 @@ def measure(
             figures["speech"], blocks = _speech(speech, parts, chosen)
             sections.append(Section(title="Speech", blocks=blocks))
     if not sections:
-        raise ValueError(f"nothing to measure; {kept / 'rejected.jsonl'} says what was set aside and why")
+        raise UserError(f"nothing to measure; {kept / 'rejected.jsonl'} says what was set aside and why")
     if run is not None:
         sections.append(Section(title="How it learned", blocks=_curves(run, stages or {0: "Training"})))
     io.write_json(folder / FIGURES, figures)

@@ -12,6 +12,7 @@ import torch
 
 from trimask import io, rng
 from trimask.data.signals import Signals
+from trimask.errors import UserError
 from trimask.recipes.tokenizer_data import Kind, Report
 from trimask.tokenizers.image import ImageTokenizer
 from trimask.tokenizers.quantizer import QuantizerConfig, ResidualVectorConfig
@@ -77,7 +78,7 @@ class TokenizerTraining(ABC):
         """What the run asks of the data, field by field, and the most that `data` allow."""
 
     def check(self, data: Any) -> None:
-        """ValueError if `data` are too few for the run: it names all that must change, with the values."""
+        """UserError if `data` are too few for the run: it names all that must change, with the values."""
         over = [limit for limit in self.limits(data) if limit.wanted > limit.most]
         if not over:
             return
@@ -87,7 +88,7 @@ class TokenizerTraining(ABC):
         mend = (
             "add some" if impossible else "give smaller values, with the same --out if you like, or add some"
         )
-        raise ValueError(f"there are too few {noun} for this run: {'; '.join(changes)}: {mend}")
+        raise UserError(f"there are too few {noun} for this run: {'; '.join(changes)}: {mend}")
 
     @abstractmethod
     def fit(self, tokenizer: Any, data: Any, draw: np.random.Generator) -> None:

@@ -16,6 +16,7 @@ from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
+from trimask.errors import UserError
 from trimask.pixels import to_pixels
 from trimask.recipes.signals import pixels_at, waveform_at
 from trimask.tokenizers.bundle import Tokenizers
@@ -151,7 +152,7 @@ def kept_tokens(data: QuickstartData, split: Split, folder: Path) -> dict[str, T
     as it is today.
 
     Raises:
-        ValueError, FileNotFoundError: a file is damaged or gone.
+        UserError, FileNotFoundError: a file is damaged or gone.
     """
     index = folder / f"{split}.json"
     if not os.path.lexists(index):
@@ -159,7 +160,7 @@ def kept_tokens(data: QuickstartData, split: Split, folder: Path) -> dict[str, T
     stored = io.read_sealed(index)
     names = stored.get("sources") if isinstance(stored, dict) else None
     if not isinstance(names, list) or not all(n in (EMOJI, SPOKEN, SPEECHES, TRIPLES) for n in names):
-        raise ValueError(f"{index} is no list of tokenized sources")
+        raise UserError(f"{index} is no list of tokenized sources")
     if (stored.get("version"), stored.get("data")) != (_VERSION, configuration.to_dict(data)):
         return None
     sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in names]

@@ -15,6 +15,7 @@ from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import Utterance, load_images, load_text
 from trimask.data.selection import DataConfig, PreparedData, QuickstartData, StatedData
 from trimask.data.stream import target_ends
+from trimask.errors import UserError
 from trimask.model.flops import forward_flops
 from trimask.recipes.tokens import (
     EMOJI,
@@ -107,14 +108,14 @@ def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ..
     """The work of each component of the mixture, in its order.
 
     Raises:
-        ValueError: the data has no source of a component's name.
+        UserError: the data has no source of a component's name.
     """
     vocabulary = vocabulary_of(config, tokenizers)
     sizes = source_sizes(config.data, tokenizers, config.mixture.group_exponent)
     components = config.mixture.components
     for component in components:
         if component.source not in sizes:
-            raise ValueError(f"the chosen data has no {component.source} for task {component.task.value}")
+            raise UserError(f"the chosen data has no {component.source} for task {component.task.value}")
     shares = sequence_shares(components, {name: size.mean_codes for name, size in sizes.items()})
     return tuple(
         _work(config, vocabulary, component, sizes[component.source], share)

@@ -13,6 +13,7 @@ import PIL.Image
 import torch
 from jaxtyping import Float, Int
 
+from trimask.errors import UserError
 from trimask.pixels import to_bytes, to_pixels
 from trimask.sampling.given import Encoded, given_pixels, given_waveform
 from trimask.sampling.length import LengthPolicy
@@ -38,7 +39,7 @@ _Codec = TypeVar("_Codec")
 class Codecs:
     """The tokenizers of a model, each of which may be absent, and the lengths of spans.
 
-    Raises: ValueError when a tokenizer's geometry is not that of the vocabulary.
+    Raises: UserError when a tokenizer's geometry is not that of the vocabulary.
     """
 
     vocabulary: Vocabulary
@@ -53,7 +54,7 @@ class Codecs:
         if self.image is not None:
             _check("image", self.vocabulary.image, self.image.num_codebooks, self.image.codebook_size)
             if tuple(self.image.grid) != self.vocabulary.image.grid:
-                raise ValueError(
+                raise UserError(
                     f"the image tokenizer has grid {self.image.grid}, "
                     f"the vocabulary {self.vocabulary.image.grid}"
                 )
@@ -132,9 +133,7 @@ class Codecs:
             return sequence
         codes = self._encode_text(prefix, is_prefix=True)
         if len(codes) >= length:
-            raise ValueError(
-                f"the prompt takes {len(codes)} of the span's {length} tokens: raise span_length"
-            )
+            raise UserError(f"the prompt takes {len(codes)} of the span's {length} tokens: raise span_length")
         start, _ = sequence.spans[Modality.TEXT]
         tokens, maskable = sequence.tokens.copy(), sequence.maskable.copy()
         tokens[start : start + len(codes)] = self.vocabulary.tokens(Modality.TEXT, codes)[:, 0]
@@ -144,7 +143,7 @@ class Codecs:
     def _joint_spans(self, task: Task, pair: str) -> dict[Modality, int]:
         """Target spans of a task that generates everything."""
         if pair not in ("image", "audio"):
-            raise ValueError(f"pair is {pair!r}: choose image or audio")
+            raise UserError(f"pair is {pair!r}: choose image or audio")
         caption = {Modality.TEXT: self.lengths.joint_caption_length, **self._image_span()}
         if task == Task.TRIPLE:
             return {**caption, Modality.AUDIO: self.lengths.speech_frames(self.lengths.caption_characters)}
@@ -176,14 +175,14 @@ class Codecs:
         self, prompt: str, *, voice: str | None = None, is_prefix: bool = False
     ) -> Int[np.ndarray, "frames 1"]:
         if not prompt.strip():
-            raise ValueError(f"the prompt {prompt!r} is empty: give some text")
+            raise UserError(f"the prompt {prompt!r} is empty: give some text")
         codec = self._need_text()
         if voice is None:
             ids = codec.encode(prompt if is_prefix else prompt.strip())
         else:
             ids = codec.encode(transcript(prompt, voice), is_spelled=True)
         if len(ids) > self.lengths.max_prompt:
-            raise ValueError(
+            raise UserError(
                 f"the prompt takes {len(ids)} tokens, and {self.lengths.max_prompt} is the most: shorten it"
             )
         return np.array(ids, dtype=np.int64).reshape(-1, 1)
@@ -201,7 +200,7 @@ class Codecs:
         codec = self._need_speech()
         if isinstance(audio, np.ndarray) and audio.dtype.kind in "iu" and audio.ndim == 2:
             if not 1 <= len(audio) <= _LONGEST_SPAN:
-                raise ValueError(f"audio has {len(audio)} frames of codes: give 1 to {_LONGEST_SPAN:,}")
+                raise UserError(f"audio has {len(audio)} frames of codes: give 1 to {_LONGEST_SPAN:,}")
             return audio.astype(np.int64)
         waveform = torch.from_numpy(given_waveform(audio, codec.sample_rate))
         return codec.encode(waveform).cpu().numpy().astype(np.int64)
@@ -218,13 +217,13 @@ class Codecs:
 
 def _need(codec: _Codec | None, name: str) -> _Codec:
     if codec is None:
-        raise ValueError(f"the task needs the {name} tokenizer, and this model was loaded without one")
+        raise UserError(f"the task needs the {name} tokenizer, and this model was loaded without one")
     return codec
 
 
 def _check(name: str, space: CodeSpace, num_codebooks: int, codebook_size: int) -> None:
     if (num_codebooks, codebook_size) != (space.num_codebooks, space.codebook_size):
-        raise ValueError(
+        raise UserError(
             f"the {name} tokenizer has {num_codebooks} codebooks of {codebook_size} codes, "
             f"the vocabulary {space.num_codebooks} of {space.codebook_size}: "
             "load the one that the model was trained with"
@@ -239,27 +238,27 @@ def _check_given(
     voice: str | None,
     span_length: int | None,
 ) -> None:
-    """ValueError for what the task lacks, or has no use for."""
+    """UserError for what the task lacks, or has no use for."""
     condition = CONDITION[task]
     names = {Modality.TEXT: "prompt", Modality.IMAGE: "image", Modality.AUDIO: "audio"}
     for modality, value in given.items():
         is_prefix = task == Task.TEXT and modality == Modality.TEXT
         if value is None and modality == condition:
-            raise ValueError(f"task {task.value} needs {names[modality]}: none was given")
+            raise UserError(f"task {task.value} needs {names[modality]}: none was given")
         if value is not None and modality != condition and not is_prefix:
-            raise ValueError(f"task {task.value} has no use for {names[modality]}: leave it out")
+            raise UserError(f"task {task.value} has no use for {names[modality]}: leave it out")
     if span_length is not None and not 1 <= span_length <= _LONGEST_SPAN:
-        raise ValueError(f"span_length is {span_length}: give at least 1, at most {_LONGEST_SPAN:,}")
+        raise UserError(f"span_length is {span_length}: give at least 1, at most {_LONGEST_SPAN:,}")
     if span_length is not None and task == Task.TEXT_TO_IMAGE:
-        raise ValueError(f"span_length {span_length} has nothing to act on: an image's size is fixed")
+        raise UserError(f"span_length {span_length} has nothing to act on: an image's size is fixed")
     if span_length is not None and task in (Task.JOINT, Task.TRIPLE):
-        raise ValueError(
+        raise UserError(
             f"span_length {span_length} is ambiguous for task {task.value}: set the LengthPolicy instead"
         )
     # Defaults spelled out, as a command line does, are no request.
     if pair not in (None, DEFAULT_PAIR) and task != Task.JOINT:
-        raise ValueError(f"task {task.value} has no use for pair: leave it out")
+        raise UserError(f"task {task.value} has no use for pair: leave it out")
     if voice not in (None, DEFAULT_VOICE) and (task != Task.TEXT_TO_SPEECH or not voice_tag(voice)):
-        raise ValueError(
+        raise UserError(
             f"voice {shown(voice)} is of no use for task {task.value}: name one voice, for text_to_speech"
         )

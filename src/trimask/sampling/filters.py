@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trimask.errors import UserError
+
 
 class Filter(ABC):
     """Log-probabilities in, log-probabilities out, up to a constant per row; never all -inf."""
@@ -37,7 +39,7 @@ _COLDEST = 1e-4
 class Temperature(Filter):
     """p^(1/value): below 1 sharpens, 1 changes nothing, 0 leaves the most probable code alone.
 
-    Raises: ValueError when the value is negative or not finite.
+    Raises: UserError when the value is negative or not finite.
     """
 
     value: float
@@ -45,7 +47,7 @@ class Temperature(Filter):
     def __post_init__(self) -> None:
         # Log probabilities that are divided by less leave what float32 tells apart.
         if self.value != 0 and not _COLDEST <= self.value < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"temperature is {self.value}: give a finite number of at least 0 (0 is greedy, 1 as "
                 f"trained; between 0 and {_COLDEST:g} there is none)"
             )
@@ -63,14 +65,14 @@ class TopP(Filter):
     """Keeps the fewest codes, most probable first, whose probabilities add up to at least `value`; 1 keeps
     all.
 
-    Raises: ValueError unless 0 < value <= 1.
+    Raises: UserError unless 0 < value <= 1.
     """
 
     value: float
 
     def __post_init__(self) -> None:
         if not 0 < self.value <= 1:
-            raise ValueError(f"top_p is {self.value}: give a number above 0 and at most 1 (1 keeps all)")
+            raise UserError(f"top_p is {self.value}: give a number above 0 and at most 1 (1 keeps all)")
 
     def __call__(self, log_probabilities: Float[Tensor, "n codes"]) -> Float[Tensor, "n codes"]:
         if self.value == 1:
@@ -89,14 +91,14 @@ class TopP(Filter):
 class TopK(Filter):
     """Keeps the `value` most probable codes (all where the range has no more).
 
-    Raises: ValueError when the value is below 1.
+    Raises: UserError when the value is below 1.
     """
 
     value: int
 
     def __post_init__(self) -> None:
         if self.value < 1:
-            raise ValueError(f"top_k is {self.value}: give at least 1")
+            raise UserError(f"top_k is {self.value}: give at least 1")
 
     def __call__(self, log_probabilities: Float[Tensor, "n codes"]) -> Float[Tensor, "n codes"]:
         code = log_probabilities.sort(dim=-1, descending=True, stable=True).indices[:, : self.value]

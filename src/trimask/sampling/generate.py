@@ -10,6 +10,7 @@ import PIL.Image
 from jaxtyping import Int
 from torch import Tensor
 
+from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.sampling.codecs import AudioInput, Codecs, ImageInput
 from trimask.sampling.filters import Temperature, TopP
@@ -105,7 +106,7 @@ class Generator:
 
     `seen` is what it was trained on, as far as that is known: prompts are spelled as its data were.
 
-    Raises: ValueError when a tokenizer's geometry is not that of the vocabulary.
+    Raises: UserError when a tokenizer's geometry is not that of the vocabulary.
     """
 
     def __init__(
@@ -191,7 +192,7 @@ class Generator:
             raw_prompt: take prompt and voice as they are spelled, and warn of neither.
 
         Raises:
-            ValueError: unknown task, or one that the model cannot do; a prompt that is missing, empty, too
+            UserError: unknown task, or one that the model cannot do; a prompt that is missing, empty, too
                 long or not used; an unknown voice; a picture or recording that cannot be read; a missing
                 tokenizer; settings out of range.
 
@@ -217,7 +218,7 @@ class Generator:
             check_example(*example)
         for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
             if not 1 <= value <= _MOST_SAMPLES:
-                raise ValueError(f"{name} is {value}: give at least 1, at most {_MOST_SAMPLES:,} at a time")
+                raise UserError(f"{name} is {value}: give at least 1, at most {_MOST_SAMPLES:,} at a time")
         chosen = self.settings(
             task,
             config=config,
@@ -227,7 +228,7 @@ class Generator:
             top_p=top_p,
         )
         if guidance_scale not in (None, 1.0) and CONDITION[task] is None:
-            raise ValueError(
+            raise UserError(
                 f"guidance_scale {guidance_scale} has nothing to act on: task {task.value} has no condition"
             )
         self._check_task(task, pair)
@@ -246,7 +247,7 @@ class Generator:
                 self.seen.warn_of_unseen(task, p, stacklevel=3)
         numbers = range(len(documents)) if numbers is None else numbers
         if len(numbers) != len(documents):
-            raise ValueError(
+            raise UserError(
                 f"numbers has {len(numbers)} items: give one for each of {len(documents)} results"
             )
         return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size)
@@ -288,9 +289,9 @@ class Generator:
         check_example(prompt, None, None)
         check_request(seed=seed, raw_prompt=raw_prompt, num_frames=num_frames)
         if prompt is None:
-            raise ValueError("a filmstrip needs a prompt: none was given")
+            raise UserError("a filmstrip needs a prompt: none was given")
         if not 2 <= num_frames <= _MOST_FRAMES:
-            raise ValueError(
+            raise UserError(
                 f"num_frames is {num_frames}: give at least 2, the first and the last, and at most "
                 f"{_MOST_FRAMES:,}"
             )
@@ -369,7 +370,7 @@ def _mend(document: Document, modality: Modality) -> str:
 
 def _as_task(task: Task | str) -> Task:
     if not isinstance(task, str) or task not in set(Task):
-        raise ValueError(f"unknown task {shown(task)}: choose one of {', '.join(Task)}")
+        raise UserError(f"unknown task {shown(task)}: choose one of {', '.join(Task)}")
     return Task(task)
 
 
@@ -384,9 +385,9 @@ def _align(task: Task, prompt: Any, image: Any, audio: Any) -> list[tuple[Any, A
     given = {"prompt": prompt, "image": image, "audio": audio}
     many = [name for name, value in given.items() if _is_many(value)]
     if len(many) > 1:
-        raise ValueError(f"task {task.value} takes one list, not {' and '.join(many)}")
+        raise UserError(f"task {task.value} takes one list, not {' and '.join(many)}")
     if not many:
         return [(prompt, image, audio)]
     if not given[many[0]]:
-        raise ValueError(f"{many[0]} is an empty list: give at least one")
+        raise UserError(f"{many[0]} is an empty list: give at least one")
     return [tuple((given | {many[0]: value}).values()) for value in given[many[0]]]

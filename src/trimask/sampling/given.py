@@ -10,6 +10,7 @@ from trimask.data.prepare.options import Limits
 from trimask.data.prepare.picture import guarded, read_picture, square_pixels
 from trimask.data.prepare.recording import decode_recording, one_channel
 from trimask.data.prepare.rejection import Rejected
+from trimask.errors import UserError
 from trimask.reading import problem_of
 
 Encoded = str | Path | bytes
@@ -22,17 +23,17 @@ def given_pixels(picture: PIL.Image.Image | Encoded, size: int) -> UInt8[np.ndar
     """The middle square of a picture, as `square_pixels` has it.
 
     Raises:
-        ValueError: it cannot be read; with the reason.
+        UserError: it cannot be read; with the reason.
     """
     try:
         if isinstance(picture, PIL.Image.Image):
             if not (picture.width and picture.height):
-                raise ValueError(f"the picture has {picture.width} x {picture.height} pixels: give another")
+                raise UserError(f"the picture has {picture.width} x {picture.height} pixels: give another")
             with guarded():
                 return square_pixels(picture, size, _LIMITS)
         return read_picture(_bytes(picture), size=size, limits=_LIMITS)
     except Rejected as error:
-        raise ValueError(f"{_name(picture, 'the picture')} cannot be read: {error.detail}") from error
+        raise UserError(f"{_name(picture, 'the picture')} cannot be read: {error.detail}") from error
 
 
 def given_waveform(
@@ -44,7 +45,7 @@ def given_waveform(
         recording: samples or samples × channels, with their rate in Hz or at `sample_rate`.
 
     Raises:
-        ValueError: it cannot be read, or holds nothing; with the reason.
+        UserError: it cannot be read, or holds nothing; with the reason.
     """
     try:
         if isinstance(recording, Encoded):
@@ -53,29 +54,29 @@ def given_waveform(
         _check_samples(samples, rate)
         waveform = one_channel(samples, int(rate), sample_rate)
     except Rejected as error:
-        raise ValueError(f"{_name(recording, 'the recording')} cannot be read: {error.detail}") from error
+        raise UserError(f"{_name(recording, 'the recording')} cannot be read: {error.detail}") from error
     if not len(waveform):
-        raise ValueError(f"{len(samples)} samples at {rate} Hz are none at {sample_rate} Hz: give more")
+        raise UserError(f"{len(samples)} samples at {rate} Hz are none at {sample_rate} Hz: give more")
     return waveform
 
 
 def _check_samples(samples: np.ndarray, rate: int) -> None:
     is_rate = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
     if not isinstance(samples, np.ndarray) or not is_rate:
-        raise ValueError("audio is no (waveform, rate): give an array of samples and their number a second")
+        raise UserError("audio is no (waveform, rate): give an array of samples and their number a second")
     if not 0 < rate <= _LIMITS.max_rate:
-        raise ValueError(f"audio has a rate of {rate} Hz: give one of up to {_LIMITS.max_rate}")
+        raise UserError(f"audio has a rate of {rate} Hz: give one of up to {_LIMITS.max_rate}")
     is_numeric = samples.dtype.kind in "fiu"
     channels = samples.shape[1] if samples.ndim == 2 else 1
     if samples.ndim and not len(samples):
-        raise ValueError("audio holds no samples: give a recording of some speech")
+        raise UserError("audio holds no samples: give a recording of some speech")
     is_shaped = samples.ndim in (1, 2) and 0 < channels <= min(_LIMITS.max_channels, len(samples))
     if not is_numeric or not is_shaped:
-        raise ValueError(
+        raise UserError(
             f"audio has shape {samples.shape} of {samples.dtype}: give samples, or samples × channels"
         )
     if len(samples) > rate * _LIMITS.max_seconds:
-        raise ValueError(
+        raise UserError(
             f"audio lasts {len(samples) / rate:.0f} s at {rate} Hz: give at most {_LIMITS.max_seconds:.0f} s"
         )
 
@@ -86,13 +87,13 @@ def _bytes(file: Encoded) -> bytes:
     path = Path(file)
     problem = problem_of(path)
     if problem is not None:
-        raise ValueError(f"{path} {problem}")
+        raise UserError(f"{path} {problem}")
     try:
         if path.stat().st_size > _LIMITS.max_bytes:
-            raise ValueError(f"{path} has {path.stat().st_size} bytes, the limit is {_LIMITS.max_bytes}")
+            raise UserError(f"{path} has {path.stat().st_size} bytes, the limit is {_LIMITS.max_bytes}")
         return path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _name(given: object, otherwise: str) -> str:

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from trimask.errors import UserError
+
 
 class TimeGrid(ABC):
     """A falling map from the fraction of steps done to time."""
@@ -23,10 +25,10 @@ class TimeGrid(ABC):
         """`num_steps` + 1 times, strictly falling from 1 to 0.
 
         Raises:
-            ValueError: `num_steps` below 1.
+            UserError: `num_steps` below 1.
         """
         if num_steps < 1:
-            raise ValueError(f"num_steps is {num_steps}: give at least 1")
+            raise UserError(f"num_steps is {num_steps}: give at least 1")
         times = self._time(torch.arange(num_steps + 1, dtype=torch.float64) / num_steps)
         times[0], times[-1] = 1.0, 0.0
         return times
@@ -58,14 +60,14 @@ class Shifted(TimeGrid):
     A `shift` above 1 lingers near t = 1, so that few tokens are revealed early; 1 is uniform. Codes that
     shift the *revealed* fraction instead, 1 - t, by a factor c (OmniVoice: 0.1) mean shift = 1/c here.
 
-    Raises: ValueError unless the shift is positive and finite.
+    Raises: UserError unless the shift is positive and finite.
     """
 
     shift: float
 
     def __post_init__(self) -> None:
         if not 0 < self.shift < math.inf:
-            raise ValueError(f"Shifted.shift is {self.shift}; give a positive, finite number (1 is uniform)")
+            raise UserError(f"Shifted.shift is {self.shift}; give a positive, finite number (1 is uniform)")
 
     def _time(self, done: Float64[Tensor, "times"]) -> Float64[Tensor, "times"]:
         u = 1 - done

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from trimask.errors import UserError
 from trimask.sampling.predictor import Prediction, Predictor
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
@@ -52,7 +53,7 @@ class Guided:
     The unconditional input has the mask tokens of their modality at the condition slots. Guidance comes
     before temperature and top-p, which are filters on what it predicts.
 
-    Raises: ValueError when the scale is negative or not finite.
+    Raises: UserError when the scale is negative or not finite.
     """
 
     def __init__(self, predictor: Predictor, scale: float, ramp: GuidanceRamp | None = None):
@@ -86,9 +87,9 @@ class Guided:
 
 
 def check_guidance_scale(scale: float) -> None:
-    """ValueError unless the scale is at least 0, and small enough for float32."""
+    """UserError unless the scale is at least 0, and small enough for float32."""
     if not 0 <= scale <= _STRONGEST:
-        raise ValueError(
+        raise UserError(
             f"guidance_scale is {scale}: give a finite number of at least 0 (1 is no guidance), at most "
             f"{_STRONGEST:,}"
         )

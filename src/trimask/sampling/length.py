@@ -15,6 +15,8 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import final
 
+from trimask.errors import UserError
+
 _MEASURED_AT = 25.0
 
 
@@ -62,11 +64,11 @@ class LengthPolicy:
 
     def __post_init__(self) -> None:
         if not 0 < self.frames_per_character < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"LengthPolicy.frames_per_character is {self.frames_per_character}: give a positive number"
             )
         if not 0 <= self.margin < math.inf:
-            raise ValueError(f"LengthPolicy.margin is {self.margin}: give a number of at least 0")
+            raise UserError(f"LengthPolicy.margin is {self.margin}: give a number of at least 0")
         for name in (
             "caption_length",
             "text_length",
@@ -76,10 +78,10 @@ class LengthPolicy:
             "max_prompt",
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 1")
+                raise UserError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 1")
         for name in ("silence_frames", "extra_characters"):
             if getattr(self, name) < 0:
-                raise ValueError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 0")
+                raise UserError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 0")
 
     def at(self, frame_rate: float | int) -> "LengthPolicy":
         """These lengths, which are of 25 frames/s, for a speech tokenizer of `frame_rate` (frames/s)."""

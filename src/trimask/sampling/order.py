@@ -18,6 +18,7 @@ from torch import Tensor
 from trimask import rng
 from trimask.diffusion.reverse import unmask_probability
 from trimask.diffusion.schedule import Schedule
+from trimask.errors import UserError
 from trimask.sampling.grid import TimeGrid
 from trimask.vocabulary.modality import Modality
 
@@ -120,7 +121,7 @@ class Confidence(Order):
     are rounding errors of the network, which depend on the batch size, and where the model is sure of
     everything they would set the order [D].
 
-    Raises: ValueError when a parameter is negative or not finite.
+    Raises: UserError when a parameter is negative or not finite.
     """
 
     noise_temperature: float = 0.0
@@ -129,7 +130,7 @@ class Confidence(Order):
     def __post_init__(self) -> None:
         for name in ("noise_temperature", "codebook_penalty"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
+                raise UserError(
                     f"Confidence.{name} is {getattr(self, name)}: give a finite number of at least 0"
                 )
 
@@ -181,7 +182,7 @@ class LeftToRightBlocks(Order):
     A sequence of B blocks shares the steps out evenly among them, and time runs from 1 to 0 in each. With
     fewer steps than blocks, a step fills several blocks at once.
 
-    Raises: ValueError when `block_length` is below 1.
+    Raises: UserError when `block_length` is below 1.
     """
 
     block_length: int
@@ -189,7 +190,7 @@ class LeftToRightBlocks(Order):
 
     def __post_init__(self) -> None:
         if self.block_length < 1:
-            raise ValueError(f"LeftToRightBlocks.block_length is {self.block_length}: give at least 1 slot")
+            raise UserError(f"LeftToRightBlocks.block_length is {self.block_length}: give at least 1 slot")
 
     def propose(
         self, masked: Bool[Tensor, "rows slots"], canvas: Canvas, step: Step

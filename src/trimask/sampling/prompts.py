@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import final
 
+from trimask.errors import UserError
 from trimask.sampling.request import shown
 from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.transcript import DEFAULT_VOICE, voice_tag
@@ -139,7 +140,7 @@ class Seen:
         """The tag of the voice `name`; of none, the commonest.
 
         Raises:
-            ValueError: no recording is of this voice.
+            UserError: no recording is of this voice.
         """
         if name is None:
             return next(iter(self.voices), DEFAULT_VOICE)
@@ -150,7 +151,7 @@ class Seen:
             listed = [f"{known} ({count:,})" for known, count in self.voices.items() if count]
             listed = (listed or list(self.voices))[:40]
             more = f" and {len(self.voices) - 40} more" if len(self.voices) > 40 else ""
-            raise ValueError(
+            raise UserError(
                 f"the model knows no voice {shown(name)}: choose one of {', '.join(listed)}{more} "
                 "(recordings in training)"
             )
@@ -160,7 +161,7 @@ class Seen:
         """Warn of a task that the model was not trained on. `pair`: the other side of `joint`.
 
         Raises:
-            ValueError: it was never trained to give one of the task's modalities, or has never met its
+            UserError: it was never trained to give one of the task's modalities, or has never met its
                 condition.
         """
         if not self.tasks or task in self.tasks:
@@ -170,7 +171,7 @@ class Seen:
         met = gives | {CONDITION[known] for known in self.tasks}
         needed = _GIVES[task] if pair is None else {Modality.TEXT, pair}
         if not needed <= gives or not {CONDITION[task]} - {None} <= met:
-            raise ValueError(f"the model was not trained on {task.value}: {trained}")
+            raise UserError(f"the model was not trained on {task.value}: {trained}")
         message = f"the model was not trained on {task.value}, and what comes may be noise: {trained}"
         warnings.warn(message, UntrainedTaskWarning, stacklevel=stacklevel + 1)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from trimask.errors import UserError
 from trimask.sampling.sampler import SamplerConfig
 
 _MOST_NUMBER = 2**63 - 1
@@ -24,7 +25,7 @@ def check_request(**given: Any) -> None:
     Bounds are for whoever knows them.
 
     Raises:
-        ValueError: a value that is of another type, or text that is not UTF-8; with what to give.
+        UserError: a value that is of another type, or text that is not UTF-8; with what to give.
     """
     for name, value in given.items():
         if value is None and name not in _ALWAYS:
@@ -47,7 +48,7 @@ def check_example(prompt: Any, image: Any, audio: Any) -> None:
     """Check what one example is made from.
 
     Raises:
-        ValueError: a value that is of another type, or text that is not UTF-8; with what to give.
+        UserError: a value that is of another type, or text that is not UTF-8; with what to give.
     """
     if prompt is not None:
         _check("prompt", prompt, _is_text(prompt), "text, or a list of texts")
@@ -68,7 +69,7 @@ def shown(value: Any) -> str:
 
 def _check(name: str, value: Any, holds: bool, wanted: str) -> None:
     if not holds:
-        raise ValueError(f"{name} is {shown(value)}: give {wanted}")
+        raise UserError(f"{name} is {shown(value)}: give {wanted}")
 
 
 def _is_whole(value: Any) -> bool:

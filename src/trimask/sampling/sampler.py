@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trimask.diffusion.forward import is_masked
 from trimask.diffusion.schedule import Linear, Schedule
+from trimask.errors import UserError
 from trimask.sampling.categorical import draw
 from trimask.sampling.filters import Filter, Temperature, TopP, apply_filters
 from trimask.sampling.grid import TimeGrid, Uniform
@@ -29,7 +30,7 @@ _MOST_STEPS = 100_000  # more than any sequence has slots
 class SamplerConfig:
     """How to sample: grid × order × filters × guidance.
 
-    Raises: ValueError for fewer than one step, or a guidance scale that is negative or not finite.
+    Raises: UserError for fewer than one step, or a guidance scale that is negative or not finite.
     """
 
     num_steps: int
@@ -42,7 +43,7 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_steps <= _MOST_STEPS:
-            raise ValueError(f"num_steps is {self.num_steps}: give at least 1, at most {_MOST_STEPS:,}")
+            raise UserError(f"num_steps is {self.num_steps}: give at least 1, at most {_MOST_STEPS:,}")
         check_guidance_scale(self.guidance_scale)
 
     def adjusted(
@@ -91,10 +92,10 @@ def sample(
         callback: called with (steps done, z) before the first step and after each one.
 
     Raises:
-        ValueError: the batch packs several sequences in a row.
+        UserError: the batch packs several sequences in a row.
     """
     if not torch.equal(batch.sequence.amax(1), torch.arange(len(batch.tokens), device=batch.tokens.device)):
-        raise ValueError("sampling needs one sequence a row: make the batch without a row_length")
+        raise UserError("sampling needs one sequence a row: make the batch without a row_length")
     vocabulary = predictor.vocabulary
     predict = (
         Guided(predictor, config.guidance_scale, config.guidance_ramp)

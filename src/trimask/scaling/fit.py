@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from trimask.errors import UserError
 from trimask.estimate import Estimate
 
 _NUM_DRAWS = 2000
@@ -137,7 +138,7 @@ def additive(
 def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
     """The slope of y over x by least squares, with the interval of Student's t; infinite for two points."""
     if len(x) != len(y) or len(set(x)) < 2:
-        raise ValueError(f"a slope needs two different x and as many y, not {list(x)} and {list(y)}")
+        raise UserError(f"a slope needs two different x and as many y, not {list(x)} and {list(y)}")
     if len(x) == 2:
         return Estimate(value=(y[1] - y[0]) / (x[1] - x[0]), low=-math.inf, high=math.inf)
     fitted: Any = stats.linregress(x, y)

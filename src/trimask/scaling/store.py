@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
+from trimask.errors import UserError
 from trimask.io import atomic_write
 from trimask.reading import read_text
 from trimask.scaling.trial import Result
@@ -57,21 +58,21 @@ class Results:
         try:
             return _result(unseal(parse_json(line), self._path))
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{self._path}, line {number}: not a result; remove the line, and its trial runs again"
             ) from error
 
 
 def _result(stored: Any) -> Result:
-    """ValueError or TypeError for what `asdict` does not give."""
+    """UserError or TypeError for what `asdict` does not give."""
     found = Result(**stored)
     factors, figures = found.factors, found.figures
     if not isinstance(factors, dict) or not all(type(each) in (str, int, float) for each in factors.values()):
-        raise ValueError("no factors")
+        raise UserError("no factors")
     if type(found.fingerprint) is not str or type(found.seconds) not in (int, float):
-        raise ValueError("no fingerprint or no seconds")
+        raise UserError("no fingerprint or no seconds")
     if not isinstance(figures, dict) or not all(
         type(f) in (int, float, type(None)) for f in figures.values()
     ):
-        raise ValueError("no figures")
+        raise UserError("no figures")
     return found

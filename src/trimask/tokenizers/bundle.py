@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import final
 
 from trimask import io, seals
+from trimask.errors import UserError
 from trimask.tokenizers.image import ImageTokenizer
 from trimask.tokenizers.pretrained import (
     PretrainedImageTokenizer,
@@ -51,7 +52,7 @@ class Tokenizers:
             expected: what `hashes` gives for them, instead of the index in the folder.
 
         Raises:
-            FileNotFoundError, ValueError: naming the file that is missing or damaged.
+            FileNotFoundError, UserError: naming the file that is missing or damaged.
             ImportError: a public tokenizer whose library is not installed, or too old.
         """
         check(folder, expected)
@@ -105,7 +106,7 @@ def assemble(
             is copied byte by byte.
 
     Raises:
-        FileNotFoundError, ValueError: `out` is in use, or a part cannot be read or written.
+        FileNotFoundError, UserError: `out` is in use, or a part cannot be read or written.
     """
     for path, load in ((text, TextTokenizer.load), (image, _load_image), (speech, _load_speech)):
         if isinstance(path, Path):
@@ -121,7 +122,7 @@ def assemble(
             elif isinstance(part, Path):
                 copy_tokenizer(part, folder / (name if part.is_dir() or name == _TEXT else f"{name}{_OURS}"))
             else:
-                raise ValueError(f"a {type(part).__name__} cannot be saved: give a tokenizer of this package")
+                raise UserError(f"a {type(part).__name__} cannot be saved: give a tokenizer of this package")
         seals.write_index(folder, hashes(folder))
 
 
@@ -129,7 +130,7 @@ def check(folder: Path, expected: Mapping[str, str] | None = None) -> None:
     """Whether the tokenizers of `folder` are those of the hashes `expected`, or of the folder's index.
 
     Raises:
-        FileNotFoundError, ValueError: naming what is missing or damaged.
+        FileNotFoundError, UserError: naming what is missing or damaged.
     """
     for path in parts(folder).values():
         if not path.exists():
@@ -141,7 +142,7 @@ def check(folder: Path, expected: Mapping[str, str] | None = None) -> None:
     found = hashes(folder)
     wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     if wrong:
-        raise ValueError(
+        raise UserError(
             f"{folder / wrong[0]} is not as it was written, it is damaged: copy {folder} again, from where "
             "it came"
         )
@@ -151,7 +152,7 @@ def parts(folder: Path) -> dict[str, Path]:
     """Where the `text`, `image` and `speech` tokenizers of a folder lie.
 
     Raises:
-        ValueError: a tokenizer is there twice.
+        UserError: a tokenizer is there twice.
     """
     return {"text": folder / _TEXT, "image": _part(folder, _IMAGE), "speech": _part(folder, _SPEECH)}
 
@@ -192,7 +193,7 @@ def _is_ours(file: Path) -> bool:
 def _part(folder: Path, name: str) -> Path:
     file, subfolder = folder / f"{name}{_OURS}", folder / name
     if file.exists() and subfolder.is_dir():
-        raise ValueError(f"{folder} has both {file.name} and {name}/: remove the one that is not meant")
+        raise UserError(f"{folder} has both {file.name} and {name}/: remove the one that is not meant")
     return subfolder if subfolder.is_dir() else file
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from trimask.config import from_dict, to_dict
+from trimask.errors import UserError
 from trimask.io import load_tensors, save_tensors
 from trimask.tokenizers.quantizer import Quantized, Quantizer, QuantizerConfig, ResidualVectorConfig
 
@@ -36,13 +37,13 @@ class ImageTokenizerConfig:
 
     def __post_init__(self) -> None:
         if self.cell_size < 4 or self.cell_size % 4:
-            raise ValueError(f"cell_size={self.cell_size}: use a multiple of 4 pixels")
+            raise UserError(f"cell_size={self.cell_size}: use a multiple of 4 pixels")
         if self.image_size < self.cell_size or self.image_size % self.cell_size:
-            raise ValueError(f"image_size={self.image_size}: use a multiple of cell_size={self.cell_size}")
+            raise UserError(f"image_size={self.image_size}: use a multiple of cell_size={self.cell_size}")
         if self.width < 2 or self.width % 2:
-            raise ValueError(f"width={self.width}: use an even number of channels")
+            raise UserError(f"width={self.width}: use an even number of channels")
         if self.depth < 1:
-            raise ValueError(f"depth={self.depth}: use 1 or more")
+            raise UserError(f"depth={self.depth}: use 1 or more")
 
 
 @final
@@ -110,19 +111,19 @@ class ImageTokenizer(nn.Module):
     def encode(self, images: Shaped[Tensor, "b channels h w"]) -> Int[Tensor, "b cells codebooks"]:
         """The codes of RGB images in [-1, 1] (white is 1).
 
-        ValueError for whole numbers, for another size, or for values outside [-1, 1].
+        UserError for whole numbers, for another size, or for values outside [-1, 1].
         """
         check_images(images, self.image_size)
         return self.quantizer.encode(self.analyse(images)).flatten(1, 2)
 
     @torch.no_grad()
     def decode(self, codes: Int[Tensor, "b cells codebooks"]) -> Float[Tensor, "b 3 h w"]:
-        """The images that the codes stand for, in [-1, 1]. ValueError for another number of cells, or codes
+        """The images that the codes stand for, in [-1, 1]. UserError for another number of cells, or codes
         out of range.
         """
         rows, columns = self.grid
         if codes.shape[1] != rows * columns:
-            raise ValueError(
+            raise UserError(
                 f"codes of {codes.shape[1]} cells; an image of this tokenizer has {rows * columns}"
             )
         return self.synthesise(self.quantizer.decode(codes.unflatten(1, (rows, columns)))).clamp(-1, 1)
@@ -166,7 +167,7 @@ class ImageTokenizer(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "ImageTokenizer":
-        """Read what `save` wrote, as float32, ready to use; ValueError or OSError with one clear line if it
+        """Read what `save` wrote, as float32, ready to use; UserError or OSError with one clear line if it
         is something else.
         """
         artifact = load_tensors(path, kind=KIND)
@@ -175,7 +176,7 @@ class ImageTokenizer(nn.Module):
             tokenizer.load_state_dict({name: t.float() for name, t in artifact.tensors.items()})
         except RuntimeError as error:
             first = str(error).splitlines()[-1].strip()
-            raise ValueError(
+            raise UserError(
                 f"{path} does not fit its own configuration ({first}): write or fetch it again"
             ) from error
         return tokenizer.eval()
@@ -196,17 +197,17 @@ def fitted_cells(
 
 
 def check_images(images: Shaped[Tensor, "b channels h w"], size: int) -> None:
-    """ValueError unless `images` are RGB, `size` pixels along each side, floats in [-1, 1]."""
+    """UserError unless `images` are RGB, `size` pixels along each side, floats in [-1, 1]."""
     if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}; give float pixels in [-1, 1] (bytes: x / 127.5 - 1)")
+        raise UserError(f"images are {images.dtype}; give float pixels in [-1, 1] (bytes: x / 127.5 - 1)")
     if images.shape[1:] != (3, size, size):
-        raise ValueError(
+        raise UserError(
             f"images have the shape {tuple(images.shape)}; "
             f"this tokenizer takes (batch, 3, {size}, {size}): resize first"
         )
     if images.numel() and not -1.001 <= float(images.min()) <= float(images.max()) <= 1.001:
         low, high = float(images.min()), float(images.max())
-        raise ValueError(f"pixels lie in [{low:g}, {high:g}]; scale them to [-1, 1] (bytes: x / 127.5 - 1)")
+        raise UserError(f"pixels lie in [{low:g}, {high:g}]; scale them to [-1, 1] (bytes: x / 127.5 - 1)")
 
 
 class _Block(nn.Module):

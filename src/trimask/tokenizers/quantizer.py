@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from trimask.errors import UserError
+
 # Partial codes that are searched at once: they bound the memory.
 _SEARCHED = 4096
 _BLOCK = 64
@@ -43,7 +45,7 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, codes: Int[Tensor, "*n codebooks"]) -> Float[Tensor, "*n dim"]:
-        """The vector that the codes stand for; ValueError for a code out of range."""
+        """The vector that the codes stand for; UserError for a code out of range."""
 
     @abstractmethod
     def fit(self, vectors: Float[Tensor, "n dim"], generator: np.random.Generator) -> None:
@@ -64,15 +66,15 @@ class Quantizer(nn.Module, ABC):
 
 
 def check_codes(codes: Int[Tensor, "*n codebooks"], num_codebooks: int, codebook_size: int) -> None:
-    """ValueError unless `codes` have `num_codebooks` in the last dimension, each below `codebook_size`."""
+    """UserError unless `codes` have `num_codebooks` in the last dimension, each below `codebook_size`."""
     if codes.shape[-1] != num_codebooks:
-        raise ValueError(
+        raise UserError(
             f"codes have {codes.shape[-1]} codebooks in the last dimension; "
             f"this tokenizer has {num_codebooks}"
         )
     if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook_size:
         worst = int(codes.min()) if int(codes.min()) < 0 else int(codes.max())
-        raise ValueError(f"code {worst} is out of range; codes of this tokenizer are 0 … {codebook_size - 1}")
+        raise UserError(f"code {worst} is out of range; codes of this tokenizer are 0 … {codebook_size - 1}")
 
 
 class QuantizerConfig(ABC):
@@ -97,9 +99,9 @@ class FiniteScalarConfig(QuantizerConfig):
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 2:
-            raise ValueError(f"levels={self.levels}: name at least one level count, each 2 or more")
+            raise UserError(f"levels={self.levels}: name at least one level count, each 2 or more")
         if self.num_codebooks < 1:
-            raise ValueError(f"num_codebooks={self.num_codebooks}: use 1 or more")
+            raise UserError(f"num_codebooks={self.num_codebooks}: use 1 or more")
 
     def build(self) -> "FiniteScalarQuantizer":
         return FiniteScalarQuantizer(self)
@@ -121,7 +123,7 @@ class ResidualVectorConfig(QuantizerConfig):
     def __post_init__(self) -> None:
         for name, least in (("dim", 1), ("codebook_size", 2), ("num_codebooks", 1), ("beam_width", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: use {least} or more")
+                raise UserError(f"{name}={getattr(self, name)}: use {least} or more")
 
     def build(self) -> "ResidualVectorQuantizer":
         return ResidualVectorQuantizer(self)
@@ -324,10 +326,10 @@ def kmeans(
     """Lloyd's algorithm from random vectors; a centre that lost all its vectors restarts at the worst coded
     ones.
 
-    ValueError where there are fewer vectors than centres.
+    UserError where there are fewer vectors than centres.
     """
     if len(vectors) < size:
-        raise ValueError(
+        raise UserError(
             f"{len(vectors)} vectors cannot give {size} centres; pass more vectors or ask for fewer codes"
         )
     # Not k-means++: as a start of the shipped image codebooks it was 0.1 dB worse, and far slower.

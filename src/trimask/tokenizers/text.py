@@ -7,6 +7,7 @@ from typing import final
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from trimask import io, seals
+from trimask.errors import UserError
 
 # The byte-level alphabet maps each byte to a printable character; its order fixes nothing but is kept with
 # the file.
@@ -27,7 +28,7 @@ class TextTokenizer:
         self._byte_ids = [i for i in ids if i is not None]
         if len(self._byte_ids) < 256:
             missing = 256 - len(self._byte_ids)
-            raise ValueError(
+            raise UserError(
                 f"the text tokenizer lacks {missing} of the 256 byte units: train it with `train`"
             )
 
@@ -35,7 +36,7 @@ class TextTokenizer:
     def train(cls, texts: Iterable[str], vocabulary_size: int) -> "TextTokenizer":
         """Learn merges from `texts` until there are `vocabulary_size` ids (at least the 256 bytes)."""
         if vocabulary_size < 256:
-            raise ValueError(f"vocabulary_size {vocabulary_size}: byte-level BPE needs at least 256")
+            raise UserError(f"vocabulary_size {vocabulary_size}: byte-level BPE needs at least 256")
         backend = Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
@@ -59,7 +60,7 @@ class TextTokenizer:
         """Inverse of `encode`; bytes that are not valid UTF-8 (a model may produce them) become U+FFFD."""
         out_of_range = [i for i in ids if not 0 <= i < self.vocabulary_size]
         if out_of_range:
-            raise ValueError(
+            raise UserError(
                 f"text id {out_of_range[0]} is outside 0…{self.vocabulary_size - 1}: not this tokenizer's"
             )
         return self._backend.decode(ids)
@@ -73,7 +74,7 @@ class TextTokenizer:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError, ValueError: the file is missing, cut short, or not a byte-level BPE of the
+            FileNotFoundError, UserError: the file is missing, cut short, or not a byte-level BPE of the
                 `tokenizers` library.
         """
         data = io.read_json(path)
@@ -81,11 +82,11 @@ class TextTokenizer:
         model = data.get("model") if isinstance(data, dict) else None
         problem = f"{path} is not a BPE tokenizer of the `tokenizers` library"
         if not isinstance(model, dict) or model.get("type") != "BPE":
-            raise ValueError(f"{problem}: write it again with `save`")
+            raise UserError(f"{problem}: write it again with `save`")
         try:
             return cls(Tokenizer.from_str(json.dumps(data)))
         except Exception as error:  # the library raises nothing more exact
-            raise ValueError(f"{problem} ({error}): write it again with `save`") from error
+            raise UserError(f"{problem} ({error}): write it again with `save`") from error
 
 
 def _byte_to_unit(byte: int) -> str:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from trimask.errors import UserError
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,9 +28,9 @@ class WeightAverageConfig:
 
     def __post_init__(self) -> None:
         if not self.half_life > 0:
-            raise ValueError(f"half_life {self.half_life}: give a number of sequences above 0")
+            raise UserError(f"half_life {self.half_life}: give a number of sequences above 0")
         if not 0 < self.ramp_up <= 1:
-            raise ValueError(f"ramp_up {self.ramp_up}: give a share above 0, and at most 1")
+            raise UserError(f"ramp_up {self.ramp_up}: give a share above 0, and at most 1")
 
     def decay(self, *, batch: int, step: int) -> float:
         """How much of the average stays at update `step` (from 1) of `batch` sequences."""

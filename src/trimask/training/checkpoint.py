@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from trimask import io
+from trimask.errors import UserError
 from trimask.training.background import Background
 from trimask.training.distributed import ALONE, World
 from trimask.training.lease import about_to_remove, held
@@ -203,7 +204,7 @@ class Checkpoints:
         processes than those that wrote it and need not name all tensors; None if the run never wrote one.
 
         One that is truncated, altered or of another run is reported, renamed to `*.corrupt`, and the one
-        before is used. ValueError if none is whole. What happens, happens in all processes.
+        before is used. UserError if none is whole. What happens, happens in all processes.
         """
         if self._world.control is None:
             quiet_in_single_process()
@@ -217,7 +218,7 @@ class Checkpoints:
                         "checkpoint of step %d is unusable (%s); set aside as %s", step, error, aside
                     )
         if self._world.main_only(lambda: any(self._folder.glob("*.corrupt*"))):
-            raise ValueError(f"no checkpoint in {self._folder} is whole: start again with another --out")
+            raise UserError(f"no checkpoint in {self._folder} is whole: start again with another --out")
         return None
 
     def peek_newest(self, into: Mapping[str, Tensor]) -> Checkpoint | None:
@@ -237,12 +238,12 @@ class Checkpoints:
                         logger.warning("checkpoint of step %d is unusable (%s)", step, error)
             else:
                 if steps:
-                    raise ValueError(f"no checkpoint in {self._folder} is whole: let the run write another")
+                    raise UserError(f"no checkpoint in {self._folder} is whole: let the run write another")
                 return None
-        raise ValueError(f"the checkpoints in {self._folder} are replaced faster than read: try again")
+        raise UserError(f"the checkpoints in {self._folder} are replaced faster than read: try again")
 
     def load_step(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
-        """As `peek_newest`, of `step` alone. ValueError or FileNotFoundError if it is not whole."""
+        """As `peek_newest`, of `step` alone. UserError or FileNotFoundError if it is not whole."""
         quiet_in_single_process()
         with held(self.path(step) / STATE_FILE) as is_there:
             if not is_there and not self.path(step).exists():
@@ -259,11 +260,11 @@ class Checkpoints:
         path = self.path(step) / STATE_FILE
         state = io.read_sealed(path)
         if not _is_state(state) or state["step"] != step:
-            raise ValueError(f"{path} is not the state of step {step}")
+            raise UserError(f"{path} is not the state of step {step}")
         may_change = {*self._may_change, *state["may_change"]}
         changed = changes(state["config"], self._config, may_change)
         if changed:
-            raise ValueError(f"{path.parent} belongs to a run with another config: {'; '.join(changed)}")
+            raise UserError(f"{path.parent} belongs to a run with another config: {'; '.join(changed)}")
         return state
 
 

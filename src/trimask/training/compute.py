@@ -6,6 +6,7 @@ from typing import final
 
 import torch
 
+from trimask.errors import UserError
 from trimask.model.attention import AttentionBackend
 from trimask.model.recompute import Recompute
 
@@ -50,11 +51,11 @@ class ComputeConfig:
 
     def __post_init__(self) -> None:
         if self.micro_batch is not None and self.micro_batch < 1:
-            raise ValueError(f"micro_batch {self.micro_batch}: must be at least 1, or none")
+            raise UserError(f"micro_batch {self.micro_batch}: must be at least 1, or none")
         if self.replicas < 1:
-            raise ValueError(f"replicas {self.replicas}: must be at least 1")
+            raise UserError(f"replicas {self.replicas}: must be at least 1")
         if self.data_workers is not None and self.data_workers < 0:
-            raise ValueError(f"data_workers {self.data_workers}: must be at least 0, or none")
+            raise UserError(f"data_workers {self.data_workers}: must be at least 0, or none")
 
     def precision_on(self, device: torch.device) -> Precision:
         return self.precision or (Precision.BF16 if device.type == "cuda" else Precision.FP32)

@@ -14,6 +14,7 @@ from trimask.diffusion.forward import complement, is_masked, mask_tokens
 from trimask.diffusion.objective import mask_ratio_weight
 from trimask.diffusion.schedule import Linear, Schedule, per_modality
 from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
+from trimask.errors import UserError
 from trimask.training.reduction import Reduction, Targets, TokenMean
 from trimask.training.weighting import Bound, Weighting
 from trimask.vocabulary.batch import Batch
@@ -54,13 +55,13 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.condition_dropout < 1:
-            raise ValueError(f"condition_dropout {self.condition_dropout} must be in [0, 1)")
+            raise UserError(f"condition_dropout {self.condition_dropout} must be in [0, 1)")
         if min(self.modality_weights) < 0:
-            raise ValueError(f"modality_weights {self.modality_weights} must not be negative")
+            raise UserError(f"modality_weights {self.modality_weights} must not be negative")
         if any(weight < 0 for weights in self.codebook_weights for weight in weights):
-            raise ValueError(f"codebook_weights {self.codebook_weights} must not be negative")
+            raise UserError(f"codebook_weights {self.codebook_weights} must not be negative")
         if self.anti_masking and any(not isinstance(s, Linear) for s in self.schedules):
-            raise ValueError(
+            raise UserError(
                 "anti_masking draws mask ratios uniformly: set the schedules to Linear, or turn it off"
             )
 
@@ -82,13 +83,13 @@ class ObjectiveConfig:
         """The factor of each range of `vocabulary`, that is, of each codebook of each modality.
 
         Raises:
-            ValueError: `codebook_weights` has not as many as a modality has codebooks.
+            UserError: `codebook_weights` has not as many as a modality has codebooks.
         """
         weights: list[float] = []
         for modality, given in zip(Modality, self.codebook_weights, strict=True):
             count = len(vocabulary.ranges_of(modality))
             if given and len(given) != count:
-                raise ValueError(
+                raise UserError(
                     f"codebook_weights has {len(given)} for {modality.name.lower()}, {given}: "
                     f"give {count}, one for each codebook, or none"
                 )

@@ -15,6 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from trimask import devices
+from trimask.errors import UserError
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class World:
 
     def main_first(self, work: Callable[[], T]) -> T:
         """`work()` in the main process, then in all others: what the first one keeps, the rest find. Its
-        OSError or ValueError is raised in all.
+        OSError or UserError is raised in all.
         """
         found: list[T] = []
         self.main_only(lambda: found.append(work()))
@@ -93,7 +94,7 @@ class World:
         return found
 
     def each(self, action: Callable[[], Any]) -> list[Any]:
-        """The plain result of `action` in each process, in order of rank; an OSError or ValueError of any is
+        """The plain result of `action` in each process, in order of rank; an OSError or UserError of any is
         raised in all.
         """
         if self.control is None:
@@ -110,7 +111,7 @@ class World:
         return [result for result, _ in outcomes]
 
     def main_only(self, action: Callable[[], Any]) -> Any:
-        """The plain result of `action`, done by the main process alone; its OSError or ValueError is raised
+        """The plain result of `action`, done by the main process alone; its OSError or UserError is raised
         in all.
         """
         return self.each(lambda: action() if self.is_main else None)[0]
@@ -147,13 +148,13 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
     that precision and sharding are one path there. On CPUs they talk over gloo.
 
     Raises:
-        ValueError: an unknown device, or `replicas` that do not divide the processes.
+        UserError: an unknown device, or `replicas` that do not divide the processes.
     """
     size, rank = num_processes(), int(os.environ.get("RANK", "0"))
     chosen = devices.pick(device)
     is_cuda = chosen.type == "cuda"
     if replicas < 1 or size % replicas:
-        raise ValueError(f"replicas {replicas}: must divide the {size} processes")
+        raise UserError(f"replicas {replicas}: must divide the {size} processes")
     if size == 1 and not is_cuda:
         yield World(device=chosen)
         return

@@ -12,6 +12,7 @@ from torch import Tensor
 from trimask import rng
 from trimask.data.selection import EmbeddedSignals, SignalData
 from trimask.data.signals import Signals
+from trimask.errors import UserError
 from trimask.pixels import to_pixels
 from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine
@@ -61,7 +62,7 @@ class ImageTokenizerTraining:
             ("max_shift", 0),
         ):
             if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: use {least} or more")
+                raise UserError(f"{name}={getattr(self, name)}: use {least} or more")
 
 
 @final
@@ -79,7 +80,7 @@ class ImageTokenizerRun:
     def __post_init__(self) -> None:
         for name in ("log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: use 1 or more")
+                raise UserError(f"{name}={getattr(self, name)}: use 1 or more")
 
     @property
     def num_steps(self) -> int:
@@ -183,11 +184,11 @@ def image_batches(
     """Endless batches in [-1, 1] from batch `start` on: a shuffle per epoch, half of the images mirrored, all
     moved a little.
 
-    ValueError where there are fewer images than one batch needs.
+    UserError where there are fewer images than one batch needs.
     """
     per_epoch = len(images) // batch_size
     if per_epoch < 1:
-        raise ValueError(
+        raise UserError(
             f"{len(images)} images do not fill a batch of {batch_size}: lower training.batch_size or add some"
         )
 

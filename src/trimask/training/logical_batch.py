@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import final
 
+from trimask.errors import UserError
 from trimask.training.optimizers import AdamWConfig
 
 
@@ -28,14 +29,14 @@ class Tuned:
 
     def __post_init__(self) -> None:
         if (self.logical_batch is None) != (self.num_steps is None):
-            raise ValueError(
+            raise UserError(
                 f"logical_batch {self.logical_batch}, num_steps {self.num_steps}: give both of the run in "
                 "which the values were tuned, or neither"
             )
         for name in ("logical_batch", "num_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} {value}: must be at least 1")
+                raise UserError(f"{name} {value}: must be at least 1")
 
 
 @final
@@ -101,11 +102,11 @@ class KappaRule(BatchRule):
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 2:
-            raise ValueError(f"gamma {self.gamma}: the horizon exponent must be in [0, 2]")
+            raise UserError(f"gamma {self.gamma}: the horizon exponent must be in [0, 2]")
         if self.critical_steps < 1:
-            raise ValueError(f"critical_steps {self.critical_steps}: must be at least 1")
+            raise UserError(f"critical_steps {self.critical_steps}: must be at least 1")
         if not 0 < self.lowest_kappa <= 1 <= self.highest_kappa:
-            raise ValueError(
+            raise UserError(
                 f"lowest_kappa {self.lowest_kappa}, highest_kappa {self.highest_kappa}: the range must hold 1"
             )
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, final, runtime_checkable
 
 from torch import Tensor
 
+from trimask.errors import UserError
 from trimask.training.checkpoint import Checkpoint, Checkpoints
 from trimask.training.distributed import ALONE, World
 from trimask.training.finiteness import FinitenessCheck
@@ -101,15 +102,15 @@ def train(
     All processes of `world` call this alike, with a step over their part of each batch; they stop at the same
     step. `evaluate` is called in all, `on_progress` in the main one, which alone writes and shows.
 
-    Raises ValueError (a directory in use, another config, batches that end early), OSError (no space, no
+    Raises UserError (a directory in use, another config, batches that end early), OSError (no space, no
     permission) and NonFiniteLoss; in each case the last checkpoint is whole.
     """
     intervals = {"num_steps": num_steps, "checkpoint_every": checkpoint_every, "log_every": log_every}
     for name, value in {**intervals, "keep_checkpoints": keep_checkpoints}.items():
         if value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+            raise UserError(f"{name} must be at least 1, not {value}")
     if (evaluate is None) != (evaluate_every is None) or (evaluate_every is not None and evaluate_every < 1):
-        raise ValueError(f"evaluate and evaluate_every (at least 1, not {evaluate_every}) go together")
+        raise UserError(f"evaluate and evaluate_every (at least 1, not {evaluate_every}) go together")
     open_run(out, config, resume=resume, may_change=may_change, world=world)
     checkpoints = Checkpoints(out, config=config, keep=keep_checkpoints, may_change=may_change, world=world)
     tensors = step.state_dict()
@@ -211,7 +212,7 @@ class _Run:
                 self._save()
             if stopped:
                 return stopped
-        raise ValueError(f"the batches ended after {self.done}, but the run needs {self.num_steps}")
+        raise UserError(f"the batches ended after {self.done}, but the run needs {self.num_steps}")
 
     def _why_stop(self) -> Stopped | None:
         """The same in all processes, and so is an error of the writers, which is raised here."""

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
+from trimask.errors import UserError
+
 
 class LearningRateSchedule(ABC):
     """Maps progress in [0, 1] to a factor in [0, 1]; progress is measured in tokens, steps or time."""
@@ -31,9 +33,9 @@ class WarmupCosine(LearningRateSchedule):
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_fraction < 1:
-            raise ValueError(f"warmup_fraction must be in [0, 1), not {self.warmup_fraction}")
+            raise UserError(f"warmup_fraction must be in [0, 1), not {self.warmup_fraction}")
         if not 0 <= self.final_fraction <= 1:
-            raise ValueError(f"final_fraction must be in [0, 1], not {self.final_fraction}")
+            raise UserError(f"final_fraction must be in [0, 1], not {self.final_fraction}")
 
     def factor(self, progress: float) -> float:
         progress = min(max(progress, 0.0), 1.0)
@@ -64,9 +66,9 @@ class WarmupStableDecay(LearningRateSchedule):
     def __post_init__(self) -> None:
         for name in ("warmup_fraction", "decay_fraction", "final_fraction"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+                raise UserError(f"{name} must be in [0, 1], not {getattr(self, name)}")
         if self.warmup_fraction + self.decay_fraction > 1:
-            raise ValueError(
+            raise UserError(
                 f"warmup_fraction {self.warmup_fraction} and decay_fraction {self.decay_fraction} add up to "
                 "more than 1"
             )
@@ -87,5 +89,5 @@ def warmup_fraction(horizon: float | int, *, warmup: float | int = 1000, cap: fl
     `horizon` and `warmup` in one unit: steps, or tokens. Default: 1,000 steps, at most 25 % of the run [P?].
     """
     if horizon <= 0 or warmup < 0 or not 0 <= cap < 1:
-        raise ValueError(f"need horizon > 0, warmup >= 0, cap in [0, 1); got {horizon}, {warmup}, {cap}")
+        raise UserError(f"need horizon > 0, warmup >= 0, cap in [0, 1); got {horizon}, {warmup}, {cap}")
     return min(warmup / horizon, cap)

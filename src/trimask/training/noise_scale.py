@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from trimask.errors import UserError
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch
 
@@ -50,12 +51,12 @@ def noise_scale(
     divided: a mean of ratios would be biased.
 
     Raises:
-        ValueError: batches that are not B₁ < B₂, or lists of different or no length.
+        UserError: batches that are not B₁ < B₂, or lists of different or no length.
     """
     if not 1 <= small_batch < large_batch:
-        raise ValueError(f"batches of {small_batch} and {large_batch}: the first must be the smaller")
+        raise UserError(f"batches of {small_batch} and {large_batch}: the first must be the smaller")
     if not small or len(small) != len(large):
-        raise ValueError(f"{len(small)} and {len(large)} squared norms: give as many of each, at least one")
+        raise UserError(f"{len(small)} and {len(large)} squared norms: give as many of each, at least one")
     pairs = torch.tensor([list(small), list(large)], dtype=torch.float64).T
     total, count = pairs.sum(0), len(pairs)
 
@@ -90,7 +91,7 @@ def measure_noise_scale(
     norms, and G₂ the mean of their gradients. Memory: a gradient for each name beside the parameters.
     """
     if num_small < 2 or num_pairs < 1:
-        raise ValueError(f"num_small {num_small} must be at least 2, and num_pairs {num_pairs} at least 1")
+        raise UserError(f"num_small {num_small} must be at least 2, and num_pairs {num_pairs} at least 1")
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
     small: dict[str, list[float]] = {}
     large: dict[str, list[float]] = {}

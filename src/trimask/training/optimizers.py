@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trimask.devices import gathered
+from trimask.errors import UserError
 
 # What torch's AdamW keeps per parameter (without amsgrad, which nothing here uses).
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -52,7 +53,7 @@ class AdamWConfig:
             ("clip_norm", self.clip_norm is None or self.clip_norm > 0),
         ):
             if not is_valid:
-                raise ValueError(f"{name} is out of range: {getattr(self, name)}")
+                raise UserError(f"{name} is out of range: {getattr(self, name)}")
 
 
 @final
@@ -95,7 +96,7 @@ def build_adamw(groups: Iterable[ParameterGroup], config: AdamWConfig) -> torch.
     groups = tuple(groups)
     parameters = [parameter for group in groups for _, parameter in group.parameters]
     if not parameters:
-        raise ValueError("there is no trainable parameter to optimize")
+        raise UserError("there is no trainable parameter to optimize")
     torch_groups: list[dict[str, Any]] = [
         {
             "params": list(group.parameters),
@@ -153,17 +154,17 @@ def optimizer_tensors(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
-    """Inverse of `optimizer_tensors`, in place; ValueError if names or shapes are not this optimizer's."""
+    """Inverse of `optimizer_tensors`, in place; UserError if names or shapes are not this optimizer's."""
     own = optimizer_tensors(optimizer)
     named = dict(_named(optimizer))
     unknown = sorted(key for key in tensors if key.rpartition(".")[0] not in named)
     if unknown:
-        raise ValueError(f"optimizer state of parameters that the model lacks: {', '.join(unknown[:3])}")
+        raise UserError(f"optimizer state of parameters that the model lacks: {', '.join(unknown[:3])}")
     for key, tensor in own.items():
         if key not in tensors or tensors[key].shape != tensor.shape:
             name = key.rpartition(".")[0]
             shape = tuple(named[name].shape)
-            raise ValueError(f"optimizer state of {name} is incomplete or has another shape than {shape}")
+            raise UserError(f"optimizer state of {name} is incomplete or has another shape than {shape}")
     for key, tensor in own.items():
         tensor.copy_(tensors[key])
 

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from trimask.errors import UserError
 from trimask.model.attention import AttentionBackend, attend
 from trimask.model.block import Block
 from trimask.model.denoiser import Denoiser, DenoiserConfig
@@ -25,7 +26,7 @@ def place(
     gathered in the precision of the matrix products.
 
     Raises:
-        ValueError, ImportError: as `check`.
+        UserError, ImportError: as `check`.
     """
     check(compute, world)
     precision = compute.precision_on(world.device)
@@ -51,20 +52,20 @@ def check(compute: ComputeConfig, world: World) -> None:
     """Before anything is built.
 
     Raises:
-        ValueError: a precision or attention that the device has no use for.
+        UserError: a precision or attention that the device has no use for.
         ImportError: float8 without its library.
     """
     precision, attention = compute.precision_on(world.device), compute.attention
     if precision is not Precision.FP32 and world.mesh is None:
-        raise ValueError(
+        raise UserError(
             f"precision {precision.value} on one CPU process: it is slower than fp32 there; leave it out"
         )
     if precision is Precision.FLOAT8 and importlib.util.find_spec("torchao") is None:
         raise ImportError("precision float8 needs the extra `float8`: pip install trimask[float8]")
     if attention not in (None, AttentionBackend.LOOP) and world.device.type != "cuda":
-        raise ValueError(f"attention {attention.value} needs a GPU: use loop, or leave it out")
+        raise UserError(f"attention {attention.value} needs a GPU: use loop, or leave it out")
     if attention is AttentionBackend.VARLEN and precision is Precision.FP32:
-        raise ValueError("attention varlen computes in half precision: use precision bf16, or attention loop")
+        raise UserError("attention varlen computes in half precision: use precision bf16, or attention loop")
 
 
 def compile_blocks(denoiser: Denoiser) -> None:

@@ -8,6 +8,7 @@ from trimask.config import from_dict
 from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
+from trimask.errors import UserError
 from trimask.model.denoiser import DenoiserConfig
 from trimask.training.average import WeightAverageConfig
 from trimask.training.compute import ComputeConfig
@@ -76,13 +77,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("logical_batch", "num_steps", "log_every", "checkpoint_every", "evaluate_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
+                raise UserError(f"{name} {getattr(self, name)}: must be at least 1")
         if self.physical_batch is not None and self.physical_batch < 1:
-            raise ValueError(f"physical_batch {self.physical_batch}: must be at least 1, or none")
+            raise UserError(f"physical_batch {self.physical_batch}: must be at least 1, or none")
         for name in ("logical_batch", "physical_batch"):
             value = getattr(self, name)
             if value is not None and value % self.objective.num_views:
-                raise ValueError(
+                raise UserError(
                     f"{name} {value}: anti_masking takes two views of each sequence, give an even number"
                 )
 

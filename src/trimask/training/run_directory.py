@@ -12,6 +12,7 @@ from typing import Any
 
 from trimask import io
 from trimask.config import ConfigError, differences, from_dict, to_dict
+from trimask.errors import UserError
 from trimask.training.distributed import ALONE, World
 from trimask.training.tracker import METRICS_FILE
 
@@ -38,7 +39,7 @@ def open_run(
     that it was computed with. A start that has left nothing but files of the names `leftovers`, no
     checkpoint and no metrics, is begun anew.
 
-    ValueError, in all processes, if `out` holds anything and `resume` is not set, if it holds something other
+    UserError, in all processes, if `out` holds anything and `resume` is not set, if it holds something other
     than a run, or if the run's config differs elsewhere (the message names the fields).
     """
     world.main_only(partial(_open_run, out, config, resume, may_change, leftovers))
@@ -64,11 +65,11 @@ def _open_run(
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The `config.json` of a run. ValueError or FileNotFoundError if it is damaged or describes no run."""
+    """The `config.json` of a run. UserError or FileNotFoundError if it is damaged or describes no run."""
     path = run / CONFIG
     stored = io.read_sealed(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("run", {}), dict):
-        raise ValueError(f"{path} does not describe a run: choose another folder")
+        raise UserError(f"{path} does not describe a run: choose another folder")
     return stored
 
 
@@ -85,14 +86,14 @@ def check_run(
     if resume and os.path.lexists(path):
         changed = changes(read_config(out), config, may_change)
         if changed:
-            raise ValueError(
+            raise UserError(
                 f"{out} was started with another config: {'; '.join(changed)}. "
                 "Resume with the same values, or choose another --out"
             )
     # Hidden files are leftovers of a start that was killed while it wrote.
     elif _visible(out) and not holds_nothing(out, leftovers):
         mend = "it is no run: choose another --out" if resume else "use --resume, or choose another --out"
-        raise ValueError(f"{out} is not empty: {mend}")
+        raise UserError(f"{out} is not empty: {mend}")
 
 
 def holds_nothing(out: Path, leftovers: Collection[str]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from torch import OutOfMemoryError, Tensor
 
+from trimask.errors import UserError
 from trimask.io import sha256
 from trimask.training.distributed import World
 
@@ -67,7 +68,7 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], world: World) -> 
 
 
 def verify_files(folder: Path, hashes: Mapping[str, str], world: World) -> None:
-    """ValueError or FileNotFoundError, in all processes, where the files are not those that were written.
+    """UserError or FileNotFoundError, in all processes, where the files are not those that were written.
 
     Each process reads a share of them.
     """
@@ -77,7 +78,7 @@ def verify_files(folder: Path, hashes: Mapping[str, str], world: World) -> None:
 def read_tensors(folder: Path, into: Mapping[str, Tensor], world: World) -> None:
     """Reads the tensors that `into` names into its memory, however many processes wrote them.
 
-    ValueError, in all processes, if one is missing or has another shape.
+    UserError, in all processes, if one is missing or has another shape.
     """
     from torch.distributed import DistError
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -96,7 +97,7 @@ def read_tensors(folder: Path, into: Mapping[str, Tensor], world: World) -> None
     except (OSError, MemoryError, OutOfMemoryError, DistError):  # not for what the files hold
         raise
     except Exception as error:  # half a dozen kinds for a file that is cut short or of another shape
-        raise ValueError(f"{folder} does not hold the tensors that are needed: {error}") from error
+        raise UserError(f"{folder} does not hold the tensors that are needed: {error}") from error
 
 
 def quiet_in_single_process() -> None:
@@ -122,10 +123,10 @@ def _file_numbers(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 def _verify(folder: Path, hashes: Mapping[str, str], names: Sequence[str]) -> None:
     for name in names:
         if sha256(folder / name) != hashes[name]:
-            raise ValueError(f"{folder / name} is not as it was written: truncated or altered")
+            raise UserError(f"{folder / name} is not as it was written: truncated or altered")
     for path in folder.glob("*.safetensors"):
         if path.name not in hashes and not path.name.startswith("."):
-            raise ValueError(f"{path} is not part of what was written")
+            raise UserError(f"{path} is not part of what was written")
 
 
 def _without_hidden() -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trimask import rng
 from trimask.data.selection import EmbeddedSignals, SignalData
 from trimask.data.signals import Concatenation
+from trimask.errors import UserError
 from trimask.tokenizers.speech.autoencoder import SpeechAutoencoder
 from trimask.tokenizers.speech.features import mel_filters
 from trimask.tokenizers.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig
@@ -50,9 +51,9 @@ class SpeechTraining:
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "crop_frames"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: use 1 or more")
+                raise UserError(f"{name}={getattr(self, name)}: use 1 or more")
         if self.mel_weight < 0:
-            raise ValueError(f"mel_weight={self.mel_weight}: use 0 or more")
+            raise UserError(f"mel_weight={self.mel_weight}: use 0 or more")
 
 
 @final
@@ -73,7 +74,7 @@ class SpeechTokenizerRun:
     def __post_init__(self) -> None:
         for name in ("log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: use 1 or more")
+                raise UserError(f"{name}={getattr(self, name)}: use 1 or more")
 
     @property
     def num_steps(self) -> int:
@@ -132,7 +133,7 @@ class CodeStep(SpeechStep):
 
     def __init__(self, tokenizer: SpeechTokenizer, config: SpeechTraining) -> None:
         if config.mel_weight:
-            raise ValueError(f"mel_weight={config.mel_weight} is for the vocoder: leave it 0 for the code")
+            raise UserError(f"mel_weight={config.mel_weight} is for the vocoder: leave it 0 for the code")
         super().__init__(tokenizer.autoencoder, config)
         self.autoencoder = tokenizer.autoencoder
         quantizer = self.autoencoder.quantizer
@@ -328,7 +329,7 @@ def speech_batches(
     num_frames = len(recording.features)
     longest = max(code.crop_frames, vocoder.crop_frames)
     if num_frames <= longest:
-        raise ValueError(f"{num_frames} frames of speech hold no crop of {longest}: add clips")
+        raise UserError(f"{num_frames} frames of speech hold no crop of {longest}: add clips")
 
     def batches(start: int) -> Iterator[SpeechCrops]:
         index = start

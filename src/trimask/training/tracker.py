@@ -14,6 +14,7 @@ from typing import Any, TextIO, final
 import torch
 from torch import Tensor
 
+from trimask.errors import UserError
 from trimask.io import atomic_write
 from trimask.reading import read_text
 from trimask.seals import parse_json
@@ -90,11 +91,11 @@ class Tracker:
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl`, oldest first; a torn last line (from a crash) is left out.
 
-    ValueError where the file is missing or a line before the last is not a row.
+    UserError where the file is missing or a line before the last is not a row.
     """
     path = run / METRICS_FILE
     if not os.path.lexists(path):
-        raise ValueError(f"{run} has no {METRICS_FILE}; is it a run directory?")
+        raise UserError(f"{run} has no {METRICS_FILE}; is it a run directory?")
     return [row for _, row in _rows(path)]
 
 
@@ -111,7 +112,7 @@ def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
         except ValueError:
             row = None
         if not isinstance(row, dict) or type(row.get("step")) is not int:
-            raise ValueError(f"{path}, line {number}: not a row of metrics; remove the line")
+            raise UserError(f"{path}, line {number}: not a row of metrics; remove the line")
         rows.append((line, row))
     return rows
 

@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from trimask.diffusion.schedule import Schedule
+from trimask.errors import UserError
 
 _POINTS = 1 << 14  # of the midpoint rule that normalizes: exact to 1e-3 at a jump, to 1e-6 where smooth
 
@@ -72,14 +73,14 @@ class Unweighted(Weighting):
 class PowerOfBound(Weighting):
     """The NELBO's weight to a power [D]: 1 is the bound, 0 is unweighted; between them, partly weighted.
 
-    Raises: ValueError unless the exponent is in [0, 1].
+    Raises: UserError unless the exponent is in [0, 1].
     """
 
     exponent: float
 
     def __post_init__(self) -> None:
         if not 0 <= self.exponent <= 1:
-            raise ValueError(f"PowerOfBound.exponent is {self.exponent}; give a number from 0 to 1")
+            raise UserError(f"PowerOfBound.exponent is {self.exponent}; give a number from 0 to 1")
 
     def relative(
         self, bound: Float64[Tensor, "*shape"], mask_ratio: Float64[Tensor, "*shape"]

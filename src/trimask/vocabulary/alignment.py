@@ -11,6 +11,8 @@ from typing import final
 import numpy as np
 from jaxtyping import Float
 
+from trimask.errors import UserError
+
 
 class TextAlignment(ABC):
     """Coordinates of a transcript's tokens; has nothing to learn."""
@@ -47,7 +49,7 @@ class ConstantRate(TextAlignment):
         frames_per_token: of speech, for a token of the transcript.
         lead: the frame at which the first token begins. Before the words stand silence and the voice's tag.
 
-    Raises: ValueError unless the rate is positive and both are finite.
+    Raises: UserError unless the rate is positive and both are finite.
     """
 
     frames_per_token: float
@@ -55,7 +57,7 @@ class ConstantRate(TextAlignment):
 
     def __post_init__(self) -> None:
         if not 0 < self.frames_per_token < np.inf or not -np.inf < self.lead < np.inf:
-            raise ValueError(
+            raise UserError(
                 f"ConstantRate has frames_per_token {self.frames_per_token} and lead {self.lead}; give a "
                 "positive rate, and finite numbers"
             )

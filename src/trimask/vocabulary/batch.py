@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from trimask.errors import UserError
 from trimask.vocabulary.modality import Task
 from trimask.vocabulary.sequence import Sequence
 
@@ -106,13 +107,13 @@ def pack_rows(sequences: Rows[Sequence], row_length: int) -> list[list[int]]:
     """Rows of sequence numbers: text-only sequences share rows (first fit, in order), any other has its own.
 
     Raises:
-        ValueError: a sequence is longer than `row_length` slots.
+        UserError: a sequence is longer than `row_length` slots.
     """
     rows: list[list[int]] = []
     room: list[int] = []
     for number, sequence in enumerate(sequences):
         if sequence.num_slots > row_length:
-            raise ValueError(
+            raise UserError(
                 f"a {sequence.task.value} sequence of {sequence.num_slots} slots does not fit a row of "
                 f"{row_length}: raise row_length or shorten the example"
             )
@@ -138,10 +139,10 @@ def make_batch(
     default. `update`: sample index and task of all sequences of the update, if these are a part of it.
 
     Raises:
-        ValueError: no sequences, or one that does not fit.
+        UserError: no sequences, or one that does not fit.
     """
     if not sequences:
-        raise ValueError("a batch needs at least one sequence")
+        raise UserError("a batch needs at least one sequence")
     if row_length is None:
         row_length = max(sequence.num_slots for sequence in sequences)
         rows = [[number] for number in range(len(sequences))]

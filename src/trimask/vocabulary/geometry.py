@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
+from trimask.errors import UserError
 from trimask.vocabulary.alignment import EVEN, TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -35,14 +36,14 @@ class Geometry:
         counts = ("text_size", "image_codebooks", "image_codebook_size", "speech_codebooks")
         for name in (*counts, "speech_codebook_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
+                raise UserError(f"{name} {getattr(self, name)}: must be at least 1")
             most = _MOST_CODEBOOKS if name.endswith("codebooks") else _LARGEST
             if getattr(self, name) > most:
-                raise ValueError(f"{name} {getattr(self, name)}: may be at most {most:,}")
+                raise UserError(f"{name} {getattr(self, name)}: may be at most {most:,}")
         if not all(1 <= side <= _LONGEST_SIDE for side in self.image_grid):
-            raise ValueError(f"image_grid {self.image_grid}: each side must be from 1 to {_LONGEST_SIDE:,}")
+            raise UserError(f"image_grid {self.image_grid}: each side must be from 1 to {_LONGEST_SIDE:,}")
         if not 1e-3 <= self.speech_frame_rate <= 1e6:
-            raise ValueError(f"speech_frame_rate {self.speech_frame_rate}: must be from 0.001 to 1,000,000")
+            raise UserError(f"speech_frame_rate {self.speech_frame_rate}: must be from 0.001 to 1,000,000")
 
     def vocabulary(
         self,

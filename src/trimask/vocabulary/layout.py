@@ -15,6 +15,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Int
 
+from trimask.errors import UserError
 from trimask.vocabulary.alignment import Even, TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout, Flattened
 from trimask.vocabulary.modality import Modality, Task
@@ -77,11 +78,11 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if self.image.grid is None or self.image.has_end:
-            raise ValueError(
+            raise UserError(
                 "the image code space needs a grid (rows, columns) and has_end=False: image size is fixed"
             )
         if self.image.grid[0] < 1 or self.image.grid[1] < 1:
-            raise ValueError(f"image grid {self.image.grid}: rows and columns must be at least 1")
+            raise UserError(f"image grid {self.image.grid}: rows and columns must be at least 1")
 
     def space(self, modality: Modality) -> CodeSpace:
         return (self.text, self.image, self.audio)[modality]
@@ -143,17 +144,17 @@ class Vocabulary:
         """Token ids of `codes`, followed by `num_end` frames of end tokens."""
         space = self.space(modality)
         if codes.ndim != 2 or codes.shape[1] != space.num_codebooks:
-            raise ValueError(
+            raise UserError(
                 f"{modality.name.lower()} codes have shape {codes.shape}: "
                 f"expected (frames, {space.num_codebooks} codebooks)"
             )
         if codes.size and (codes.min() < 0 or codes.max() >= space.codebook_size):
-            raise ValueError(
+            raise UserError(
                 f"{modality.name.lower()} codes span [{codes.min()}, {codes.max()}]: "
                 f"the codebook has {space.codebook_size} codes"
             )
         if num_end and not space.has_end:
-            raise ValueError(
+            raise UserError(
                 f"{modality.name.lower()} spans have a fixed length: num_end must be 0, not {num_end}"
             )
         starts = np.array([r.start for r in self.ranges_of(modality)], dtype=np.int64)
@@ -171,7 +172,7 @@ class Vocabulary:
         starts = np.array([r.start for r in self.ranges_of(modality)], dtype=np.int64)
         codes = np.asarray(tokens, dtype=np.int64) - starts
         if codes.size and (codes.min() < 0 or codes.max() >= space.range_size):
-            raise ValueError(
+            raise UserError(
                 f"tokens outside the {modality.name.lower()} ranges (a mask or another modality's token)"
             )
         if not space.has_end:

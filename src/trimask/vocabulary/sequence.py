@@ -15,6 +15,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from trimask.errors import UserError
 from trimask.vocabulary.alignment import TextAlignment
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.modality import CONDITION, Modality, Task
@@ -38,7 +39,7 @@ def spans_of(task: Task, present: frozenset[Modality]) -> tuple[Modality, ...]:
             return spans
     wanted = " or ".join("+".join(m.name.lower() for m in spans) for spans in _SPANS[task])
     got = "+".join(m.name.lower() for m in sorted(present)) or "nothing"
-    raise ValueError(f"task {task.value} needs spans {wanted}, not {got}")
+    raise UserError(f"task {task.value} needs spans {wanted}, not {got}")
 
 
 @final
@@ -90,7 +91,7 @@ def build_sequence(
             Conditions never carry one.
 
     Raises:
-        ValueError: the example's modalities are not those of the task, or codes are out of range.
+        UserError: the example's modalities are not those of the task, or codes are out of range.
     """
     condition = CONDITION[task]
     builder = _Builder(vocabulary, task)
@@ -138,9 +139,9 @@ class _Builder:
         space = self.vocabulary.space(modality)
         num_frames = len(tokens)
         if num_frames == 0 and not is_target:
-            raise ValueError(f"the {modality.name.lower()} condition is empty: give at least one code")
+            raise UserError(f"the {modality.name.lower()} condition is empty: give at least one code")
         if space.grid is not None and num_frames != space.grid[0] * space.grid[1]:
-            raise ValueError(f"an image span has {space.grid[0]}×{space.grid[1]} cells, not {num_frames}")
+            raise UserError(f"an image span has {space.grid[0]}×{space.grid[1]} cells, not {num_frames}")
         self._special(self.vocabulary.begin(modality))
         if modality is Modality.AUDIO:
             self.num_frames = num_frames

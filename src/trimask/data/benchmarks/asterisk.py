@@ -15,6 +15,7 @@ from trimask.data.benchmarks.benchmark import Benchmark, Collected, Source
 from trimask.data.benchmarks.package import DebianPackage
 from trimask.data.benchmarks.store import PackageStore
 from trimask.data.quickstart.splits import hash_split
+from trimask.errors import UserError
 
 VERSION = "1.6.1-1"
 SPLIT_FRACTION = 0.15  # of the transcripts, each to validation and test: there are few, and judges want many
@@ -108,9 +109,9 @@ class Asterisk(Benchmark):
     def __post_init__(self) -> None:
         for language in self.languages:
             if language not in VOICES:
-                raise ValueError(f"no language {language!r} in asterisk: choose from {', '.join(VOICES)}")
+                raise UserError(f"no language {language!r} in asterisk: choose from {', '.join(VOICES)}")
         if len(set(self.languages)) != len(self.languages) or not self.languages:
-            raise ValueError(f"languages {','.join(self.languages)!r}: name each once, and at least one")
+            raise UserError(f"languages {','.join(self.languages)!r}: name each once, and at least one")
 
     def collect(self, store: PackageStore, folder: Path) -> Collected:
         rows: list[dict[str, Any]] = []
@@ -169,7 +170,7 @@ def _recordings(sounds: Path, language: str) -> dict[str, Path]:
     """Prompt -> its recording. The folder is called after the speaker: `en_US_f_Allison`."""
     folders = sorted(sounds.glob(f"{language}_*"))
     if len(folders) != 1:
-        raise ValueError(f"{len(folders)} voices of {language} in the package: this version is not known")
+        raise UserError(f"{len(folders)} voices of {language} in the package: this version is not known")
     files = sorted(folders[0].rglob("*.wav"))
     return {path.relative_to(folders[0]).with_suffix("").as_posix(): path for path in files}
 

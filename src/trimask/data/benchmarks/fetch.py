@@ -11,6 +11,7 @@ from trimask import io
 from trimask.config import to_dict
 from trimask.data.benchmarks.benchmark import Benchmark, Collected
 from trimask.data.benchmarks.store import PackageStore, Report
+from trimask.errors import UserError
 
 METADATA = "metadata.jsonl"
 LICENCES = "LICENCES.md"
@@ -35,7 +36,7 @@ def fetch(
         any_version: take Debian packages also of another version than the pinned one.
 
     Raises:
-        ValueError: `out` holds something else, or a package is not the pinned one.
+        UserError: `out` holds something else, or a package is not the pinned one.
         OSError: a program is missing, or a package cannot be had.
     """
     out = out.absolute()
@@ -66,11 +67,11 @@ def _manifest_of(benchmark: Benchmark, out: Path) -> dict[str, Any] | None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / MANIFEST).is_file():
-        raise ValueError(f"{out} exists and holds no benchmark set: choose another --out")
+        raise UserError(f"{out} exists and holds no benchmark set: choose another --out")
     manifest = io.read_json(out / MANIFEST)
     found = (manifest.get("set"), manifest.get("options")) if isinstance(manifest, dict) else (None, None)
     if found != (benchmark.name, _options(benchmark)):
-        raise ValueError(
+        raise UserError(
             f"{out} holds {_described(*found)}, not {_described(benchmark.name, _options(benchmark))}: "
             "choose another --out"
         )

@@ -10,6 +10,7 @@ from typing import final
 
 from trimask import io
 from trimask.data.benchmarks.package import NpmPackage, Package
+from trimask.errors import UserError
 
 Report = Callable[[str], None]
 
@@ -49,7 +50,7 @@ class PackageStore:
         """The folder with what the package holds.
 
         Raises:
-            ValueError: a file that is not the pinned one. OSError: it cannot be fetched or opened.
+            UserError: a file that is not the pinned one. OSError: it cannot be fetched or opened.
         """
         file, digest = self._file(package)
         version = package.version
@@ -98,8 +99,8 @@ class PackageStore:
             return file, digest
         what = f"{file.name} is not the pinned package (SHA-256 {digest[:12]}…, not {package.sha256[:12]}…)"
         if isinstance(package, NpmPackage):
-            raise ValueError(f"{what}: if it lies in {self.folder}, delete it; then fetch it again")
+            raise UserError(f"{what}: if it lies in {self.folder}, delete it; then fetch it again")
         if not self.any_version:
-            raise ValueError(f"{what}: take it nevertheless with --any-version, or fetch the pinned one")
+            raise UserError(f"{what}: take it nevertheless with --any-version, or fetch the pinned one")
         self.report(f"{what}: taken nevertheless")
         return file, digest

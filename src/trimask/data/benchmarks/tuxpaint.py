@@ -14,6 +14,7 @@ from trimask.data.benchmarks.benchmark import Benchmark, Collected, Source
 from trimask.data.benchmarks.package import DebianPackage
 from trimask.data.benchmarks.store import PackageStore
 from trimask.data.quickstart.splits import hash_split
+from trimask.errors import UserError
 
 STAMPS = DebianPackage(
     name="tuxpaint-stamps-default",
@@ -43,9 +44,9 @@ class Tuxpaint(Benchmark):
     def __post_init__(self) -> None:
         for language in self.languages:
             if language not in SPOKEN:
-                raise ValueError(f"no language {language!r} in tuxpaint: choose from {', '.join(SPOKEN)}")
+                raise UserError(f"no language {language!r} in tuxpaint: choose from {', '.join(SPOKEN)}")
         if len(set(self.languages)) != len(self.languages) or not self.languages:
-            raise ValueError(f"languages {','.join(self.languages)!r}: name each once, and at least one")
+            raise UserError(f"languages {','.join(self.languages)!r}: name each once, and at least one")
 
     def collect(self, store: PackageStore, folder: Path) -> Collected:
         draw = svg_renderer()  # before the download

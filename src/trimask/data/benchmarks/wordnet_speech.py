@@ -18,6 +18,7 @@ from trimask.data.benchmarks.store import PackageStore
 from trimask.data.quickstart.build import SENTENCE_FRACTION, WORDNET
 from trimask.data.quickstart.splits import hash_fraction, hash_split
 from trimask.data.quickstart.spoken import is_fit, is_plain_word, quoted_examples, spoken_form
+from trimask.errors import UserError
 
 VOICES = ("slt", "rms", "awb", "kal16")  # those of Debian's flite that speak at 16 kHz, a general vocabulary
 WORDNET_BASE = DebianPackage(
@@ -63,12 +64,12 @@ class WordnetSpeech(Benchmark):
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ValueError(f"count {self.count}: give at least 1")
+            raise UserError(f"count {self.count}: give at least 1")
         for voice in self.voices:
             if voice not in VOICES:
-                raise ValueError(f"no voice {voice!r} in wordnet-speech: choose from {', '.join(VOICES)}")
+                raise UserError(f"no voice {voice!r} in wordnet-speech: choose from {', '.join(VOICES)}")
         if len(set(self.voices)) != len(self.voices) or not self.voices:
-            raise ValueError(f"voices {','.join(self.voices)!r}: name each once, and at least one")
+            raise UserError(f"voices {','.join(self.voices)!r}: name each once, and at least one")
 
     def collect(self, store: PackageStore, folder: Path) -> Collected:
         sentences = choose_sentences(quoted_examples(_wordnet(store)), self.count)
@@ -113,7 +114,7 @@ def choose_sentences(quotes: Iterable[str], count: int) -> dict[str, str]:
     the split of an embedded sentence is the same here. Of equal words, what WordNet has first.
 
     Raises:
-        ValueError: there are fewer.
+        UserError: there are fewer.
     """
     found: dict[str, str] = {}
     for quote in quotes:
@@ -121,7 +122,7 @@ def choose_sentences(quotes: Iterable[str], count: int) -> dict[str, str]:
         if is_readable(written):
             found.setdefault(spoken_form(written), written)
     if count > len(found):
-        raise ValueError(f"--count {count}: WordNet has {len(found)} sentences that can be read aloud")
+        raise UserError(f"--count {count}: WordNet has {len(found)} sentences that can be read aloud")
     chosen = sorted(found, key=lambda spoken: hash_fraction("sentence", spoken))[:count]
     return {spoken: found[spoken] for spoken in chosen}
 
@@ -154,7 +155,7 @@ class _Reader:
 
     @classmethod
     def find(cls, store: PackageStore, voices: Iterable[str]) -> "_Reader":
-        """What is installed, else what the packages hold; ValueError if that has not all `voices`."""
+        """What is installed, else what the packages hold; UserError if that has not all `voices`."""
         installed = shutil.which("flite")
         if installed is not None:
             reader = cls(program=installed, environment=dict(os.environ))
@@ -172,7 +173,7 @@ class _Reader:
             reader = cls(program=str(roots[0] / "usr/bin/flite"), environment=environment)
         listed = reader._run("-lv").stdout.partition(":")[2].split()
         if missing := [voice for voice in voices if voice not in listed]:
-            raise ValueError(
+            raise UserError(
                 f"{reader.program} has not the voice {missing[0]}, or does not run here (it has "
                 f"{', '.join(listed) or 'none'}): install flite (Debian, Ubuntu: apt-get install flite)"
             )

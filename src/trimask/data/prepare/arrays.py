@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 
 from trimask.data.prepare.rejection import Reason, Rejected, first_line
+from trimask.errors import UserError
 
 _LARGEST_INT16 = 2**15
 
@@ -29,11 +30,11 @@ def as_wav(value: Mapping[str, Any]) -> bytes:
     try:
         samples = np.asarray(value["array"])
         if samples.dtype.kind not in "iuf" or samples.ndim not in (1, 2):
-            raise ValueError(f"{samples.ndim} dimensions of {samples.dtype}")
+            raise UserError(f"{samples.ndim} dimensions of {samples.dtype}")
         if samples.ndim == 2 and samples.shape[0] < samples.shape[1]:  # a row is a channel
             samples = samples.T
         if samples.dtype.kind != "f" and np.abs(samples.astype(np.int64)).max(initial=0) > _LARGEST_INT16:
-            raise ValueError("integers of more than 16 bits")
+            raise UserError("integers of more than 16 bits")
         kind, subtype = (np.float32, "FLOAT") if samples.dtype.kind == "f" else (np.int16, "PCM_16")
         file = io.BytesIO()
         soundfile.write(file, samples.astype(kind), int(rate), format="WAV", subtype=subtype)

@@ -9,6 +9,7 @@ from typing import final
 
 from trimask.data.prepare import picture, recording
 from trimask.data.prepare.options import PrepareOptions
+from trimask.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ GROUPS_OF_FILES = ("image", "audio")
 _RATE_NAMES = ("sample_rate", "sampling_rate")
 
 
-class ColumnError(ValueError):
+class ColumnError(UserError):
     """The columns that are needed cannot be told; the message lists those that there are."""
 
 

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar, final
 
 from trimask.data.prepare.item import SourceUnavailable
+from trimask.errors import UserError
 from trimask.parallel import holding_interrupts
 
 Result = TypeVar("Result")
@@ -32,7 +33,7 @@ def confined(function: Callable[..., Iterable[Result]], *arguments: Any) -> Iter
 
     Raises:
         SourceUnavailable: as it was raised there.
-        ValueError: whatever else went wrong there, with its message; also that the process ended.
+        UserError: whatever else went wrong there, with its message; also that the process ended.
     """
     process = _idle.pop() if _idle else _Process()
     is_free = False
@@ -49,7 +50,7 @@ def confined(function: Callable[..., Iterable[Result]], *arguments: Any) -> Iter
             yield value
             process.connection.send(True)
     except (EOFError, ConnectionError, pickle.UnpicklingError) as error:
-        raise ValueError("the process that read it ended: the file is damaged, or made to do that") from error
+        raise UserError("the process that read it ended: the file is damaged, or made to do that") from error
     finally:
         if is_free:
             _idle.append(process)
@@ -69,13 +70,13 @@ def serve(handle: int) -> None:
                     connection.recv()
             except MemoryError:
                 said = f"it needs more than {MEMORY >> 30} GB of memory: write it with smaller row groups"
-                connection.send((_ERROR, ValueError(said)))
+                connection.send((_ERROR, UserError(said)))
             except SourceUnavailable as error:
                 connection.send((_ERROR, error))
             except (EOFError, ConnectionError):
                 return
             except Exception as error:  # whatever its format's library raises
-                connection.send((_ERROR, ValueError(str(error) or type(error).__name__)))
+                connection.send((_ERROR, UserError(str(error) or type(error).__name__)))
             else:
                 connection.send((_DONE, None))
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, final
 from trimask.data.prepare.item import SourceUnavailable
 from trimask.data.prepare.parquet import BATCH_ROWS, handed_over, rows_of, schema_of
 from trimask.data.prepare.rejection import first_line
+from trimask.errors import UserError
 
 Found = TypeVar("Found")
 
@@ -32,7 +33,7 @@ def shards_of(data: HubData) -> Iterator[dict[str, int]]:
 
     Raises:
         SourceUnavailable: the hub cannot be reached.
-        ValueError: it has no data set of this name, or it needs to be told which configuration.
+        UserError: it has no data set of this name, or it needs to be told which configuration.
     """
     files = _parquet_files(data)
     if files is not None:
@@ -66,7 +67,7 @@ def hub_rows(
         shard: its number, and that of all.
 
     Raises:
-        ValueError, MemoryError: it is damaged, or too large; as its format's library says.
+        UserError, MemoryError: it is damaged, or too large; as its format's library says.
         SourceUnavailable: the connection is lost.
     """
     files = _parquet_files(data)
@@ -104,7 +105,7 @@ def _told(found: Iterator[Found], data: HubData) -> Iterator[Found]:
         raise
     except Exception as error:
         if type(error) is OSError and error.errno is None:  # arrow's word for damage
-            raise ValueError(first_line(error)) from error
+            raise UserError(first_line(error)) from error
         # Each layer of the connection has its own.
         raise SourceUnavailable(f"{data.dataset}: {first_line(error)}: try again later") from error
 
@@ -121,7 +122,7 @@ def _builder(data: HubData) -> Any:
         return datasets.load_dataset_builder(data.dataset, data.configuration, revision=data.revision)
     except (DatasetNotFoundError, FileNotFoundError) as error:
         message = f"{data.dataset} is no file or folder here, and no data set on the hub"
-        raise ValueError(f"{message} ({first_line(error)})") from error
+        raise UserError(f"{message} ({first_line(error)})") from error
     except OSError as error:
         raise _unreachable(data, error) from error
 
@@ -144,7 +145,7 @@ def _streams(data: HubData) -> Any:
     try:
         return _builder(data).as_streaming_dataset()
     except FileNotFoundError as error:
-        raise ValueError(f"{data.dataset}: {first_line(error)}") from error
+        raise UserError(f"{data.dataset}: {first_line(error)}") from error
     except OSError as error:
         raise _unreachable(data, error) from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trimask import io
 from trimask.data.prepare.regular import open_file
+from trimask.errors import UserError
 
 INVENTORY = "source.jsonl"
 _ENDS = 4096  # bytes
@@ -41,7 +42,7 @@ def check_inventory(out: Path, root: Path, names: Iterable[str], report: Report 
     A file is read again only if its times, its size or its place on the disk are others than they were.
 
     Raises:
-        ValueError: a file has changed.
+        UserError: a file has changed.
     """
     path = out / INVENTORY
     before = dict(_kept(path))
@@ -65,7 +66,7 @@ def check_inventory(out: Path, root: Path, names: Iterable[str], report: Report 
         now[name] = (now[name][0], digest.hexdigest())
     changed = [name for name in fresh if name in before and before[name][1] != now[name][1]]
     if changed:
-        raise ValueError(
+        raise UserError(
             f"{root / changed[0]} has changed since {out} was begun: put it back, or choose another --out"
         )
     if before != now:
@@ -91,7 +92,7 @@ def _kept(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
             row = json.loads(line)
             yield str(row["name"]), (list(row["stamp"]), str(row["sha256"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}): choose another --out") from error
+        raise UserError(f"{path} is damaged ({error}): choose another --out") from error
 
 
 def _write(path: Path, files: Mapping[str, tuple[list[int], str]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from trimask.data.prepare.encoding import open_utf8
+from trimask.errors import UserError
 
 VALUE_LIMIT = 16_000_000  # characters of one value
 _CHUNK = 1_000_000  # bytes
@@ -15,7 +16,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 
 
-class JsonError(ValueError):
+class JsonError(UserError):
     """The document is no JSON from here on, or one value is too large to be held.
 
     Attributes:

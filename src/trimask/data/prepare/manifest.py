@@ -14,6 +14,7 @@ from trimask.data.prepare.part import MODALITIES
 from trimask.data.prepare.record import is_whole, read_record, record_path, rejected_path
 from trimask.data.prepare.splits import Decisions
 from trimask.data.shards import ShardedTokens, ShardEntry
+from trimask.errors import UserError
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.jsonl"
@@ -76,16 +77,16 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if len({entry.file for entry in self.shards}) < len(self.shards):
-            raise ValueError("shards: one is named twice")
+            raise UserError("shards: one is named twice")
         if self.counts != count(self.shards):
-            raise ValueError("counts: not those of the shards")
+            raise UserError("counts: not those of the shards")
         for entry in self.shards:
             if set(entry.tokens) != MODALITIES.get(entry.source):
-                raise ValueError(f"{entry.file}: {entry.source} of {sorted(entry.tokens)}")
+                raise UserError(f"{entry.file}: {entry.source} of {sorted(entry.tokens)}")
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
-        """Raises ValueError for a folder that is not prepared, not finished, or of another version."""
+        """Raises UserError for a folder that is not prepared, not finished, or of another version."""
         path = folder / MANIFEST
         if not path.exists():
             what = (
@@ -93,17 +94,17 @@ class Manifest:
                 if (folder / "parts").is_dir()
                 else "holds no prepared data: make some"
             )
-            raise ValueError(f"{folder} {what} with `trimask prepare SOURCE --out {folder}`")
+            raise UserError(f"{folder} {what} with `trimask prepare SOURCE --out {folder}`")
         stored = io.read_sealed(path, mend=_MEND)
         version = stored.get("format_version") if isinstance(stored, dict) else None
         if version != FORMAT_VERSION:
-            raise ValueError(
+            raise UserError(
                 f"{path} has format version {version}, this program reads {FORMAT_VERSION}: prepare it again"
             )
         try:
             return from_dict(cls, stored)
         except ConfigError as error:
-            raise ValueError(f"{path} is damaged ({error}): {_MEND}") from error
+            raise UserError(f"{path} is damaged ({error}): {_MEND}") from error
 
     def save(self, folder: Path) -> None:
         """Write it, with the hash of itself, unless it stands there already; one without stays, since runs
@@ -163,7 +164,7 @@ def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str
         for number in range(num_parts):
             record = read_record(out, number)
             if record is None:
-                raise ValueError(f"{record_path(out, number)} is not what was written: run the command again")
+                raise UserError(f"{record_path(out, number)} is not what was written: run the command again")
             shards.extend(record.shards)
             reasons.update(record.rejected)
             speakers.update(record.speakers or {})

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, final
 
+from trimask.errors import UserError
+
 SampleBy = Literal["document", "paragraph", "line"]
 CaptionFrom = Literal["file", "folder"]
 
@@ -39,9 +41,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not 0 < self.min_seconds < self.max_seconds:
-            raise ValueError(f"max_seconds {self.max_seconds}: must be above {self.min_seconds}")
+            raise UserError(f"max_seconds {self.max_seconds}: must be above {self.min_seconds}")
         if self.max_pixels < 1:
-            raise ValueError(f"max_pixels {self.max_pixels}: must be at least 1")
+            raise UserError(f"max_pixels {self.max_pixels}: must be at least 1")
 
 
 @final
@@ -88,14 +90,14 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if self.text_window < 8:
-            raise ValueError(f"text_window {self.text_window}: a passage needs at least 8 ids")
+            raise UserError(f"text_window {self.text_window}: a passage needs at least 8 ids")
         for name in ("validation", "test"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: give a share of at least 0 and below 1")
+                raise UserError(f"{name} {getattr(self, name)}: give a share of at least 0 and below 1")
         if self.validation + self.test >= 1:
-            raise ValueError(
+            raise UserError(
                 f"validation {self.validation} and test {self.test} leave nothing to train on: "
                 "their sum must be below 1"
             )
         if self.shard_codes < 1:
-            raise ValueError(f"shard_codes {self.shard_codes}: must be at least 1")
+            raise UserError(f"shard_codes {self.shard_codes}: must be at least 1")

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trimask.errors import UserError
+
 BATCH_ROWS = 64
 _SENT_BYTES = 4_000_000  # of rows that are handed over together, at most
 _BUFFER = 1 << 20  # bytes of a column that are read at once; row groups can be larger than memory
@@ -28,14 +30,14 @@ def rows_of(file: Path | str, columns: list[str], limit: int) -> Iterator[list[d
         file: on the disk, or the address of one elsewhere.
 
     Raises:
-        ValueError, MemoryError, or whatever the library raises.
+        UserError, MemoryError, or whatever the library raises.
     """
     num_read, num_bytes = 0, 0
     for batch_rows in (BATCH_ROWS, 1):
         with _opened(file) as (parquet, size):
             num_rows = parquet.metadata.num_rows
             if num_rows > _FREE_ROWS + _ROWS_PER_BYTE * size:
-                raise ValueError(f"{num_rows} rows by its footer, too many for {size} bytes")
+                raise UserError(f"{num_rows} rows by its footer, too many for {size} bytes")
             start = 0
             try:
                 for batch in parquet.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False):
@@ -45,7 +47,7 @@ def rows_of(file: Path | str, columns: list[str], limit: int) -> Iterator[list[d
                         yield rows
                         num_read, num_bytes = num_read + len(rows), num_bytes + taken
                         if num_bytes > _FREE_BYTES + _INFLATION * size:
-                            raise ValueError(f"it inflates to more than {_INFLATION} times its size")
+                            raise UserError(f"it inflates to more than {_INFLATION} times its size")
                 return
             except MemoryError:
                 if batch_rows == 1:

@@ -28,6 +28,7 @@ from trimask.data.prepare.rejection import Reason, first_line
 from trimask.data.prepare.stated import file_split, folder_split, split_name
 from trimask.data.prepare.table import TableRows
 from trimask.data.prepare.unreviewed import without_unreviewed
+from trimask.errors import UserError
 
 _FILES_PER_PART = 512
 _ROWS_PER_PART = 512  # of a table that names files
@@ -67,7 +68,7 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
 
     Raises:
         ColumnError: the columns cannot be told.
-        FileNotFoundError, ValueError: there is no such source, or nothing in it.
+        FileNotFoundError, UserError: there is no such source, or nothing in it.
     """
     path = Path(source).absolute()  # workers may stand in another folder
     if path.exists():
@@ -87,7 +88,7 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
         listing = None
         readers, mark = hub_readers(source, options)
     if not readers:
-        raise ValueError(f"{source} has no files: give a folder, a file, or a data set on the hub")
+        raise UserError(f"{source} has no files: give a folder, a file, or a data set on the hub")
     _check_columns([reader for reader, _ in readers], options)
     parts = (Part(number=n, reader=reader, split=split) for n, (reader, split) in enumerate(readers))
     own = frozenset(split for _, split in readers if split is not None)

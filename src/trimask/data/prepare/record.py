@@ -66,7 +66,7 @@ def read_record(out: Path, number: int) -> PartRecord | None:
 
 
 def is_whole(folder: Path, entry: ShardEntry) -> bool:
-    """Whether the shard's bytes are those that were written. ValueError: it is a link."""
+    """Whether the shard's bytes are those that were written. UserError: it is a link."""
     path = entry.path(folder)
     return path.is_file() and path.stat().st_size == entry.num_bytes and io.sha256(path) == entry.sha256
 

@@ -27,6 +27,7 @@ from trimask.data.prepare.plan import Plan
 from trimask.data.prepare.stated import Note
 from trimask.data.prepare.survey import Survey, num_surveyed, read_survey, survey_path
 from trimask.data.prepare.tally import Board, Counts
+from trimask.errors import UserError
 from trimask.parallel import Engine, Local
 
 SUMMARY = "splits.json"
@@ -127,16 +128,16 @@ def decided(out: Path, number: int) -> Iterator[Decision]:
     """About each item of a part, in order.
 
     Raises:
-        ValueError: the file is damaged, or the source has more items than were looked through.
+        UserError: the file is damaged, or the source has more items than were looked through.
     """
     path = _path(out, number)
     try:
         codes = pq.read_table(path, page_checksum_verification=True)["decision"].to_numpy()
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"{path} is damaged: the same command makes it again") from error
+        raise UserError(f"{path} is damaged: the same command makes it again") from error
     for code in codes:
         yield Decision.unpack(int(code))
-    raise ValueError("the source changed while it was read: prepare it again into a new folder")
+    raise UserError("the source changed while it was read: prepare it again into a new folder")
 
 
 def _path(out: Path, number: int) -> Path:

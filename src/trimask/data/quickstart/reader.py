@@ -10,6 +10,7 @@ from trimask.data.quickstart.emoji import decode_picture
 from trimask.data.quickstart.splits import SPLITS
 from trimask.data.quickstart.tables import ASSETS, read_table
 from trimask.data.quickstart.voice import decode_opus
+from trimask.errors import UserError
 
 
 @final
@@ -124,5 +125,5 @@ def triples(split: str | None = None, *, folder: Path = ASSETS) -> list[Triple]:
 
 def _known(split: str | None) -> str | None:
     if split is not None and split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}, or None for all")
+        raise UserError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}, or None for all")
     return split

@@ -23,13 +23,14 @@ from trimask.data.quickstart.build import SPEECH_METADATA, WORDNET, sentence_job
 from trimask.data.quickstart.spoken import quoted_examples, select_sentences
 from trimask.data.quickstart.tables import read_table, write_table
 from trimask.data.quickstart.voice import SAMPLE_RATE, require_flite, speak
+from trimask.errors import UserError
 
 
 def read_sentences(out: Path, *, wordnet: Path = WORDNET, num_sentences: int | None = None) -> Iterator[str]:
     """Write speech.parquet into `out`; says now and then how far it is.
 
     Raises:
-        ValueError: flite or WordNet is missing, or WordNet is not the version that the embedded sentences are
+        UserError: flite or WordNet is missing, or WordNet is not the version that the embedded sentences are
             from.
     """
     require_flite()
@@ -38,7 +39,7 @@ def read_sentences(out: Path, *, wordnet: Path = WORDNET, num_sentences: int | N
     sentences = select_sentences(quoted_examples(wordnet), num_sentences or sys.maxsize)
     # A smaller number is a prefix of a larger one: so splits and names are those of the embedded ones.
     if sentences[: len(embedded)] != embedded:
-        raise ValueError(
+        raise UserError(
             f"the sentences of {wordnet} do not begin with the {len(embedded):,} embedded ones: take "
             "WordNet 3.0 (apt-get install wordnet-base), and no fewer sentences"
         )

@@ -5,6 +5,7 @@ import unicodedata
 from pathlib import Path
 
 from trimask.data.quickstart.splits import hash_fraction
+from trimask.errors import UserError
 
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 # All the digits in emoji labels but keycaps.
@@ -62,7 +63,7 @@ def quoted_examples(wordnet: Path) -> list[str]:
     for part in ("noun", "verb", "adj", "adv"):
         path = wordnet / f"data.{part}"
         if not path.is_file():
-            raise ValueError(
+            raise UserError(
                 f"no {path}: run `apt-get install wordnet-base`, or pass its folder with --wordnet"
             )
         for line in path.read_text("ascii", errors="replace").splitlines():

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trimask import seals
+from trimask.errors import UserError
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "data"
 VERSION = "1"
@@ -90,26 +91,26 @@ def _leaf_columns(name: str) -> list[str]:
 def read_table(name: str, split: str | None = None, *, folder: Path = ASSETS) -> list[dict]:
     """Rows of one table as dictionaries, in file order, of one split or all.
 
-    Raises ValueError with one line for a file that is missing, damaged, not ours or of another version.
+    Raises UserError with one line for a file that is missing, damaged, not ours or of another version.
     """
     path = folder / f"{name}.parquet"
     if not path.is_file():
-        raise ValueError(f"no quickstart data at {path}: {MEND}")
+        raise UserError(f"no quickstart data at {path}: {MEND}")
     try:
         seals.check_indexed(path)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {MEND}") from error
+        raise UserError(f"{path} is damaged: {MEND}") from error
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged or no parquet file ({str(error).splitlines()[0]}): {MEND}"
         ) from error
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if metadata.get("trimask.table") != name or not table.schema.equals(SCHEMAS[name]):
-        raise ValueError(f"{path} is not trimask's table of {name}: {MEND}")
+        raise UserError(f"{path} is not trimask's table of {name}: {MEND}")
     if metadata["trimask.version"] != VERSION:
-        raise ValueError(
+        raise UserError(
             f"{path} has version {metadata['trimask.version']}, this trimask reads {VERSION}: {MEND}"
         )
     if split is not None:

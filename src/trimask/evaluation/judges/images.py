@@ -55,7 +55,7 @@ class ImageJudge:
         """Features of pictures of any size.
 
         Raises:
-            ImportError: a hub model without transformers. OSError, ValueError: the weights.
+            ImportError: a hub model without transformers. OSError, UserError: the weights.
         """
         if pinned_name(self.source) == "efficientnet-lite0":
             network = EfficientNetLite0.load(Path(self.source))

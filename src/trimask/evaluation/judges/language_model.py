@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from trimask.errors import UserError
 from trimask.estimate import Estimate, ratio
 from trimask.evaluation.judges.hub import check_hub, transformers_for
 from trimask.evaluation.judges.pinned import check
@@ -49,7 +50,7 @@ class LanguageJudge:
         """Read the weights, once for many calls.
 
         Raises:
-            ImportError: no transformers (or gguf). OSError, ValueError: no such model, or not the pinned one.
+            ImportError: no transformers (or gguf). OSError, UserError: no such model, or not the pinned one.
         """
         if pinned_name(self.source) == "smollm2":
             check(Path(self.source), "smollm2")
@@ -90,12 +91,12 @@ class LoadedLanguageModel:
         """exp of the mean nats per token, with its interval over texts, and the tokens of each text.
 
         Raises:
-            ValueError: no text has two tokens.
+            UserError: no text has two tokens.
         """
         found = [self.nats("", text) for text in texts]
         nats, tokens = (np.array(values, dtype=np.float64) for values in zip(*found, strict=True))
         kept = tokens > 0
         if not kept.any():
-            raise ValueError("no text has two tokens: a perplexity needs at least one such text")
+            raise UserError("no text has two tokens: a perplexity needs at least one such text")
         rate = ratio(nats[kept], tokens[kept])
         return rate.rising(math.exp), tokens

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from trimask.errors import UserError
+
 _NAMES = """
 en=english zh=chinese de=german es=spanish ru=russian ko=korean fr=french ja=japanese pt=portuguese
 tr=turkish pl=polish ca=catalan nl=dutch ar=arabic sv=swedish it=italian id=indonesian hi=hindi
@@ -39,7 +41,7 @@ def whisper_language(name: str) -> str:
     """Whisper's code for a language by its code (`de`, `pt-BR`, `zh_CN`, `deu`) or its English name.
 
     Raises:
-        ValueError: it knows no such language; the message lists those that it knows.
+        UserError: it knows no such language; the message lists those that it knows.
     """
     word = name.strip().lower().replace("_", "-")
     by_name = {known: code for code, known in LANGUAGES.items()}
@@ -49,4 +51,4 @@ def whisper_language(name: str) -> str:
             return code
     if word.replace("-", " ") in by_name:
         return by_name[word.replace("-", " ")]
-    raise ValueError(f"the recognizer knows no language {name!r}: choose one of {', '.join(LANGUAGES)}")
+    raise UserError(f"the recognizer knows no language {name!r}: choose one of {', '.join(LANGUAGES)}")

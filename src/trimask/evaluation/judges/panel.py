@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import final
 
+from trimask.errors import UserError
 from trimask.evaluation.judges.images import ImageJudge
 from trimask.evaluation.judges.language_model import LanguageJudge
 from trimask.evaluation.judges.pinned import PINNED
@@ -48,7 +49,7 @@ class Panel:
         """From words: a folder that `fetch` filled (or some of it), or `role=NAME_OR_FOLDER`; later ones win.
 
         Raises:
-            ValueError: unknown roles, or folders with no judge in them; the message names all.
+            UserError: unknown roles, or folders with no judge in them; the message names all.
         """
         sources: dict[str, str] = {}
         wrong = []
@@ -72,7 +73,7 @@ class Panel:
                     "(`trimask evaluate --fetch-judges DIR` fills a folder)"
                 )
         if wrong:
-            raise ValueError("; ".join(wrong))
+            raise UserError("; ".join(wrong))
         return cls(**{role: _KINDS[role](source=source) for role, source in sources.items()})
 
     def problems(self) -> list[str]:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import final
 
 from trimask import io
+from trimask.errors import UserError
 
 
 @final
@@ -137,12 +138,12 @@ def check(folder: Path, name: str) -> None:
     """Compare the files of pinned judge `name` in `folder` with their hashes.
 
     Raises:
-        FileNotFoundError, ValueError: a file is missing, or is not the one that was pinned.
+        FileNotFoundError, UserError: a file is missing, or is not the one that was pinned.
     """
     for file, pin in PINNED[name].files.items():
         found = io.sha256(folder / file)
         if found != pin.sha256:
-            raise ValueError(
+            raise UserError(
                 f"{folder / file} is not the pinned file (SHA-256 {found[:12]}…, not {pin.sha256[:12]}…): "
                 "fetch it again with --fetch-judges DIR, or rename the folder if the model is your own"
             )

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trimask.errors import UserError
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
 
@@ -34,7 +35,7 @@ class QualityJudge:
     def check(self) -> None:
         """What can be told before any clip is heard. Raises as `scores`."""
         if pinned_name(self.source) != "distillmos":
-            raise ValueError(
+            raise UserError(
                 f"{self.source} holds no DistillMOS: fetch it with trimask evaluate --fetch-judges"
             )
         check(Path(self.source), "distillmos")
@@ -44,10 +45,10 @@ class QualityJudge:
         """A score from 1 (bad) to 5 (excellent) per clip (mono, 16 kHz); a clip without samples gets 1.
 
         Raises:
-            ValueError: another sample rate, or a source that is not the pinned one.
+            UserError: another sample rate, or a source that is not the pinned one.
         """
         if sample_rate != _RATE:
-            raise ValueError(f"sample_rate={sample_rate}: the judge listens at {_RATE} Hz, resample first")
+            raise UserError(f"sample_rate={sample_rate}: the judge listens at {_RATE} Hz, resample first")
         self.check()
         network = DistillMos.load(Path(self.source))
         return np.array([network.score(clip) if len(clip) else 1.0 for clip in clips])

@@ -44,7 +44,7 @@ class Recognizer:
         counts as a tenth of a second of silence.
 
         Raises:
-            ImportError: no faster-whisper. ValueError: another rate than 16 kHz, a language that the
+            ImportError: no faster-whisper. UserError: another rate than 16 kHz, a language that the
                 recognizer does not know, or not the pinned file.
         """
         if pinned_name(self.source) == "whisper-base":

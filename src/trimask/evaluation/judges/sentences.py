@@ -40,7 +40,7 @@ class SentenceJudge:
         """A unit vector per text.
 
         Raises:
-            ImportError: no transformers. OSError, ValueError: no such model, or not the pinned one.
+            ImportError: no transformers. OSError, UserError: no such model, or not the pinned one.
         """
         if pinned_name(self.source) == "minilm":
             check(Path(self.source), "minilm")

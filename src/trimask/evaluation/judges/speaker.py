@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from trimask.errors import UserError
 from trimask.evaluation.judges.hub import check_hub, transformers_for
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
@@ -46,10 +47,10 @@ class SpeakerJudge:
         """A unit vector per clip (mono, 16 kHz). A clip without samples counts as a second of silence.
 
         Raises:
-            ValueError: another sample rate. ImportError: a hub model without transformers.
+            UserError: another sample rate. ImportError: a hub model without transformers.
         """
         if sample_rate != _RATE:
-            raise ValueError(f"sample_rate={sample_rate}: the judge listens at {_RATE} Hz, resample first")
+            raise UserError(f"sample_rate={sample_rate}: the judge listens at {_RATE} Hz, resample first")
         heard = [clip if len(clip) else np.zeros(_RATE, dtype=np.float32) for clip in clips]
         if pinned_name(self.source) == "resemblyzer":
             encoder = VoiceEncoder.load(Path(self.source))

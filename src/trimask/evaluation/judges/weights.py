@@ -13,7 +13,7 @@ def load_pinned(folder: Path, name: str) -> Mapping[str, Any]:
     """What the one weights file of pinned judge `name` in `folder` holds, after its hash was compared.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, or not the pinned one.
+        FileNotFoundError, UserError: no such file, or not the pinned one.
     """
     check(folder, name)
     (file,) = PINNED[name].files

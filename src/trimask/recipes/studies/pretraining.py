@@ -11,6 +11,7 @@ from trimask.data.mixture import Mixture, MixtureConfig
 from trimask.data.selection import PreparedData
 from trimask.data.stream import TrainingStream
 from trimask.data.tokens import ExampleSource
+from trimask.errors import UserError
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens
 from trimask.model.denoiser import Denoiser
 from trimask.recipes.pretrain import build_denoiser, build_step, build_stream
@@ -83,9 +84,7 @@ def held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, f
     sources = sources_of(config, load_tokenizers(config), "validation", tokens)
     known = tuple(c for c in config.mixture.components if c.source in sources)
     if not known:
-        raise ValueError(
-            "the data has no validation split, and a study compares held-out losses: prepare one"
-        )
+        raise UserError("the data has no validation split, and a study compares held-out losses: prepare one")
     mixture = Mixture(MixtureConfig(components=known), sources, seed=0)
     stream = TrainingStream(
         mixture,

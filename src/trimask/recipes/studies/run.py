@@ -15,6 +15,7 @@ import torch
 from trimask import io, locks, parallel
 from trimask.config import from_dict, to_dict
 from trimask.devices import describe
+from trimask.errors import UserError
 from trimask.model.flops import block_parameters
 from trimask.recipes.catalog import purpose, resolve_study
 from trimask.recipes.studies.pretraining import load_tokenizers, sources_of
@@ -90,7 +91,7 @@ def run_study(
     at once changes nothing.
 
     Raises:
-        ValueError: `out` holds another kind of study, or a result of another configuration.
+        UserError: `out` holds another kind of study, or a result of another configuration.
         OSError: no space, no permission; what is done stays.
     """
     described = {
@@ -124,23 +125,23 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
     """Writes what the results of study `name` in `out` say, finished or not, into `out`.
 
     Raises:
-        ValueError: `out` holds no study, or another one, or no result yet.
+        UserError: `out` holds no study, or another one, or no result yet.
     """
     path = out / STUDY
     if not os.path.lexists(path):
-        raise ValueError(f"{out} holds no study: run one there first")
+        raise UserError(f"{out} holds no study: run one there first")
     stored = _stored(path)
     request = stored["request"]
     if request["study"] != name:
-        raise ValueError(f"{out} holds the study {request['study']}, not {name}: name that one")
+        raise UserError(f"{out} holds the study {request['study']}, not {name}: name that one")
     kind = type(resolve_study(request["study"], is_short=request["short"]))
     try:
         study = from_dict(kind, stored["study"])
     except ValueError as error:
-        raise ValueError(f"{path} does not describe a study ({error}): choose another --out") from error
+        raise UserError(f"{path} does not describe a study ({error}): choose another --out") from error
     results = Results(out)
     if not results.by_name:
-        raise ValueError(f"{out} has no result yet: go on with `trimask study run`")
+        raise UserError(f"{out} has no result yet: go on with `trimask study run`")
     done = in_order(study, results)
     pending = len([trial for trial in study.trials(results.by_name) if trial.name not in results.by_name])
     findings = study.findings(done)
@@ -176,7 +177,7 @@ def _pending(study: Study, results: Results) -> list[Trial]:
     for trial in trials:
         done = results.by_name.get(trial.name)
         if done is not None and done.fingerprint != trial.fingerprint:
-            raise ValueError(
+            raise UserError(
                 f"the result of {trial.name} is of another configuration (its fields or their defaults have "
                 "changed since): remove its line, or choose another --out"
             )
@@ -203,13 +204,13 @@ def _progress(study: Study, results: Results, newest: Result | None) -> StudyPro
 
 
 def _stored(path: Path) -> dict[str, Any]:
-    """What `run_study` wrote there. ValueError if it is damaged or something else."""
+    """What `run_study` wrote there. UserError if it is damaged or something else."""
     stored = io.read_sealed(path)
     names = {"request": dict, "study": dict, "environment": dict, "threads": int}
     asked = {"study": str, "short": bool, "data": list, "overrides": dict}
     made_on = {"device_name": str, "cores": int, "torch": str}
     if not (_has(stored, names) and _has(stored["request"], asked) and _has(stored["environment"], made_on)):
-        raise ValueError(f"{path} does not describe a study: choose another --out")
+        raise UserError(f"{path} does not describe a study: choose another --out")
     return stored
 
 
@@ -227,7 +228,7 @@ def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
             stored = _stored(path)
             for what in ("type", "threads"):
                 if stored.get(what) != described[what]:
-                    raise ValueError(
+                    raise UserError(
                         f"{out} holds a study of {what} {stored.get(what)!r}, and this one's is "
                         f"{described[what]!r}: choose another --out"
                     )

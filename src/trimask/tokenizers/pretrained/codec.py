@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from trimask.errors import UserError
 from trimask.tokenizers.pretrained.saved import Origin, save
 from trimask.tokenizers.quantizer import check_codes
 from trimask.tokenizers.speech.tokenizer import check_waveform
@@ -23,7 +24,7 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
         super().__init__()
         channels = getattr(model.config, "audio_channels", 1)
         if channels != 1:
-            raise ValueError(
+            raise UserError(
                 f"this {model.config.model_type} has {channels} channels: give a mono one, such as EnCodec's "
                 "24 kHz model"
             )
@@ -32,7 +33,7 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
         self.eval()
         self._num_codebooks = self.most_codebooks if num_codebooks is None else num_codebooks
         if not 1 <= self._num_codebooks <= self.most_codebooks:
-            raise ValueError(
+            raise UserError(
                 f"num_codebooks={num_codebooks}: this codec has {self.most_codebooks}, choose 1 to "
                 f"{self.most_codebooks}"
             )
@@ -89,16 +90,16 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
     ) -> Int[Tensor, "frames codebooks"]:
         """The library's own codes of a waveform at `self.sample_rate`.
 
-        ValueError if it is empty, not mono, or holds NaN or infinity; or if `sample_rate` is given and
+        UserError if it is empty, not mono, or holds NaN or infinity; or if `sample_rate` is given and
         another.
         """
         if sample_rate not in (None, self.sample_rate):
-            raise ValueError(
+            raise UserError(
                 f"the waveform has {sample_rate} samples a second, this codec takes {self.sample_rate}: "
                 "resample it first"
             )
         if waveform.ndim != 1:
-            raise ValueError(
+            raise UserError(
                 f"the waveform has the shape {tuple(waveform.shape)}: this codec takes one channel, shape "
                 "(samples,); average the channels first"
             )
@@ -112,11 +113,11 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
         return codes.to(waveform.device, torch.int64, copy=True)
 
     def decode(self, codes: Int[Tensor, "frames codebooks"]) -> Float[Tensor, "samples"]:
-        """The waveform that codes stand for, clipped to [-1, 1]: frames x hop samples. ValueError if there
+        """The waveform that codes stand for, clipped to [-1, 1]: frames x hop samples. UserError if there
         are no frames, another number of codebooks, or codes out of range.
         """
         if codes.numel() == 0:
-            raise ValueError("there are 0 frames of codes: pass at least one")
+            raise UserError("there are 0 frames of codes: pass at least one")
         check_codes(codes, self._num_codebooks, self.codebook_size)
         due = len(codes) * self.samples_per_frame
         with torch.inference_mode():

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from trimask.errors import UserError
 from trimask.tokenizers.image import check_images
 from trimask.tokenizers.pretrained.saved import Origin, SavedModel, find, from_extra, save
 from trimask.tokenizers.quantizer import check_codes
@@ -33,7 +34,7 @@ class PretrainedImageTokenizer(nn.Module, ABC):
         self.eval()
         self._image_size = image_size
         if image_size < self.cell_size or image_size % self.cell_size:
-            raise ValueError(
+            raise UserError(
                 f"image_size={image_size}: this tokenizer has cells of {self.cell_size} x {self.cell_size} "
                 f"pixels, choose a multiple of {self.cell_size}"
             )
@@ -78,7 +79,7 @@ class PretrainedImageTokenizer(nn.Module, ABC):
     def encode(self, images: Shaped[Tensor, "b channels h w"]) -> Int[Tensor, "b cells 1"]:
         """The library's own codes of RGB images in [-1, 1].
 
-        ValueError for whole numbers, for another size, or for values outside [-1, 1].
+        UserError for whole numbers, for another size, or for values outside [-1, 1].
         """
         check_images(images, self._image_size)
         with torch.inference_mode():
@@ -88,12 +89,12 @@ class PretrainedImageTokenizer(nn.Module, ABC):
         return ids.to(images.device, copy=True)
 
     def decode(self, codes: Int[Tensor, "b cells codebooks"]) -> Float[Tensor, "b 3 h w"]:
-        """The images that the codes stand for, clipped to [-1, 1]. ValueError for another number of cells,
+        """The images that the codes stand for, clipped to [-1, 1]. UserError for another number of cells,
         or codes out of range.
         """
         rows, columns = self.grid
         if codes.shape[1] != rows * columns:
-            raise ValueError(
+            raise UserError(
                 f"codes of {codes.shape[1]} cells; an image of this tokenizer has {rows * columns}"
             )
         check_codes(codes, self.num_codebooks, self.codebook_size)
@@ -188,7 +189,7 @@ def load_image_tokenizer(
         image_size: pixels along each side; may be left out for a folder that `save` wrote.
 
     Raises:
-        ValueError: a family that we do not know, an image size that its stride does not divide, missing or
+        UserError: a family that we do not know, an image size that its stride does not divide, missing or
             damaged files.
         ImportError: its library is not installed, or too old.
         OSError: the hub does not give it.
@@ -196,7 +197,7 @@ def load_image_tokenizer(
     saved = find(name_or_folder, revision=revision)
     size = saved.options.get("image_size") if image_size is None else image_size
     if not isinstance(size, int):
-        raise ValueError(f"{name_or_folder} does not say what images it is for: give image_size, such as 256")
+        raise UserError(f"{name_or_folder} does not say what images it is for: give image_size, such as 256")
     return _load(saved, size).to(device)
 
 
@@ -210,7 +211,7 @@ def _load(saved: SavedModel, image_size: int) -> PretrainedImageTokenizer:
         with from_extra("transformers"):
             from transformers import Emu3VQVAE
         return Emu3Tokenizer(saved.load(Emu3VQVAE), image_size=image_size, origin=saved.origin)
-    raise ValueError(
+    raise UserError(
         f"{saved.folder / 'config.json'} is {saved.family!r}, no image tokenizer that we know: give a "
         "VQModel (diffusers) or an emu3_vqgan (transformers)"
     )

@@ -12,6 +12,7 @@ from typing import Any, final
 from torch import nn
 
 from trimask import io
+from trimask.errors import UserError
 
 CONFIG = "config.json"
 OPTIONS = "trimask.json"
@@ -50,7 +51,7 @@ class SavedModel:
         """The model, frozen: float32, evaluation mode, no gradients.
 
         Raises:
-            ValueError: weights that are missing, truncated, or not those of the configuration.
+            UserError: weights that are missing, truncated, or not those of the configuration.
             OSError: the hub does not give them.
         """
         if self.is_on_hub and self.origin is not None:
@@ -61,13 +62,13 @@ class SavedModel:
                     self.folder, use_safetensors=True, output_loading_info=True, **options
                 )
         except Exception as error:  # damaged files come as half a dozen kinds of three libraries
-            raise ValueError(
+            raise UserError(
                 f"{self.folder} has no whole safetensors weights of its {CONFIG} ({first_line(error)}): "
                 "fetch or save it again"
             ) from error
         wrong = sorted(str(name) for kind in ("missing_keys", "mismatched_keys") for name in report[kind])
         if wrong:
-            raise ValueError(
+            raise UserError(
                 f"{self.folder} lacks {len(wrong)} tensors of a {self.family} ({wrong[0]}): "
                 "fetch or save it again"
             )
@@ -79,28 +80,28 @@ def find(name_or_folder: str | Path, *, revision: str | None = None) -> SavedMod
     """The model in a folder, or of a hub name (`owner/name`, or `owner/name/subfolder`).
 
     Raises:
-        ValueError: no such folder and no hub name, or no readable `config.json` there.
+        UserError: no such folder and no hub name, or no readable `config.json` there.
         OSError: the hub does not give it.
     """
     folder, origin = Path(name_or_folder), None
     is_on_hub = not folder.is_dir()
     if is_on_hub:
         if not _HUB_NAME.fullmatch(str(name_or_folder)):
-            raise ValueError(
+            raise UserError(
                 f"{name_or_folder} is no folder, and no name on the hub: give owner/name[/subfolder]"
             )
         folder, origin = _download(Origin(name=str(name_or_folder), revision=revision), [CONFIG])
     elif revision is not None:
-        raise ValueError(f"revision {revision} is of no use for the folder {folder}: leave it out")
+        raise UserError(f"revision {revision} is of no use for the folder {folder}: leave it out")
     if not (folder / CONFIG).is_file():
-        raise ValueError(
+        raise UserError(
             f"{name_or_folder} has no {CONFIG}: give the folder of a saved model, or owner/name/subfolder"
         )
     options = io.read_json(folder / OPTIONS) if (folder / OPTIONS).is_file() else {}
     config = io.read_json(folder / CONFIG)
     for content, file in ((config, CONFIG), (options, OPTIONS)):
         if not isinstance(content, dict):
-            raise ValueError(f"{folder / file} is no JSON object: fetch or save it again")
+            raise UserError(f"{folder / file} is no JSON object: fetch or save it again")
     if options.get("origin"):
         origin = Origin(**options["origin"])
     return SavedModel(folder=folder, config=config, options=options, origin=origin, is_on_hub=is_on_hub)

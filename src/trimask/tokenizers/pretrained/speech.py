@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trimask.errors import UserError
 from trimask.tokenizers.pretrained.codec import PretrainedSpeechTokenizer
 from trimask.tokenizers.pretrained.higgs import higgs_class
 from trimask.tokenizers.pretrained.saved import SavedModel, find, from_extra
@@ -66,7 +67,7 @@ class EncodecTokenizer(_ByBandwidth):
     def __init__(self, model: Any, **options: Any) -> None:
         config = model.config
         if config.normalize or config.chunk_length_s is not None:
-            raise ValueError(
+            raise UserError(
                 f"this EnCodec stores loudness beside the codes (normalize={config.normalize}, "
                 f"chunk_length_s={config.chunk_length_s}): give one without (the 24 kHz model)"
             )
@@ -147,7 +148,7 @@ def load_speech_tokenizer(
         num_codebooks: how many to use, coarse ones first; else what the folder's options say, or all.
 
     Raises:
-        ValueError: a family that we do not know, a codec of several channels, more codebooks than there are,
+        UserError: a family that we do not know, a codec of several channels, more codebooks than there are,
             missing or damaged files.
         ImportError: its library is not installed, or too old.
         OSError: the hub does not give it.
@@ -179,7 +180,7 @@ def _classes(saved: SavedModel) -> tuple[Any, type[PretrainedSpeechTokenizer]]:
         return MimiModel, MimiTokenizer
     if saved.family == "higgs_audio_v2_tokenizer":
         return higgs_class(), HiggsTokenizer
-    raise ValueError(
+    raise UserError(
         f"{saved.folder / 'config.json'} is {saved.family!r}, no speech tokenizer that we know: give a dac, "
         "encodec, mimi or higgs_audio_v2_tokenizer (transformers)"
     )

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trimask.config import from_dict, to_dict
+from trimask.errors import UserError
 from trimask.io import load_tensors, save_tensors
 from trimask.tokenizers.speech.autoencoder import AutoencoderConfig, SpeechAutoencoder
 from trimask.tokenizers.speech.features import SpeechFeatures, SpeechFeaturesConfig
@@ -29,7 +30,7 @@ class SpeechTokenizerConfig:
     def __post_init__(self) -> None:
         samples = self.features.hop * self.autoencoder.frames_per_code
         if self.features.sample_rate % samples:
-            raise ValueError(
+            raise UserError(
                 f"hop={self.features.hop} x frames_per_code={self.autoencoder.frames_per_code} does not "
                 f"divide sample_rate={self.features.sample_rate}: choose values that give whole code frames "
                 "per second"
@@ -82,7 +83,7 @@ class SpeechTokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, waveform: Float[Tensor, "samples"]) -> Int[Tensor, "frames codebooks"]:
-        """Codes of a waveform at `sample_rate`. ValueError if it is empty or holds NaN or infinity."""
+        """Codes of a waveform at `sample_rate`. UserError if it is empty or holds NaN or infinity."""
         check_waveform(waveform)
         missing = -len(waveform) % self.samples_per_frame
         whole = nn.functional.pad(waveform.to(torch.float32), (0, missing))
@@ -90,11 +91,11 @@ class SpeechTokenizer(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Int[Tensor, "frames codebooks"]) -> Float[Tensor, "samples"]:
-        """The waveform that codes stand for, in [-1, 1]. ValueError if there are no frames, or codes out of
+        """The waveform that codes stand for, in [-1, 1]. UserError if there are no frames, or codes out of
         range.
         """
         if codes.numel() == 0:
-            raise ValueError("there are 0 frames of codes: pass at least one")
+            raise UserError("there are 0 frames of codes: pass at least one")
         features = self.autoencoder.features(self.autoencoder.quantizer.decode(codes)[None])
         return self.vocoder(features)[0].clamp(-1.0, 1.0)
 
@@ -105,7 +106,7 @@ class SpeechTokenizer(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "SpeechTokenizer":
-        """Read what `save` wrote, as float32, ready to use; ValueError or OSError with one line if it is
+        """Read what `save` wrote, as float32, ready to use; UserError or OSError with one line if it is
         something else.
         """
         artifact = load_tensors(path, kind=KIND)
@@ -114,16 +115,16 @@ class SpeechTokenizer(nn.Module):
             tokenizer.load_state_dict({name: t.float() for name, t in artifact.tensors.items()})
         except RuntimeError as error:
             first = str(error).splitlines()[-1].strip()
-            raise ValueError(
+            raise UserError(
                 f"{path} does not fit its own configuration ({first}): write or fetch it again"
             ) from error
         return tokenizer.eval()
 
 
 def check_waveform(waveform: Float[Tensor, "samples"]) -> None:
-    """ValueError for a waveform that is empty, or holds NaN or infinity."""
+    """UserError for a waveform that is empty, or holds NaN or infinity."""
     if waveform.numel() == 0:
-        raise ValueError("the waveform has 0 samples: pass at least one")
+        raise UserError("the waveform has 0 samples: pass at least one")
     if not bool(waveform.isfinite().all()):
         place = int((~waveform.isfinite()).nonzero()[0])
-        raise ValueError(f"sample {place} of the waveform is {waveform[place].item()}: clean the audio first")
+        raise UserError(f"sample {place} of the waveform is {waveform[place].item()}: clean the audio first")
