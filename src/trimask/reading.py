@@ -47,7 +47,7 @@ def existing(path: str | os.PathLike[str]) -> Path:
     if problem == _GONE:
         raise FileNotFoundError(f"{path} does not exist")
     is_lost = os.path.islink(path) and not os.path.exists(path)
-    raise (FileNotFoundError if is_lost else ValueError)(f"{path} {problem}")
+    raise (FileNotFoundError if is_lost else UserError)(f"{path} {problem}")
 
 
 def read_text(path: str | os.PathLike[str], *, errors: str = "strict", mend: str = "write it again") -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from trimask.cli import main
 from trimask.cli.entry import VERBS, _verb
 from trimask.config import ConfigError, from_dict, override, to_dict
 from trimask.data.mixture import MixtureConfig
+from trimask.data.selection import StatedData
 from trimask.data.stream import SpanSlack
 from trimask.recipes.catalog import resolve
 from trimask.recipes.quickstart import debug
@@ -150,6 +152,26 @@ def test_no_size_beyond_all_machines_in_a_file_either(path: str) -> None:
     holder[name] = 10**9
     with pytest.raises(ConfigError, match="at most"):
         from_dict(RunConfig, stored)
+
+
+@pytest.mark.parametrize(
+    "path, value, problem",
+    [
+        ("sources.0.text", 2**22 + 1, "an example has 4,194,305 codes"),
+        ("sources.2.seconds", 86_400.5, "from 0 to 86,400"),
+        ("sources.2.seconds", 86_400.0, "an example has 17,280,"),
+        ("geometry.image_grid", [4096, 4096], "an example has 16,777,"),
+    ],
+)
+def test_no_stated_example_is_larger_than_memory(path: str, value: object, problem: str) -> None:
+    stored: Any = to_dict(resolve("trimodal_3b").data)
+    *outer, name = path.split(".")
+    holder = stored
+    for step in outer:
+        holder = holder[int(step) if step.isdigit() else step]
+    holder[name] = value
+    with pytest.raises(ConfigError, match=problem):
+        from_dict(StatedData, stored)
 
 
 def test_no_size_beyond_all_machines_in_code() -> None:

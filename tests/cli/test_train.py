@@ -13,6 +13,7 @@ import torch
 
 from trimask.cli import main
 from trimask.training.checkpoint import Checkpoints
+from trimask.training.run_directory import read_config
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
 pytestmark = pytest.mark.usefixtures("few_speeches")
@@ -203,7 +204,6 @@ def test_an_interrupted_run_says_how_to_go_on(words: list[str], tmp_path: Path) 
     assert process.returncode == 130, errors
     assert "interrupted after" in errors and "--resume" in errors and "Traceback" not in errors
     assert (run / "model.safetensors").exists()
-    config = json.loads((run / "config.json").read_text())
     updates = {"step": torch.tensor(0)}
-    restored = Checkpoints(run, config=config, keep=2).load_newest(updates)
+    restored = Checkpoints(run, config=read_config(run), keep=2).load_newest(updates)
     assert restored is not None and restored.step == int(updates["step"])

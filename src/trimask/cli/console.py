@@ -10,11 +10,26 @@ from typing import Any, final
 from trimask.training.progress import clock
 
 COUNTING = "counting the tokens of the data"
+_LONGEST = 1000  # characters of a line
 
 
 def say(line: str) -> None:
-    """A line for the person who waits."""
-    print(f"trimask: {line}", file=sys.stderr, flush=True)
+    """A line for the person who waits; never a screen of what was given."""
+    print(f"trimask: {shortened(line)}", file=sys.stderr, flush=True)
+
+
+def shortened(line: str) -> str:
+    """Its beginning and its end, where the mend stands, of whole words as far as there are any."""
+    if len(line) <= _LONGEST:
+        return line
+    half = _LONGEST // 2
+    head, tail = line[:half], line[-half:]
+    # Cut at a space, unless what is cut off there is a word longer than any that is read.
+    kept = head.rpartition(" ")[0] if line[half] != " " else head
+    rest = tail.partition(" ")[2] if line[-half - 1] != " " else tail
+    head = kept if len(kept) > half // 2 else head
+    tail = rest if len(rest) > half // 2 else tail
+    return f"{head} … {tail}"
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -35,8 +35,6 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Verb -> its module here, which has one subclass of `Verb`; and what it is for."""
 
-_LONGEST = 1000  # characters of an error's line
-
 OVERVIEW = """\
 usage: trimask VERB … [--json]
 
@@ -127,20 +125,5 @@ def _verb(module: str) -> type[Verb]:
 def _report(error: BaseException, line: str, status: int) -> int:
     if os.environ.get("TRIMASK_TRACEBACK") == "1":
         traceback.print_exception(error)
-    # One line, also where a library's message has several, and not a screen of what was given.
-    say(_shortened(" ".join(line.split())))
+    say(" ".join(line.split()))  # one, also where a library's message has several
     return status
-
-
-def _shortened(line: str) -> str:
-    """Its beginning and its end, where the mend stands, of whole words as far as there are any."""
-    if len(line) <= _LONGEST:
-        return line
-    half = _LONGEST // 2
-    head, tail = line[:half], line[-half:]
-    # Cut at a space, unless what is cut off there is a word longer than any that is read.
-    kept = head.rpartition(" ")[0] if line[half] != " " else head
-    rest = tail.partition(" ")[2] if line[-half - 1] != " " else tail
-    head = kept if len(kept) > half // 2 else head
-    tail = rest if len(rest) > half // 2 else tail
-    return f"{head} … {tail}"

@@ -12,6 +12,9 @@ from trimask.errors import UserError
 from trimask.vocabulary.geometry import Geometry
 from trimask.vocabulary.modality import Modality
 
+_LONGEST_SPEECH = 86_400  # seconds
+_MOST_CODES = 1 << 22  # of an example: what is planned with is held in memory
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,10 +92,10 @@ class StatedSource:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.text < 1 or self.seconds < 0:
+        if self.text < 1 or not 0 <= self.seconds <= _LONGEST_SPEECH:
             raise UserError(
-                f"source {self.name}: text {self.text} must be at least 1, and seconds {self.seconds} not "
-                "below 0"
+                f"source {self.name}: text {self.text} must be at least 1, and seconds {self.seconds} from 0 "
+                f"to {_LONGEST_SPEECH:,}"
             )
 
     def num_frames(self, geometry: Geometry) -> dict[Modality, int]:
@@ -103,6 +106,15 @@ class StatedSource:
         if self.seconds:
             frames[Modality.AUDIO] = math.ceil(self.seconds * geometry.speech_frame_rate - 1e-6)
         return frames
+
+    def num_codes(self, geometry: Geometry) -> int:
+        """Codes of all modalities together."""
+        codebooks = {
+            Modality.TEXT: 1,
+            Modality.IMAGE: geometry.image_codebooks,
+            Modality.AUDIO: geometry.speech_codebooks,
+        }
+        return sum(count * codebooks[modality] for modality, count in self.num_frames(geometry).items())
 
 
 @final
@@ -123,6 +135,13 @@ class StatedData:
     def __post_init__(self) -> None:
         if not self.sources:
             raise UserError("sources is empty: state at least one")
+        for source in self.sources:
+            codes = source.num_codes(self.geometry)
+            if codes > _MOST_CODES:
+                raise UserError(
+                    f"source {source.name}: an example has {codes:,} codes with this geometry; state fewer "
+                    f"ids of text, seconds or cells, for {_MOST_CODES:,} codes at most"
+                )
 
 
 DataConfig = QuickstartData | PreparedData | StatedData

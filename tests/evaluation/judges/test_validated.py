@@ -45,7 +45,7 @@ def test_recognizer(panel: Panel, rows: list[Utterance], noise: list[np.ndarray]
     real = word_error_rate(texts, heard)
     shuffled = word_error_rate(texts, heard[1:] + heard[:1])
     static = word_error_rate(texts, panel.recognizer.hear(noise, _RATE))
-    assert real.high < 0.35 < shuffled.low and static.low > 0.8
+    assert real.value < 0.25 and real.high < shuffled.low and static.low > 0.8
 
 
 def test_speaker(panel: Panel, rows: list[Utterance], noise: list[np.ndarray]) -> None:
