@@ -47,9 +47,7 @@ _NOUNS: dict[Any, str] = {
 
 
 class ConfigError(UserError):
-    """A configuration does not fit its classes; the message starts with the dotted path and says what would
-    be right.
-    """
+    """A configuration does not fit its classes: where (the dotted path), and what would be right."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
