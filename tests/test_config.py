@@ -358,6 +358,53 @@ def test_overrides_are_checked_together() -> None:
         override(RUN, {"net.depth": "3"})
 
 
+def test_a_class_is_chosen_by_its_name() -> None:
+    assert override(RUN, {"main": "Power"}).main == Power()
+    assert override(RUN, {"curves.text": "Power", "curves.text.exponent": "3"}).curves["text"] == Power(
+        exponent=3
+    )
+    assert override(RUN, {"spare": "Line"}).spare == Line()
+    assert override(RUN, {"either": "Large"}).either == Large()
+    kept = override(RUN, {"curves.image": "Power"})  # it is that already
+    assert kept.curves["image"] == Power(exponent=3.0)
+
+
+def test_fields_below_may_come_first_and_may_have_no_default() -> None:
+    values = {
+        "main.second.exponent": "4",
+        "main.first": "Line",
+        "main.second": "Power",
+        "main": "Mixed",
+        "main.share": "0.25",
+    }
+    expected = Mixed(first=Line(), second=Power(exponent=4.0), share=0.25)
+    assert override(RUN, values).main == expected
+    with pytest.raises(ConfigError, match="main.second is missing: Mixed needs"):
+        override(RUN, {"main": "Mixed", "main.first": "Line"})
+
+
+def test_a_group_that_is_null_is_made_by_its_fields() -> None:
+    @final
+    @dataclass(frozen=True)
+    class Holder:
+        net: Net | None = None
+
+    assert override(Holder(), {"net.depth": "4"}).net == Net(depth=4)
+    with pytest.raises(ConfigError, match="net.depth is missing"):
+        override(Holder(), {"net.width": "4"})
+    assert override(Holder(net=Net(depth=2)), {"net": "none"}).net is None
+
+
+def test_a_list_of_classes() -> None:
+    @final
+    @dataclass(frozen=True)
+    class Holder:
+        curves: tuple[Curve, ...] = ()
+
+    changed = override(Holder(), {"curves": "Line,Power", "curves.1.exponent": "5"})
+    assert changed.curves == (Line(), Power(exponent=5.0))
+
+
 def test_no_overrides_change_nothing() -> None:
     assert override(RUN, {}) == RUN
 
@@ -386,7 +433,12 @@ def test_no_overrides_change_nothing() -> None:
         ("net.betas", "0.9", "net.betas = ['0.9'] (list): expected 2 items, not 1"),
         ("net.betas", "0.9,x", "net.betas.1 = 'x' (str): expected a number"),
         ("net", "6", "it is a group, set one of net.depth, net.width, net.betas, net.dropout"),
-        ("main", "Power", "its type cannot be overridden"),
+        ("main", "Pwer", "expected one of Line, Mixed, Power (did you mean Power?)"),
+        ("main", "none", "expected one of Line, Mixed, Power"),
+        ("either", "Middle", "expected one of Large, Small"),
+        ("shaped", "Line", "expected Power, and its fields below (shaped.…)"),
+        ("shaped.exponent", "2", "shaped = '2' (str): it is null: choose its class first, Power"),
+        ("main.exponent", "2", "main has no parts"),
         ("curves", "x", "it is a group, set one of curves.text, curves.image"),
         ("curves.txt", "x", "curves has only one of text, image (did you mean text?)"),
         ("phases.2.depth", "1", "phases has only one of 0, 1"),

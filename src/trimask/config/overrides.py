@@ -1,0 +1,165 @@
+"""Overrides of a configuration by dotted path, as they are typed."""
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, cast, get_args, get_origin
+
+from trimask.config.annotations import (
+    TAG,
+    ConfigError,
+    annotations_of,
+    choices_of,
+    classes_of,
+    describe,
+    fail,
+    item_types,
+    join,
+    members_of,
+    numbered,
+    one_of,
+)
+from trimask.config.values import check_size, decode, encode, from_dict, to_dict
+
+T = TypeVar("T")
+
+
+def override(config: T, values: Mapping[str, str]) -> T:
+    """A copy of `config` with what stands at dotted paths replaced: `override(run, {"model.depth": "6",
+    "betas": "0.9,0.99", "lr_schedule": "WarmupStableDecay", "lr_schedule.decay_fraction": "0.1"})`.
+
+    Strings are parsed by the field's type: tuples as comma lists, `none` where the field may be None, tuple
+    items by index (`phases.0.num_steps`). Where several classes may stand, the name of one chooses it: its
+    fields have their defaults, or the values of paths below. A field below a group that is None makes the
+    group. All values are set before the classes check themselves, so two fields that depend on each other
+    can be changed together.
+
+    Raises:
+        ConfigError: no such path, or a value that does not fit; it names the closest ones.
+    """
+    data: Any = to_dict(config)
+    for path in sorted(values, key=lambda path: path.count(".")):  # a class before its fields
+        _set(type(config), data, path, values[path])
+    return from_dict(cast(type[T], type(config)), data)
+
+
+def _set(annotation: Any, data: Any, path: str, text: str) -> None:
+    """Write `text`, parsed, into `data` at `path`."""
+    root, names = (annotation, data), path.split(".")
+    holder, slot = data, cast(Any, "")
+    for depth, name in enumerate(names):
+        if depth:
+            if holder[slot] is None:
+                holder[slot] = _made(annotation, ".".join(names[:depth]), text)
+            holder = holder[slot]
+        options = _children(annotation, holder)
+        if name not in options:
+            parent = ".".join(names[:depth]) or "the configuration"
+            below = [each for each in _paths(*root) if f".{each}".endswith(f".{name}")]
+            right = f"{parent} has only {one_of(options, name)}" if options else f"{parent} has no parts"
+            if below and not depth:
+                right = f"there is no field of this name: set {one_of(below)}"
+            fail(".".join(names[: depth + 1]), text, right)
+        annotation = options[name]
+        slot = cast(Any, int(name) if isinstance(holder, list) else name)
+        if isinstance(holder, dict):
+            holder.setdefault(slot, None)  # a field without default, of a class that was just chosen
+    holder[slot] = _parse(annotation, text, path, holder[slot])
+
+
+def _children(annotation: Any, data: Any) -> dict[str, Any]:
+    """Name -> annotation of what stands directly below `data`."""
+    if isinstance(data, dict):
+        cls = _class_of(annotation, data)
+        if cls is not None:
+            return annotations_of(cls)
+    for member in members_of(annotation):
+        if get_origin(member) is tuple and isinstance(data, list):
+            return {str(i): kind for i, kind, _ in numbered(item_types(get_args(member), data, ""), data)}
+        if get_origin(member) is dict and isinstance(data, dict):
+            return dict.fromkeys(data, get_args(member)[1])
+    return {}
+
+
+def _class_of(annotation: Any, data: Mapping[str, Any]) -> type | None:
+    """The dataclass that `data` stores; None where the annotation has none."""
+    classes = classes_of(annotation)
+    if classes is not None:
+        return classes[data[TAG]]
+    return next((cast(type, member) for member in members_of(annotation) if is_dataclass(member)), None)
+
+
+def _paths(annotation: Any, data: Any) -> Iterator[str]:
+    """The dotted paths of all that stands below."""
+    for name, kind in _children(annotation, data).items():
+        yield name
+        below = data[int(name)] if isinstance(data, list) else data.get(name)
+        yield from (f"{name}.{path}" for path in _paths(kind, below))
+
+
+def _made(annotation: Any, path: str, text: str) -> dict[str, Any]:
+    """The JSON value of the only group that may stand at `path`, where there is none yet."""
+    groups = [member for member in members_of(annotation) if is_dataclass(member)]
+    classes = classes_of(annotation)
+    if classes is not None:
+        fail(path, text, f"it is null: choose its class first, {one_of(classes)}")
+    return _fresh(cast(type, groups[0])) if groups else {}
+
+
+def _fresh(cls: type) -> dict[str, Any]:
+    """The JSON value of `cls` with its defaults; fields that have none are left out."""
+    hints, found = annotations_of(cls), {}
+    for field in fields(cls):
+        if field.init and field.default is not MISSING:
+            found[field.name] = encode(hints[field.name], field.default, field.name)
+        elif field.init and field.default_factory is not MISSING:
+            found[field.name] = encode(hints[field.name], field.default_factory(), field.name)
+    return found
+
+
+def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
+    """`text` as the JSON value of a leaf, a class, or a list of these; `current` stands there now."""
+    members = members_of(annotation)
+    if types.NoneType in members and text.lower() in ("none", "null"):
+        return None
+    for member in members:
+        if get_origin(member) is tuple:
+            items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
+            kinds = item_types(get_args(member), items, path)
+            return [_parse(kind, item, join(path, i), None) for i, kind, item in numbered(kinds, items)]
+    classes = classes_of(annotation)
+    if classes is not None:
+        return _chosen(classes, text, path, current)
+    if any(is_dataclass(member) or get_origin(member) is dict for member in members):
+        below = [join(path, name) for name in _children(annotation, current)]
+        fail(path, text, f"it is a group, set {one_of(below)}" if below else "it is a group")
+    for candidate in _readings(members, text):
+        check_size(candidate, path)
+        try:
+            decode(annotation, candidate, path)
+            return candidate
+        except ConfigError:
+            continue
+    choices = choices_of(members)
+    return fail(path, text, f"expected {one_of(choices, text) if choices else describe(annotation)}")
+
+
+def _chosen(classes: Mapping[str, type], text: str, path: str, current: Any) -> dict[str, Any]:
+    """The class of the name `text` with its defaults, or as it stands there already."""
+    if text not in classes:
+        fail(path, text, f"expected {one_of(classes, text)}, and its fields below ({path}.…)")
+    if isinstance(current, dict) and current.get(TAG) == text:
+        return current
+    return {TAG: text, **_fresh(classes[text])}
+
+
+def _readings(members: tuple[Any, ...], text: str) -> Iterator[Any]:
+    """What `text` may stand for, strictest first: "6" in an `int | str` field is a number."""
+    if text.lower() in ("true", "false"):
+        yield text.lower() == "true"
+    for kind in (int, float):
+        try:
+            yield kind(text)
+        except ValueError:
+            pass
+    yield text
