@@ -708,6 +708,7 @@ def test_ctrl_c_at_any_moment_is_one_line(workers: int, tokenizers_folder: Path,
         if process.returncode != 0:
             assert process.returncode == 130 and "Traceback" not in errors, errors
             assert "interrupted" in errors.splitlines()[-1]
+    assert main([*words, "--out", str(out)]) == 0
     (out / "train" / ".text-000000-000.abcdefgh.tmp.safetensors").write_bytes(b"half")
     assert main([*words, "--out", str(out)]) == 0
     assert not list(out.rglob(".*.tmp*"))

@@ -1,6 +1,7 @@
 """The speech tokenizer: geometry, codes, determinism, files, errors."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,27 @@ def test_errors_name_the_value_and_the_mend(tokenizer: SpeechTokenizer, tmp_path
         SpeechTokenizerConfig(features=SpeechFeaturesConfig(hop=170))
     with pytest.raises(FileNotFoundError):
         SpeechTokenizer.load(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SpeechFeaturesConfig(hop=0),
+        lambda: SpeechFeaturesConfig(num_mels=-1),
+        lambda: SpeechFeaturesConfig(window=1),
+        lambda: SpeechFeaturesConfig(window=2048),
+        lambda: SpeechFeaturesConfig(fft_size=1023),
+        lambda: SpeechFeaturesConfig(lowest_pitch=500.0),
+        lambda: SpeechFeaturesConfig(highest_pitch=8_000.0),
+        lambda: AutoencoderConfig(frames_per_code=0),
+        lambda: AutoencoderConfig(decoder_depth=-1),
+        lambda: VocoderConfig(width=0),
+        lambda: VocoderConfig(kernel=4),
+    ],
+)
+def test_sizes_that_nothing_can_be_built_of_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(trimask.UserError, match="use "):
+        make()
 
 
 def test_shipped_weights_speak_a_clip_they_never_saw():

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trimask.errors import UserError
 from trimask.tokenizers.quantizer import QuantizerConfig, ResidualVectorConfig
 from trimask.tokenizers.speech.blocks import ConvStack
 
@@ -39,6 +40,12 @@ class AutoencoderConfig:
     decoder_depth: int = 4
     refiner_width: int = 128
     refiner_depth: int = 2
+
+    def __post_init__(self) -> None:
+        least = {"frames_per_code": 1, "decoder_width": 1, "decoder_depth": 0}
+        for name, lowest in (least | {"refiner_width": 1, "refiner_depth": 0}).items():
+            if getattr(self, name) < lowest:
+                raise UserError(f"{name}={getattr(self, name)}: use {lowest} or more")
 
 
 @final

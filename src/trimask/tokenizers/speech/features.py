@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trimask.errors import UserError
+
 # Pitches are measured in octaves above this one, which lies between a low and a high voice [D].
 REFERENCE_PITCH = 140.0
 _SILENCE_POWER = 1e-12
@@ -34,6 +36,21 @@ class SpeechFeaturesConfig:
     lowest_pitch: float = 62.0
     highest_pitch: float = 400.0
     voicing_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "hop", "num_mels"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)}: use 1 or more")
+        if not 2 <= self.window <= self.fft_size or self.fft_size % 2:
+            raise UserError(
+                f"window={self.window}, fft_size={self.fft_size}: use a window of 2 samples or more, and an "
+                "even fft_size that is not below it"
+            )
+        if not 0 < self.lowest_pitch < self.highest_pitch < self.sample_rate / 2:
+            raise UserError(
+                f"lowest_pitch={self.lowest_pitch}, highest_pitch={self.highest_pitch}: use rising values "
+                "between 0 and half the sample rate"
+            )
 
 
 @final

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trimask import rng
+from trimask.errors import UserError
 from trimask.tokenizers.speech.blocks import ConvStack
 from trimask.tokenizers.speech.features import REFERENCE_PITCH, SpeechFeaturesConfig
 
@@ -29,6 +30,13 @@ class VocoderConfig:
     width: int = 160
     depth: int = 4
     kernel: int = 7
+
+    def __post_init__(self) -> None:
+        for name, least in (("width", 1), ("depth", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}={getattr(self, name)}: use {least} or more")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise UserError(f"kernel={self.kernel}: use an odd number, 1 or more")
 
 
 @final
