@@ -69,6 +69,7 @@ def test_own_texts_become_a_tokenizer_to_prepare_with(
         assert ("train text_tokenizer" in capsys.readouterr().err) == is_dear
 
 
+@pytest.mark.slow
 def test_the_embedded_texts_give_the_one_that_ships(tmp_path: Path) -> None:
     assert main(["train", "text_tokenizer", "--out", str(tmp_path / "run")]) == 0
     found = json.loads((tmp_path / "run" / "text.json").read_text(encoding="utf-8"))
