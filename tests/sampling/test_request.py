@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 from jaxtyping import config
 
 from sampling.fakes import hum, picture, tiny_generator
+from trimask.errors import UserError
 from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
 from trimask.vocabulary.modality import Task
 
@@ -89,7 +90,7 @@ def is_told(task: Any, asked: dict[str, Any]) -> None:
             assert GENERATOR.generate_many(task, **asked)
         except ValueError as error:
             told = str(error)
-            assert told and "\n" not in told and ":" in told and type(error) is ValueError, told
+            assert told and "\n" not in told and ":" in told and type(error) is UserError, told
 
 
 @pytest.mark.parametrize(
