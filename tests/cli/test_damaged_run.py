@@ -279,14 +279,15 @@ def as_users_run_it() -> Iterator[None]:
 def test_what_is_loaded_has_a_name(run: Path) -> None:
     loaded = trimask.load(str(run))
     io.save_tensors(run.parent / "other.safetensors", {}, kind="vocoder", config={})
-    for asked, match in (
+    cases: tuple[tuple[tuple[Any, Any], str], ...] = (
         ((5, None), "run is 5: give a run's directory"),
         ((None, None), "run is None: give"),
         ((run, 5), "tokenizers is 5: give a folder"),
         ((run, run / TOKENIZERS), "has its own: leave them out"),
         (("quickstart", run / TOKENIZERS), "has its own: leave them out"),
         ((run.parent / "other.safetensors", None), "holds 'vocoder'"),
-    ):
+    )
+    for asked, match in cases:
         with pytest.raises(ValueError, match=match):
-            trimask.load(asked[0], tokenizers=asked[1])  # type: ignore[arg-type]
+            trimask.load(asked[0], tokenizers=asked[1])
     assert loaded.generate("text_to_image", "a hat", num_steps=1, raw_prompt=True) is not None

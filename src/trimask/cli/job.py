@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trimask.cli.console import COUNTING, Report, print_json
+
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
     from trimask.training.compute import ComputeConfig
     from trimask.training.distributed import World
@@ -55,6 +57,16 @@ class Job(ABC):
     @abstractmethod
     def summary(self) -> dict[str, Any]:
         """The resolved configuration, size and cost, as JSON."""
+
+    def print_summary(self, *, as_json: bool) -> None:
+        """Print `summary` or `lines`, and say what takes long meanwhile."""
+        with Report() as report:
+            report.expect(COUNTING)
+            shown = self.summary() if as_json else self.lines()
+        if isinstance(shown, dict):
+            print_json(shown)
+        else:
+            print("\n".join(shown))
 
     @abstractmethod
     def lines(self) -> Sequence[str]:

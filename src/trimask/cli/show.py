@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, final
 import tyro
 
 from trimask.cli.arguments import Verb
-from trimask.cli.console import COUNTING, Report, print_json
+from trimask.cli.console import print_json
 from trimask.cli.jobs import job_of
 from trimask.cli.resolved import resolved
 from trimask.config import to_dict
@@ -46,13 +46,7 @@ class Show(Verb):
         if not self.json:
             print_json(to_dict(planned.config))
             sys.stdout.flush()
-        with Report() as report:
-            report.expect(COUNTING)
-            shown = planned.summary() if self.json else planned.lines()
-        if isinstance(shown, dict):
-            print_json(shown)
-        else:
-            print("\n".join(shown))
+        planned.print_summary(as_json=self.json)
         return 0
 
     def _differences(self, config: Any, other: Any) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 import tyro
 
 from trimask.cli.arguments import MOST_MINUTES, Verb, check_parallel
-from trimask.cli.console import COUNTING, Report, print_json, say
+from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.cli.job import Job
@@ -99,13 +99,7 @@ class Train(Verb):
         return job(self.recipe, overrides, group_by=self.group_by, **given)
 
     def _tell_plan(self, planned: Job) -> None:
-        with Report() as report:
-            report.expect(COUNTING)
-            shown = planned.summary() if self.json else planned.lines()
-        if isinstance(shown, dict):
-            print_json(shown)
-        else:
-            print("\n".join(shown))
+        planned.print_summary(as_json=self.json)
         say(f"dry run: {planned.recipe} can start in {self.out}; nothing was written")
 
     def _check(self, planned: Job) -> None:
