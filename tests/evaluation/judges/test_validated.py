@@ -27,9 +27,12 @@ def panel(judges_folder: Path) -> Panel:
 
 @pytest.fixture(scope="module")
 def rows() -> list[Utterance]:
-    """Ten sentences of each voice."""
+    return sentences_of_each_voice(10)
+
+
+def sentences_of_each_voice(count: int) -> list[Utterance]:
     spoken = [row for row in load_speech("validation") if row.kind == "sentence"]
-    return [row for voice in ("slt", "rms") for row in [r for r in spoken if r.voice == voice][:10]]
+    return [row for voice in ("slt", "rms") for row in [r for r in spoken if r.voice == voice][:count]]
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +41,15 @@ def noise(rows: list[Utterance]) -> list[np.ndarray]:
     return [(0.1 * draw.standard_normal(row.num_samples)).astype(np.float32) for row in rows]
 
 
-def test_recognizer(panel: Panel, rows: list[Utterance], noise: list[np.ndarray]) -> None:
+def test_recognizer(panel: Panel, noise: list[np.ndarray]) -> None:
     assert panel.recognizer is not None
+    rows = sentences_of_each_voice(20)  # of half as many an interval would not tell much
     texts = [row.text for row in rows]
     heard = panel.recognizer.hear([row.waveform() for row in rows], _RATE)
     real = word_error_rate(texts, heard)
     shuffled = word_error_rate(texts, heard[1:] + heard[:1])
-    static = word_error_rate(texts, panel.recognizer.hear(noise, _RATE))
-    assert real.value < 0.25 and real.high < shuffled.low and static.low > 0.8
+    static = word_error_rate(texts[: len(noise)], panel.recognizer.hear(noise, _RATE))
+    assert real.high < 0.35 < shuffled.low and static.low > 0.8
 
 
 def test_speaker(panel: Panel, rows: list[Utterance], noise: list[np.ndarray]) -> None:
