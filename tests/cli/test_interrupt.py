@@ -75,6 +75,12 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "") and "went on" in run.stdout
 
 
+def test_after_the_work_its_status_stays(tmp_path: Path) -> None:
+    """The libraries are taken down then, which takes up to a second."""
+    status, told, errors = ended(f"atexit.register(lambda: ({INTERRUPT}))", tmp_path)
+    assert (status, errors) == (0, "") and told.startswith("went on\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [1.0, 2.0, 4.0, 8.0, 16.0])
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from trimask.cli.interrupt import INTERRUPTED, answer, leave
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (by default the process's own) and return its exit status."""
+    """Run the command line `argv` and return its exit status; by default the process's own, which it ends."""
     if argv is not None:
         return _run(argv)
     answer()
@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(None)
     except KeyboardInterrupt:  # another one, while the first was told
         status = INTERRUPTED
-    return leave(status)
+    leave(status)
 
 
 def _run(argv: Sequence[str] | None) -> int:

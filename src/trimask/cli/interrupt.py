@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 INTERRUPTED = 130
 _IMPORTING = "<frozen importlib"
@@ -31,13 +32,10 @@ def answer() -> None:
     signal.signal(signal.SIGINT, interrupt)
 
 
-def leave(status: int) -> int:
-    """End this process if it was interrupted: to take the libraries down one by one costs up to a second.
-    Else give `status`, and leave Ctrl-C its plain effect on what is left to do.
+def leave(status: int) -> NoReturn:
+    """End this process, whose work is done and told: to take the libraries down one by one costs up to two
+    seconds, in which Ctrl-C would have an effect of the interpreter's.
     """
-    if status != INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        return status
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit._run_exitfuncs()
     sys.stdout.flush()
