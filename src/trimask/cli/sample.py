@@ -16,12 +16,11 @@ from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.config import to_dict
 from trimask.reading import problem_of
-from trimask.vocabulary.modality import Task
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
     from trimask.sampling.generate import Generator
 
-_TEXT_ONLY = (Task.TEXT, Task.IMAGE_TO_TEXT, Task.SPEECH_TO_TEXT)
+_TEXT_ONLY = ("text", "image_to_text", "speech_to_text")
 _FILES = ("text_file", "image", "audio", "filmstrip", "settings")
 _MOST_BYTES = 10_000_000  # of a file of prompts
 
@@ -94,14 +93,14 @@ class Sample(Verb):
                 _tell(sample)
         if self.json:
             files = [sample[kind] for sample in described for kind in _FILES if kind in sample]
-            shown = {"model": self.model, "task": task.value, "seed": self.seed}
+            shown = {"model": self.model, "task": task, "seed": self.seed}
             strips = [sample["filmstrip"] for sample in described if "filmstrip" in sample]
             strip = {"filmstrip": strips[0]} if strips else {}
             print_json({**shown, "samples": described, **strip, "files": files})
         return 0
 
     def _samples(
-        self, generator: "Generator", task: Task, prompts: list[str] | None
+        self, generator: "Generator", task: str, prompts: list[str] | None
     ) -> Iterator[dict[str, Any]]:
         """Generate, write and describe each sample as it comes."""
         from trimask.cli.samples import SampleFolder
@@ -138,17 +137,17 @@ class Sample(Verb):
                 yield sample
 
     def _made_with(
-        self, generator: "Generator", task: Task, prompt: str | None, number: int, is_complete: bool
+        self, generator: "Generator", task: str, prompt: str | None, number: int, is_complete: bool
     ) -> dict[str, Any]:
         """All that fixes a sample: with `number` counted from 0, it is that of `trimask sample` with
         --num-samples above it.
         """
-        found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task.value}
+        found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task}
         if prompt is not None:
             found["prompt"] = prompt
             found["prompt_as_spelled"] = prompt if self.raw_prompt else generator.seen.prompt(task, prompt)
         found |= {"seed": self.seed, "sample": number, "is_complete": is_complete}
-        if task is Task.TEXT_TO_SPEECH:
+        if task == "text_to_speech":
             found["voice"] = self.voice if self.raw_prompt else generator.seen.voice(self.voice)
         for name in ("pair", "span_length", "image", "audio"):
             value = getattr(self, name)
@@ -156,22 +155,22 @@ class Sample(Verb):
                 found[name] = str(value) if isinstance(value, Path) else value
         return found | {"sampler": to_dict(generator.settings(task, **self._settings()))}
 
-    def _check(self, task: Task) -> None:
+    def _check(self, task: str) -> None:
         """What can be told without loading anything."""
         if self.out is None and (task not in _TEXT_ONLY or self.filmstrip):
-            raise UsageError(f"task {task.value} makes files: say where to write them with --out DIR")
+            raise UsageError(f"task {task} makes files: say where to write them with --out DIR")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file: name a folder")
-        if self.filmstrip and task is not Task.TEXT_TO_IMAGE:
-            raise UsageError(f"--filmstrip is for task text_to_image, not {task.value}: leave it out")
+        if self.filmstrip and task != "text_to_image":
+            raise UsageError(f"--filmstrip is for task text_to_image, not {task}: leave it out")
         for name, path, wanted in (
-            ("image", self.image, Task.IMAGE_TO_TEXT),
-            ("audio", self.audio, Task.SPEECH_TO_TEXT),
+            ("image", self.image, "image_to_text"),
+            ("audio", self.audio, "speech_to_text"),
         ):
             if path is None and task is wanted:
-                raise UsageError(f"task {task.value} needs --{name} FILE")
+                raise UsageError(f"task {task} needs --{name} FILE")
             if path is not None and task is not wanted:
-                raise UsageError(f"task {task.value} has no use for --{name}: leave it out")
+                raise UsageError(f"task {task} has no use for --{name}: leave it out")
             if path is not None and (problem := problem_of(path)) is not None:
                 raise UsageError(f"--{name} {path} {problem}")
         if self.prompt is not None and not self.prompt.strip():
@@ -179,14 +178,14 @@ class Sample(Verb):
         if self.pair is not None:
             choose("pair", self.pair, ["image", "audio"])
 
-    def _prompts(self, task: Task) -> list[str] | None:
+    def _prompts(self, task: str) -> list[str] | None:
         """Those of --prompts, one a line; empty lines are left out."""
         if self.prompts is None:
             return None
         if self.prompt is not None:
             raise UsageError("--prompt and --prompts: give one of them")
-        if task not in (Task.TEXT, Task.TEXT_TO_IMAGE, Task.TEXT_TO_SPEECH):
-            raise UsageError(f"task {task.value} has no use for --prompts: leave it out")
+        if task not in ("text", "text_to_image", "text_to_speech"):
+            raise UsageError(f"task {task} has no use for --prompts: leave it out")
         if (problem := problem_of(self.prompts)) is not None:
             raise UsageError(f"--prompts {self.prompts} {problem}")
         size = self.prompts.stat().st_size
@@ -225,14 +224,14 @@ class Sample(Verb):
         with reading_files():
             return trimask.load(self.model, tokenizers=self.tokenizers)
 
-    def _options(self, generator: "Generator", task: Task) -> dict[str, Any]:
+    def _options(self, generator: "Generator", task: str) -> dict[str, Any]:
         from trimask.cli.media import read_audio, read_image
 
         options = {"seed": self.seed, "voice": self.voice, "pair": self.pair, **self._settings()}
-        if task is Task.IMAGE_TO_TEXT and self.image is not None:
+        if task == "image_to_text" and self.image is not None:
             assert generator.codecs.image is not None
             options["image"] = read_image(self.image, generator.codecs.image.image_size)
-        if task is Task.SPEECH_TO_TEXT and self.audio is not None:
+        if task == "speech_to_text" and self.audio is not None:
             assert generator.codecs.speech is not None
             options["audio"] = read_audio(self.audio, generator.codecs.speech.sample_rate)
         return options
@@ -280,8 +279,8 @@ def telling_warnings() -> Iterator[None]:
         yield
 
 
-def _stem(task: Task, prompt: str | None, seed: int) -> str:
+def _stem(task: str, prompt: str | None, seed: int) -> str:
     """How the files of these samples are called: task, first words of the prompt, seed."""
     letters = "".join(c if c.isalnum() else " " for c in (prompt or "").lower())
     words = "-".join(letters.split())[:40].rstrip("-")
-    return "_".join(filter(None, [task.value, words, f"seed{seed}"]))
+    return "_".join(filter(None, [task, words, f"seed{seed}"]))

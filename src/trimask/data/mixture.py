@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Real
 from trimask import rng
 from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
-from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.task import TASKS, Task
 
 _LONGEST_BLOCK = 1 << 20  # sequences: a block's order is held in memory
 
@@ -28,13 +28,13 @@ class Component:
     """
 
     source: str
-    task: Task
+    task: str
     weight: float
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < math.inf:
             raise UserError(
-                f"component {self.source}/{self.task.value}: weight {self.weight} must be above 0 and finite"
+                f"component {self.source}/{self.task}: weight {self.weight} must be above 0 and finite"
             )
 
 
@@ -76,7 +76,14 @@ class Mixture:
         shares: share of sequences of each component; they add up to 1.
     """
 
-    def __init__(self, config: MixtureConfig, sources: Mapping[str, ExampleSource], seed: int):
+    def __init__(
+        self,
+        config: MixtureConfig,
+        sources: Mapping[str, ExampleSource],
+        seed: int,
+        *,
+        tasks: Sequence[Task] = TASKS,
+    ):
         missing = sorted({c.source for c in config.components} - set(sources))
         if missing:
             raise UserError(f"no source named {', '.join(missing)}: there are {', '.join(sorted(sources))}")
@@ -91,7 +98,7 @@ class Mixture:
             }
             for name in groups
         }
-        self.shares = sequence_shares(config.components, means)
+        self.shares = sequence_shares(config.components, means, tasks)
         self._groups = {
             name: _GroupedOrder(name, groups[name], config.group_exponent, seed) for name in groups
         }
@@ -137,13 +144,13 @@ def mean_as_drawn(
     return float(np.average(means, weights=drawn_per_epoch(sizes, group_exponent)))
 
 
-def target_tokens(task: Task, num_codes: Mapping[Modality, int | float]) -> float:
+def target_tokens(task: Task, num_codes: Mapping[str, int | float]) -> float:
     """Of an example with `num_codes` codes per modality, those that `task` generates."""
-    return float(sum(count for modality, count in num_codes.items() if modality != CONDITION[task]))
+    return float(sum(num_codes[modality] for modality in task.targets_of(list(num_codes))))
 
 
 def sequence_shares(
-    components: Sequence[Component], means: Mapping[str, Mapping[Modality, float]]
+    components: Sequence[Component], means: Mapping[str, Mapping[str, float]], tasks: Sequence[Task]
 ) -> Float[np.ndarray, "components"]:
     """Shares of sequences that give the components their weights in target tokens:
     (weight / mean target tokens of an example), normalized. `means`: codes of an example per source and
@@ -152,12 +159,13 @@ def sequence_shares(
     Raises:
         UserError: the examples of a component have no target tokens.
     """
+    rows = {task.name: task for task in tasks}
     rates = []
     for component in components:
-        mean = target_tokens(component.task, means[component.source])
+        mean = target_tokens(rows[component.task], means[component.source])
         if not mean > 0:
             raise UserError(
-                f"{component.source} has nothing for {component.task.value} to generate: leave it out"
+                f"{component.source} has nothing for {component.task} to generate: leave it out"
             )
         rates.append(component.weight / mean)
     return np.array(rates) / sum(rates)

@@ -1,6 +1,6 @@
 """Random codes in place of data: what steps are timed and measured on, of any recipe, without any data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -9,9 +9,7 @@ from jaxtyping import Int
 from trimask import rng
 from trimask.data.selection import StatedData, StatedSource
 from trimask.errors import UserError
-from trimask.vocabulary.codebooks import Flattened
-from trimask.vocabulary.geometry import Geometry
-from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.layout import CodeSpace
 
 
 @final
@@ -20,18 +18,19 @@ class RandomCodes:
     i is a function of (seed, i).
     """
 
-    def __init__(self, source: StatedSource, geometry: Geometry, *, num_examples: int, seed: int):
+    def __init__(self, source: StatedSource, spaces: Sequence[CodeSpace], *, num_examples: int, seed: int):
         if num_examples < 1:
             raise UserError(f"num_examples {num_examples}: must be at least 1")
-        vocabulary = geometry.vocabulary(image_layout=Flattened(), audio_layout=Flattened())
+        rows = {space.name: space for space in spaces}
+        self._numbers = {space.name: number for number, space in enumerate(spaces)}
         self._name = source.name
         self._seed = seed
         self._num_examples = num_examples
         self._shapes = {
-            modality: (frames, vocabulary.space(modality).num_codebooks)
-            for modality, frames in source.num_frames(geometry).items()
+            modality: (frames, rows[modality].num_codebooks)
+            for modality, frames in source.num_frames(spaces).items()
         }
-        self._sizes = {modality: vocabulary.space(modality).codebook_size for modality in self._shapes}
+        self._sizes = {modality: rows[modality].codebook_size for modality in self._shapes}
 
     @property
     def name(self) -> str:
@@ -46,18 +45,18 @@ class RandomCodes:
         return np.arange(self._num_examples)
 
     @property
-    def num_codes(self) -> dict[Modality, Int[np.ndarray, "examples"]]:
+    def num_codes(self) -> dict[str, Int[np.ndarray, "examples"]]:
         return {
             modality: np.full(self._num_examples, frames * codebooks)
             for modality, (frames, codebooks) in self._shapes.items()
         }
 
-    def example(self, index: int) -> dict[Modality, Int[np.ndarray, "_frames _codebooks"]]:
+    def example(self, index: int) -> dict[str, Int[np.ndarray, "_frames _codebooks"]]:
         assert 0 <= index < self._num_examples, f"example {index} of {self._num_examples}"
         return {
-            modality: rng.generator(self._seed, "random codes", self._name, index, int(modality)).integers(
-                self._sizes[modality], size=shape, dtype=np.int32
-            )
+            modality: rng.generator(
+                self._seed, "random codes", self._name, index, self._numbers[modality]
+            ).integers(self._sizes[modality], size=shape, dtype=np.int32)
             for modality, shape in self._shapes.items()
         }
 
@@ -65,6 +64,6 @@ class RandomCodes:
 def random_sources(data: StatedData, *, num_examples: int = 4096, seed: int = 0) -> Mapping[str, RandomCodes]:
     """Each source of `data` by name, as random codes."""
     return {
-        source.name: RandomCodes(source, data.geometry, num_examples=num_examples, seed=seed)
+        source.name: RandomCodes(source, data.spaces, num_examples=num_examples, seed=seed)
         for source in data.sources
     }

@@ -3,14 +3,14 @@ that is only stated; for tokenizers, raw pictures or recordings.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from trimask.data.prepare.options import PrepareOptions
 from trimask.errors import UserError
-from trimask.vocabulary.geometry import Geometry
-from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.layout import CodeSpace
 
 _LONGEST_SPEECH = 86_400  # seconds
 _MOST_CODES = 1 << 22  # of an example: what is planned with is held in memory
@@ -81,40 +81,50 @@ class StatedSource:
     """What an example of a source holds on average; how many there are is not known.
 
     Attributes:
-        text: ids of its text.
-        has_image: whether it has a picture.
-        seconds: of its speech, 0 for none.
+        lengths: of each modality that it has, by name: seconds where there is a frame rate, 1 for a picture,
+            else frames (ids of text).
     """
 
     name: str
-    text: int
-    has_image: bool = False
-    seconds: float = 0.0
+    lengths: dict[str, float]
 
     def __post_init__(self) -> None:
-        if self.text < 1 or not 0 <= self.seconds <= _LONGEST_SPEECH:
+        if not self.lengths:
+            raise UserError(f"source {self.name}: lengths is empty, state at least one modality")
+        for modality, length in self.lengths.items():
+            if not 0 < length < math.inf:
+                raise UserError(f"source {self.name}: length {length} of {modality} must be above 0 and finite")
+
+    def num_frames(self, spaces: Sequence[CodeSpace]) -> dict[str, int]:
+        """Frames of each modality: ids, cells, or started 1 / frame_rate seconds.
+
+        Raises:
+            UserError: it has a modality that is none of `spaces`, or a length that such a span cannot have.
+        """
+        rows = {space.name: space for space in spaces}
+        unknown = sorted(set(self.lengths) - set(rows))
+        if unknown:
+            raise UserError(f"source {self.name} has {unknown[0]}, and the modalities are {', '.join(rows)}")
+        return {name: _frames(rows[name], length, self.name) for name, length in self.lengths.items()}
+
+    def num_codes(self, spaces: Sequence[CodeSpace]) -> dict[str, int]:
+        """Codes of each modality."""
+        books = {space.name: space.num_codebooks for space in spaces}
+        return {modality: count * books[modality] for modality, count in self.num_frames(spaces).items()}
+
+
+def _frames(space: CodeSpace, length: float, source: str) -> int:
+    if space.frame_rate is not None:
+        if length > _LONGEST_SPEECH:
             raise UserError(
-                f"source {self.name}: text {self.text} must be at least 1, and seconds {self.seconds} from 0 "
-                f"to {_LONGEST_SPEECH:,}"
+                f"source {source}: {length:,} seconds of {space.name}, give at most {_LONGEST_SPEECH:,}"
             )
-
-    def num_frames(self, geometry: Geometry) -> dict[Modality, int]:
-        """Frames of each modality: ids, cells, or started 1 / frame_rate seconds."""
-        frames = {Modality.TEXT: self.text}
-        if self.has_image:
-            frames[Modality.IMAGE] = math.prod(geometry.image_grid)
-        if self.seconds:
-            frames[Modality.AUDIO] = math.ceil(self.seconds * geometry.speech_frame_rate - 1e-6)
-        return frames
-
-    def num_codes(self, geometry: Geometry) -> int:
-        """Codes of all modalities together."""
-        codebooks = {
-            Modality.TEXT: 1,
-            Modality.IMAGE: geometry.image_codebooks,
-            Modality.AUDIO: geometry.speech_codebooks,
-        }
-        return sum(count * codebooks[modality] for modality, count in self.num_frames(geometry).items())
+        return math.ceil(length * space.frame_rate - 1e-6)
+    wanted = 1 if space.grid is not None else round(length)
+    if length != wanted:
+        what = "one picture, 1" if space.grid is not None else "a whole number of frames"
+        raise UserError(f"source {source}: length {length} of {space.name} must be {what}")
+    return wanted if space.grid is None else math.prod(space.grid)
 
 
 @final
@@ -124,11 +134,11 @@ class StatedData:
     replaced by prepared data in order to train.
 
     Attributes:
-        geometry: of the tokenizers.
+        spaces: the modalities, as their tokenizers would declare them.
         text_window: ids of a text passage at most; one that fills it was cut.
     """
 
-    geometry: Geometry
+    spaces: tuple[CodeSpace, ...]
     sources: tuple[StatedSource, ...]
     text_window: int
 
@@ -136,10 +146,10 @@ class StatedData:
         if not self.sources:
             raise UserError("sources is empty: state at least one")
         for source in self.sources:
-            codes = source.num_codes(self.geometry)
+            codes = sum(source.num_codes(self.spaces).values())
             if codes > _MOST_CODES:
                 raise UserError(
-                    f"source {source.name}: an example has {codes:,} codes with this geometry; state fewer "
+                    f"source {source.name}: an example has {codes:,} codes with these spaces; state fewer "
                     f"ids of text, seconds or cells, for {_MOST_CODES:,} codes at most"
                 )
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from trimask.errors import UserError
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import Modality
 
 _ROWS = 1_000_000  # of codes that are looked at together
 _CODE_TYPES = ("U16", "I32")
@@ -47,7 +46,7 @@ def check_codes(
         longest: frames of a text at most, where that is known.
     """
     for name in tokens:
-        space = vocabulary.space(Modality[name.upper()])
+        space = vocabulary.space(name)
         values = file.get_slice(f"{name}.values")
         rows, num_codebooks = values.get_shape()
         if num_codebooks != space.num_codebooks:

@@ -14,7 +14,6 @@ from jaxtyping import Int
 from trimask import io, rng
 from trimask.data.shard_layout import check_layout
 from trimask.errors import UserError
-from trimask.vocabulary.modality import Modality
 
 KIND = "shard"
 _OPEN_SHARDS = 256  # a mapped file takes a descriptor, of which a process often has 1024
@@ -38,7 +37,7 @@ class Example:
 
     key: str
     group: int
-    codes: dict[Modality, Int[np.ndarray, "_frames _codebooks"]]
+    codes: dict[str, Int[np.ndarray, "_frames _codebooks"]]
     language: str = ""
 
     @property
@@ -67,9 +66,9 @@ class ShardEntry:
         name = _NAME.fullmatch(self.file)
         if name is None or (name["split"], name["source"]) != (self.split, self.source):
             raise UserError(f"{self.file[:200]!r} is no name of a shard of {self.split}/{self.source}")
-        unknown = sorted(set(self.tokens) - {modality.name.lower() for modality in Modality})
-        if unknown:
-            raise UserError(f"{self.file}: tokens of {unknown[0]!r}, which is no modality")
+        unnamed = sorted(name for name in self.tokens if not name.isidentifier())
+        if unnamed:
+            raise UserError(f"{self.file}: tokens of {unnamed[0]!r}, which names no modality")
         counts = (self.num_examples - 1, self.num_bytes, *self.tokens.values())
         if min(counts) < 0 or max(counts) >= _MOST or not _SHA256.fullmatch(self.sha256):
             raise UserError(f"{self.file}: its counts or its SHA-256 are out of range")
@@ -110,7 +109,7 @@ def write_shard(
         tensors |= {"languages.values": np.concatenate(languages), "languages.offsets": _offsets(languages)}
     tokens: dict[str, int] = {}
     for modality in sorted(examples[0].codes):
-        name = modality.name.lower()
+        name = modality
         items = [example.codes[modality] for example in examples]
         values = np.concatenate(items)
         is_narrow = not values.size or int(values.max()) < _NARROW
@@ -169,25 +168,21 @@ class ShardedTokens:
             parts.append(groups ^ rng.key(0, "folder", place) if place else groups)
         return np.concatenate(parts)
 
-    def example(self, index: int) -> dict[Modality, Int[np.ndarray, "_frames _codebooks"]]:
+    def example(self, index: int) -> dict[str, Int[np.ndarray, "_frames _codebooks"]]:
         number, row = self._place(index)
         _, entry = self._shards[number]
-        return {
-            modality: self._read(number, modality.name.lower(), row).astype(np.int32)
-            for modality in Modality
-            if modality.name.lower() in entry.tokens
-        }
+        return {name: self._read(number, name, row).astype(np.int32) for name in entry.tokens}
 
     @property
-    def num_codes(self) -> dict[Modality, Int[np.ndarray, "examples"]]:
+    def num_codes(self) -> dict[str, Int[np.ndarray, "examples"]]:
         """Codes of each example, from the boundaries that the shards hold."""
-        parts: dict[Modality, list[np.ndarray]] = {}
+        parts: dict[str, list[np.ndarray]] = {}
         for number, (_, entry) in enumerate(self._shards):
             file = self._open(number)
             for name in entry.tokens:
                 frames = np.diff(file.get_slice(f"{name}.offsets")[:])
                 _, num_codebooks = file.get_slice(f"{name}.values").get_shape()
-                parts.setdefault(Modality[name.upper()], []).append(frames * num_codebooks)
+                parts.setdefault(name, []).append(frames * num_codebooks)
         return {modality: np.concatenate(counts) for modality, counts in parts.items()}
 
     def key(self, index: int) -> str:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -12,9 +12,9 @@ from trimask import rng
 from trimask.data.mixture import Component, Mixture, mean_as_drawn
 from trimask.errors import UserError
 from trimask.vocabulary.batch import Batch, make_batch
-from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.sequence import Sequence, build_sequence
+from trimask.vocabulary.task import Task
 
 _MOST_ENDS, _MOST_SLACK = 1 << 16, 100.0  # sequences of more than that fit no machine
 _LAST = np.nextafter(1.0, 0.0)  # the largest uniform
@@ -34,11 +34,11 @@ class SpanSlack:
 
     minimum: int = 4
     fraction: float = 0.3
-    caption_length: int = 24
+    filled: dict[str, int] = field(default_factory=lambda: {"image_to_text": 24})
 
     def __post_init__(self) -> None:
-        for name in ("minimum", "caption_length"):
-            value = getattr(self, name)
+        lengths = {f"filled.{task}": length for task, length in self.filled.items()}
+        for name, value in {"minimum": self.minimum, **lengths}.items():
             if not 0 <= value <= _MOST_ENDS:
                 raise UserError(f"SpanSlack.{name} is {value}: give at least 0 and at most {_MOST_ENDS:,}")
         if not 0 <= self.fraction <= _MOST_SLACK:
@@ -47,26 +47,26 @@ class SpanSlack:
             )
 
     def num_end(
-        self, task: Task, modality: Modality, length: int, uniform: float, *, text_window: int
+        self, task: Task, space: CodeSpace, length: int, uniform: float, *, text_window: int
     ) -> int:
         """End frames for a span of `length` content frames, given a uniform in [0, 1); passages are cut to
         `text_window` ids.
         """
-        if modality is Modality.IMAGE or (task is Task.TEXT and length >= text_window):
+        if not space.has_end or (task.is_alone and length >= text_window):
             return 0
         slack = max(self.minimum, int(self.fraction * length))
-        if task is Task.IMAGE_TO_TEXT:
-            slack = max(self.caption_length - length - 1, 0)
+        if task.name in self.filled:
+            slack = max(self.filled[task.name] - length - 1, 0)
         return 1 + int(uniform * (slack + 1))
 
-    def most_end(self, task: Task, modality: Modality, length: int, *, text_window: int) -> int:
+    def most_end(self, task: Task, space: CodeSpace, length: int, *, text_window: int) -> int:
         """The largest `num_end`."""
-        return self.num_end(task, modality, length, _LAST, text_window=text_window)
+        return self.num_end(task, space, length, _LAST, text_window=text_window)
 
-    def mean_end(self, task: Task, modality: Modality, length: int, *, text_window: int) -> float:
+    def mean_end(self, task: Task, space: CodeSpace, length: int, *, text_window: int) -> float:
         """Of `num_end` over the uniform: its counts are equally likely."""
-        least = self.num_end(task, modality, length, 0.0, text_window=text_window)
-        return (least + self.most_end(task, modality, length, text_window=text_window)) / 2
+        least = self.num_end(task, space, length, 0.0, text_window=text_window)
+        return (least + self.most_end(task, space, length, text_window=text_window)) / 2
 
 
 @final
@@ -93,32 +93,31 @@ class TrainingStream:
         self.row_length = row_length
 
     @property
-    def tasks(self) -> frozenset[Task]:
-        """The tasks of the mixture."""
+    def tasks(self) -> frozenset[str]:
+        """Names of the tasks of the mixture."""
         return frozenset(component.task for component in self.mixture.config.components)
 
-    def target_tokens(self) -> tuple[float, float, float]:
-        """Target tokens of a sequence per modality (text, image, audio), in expectation over the mixture:
+    def target_tokens(self) -> tuple[float, ...]:
+        """Target tokens of a sequence per modality, in the vocabulary's order, in expectation over the mixture:
         codes (frames × codebooks) and end frames alike.
         """
-        totals = [0.0] * len(Modality)
+        totals = dict.fromkeys(self.vocabulary.modalities, 0.0)
         for component, share in zip(self.mixture.config.components, self.mixture.shares, strict=True):
             source = self.mixture.sources[component.source]
-            for modality, codes in source.num_codes.items():
-                if modality == CONDITION[component.task]:
-                    continue
-                books = self.vocabulary.space(modality).num_codebooks
+            task, counts = self.vocabulary.task(component.task), source.num_codes
+            for modality in task.targets_of(list(counts)):
+                codes, space = counts[modality], self.vocabulary.space(modality)
+                books = space.num_codebooks
                 frames, place = np.unique(codes // books, return_inverse=True)
                 ends = [
-                    self.slack.mean_end(component.task, modality, n, text_window=self.text_window)
+                    self.slack.mean_end(task, space, n, text_window=self.text_window)
                     for n in frames.tolist()
                 ]
                 mean = mean_as_drawn(
                     (frames + ends)[place], source.groups, self.mixture.config.group_exponent
                 )
                 totals[modality] += float(share) * books * mean
-        text, image, audio = totals
-        return (text, image, audio)
+        return tuple(totals.values())
 
     def sequence(self, index: int) -> Sequence:
         """Sequence `index` of the run."""
@@ -148,7 +147,10 @@ class TrainingStream:
             [sequences[i] for i in order],
             [indices[i] for i in order],
             row_length=self.row_length,
-            update=[(index, component.task) for index, (component, _) in members.items()],
+            update=[
+                (index, self.vocabulary.task_number(component.task))
+                for index, (component, _) in members.items()
+            ],
         )
 
     def batches(self, start: int, *, rank: int = 0, num_parts: int = 1) -> Iterator[Batch]:
@@ -158,21 +160,23 @@ class TrainingStream:
 
     def _sequence(self, index: int, component: Component, example: int) -> Sequence:
         codes = self.mixture.sources[component.source].example(example)
-        draw = rng.generator(self.mixture.seed, "slack", index).random(len(Modality))
+        draw = rng.generator(self.mixture.seed, "slack", index).random(len(self.vocabulary.spaces))
         return build_sequence(
             self.vocabulary,
             component.task,
             codes,
-            num_end=target_ends(self.slack, component.task, codes, draw, text_window=self.text_window),
+            num_end=target_ends(
+                self.slack, self.vocabulary, component.task, codes, draw, text_window=self.text_window
+            ),
         )
 
     def _size(self, component: Component, example: int) -> int:
         """Positions of an example, end frames left out, told without its codes."""
         positions = 0
         for modality, counts in self.mixture.sources[component.source].num_codes.items():
-            space = self.vocabulary.space(modality)
-            frames = int(counts[example]) // space.num_codebooks
-            positions += space.layout.num_positions(frames, space.num_codebooks)
+            num_codebooks = self.vocabulary.space(modality).num_codebooks
+            frames = int(counts[example]) // num_codebooks
+            positions += self.vocabulary.layout(modality).num_positions(frames, num_codebooks)
         return positions
 
 
@@ -188,15 +192,22 @@ def dealt(sizes: Rows[int], *, rank: int, num_parts: int) -> list[int]:
 
 def target_ends(
     slack: SpanSlack,
-    task: Task,
-    codes: Mapping[Modality, np.ndarray],
+    vocabulary: Vocabulary,
+    task: str,
+    codes: Mapping[str, np.ndarray],
     uniforms: np.ndarray,
     *,
     text_window: int,
-) -> dict[Modality, int]:
-    """End frames of each target span of an example (`uniforms`: one per modality)."""
+) -> dict[str, int]:
+    """End frames of each target span of an example (`uniforms`: one per modality, in the vocabulary's order)."""
+    row = vocabulary.task(task)
     return {
-        modality: slack.num_end(task, modality, len(span), float(uniforms[modality]), text_window=text_window)
-        for modality, span in codes.items()
-        if modality != CONDITION[task]
+        modality: slack.num_end(
+            row,
+            vocabulary.space(modality),
+            len(codes[modality]),
+            float(uniforms[vocabulary.modality_number(modality)]),
+            text_window=text_window,
+        )
+        for modality in row.targets_of(list(codes))
     }

@@ -11,7 +11,6 @@ from jaxtyping import Int
 
 from trimask import io
 from trimask.errors import UserError
-from trimask.vocabulary.modality import Modality
 
 
 @runtime_checkable
@@ -27,9 +26,9 @@ class ExampleSource(Protocol):
     @property
     def groups(self) -> Int[np.ndarray, "examples"]: ...
     @property
-    def num_codes(self) -> Mapping[Modality, Int[np.ndarray, "examples"]]: ...
+    def num_codes(self) -> Mapping[str, Int[np.ndarray, "examples"]]: ...
     def __len__(self) -> int: ...
-    def example(self, index: int) -> dict[Modality, Int[np.ndarray, "_frames _codebooks"]]: ...
+    def example(self, index: int) -> dict[str, Int[np.ndarray, "_frames _codebooks"]]: ...
 
 
 @final
@@ -65,7 +64,7 @@ class TokenSource:
     """
 
     name: str
-    codes: Mapping[Modality, Ragged]
+    codes: Mapping[str, Ragged]
     groups: Int[np.ndarray, "examples"]
 
     def __post_init__(self) -> None:
@@ -78,18 +77,18 @@ class TokenSource:
     def __len__(self) -> int:
         return len(self.groups)
 
-    def example(self, index: int) -> dict[Modality, Int[np.ndarray, "_frames _codebooks"]]:
+    def example(self, index: int) -> dict[str, Int[np.ndarray, "_frames _codebooks"]]:
         return {modality: ragged[index] for modality, ragged in self.codes.items()}
 
     @property
-    def num_codes(self) -> dict[Modality, Int[np.ndarray, "examples"]]:
+    def num_codes(self) -> dict[str, Int[np.ndarray, "examples"]]:
         return {m: np.diff(ragged.offsets) * ragged.values.shape[1] for m, ragged in self.codes.items()}
 
     def save(self, path: Path) -> None:
         tensors = {"groups": torch.from_numpy(self.groups.astype(np.int64))}
         for modality, ragged in self.codes.items():
-            tensors[f"{modality.name.lower()}.values"] = torch.from_numpy(ragged.values)
-            tensors[f"{modality.name.lower()}.offsets"] = torch.from_numpy(ragged.offsets)
+            tensors[f"{modality}.values"] = torch.from_numpy(ragged.values)
+            tensors[f"{modality}.offsets"] = torch.from_numpy(ragged.offsets)
         io.save_tensors(path, tensors, kind="tokens", config={"name": self.name})
 
     @classmethod
@@ -100,11 +99,10 @@ class TokenSource:
         artifact = io.load_tensors(path, kind="tokens")
         arrays = {name: tensor.numpy() for name, tensor in artifact.tensors.items()}
         codes = {
-            modality: Ragged(
-                values=arrays[f"{modality.name.lower()}.values"],
-                offsets=arrays[f"{modality.name.lower()}.offsets"],
+            name.removesuffix(".values"): Ragged(
+                values=array, offsets=arrays[f"{name.removesuffix('.values')}.offsets"]
             )
-            for modality in Modality
-            if f"{modality.name.lower()}.values" in arrays
+            for name, array in arrays.items()
+            if name.endswith(".values")
         }
         return cls(name=artifact.config["name"], codes=codes, groups=arrays["groups"])

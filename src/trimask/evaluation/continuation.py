@@ -13,7 +13,6 @@ from trimask.errors import UserError
 from trimask.evaluation.likelihood import MaskStream, sequence_nelbo
 from trimask.model.denoiser import Denoiser
 from trimask.vocabulary.batch import make_batch
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import TextCodec
 
@@ -71,10 +70,10 @@ class ContinuationScorer:
     def _is_greedy(self, sequence: Sequence) -> bool:
         batch = make_batch([sequence], [0]).to(next(self.denoiser.parameters()).device)
         vocabulary = self.denoiser.vocabulary
-        (text,) = vocabulary.ranges_of(Modality.TEXT)
+        (text,) = vocabulary.ranges_of("text")
         masked = batch.maskable.clone()
         while masked.any():
-            z = torch.where(masked, vocabulary.mask(Modality.TEXT), batch.tokens)
+            z = torch.where(masked, vocabulary.mask("text"), batch.tokens)
             hidden = self.denoiser(z, batch)[batch.position[masked]]
             log_p, best = torch.log_softmax(self.denoiser.logits(hidden, text.index).double(), -1).max(-1)
             surest = int(log_p.argmax())
@@ -125,17 +124,17 @@ class ContinuationScorer:
                 for context, _ in parts
             ],
         )
-        return found[Modality.TEXT]
+        return found["text"]
 
     def _sequence(self, context: list[int], ids: list[int]) -> Sequence:
         """A whole window that begins with `context` and `ids`: `ids` are targets, what follows is masked."""
         vocabulary, known = self.denoiser.vocabulary, len(context) + len(ids)
         codes = np.zeros((self.text_window, 1), dtype=np.int64)
         codes[:known, 0] = [*context, *ids]
-        sequence = build_sequence(vocabulary, Task.TEXT, {Modality.TEXT: codes})
-        start, stop = sequence.spans[Modality.TEXT]
+        sequence = build_sequence(vocabulary, "text", {"text": codes})
+        start, stop = sequence.spans["text"]
         tokens, maskable = sequence.tokens.copy(), sequence.maskable.copy()
-        tokens[start + known : stop] = vocabulary.mask(Modality.TEXT)
+        tokens[start + known : stop] = vocabulary.mask("text")
         maskable[start : start + len(context)] = maskable[start + known : stop] = False
         return replace(sequence, tokens=tokens, maskable=maskable)
 

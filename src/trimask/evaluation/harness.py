@@ -11,7 +11,6 @@ from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]  (an e
 
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.sampling.generate import Generator
-from trimask.vocabulary.modality import Task
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
@@ -70,7 +69,7 @@ class HarnessModel(LM):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a span that does not end is cut, as the task asks
             (made,) = self.generator.generate_many(
-                Task.TEXT,
+                "text",
                 prompt or None,
                 # The whole window: in a shorter span the model would close the text at its end.
                 span_length=window,

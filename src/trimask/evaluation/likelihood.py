@@ -13,7 +13,6 @@ from trimask import rng
 from trimask.model.denoiser import Denoiser
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.sequence import Sequence
 
 
@@ -53,14 +52,14 @@ def sequence_nelbo(
     is_unconditional: bool = False,
     batch_size: int = 16,
     streams: Rows[MaskStream] | None = None,
-) -> dict[Modality, Float[np.ndarray, "sequences"]]:
+) -> dict[str, Float[np.ndarray, "sequences"]]:
     """Estimate the NELBO of each sequence, in nats, split by modality; see `draw_views` for its masks.
 
     Sequence i has the same masks at any `batch_size`. `is_unconditional` hides the condition, as guidance
     does. `streams` says which masks each sequence gets; by default they are drawn from its number.
     """
     vocabulary, device = denoiser.vocabulary, next(denoiser.parameters()).device
-    totals = {modality: np.zeros(len(sequences)) for modality in Modality}
+    totals = {name: np.zeros(len(sequences)) for name in vocabulary.modalities}
     counts = [int(sequence.maskable.sum()) for sequence in sequences]
     if streams is None:
         streams = [MaskStream(key=number, num_places=count) for number, count in enumerate(counts)]
@@ -81,10 +80,10 @@ def sequence_nelbo(
         loss = denoiser.cross_entropy(torch.where(hidden, mask_id, clean), batch, hidden).double()
         rows = hidden.nonzero()[:, 0]
         weights = torch.tensor([view.weight for _, view in chunk], dtype=torch.float64, device=device)
-        for m in Modality:
-            here = modality[hidden] == m
+        for number, name in enumerate(vocabulary.modalities):
+            here = modality[hidden] == number
             sums = loss.new_zeros(len(chunk)).index_add(0, rows[here], loss[here] * weights[rows[here]])
-            np.add.at(totals[m], chosen, sums.cpu().numpy())
+            np.add.at(totals[name], chosen, sums.cpu().numpy())
     return totals
 
 
@@ -151,14 +150,14 @@ def bound(
     )
 
 
-def target_tokens(sequence: Sequence, vocabulary: Vocabulary, modality: Modality) -> int:
+def target_tokens(sequence: Sequence, vocabulary: Vocabulary, modality: str) -> int:
     """Target tokens of `modality` in a sequence."""
     inside = [r.index for r in vocabulary.ranges_of(modality)]
     return int((sequence.maskable & np.isin(sequence.range_index, inside)).sum())
 
 
 def unigram_bits(
-    training: Rows[Sequence], held_out: Rows[Sequence], vocabulary: Vocabulary, modality: Modality
+    training: Rows[Sequence], held_out: Rows[Sequence], vocabulary: Vocabulary, modality: str
 ) -> float:
     """Cross-entropy in bits per token of `held_out` under the smoothed frequencies of `training` targets, per
     codebook: the floor that a model must beat to have learned more than which tokens are common.

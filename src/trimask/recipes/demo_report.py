@@ -24,10 +24,9 @@ from trimask.sampling.predictor import DenoiserPredictor
 from trimask.training.loop import TrainResult
 from trimask.training.run import RunConfig
 from trimask.training.tracker import read_metrics
-from trimask.vocabulary.modality import Modality
 
 SCORECARD = "scorecard.json"
-_COLOURS = {Modality.TEXT: "#2563a8", Modality.IMAGE: "#1b7f5c", Modality.AUDIO: "#8a3fa0"}
+_COLOURS = {"text": "#2563a8", "image": "#1b7f5c", "speech": "#8a3fa0"}
 _FLOOR_SEQUENCES = 600
 _KEPT = 0.8  # of the smoothed curve at each point
 _FIGURES = 24  # pictures that the fresh run's figures are over
@@ -78,7 +77,7 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
     charts: list[Block] = []
     table: list[list[str]] = []
     for modality, (uniform, unigram) in floors.items():
-        name = f"{modality.name.lower()}_bits_per_token"
+        name = f"{modality}_bits_per_token"
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         smooth = _smoothed([y for _, y in points])
         charts.append(
@@ -93,7 +92,7 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
             )
         )
         end = f"{smooth[-1]:.2f}" if smooth else "–"
-        table.append([modality.name.lower(), end, f"{unigram:.2f}", f"{uniform:.2f}"])
+        table.append([modality, end, f"{unigram:.2f}", f"{uniform:.2f}"])
     seconds = result.seconds / max(result.steps, 1)
     how = {"finished": "", "deadline": "; the time was up", "interrupted": "; stopped by hand"}[
         result.stopped
@@ -156,14 +155,14 @@ def how_to_go_on(out: Path, prompts: Mapping[str, str], program: str) -> str:
     )
 
 
-def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[Modality, tuple[float, float]]:
+def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[str, tuple[float, float]]:
     """(uniform, unigram) in bits per token of each modality's targets, over the run's own stream."""
     sources = token_sources(config.data, tokenizers_of(generator), "train", run / "tokens")
     vocabulary = generator.vocabulary
     stream = build_stream(config, sources, vocabulary)
     sequences = [stream.sequence(i) for i in range(_FLOOR_SEQUENCES)]
     floors = {}
-    for modality in Modality:
+    for modality in vocabulary.modalities:
         here = [s for s in sequences if target_tokens(s, vocabulary, modality)]
         if here:
             uniform = math.log2(vocabulary.space(modality).range_size)

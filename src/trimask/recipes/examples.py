@@ -13,7 +13,6 @@ from trimask import rng
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.signals import Picture, Recording, waveform_at
 from trimask.recipes.suite import HeldOut
-from trimask.vocabulary.modality import Task
 
 
 @final
@@ -69,7 +68,7 @@ class Examples(ABC):
     """
 
     held_out: HeldOut
-    tasks: tuple[tuple[str, Task], ...]
+    tasks: tuple[tuple[str, str], ...]
     passages: str
     text_window: int
     reference: str | None

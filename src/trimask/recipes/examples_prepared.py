@@ -17,7 +17,6 @@ from trimask.recipes.signals import decoded_pixels
 from trimask.recipes.suite import HeldOut
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.transcript import DEFAULT_VOICE, parse_transcript
 
 _REFERENCE = (
@@ -26,11 +25,11 @@ _REFERENCE = (
 )
 _WORDS_FROM = 20_000  # passages that the words known from training are read from, at most
 _NEEDS = {
-    Task.TEXT: (TEXT, "text passages, continuations"),
-    Task.TEXT_TO_IMAGE: (IMAGES, "pictures from captions"),
-    Task.IMAGE_TO_TEXT: (IMAGES, "captions of pictures"),
-    Task.TEXT_TO_SPEECH: (SPEECH, "generated speech"),
-    Task.SPEECH_TO_TEXT: (SPEECH, "transcripts"),
+    "text": (TEXT, "text passages, continuations"),
+    "text_to_image": (IMAGES, "pictures from captions"),
+    "image_to_text": (IMAGES, "captions of pictures"),
+    "text_to_speech": (SPEECH, "generated speech"),
+    "speech_to_text": (SPEECH, "transcripts"),
 }
 
 
@@ -79,7 +78,7 @@ class PreparedExamples(Examples):
         if not chosen:
             return []
         self._report(f"decoding {len(chosen)} real pictures, {split}")
-        codes = np.stack([example[Modality.IMAGE] for _, _, example in chosen]).astype(np.int64)
+        codes = np.stack([example["image"] for _, _, example in chosen]).astype(np.int64)
         pixels = decoded_pixels(self.tokenizers.image, torch.from_numpy(codes))
         return [
             DecodedPicture(
@@ -102,7 +101,7 @@ class PreparedExamples(Examples):
             voice, words = parse_transcript(self._text(example))
             if not words:
                 continue
-            codes = example[Modality.AUDIO].astype(np.int64)
+            codes = example["speech"].astype(np.int64)
             rows.append(
                 DecodedRecording(
                     text=words,
@@ -136,14 +135,14 @@ class PreparedExamples(Examples):
         found = []
         for task, (source, scores) in _NEEDS.items():
             if (source, task) not in self.tasks:
-                found.append({"scores": scores, "why": f"the run was not trained on {task.value}"})
+                found.append({"scores": scores, "why": f"the run was not trained on {task}"})
             elif source not in self._sources[self.held_out]:
                 why = f"the data has no {source} in its {self.held_out} split: those of training only"
                 found.append({"scores": f"{scores} of unseen data", "why": why})
         for split, sources in self._sources.items():
             for name in (IMAGES, SPEECH):
                 if name in sources:
-                    lengths = sources[name].num_codes[Modality.TEXT]
+                    lengths = sources[name].num_codes["text"]
                     long = int((lengths > self._max_prompt).sum())
                     why = f"their texts have more than {self._max_prompt} tokens, the most that is asked for"
                     found += [{"scores": f"{long} of the {name} in {split}", "why": why}] if long else []
@@ -151,15 +150,15 @@ class PreparedExamples(Examples):
 
     def _choose(
         self, split: str, name: str, count: int
-    ) -> list[tuple[int, int, Mapping[Modality, np.ndarray]]]:
+    ) -> list[tuple[int, int, Mapping[str, np.ndarray]]]:
         """(number, group, codes) of at most `count` examples whose text can be asked for."""
         source = self._sources[split].get(name)
         if source is None:
             return []
-        lengths, groups = source.num_codes[Modality.TEXT], source.groups
+        lengths, groups = source.num_codes["text"], source.groups
         order = np.array(choose(source, len(source), self._seed))
         numbers = order[(lengths[order] > 0) & (lengths[order] <= self._max_prompt)][:count].tolist()
         return [(i, int(groups[i]), source.example(i)) for i in numbers]
 
-    def _text(self, example: Mapping[Modality, np.ndarray]) -> str:
-        return self.tokenizers.text.decode(example[Modality.TEXT][:, 0].tolist())
+    def _text(self, example: Mapping[str, np.ndarray]) -> str:
+        return self.tokenizers.text.decode(example["text"][:, 0].tolist())

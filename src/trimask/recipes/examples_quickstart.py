@@ -13,17 +13,16 @@ from trimask.recipes.examples import Examples
 from trimask.recipes.suite import HeldOut
 from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES, Split, pictures, select_speech, tokenize
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.vocabulary.modality import Modality, Task
 
 TASKS = (
-    (SPEECHES, Task.TEXT),
-    (EMOJI, Task.TEXT_TO_IMAGE),
-    (EMOJI, Task.IMAGE_TO_TEXT),
-    (SPOKEN, Task.TEXT_TO_SPEECH),
-    (SPOKEN, Task.SPEECH_TO_TEXT),
-    (EMOJI, Task.JOINT),
-    (SPOKEN, Task.JOINT),
-    (TRIPLES, Task.TRIPLE),
+    (SPEECHES, "text"),
+    (EMOJI, "text_to_image"),
+    (EMOJI, "image_to_text"),
+    (SPOKEN, "text_to_speech"),
+    (SPOKEN, "speech_to_text"),
+    (EMOJI, "joint"),
+    (SPOKEN, "joint"),
+    (TRIPLES, "triple"),
 )
 # Training data that is encoded for the likelihoods where no run has kept its tokens: enough for floors,
 # quick to encode.
@@ -83,7 +82,7 @@ class QuickstartExamples(Examples):
         return [row for row in rows if row.kind == "sentence"]
 
     def texts(self, source: ExampleSource, count: int) -> list[str]:
-        ids = [source.example(i)[Modality.TEXT][:, 0].tolist() for i in range(min(len(source), count))]
+        ids = [source.example(i)["text"][:, 0].tolist() for i in range(min(len(source), count))]
         return [self.tokenizers.text.decode(each) for each in ids]
 
     def training_words(self) -> set[str]:

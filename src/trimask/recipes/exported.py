@@ -22,7 +22,7 @@ from trimask.sampling.length import LengthPolicy
 from trimask.sampling.prompts import Seen
 from trimask.seals import parse_json
 from trimask.tokenizers.bundle import SHIPPED, hashes
-from trimask.training.run import RunConfig, stored_run
+from trimask.training.run import RunConfig
 
 _RUN, _LENGTHS, _SEEN, _TOKENIZERS = "run", "lengths", "seen", "tokenizers"
 

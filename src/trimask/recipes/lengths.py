@@ -16,7 +16,6 @@ from trimask.errors import UserError
 from trimask.recipes.examples import choose
 from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.transcript import parse_transcript
 
 LENGTHS = "lengths.json"
@@ -41,7 +40,7 @@ def fit_lengths(
     """
     policy = replace(LengthPolicy().at(tokenizers.speech.frame_rate), text_length=text_window)
     if IMAGES in sources:
-        captions = sources[IMAGES].num_codes[Modality.TEXT]
+        captions = sources[IMAGES].num_codes["text"]
         policy = replace(
             policy,
             caption_length=max(slack.caption_length, int(np.quantile(captions, _MOST)) + 1),
@@ -59,9 +58,9 @@ def _with_speech(
     characters, frames, tags = [], [], [0]
     for number in choose(source, _CLIPS, seed):
         example = source.example(number)
-        voice, words = parse_transcript(tokenizers.text.decode(example[Modality.TEXT][:, 0].tolist()))
+        voice, words = parse_transcript(tokenizers.text.decode(example["text"][:, 0].tolist()))
         characters.append(len(words.encode()))
-        frames.append(len(example[Modality.AUDIO]))
+        frames.append(len(example["speech"]))
         tags.append(len((voice or "").encode()))
     rate, silence = _line(np.array(characters), np.array(frames))
     typical = max(int(np.median(characters)), 1)
@@ -72,7 +71,7 @@ def _with_speech(
         extra_characters=max(policy.extra_characters, max(tags) + _TAG_MARKS),
         spoken_characters=typical,
         caption_characters=typical,
-        max_prompt=max(policy.max_prompt, int(source.num_codes[Modality.TEXT].max())),
+        max_prompt=max(policy.max_prompt, int(source.num_codes["text"].max())),
     )
 
 

@@ -7,24 +7,23 @@ from trimask.data.selection import PreparedData, QuickstartData
 from trimask.recipes.tokens import pictures, readings, select_speech
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.transcript import parse_transcript
 
 _ORDER = (
-    Task.TEXT_TO_IMAGE,
-    Task.TEXT_TO_SPEECH,
-    Task.TEXT,
-    Task.TRIPLE,
-    Task.JOINT,
-    Task.IMAGE_TO_TEXT,
-    Task.SPEECH_TO_TEXT,
+    "text_to_image",
+    "text_to_speech",
+    "text",
+    "triple",
+    "joint",
+    "image_to_text",
+    "speech_to_text",
 )
-_PROMPTED = (Task.TEXT_TO_IMAGE, Task.TEXT_TO_SPEECH)
+_PROMPTED = ("text_to_image", "text_to_speech")
 _SAMPLED = 100  # texts of each source
 _LENGTH = 20  # characters that are easily typed
 
 
-def first_try(config: RunConfig, tokenizers: Tokenizers) -> tuple[Task, str | None]:
+def first_try(config: RunConfig, tokenizers: Tokenizers) -> tuple[str, str | None]:
     """The task of `config` that shows most, and a text of its training data as the prompt of a task that
     needs one. Of the first texts that is the one that is easiest to type.
     """
@@ -39,12 +38,12 @@ def _trouble(text: str) -> tuple[bool, int, str]:
     return not text.replace(" ", "").isalpha(), abs(len(text) - _LENGTH), text
 
 
-def _texts(config: RunConfig, task: Task, tokenizers: Tokenizers) -> Iterator[str]:
+def _texts(config: RunConfig, task: str, tokenizers: Tokenizers) -> Iterator[str]:
     """Captions or transcripts of the training split, each on one line."""
     data = config.data
     if isinstance(data, QuickstartData):
         images = pictures("train", data)
-        if task is Task.TEXT_TO_IMAGE:
+        if task == "text_to_image":
             texts = [row.caption for row in images]
         else:
             spoken = select_speech(readings("train", data), data, {row.base for row in images})
@@ -56,8 +55,8 @@ def _texts(config: RunConfig, task: Task, tokenizers: Tokenizers) -> Iterator[st
         for name in sorted(named & sources.keys()):
             source = sources[name]
             for index in range(min(len(source), _SAMPLED)):
-                text = tokenizers.text.decode(source.example(index)[Modality.TEXT][:, 0].tolist())
-                if task is Task.TEXT_TO_SPEECH:
+                text = tokenizers.text.decode(source.example(index)["text"][:, 0].tolist())
+                if task == "text_to_speech":
                     text = parse_transcript(text)[1]
                 if words := text.split():
                     yield " ".join(words)

@@ -64,7 +64,7 @@ def build_stream(
 ) -> TrainingStream:
     """The batches of a run, drawn from its sources."""
     return TrainingStream(
-        Mixture(config.mixture, sources, config.seed),
+        Mixture(config.mixture, sources, config.seed, tasks=config.tasks),
         vocabulary,
         slack=config.slack,
         text_window=config.data.text_window,
@@ -86,6 +86,7 @@ def build_step(
         seed=config.seed,
         targets=stream.target_tokens(),
         tasks=stream.tasks,
+        modalities=config.modalities,
         logical_batch=config.logical_batch // config.objective.num_views,
         micro_batch=config.compute.micro_batch,
         non_finite=config.non_finite,
@@ -123,12 +124,12 @@ def pretrain(
         for caution in config.batch_rule.cautions(config.batch_change):
             logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
-    config.objective.range_weights(vocabulary_of(config, tokenizers))  # whether it fits, before data is read
+    vocabulary = vocabulary_of(config, tokenizers)  # whether it fits, before data is read
     resolved = {"recipe": recipe, "run": config, "tokenizers": hashes(tokenizer_folder)}
     initial = None
     if weights is not None:
         initial, metadata = read_denoiser(weights)
-        check_fit(initial, config.model, vocabulary_of(config, tokenizers))
+        check_fit(initial, config.model, vocabulary)
         check_tokenizers(weights, metadata, resolved["tokenizers"])
         resolved["weights"] = io.sha256(weights)
     with ExitStack() as held:

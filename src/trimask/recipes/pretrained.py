@@ -20,7 +20,7 @@ from trimask.sampling.request import shown
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import NO_LONGER, Checkpoints
 from trimask.training.compute import ComputeConfig
-from trimask.training.run import RunConfig, stored_run
+from trimask.training.run import RunConfig
 from trimask.training.run_directory import CHECKPOINTS, CONFIG, read_config
 from trimask.training.step import AVERAGE, WEIGHTS
 
@@ -123,7 +123,7 @@ def run_config(folder: Path) -> RunConfig:
     """The configuration of a run of the denoiser. UserError or FileNotFoundError if it is damaged."""
     stored = read_config(folder)
     try:
-        return stored_run(stored["run"])
+        return from_dict(RunConfig, stored["run"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder / CONFIG} does not describe a run of the denoiser ({error}): give another folder"

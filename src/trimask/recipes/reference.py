@@ -27,7 +27,7 @@ from trimask.training.lr_schedule import WarmupCosine, warmup_fraction
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.reduction import TokenMean
 from trimask.training.run import RunConfig
-from trimask.vocabulary.geometry import Geometry
+from trimask.vocabulary.layout import CodeSpace
 
 ROW = 3256
 _PILOT_BATCH = 256
@@ -53,7 +53,7 @@ def pilot_320m() -> RunConfig:
         # captions and transcripts a hundredth and a fiftieth (and a tenth and a fifth of the FLOPs).
         objective=ObjectiveConfig(reduction=TokenMean()),
         # A clip of 15 s and its transcript leave the row 51 slots, six frames of speech, for end frames [D].
-        slack=SpanSlack(minimum=4, fraction=0.01, caption_length=96),
+        slack=SpanSlack(minimum=4, fraction=0.01, filled={"image_to_text": 96}),
         # Customary values of language models [D], whose loss is a mean over tokens too (`clip_norm` depends
         # on its scale): nobody has tuned them here.
         optimizer=AdamWConfig(learning_rate=1e-3, weight_decay=0.1),
@@ -132,18 +132,14 @@ def _stated() -> StatedData:
     """
     return StatedData(
         text_window=ROW - 3,
-        geometry=Geometry(
-            text_size=100_277,
-            image_grid=(32, 32),
-            image_codebooks=1,
-            image_codebook_size=16_384,
-            speech_codebooks=8,
-            speech_codebook_size=1024,
-            speech_frame_rate=25.0,
+        spaces=(
+            CodeSpace(name="text", num_codebooks=1, codebook_size=100_277, has_end=True),
+            CodeSpace(name="image", num_codebooks=1, codebook_size=16_384, has_end=False, grid=(32, 32)),
+            CodeSpace(name="speech", num_codebooks=8, codebook_size=1024, has_end=True, frame_rate=25.0),
         ),
         sources=(
-            StatedSource(name=TEXT, text=ROW - 3),
-            StatedSource(name=IMAGES, text=64, has_image=True),
-            StatedSource(name=SPEECH, text=200, seconds=15.0),
+            StatedSource(name=TEXT, lengths={"text": ROW - 3}),
+            StatedSource(name=IMAGES, lengths={"text": 64, "image": 1}),
+            StatedSource(name=SPEECH, lengths={"text": 200, "speech": 15.0}),
         ),
     )

@@ -18,7 +18,7 @@ from trimask.recipes.tokenizer_training import TokenizerRun
 from trimask.tokenizers.bundle import SHIPPED, hashes
 from trimask.training.checkpoint import Checkpoints
 from trimask.training.image_tokenizer import ImageTokenizerRun
-from trimask.training.run import RunConfig, stored_run
+from trimask.training.run import RunConfig
 from trimask.training.run_directory import CONFIG, read_config
 from trimask.training.speech_tokenizer import SpeechTokenizerRun
 
@@ -81,7 +81,7 @@ def begun(run: Path) -> Begun | None:
 
 def _stored(fields: Mapping[str, Any]) -> RunConfig | TokenizerRun | TextTokenizerRun:
     if "model" in fields:
-        return stored_run(fields)
+        return from_dict(RunConfig, fields)
     if "caption_repeats" in fields:
         return from_dict(TextTokenizerRun, fields)
     return from_dict(SpeechTokenizerRun if "vocoder" in fields else ImageTokenizerRun, fields)

@@ -32,7 +32,6 @@ from trimask.recipes.suite import QUICK, Suite
 from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.vocabulary.modality import Task
 
 _NAMES = {"train": "seen", "composition": "composition", "validation": "unseen", "test": "unseen"}
 
@@ -151,7 +150,7 @@ class _Scorecard:
     def likelihood(self, splits: Mapping[str, Mapping[str, ExampleSource]], slack: SpanSlack) -> None:
         """NELBO of each task and split."""
         for name, task in self.examples.tasks:
-            with self.sections.part(f"likelihood: {task.value} ({name})"):
+            with self.sections.part(f"likelihood: {task} ({name})"):
                 self.scores["likelihood"] += task_likelihood(
                     self.denoiser,
                     splits,
@@ -170,7 +169,7 @@ class _Scorecard:
         """Images from captions and captions from images, for seen captions, held-out compositions and unseen
         ones.
         """
-        if not (self._is_trained(Task.TEXT_TO_IMAGE) or self._is_trained(Task.IMAGE_TO_TEXT)):
+        if not (self._is_trained("text_to_image") or self._is_trained("image_to_text")):
             return
         count = max(self.suite.num_references, self.suite.num_sequences)
         rows: dict[str, Sequence[Picture]] = {}
@@ -178,13 +177,13 @@ class _Scorecard:
             with self.sections.part(f"real pictures: {_NAMES[split]}"):
                 here = self.examples.pictures(split, count)
                 rows |= {split: here} if here else {}
-        if self._is_trained(Task.IMAGE_TO_TEXT):
+        if self._is_trained("image_to_text"):
             for split, here in rows.items():
                 chosen = self._choose(here, self.suite.num_sequences, "images", split)
                 with self.sections.part(f"captions: {_NAMES[split]}"):
                     found = self._captions(chosen, rows.get("train", here))
                     self.scores["captions"][_NAMES[split]] = found
-        if self._is_trained(Task.TEXT_TO_IMAGE):
+        if self._is_trained("text_to_image"):
             references = {split: self._reference(here) for split, here in rows.items()}
             for split in rows:
                 self._images(split, rows, references)
@@ -214,7 +213,7 @@ class _Scorecard:
 
     def speech(self) -> None:
         """Readings said and written down, of the training split and of unseen ones."""
-        says, writes = self._is_trained(Task.TEXT_TO_SPEECH), self._is_trained(Task.SPEECH_TO_TEXT)
+        says, writes = self._is_trained("text_to_speech"), self._is_trained("speech_to_text")
         scores, recognizer = self.scores["speech"], self.judges.recognizer
         scores["judge"] = "not judged: give --judges" if recognizer is None else recognizer.name
         count = max(self.suite.num_clips, self.suite.num_sequences)
@@ -245,7 +244,7 @@ class _Scorecard:
         """Sampled passages beside held-out ones, and which continuation of a held-out passage is the true
         one.
         """
-        if held_out is None or not self._is_trained(Task.TEXT):
+        if held_out is None or not self._is_trained("text"):
             return
         text, window, judge = self.tokenizers.text, self.examples.text_window, None
         if self.judges.language_model is not None:
@@ -272,7 +271,7 @@ class _Scorecard:
             )
             self.scores["continuation"] = choice_scores(scorer, questions, judge, seed=self.seed)
 
-    def _is_trained(self, task: Task) -> bool:
+    def _is_trained(self, task: str) -> bool:
         return any(task is trained for _, trained in self.examples.tasks)
 
     def _choose(self, rows: Sequence, count: int, *names: str) -> list:

@@ -19,7 +19,6 @@ from trimask.pixels import to_pixels
 from trimask.recipes.examples import DecodedPicture
 from trimask.recipes.signals import Picture, decoded_pixels, pixels_at
 from trimask.sampling.generate import Generator
-from trimask.vocabulary.modality import Task
 from trimask.vocabulary.tokenizer import ImageCodec
 
 LAB = "LAB32"
@@ -67,7 +66,7 @@ def make_pictures(
     generator: Generator, tokenizer: ImageCodec, chosen: Sequence[Picture], *, seed: int
 ) -> Pictures:
     """A picture for the caption of each of `chosen`."""
-    made = generator.generate_many(Task.TEXT_TO_IMAGE, [row.caption for row in chosen], seed=seed)
+    made = generator.generate_many("text_to_image", [row.caption for row in chosen], seed=seed)
     images = [result.image for result in made]
     real = pixels_of(chosen)
     if all(isinstance(row, DecodedPicture) for row in chosen):

@@ -19,19 +19,18 @@ from trimask.evaluation.likelihood import sequence_nelbo, target_tokens, unigram
 from trimask.evaluation.text import derangement
 from trimask.model.denoiser import Denoiser
 from trimask.recipes.examples import choose
-from trimask.vocabulary.modality import CONDITION, GENERATED, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import TextCodec
 
 _UNIGRAM_SEQUENCES = 1000
-Codes = Mapping[Modality, np.ndarray]
+Codes = Mapping[str, np.ndarray]
 
 
 def task_likelihood(
     denoiser: Denoiser,
     splits: Mapping[str, Mapping[str, ExampleSource]],
     name: str,
-    task: Task,
+    task: str,
     text: TextCodec,
     *,
     seed: int,
@@ -59,26 +58,26 @@ def task_likelihood(
     reference = build(task, [training.example(i) for i in chosen])
     for split, sources in splits.items():
         source = sources.get(name)
-        if source is None or (split == "composition" and task is Task.JOINT):
+        if source is None or (split == "composition" and task == "joint"):
             continue
-        report(f"likelihood: {task.value} ({name}), {split}")
+        report(f"likelihood: {task} ({name}), {split}")
         examples = [source.example(i) for i in choose(source, num_sequences, seed)]
         figures = _figures(
             denoiser, task, examples, build, seed=seed, num_masks=num_masks, reference=reference
         )
         for row in figures:
-            if task is Task.TEXT:
+            if task == "text":
                 row["bits_per_byte"] = _per_byte(row, examples, text)
-            rows.append({"task": task.value, "source": name, "split": split, **row})
+            rows.append({"task": task, "source": name, "split": split, **row})
     return rows
 
 
 def _build(
-    denoiser: Denoiser, slack: SpanSlack, text_window: int, seed: int, task: Task, examples: Rows[Codes]
+    denoiser: Denoiser, slack: SpanSlack, text_window: int, seed: int, task: str, examples: Rows[Codes]
 ) -> list[Sequence]:
     """Sequences with end frames drawn as in training; example i always gets the same."""
     uniforms = [
-        rng.generator(seed, "scorecard", "slack", i).random(len(Modality)) for i in range(len(examples))
+        rng.generator(seed, "scorecard", "slack", i).random(len(denoiser.vocabulary.spaces)) for i in range(len(examples))
     ]
     return [
         build_sequence(
@@ -93,9 +92,9 @@ def _build(
 
 def _figures(
     denoiser: Denoiser,
-    task: Task,
+    task: str,
     examples: Rows[Codes],
-    build: Callable[[Task, Rows[Codes]], list[Sequence]],
+    build: Callable[[str, Rows[Codes]], list[Sequence]],
     *,
     seed: int,
     num_masks: int,
@@ -104,27 +103,27 @@ def _figures(
     sequences = build(task, examples)
     measure = partial(sequence_nelbo, denoiser, seed=seed, num_masks=num_masks)
     nats = {"conditional": measure(sequences)}
-    condition = CONDITION[task]
-    if condition is not None:
+    row_of_task = denoiser.vocabulary.task(task)
+    condition = row_of_task.condition
+    if condition:
         nats["unconditional"] = measure(sequences, is_unconditional=True)
         if len(examples) > 1:
             other = derangement(len(examples), seed)
             swapped = [
-                {**codes, condition: examples[j][condition]} for codes, j in zip(examples, other, strict=True)
+                {**codes, **{modality: examples[j][modality] for modality in condition}}
+                for codes, j in zip(examples, other, strict=True)
             ]
             nats["shuffled"] = measure(build(task, swapped))
     rows = []
-    for modality in examples[0]:
-        if modality == condition:
-            continue
+    for modality in row_of_task.targets_of(list(examples[0])):
         row = _row(
             {name: values[modality] for name, values in nats.items()},
             np.array([target_tokens(s, denoiser.vocabulary, modality) for s in sequences]),
         )
         row["unigram"] = unigram_bits(reference, sequences, denoiser.vocabulary, modality)
         row["uniform"] = math.log2(denoiser.vocabulary.space(modality).range_size)
-        rows.append({"modality": modality.name.lower(), **row})
-    if GENERATED[task] is not None:
+        rows.append({"modality": modality, **row})
+    if row_of_task.target is not None:
         return rows
     whole = _row(
         {name: np.sum(list(values.values()), axis=0) for name, values in nats.items()},
@@ -150,7 +149,7 @@ def _row(
 
 def _per_byte(row: Mapping[str, Any], examples: Rows[Codes], text: TextCodec) -> dict[str, Any]:
     """Bits per byte of the passages: bits of all targets over UTF-8 bytes."""
-    size = sum(len(text.decode(codes[Modality.TEXT][:, 0].tolist()).encode()) for codes in examples)
+    size = sum(len(text.decode(codes["text"][:, 0].tolist()).encode()) for codes in examples)
     scale = row["num_tokens"] / max(size, 1)
     bits = row["conditional"]
     return {name: bits[name] * scale for name in ("value", "low", "high") if name in bits} | {"n": bits["n"]}

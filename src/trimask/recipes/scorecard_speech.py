@@ -24,7 +24,6 @@ from trimask.recipes.scorecard_text import without_length_warnings
 from trimask.recipes.sections import Sections
 from trimask.recipes.signals import Recording, waveform_at
 from trimask.sampling.generate import Generated, Generator
-from trimask.vocabulary.modality import Task
 from trimask.vocabulary.tokenizer import SpeechCodec
 
 Clips = list[Float32[np.ndarray, "_"]]
@@ -68,7 +67,7 @@ def transcript_scores(
         codec = generator.codecs.speech
         assert codec is not None
         clips = [heard(row, codec.sample_rate) for row in chosen]
-        results = generator.generate_many(Task.SPEECH_TO_TEXT, audio=clips, seed=seed, batch_size=16)
+        results = generator.generate_many("speech_to_text", audio=clips, seed=seed, batch_size=16)
     given, true = [result.text or "" for result in results], [row.text for row in chosen]
     other = [given[j] for j in words.derangement(len(given), seed)]
     return {
@@ -85,7 +84,7 @@ def speak(generator: Generator, rows: Sequence[Recording], *, seed: int) -> list
         here = [i for i, row in enumerate(rows) if row.voice == voice]
         with without_length_warnings():
             results = generator.generate_many(
-                Task.TEXT_TO_SPEECH, [rows[i].text for i in here], voice=voice, seed=seed, batch_size=16
+                "text_to_speech", [rows[i].text for i in here], voice=voice, seed=seed, batch_size=16
             )
         spoken.update(zip(here, results, strict=True))
     return [spoken[i] for i in range(len(rows))]

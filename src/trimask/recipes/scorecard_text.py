@@ -18,7 +18,6 @@ from trimask.recipes.examples import shown
 from trimask.recipes.signals import Picture
 from trimask.sampling.generate import Generator
 from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.tokenizer import TextCodec
 
 _NUM_OPTIONS = 4
@@ -43,7 +42,7 @@ def caption_scores(
         return None
     images = [shown(row) for row in chosen]
     with without_length_warnings():
-        results = generator.generate_many(Task.IMAGE_TO_TEXT, image=images, seed=seed)
+        results = generator.generate_many("image_to_text", image=images, seed=seed)
     given = [result.text or "" for result in results]
     true = [row.caption for row in chosen]
     other = [given[j] for j in words.derangement(len(given), seed)]
@@ -81,7 +80,7 @@ def text_scores(
     random order (`scrambled`). Ceiling: `real`.
     """
     with without_length_warnings():
-        results = generator.generate_many(Task.TEXT, num_samples=count, seed=seed, batch_size=16)
+        results = generator.generate_many("text", num_samples=count, seed=seed, batch_size=16)
     samples, passages = words.equal_amounts([result.text or "" for result in results], real)
     ids = rng.generator(seed, "noise").integers(0, text.vocabulary_size, (count, 64))
     noise = [text.decode(row.tolist()) for row in ids]
@@ -131,12 +130,12 @@ def choices(source: ExampleSource, text: TextCodec, *, window: int, count: int, 
     The wrong ones stand at the same place in other passages. Passages that are too short are left out.
     """
     half, piece = window // 2, window // 4
-    long_enough = np.flatnonzero(source.num_codes[Modality.TEXT] >= half + piece)
+    long_enough = np.flatnonzero(source.num_codes["text"] >= half + piece)
     draw = rng.generator(seed, "scorecard", "choices")
     chosen = long_enough[draw.permutation(len(long_enough))[:count]].tolist()
     if len(chosen) < _NUM_OPTIONS:
         return []
-    ids = [source.example(i)[Modality.TEXT][:, 0].tolist() for i in chosen]
+    ids = [source.example(i)["text"][:, 0].tolist() for i in chosen]
     contexts, pieces = (
         [text.decode(each[:half]) for each in ids],
         [text.decode(each[half : half + piece]) for each in ids],

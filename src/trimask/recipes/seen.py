@@ -16,7 +16,6 @@ from trimask.errors import UserError
 from trimask.recipes.examples import choose
 from trimask.recipes.tokens import pictures, readings, select_speech
 from trimask.sampling.prompts import Seen, SeenTexts, bare_words, closing, opening
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.tokenizer import TextCodec
 from trimask.vocabulary.transcript import parse_transcript
 
@@ -46,15 +45,15 @@ def fit_seen(
     read, and their 20,000 commonest words kept. Voices are counted over all recordings.
     """
     used = {name: sources[name] for name in sorted({c.source for c in components} & sources.keys())}
-    captioned = [s for s in used.values() if {Modality.TEXT, Modality.IMAGE} <= s.num_codes.keys()]
-    spoken = [s for s in used.values() if s.num_codes.keys() == {Modality.TEXT, Modality.AUDIO}]
+    captioned = [s for s in used.values() if {"text", "image"} <= s.num_codes.keys()]
+    spoken = [s for s in used.values() if s.num_codes.keys() == {"text", "speech"}]
 
     def read(kind: str, chosen: list[ExampleSource]) -> Iterable[str]:
         for source in chosen:
             for number, index in enumerate(choose(source, _TEXTS, seed)):
                 if number and number % _REPORT_EVERY == 0:
                     report(f"reading {kind} {number:,}")
-                yield text.decode(source.example(index)[Modality.TEXT][:, 0].tolist())
+                yield text.decode(source.example(index)["text"][:, 0].tolist())
 
     said = (parse_transcript(each)[1] for each in read("transcripts", spoken))
     is_all = all(len(source) <= _TEXTS for source in captioned)
@@ -80,7 +79,7 @@ def seen_of_embedded(data: QuickstartData, components: Collection[Component]) ->
     )
 
 
-def _tasks(components: Collection[Component]) -> tuple[Task, ...]:
+def _tasks(components: Collection[Component]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(component.task for component in components))
 
 
@@ -127,7 +126,7 @@ def _voices(
     heads: Counter[tuple[int, ...]] = Counter()
     for source in spoken:
         for number in range(len(source)):
-            ids = source.example(number)[Modality.TEXT][:, 0]
+            ids = source.example(number)["text"][:, 0]
             ends = np.flatnonzero(ids == colon[0])
             heads[tuple(ids[: int(ends[0]) + 1].tolist() if len(ends) else ())] += 1
             if number and number % _REPORT_EVERY == 0:

@@ -18,7 +18,6 @@ from trimask.recipes.scorecard_speech import speak
 from trimask.recipes.scorecard_text import without_length_warnings
 from trimask.recipes.signals import waveform_at
 from trimask.sampling.generate import Generated, Generator
-from trimask.vocabulary.modality import Task
 
 
 @final
@@ -103,7 +102,7 @@ class Showcase:
         """Generated beside real."""
         if not rows:
             return None
-        made = self.generator.generate_many(Task.TEXT_TO_IMAGE, [row.caption for row in rows], seed=self.seed)
+        made = self.generator.generate_many("text_to_image", [row.caption for row in rows], seed=self.seed)
         cards = []
         for number, (row, result) in enumerate(zip(rows, made, strict=True)):
             image = _image(result)
@@ -146,7 +145,7 @@ class Showcase:
             return None
         images = [Image.fromarray(row.pixels()) for row in rows]
         with without_length_warnings():
-            made = self.generator.generate_many(Task.IMAGE_TO_TEXT, image=images, seed=self.seed)
+            made = self.generator.generate_many("image_to_text", image=images, seed=self.seed)
         cards = [
             Card(
                 pictures=(Picture(image=image, label="seen" if i < num_seen else "unseen"),),
@@ -166,7 +165,7 @@ class Showcase:
         assert codec is not None
         clips = [waveform_at(row, codec.sample_rate) for row in rows]
         with without_length_warnings():
-            made = self.generator.generate_many(Task.SPEECH_TO_TEXT, audio=clips, seed=self.seed)
+            made = self.generator.generate_many("speech_to_text", audio=clips, seed=self.seed)
         cards = [
             Card(
                 sounds=(
@@ -185,8 +184,8 @@ class Showcase:
     def passages(self, beginnings: Sequence[str]) -> Block:
         """Text from nothing, and from each beginning."""
         with without_length_warnings():
-            results = self.generator.generate_many(Task.TEXT, seed=self.seed)
-            results += self.generator.generate_many(Task.TEXT, list(beginnings), seed=self.seed)
+            results = self.generator.generate_many("text", seed=self.seed)
+            results += self.generator.generate_many("text", list(beginnings), seed=self.seed)
         cards = []
         for number, (label, result) in enumerate(
             zip(["from nothing", *(f"after “{b}”" for b in beginnings)], results, strict=True)
@@ -213,8 +212,8 @@ class Showcase:
     def from_nothing(self) -> Block:
         """A picture with its own caption, and a triple: all masked at the start."""
         with without_length_warnings():
-            pair = self.generator.generate_many(Task.JOINT, pair="image", seed=self.seed)[0]
-            triple = self.generator.generate_many(Task.TRIPLE, seed=self.seed)[0]
+            pair = self.generator.generate_many("joint", pair="image", seed=self.seed)[0]
+            triple = self.generator.generate_many("triple", seed=self.seed)[0]
         cards = []
         for name, result in (("pair", pair), ("triple", triple)):
             image = _image(result)

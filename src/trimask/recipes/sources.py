@@ -23,16 +23,15 @@ from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.distributed import ALONE, World
 from trimask.training.run import RunConfig
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import CONDITION, Task
 
-DEFAULT_WEIGHTS: Mapping[tuple[str, Task], float] = MappingProxyType(
+DEFAULT_WEIGHTS: Mapping[tuple[str, str], float] = MappingProxyType(
     {
-        (TEXT, Task.TEXT): 0.32,
-        (IMAGES, Task.TEXT_TO_IMAGE): 0.32,
-        (IMAGES, Task.IMAGE_TO_TEXT): 0.01,
-        (SPEECH, Task.TEXT_TO_SPEECH): 0.32,
-        (SPEECH, Task.SPEECH_TO_TEXT): 0.02,
-        (TRIPLES, Task.TRIPLE): 0.025,
+        (TEXT, "text"): 0.32,
+        (IMAGES, "text_to_image"): 0.32,
+        (IMAGES, "image_to_text"): 0.01,
+        (SPEECH, "text_to_speech"): 0.32,
+        (SPEECH, "speech_to_text"): 0.02,
+        (TRIPLES, "triple"): 0.025,
     }
 )
 """Share of target tokens of each task on prepared data, relative to those that the data has [D]: as many of
@@ -80,8 +79,10 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     )
     mixture = replace(config.mixture, components=components)
     # Factors belong to the mixture and the tokenizers that they were chosen for.
-    objective = replace(config.objective, modality_weights=(1.0, 1.0, 1.0), codebook_weights=((), (), ()))
-    return replace(config, data=data, mixture=mixture, objective=objective)
+    modalities = {
+        name: replace(row, weight=1.0, codebook_weights=()) for name, row in config.modalities.items()
+    }
+    return replace(config, data=data, mixture=mixture, modalities=modalities)
 
 
 def check_data(
@@ -152,19 +153,19 @@ def check_rows(config: RunConfig, tokenizers: Tokenizers) -> None:
             continue
         counts = sources[component.source].num_codes
         slots = sum(counts.values()) + 1 + 2 * len(counts)
-        for modality, codes in counts.items():
-            if modality != CONDITION[component.task]:
-                books = vocabulary.space(modality).num_codebooks
-                frames, place = np.unique(codes // books, return_inverse=True)
-                ends = [
-                    config.slack.most_end(component.task, modality, n, text_window=config.data.text_window)
-                    for n in frames.tolist()
-                ]
-                slots = slots + np.array(ends)[place] * books
+        task = vocabulary.task(component.task)
+        for modality in task.targets_of(list(counts)):
+            space = vocabulary.space(modality)
+            frames, place = np.unique(counts[modality] // space.num_codebooks, return_inverse=True)
+            ends = [
+                config.slack.most_end(task, space, n, text_window=config.data.text_window)
+                for n in frames.tolist()
+            ]
+            slots = slots + np.array(ends)[place] * space.num_codebooks
         longest = int(np.max(slots))
         if longest > config.row_length:
             raise UserError(
-                f"{component.source} has a {component.task.value} sequence of up to {longest:,} slots, and a "
+                f"{component.source} has a {component.task} sequence of up to {longest:,} slots, and a "
                 f"row has {config.row_length:,}: prepare shorter examples (--text-window, --max-seconds), or "
                 f"give --row-length {longest} or none (each sequence in a row of its own)"
             )

@@ -20,7 +20,6 @@ from trimask.tokenizers.bundle import SHIPPED, Tokenizers, parts
 from trimask.tokenizers.text import TextTokenizer
 from trimask.training.loop import TrainResult
 from trimask.training.run_directory import open_run
-from trimask.vocabulary.modality import Modality
 
 WEIGHTS, FIGURES = "text.json", "report.json"
 LEFTOVERS = (REJECTED, SPLITS)
@@ -134,7 +133,7 @@ def bytes_per_token_of_prepared(folder: Path) -> float | None:
         source = sources.get(name)
         for index in range(0, 0 if source is None else len(source), max(len(source or ()) // _SAMPLED, 1)):
             assert source is not None
-            seen.add(tuple(source.example(index)[Modality.TEXT][:, 0].tolist()))
+            seen.add(tuple(source.example(index)["text"][:, 0].tolist()))
     num_bytes = sum(len(codec.decode(list(ids)).encode()) for ids in seen)
     return num_bytes / sum(map(len, seen)) if num_bytes >= _LEAST else None
 
@@ -183,7 +182,7 @@ def _raw_texts(data: RawSignals, out: Path, report: Report) -> Iterator[tuple[st
             except Rejected as error:
                 lines.write(Rejection(key=encoded.key, reason=error.reason, detail=error.detail).line())
                 continue
-            is_spelled = Modality.AUDIO in encoded.modalities and Modality.IMAGE not in encoded.modalities
+            is_spelled = "speech" in encoded.modalities and "image" not in encoded.modalities
             if decoded.text and not is_spelled:
                 part = TRAIN if decoded.split == "train" else UNSEEN
-                yield part, decoded.text, Modality.IMAGE in encoded.modalities
+                yield part, decoded.text, "image" in encoded.modalities

@@ -20,7 +20,6 @@ from trimask.errors import UserError
 from trimask.pixels import to_pixels
 from trimask.recipes.signals import pixels_at, waveform_at
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.transcript import transcript
 
 logger = logging.getLogger(__name__)
@@ -97,24 +96,24 @@ def tokenize(
     if images:
         captions = [tokenizers.text.encode(row.caption) for row in images]
         sources.append(
-            _source(EMOJI, {Modality.TEXT: captions, Modality.IMAGE: cells}, [row.base for row in images])
+            _source(EMOJI, {"text": captions, "image": cells}, [row.base for row in images])
         )
     if speech:
         spelled = [tokenizers.text.encode(spoken_prompt(r.text, r.voice), is_spelled=True) for r in speech]
         keys = [row.id for row in speech]
-        sources.append(_source(SPOKEN, {Modality.TEXT: spelled, Modality.AUDIO: utterances}, keys))
+        sources.append(_source(SPOKEN, {"text": spelled, "speech": utterances}, keys))
         said = {row.hexcode: number for number, row in enumerate(speech) if row.kind == "caption"}
         both = [(i, said[row.hexcode]) for i, row in enumerate(images) if row.hexcode in said]
         if both:
             codes = {
-                Modality.TEXT: [tokenizers.text.encode(images[i].caption) for i, _ in both],
-                Modality.IMAGE: [cells[i] for i, _ in both],
-                Modality.AUDIO: [utterances[j] for _, j in both],
+                "text": [tokenizers.text.encode(images[i].caption) for i, _ in both],
+                "image": [cells[i] for i, _ in both],
+                "speech": [utterances[j] for _, j in both],
             }
             sources.append(_source(TRIPLES, codes, [images[i].base for i, _ in both]))
     if passages:
         spans = _encode_text(passages, tokenizers, data.text_window, report)
-        sources.append(_source(SPEECHES, {Modality.TEXT: spans}, list(range(len(spans)))))
+        sources.append(_source(SPEECHES, {"text": spans}, list(range(len(spans)))))
     return {source.name: source for source in sources}
 
 
@@ -167,7 +166,7 @@ def kept_tokens(data: QuickstartData, split: Split, folder: Path) -> dict[str, T
     return {source.name: source for source in sources}
 
 
-def _source(name: str, items: dict[Modality, list], keys: Sequence[str | int]) -> TokenSource:
+def _source(name: str, items: dict[str, list], keys: Sequence[str | int]) -> TokenSource:
     codes = {
         modality: Ragged.of([np.asarray(x).reshape(len(x), -1) for x in spans])
         for modality, spans in items.items()

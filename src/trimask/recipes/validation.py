@@ -10,7 +10,6 @@ from trimask.recipes.sources import token_sources
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
-from trimask.vocabulary.modality import GENERATED, Task
 
 NUM_SEQUENCES = 128
 NUM_MASKS = 4
@@ -33,7 +32,7 @@ def validation(
     """
     denoiser = step.denoiser
     sources = token_sources(config.data, tokenizers, "validation", folder, report=report)
-    by_task: dict[Task, list[Component]] = {}
+    by_task: dict[str, list[Component]] = {}
     for component in config.mixture.components:
         if component.source in sources:
             by_task.setdefault(component.task, []).append(component)
@@ -43,7 +42,10 @@ def validation(
     sequences = []
     for components in by_task.values():
         mixture = Mixture(
-            MixtureConfig(components=tuple(components), block_length=size), sources, config.seed
+            MixtureConfig(components=tuple(components), block_length=size),
+            sources,
+            config.seed,
+            tasks=config.tasks,
         )
         stream = TrainingStream(
             mixture,
@@ -57,11 +59,10 @@ def validation(
 
     def figures() -> dict[str, float]:
         found: dict[str, float] = {}
-        for task in Task:
-            chosen = [s for s in sequences if s.task is task]
+        for task in denoiser.vocabulary.tasks:
+            chosen = [s for s in sequences if s.task == task]
             if chosen:
-                modality = GENERATED[task]
-                name = task.value if modality is None else f"{task.value}_{modality.name.lower()}"
+                name = task.name if task.target is None else f"{task.name}_{task.target}"
                 value = bound(denoiser, chosen, seed=config.seed, num_masks=NUM_MASKS)
                 found[f"{name}_bits_per_token"] = value.bits_per_token
         return found

@@ -31,7 +31,6 @@ from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary import sequence as templates
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.tokenizer import SpeechCodec
 
 _BACKWARD = 2  # a backward pass takes two products where the forward pass takes one
@@ -51,14 +50,14 @@ class SourceSize:
     """
 
     drawn_per_epoch: int | None
-    codes: Mapping[Modality, int] | None
-    mean_codes: Mapping[Modality, float]
+    codes: Mapping[str, int] | None
+    mean_codes: Mapping[str, float]
 
     @classmethod
     def of(
         cls,
         groups: Sequence[Hashable] | np.ndarray,
-        codes: Mapping[Modality, Sequence[int] | np.ndarray],
+        codes: Mapping[str, Sequence[int] | np.ndarray],
         group_exponent: float,
     ) -> "SourceSize":
         """From the group of each example and its codes per modality."""
@@ -88,20 +87,16 @@ class Work:
     share: float
     positions: int
     slots: int
-    targets: Mapping[Modality, int]
+    targets: Mapping[str, int]
     flops: float
 
 
 def vocabulary_of(config: RunConfig, tokenizers: Tokenizers | None) -> Vocabulary:
-    """The token space of a run: over its stated geometry, or over `tokenizers`."""
+    """The token space of a run: over the code spaces that are stated, or those of `tokenizers`."""
     if isinstance(config.data, StatedData):
-        geometry = config.data.geometry
-    else:
-        assert tokenizers is not None, "data that is there has tokenizers"
-        geometry = tokenizers.geometry
-    return geometry.vocabulary(
-        image_layout=config.image_layout, audio_layout=config.audio_layout, alignment=config.alignment
-    )
+        return config.vocabulary(config.data.spaces)
+    assert tokenizers is not None, "data that is there has tokenizers"
+    return config.vocabulary(tokenizers.spaces)
 
 
 def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ...]:
@@ -115,8 +110,8 @@ def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ..
     components = config.mixture.components
     for component in components:
         if component.source not in sizes:
-            raise UserError(f"the chosen data has no {component.source} for task {component.task.value}")
-    shares = sequence_shares(components, {name: size.mean_codes for name, size in sizes.items()})
+            raise UserError(f"the chosen data has no {component.source} for task {component.task}")
+    shares = sequence_shares(components, {name: size.mean_codes for name, size in sizes.items()}, config.tasks)
     return tuple(
         _work(config, vocabulary, component, sizes[component.source], share)
         for component, share in zip(components, shares.tolist(), strict=True)
@@ -133,9 +128,10 @@ def _work(
         codes[modality] = np.zeros((max(round(count / books), 1), books), dtype=np.int64)
     ends = target_ends(
         config.slack,
+        vocabulary,
         component.task,
         codes,
-        np.full(len(Modality), 0.5),
+        np.full(len(vocabulary.spaces), 0.5),
         text_window=config.data.text_window,
     )
     sequence = templates.build_sequence(vocabulary, component.task, codes, num_end=ends)
@@ -194,12 +190,11 @@ def source_sizes(
 
 
 def _stated_sizes(data: StatedData) -> dict[str, SourceSize]:
-    books = (1, data.geometry.image_codebooks, data.geometry.speech_codebooks)
     return {
         source.name: SourceSize(
             drawn_per_epoch=None,
             codes=None,
-            mean_codes={m: float(n * books[m]) for m, n in source.num_frames(data.geometry).items()},
+            mean_codes={m: float(n) for m, n in source.num_codes(data.spaces).items()},
         )
         for source in data.sources
     }
@@ -214,22 +209,21 @@ def _quickstart_sizes(
     captions = {row.hexcode: len(tokenizers.text.encode(row.caption)) for row in images}
     cells = math.prod(tokenizers.image.grid) * tokenizers.image.num_codebooks
     frames = [_num_codes(row, tokenizers.speech) for row in speech]
-    text, image, audio = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
     sizes: dict[str, SourceSize] = {}
     if images:
-        codes = {text: list(captions.values()), image: [cells] * len(images)}
+        codes = {"text": list(captions.values()), "image": [cells] * len(images)}
         sizes[EMOJI] = SourceSize.of([row.base for row in images], codes, group_exponent)
     if speech:
         prompts = [spoken_prompt(row.text, row.voice) for row in speech]
         spelled = [len(tokenizers.text.encode(prompt, is_spelled=True)) for prompt in prompts]
         sizes[SPOKEN] = SourceSize.of(
-            [row.id for row in speech], {text: spelled, audio: frames}, group_exponent
+            [row.id for row in speech], {"text": spelled, "speech": frames}, group_exponent
         )
     said = {row.hexcode: codes for row, codes in zip(speech, frames, strict=True) if row.kind == "caption"}
     both = [row for row in images if row.hexcode in said]
     if both:
-        codes = {text: [captions[row.hexcode] for row in both], image: [cells] * len(both)}
-        codes[audio] = [said[row.hexcode] for row in both]
+        codes = {"text": [captions[row.hexcode] for row in both], "image": [cells] * len(both)}
+        codes["speech"] = [said[row.hexcode] for row in both]
         sizes[TRIPLES] = SourceSize.of([row.base for row in both], codes, group_exponent)
     lengths = [
         len(window)
@@ -237,7 +231,7 @@ def _quickstart_sizes(
         for window in windows(row.text, tokenizers.text, data.text_window)
     ]
     if lengths:
-        sizes[SPEECHES] = SourceSize.of(range(len(lengths)), {text: lengths}, group_exponent)
+        sizes[SPEECHES] = SourceSize.of(range(len(lengths)), {"text": lengths}, group_exponent)
     return sizes
 
 

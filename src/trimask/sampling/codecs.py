@@ -19,7 +19,6 @@ from trimask.sampling.given import Encoded, given_pixels, given_waveform
 from trimask.sampling.length import LengthPolicy
 from trimask.sampling.request import shown
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 from trimask.vocabulary.transcript import DEFAULT_VOICE, parse_transcript, transcript, voice_tag
@@ -63,7 +62,7 @@ class Codecs:
 
     def document(
         self,
-        task: Task,
+        task: str,
         *,
         prompt: str | None = None,
         image: ImageInput | None = None,
@@ -73,27 +72,27 @@ class Codecs:
         span_length: int | None = None,
     ) -> Sequence:
         """The sequence to fill: condition codes in place, targets zero. Checks all that the user gave."""
-        given = {Modality.TEXT: prompt, Modality.IMAGE: image, Modality.AUDIO: audio}
+        given = {"text": prompt, "image": image, "speech": audio}
         _check_given(task, given, pair=pair, voice=voice, span_length=span_length)
-        if task == Task.TEXT:
+        if task == "text":
             return self._passage(prompt, span_length)
-        if task == Task.TEXT_TO_IMAGE:
+        if task == "text_to_image":
             assert prompt is not None
-            return self._build(task, {Modality.TEXT: self._encode_text(prompt)}, self._image_span())
-        if task == Task.IMAGE_TO_TEXT:
+            return self._build(task, {"text": self._encode_text(prompt)}, self._image_span())
+        if task == "image_to_text":
             assert image is not None
-            codes = {Modality.IMAGE: self._encode_image(image)}
-            return self._build(task, codes, {Modality.TEXT: span_length or self.lengths.caption_length})
-        if task == Task.TEXT_TO_SPEECH:
+            codes = {"image": self._encode_image(image)}
+            return self._build(task, codes, {"text": span_length or self.lengths.caption_length})
+        if task == "text_to_speech":
             assert prompt is not None
             frames = span_length or self.lengths.speech_frames(len(prompt.strip().encode()))
-            codes = {Modality.TEXT: self._encode_text(prompt, voice=voice or DEFAULT_VOICE)}
-            return self._build(task, codes, {Modality.AUDIO: frames})
-        if task == Task.SPEECH_TO_TEXT:
+            codes = {"text": self._encode_text(prompt, voice=voice or DEFAULT_VOICE)}
+            return self._build(task, codes, {"speech": frames})
+        if task == "speech_to_text":
             assert audio is not None
             codes = self._encode_speech(audio)
             length = span_length or self.lengths.transcript_length(len(codes))
-            return self._build(task, {Modality.AUDIO: codes}, {Modality.TEXT: length})
+            return self._build(task, {"speech": codes}, {"text": length})
         return self._build(task, {}, self._joint_spans(task, pair or DEFAULT_PAIR))
 
     def decode_text(self, codes: Int[np.ndarray, "frames 1"], *, is_spoken: bool) -> str:
@@ -128,40 +127,40 @@ class Codecs:
         """A text span; a prefix stands clean at its start."""
         self._need_text()
         length = span_length or self.lengths.text_length
-        sequence = self._build(Task.TEXT, {}, {Modality.TEXT: length})
+        sequence = self._build("text", {}, {"text": length})
         if prefix is None:
             return sequence
         codes = self._encode_text(prefix, is_prefix=True)
         if len(codes) >= length:
             raise UserError(f"the prompt takes {len(codes)} of the span's {length} tokens: raise span_length")
-        start, _ = sequence.spans[Modality.TEXT]
+        start, _ = sequence.spans["text"]
         tokens, maskable = sequence.tokens.copy(), sequence.maskable.copy()
-        tokens[start : start + len(codes)] = self.vocabulary.tokens(Modality.TEXT, codes)[:, 0]
+        tokens[start : start + len(codes)] = self.vocabulary.tokens("text", codes)[:, 0]
         maskable[start : start + len(codes)] = False
         return replace(sequence, tokens=tokens, maskable=maskable)
 
-    def _joint_spans(self, task: Task, pair: str) -> dict[Modality, int]:
+    def _joint_spans(self, task: str, pair: str) -> dict[str, int]:
         """Target spans of a task that generates everything."""
         if pair not in ("image", "audio"):
             raise UserError(f"pair is {pair!r}: choose image or audio")
-        caption = {Modality.TEXT: self.lengths.joint_caption_length, **self._image_span()}
-        if task == Task.TRIPLE:
-            return {**caption, Modality.AUDIO: self.lengths.speech_frames(self.lengths.caption_characters)}
+        caption = {"text": self.lengths.joint_caption_length, **self._image_span()}
+        if task == "triple":
+            return {**caption, "speech": self.lengths.speech_frames(self.lengths.caption_characters)}
         if pair == "image":
             return caption
         frames = self.lengths.speech_frames(self.lengths.spoken_characters)
-        return {Modality.TEXT: self.lengths.spoken_length, Modality.AUDIO: frames}
+        return {"text": self.lengths.spoken_length, "speech": frames}
 
-    def _image_span(self) -> dict[Modality, int]:
+    def _image_span(self) -> dict[str, int]:
         grid = self.vocabulary.image.grid
         assert grid is not None
-        return {Modality.IMAGE: grid[0] * grid[1]}
+        return {"image": grid[0] * grid[1]}
 
     def _build(
         self,
-        task: Task,
-        condition: dict[Modality, Int[np.ndarray, "frames codebooks"]],
-        targets: dict[Modality, int],
+        task: str,
+        condition: dict[str, Int[np.ndarray, "frames codebooks"]],
+        targets: dict[str, int],
     ) -> Sequence:
         for modality in targets:
             (self._need_text, self._need_image, self._need_speech)[modality]()
@@ -231,8 +230,8 @@ def _check(name: str, space: CodeSpace, num_codebooks: int, codebook_size: int) 
 
 
 def _check_given(
-    task: Task,
-    given: Mapping[Modality, object],
+    task: str,
+    given: Mapping[str, object],
     *,
     pair: str | None,
     voice: str | None,
@@ -240,25 +239,25 @@ def _check_given(
 ) -> None:
     """UserError for what the task lacks, or has no use for."""
     condition = CONDITION[task]
-    names = {Modality.TEXT: "prompt", Modality.IMAGE: "image", Modality.AUDIO: "audio"}
+    names = {"text": "prompt", "image": "image", "speech": "audio"}
     for modality, value in given.items():
-        is_prefix = task == Task.TEXT and modality == Modality.TEXT
+        is_prefix = task == "text" and modality == "text"
         if value is None and modality == condition:
-            raise UserError(f"task {task.value} needs {names[modality]}: none was given")
+            raise UserError(f"task {task} needs {names[modality]}: none was given")
         if value is not None and modality != condition and not is_prefix:
-            raise UserError(f"task {task.value} has no use for {names[modality]}: leave it out")
+            raise UserError(f"task {task} has no use for {names[modality]}: leave it out")
     if span_length is not None and not 1 <= span_length <= _LONGEST_SPAN:
         raise UserError(f"span_length is {span_length}: give at least 1, at most {_LONGEST_SPAN:,}")
-    if span_length is not None and task == Task.TEXT_TO_IMAGE:
+    if span_length is not None and task == "text_to_image":
         raise UserError(f"span_length {span_length} has nothing to act on: an image's size is fixed")
-    if span_length is not None and task in (Task.JOINT, Task.TRIPLE):
+    if span_length is not None and task in ("joint", "triple"):
         raise UserError(
-            f"span_length {span_length} is ambiguous for task {task.value}: set the LengthPolicy instead"
+            f"span_length {span_length} is ambiguous for task {task}: set the LengthPolicy instead"
         )
     # Defaults spelled out, as a command line does, are no request.
-    if pair not in (None, DEFAULT_PAIR) and task != Task.JOINT:
-        raise UserError(f"task {task.value} has no use for pair: leave it out")
-    if voice not in (None, DEFAULT_VOICE) and (task != Task.TEXT_TO_SPEECH or not voice_tag(voice)):
+    if pair not in (None, DEFAULT_PAIR) and task != "joint":
+        raise UserError(f"task {task} has no use for pair: leave it out")
+    if voice not in (None, DEFAULT_VOICE) and (task != "text_to_speech" or not voice_tag(voice)):
         raise UserError(
-            f"voice {shown(voice)} is of no use for task {task.value}: name one voice, for text_to_speech"
+            f"voice {shown(voice)} is of no use for task {task}: name one voice, for text_to_speech"
         )

@@ -23,7 +23,6 @@ from trimask.sampling.request import check_example, check_request, shown
 from trimask.sampling.sampler import SamplerConfig, sample
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import Sequence as Document
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
@@ -52,15 +51,15 @@ _CAPTION = SamplerConfig(
 )
 _BOTH = replace(_IMAGE, order=Confidence(noise_temperature=0.5, codebook_penalty=5.0), guidance_scale=1.0)
 
-DEFAULTS: Mapping[Task, SamplerConfig] = MappingProxyType(
+DEFAULTS: Mapping[str, SamplerConfig] = MappingProxyType(
     {
-        Task.TEXT: _TEXT,
-        Task.TEXT_TO_IMAGE: _IMAGE,
-        Task.IMAGE_TO_TEXT: _CAPTION,
-        Task.TEXT_TO_SPEECH: _SPEECH,
-        Task.SPEECH_TO_TEXT: replace(_CAPTION, num_steps=64),
-        Task.JOINT: _BOTH,
-        Task.TRIPLE: _BOTH,
+        "text": _TEXT,
+        "text_to_image": _IMAGE,
+        "image_to_text": _CAPTION,
+        "text_to_speech": _SPEECH,
+        "speech_to_text": replace(_CAPTION, num_steps=64),
+        "joint": _BOTH,
+        "triple": _BOTH,
     }
 )
 """How each task is sampled [D: compared on the shipped model, experiments/2026-11-22-sampling-defaults; the
@@ -80,7 +79,7 @@ class Generated:
         tokens: the sequence's tokens, as sampled.
     """
 
-    task: Task
+    task: str
     text: str | None = None
     image: PIL.Image.Image | None = None
     waveform: np.ndarray | None = None
@@ -91,7 +90,7 @@ class Generated:
     @property
     def value(self) -> "str | PIL.Image.Image | tuple[np.ndarray, int] | Generated":
         """The text, the image, or (waveform, sample_rate); itself where the task has several targets."""
-        if self.task in (Task.JOINT, Task.TRIPLE):
+        if self.task in ("joint", "triple"):
             return self
         if self.waveform is not None and self.sample_rate is not None:
             return self.waveform, self.sample_rate
@@ -117,7 +116,7 @@ class Generator:
         image: ImageCodec | None = None,
         speech: SpeechCodec | None = None,
         lengths: LengthPolicy | None = None,
-        defaults: Mapping[Task, SamplerConfig] = DEFAULTS,
+        defaults: Mapping[str, SamplerConfig] = DEFAULTS,
         seen: Seen | None = None,
     ):
         self.predictor: Predictor = DenoiserPredictor(denoiser)
@@ -132,7 +131,7 @@ class Generator:
         self.defaults = defaults
         self.seen = Seen() if seen is None else seen
 
-    def generate(self, task: Task | str, prompt: str | None = None, **options: Any) -> Any:
+    def generate(self, task: str | str, prompt: str | None = None, **options: Any) -> Any:
         """One sample: the text, the PIL image or (waveform, sample_rate) itself; a `Generated` for `joint`
         and `triple`.
 
@@ -141,14 +140,14 @@ class Generator:
         return self.generate_many(task, prompt, **options)[0].value
 
     def generate_many(
-        self, task: Task | str, prompt: str | Sequence[str] | None = None, **options: Any
+        self, task: str | str, prompt: str | Sequence[str] | None = None, **options: Any
     ) -> list[Generated]:
         """All that `generate_each` gives, which has the options."""
         return list(self.generate_each(task, prompt, **options))
 
     def generate_each(
         self,
-        task: Task | str,
+        task: str | str,
         prompt: str | Sequence[str] | None = None,
         *,
         image: ImageInput | Sequence[ImageInput] | None = None,
@@ -229,10 +228,10 @@ class Generator:
         )
         if guidance_scale not in (None, 1.0) and CONDITION[task] is None:
             raise UserError(
-                f"guidance_scale {guidance_scale} has nothing to act on: task {task.value} has no condition"
+                f"guidance_scale {guidance_scale} has nothing to act on: task {task} has no condition"
             )
         self._check_task(task, pair)
-        if not raw_prompt and task == Task.TEXT_TO_SPEECH:
+        if not raw_prompt and task == "text_to_speech":
             voice = self.seen.voice(voice)
         asked = [(p if raw_prompt or p is None else self.seen.prompt(task, p), i, a) for p, i, a in examples]
         documents = [
@@ -252,13 +251,13 @@ class Generator:
             )
         return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size)
 
-    def settings(self, task: Task, *, config: SamplerConfig | None = None, **settings: Any) -> SamplerConfig:
+    def settings(self, task: str, *, config: SamplerConfig | None = None, **settings: Any) -> SamplerConfig:
         """How `task` is sampled: by `config`, or else its default, with single settings on top."""
         check_request(config=config, **settings)
         return (self.defaults[task] if config is None else config).adjusted(**settings)
 
-    def _check_task(self, task: Task, pair: str | None) -> None:
-        other = None if task != Task.JOINT else Modality.AUDIO if pair == "audio" else Modality.IMAGE
+    def _check_task(self, task: str, pair: str | None) -> None:
+        other = None if task != "joint" else "speech" if pair == "audio" else "image"
         self.seen.check_task(task, pair=other, stacklevel=4)
 
     def _each(
@@ -295,11 +294,11 @@ class Generator:
                 f"num_frames is {num_frames}: give at least 2, the first and the last, and at most "
                 f"{_MOST_FRAMES:,}"
             )
-        spelled = prompt if raw_prompt else self.seen.prompt(Task.TEXT_TO_IMAGE, prompt)
-        document = self.codecs.document(Task.TEXT_TO_IMAGE, prompt=spelled)
-        config = self.settings(Task.TEXT_TO_IMAGE, **settings)
-        cells = slice(*document.spans[Modality.IMAGE])
-        mask_id, num_codebooks = self.vocabulary.mask(Modality.IMAGE), self.vocabulary.image.num_codebooks
+        spelled = prompt if raw_prompt else self.seen.prompt("text_to_image", prompt)
+        document = self.codecs.document("text_to_image", prompt=spelled)
+        config = self.settings("text_to_image", **settings)
+        cells = slice(*document.spans["image"])
+        mask_id, num_codebooks = self.vocabulary.mask("image"), self.vocabulary.image.num_codebooks
         masked: list[np.ndarray] = []
 
         def note(step: int, z: Tensor) -> None:
@@ -336,16 +335,16 @@ class Generator:
             codes, is_complete = self.vocabulary.codes(modality, span)
             is_all_complete &= is_complete
             warn_of_length(
-                modality.name.lower(),
+                modality,
                 span_length=len(span),
                 is_complete=is_complete,
                 is_empty=len(codes) == 0,
                 mend=_mend(document, modality),
                 stacklevel=3,
             )
-            if modality == Modality.TEXT:
+            if modality == "text":
                 found["text"] = self.codecs.decode_text(codes, is_spoken=_is_spoken(document))
-            elif modality == Modality.IMAGE:
+            elif modality == "image":
                 found["image"] = self.codecs.decode_image(codes)
             else:
                 found["waveform"], found["sample_rate"] = self.codecs.decode_speech(codes)
@@ -354,21 +353,21 @@ class Generator:
 
 def _is_spoken(document: Document) -> bool:
     """Whether the text is a transcript, with a voice's tag; the text of a triple is the image's caption."""
-    return Modality.AUDIO in document.spans and document.task != Task.TRIPLE
+    return "speech" in document.spans and document.task != "triple"
 
 
-def _mend(document: Document, modality: Modality) -> str:
+def _mend(document: Document, modality: str) -> str:
     """How to give a span more room."""
-    if document.task not in (Task.JOINT, Task.TRIPLE):
+    if document.task not in ("joint", "triple"):
         return "raise span_length"
     if _is_spoken(document):
         return "try another seed, or raise LengthPolicy.spoken_characters"
-    is_text = modality == Modality.TEXT
+    is_text = modality == "text"
     name = "joint_caption_length" if is_text else "caption_characters"
     return f"try another seed, or raise LengthPolicy.{name}"
 
 
-def _as_task(task: Task | str) -> Task:
+def _as_task(task: str | str) -> str:
     if not isinstance(task, str) or task not in set(Task):
         raise UserError(f"unknown task {shown(task)}: choose one of {', '.join(Task)}")
     return Task(task)
@@ -380,12 +379,12 @@ def _is_many(value: Any) -> bool:
     return isinstance(value, list | tuple) and not (is_recording and not isinstance(value[1], str))
 
 
-def _align(task: Task, prompt: Any, image: Any, audio: Any) -> list[tuple[Any, Any, Any]]:
+def _align(task: str, prompt: Any, image: Any, audio: Any) -> list[tuple[Any, Any, Any]]:
     """(prompt, image, audio) of each example: the one that is a sequence says how many there are."""
     given = {"prompt": prompt, "image": image, "audio": audio}
     many = [name for name, value in given.items() if _is_many(value)]
     if len(many) > 1:
-        raise UserError(f"task {task.value} takes one list, not {' and '.join(many)}")
+        raise UserError(f"task {task} takes one list, not {' and '.join(many)}")
     if not many:
         return [(prompt, image, audio)]
     if not given[many[0]]:

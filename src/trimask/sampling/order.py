@@ -20,7 +20,6 @@ from trimask.diffusion.reverse import unmask_probability
 from trimask.diffusion.schedule import Schedule
 from trimask.errors import UserError
 from trimask.sampling.grid import TimeGrid
-from trimask.vocabulary.modality import Modality
 
 
 @final
@@ -30,11 +29,13 @@ class Canvas:
 
     Attributes:
         maskable: target slots.
+        num_modalities: of the vocabulary.
         modality, codebook: of each slot, -1 for special tokens and padding.
         sample_index: global index of each row's sequence: names its random streams.
     """
 
     maskable: Bool[Tensor, "rows slots"]
+    num_modalities: int
     modality: Int[Tensor, "rows slots"]
     codebook: Int[Tensor, "rows slots"]
     sample_index: Int[Tensor, "rows"]
@@ -138,7 +139,7 @@ class Confidence(Order):
         self, masked: Bool[Tensor, "rows slots"], canvas: Canvas, step: Step
     ) -> Bool[Tensor, "rows slots"]:
         proposed = torch.zeros_like(masked)
-        for modality in Modality:
+        for modality in range(canvas.num_modalities):
             here = masked & (canvas.modality == modality)
             proposed |= here & (self._count(here, modality, canvas, step) > 0)[:, None]
         return proposed
@@ -155,7 +156,7 @@ class Confidence(Order):
         score = score - self.noise_temperature * step.s[:, None] * torch.log(-torch.log(uniforms))
         score = score - self.codebook_penalty * canvas.codebook
         revealed = torch.zeros_like(proposed)
-        for modality in Modality:
+        for modality in range(canvas.num_modalities):
             here = proposed & (canvas.modality == modality)
             best_first = score.masked_fill(~here, -math.inf).argsort(dim=1, descending=True, stable=True)
             place = torch.arange(here.shape[1], device=here.device).expand_as(best_first)
@@ -165,7 +166,7 @@ class Confidence(Order):
 
     @staticmethod
     def _count(
-        masked: Bool[Tensor, "rows slots"], modality: Modality, canvas: Canvas, step: Step
+        masked: Bool[Tensor, "rows slots"], modality: int, canvas: Canvas, step: Step
     ) -> Int[Tensor, "rows"]:
         """How many of a modality's `masked` slots are revealed in each row."""
         num_slots = (canvas.maskable & (canvas.modality == modality)).sum(1)

@@ -13,7 +13,6 @@ from typing import final
 
 from trimask.errors import UserError
 from trimask.sampling.request import shown
-from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.transcript import DEFAULT_VOICE, voice_tag
 
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -121,18 +120,18 @@ class Seen:
         voices: tag of each voice and its recordings, the commonest first; empty where they are not known.
     """
 
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[str, ...] = ()
     captions: SeenTexts | None = None
     transcripts: SeenTexts | None = None
     voices: dict[str, int] = field(default_factory=dict)
 
-    def prompt(self, task: Task, prompt: str) -> str:
+    def prompt(self, task: str, prompt: str) -> str:
         """`prompt` as the data of the task spell it; the beginning of a text is left as it is."""
         if not prompt.strip():
             return prompt  # told by who reads it
-        if task == Task.TEXT_TO_IMAGE and self.captions is not None:
+        if task == "text_to_image" and self.captions is not None:
             return self.captions.spelled(prompt)
-        if task == Task.TEXT_TO_SPEECH and self.transcripts is not None:
+        if task == "text_to_speech" and self.transcripts is not None:
             return self.transcripts.spelled(prompt.lower(), drops_article=False)
         return prompt
 
@@ -157,7 +156,7 @@ class Seen:
             )
         return tag
 
-    def check_task(self, task: Task, *, pair: Modality | None = None, stacklevel: int = 2) -> None:
+    def check_task(self, task: str, *, pair: str | None = None, stacklevel: int = 2) -> None:
         """Warn of a task that the model was not trained on. `pair`: the other side of `joint`.
 
         Raises:
@@ -166,23 +165,23 @@ class Seen:
         """
         if not self.tasks or task in self.tasks:
             return
-        trained = f"it was trained on {', '.join(known.value for known in self.tasks)}"
+        trained = f"it was trained on {', '.join(known for known in self.tasks)}"
         gives = {modality for known in self.tasks for modality in _GIVES[known]}
         met = gives | {CONDITION[known] for known in self.tasks}
-        needed = _GIVES[task] if pair is None else {Modality.TEXT, pair}
+        needed = _GIVES[task] if pair is None else {"text", pair}
         if not needed <= gives or not {CONDITION[task]} - {None} <= met:
-            raise UserError(f"the model was not trained on {task.value}: {trained}")
-        message = f"the model was not trained on {task.value}, and what comes may be noise: {trained}"
+            raise UserError(f"the model was not trained on {task}: {trained}")
+        message = f"the model was not trained on {task}, and what comes may be noise: {trained}"
         warnings.warn(message, UntrainedTaskWarning, stacklevel=stacklevel + 1)
 
-    def warn_of_unseen(self, task: Task, prompt: str, *, stacklevel: int = 2) -> None:
+    def warn_of_unseen(self, task: str, prompt: str, *, stacklevel: int = 2) -> None:
         """Warn of a prompt that is far from what the model has seen: words that no caption has, characters
         that no transcript has, or more words than any.
         """
-        texts = {Task.TEXT_TO_IMAGE: self.captions, Task.TEXT_TO_SPEECH: self.transcripts}.get(task)
+        texts = {"text_to_image": self.captions, "text_to_speech": self.transcripts}.get(task)
         if texts is None:
             return
-        is_image = task == Task.TEXT_TO_IMAGE
+        is_image = task == "text_to_image"
         unseen = texts.unseen(prompt) if is_image else texts.unseen_characters(prompt)
         length = len(bare_words(prompt))
         if unseen:
@@ -229,11 +228,11 @@ def _key(word: str) -> str:
 
 
 _GIVES = {
-    Task.TEXT: {Modality.TEXT},
-    Task.TEXT_TO_IMAGE: {Modality.IMAGE},
-    Task.IMAGE_TO_TEXT: {Modality.TEXT},
-    Task.TEXT_TO_SPEECH: {Modality.AUDIO},
-    Task.SPEECH_TO_TEXT: {Modality.TEXT},
-    Task.JOINT: {Modality.TEXT, Modality.IMAGE, Modality.AUDIO},  # either other side
-    Task.TRIPLE: {Modality.TEXT, Modality.IMAGE, Modality.AUDIO},
+    "text": {"text"},
+    "text_to_image": {"image"},
+    "image_to_text": {"text"},
+    "text_to_speech": {"speech"},
+    "speech_to_text": {"text"},
+    "joint": {"text", "image", "speech"},  # either other side
+    "triple": {"text", "image", "speech"},
 }

@@ -126,10 +126,11 @@ def sample(
 def make_canvas(batch: Batch, vocabulary: Vocabulary) -> Canvas:
     """What an order may know of the batch."""
     ranges = batch.range_index
-    modality = torch.tensor([r.modality for r in vocabulary.ranges] + [-1], device=ranges.device)
+    modality = torch.tensor([*vocabulary.modality_of_range.tolist(), -1], device=ranges.device)
     codebook = torch.tensor([r.codebook for r in vocabulary.ranges] + [-1], device=ranges.device)
     return Canvas(
         maskable=batch.maskable,
+        num_modalities=len(vocabulary.spaces),
         modality=modality[ranges],  # index -1: the last entry
         codebook=codebook[ranges],
         sample_index=batch.sample_index,

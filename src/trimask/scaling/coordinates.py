@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from trimask.model.denoiser import Denoiser
 from trimask.training.corruption import View
 from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.modality import Modality
 
 EMBEDDING, ATTENTION, FEED_FORWARD, STREAM, TARGET = (
     "embedding",
@@ -36,12 +35,12 @@ class Coordinates:
     of tokens that never occur.
     """
 
-    activations: Mapping[Modality, Mapping[str, Float[Tensor, "slots *values"]]]
+    activations: Mapping[str, Mapping[str, Float[Tensor, "slots *values"]]]
 
     def sizes(self) -> dict[str, float]:
         """RMS of each coordinate, as `modality/coordinate`."""
         return {
-            f"{modality.name.lower()}/{name}": float(values.double().square().mean().sqrt())
+            f"{modality}/{name}": float(values.double().square().mean().sqrt())
             for modality, by_name in self.activations.items()
             for name, values in by_name.items()
         }
@@ -86,14 +85,14 @@ def coordinates(denoiser: Denoiser, batch: Batch, view: View) -> Coordinates:
     by_position = {name: torch.stack(values, dim=1) for name, values in seen.items()}
     position, target = batch.position[view.masked], batch.tokens[view.masked]
     range_index = batch.range_index[view.masked]
-    modality = torch.tensor([int(r.modality) for r in denoiser.vocabulary.ranges])[range_index]
+    modality = torch.from_numpy(denoiser.vocabulary.modality_of_range)[range_index]
     logit = _target_logits(denoiser, hidden[position], range_index, target)
-    found: dict[Modality, dict[str, Tensor]] = {}
-    for m in Modality:
-        here = modality == m
+    found: dict[str, dict[str, Tensor]] = {}
+    for number, name in enumerate(denoiser.vocabulary.modalities):
+        here = modality == number
         if bool(here.any()):
-            found[m] = {name: values[position[here]] for name, values in by_position.items()}
-            found[m][TARGET] = logit[here]
+            found[name] = {layer: values[position[here]] for layer, values in by_position.items()}
+            found[name][TARGET] = logit[here]
     return Coordinates(activations=found)
 
 

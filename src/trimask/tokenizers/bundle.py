@@ -22,10 +22,7 @@ from trimask.tokenizers.pretrained import (
 )
 from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.tokenizers.text import TextTokenizer
-from trimask.vocabulary.alignment import EVEN, TextAlignment
-from trimask.vocabulary.codebooks import CodebookLayout
-from trimask.vocabulary.geometry import Geometry
-from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.layout import CodeSpace
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "tokenizers"
@@ -67,27 +64,26 @@ class Tokenizers:
         assemble(folder, text=self.text, image=self.image, speech=self.speech)
 
     @property
-    def geometry(self) -> Geometry:
-        return Geometry(
-            text_size=self.text.vocabulary_size,
-            image_grid=self.image.grid,
-            image_codebooks=self.image.num_codebooks,
-            image_codebook_size=self.image.codebook_size,
-            speech_codebooks=self.speech.num_codebooks,
-            speech_codebook_size=self.speech.codebook_size,
-            speech_frame_rate=float(self.speech.frame_rate),
-        )
-
-    def vocabulary(
-        self,
-        *,
-        image_layout: CodebookLayout,
-        audio_layout: CodebookLayout,
-        alignment: TextAlignment = EVEN,
-    ) -> Vocabulary:
-        """The token space of these tokenizers' geometry."""
-        return self.geometry.vocabulary(
-            image_layout=image_layout, audio_layout=audio_layout, alignment=alignment
+    def spaces(self) -> tuple[CodeSpace, ...]:
+        """The modalities, as the tokenizers declare them."""
+        return (
+            CodeSpace(
+                name="text", num_codebooks=1, codebook_size=self.text.vocabulary_size, has_end=True
+            ),
+            CodeSpace(
+                name="image",
+                num_codebooks=self.image.num_codebooks,
+                codebook_size=self.image.codebook_size,
+                has_end=False,
+                grid=self.image.grid,
+            ),
+            CodeSpace(
+                name="speech",
+                num_codebooks=self.speech.num_codebooks,
+                codebook_size=self.speech.codebook_size,
+                has_end=True,
+                frame_rate=float(self.speech.frame_rate),
+            ),
         )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from operator import truediv
 from typing import final
 
 import torch
@@ -12,14 +11,14 @@ from torch import Tensor
 from trimask import rng
 from trimask.diffusion.forward import complement, is_masked, mask_tokens
 from trimask.diffusion.objective import mask_ratio_weight
-from trimask.diffusion.schedule import Linear, Schedule, per_modality
+from trimask.diffusion.schedule import Linear, per_modality
 from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
 from trimask.errors import UserError
-from trimask.training.reduction import Reduction, Targets, TokenMean
+from trimask.training.modalities import Modalities, rows_of
+from trimask.training.reduction import Reduction, TokenMean
 from trimask.training.weighting import Bound, Weighting
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 
 
 @final
@@ -28,8 +27,6 @@ class ObjectiveConfig:
     """How training tokens are masked and weighed.
 
     Attributes:
-        text, image, audio: noise schedule per modality [P: schedules are studied; D: per modality]: how often
-            each mask ratio is seen.
         anti_masking: each sequence is seen twice, under a mask and its complement [P?; D: the definition].
             Both views count in a batch: B of them are B/2 distinct sequences, at equal compute. So an
             update, and the horizon, see half as many distinct sequences; beside times that are spread evenly
@@ -38,63 +35,30 @@ class ObjectiveConfig:
             [L: OmniVoice].
         weighting: how much a masked token weighs at each mask ratio; only `Bound` trains on the NELBO, which
             is what is reported with any.
-        reduction: how much a target token of each modality weighs in the training loss.
-        modality_weights: factors on top (text, image, audio).
-        codebook_weights: factors on top for the codebooks of each modality, coarse to fine; empty for 1 each.
+        reduction: how much a target token of each modality weighs in the training loss, before the factors of
+            its row.
     """
 
-    text: Schedule = Linear()
-    image: Schedule = Linear()
-    audio: Schedule = Linear()
     anti_masking: bool = False
     condition_dropout: float = 0.1
     weighting: Weighting = Bound()
     reduction: Reduction = TokenMean()
-    modality_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    codebook_weights: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]] = ((), (), ())
 
     def __post_init__(self) -> None:
         if not 0 <= self.condition_dropout < 1:
             raise UserError(f"condition_dropout {self.condition_dropout} must be in [0, 1)")
-        if min(self.modality_weights) < 0:
-            raise UserError(f"modality_weights {self.modality_weights} must not be negative")
-        if any(weight < 0 for weights in self.codebook_weights for weight in weights):
-            raise UserError(f"codebook_weights {self.codebook_weights} must not be negative")
-        if self.anti_masking and any(not isinstance(s, Linear) for s in self.schedules):
-            raise UserError(
-                "anti_masking draws mask ratios uniformly: set the schedules to Linear, or turn it off"
-            )
-
-    @property
-    def schedules(self) -> tuple[Schedule, Schedule, Schedule]:
-        return (self.text, self.image, self.audio)
 
     @property
     def num_views(self) -> int:
         """Masks under which an update sees each sequence; a batch counts each of them."""
         return 2 if self.anti_masking else 1
 
-    def token_weights(self, targets: Targets) -> tuple[float, float, float]:
-        """What a nat of each modality adds to the loss of one sequence."""
-        text, image, audio = map(truediv, self.modality_weights, self.reduction.divisors(targets))
-        return (text, image, audio)
-
-    def range_weights(self, vocabulary: Vocabulary) -> list[float]:
-        """The factor of each range of `vocabulary`, that is, of each codebook of each modality.
-
-        Raises:
-            UserError: `codebook_weights` has not as many as a modality has codebooks.
-        """
-        weights: list[float] = []
-        for modality, given in zip(Modality, self.codebook_weights, strict=True):
-            count = len(vocabulary.ranges_of(modality))
-            if given and len(given) != count:
-                raise UserError(
-                    f"codebook_weights has {len(given)} for {modality.name.lower()}, {given}: "
-                    f"give {count}, one for each codebook, or none"
-                )
-            weights += given or [1.0] * count
-        return weights
+    def check(self, modalities: Modalities) -> None:
+        """UserError if the schedules of `modalities` are not those that it needs."""
+        if self.anti_masking and any(not isinstance(row.schedule, Linear) for row in modalities.values()):
+            raise UserError(
+                "anti_masking draws mask ratios uniformly: set the schedules to Linear, or turn it off"
+            )
 
 
 @final
@@ -104,7 +68,7 @@ class SlotTables:
     def __init__(self, vocabulary: Vocabulary, device: torch.device):
         # The last entry answers for range −1: special tokens and padding have no modality and are never
         # masked.
-        self._modality = torch.tensor([*(int(r.modality) for r in vocabulary.ranges), -1], device=device)
+        self._modality = torch.tensor([*vocabulary.modality_of_range.tolist(), -1], device=device)
         self._mask_id = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad], device=device)
 
     def modality(self, range_index: Int[Tensor, "*slots"]) -> Int[Tensor, "*slots"]:
@@ -145,6 +109,7 @@ class Corruption:
         config: ObjectiveConfig,
         vocabulary: Vocabulary,
         *,
+        modalities: Modalities,
         seed: int,
         device: torch.device,
         logical_batch: int | None = None,
@@ -153,10 +118,10 @@ class Corruption:
         self.tables = SlotTables(vocabulary, device)
         self.seed = seed
         self.logical_batch = logical_batch
-        # With anti-masking ratios are drawn uniformly, as a linear schedule has them. The last answers for
-        # slots that are never masked.
-        schedules = (Linear(),) * 3 if config.anti_masking else config.schedules
-        constants = [*map(config.weighting.constant, schedules), 0.0]
+        # The last answers for slots that are never masked.
+        config.check(modalities)
+        self._schedules = [row.schedule for row in rows_of(modalities, vocabulary)]
+        constants = [*map(config.weighting.constant, self._schedules), 0.0]
         self._constants = torch.tensor(constants, dtype=torch.float64, device=device)
 
     def views(self, batch: Batch, step: int) -> list[View]:
@@ -172,7 +137,7 @@ class Corruption:
             weights = [mask_ratio_weight(each) for each in ratios]
         else:
             alpha, weight = per_modality(
-                self.config.schedules, modality, _per_slot(self._times(batch, step), batch)
+                self._schedules, modality, _per_slot(self._times(batch, step), batch)
             )
             ratio = 1 - alpha
             ratios, weights = [ratio], [weight]
@@ -231,12 +196,11 @@ class Corruption:
         tasks = batch.update_task[order]
         values = torch.zeros(len(indices), dtype=torch.float64, device=indices.device)
         for names, group in self._logical_batches(indices, step):
-            for task in range(len(Task)):
+            for task in tasks[group].unique().tolist():
                 members = group[tasks[group] == task]
-                if len(members):
-                    number, *part = names
-                    offset = float(rng.generator(self.seed, "time", number, task, *part).random())
-                    values[members] = draw(len(members), offset).to(values.device)
+                number, *part = names
+                offset = float(rng.generator(self.seed, "time", number, task, *part).random())
+                values[members] = draw(len(members), offset).to(values.device)
         return values[torch.searchsorted(indices, batch.sample_index)]
 
     def _logical_batches(

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
-Targets = tuple[float, float, float]
-"""Target tokens of a sequence in expectation over the mixture (text, image, audio), the end frames of its
-spans among them: `TrainingStream.target_tokens`.
+Targets = tuple[float, ...]
+"""Target tokens of a sequence in expectation over the mixture, per modality in the vocabulary's order, the end
+frames of its spans among them: `TrainingStream.target_tokens`.
 """
 
 
@@ -21,7 +21,7 @@ class Reduction(ABC):
     """
 
     @abstractmethod
-    def divisors(self, targets: Targets) -> tuple[float, float, float]:
+    def divisors(self, targets: Targets) -> tuple[float, ...]:
         """Of the NELBO of each modality in nats per sequence; infinite for one that has no targets."""
 
 
@@ -32,9 +32,9 @@ class TokenMean(Reduction):
     mixture are the weights of tasks and modalities.
     """
 
-    def divisors(self, targets: Targets) -> tuple[float, float, float]:
+    def divisors(self, targets: Targets) -> tuple[float, ...]:
         total = sum(targets)
-        return (total, total, total)
+        return (total,) * len(targets)
 
 
 @final
@@ -44,7 +44,6 @@ class ModalityMeans(Reduction):
     weigh the same together. Its weights then only tell apart tasks and sources of one modality.
     """
 
-    def divisors(self, targets: Targets) -> tuple[float, float, float]:
+    def divisors(self, targets: Targets) -> tuple[float, ...]:
         present = sum(count > 0 for count in targets)
-        text, image, audio = (present * count if count > 0 else math.inf for count in targets)
-        return (text, image, audio)
+        return tuple(present * count if count > 0 else math.inf for count in targets)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trimask.training.corruption import Corruption
 from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.modality import CONDITION, GENERATED, Modality, Task
+from trimask.vocabulary.layout import Vocabulary
 
 
 @final
@@ -24,13 +24,16 @@ class ReportedBounds:
         names: of the bounds, in the order of their numbers.
     """
 
-    def __init__(self, tasks: Collection[Task]) -> None:
-        by_task = {task: task.value if one is None else one.name.lower() for task, one in GENERATED.items()}
-        names = [*(modality.name.lower() for modality in Modality), *(task.value for task in Task)]
+    def __init__(self, tasks: Collection[str], vocabulary: Vocabulary) -> None:
+        rows = vocabulary.tasks
+        by_task = {row.name: row.target or row.name for row in rows}
         reported = {by_task[task] for task in tasks}
-        self.names = tuple(name for name in dict.fromkeys(names) if name in reported)
-        self._of_task = torch.tensor([self.names.index(by_task[t]) if t in tasks else -1 for t in Task])
-        self._has_condition = torch.tensor([CONDITION[task] is not None for task in Task])
+        names = dict.fromkeys([*vocabulary.modalities, *by_task])
+        self.names = tuple(name for name in names if name in reported)
+        self._of_task = torch.tensor(
+            [self.names.index(by_task[row.name]) if row.name in tasks else -1 for row in rows]
+        )
+        self._has_condition = torch.tensor([bool(row.condition) for row in rows])
 
     def of_slots(self, batch: Batch, corruption: Corruption) -> Int[Tensor, "rows slots"]:
         """The number of the bound that each slot is part of, if it is a target; −1 for none of them."""

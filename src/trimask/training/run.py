@@ -1,10 +1,9 @@
 """What a run is: everything that fixes its numbers, in one frozen value."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, final
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import final
 
-from trimask.config import from_dict
 from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
@@ -15,9 +14,13 @@ from trimask.training.compute import ComputeConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.logical_batch import BatchChange, BatchRule, KappaRule, Tuned
 from trimask.training.lr_schedule import LearningRateSchedule
+from trimask.training.modalities import ModalityConfig, rows_of
 from trimask.training.optimizers import AdamWConfig, NonFinite
 from trimask.vocabulary.alignment import Even, TextAlignment
-from trimask.vocabulary.codebooks import CodebookLayout, Flattened
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.task import MODALITIES, TASKS, Task
+
+_ROWS = {name: ModalityConfig() for name in MODALITIES}
 
 
 @final
@@ -45,7 +48,9 @@ class RunConfig:
             are.
         non_finite: what an update does whose gradient is not finite.
         compute: all that changes time, memory and rounding alone.
-        image_layout, audio_layout: how codebooks share transformer positions.
+        tasks: what can be asked for; those that the mixture has are trained.
+        spaces: further modalities, whose data are codes and need no tokenizer of ours.
+        modalities: how each is laid out, masked and weighed.
         alignment: where text stands beside speech.
         log_every, checkpoint_every, evaluate_every: in updates.
     """
@@ -60,8 +65,9 @@ class RunConfig:
     tuned: Tuned = Tuned()
     batch_rule: BatchRule = KappaRule()
     lr_schedule: LearningRateSchedule
-    image_layout: CodebookLayout = Flattened()
-    audio_layout: CodebookLayout = Flattened()
+    tasks: tuple[Task, ...] = TASKS
+    spaces: tuple[CodeSpace, ...] = ()
+    modalities: dict[str, ModalityConfig] = field(default_factory=lambda: dict(_ROWS))
     alignment: TextAlignment = Even()
     logical_batch: int
     num_steps: int
@@ -80,12 +86,35 @@ class RunConfig:
                 raise UserError(f"{name} {getattr(self, name)}: must be at least 1")
         if self.physical_batch is not None and self.physical_batch < 1:
             raise UserError(f"physical_batch {self.physical_batch}: must be at least 1, or none")
+        self.objective.check(self.modalities)
+        names = [task.name for task in self.tasks]
+        for component in self.mixture.components:
+            if component.task not in names:
+                raise UserError(
+                    f"component {component.source}/{component.task}: there is no such task, only "
+                    f"{', '.join(names)}"
+                )
         for name in ("logical_batch", "physical_batch"):
             value = getattr(self, name)
             if value is not None and value % self.objective.num_views:
                 raise UserError(
                     f"{name} {value}: anti_masking takes two views of each sequence, give an even number"
                 )
+
+    def vocabulary(self, spaces: Sequence[CodeSpace]) -> Vocabulary:
+        """The token space over the `spaces` of its tokenizers and its own.
+
+        Raises:
+            UserError: a row is of no modality that there is.
+        """
+        vocabulary = Vocabulary(
+            spaces=(*spaces, *self.spaces),
+            tasks=self.tasks,
+            layouts={name: row.layout for name, row in self.modalities.items()},
+            alignment=self.alignment,
+        )
+        rows_of(self.modalities, vocabulary)
+        return vocabulary
 
     @property
     def horizon(self) -> int:
@@ -122,14 +151,3 @@ class RunConfig:
     def scaled_optimizer(self) -> AdamWConfig:
         """The optimizer's values at this batch and horizon, before the factors of each tensor."""
         return self.batch_rule.scaled(self.optimizer, self.batch_change)
-
-
-def stored_run(stored: Mapping[str, Any]) -> RunConfig:
-    """The run that a run directory describes; also of one from before the data alone said how long its text
-    windows are.
-    """
-    slack, data = dict(stored["slack"]), dict(stored["data"])
-    window = slack.pop("text_window", None)
-    if window is not None:
-        data.setdefault("text_window", window)
-    return from_dict(RunConfig, {**stored, "slack": slack, "data": data})

@@ -17,6 +17,7 @@ from trimask.training.average import WeightAverage, WeightAverageConfig
 from trimask.training.corruption import Corruption, ObjectiveConfig
 from trimask.training.distributed import ALONE, World
 from trimask.training.lr_schedule import LearningRateSchedule
+from trimask.training.modalities import Modalities, range_weights, token_weights
 from trimask.training.optimizers import (
     AdamWConfig,
     NonFinite,
@@ -33,7 +34,6 @@ from trimask.training.placement import release
 from trimask.training.reduction import Targets
 from trimask.training.reported import ReportedBounds
 from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.modality import Modality, Task
 
 _HOST = torch.device("cpu")
 
@@ -80,7 +80,8 @@ class DenoiserStep:
         average: of the weights, kept beside them; None for none.
         batch: sequences per update of all processes, as they count in the horizon: what an average goes by.
         targets: target tokens of a sequence in expectation, per modality (`TrainingStream.target_tokens`).
-        tasks: of the mixture: what bounds are reported.
+        tasks: names of those of the mixture: what bounds are reported.
+        modalities: how each is masked and weighed.
         logical_batch: distinct sequences over which times are spread evenly, None for the batch's own.
         micro_batch: rows per forward and backward pass, None for all.
         non_finite: what to do about a gradient that is not finite.
@@ -96,7 +97,8 @@ class DenoiserStep:
         num_steps: int,
         seed: int,
         targets: Targets,
-        tasks: Collection[Task],
+        tasks: Collection[str],
+        modalities: Modalities,
         logical_batch: int | None = None,
         micro_batch: int | None = None,
         non_finite: NonFinite = NonFinite.STOP,
@@ -106,13 +108,20 @@ class DenoiserStep:
     ):
         self.denoiser = denoiser
         self.objective = objective
-        self.token_weights = torch.tensor(objective.token_weights(targets))
+        vocabulary = denoiser.vocabulary
+        divisors = objective.reduction.divisors(targets)
+        self.token_weights = torch.tensor(token_weights(modalities, vocabulary, divisors))
         # Range −1 has no targets.
-        self.range_weights = torch.tensor([*objective.range_weights(denoiser.vocabulary), 0.0])
+        self.range_weights = torch.tensor([*range_weights(modalities, vocabulary), 0.0])
         self.corruption = Corruption(
-            objective, denoiser.vocabulary, seed=seed, device=_HOST, logical_batch=logical_batch
+            objective,
+            vocabulary,
+            modalities=modalities,
+            seed=seed,
+            device=_HOST,
+            logical_batch=logical_batch,
         )
-        self.reported = ReportedBounds(tasks)
+        self.reported = ReportedBounds(tasks, vocabulary)
         self.optimizer_config = optimizer
         self.optimizer = build_adamw(
             parameter_groups(
@@ -162,18 +171,19 @@ class DenoiserStep:
             "tokens": float(num_targets.sum()),
         }
 
-    def losses(self, batch: Batch, step: int) -> dict[Modality, Tensor]:
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """What each modality adds to the training loss of `batch` under the noise of update `step`, with its
         graph; those that the batch lacks are left out. Nothing is updated.
         """
         batch = batch.to(_HOST)
         num_targets, _ = self._count(batch)
-        added = [torch.zeros(()) for _ in Modality]
+        names = self.denoiser.vocabulary.modalities
+        added = [torch.zeros(()) for _ in names]
         for part in self._passes(batch, step):
             cross_entropy = self.denoiser.cross_entropy(part.z_t, part.batch, part.masked)
             terms = part.scale.to(cross_entropy.device) * cross_entropy
-            added = [a + terms[part.modality == m].sum() for a, m in zip(added, Modality, strict=True)]
-        return {m: added[m] for m in Modality if num_targets[m]}
+            added = [a + terms[part.modality == number].sum() for number, a in enumerate(added)]
+        return {name: added[i] for i, name in enumerate(names) if num_targets[i]}
 
     def _nats(self, part: _Pass, cross_entropy: Float[Tensor, "masked"]) -> list[Tensor]:
         """The NELBO of each reported bound, summed over the pass."""
@@ -190,12 +200,13 @@ class DenoiserStep:
         """Targets of each modality, and of each reported bound, in all views of all processes."""
         modality = self.corruption.tables.modality(batch.range_index)
         bound = self.reported.of_slots(batch, self.corruption)
+        num_modalities = len(self.token_weights)
         counts = [
-            count_targets(batch.maskable, modality, num_modalities=len(Modality)),
+            count_targets(batch.maskable, modality, num_modalities=num_modalities),
             count_targets(batch.maskable, bound, num_modalities=len(self.reported.names)),
         ]
         total = self.world.total(torch.cat(counts) * self.objective.num_views)
-        return total[: len(Modality)], total[len(Modality) :]
+        return total[:num_modalities], total[num_modalities:]
 
     def _passes(self, batch: Batch, step: int) -> Iterator[_Pass]:
         """Each pass when its turn comes: its masks are drawn while the device is busy with the one before."""

@@ -14,6 +14,10 @@ from jaxtyping import Float
 from trimask.errors import UserError
 
 
+TEXT, SPEECH = "text", "speech"
+"""What is aligned, and with what."""
+
+
 class TextAlignment(ABC):
     """Coordinates of a transcript's tokens; has nothing to learn."""
 

@@ -16,10 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trimask.errors import UserError
-from trimask.vocabulary.modality import Task
 from trimask.vocabulary.sequence import Sequence
-
-_TASKS = tuple(Task)
 
 
 @final
@@ -34,7 +31,7 @@ class Batch:
         is_condition: condition slots.
         sequence: document number of each slot, counted through the batch; -1 at padding.
         position: transformer position of each slot, counted through the batch; -1 at padding.
-        task: number of each document's task, in the order of `Task`.
+        task: number of each document's task, in the vocabulary.
         sample_index: global index of each document: names its random streams.
         cu_positions: document boundaries in positions, from 0 to the number of positions.
         coordinates: rotary coordinates of each position.
@@ -104,7 +101,8 @@ class Batch:
 
 
 def pack_rows(sequences: Rows[Sequence], row_length: int) -> list[list[int]]:
-    """Rows of sequence numbers: text-only sequences share rows (first fit, in order), any other has its own.
+    """Rows of sequence numbers: sequences of one span, as text is, share rows (first fit, in
+    order), any other has its own.
 
     Raises:
         UserError: a sequence is longer than `row_length` slots.
@@ -114,10 +112,10 @@ def pack_rows(sequences: Rows[Sequence], row_length: int) -> list[list[int]]:
     for number, sequence in enumerate(sequences):
         if sequence.num_slots > row_length:
             raise UserError(
-                f"a {sequence.task.value} sequence of {sequence.num_slots} slots does not fit a row of "
+                f"a {sequence.task.name} sequence of {sequence.num_slots} slots does not fit a row of "
                 f"{row_length}: raise row_length or shorten the example"
             )
-        is_packed = sequence.task is Task.TEXT
+        is_packed = sequence.task.is_alone
         fits = (row for row, left in enumerate(room) if is_packed and sequence.num_slots <= left)
         row = next(fits, len(rows))
         if row == len(rows):
@@ -133,10 +131,10 @@ def make_batch(
     sample_index: Rows[int],
     *,
     row_length: int | None = None,
-    update: Rows[tuple[int, Task]] | None = None,
+    update: Rows[tuple[int, int]] | None = None,
 ) -> Batch:
     """Lay `sequences` into rows of `row_length` slots; the longest sequence's length, one sequence a row, by
-    default. `update`: sample index and task of all sequences of the update, if these are a part of it.
+    default. `update`: sample index and task number of all sequences of the update, if these are a part of it.
 
     Raises:
         UserError: no sequences, or one that does not fit.
@@ -164,7 +162,7 @@ def make_batch(
             arrays["position"][slots] = sequence.position + boundaries[number]
             arrays["sequence"][slots] = number
             start += sequence.num_slots
-    members = list(zip(sample_index, (sequence.task for sequence in sequences), strict=True))
+    members = list(zip(sample_index, (sequence.task_number for sequence in sequences), strict=True))
     own, all_of_update = _members(members), _members(members if update is None else update)
     return Batch(
         **{name: torch.from_numpy(array) for name, array in arrays.items()},
@@ -177,6 +175,6 @@ def make_batch(
     )
 
 
-def _members(members: Rows[tuple[int, Task]]) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+def _members(members: Rows[tuple[int, int]]) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
     indices, tasks = zip(*members, strict=True)
-    return torch.tensor(indices), torch.tensor([_TASKS.index(task) for task in tasks])
+    return torch.tensor(indices), torch.tensor(tasks)

@@ -1,14 +1,16 @@
 """The id space: special tokens first, then one contiguous range of ids per codebook of each modality.
 
-    pad | mask × 3 | task × 7 | begin × 3 | end-of-span × 3 | text codes + end | image codebooks | audio
-    codebooks, each + end
+    pad | a mask per modality | a token per task | begin and close per modality | the ranges
 
-A contiguous range per codebook lets the model compute logits over one range only: a position's modality
-    and codebook are always
-known, so normalizing over that range alone is exact [D].
+A contiguous range per codebook lets the model compute logits over one range only: a position's modality and
+codebook are always known, so normalizing over that range alone is exact [D].
+
+Ids are data: a vocabulary keeps the names of its special tokens, its modalities and its tasks in the order of
+their ids, and looks them up by name. So weights mean the same whatever is added to the package.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import final
 
@@ -18,23 +20,53 @@ from jaxtyping import Int
 from trimask.errors import UserError
 from trimask.vocabulary.alignment import Even, TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout, Flattened
-from trimask.vocabulary.modality import Modality, Task
+from trimask.vocabulary.task import TASKS, Task
+
+_MOST_CODEBOOKS = 1024
+_LARGEST = 1 << 24  # ids of a codebook
+_LONGEST_SIDE = 4096  # cells
+PAD = "pad"
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodeSpace:
-    """One modality's codes: what its tokenizer declares, and how its codebooks are laid out.
+    """A modality's codes, as its tokenizer declares them.
 
-    `has_end`: spans of this modality vary in length and close with an end code inside the span (text, audio).
-    `grid`: (rows, columns) of a span that is a picture; None for a line.
+    Attributes:
+        name: of the modality.
+        codebook_size: codes of each codebook.
+        has_end: whether spans vary in length and close with an end code inside the span (text, speech).
+        grid: (rows, columns) of a span that is a picture; None for a line.
+        frame_rate: frames a second; None where frames are not time.
+
+    Raises: UserError for sizes out of range, or a span that has neither an end nor a grid.
     """
 
+    name: str
     num_codebooks: int
     codebook_size: int
     has_end: bool
-    layout: CodebookLayout = Flattened()
     grid: tuple[int, int] | None = None
+    frame_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise UserError(f"modality {self.name!r}: give a name of letters, digits and underscores")
+        for what, most in (("num_codebooks", _MOST_CODEBOOKS), ("codebook_size", _LARGEST)):
+            if not 1 <= getattr(self, what) <= most:
+                raise UserError(
+                    f"{self.name}: {what} {getattr(self, what)} must be at least 1 and at most {most:,}"
+                )
+        if self.grid is not None and not all(1 <= side <= _LONGEST_SIDE for side in self.grid):
+            raise UserError(f"{self.name}: grid {self.grid}, each side must be from 1 to {_LONGEST_SIDE:,}")
+        if self.has_end == (self.grid is not None):
+            raise UserError(
+                f"{self.name}: has_end {self.has_end} with grid {self.grid}; give a grid (rows, columns) to "
+                "spans of one size, and has_end to those that vary in length"
+            )
+        if self.frame_rate is not None and not 1e-3 <= self.frame_rate <= 1e6:
+            raise UserError(f"{self.name}: frame_rate {self.frame_rate} must be from 0.001 to 1,000,000")
 
     @property
     def range_size(self) -> int:
@@ -48,7 +80,7 @@ class TokenRange:
     """The ids [start, stop) of one codebook; `index` numbers the ranges over all modalities."""
 
     index: int
-    modality: Modality
+    modality: str
     codebook: int
     start: int
     stop: int
@@ -58,75 +90,123 @@ class TokenRange:
         return self.stop - self.start
 
 
-_TASKS = tuple(Task)
-_NUM_MODALITIES = len(Modality)
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """All token ids. Built from the tokenizers' geometry; the same numbers always give the same ids.
+    """All token ids. The same rows always give the same ids.
 
     Attributes:
+        spaces: the modalities, in the order of their ranges.
+        tasks: in the order of their numbers in a batch.
+        layouts: how the codebooks of a modality share transformer positions; `Flattened` where not given.
         alignment: where text stands beside speech.
+        specials: names of the special tokens, in the order of their ids; by default all that the rows need.
+
+    Raises: UserError for rows of one name, a task with a modality that is not there, or a special token that
+        is missing.
     """
 
-    text: CodeSpace
-    image: CodeSpace
-    audio: CodeSpace
+    spaces: tuple[CodeSpace, ...]
+    tasks: tuple[Task, ...] = TASKS
+    layouts: dict[str, CodebookLayout] = field(default_factory=dict)
     alignment: TextAlignment = Even()
+    specials: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.image.grid is None or self.image.has_end:
-            raise UserError(
-                "the image code space needs a grid (rows, columns) and has_end=False: image size is fixed"
-            )
-        if self.image.grid[0] < 1 or self.image.grid[1] < 1:
-            raise UserError(f"image grid {self.image.grid}: rows and columns must be at least 1")
+        _check_names("modality", self.modalities)
+        _check_names("task", [task.name for task in self.tasks])
+        for task in self.tasks:
+            unknown = {name for spans in task.spans for name in spans} - set(self.modalities)
+            if unknown:
+                raise UserError(
+                    f"task {task.name} has spans of {sorted(unknown)[0]}, and the modalities are "
+                    f"{', '.join(self.modalities)}"
+                )
+        for name in self.layouts:
+            self.space(name)
+        needed = special_names(self.modalities, [task.name for task in self.tasks])
+        if not self.specials:
+            object.__setattr__(self, "specials", needed)
+        _check_names("special token", self.specials)
+        missing = [name for name in needed if name not in self.specials]
+        if missing:
+            raise UserError(f"the vocabulary has no special token {missing[0]}: it has {self.specials}")
+        if self.specials[0] != PAD:
+            raise UserError(f"the first special token is {self.specials[0]}: {PAD} must be, since rows are 0")
 
-    def space(self, modality: Modality) -> CodeSpace:
-        return (self.text, self.image, self.audio)[modality]
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Their names, in the order of their numbers."""
+        return tuple(space.name for space in self.spaces)
+
+    def space(self, modality: str) -> CodeSpace:
+        return self.spaces[self.modality_number(modality)]
+
+    def modality_number(self, modality: str) -> int:
+        """UserError: there is no modality of this name."""
+        return _place("modality", modality, self.modalities)
+
+    def layout(self, modality: str) -> CodebookLayout:
+        """How the codebooks of a modality share positions."""
+        return self.layouts.get(modality, Flattened())
+
+    def task(self, name: str) -> Task:
+        """The row of a task. UserError: there is none of this name."""
+        return self.tasks[self.task_number(name)]
+
+    def task_number(self, name: str) -> int:
+        return _place("task", name, [task.name for task in self.tasks])
 
     @property
     def pad(self) -> int:
-        return 0
+        return self.special(PAD)
 
-    def mask(self, modality: Modality) -> int:
+    def mask(self, modality: str) -> int:
         """The mask token of a modality: the model must know what kind of code to predict [D]."""
-        return 1 + modality
+        return self.special(f"mask:{modality}")
 
-    def task(self, task: Task) -> int:
-        return 1 + _NUM_MODALITIES + _TASKS.index(task)
+    def task_token(self, task: str) -> int:
+        return self.special(f"task:{task}")
 
-    def begin(self, modality: Modality) -> int:
+    def begin(self, modality: str) -> int:
         """Boundary token that opens a span [P: modality boundary tokens delimit spans]."""
-        return 1 + _NUM_MODALITIES + len(_TASKS) + modality
+        return self.special(f"begin:{modality}")
 
-    def close(self, modality: Modality) -> int:
+    def close(self, modality: str) -> int:
         """Boundary token that closes a span."""
-        return 1 + 2 * _NUM_MODALITIES + len(_TASKS) + modality
+        return self.special(f"close:{modality}")
+
+    def special(self, name: str) -> int:
+        """The id of a special token. UserError: there is none of this name."""
+        if name not in self._special_ids:
+            raise UserError(f"the vocabulary has no special token {name}: it has {', '.join(self.specials)}")
+        return self._special_ids[name]
+
+    @cached_property
+    def _special_ids(self) -> dict[str, int]:
+        return {name: token for token, name in enumerate(self.specials)}
 
     @property
     def num_special(self) -> int:
-        return 1 + 3 * _NUM_MODALITIES + len(_TASKS)
+        return len(self.specials)
 
     @cached_property
     def ranges(self) -> tuple[TokenRange, ...]:
-        """Every codebook's range, text first, then image and audio, coarse codebook first."""
+        """Every codebook's range, in the order of the modalities, coarse codebook first."""
         ranges: list[TokenRange] = []
         start = self.num_special
-        for modality in Modality:
-            for codebook in range(self.space(modality).num_codebooks):
-                stop = start + self.space(modality).range_size
+        for space in self.spaces:
+            for codebook in range(space.num_codebooks):
+                stop = start + space.range_size
                 ranges.append(
                     TokenRange(
-                        index=len(ranges), modality=modality, codebook=codebook, start=start, stop=stop
+                        index=len(ranges), modality=space.name, codebook=codebook, start=start, stop=stop
                     )
                 )
                 start = stop
         return tuple(ranges)
 
-    def ranges_of(self, modality: Modality) -> tuple[TokenRange, ...]:
+    def ranges_of(self, modality: str) -> tuple[TokenRange, ...]:
         return tuple(r for r in self.ranges if r.modality == modality)
 
     @cached_property
@@ -134,35 +214,37 @@ class Vocabulary:
         """Mask token id by range index."""
         return np.array([self.mask(r.modality) for r in self.ranges], dtype=np.int64)
 
+    @cached_property
+    def modality_of_range(self) -> Int[np.ndarray, "ranges"]:
+        """Number of the modality by range index."""
+        return np.array([self.modality_number(r.modality) for r in self.ranges], dtype=np.int64)
+
     @property
     def size(self) -> int:
         return self.ranges[-1].stop
 
     def tokens(
-        self, modality: Modality, codes: Int[np.ndarray, "frames codebooks"], num_end: int = 0
+        self, modality: str, codes: Int[np.ndarray, "frames codebooks"], num_end: int = 0
     ) -> Int[np.ndarray, "span_frames codebooks"]:
         """Token ids of `codes`, followed by `num_end` frames of end tokens."""
         space = self.space(modality)
         if codes.ndim != 2 or codes.shape[1] != space.num_codebooks:
             raise UserError(
-                f"{modality.name.lower()} codes have shape {codes.shape}: "
-                f"expected (frames, {space.num_codebooks} codebooks)"
+                f"{modality} codes have shape {codes.shape}: expected (frames, {space.num_codebooks} codebooks)"
             )
         if codes.size and (codes.min() < 0 or codes.max() >= space.codebook_size):
             raise UserError(
-                f"{modality.name.lower()} codes span [{codes.min()}, {codes.max()}]: "
+                f"{modality} codes span [{codes.min()}, {codes.max()}]: "
                 f"the codebook has {space.codebook_size} codes"
             )
         if num_end and not space.has_end:
-            raise UserError(
-                f"{modality.name.lower()} spans have a fixed length: num_end must be 0, not {num_end}"
-            )
+            raise UserError(f"{modality} spans have a fixed length: num_end must be 0, not {num_end}")
         starts = np.array([r.start for r in self.ranges_of(modality)], dtype=np.int64)
         end = np.tile(starts + space.codebook_size, (num_end, 1))
         return np.concatenate([codes.astype(np.int64) + starts, end.astype(np.int64)])
 
     def codes(
-        self, modality: Modality, tokens: Int[np.ndarray, "frames codebooks"]
+        self, modality: str, tokens: Int[np.ndarray, "frames codebooks"]
     ) -> tuple[Int[np.ndarray, "content codebooks"], bool]:
         """Inverse of `tokens`: the codes before the first end frame, and whether an end was found.
 
@@ -172,12 +254,35 @@ class Vocabulary:
         starts = np.array([r.start for r in self.ranges_of(modality)], dtype=np.int64)
         codes = np.asarray(tokens, dtype=np.int64) - starts
         if codes.size and (codes.min() < 0 or codes.max() >= space.range_size):
-            raise UserError(
-                f"tokens outside the {modality.name.lower()} ranges (a mask or another modality's token)"
-            )
+            raise UserError(f"tokens outside the {modality} ranges (a mask or another modality's token)")
         if not space.has_end:
             return codes, True
         is_end = (codes == space.codebook_size).any(axis=1)
         if not is_end.any():
             return codes, False
         return codes[: int(is_end.argmax())], True
+
+
+def special_names(modalities: Sequence[str], tasks: Iterable[str]) -> tuple[str, ...]:
+    """The special tokens that these modalities and tasks need."""
+    return (
+        PAD,
+        *(f"mask:{name}" for name in modalities),
+        *(f"task:{name}" for name in tasks),
+        *(f"begin:{name}" for name in modalities),
+        *(f"close:{name}" for name in modalities),
+    )
+
+
+def _place(what: str, name: str, names: Sequence[str]) -> int:
+    if name not in names:
+        raise UserError(f"there is no {what} {name!r}: choose one of {', '.join(names)}")
+    return list(names).index(name)
+
+
+def _check_names(what: str, names: Sequence[str]) -> None:
+    if not names:
+        raise UserError(f"the vocabulary has no {what}: give at least one")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise UserError(f"the vocabulary has {what} {twice} twice: each needs a name of its own")

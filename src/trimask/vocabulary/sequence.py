@@ -16,31 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from trimask.errors import UserError
-from trimask.vocabulary.alignment import TextAlignment
+from trimask.vocabulary.alignment import SPEECH, TEXT, TextAlignment
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.modality import CONDITION, Modality, Task
-
-_SPANS: dict[Task, tuple[tuple[Modality, ...], ...]] = {
-    Task.TEXT: ((Modality.TEXT,),),
-    Task.TEXT_TO_IMAGE: ((Modality.TEXT, Modality.IMAGE),),
-    Task.IMAGE_TO_TEXT: ((Modality.IMAGE, Modality.TEXT),),
-    Task.TEXT_TO_SPEECH: ((Modality.TEXT, Modality.AUDIO),),
-    Task.SPEECH_TO_TEXT: ((Modality.AUDIO, Modality.TEXT),),
-    Task.JOINT: ((Modality.TEXT, Modality.IMAGE), (Modality.TEXT, Modality.AUDIO)),
-    Task.TRIPLE: ((Modality.TEXT, Modality.IMAGE, Modality.AUDIO),),
-}
-"""Spans in order, per task; `joint` is a pair of either kind."""
-
-
-def spans_of(task: Task, present: frozenset[Modality]) -> tuple[Modality, ...]:
-    """The spans of `task` in order, given the modalities that the example has."""
-    for spans in _SPANS[task]:
-        if frozenset(spans) == present:
-            return spans
-    wanted = " or ".join("+".join(m.name.lower() for m in spans) for spans in _SPANS[task])
-    got = "+".join(m.name.lower() for m in sorted(present)) or "nothing"
-    raise UserError(f"task {task.value} needs spans {wanted}, not {got}")
-
+from trimask.vocabulary.task import Task
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +27,7 @@ class Sequence:
 
     Attributes:
         task: what is to be generated.
+        task_number: its number in the vocabulary.
         tokens: clean token ids.
         range_index: codebook range of each slot (`Vocabulary.ranges`), -1 for special tokens.
         position: transformer position of each slot, from 0.
@@ -59,13 +38,14 @@ class Sequence:
     """
 
     task: Task
+    task_number: int
     tokens: Int[np.ndarray, "slots"]
     range_index: Int[np.ndarray, "slots"]
     position: Int[np.ndarray, "slots"]
     maskable: Bool[np.ndarray, "slots"]
     is_condition: Bool[np.ndarray, "slots"]
     coordinates: Float[np.ndarray, "positions 2"]
-    spans: Mapping[Modality, tuple[int, int]]
+    spans: Mapping[str, tuple[int, int]]
 
     @property
     def num_slots(self) -> int:
@@ -78,28 +58,30 @@ class Sequence:
 
 def build_sequence(
     vocabulary: Vocabulary,
-    task: Task,
-    codes: Mapping[Modality, Int[np.ndarray, "frames codebooks"]],
+    task: str,
+    codes: Mapping[str, Int[np.ndarray, "frames codebooks"]],
     *,
-    num_end: Mapping[Modality, int] | None = None,
+    num_end: Mapping[str, int] | None = None,
 ) -> Sequence:
     """The sequence of `task` for an example with `codes` per modality.
 
     Args:
+        task: its name.
         codes: (frames, codebooks) per modality that the task has.
         num_end: end frames appended inside a *target* span whose length varies; none by default.
             Conditions never carry one.
 
     Raises:
-        UserError: the example's modalities are not those of the task, or codes are out of range.
+        UserError: there is no such task, the example's modalities are not those of the task, or codes are
+            out of range.
     """
-    condition = CONDITION[task]
-    builder = _Builder(vocabulary, task)
-    for modality in spans_of(task, frozenset(codes)):
-        is_target = modality != condition
+    row = vocabulary.task(task)
+    builder = _Builder(vocabulary, row)
+    for modality in row.spans_of(codes):
+        is_target = modality not in row.condition
         ends = (num_end or {}).get(modality, 0) if is_target else 0
         builder.add_span(modality, vocabulary.tokens(modality, codes[modality], ends), is_target=is_target)
-    return builder.finish(task)
+    return builder.finish()
 
 
 class _Builder:
@@ -107,18 +89,19 @@ class _Builder:
 
     def __init__(self, vocabulary: Vocabulary, task: Task):
         self.vocabulary = vocabulary
+        self.task = task
         self.tokens: list[np.ndarray] = []
         self.ranges: list[np.ndarray] = []
         self.positions: list[np.ndarray] = []
         self.maskable: list[np.ndarray] = []
         self.condition: list[np.ndarray] = []
         self.coordinates: list[np.ndarray] = []
-        self.spans: dict[Modality, tuple[int, int]] = {}
-        self.position_spans: dict[Modality, tuple[int, int]] = {}
-        self.num_frames = 0  # of speech
+        self.spans: dict[str, tuple[int, int]] = {}
+        self.position_spans: dict[str, tuple[int, int]] = {}
+        self.num_frames: dict[str, int] = {}
         self.num_slots = self.num_positions = 0
         self.coordinate = 0.0
-        self._special(vocabulary.task(task))
+        self._special(vocabulary.task_token(task.name))
 
     def _special(self, token: int) -> None:
         one = np.ones(1, dtype=np.int64)
@@ -135,17 +118,16 @@ class _Builder:
         self.num_positions += len(coordinates)
         self.coordinate += advance
 
-    def add_span(self, modality: Modality, tokens: np.ndarray, *, is_target: bool) -> None:
-        space = self.vocabulary.space(modality)
+    def add_span(self, modality: str, tokens: np.ndarray, *, is_target: bool) -> None:
+        space, layout = self.vocabulary.space(modality), self.vocabulary.layout(modality)
         num_frames = len(tokens)
         if num_frames == 0 and not is_target:
-            raise UserError(f"the {modality.name.lower()} condition is empty: give at least one code")
+            raise UserError(f"the {modality} condition is empty: give at least one code")
         if space.grid is not None and num_frames != space.grid[0] * space.grid[1]:
-            raise UserError(f"an image span has {space.grid[0]}×{space.grid[1]} cells, not {num_frames}")
+            raise UserError(f"a span of {modality} has {space.grid[0]}×{space.grid[1]} cells, not {num_frames}")
         self._special(self.vocabulary.begin(modality))
-        if modality is Modality.AUDIO:
-            self.num_frames = num_frames
-        num_positions = space.layout.num_positions(num_frames, space.num_codebooks)
+        self.num_frames[modality] = num_frames
+        num_positions = layout.num_positions(num_frames, space.num_codebooks)
         coordinates, advance = _span_coordinates(space.grid, num_positions, max(num_frames, 1))
         self.spans[modality] = (self.num_slots, self.num_slots + tokens.size)
         self.position_spans[modality] = (self.num_positions, self.num_positions + num_positions)
@@ -153,7 +135,7 @@ class _Builder:
         self._append(
             tokens.reshape(-1),
             np.tile(ranges, num_frames),
-            space.layout.positions(num_frames, space.num_codebooks).reshape(-1).astype(np.int64),
+            layout.positions(num_frames, space.num_codebooks).reshape(-1).astype(np.int64),
             is_target,
             not is_target,
             coordinates,
@@ -161,12 +143,14 @@ class _Builder:
         )
         self._special(self.vocabulary.close(modality))
 
-    def finish(self, task: Task) -> Sequence:
+    def finish(self) -> Sequence:
         coordinates = np.concatenate(self.coordinates)
-        if Modality.AUDIO in self.position_spans:
-            _align_text(coordinates, self.position_spans, self.num_frames, self.vocabulary.alignment)
+        if {TEXT, SPEECH} <= self.position_spans.keys():
+            spans = self.position_spans[TEXT], self.position_spans[SPEECH]
+            _align_text(coordinates, *spans, self.num_frames[SPEECH], self.vocabulary.alignment)
         return Sequence(
-            task=task,
+            task=self.task,
+            task_number=self.vocabulary.task_number(self.task.name),
             tokens=np.concatenate(self.tokens),
             range_index=np.concatenate(self.ranges),
             position=np.concatenate(self.positions),
@@ -194,14 +178,15 @@ def _span_coordinates(
 
 def _align_text(
     coordinates: np.ndarray,
-    spans: Mapping[Modality, tuple[int, int]],
+    text: tuple[int, int],
+    speech: tuple[int, int],
     num_frames: int,
     alignment: TextAlignment,
 ) -> None:
     """Move the transcript's coordinates to the speech's axis, on which a frame may take several positions."""
-    (text_start, text_stop), (audio_start, audio_stop) = spans[Modality.TEXT], spans[Modality.AUDIO]
+    (text_start, text_stop), (speech_start, speech_stop) = text, speech
     if text_stop > text_start and num_frames:
-        first = coordinates[audio_start, 0]
-        per_frame = (audio_stop - audio_start) / num_frames
+        first = coordinates[speech_start, 0]
+        per_frame = (speech_stop - speech_start) / num_frames
         frames = alignment.frames(text_stop - text_start, num_frames)
         coordinates[text_start:text_stop] = (first - 0.5 + (frames + 0.5) * per_frame)[:, None]

@@ -14,7 +14,6 @@ from trimask.data.prepare.item import Item, Reader, column_names, item_of_row, p
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 from trimask.data.prepare.tape import members
-from trimask.vocabulary.modality import Modality
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key, and all that stands after the first dot of the name
@@ -63,7 +62,7 @@ class Archive(Reader):
             key = f"{self.label}:{sample[_KEY]}"
             try:
                 item = self._item(sample, options, key, known)
-                missing = ", ".join(m.name.lower() for m in sorted(wanted - item.modalities))
+                missing = ", ".join(m for m in sorted(wanted - item.modalities))
                 if missing:
                     raise Rejected(
                         Reason.EMPTY, f"it has no {missing}, as other examples of the archive have"
@@ -72,9 +71,9 @@ class Archive(Reader):
             except Rejected as error:
                 yield Rejection(key=key, reason=error.reason, detail=error.detail)
 
-    def _wanted(self, options: PrepareOptions) -> frozenset[Modality]:
+    def _wanted(self, options: PrepareOptions) -> frozenset[str]:
         """What any of the first examples has: a caption whose picture is missing is no text to train on."""
-        found: set[Modality] = set()
+        found: set[str] = set()
         with contextlib.suppress(Exception):  # whatever is wrong with the archive is met again by the reader
             for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
                 with contextlib.suppress(Rejected):

@@ -22,7 +22,6 @@ from trimask.data.prepare.recording import decode_recording
 from trimask.data.prepare.regular import read_bounded
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.data.prepare.stated import column_split
-from trimask.vocabulary.modality import Modality
 
 
 def read_part(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]:
@@ -115,13 +114,13 @@ class Decoder:
         return text
 
     def _pixels(self, item: Item) -> UInt8[ndarray, "size size 3"] | None:
-        if self.image_size is None or Modality.IMAGE not in item.modalities:
+        if self.image_size is None or "image" not in item.modalities:
             return None
         data = _bytes(item.image, self.options.limits.max_bytes, "picture")
         return decode_picture(data, size=self.image_size, limits=self.options.limits)
 
     def _waveform(self, item: Item, text: str) -> Float32[ndarray, "samples"] | None:
-        if self.sample_rate is None or Modality.AUDIO not in item.modalities:
+        if self.sample_rate is None or "speech" not in item.modalities:
             return None
         return decode_recording(
             _bytes(item.audio, self.options.limits.max_bytes, "recording"),

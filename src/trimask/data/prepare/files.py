@@ -14,7 +14,6 @@ from trimask.data.prepare.lines import bounded_lines
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_line
 from trimask.data.prepare.stated import place_within
-from trimask.vocabulary.modality import Modality
 
 
 @final
@@ -61,7 +60,7 @@ class MediaFiles(Reader):
         is_image = path.suffix.lower() in picture.SUFFIXES
         return Item(
             key=key,
-            modalities=frozenset({Modality.TEXT, Modality.IMAGE if is_image else Modality.AUDIO}),
+            modalities=frozenset({"text", "image" if is_image else "speech"}),
             text=caption_of(self.root, path, options),
             image=path if is_image else None,
             audio=None if is_image else path,
@@ -108,7 +107,7 @@ def _documents(path: Path, key: str, options: PrepareOptions) -> Iterator[Item |
         detail = f"{size} bytes, the limit is {limit}: use --sample-by paragraph or line"
         yield Rejection(key=key, reason=Reason.OVERSIZED, detail=detail)
     else:
-        yield Item(key=key, modalities=frozenset({Modality.TEXT}), text=path.read_bytes())
+        yield Item(key=key, modalities=frozenset({"text"}), text=path.read_bytes())
 
 
 def _pieces(path: Path, key: str, *, by_line: bool, limit: int) -> Iterator[Item | Rejection]:
@@ -120,7 +119,7 @@ def _pieces(path: Path, key: str, *, by_line: bool, limit: int) -> Iterator[Item
         place = f"{key}@{began}"
         if size > limit:
             return Rejection(key=place, reason=Reason.OVERSIZED, detail=f"more than {limit} bytes")
-        return Item(key=place, modalities=frozenset({Modality.TEXT}), text=b"".join(held).rstrip(b"\r\n"))
+        return Item(key=place, modalities=frozenset({"text"}), text=b"".join(held).rstrip(b"\r\n"))
 
     for offset, line in bounded_lines(path, 0, size_in_utf8(path), limit):
         is_blank = line is not None and not line.strip()

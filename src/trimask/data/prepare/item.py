@@ -13,7 +13,6 @@ from trimask.data.prepare.names import find_named, reader_of
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.rejection import Reason, Rejected, Rejection
 from trimask.data.prepare.stated import place_within
-from trimask.vocabulary.modality import Modality
 
 Media = bytes | Path | None
 
@@ -37,7 +36,7 @@ class Item:
     """
 
     key: str
-    modalities: frozenset[Modality]
+    modalities: frozenset[str]
     text: Any
     image: Media = None
     audio: Media = None
@@ -102,15 +101,15 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
     Raises:
         Rejected: a file that is missing, or a value that is no picture or recording.
     """
-    modalities = {Modality.TEXT}
+    modalities = {"text"}
     media: dict[str, Media] = {}
     places: list[str] = []
-    for modality, name in ((Modality.IMAGE, columns.image), (Modality.AUDIO, columns.audio)):
+    for modality, name in (("image", columns.image), ("speech", columns.audio)):
         if name is not None:
             modalities.add(modality)
             value = value_at(values, name)
             found = _media(value, root, folder, follow_links=columns.follows_links)
-            media[modality.name.lower()] = found
+            media[modality] = found
             places += _places(value, found, root)
     return Item(
         key=key,

@@ -23,7 +23,6 @@ from trimask.data.prepare.splits import decided
 from trimask.data.prepare.tally import Tally
 from trimask.data.shards import Example, ShardEntry, write_shard
 from trimask.pixels import to_pixels
-from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 from trimask.vocabulary.transcript import transcript, voice_tag
 
@@ -148,21 +147,21 @@ class _Writer:
     def _encode_document(self, item: Decoded) -> None:
         for number, ids in enumerate(windows(item.text, self.codecs.text, self.options.text_window)):
             place = f"{item.key}#{number}"
-            codes = {Modality.TEXT: _column(ids)}
+            codes = {"text": _column(ids)}
             self._add(item.split, TEXT, Example(key=place, group=rng.key(0, "key", place), codes=codes))
 
     def _encode_pair(self, item: Decoded, image: np.ndarray | None) -> None:
-        pair: dict[str, dict[Modality, np.ndarray]] = {}
+        pair: dict[str, dict[str, np.ndarray]] = {}
         if image is not None:
             caption = _column(self.codecs.text.encode(item.text))
-            pair[IMAGES] = {Modality.TEXT: caption, Modality.IMAGE: image}
+            pair[IMAGES] = {"text": caption, "image": image}
         if item.waveform is not None:
             said = _column(self.codecs.text.encode(transcript(item.text, item.speaker), is_spelled=True))
-            pair[SPEECH] = {Modality.TEXT: said, Modality.AUDIO: self._frames(item.waveform)}
+            pair[SPEECH] = {"text": said, "speech": self._frames(item.waveform)}
             if item.speaker and (tag := voice_tag(item.speaker)):
                 self.speakers[tag] += 1
         if len(pair) == 2:
-            pair[TRIPLES] = {**pair[IMAGES], Modality.AUDIO: pair[SPEECH][Modality.AUDIO]}
+            pair[TRIPLES] = {**pair[IMAGES], "speech": pair[SPEECH]["speech"]}
         for source, codes in pair.items():
             spoken = item.language if source == SPEECH else ""
             self._add(

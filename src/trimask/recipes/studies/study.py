@@ -19,7 +19,6 @@ from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.reduction import TokenMean
 from trimask.training.run import RunConfig
-from trimask.vocabulary.modality import Task
 
 ALL = "all"
 LOSSES = (ALL, "text", "image", "audio")
@@ -70,9 +69,9 @@ def small_run(*, learning_rate: float) -> RunConfig:
         data=QuickstartData(),
         mixture=MixtureConfig(
             components=(
-                Component(source=EMOJI, task=Task.TEXT_TO_IMAGE, weight=0.4),
-                Component(source=SPOKEN, task=Task.TEXT_TO_SPEECH, weight=0.4),
-                Component(source=SPEECHES, task=Task.TEXT, weight=0.2),
+                Component(source=EMOJI, task="text_to_image", weight=0.4),
+                Component(source=SPOKEN, task="text_to_speech", weight=0.4),
+                Component(source=SPEECHES, task="text", weight=0.2),
             )
         ),
         optimizer=AdamWConfig(learning_rate=learning_rate, weight_decay=0.1, beta2=0.98, clip_norm=None),

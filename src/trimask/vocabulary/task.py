@@ -1,0 +1,90 @@
+"""What a sequence can ask for: tasks are rows of a table, to which anyone adds."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import final
+
+from trimask.errors import UserError
+
+MODALITIES = ("text", "image", "speech")
+"""The modalities that our tokenizers give, by name; a run may have others (`RunConfig.spaces`)."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What a sequence asks to be generated. Each has its own task token [P: task tokens say what to generate].
+
+    Attributes:
+        name: in configurations, in the vocabulary and on the command line.
+        spans: the modalities of its sequences, in order; several where examples of several kinds will do, as
+            pairs of either kind do for `joint`.
+        condition: the modalities that stay clean; every other span is a target.
+
+    Raises: UserError for a name that is no identifier, spans that are empty or repeat a modality, or a
+        condition that leaves no target.
+    """
+
+    name: str
+    spans: tuple[tuple[str, ...], ...]
+    condition: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise UserError(f"task {self.name!r}: give a name of letters, digits and underscores")
+        if not self.spans or not all(self.spans):
+            raise UserError(f"task {self.name}: spans {self.spans} must name at least one modality each")
+        for spans in self.spans:
+            if len(set(spans)) < len(spans):
+                raise UserError(f"task {self.name}: spans {spans} name a modality twice")
+            if not set(self.condition) < set(spans):
+                raise UserError(
+                    f"task {self.name}: condition {self.condition} must be some of the spans {spans}, and "
+                    "leave at least one to generate"
+                )
+
+    def spans_of(self, present: Collection[str]) -> tuple[str, ...]:
+        """The spans in order of an example that has the modalities `present`.
+
+        Raises:
+            UserError: the task has no such sequence.
+        """
+        for spans in self.spans:
+            if set(spans) == set(present):
+                return spans
+        wanted = " or ".join("+".join(spans) for spans in self.spans)
+        raise UserError(f"task {self.name} needs spans {wanted}, not {'+'.join(present) or 'nothing'}")
+
+    def targets_of(self, present: Collection[str]) -> tuple[str, ...]:
+        """The modalities of `present` that the task generates, in their order."""
+        return tuple(modality for modality in present if modality not in self.condition)
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The modalities that it generates from one example or another."""
+        return frozenset(self.targets_of([modality for spans in self.spans for modality in spans]))
+
+    @property
+    def target(self) -> str | None:
+        """The modality that it generates; None where several are generated together: then their sum is the
+        bound, and a modality's share in it is none.
+        """
+        return next(iter(self.targets)) if len(self.targets) == 1 else None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether its sequences have one span, as text passages do."""
+        return all(len(spans) == 1 for spans in self.spans)
+
+
+TASKS = (
+    Task(name="text", spans=(("text",),)),
+    Task(name="text_to_image", spans=(("text", "image"),), condition=("text",)),
+    Task(name="image_to_text", spans=(("image", "text"),), condition=("image",)),
+    Task(name="text_to_speech", spans=(("text", "speech"),), condition=("text",)),
+    Task(name="speech_to_text", spans=(("speech", "text"),), condition=("speech",)),
+    Task(name="joint", spans=(("text", "image"), ("text", "speech"))),
+    Task(name="triple", spans=(("text", "image", "speech"),)),
+)
+"""The tasks of our recipes. `joint` masks both sides of a pair, `triple` all three of (caption, image, speech).
+"""
