@@ -1,7 +1,5 @@
 """How an update is cut into passes: every row counts once, in as many passes in each process."""
 
-from typing import cast
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimask.training.corruption import ObjectiveConfig
-from trimask.training.distributed import ALONE, World
+from trimask.training.distributed import World
 from trimask.training.passes import Passes
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -34,17 +32,7 @@ def texts(count: int) -> Batch:
     return make_batch(sequences, range(count))
 
 
-class _Among:
-    """A process among others, one of which has `most` passes."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-
-    def largest(self, value: int) -> int:
-        return max(value, self.most)
-
-
-def make_passes(micro_batch: int | None, *, anti_masking: bool = False, most: int = 1) -> Passes:
+def make_passes(micro_batch: int | None, *, anti_masking: bool = False) -> Passes:
     return Passes(
         ObjectiveConfig(anti_masking=anti_masking),
         VOCABULARY,
@@ -52,7 +40,6 @@ def make_passes(micro_batch: int | None, *, anti_masking: bool = False, most: in
         targets=(6.0, 0.0, 0.0),
         tasks=[Task.TEXT],
         micro_batch=micro_batch,
-        world=ALONE if most == 1 else cast(World, _Among(most)),
     )
 
 
@@ -60,7 +47,9 @@ def make_passes(micro_batch: int | None, *, anti_masking: bool = False, most: in
 def test_each_row_counts_once_in_as_many_passes_as_others_have(
     rows: int, micro_batch: int, most: int
 ) -> None:
-    found = list(make_passes(micro_batch, most=most)._slices(rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "largest", lambda _, value: max(value, most))
+        found = list(make_passes(micro_batch)._slices(rows))
     assert len(found) == max(-(-rows // micro_batch), most)
     counted = [i for part, is_real in found if is_real for i in range(rows)[part or slice(None)]]
     assert counted == list(range(rows))
@@ -82,9 +71,9 @@ def test_passes_are_the_update_cut_in_pieces(anti_masking: bool) -> None:
             assert torch.equal(joined, getattr(expected, name)), name
 
 
-def test_a_pass_that_only_keeps_others_company_adds_nothing() -> None:
-    batch = texts(2)
-    *real, company = make_passes(1, most=3)(batch, 0)
+def test_a_pass_that_only_keeps_others_company_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "largest", lambda _, value: max(value, 3))
+    *real, company = make_passes(1)(texts(2), 0)
     assert sum(len(each.scale) for each in real) == int(sum(each.masked.sum() for each in real))
     assert not company.scale.any() and not company.weight.any()
 
