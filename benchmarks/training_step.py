@@ -166,7 +166,7 @@ def update(
     with clock.part("data"):
         batch = stream.batch(number)
     with clock.part("corruption"):
-        (view,) = step.corruption.views(batch, number)
+        (view,) = step.passes.corruption.views(batch, number)
     with clock.part("forward"):
         row = batch.position[view.masked]
         at, place = row.unique(return_inverse=True)

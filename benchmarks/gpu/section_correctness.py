@@ -239,11 +239,11 @@ def _skipped(world: World) -> dict[str, Any]:
         return {name: _whole(t) for name, t in step.state_dict().items() if name != "step"}
 
     step(stream.batch(0))
-    before, weights = state(), step.token_weights
-    step.token_weights = weights * float("nan")
+    before, weights = state(), step.passes.token_weights
+    step.passes.token_weights = weights * float("nan")
     bad = step(stream.batch(1))
     after = state()
-    step.token_weights = weights
+    step.passes.token_weights = weights
     good = step(stream.batch(1))
     unmoved = [name for name, tensor in state().items() if torch.equal(tensor, after[name])]
     found = {

@@ -154,7 +154,7 @@ def rates(setting: Setting, flops: float, seconds: float) -> dict[str, Any]:
 
 def _needed(step: DenoiserStep, batch: Batch, number: int) -> float:
     """Under the masks of update `number`."""
-    (view,) = step.corruption.views(batch, number)
+    (view,) = step.passes.corruption.views(batch, number)
     return needed_flops(step.denoiser.config, step.denoiser.vocabulary, batch, view.masked)
 
 

@@ -258,7 +258,7 @@ def coordinates(model: DenoiserConfig) -> tuple[float, float, float]:
     batch, found = mixed_batch(), []
     for seed in range(2):
         step = make_step(model, AdamWConfig(learning_rate=4e-3, clip_norm=None), seed)
-        view = step.corruption.views(batch, 0)[0]
+        view = step.passes.corruption.views(batch, 0)[0]
 
         @torch.no_grad()
         def loss(step: DenoiserStep = step, view: View = view) -> float:

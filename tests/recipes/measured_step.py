@@ -50,7 +50,7 @@ def measure(config: RunConfig, *, is_small: bool) -> dict[str, Any]:
     size = -(-rows // passes)
     slices = [slice(i, i + size) for i in range(0, rows, size)]
     parts = [batch.rows(part) for part in slices]
-    masked = [view.masked for part in parts for view in step.corruption.views(part, step.step)]
+    masked = [view.masked for part in parts for view in step.passes.corruption.views(part, step.step)]
     largest = max(parts, key=lambda part: part.num_positions)
     step.optimizer.zero_grad()  # else this measurement would be the fullest moment
     before = resting()

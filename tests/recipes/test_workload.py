@@ -86,7 +86,7 @@ def test_anti_masking_costs_as_much() -> None:
         denoiser = Denoiser(config.model, vocabulary)
         denoiser.initialize(0)
         step = build_step(each, denoiser, stream)
-        assert step.corruption.logical_batch == each.logical_batch // each.objective.num_views
+        assert step.passes.corruption.logical_batch == each.logical_batch // each.objective.num_views
         batch = stream.batch(0)
         assert batch.num_sequences == each.distinct_batch
         tokens[each.objective.num_views] = float(step(batch)["tokens"])

@@ -88,7 +88,7 @@ def one_by_one(stream: TrainingStream, number: int) -> list[Batch]:
 def per_sequence(step: DenoiserStep, batch: Batch, number: int, divisor: float) -> Tensor:
     """The gradient of NELBO / `divisor` of a batch of one sequence, from its terms."""
     parts = []
-    for view in step.corruption.views(batch, number):
+    for view in step.passes.corruption.views(batch, number):
         nats = step.denoiser.cross_entropy(view.z_t, batch, view.masked)
         parts.append((nats * view.weight[view.masked].float()).sum() / divisor)
     total = torch.stack(parts).mean() + 0 * step.denoiser.unembedding.weight.sum()  # none may be masked

@@ -159,7 +159,7 @@ def test_a_target_weighs_one_in_expectation(objective):
 
 def test_the_first_prediction_costs_ln_v(batch):
     step = make_step()
-    view = step.corruption.views(batch, 0)[0]
+    view = step.passes.corruption.views(batch, 0)[0]
     loss = step.denoiser.cross_entropy(view.z_t, batch, view.masked)
     sizes = torch.tensor([r.size for r in VOCABULARY.ranges])[batch.range_index[view.masked]]
     torch.testing.assert_close(loss, sizes.float().log())
@@ -209,7 +209,7 @@ def test_micro_batches_give_the_same_update(objective, row_length):
     """Times and masks are the whole batch's, so only the order of sums differs."""
     batch = make_batch(make_sequences(), range(100, 112), row_length=row_length)
     whole, split = make_step(**objective), make_step(**objective)
-    split.micro_batch = 5
+    split.passes.micro_batch = 5
     for _ in range(2):
         one, two = whole(batch), split(batch)
         for name in one:
@@ -228,7 +228,7 @@ def test_the_gradient_of_two_logical_batches_is_the_mean_of_theirs(micro_batch):
 
     def gradients(start: int, stop: int, micro_batch: int | None = None):
         step = make_step()
-        step.corruption.logical_batch, step.micro_batch = 12, micro_batch
+        step.passes.corruption.logical_batch, step.passes.micro_batch = 12, micro_batch
         with torch.no_grad():
             step.denoiser.unembedding.weight.fill_(0.01)
         parts = step.losses(make_batch(sequences[start:stop], range(start, stop)), 0)
@@ -247,17 +247,19 @@ def test_a_micro_batch_in_which_nothing_is_masked_adds_nothing():
     sequences = [s for s in make_sequences(30) if s.task is Task.TEXT]
     batch = make_batch(sequences, range(len(sequences)))
     split = make_step()
-    split.micro_batch = 1
+    split.passes.micro_batch = 1
     assert not all(
         view.masked.any()
-        for view in (split.corruption.views(batch.rows(slice(i, i + 1)), 0)[0] for i in range(len(sequences)))
+        for view in (
+            split.passes.corruption.views(batch.rows(slice(i, i + 1)), 0)[0] for i in range(len(sequences))
+        )
     )
     assert math.isfinite(float(split(batch)["loss"]))
 
 
 def test_a_split_run_resumes_exactly(batch):
     one, two = make_step(), make_step()
-    one.micro_batch = two.micro_batch = 5
+    one.passes.micro_batch = two.passes.micro_batch = 5
     one(batch)
     two.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
     assert float(one(batch)["loss"]) == float(two(batch)["loss"])
@@ -269,8 +271,8 @@ def test_a_split_run_resumes_exactly(batch):
 def test_the_loss_is_the_weighted_mean_of_bounds(batch, reduction):
     """Against the objective in one piece; the batch has just as many targets as are expected."""
     step = make_step(modality_weights=(1.0, 0.5, 2.0), reduction=reduction)
-    tables = step.corruption.tables
-    view = step.corruption.views(batch, 0)[0]
+    tables = step.passes.corruption.tables
+    view = step.passes.corruption.views(batch, 0)[0]
     masked = view.masked
     terms = nelbo_terms(
         step.denoiser.cross_entropy(view.z_t, batch, masked),
@@ -284,7 +286,7 @@ def test_the_loss_is_the_weighted_mean_of_bounds(batch, reduction):
         expected = (factors * terms.per_modality(3)).sum() / num_targets.sum()
     else:
         expected = (factors * terms.nats_per_token(num_targets)).mean()
-    in_one = training_loss(terms, num_sequences=12, token_weights=step.token_weights)
+    in_one = training_loss(terms, num_sequences=12, token_weights=step.passes.token_weights)
     assert float(in_one.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert float(step(batch)["loss"]) == pytest.approx(float(expected.detach()), rel=1e-5)
 
@@ -330,7 +332,7 @@ def test_recomputation_keeps_less(batch):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            view = step.corruption.views(batch, 0)[0]
+            view = step.passes.corruption.views(batch, 0)[0]
             step.denoiser(view.z_t, batch)
         return sum(seen.values())
 
@@ -375,7 +377,7 @@ def bits(metrics) -> dict[str, float]:
 
 def reported_by_hand(step: DenoiserStep, big: Batch) -> dict[str, float]:
     """Of each task: the NELBO of its sequences that kept their condition, over all of their targets."""
-    views = step.corruption.views(big, step.step)
+    views = step.passes.corruption.views(big, step.step)
     nats, targets = dict.fromkeys(Task, 0.0), dict.fromkeys(Task, 0)
     for view in views:
         with torch.no_grad():

@@ -120,14 +120,14 @@ def test_codebooks_weigh_what_is_stated(batch):  # noqa: F811
     """Against a sum over slots, one by one."""
     factors = ((3.0,), (1.0, 0.25), (0.0, 2.0))
     step = make_step(codebook_weights=factors, weighting=Unweighted(), modality_weights=(1.0, 2.0, 0.5))
-    view = step.corruption.views(batch, 0)[0]
+    view = step.passes.corruption.views(batch, 0)[0]
     losses = step.denoiser.cross_entropy(view.z_t, batch, view.masked).tolist()
     ranges = batch.range_index[view.masked].tolist()
     expected = 0.0
     for loss, number in zip(losses, ranges, strict=True):
         token_range = VOCABULARY.ranges[number]
         weight = 2.0 * factors[token_range.modality][token_range.codebook]  # 2 = 1 / ∫ t dt
-        expected += weight * float(step.token_weights[token_range.modality]) * loss / 12
+        expected += weight * float(step.passes.token_weights[token_range.modality]) * loss / 12
     assert float(step(batch)["loss"]) == pytest.approx(expected, rel=1e-3)
 
 

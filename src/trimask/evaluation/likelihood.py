@@ -179,5 +179,5 @@ def unigram_bits(
 def _slot_tables(vocabulary: Vocabulary, range_index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     device = range_index.device
     masks = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad], device=device)
-    modalities = torch.tensor([*(int(r.modality) for r in vocabulary.ranges), -1], device=device)
+    modalities = torch.tensor([*vocabulary.modality_of_range.tolist(), -1], device=device)
     return masks[range_index], modalities[range_index]

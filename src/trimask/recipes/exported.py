@@ -80,7 +80,7 @@ def config_of(facts: Mapping[str, str], path: Path) -> RunConfig:
     Raises:
         UserError: the file does not say.
     """
-    found = _decoded(stored_run, facts, _RUN, path)
+    found = _decoded(partial(from_dict, RunConfig), facts, _RUN, path)
     if found is None:
         raise UserError(f"{path} does not say which run it comes from: export it again from the run")
     return found

@@ -5,7 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from trimask.config import to_dict
+from trimask.config import from_dict, to_dict
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser

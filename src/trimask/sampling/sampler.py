@@ -104,8 +104,9 @@ def sample(
     )
     canvas = make_canvas(batch, vocabulary)
     mask_id = torch.from_numpy(vocabulary.mask_of_range).to(batch.tokens.device)[batch.range_index]
-    z = torch.where(batch.maskable, mask_id, batch.tokens)
     times = config.grid.times(config.num_steps).tolist()
+
+    z = torch.where(batch.maskable, mask_id, batch.tokens)
     if callback:
         callback(0, z)
     for index, (t, s) in enumerate(pairwise(times)):
@@ -119,6 +120,7 @@ def sample(
             z = torch.where(config.order.reveal(proposed, log_confidence, canvas, step), drawn, z)
         if callback:
             callback(index + 1, z)
+
     assert not is_masked(z, maskable=batch.maskable, mask_id=mask_id).any(), "the order left masks behind"
     return z
 

@@ -76,7 +76,7 @@ class CoordinateCheck(Study):
         stream = build_stream(config, sources_of(config, tokenizers, "train", tokens), denoiser.vocabulary)
         step = build_step(config, denoiser, stream)
         batch = stream.batch(_MEASURED_BATCH)
-        (view,) = step.corruption.views(batch, _MEASURED_BATCH)
+        (view,) = step.passes.corruption.views(batch, _MEASURED_BATCH)
         start = coordinates(denoiser, batch, view)
         figures = {f"start/{name}": size for name, size in start.sizes().items()}
         done = 0
