@@ -41,7 +41,6 @@ from trimask.training.placement import compile_blocks
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 
 SIZES = {"1M": (128, 5), "5M": (256, 6), "15M": (384, 8)}  # width and depth, heads of 64
 ROWS, POSITIONS, CODES = 8, 256, 8192
@@ -124,16 +123,18 @@ def build(size: str, device: torch.device) -> tuple[TrainingStream, DenoiserStep
     """A denoiser on documents of random codes that fill their rows."""
     width, depth = SIZES[size]
     vocabulary = Vocabulary(
-        text=CodeSpace(num_codebooks=1, codebook_size=CODES - 1, has_end=True),
-        image=CodeSpace(num_codebooks=1, codebook_size=2, has_end=False, grid=(1, 1)),
-        audio=CodeSpace(num_codebooks=1, codebook_size=2, has_end=True),
+        spaces=(
+            CodeSpace(name="text", num_codebooks=1, codebook_size=CODES - 1, has_end=True),
+            CodeSpace(name="image", num_codebooks=1, codebook_size=2, has_end=False, grid=(1, 1)),
+            CodeSpace(name="speech", num_codebooks=1, codebook_size=2, has_end=True),
+        )
     )
     length = POSITIONS - 3  # beside the task and the boundaries
     codes = rng.generator(0, "codes").integers(0, CODES - 1, (64, length, 1))
-    source = TokenSource(name="codes", codes={Modality.TEXT: Ragged.of(list(codes))}, groups=np.arange(64))
+    source = TokenSource(name="codes", codes={"text": Ragged.of(list(codes))}, groups=np.arange(64))
     stream = TrainingStream(
         Mixture(
-            MixtureConfig(components=(Component(source="codes", task=Task.TEXT, weight=1.0),)),
+            MixtureConfig(components=(Component(source="codes", task="text", weight=1.0),)),
             {"codes": source},
             0,
         ),

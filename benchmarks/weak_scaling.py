@@ -30,7 +30,7 @@ from trimask.recipes.workload import vocabulary_of
 from trimask.training.compute import ComputeConfig
 from trimask.training.distributed import open_world
 from trimask.training.placement import place
-from trimask.vocabulary.geometry import Geometry
+from trimask.vocabulary.layout import CodeSpace
 
 STEPS = 8
 
@@ -100,22 +100,18 @@ def one_thread() -> dict[str, str]:
 
 def work(batch: int, file: Path) -> None:
     """What each process does: updates of a small denoiser, timed from the third on."""
-    geometry = Geometry(
-        text_size=4096,
-        image_grid=(16, 16),
-        image_codebooks=1,
-        image_codebook_size=1024,
-        speech_codebooks=4,
-        speech_codebook_size=256,
-        speech_frame_rate=25.0,
+    spaces = (
+        CodeSpace(name="text", num_codebooks=1, codebook_size=4096, has_end=True),
+        CodeSpace(name="image", num_codebooks=1, codebook_size=1024, has_end=False, grid=(16, 16)),
+        CodeSpace(name="speech", num_codebooks=4, codebook_size=256, has_end=True, frame_rate=25.0),
     )
     data = StatedData(
         text_window=253,
-        geometry=geometry,
+        spaces=spaces,
         sources=(
-            StatedSource(name="text", text=253),
-            StatedSource(name="images", text=24, has_image=True),
-            StatedSource(name="speech", text=40, seconds=2.0),
+            StatedSource(name="text", lengths={"text": 253}),
+            StatedSource(name="images", lengths={"text": 24, "image": 1}),
+            StatedSource(name="speech", lengths={"text": 40, "speech": 2.0}),
         ),
     )
     pilot = pilot_320m()

@@ -16,7 +16,6 @@ from trimask.evaluation.continuation import ContinuationScorer
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 
 WINDOW = 3
 _LETTERS, _END = 3, 3
@@ -24,10 +23,14 @@ _LONGEST = 5
 _SLACK = SpanSlack(minimum=2, fraction=0.0)
 _GRID = (np.arange(60) + 0.5) / 60  # uniforms that hit each number of ends equally often
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=_LETTERS, has_end=True),
-    image=CodeSpace(num_codebooks=1, codebook_size=2, has_end=False, grid=(1, 1), layout=Parallel()),
-    audio=CodeSpace(num_codebooks=1, codebook_size=2, has_end=True, layout=Parallel()),
+    spaces=(
+        CodeSpace(name="text", num_codebooks=1, codebook_size=_LETTERS, has_end=True),
+        CodeSpace(name="image", num_codebooks=1, codebook_size=2, has_end=False, grid=(1, 1)),
+        CodeSpace(name="speech", num_codebooks=1, codebook_size=2, has_end=True),
+    ),
+    layouts={"image": Parallel(), "speech": Parallel()},
 )
+_TEXT, _SPACE = VOCABULARY.task("text"), VOCABULARY.space("text")
 
 
 @cache
@@ -49,7 +52,7 @@ def oracle(span: int) -> Oracle:
     for text, probability in _passages().items():
         content = text[:WINDOW]
         for uniform in _GRID:
-            ends = _SLACK.num_end(Task.TEXT, Modality.TEXT, len(content), float(uniform), text_window=WINDOW)
+            ends = _SLACK.num_end(_TEXT, _SPACE, len(content), float(uniform), text_window=WINDOW)
             tokens = (*content, *[_END] * ends)
             if len(tokens) == span:
                 table[tokens] = table.get(tokens, 0.0) + probability / len(_GRID)
@@ -81,13 +84,13 @@ class OracleDenoiser(Denoiser):
     """The conditionals of a span of the length that is given, as logits."""
 
     def forward(self, tokens, batch):
-        (text,) = self.vocabulary.ranges_of(Modality.TEXT)
+        (text,) = self.vocabulary.ranges_of("text")
         found = torch.full((batch.num_positions, _LETTERS + 1), -math.inf, dtype=torch.float64)
         for row in range(len(tokens)):
             slots = (batch.range_index[row] == text.index).nonzero()[:, 0]
             exact = oracle(len(slots))
             ids = tokens[row, slots] - text.start
-            ids[tokens[row, slots] == self.vocabulary.mask(Modality.TEXT)] = exact.mask_id
+            ids[tokens[row, slots] == self.vocabulary.mask("text")] = exact.mask_id
             found[batch.position[row, slots]] = exact.log_probabilities(ids[None])[0]
         return found
 

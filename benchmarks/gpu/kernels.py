@@ -8,11 +8,10 @@ from torch import Tensor
 from trimask.model.attention import AttentionBackend, Documents, attend
 from trimask.model.head import weighted_cross_entropy
 from trimask.vocabulary.layout import TokenRange
-from trimask.vocabulary.modality import Modality
 
 CPU = torch.device("cpu")
 RANGES = tuple(
-    TokenRange(index=index, modality=Modality.AUDIO, codebook=index, start=start, stop=stop)
+    TokenRange(index=index, modality="speech", codebook=index, start=start, stop=stop)
     for index, (start, stop) in enumerate(((17, 218), (218, 250), (250, 1283)))
 )
 

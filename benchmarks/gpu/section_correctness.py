@@ -31,12 +31,14 @@ from trimask.training.placement import place
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=200, has_end=True),
-    image=CodeSpace(num_codebooks=2, codebook_size=64, has_end=False, grid=(4, 4), layout=Parallel()),
-    audio=CodeSpace(num_codebooks=2, codebook_size=32, has_end=True, layout=Parallel()),
+    spaces=(
+        CodeSpace(name="text", num_codebooks=1, codebook_size=200, has_end=True),
+        CodeSpace(name="image", num_codebooks=2, codebook_size=64, has_end=False, grid=(4, 4)),
+        CodeSpace(name="speech", num_codebooks=2, codebook_size=32, has_end=True),
+    ),
+    layouts={"image": Parallel(), "speech": Parallel()},
 )
 CONFIG = DenoiserConfig(width=128, depth=3, num_heads=2)
 UPDATES = 3
@@ -97,17 +99,17 @@ def make_stream() -> TrainingStream:
     """Text, pictures and speech of different lengths."""
     draw = np.random.default_rng(0)
     sources = {}
-    for name, other in (("texts", None), ("pictures", Modality.IMAGE), ("speech", Modality.AUDIO)):
-        codes = {Modality.TEXT: Ragged.of([draw.integers(0, 200, (n, 1)) for n in draw.integers(2, 60, 20)])}
-        if other is Modality.IMAGE:
+    for name, other in (("texts", None), ("pictures", "image"), ("speech", "speech")):
+        codes = {"text": Ragged.of([draw.integers(0, 200, (n, 1)) for n in draw.integers(2, 60, 20)])}
+        if other == "image":
             codes[other] = Ragged.of([draw.integers(0, 64, (16, 2)) for _ in range(20)])
-        elif other is Modality.AUDIO:
+        elif other == "speech":
             codes[other] = Ragged.of([draw.integers(0, 32, (n, 2)) for n in draw.integers(3, 40, 20)])
         sources[name] = TokenSource(name=name, codes=codes, groups=np.arange(20))
     components = (
-        Component(source="texts", task=Task.TEXT, weight=1.0),
-        Component(source="pictures", task=Task.TEXT_TO_IMAGE, weight=1.0),
-        Component(source="speech", task=Task.TEXT_TO_SPEECH, weight=1.0),
+        Component(source="texts", task="text", weight=1.0),
+        Component(source="pictures", task="text_to_image", weight=1.0),
+        Component(source="speech", task="text_to_speech", weight=1.0),
     )
     mixture = Mixture(MixtureConfig(components=components, block_length=16), sources, seed=3)
     return TrainingStream(

@@ -22,7 +22,6 @@ from trimask.sampling.predictor import DenoiserPredictor
 from trimask.sampling.sampler import SamplerConfig, sample
 from trimask.training.run import RunConfig
 from trimask.vocabulary.batch import Batch, make_batch
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.sequence import build_sequence
 
 _PROMPT = 64
@@ -35,13 +34,13 @@ def run(setting: Setting, part: Part) -> None:
     speech = replace(image, num_steps=steps // 2, order=Confidence(noise_temperature=0.5), guidance_scale=3.0)
     text = SamplerConfig(num_steps=steps, order=Ancestral(), filters=(Temperature(value=0.7),))
     works = {
-        "image": (Task.TEXT_TO_IMAGE, 8, image),
-        "image_guided": (Task.TEXT_TO_IMAGE, 8, replace(image, guidance_scale=5.0)),
-        "image_ancestral": (Task.TEXT_TO_IMAGE, 8, replace(image, order=Ancestral())),
-        "image_guided_64_at_once": (Task.TEXT_TO_IMAGE, 64, replace(image, guidance_scale=5.0)),
-        "image_alone": (Task.TEXT_TO_IMAGE, 1, image),
-        "speech_guided": (Task.TEXT_TO_SPEECH, 8, speech),
-        "text": (Task.TEXT, 32, text),
+        "image": ("text_to_image", 8, image),
+        "image_guided": ("text_to_image", 8, replace(image, guidance_scale=5.0)),
+        "image_ancestral": ("text_to_image", 8, replace(image, order=Ancestral())),
+        "image_guided_64_at_once": ("text_to_image", 64, replace(image, guidance_scale=5.0)),
+        "image_alone": ("text_to_image", 1, image),
+        "speech_guided": ("text_to_speech", 8, speech),
+        "text": ("text", 32, text),
     }
     precisions = [torch.bfloat16, torch.float32] if setting.on_gpu else [torch.float32]
     for dtype in precisions:
@@ -58,24 +57,24 @@ def run(setting: Setting, part: Part) -> None:
             )
 
 
-def _batch(config: RunConfig, task: Task, number: int) -> Batch:
+def _batch(config: RunConfig, task: str, number: int) -> Batch:
     """Prompts of random codes; spans of the lengths that are stated."""
     space = vocabulary(config)
-    stated = {source.name: source.num_frames(config.data.geometry) for source in config.data.sources}  # pyright: ignore
-    frames: dict[Modality, int] = {}
+    stated = {source.name: source.num_frames(config.data.spaces) for source in config.data.sources}  # pyright: ignore
+    frames: dict[str, int] = {}
     for lengths in stated.values():
-        frames |= {modality: n for modality, n in lengths.items() if modality is not Modality.TEXT}
-    if task is Task.TEXT:
-        shapes = {Modality.TEXT: min(256, (config.row_length or 256) - 3)}
+        frames |= {modality: n for modality, n in lengths.items() if modality != "text"}
+    if task == "text":
+        shapes = {"text": min(256, (config.row_length or 256) - 3)}
     else:
-        target = Modality.IMAGE if task is Task.TEXT_TO_IMAGE else Modality.AUDIO
-        shapes = {Modality.TEXT: min(_PROMPT, space.text.codebook_size), target: frames[target]}
+        target = "image" if task == "text_to_image" else "speech"
+        shapes = {"text": min(_PROMPT, space.space("text").codebook_size), target: frames[target]}
     sequences = []
     for index in range(number):
         draw = rng.generator(0, "prompt", index)
         codes = {
             m: draw.integers(space.space(m).codebook_size, size=(n, space.space(m).num_codebooks))
-            if m is Modality.TEXT and task is not Task.TEXT
+            if m == "text" and task != "text"
             else np.zeros((n, space.space(m).num_codebooks), dtype=np.int64)
             for m, n in shapes.items()
         }

@@ -29,8 +29,7 @@ from trimask.training.compute import ComputeConfig
 from trimask.training.distributed import World, open_world
 from trimask.training.run import RunConfig
 from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.geometry import Geometry
-from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
 
 PEAK = 989e12
 """Dense bf16 FLOP/s of an H100 (SXM), as its maker states it; MFU is of this, and of what was measured."""
@@ -180,25 +179,21 @@ def sized(setting: Setting, recipe: Callable[[], RunConfig]) -> RunConfig:
     config = recipe()
     if not setting.is_tiny:
         return config
-    geometry = Geometry(
-        text_size=60,
-        image_grid=(4, 4),
-        image_codebooks=1,
-        image_codebook_size=32,
-        speech_codebooks=2,
-        speech_codebook_size=16,
-        speech_frame_rate=8.0,
+    spaces = (
+        CodeSpace(name="text", num_codebooks=1, codebook_size=60, has_end=True),
+        CodeSpace(name="image", num_codebooks=1, codebook_size=32, has_end=False, grid=(4, 4)),
+        CodeSpace(name="speech", num_codebooks=2, codebook_size=16, has_end=True, frame_rate=8.0),
     )
     sources = (
-        StatedSource(name=TEXT, text=61),
-        StatedSource(name=IMAGES, text=6, has_image=True),
-        StatedSource(name=SPEECH, text=6, seconds=2.0),
+        StatedSource(name=TEXT, lengths={"text": 61}),
+        StatedSource(name=IMAGES, lengths={"text": 6, "image": 1}),
+        StatedSource(name=SPEECH, lengths={"text": 6, "speech": 2.0}),
     )
     return replace(
         config,
         model=DenoiserConfig(width=32, depth=4, num_heads=2, parametrization=Standard()),
-        data=StatedData(geometry=geometry, sources=sources, text_window=61),
-        slack=replace(config.slack, caption_length=8),
+        data=StatedData(spaces=spaces, sources=sources, text_window=61),
+        slack=replace(config.slack, filled={"image_to_text": 8}),
         row_length=64,
         logical_batch=8,
         compute=ComputeConfig(micro_batch=4),

@@ -14,15 +14,16 @@ from trimask.training.optimizers import AdamWConfig
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.sequence import build_sequence
 
 
 def build(shape: Shape, source: Path) -> System:
     vocabulary = Vocabulary(
-        text=CodeSpace(num_codebooks=1, codebook_size=shape.vocabulary - 1, has_end=True),
-        image=CodeSpace(num_codebooks=1, codebook_size=1, has_end=False, grid=(1, 1)),
-        audio=CodeSpace(num_codebooks=1, codebook_size=1, has_end=True),
+        spaces=(
+            CodeSpace(name="text", num_codebooks=1, codebook_size=shape.vocabulary - 1, has_end=True),
+            CodeSpace(name="image", num_codebooks=1, codebook_size=1, has_end=False, grid=(1, 1)),
+            CodeSpace(name="speech", num_codebooks=1, codebook_size=1, has_end=True),
+        )
     )
     parametrization = CompletedP(
         base_width=shape.width, base_depth=shape.depth, base_num_heads=shape.num_heads
@@ -40,7 +41,7 @@ def build(shape: Shape, source: Path) -> System:
         num_steps=10_000,
         seed=0,
         targets=(float(shape.length), 0.0, 0.0),
-        tasks=(Task.TEXT,),
+        tasks=("text",),
     )
     batch = text_batch(shape, vocabulary)
     return System(
@@ -54,7 +55,7 @@ def text_batch(shape: Shape, vocabulary: Vocabulary) -> Batch:
     do not have.
     """
     codes = np.random.default_rng(0).integers(shape.vocabulary - 1, size=(shape.rows, shape.length, 1))
-    sequences = [build_sequence(vocabulary, Task.TEXT, {Modality.TEXT: row}) for row in codes]
+    sequences = [build_sequence(vocabulary, "text", {"text": row}) for row in codes]
     return make_batch(sequences, range(shape.rows))
 
 

@@ -33,7 +33,7 @@ from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.tracker import METRICS_FILE, Tracker, read_metrics
 from trimask.vocabulary.codebooks import Parallel
-from trimask.vocabulary.modality import Modality
+from trimask.vocabulary.layout import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tokenizers_folder: Path) -> 
     """A run whose denoiser has learned nothing."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     shutil.copytree(tokenizers_folder, folder / TOKENIZERS)
-    vocabulary = Tokenizers.load(tokenizers_folder).vocabulary(
-        image_layout=Parallel(), audio_layout=Parallel()
-    )
+    layouts = {"image": Parallel(), "speech": Parallel()}
+    vocabulary = Vocabulary(spaces=Tokenizers.load(tokenizers_folder).spaces, layouts=layouts)
     denoiser = Denoiser(DenoiserConfig(width=16, depth=1, num_heads=1), vocabulary)
     denoiser.initialize(0)
     save_denoiser(folder / MODEL, denoiser, recipe="debug", steps="0")
@@ -187,7 +186,7 @@ def test_damaged_tokens_are_encoded_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    codes = {Modality.TEXT: Ragged.of([torch.arange(4).reshape(4, 1).numpy()])}
+    codes = {"text": Ragged.of([torch.arange(4).reshape(4, 1).numpy()])}
     made: list[int] = []
 
     def tokenize(*_: object, **__: object) -> dict[str, TokenSource]:
@@ -199,7 +198,7 @@ def test_damaged_tokens_are_encoded_again(
 
     def read() -> None:
         found = tokens.cached_tokens(data, tokenizers, "train", tmp_path)
-        assert found["emoji"].example(0)[Modality.TEXT].tolist() == [[0], [1], [2], [3]]
+        assert found["emoji"].example(0)["text"].tolist() == [[0], [1], [2], [3]]
 
     read()
     read()

@@ -26,7 +26,6 @@ from trimask.recipes.lengths import load_lengths
 from trimask.recipes.prepare import prepare
 from trimask.recipes.pretrain import pretrain
 from trimask.recipes.sources import with_prepared
-from trimask.vocabulary.modality import Modality, Task
 
 pytestmark = pytest.mark.usefixtures("few_sampling_steps")
 
@@ -237,13 +236,13 @@ def test_data_that_changed_is_refused(
 def test_the_model_is_given_codes_as_they_are_and_spans_to_fit(prepared: list[Path], run: Path) -> None:
     """A caption is of the example's own codes, not of those of its decoded picture."""
     generator = pretrained.load(run)
-    codes = load_split(prepared, "train")["images"].example(0)[Modality.IMAGE]
-    document = generator.codecs.document(Task.IMAGE_TO_TEXT, image=codes)
-    start, stop = document.spans[Modality.IMAGE]
-    expected = generator.vocabulary.tokens(Modality.IMAGE, codes.astype(np.int64), 0)
+    codes = load_split(prepared, "train")["images"].example(0)["image"]
+    document = generator.codecs.document("image_to_text", {"image": codes})
+    start, stop = document.spans["image"]
+    expected = generator.vocabulary.tokens("image", codes.astype(np.int64), 0)
     np.testing.assert_array_equal(document.tokens[start:stop], expected.reshape(-1))
-    spoken = load_split(prepared, "train")["speech"].example(0)[Modality.AUDIO]
-    document = generator.codecs.document(Task.SPEECH_TO_TEXT, audio=spoken)
+    spoken = load_split(prepared, "train")["speech"].example(0)["speech"]
+    document = generator.codecs.document("speech_to_text", {"speech": spoken})
     policy = load_lengths(run)
     assert policy is not None and generator.lengths == policy and policy.text_length == 32
-    assert document.spans[Modality.AUDIO][1] - document.spans[Modality.AUDIO][0] == spoken.size
+    assert document.spans["speech"][1] - document.spans["speech"][0] == spoken.size

@@ -16,7 +16,6 @@ from trimask.cli import main
 from trimask.data.prepare.manifest import load_split
 from trimask.data.prepare.picture import guarded
 from trimask.sampling.generate import Generator
-from trimask.vocabulary.modality import Modality, Task
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::trimask.sampling.length.SpanTooShortWarning"),
@@ -47,7 +46,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     for source in load_split([folder / "data"], "train").values():
         for row in range(len(source)):
             example = source.example(row)
-            codes[source.key(row)] = example.get(Modality.IMAGE, example.get(Modality.AUDIO))  # type: ignore[assignment]
+            codes[source.key(row)] = example.get("image", example.get("speech"))  # type: ignore[assignment]
     assert codes.keys() == (PICTURES | SOUNDS).keys()
     assert len({found.tobytes() for found in codes.values()}) > 20
     return codes
@@ -59,9 +58,9 @@ def generator() -> Generator:
 
 
 def codes_of(generator: Generator, **given: Any) -> np.ndarray:
-    modality = Modality.IMAGE if "image" in given else Modality.AUDIO
-    task = Task.IMAGE_TO_TEXT if "image" in given else Task.SPEECH_TO_TEXT
-    document = generator.codecs.document(task, **given)
+    modality = "image" if "image" in given else "speech"
+    task = "image_to_text" if "image" in given else "speech_to_text"
+    document = generator.codecs.document(task, given)
     tokens = document.tokens[slice(*document.spans[modality])]
     width = generator.vocabulary.space(modality).num_codebooks
     return generator.vocabulary.codes(modality, tokens.reshape(-1, width))[0]
@@ -88,14 +87,14 @@ def test_recordings(name: str, prepared: dict[str, np.ndarray], generator: Gener
     path = tmp_path / name
     path.write_bytes(SOUNDS[name][0])
     for given in (path, str(path), SOUNDS[name][0]):
-        np.testing.assert_array_equal(codes_of(generator, audio=given), prepared[name])
+        np.testing.assert_array_equal(codes_of(generator, speech=given), prepared[name])
 
 
 @pytest.mark.parametrize("name", [*(f"whole.{name}" for name in ENCODINGS), "float_hot.wav", "opposed.wav"])
 def test_arrays(name: str, prepared: dict[str, np.ndarray], generator: Generator) -> None:
     samples, rate = soundfile.read(io.BytesIO(SOUNDS[name][0]), dtype="float32")
-    np.testing.assert_array_equal(codes_of(generator, audio=(samples, rate)), prepared[name])
-    np.testing.assert_array_equal(codes_of(generator, audio=samples.astype(np.float64)), prepared[name])
+    np.testing.assert_array_equal(codes_of(generator, speech=(samples, rate)), prepared[name])
+    np.testing.assert_array_equal(codes_of(generator, speech=samples.astype(np.float64)), prepared[name])
 
 
 def test_arrays_of_another_rate_are_resampled(generator: Generator) -> None:
@@ -104,13 +103,14 @@ def test_arrays_of_another_rate_are_resampled(generator: Generator) -> None:
     integers = np.rint(fast * 32767).astype(np.int16)
     encoded = io.BytesIO()
     soundfile.write(encoded, integers, 44_100, format="WAV")
-    right = codes_of(generator, audio=encoded.getvalue())
-    np.testing.assert_array_equal(codes_of(generator, audio=(integers, 44_100)), right)
+    right = codes_of(generator, speech=encoded.getvalue())
+    np.testing.assert_array_equal(codes_of(generator, speech=(integers, 44_100)), right)
     assert (
-        generator.generate("speech_to_text", audio=(integers, 44_100), num_steps=1, span_length=4) is not None
+        generator.generate("speech_to_text", speech=(integers, 44_100), num_steps=1, span_length=4)
+        is not None
     )
     many = generator.generate_many(
-        "speech_to_text", audio=[(integers, 44_100), encoded.getvalue()], num_steps=1, span_length=4
+        "speech_to_text", speech=[(integers, 44_100), encoded.getvalue()], num_steps=1, span_length=4
     )
     assert len(many) == 2
 
@@ -129,7 +129,7 @@ def test_arrays_of_another_rate_are_resampled(generator: Generator) -> None:
 )
 def test_what_is_no_recording(given: Any, match: str, generator: Generator) -> None:
     with pytest.raises(ValueError, match=match):
-        generator.generate_many("speech_to_text", audio=[given])
+        generator.generate_many("speech_to_text", speech=[given])
 
 
 @pytest.mark.parametrize("name", ["turned.jpg", "grey16.png", "white_logo.png", "opposed.wav", "twice.opus"])

@@ -130,7 +130,7 @@ def test_each_field_of_a_recipe(recipe: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     "path",
     ["model.width", "model.depth", "model.num_heads", "physical_batch", "logical_batch", "row_length"]
-    + ["slack.caption_length", "data.text_window", "compute.micro_batch", "compute.data_workers"],
+    + ["slack.filled.image_to_text", "data.text_window", "compute.micro_batch", "compute.data_workers"],
 )
 def test_no_size_beyond_all_machines(path: str) -> None:
     config = resolve("debug")
@@ -140,7 +140,7 @@ def test_no_size_beyond_all_machines(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["slack.caption_length", "slack.minimum", "mixture.block_length", "model.width"]
+    "path", ["slack.filled.image_to_text", "slack.minimum", "mixture.block_length", "model.width"]
 )
 def test_no_size_beyond_all_machines_in_a_file_either(path: str) -> None:
     """A run's config.json is read without the command line."""
@@ -157,10 +157,10 @@ def test_no_size_beyond_all_machines_in_a_file_either(path: str) -> None:
 @pytest.mark.parametrize(
     "path, value, problem",
     [
-        ("sources.0.text", 2**22 + 1, "an example has 4,194,305 codes"),
-        ("sources.2.seconds", 86_400.5, "from 0 to 86,400"),
-        ("sources.2.seconds", 86_400.0, "an example has 17,280,"),
-        ("geometry.image_grid", [4096, 4096], "an example has 16,777,"),
+        ("sources.0.lengths.text", 2**22 + 1, "an example has 4,194,305 codes"),
+        ("sources.2.lengths.speech", 86_400.5, "give at most 86,400"),
+        ("sources.2.lengths.speech", 86_400.0, "an example has 17,280,"),
+        ("spaces.1.grid", [4096, 4096], "an example has 16,777,"),
     ],
 )
 def test_no_stated_example_is_larger_than_memory(path: str, value: object, problem: str) -> None:
@@ -177,11 +177,11 @@ def test_no_stated_example_is_larger_than_memory(path: str, value: object, probl
 def test_no_size_beyond_all_machines_in_code() -> None:
     components = debug().mixture.components
     for make in (
-        lambda: SpanSlack(caption_length=10**9),
+        lambda: SpanSlack(filled={"image_to_text": 10**9}),
         lambda: SpanSlack(minimum=10**9),
         lambda: SpanSlack(fraction=1e308),
         lambda: SpanSlack(fraction=float("nan")),
-        lambda: SpanSlack(caption_length=-1),
+        lambda: SpanSlack(filled={"image_to_text": -1}),
         lambda: MixtureConfig(components=components, block_length=10**9),
     ):
         with pytest.raises(ValueError, match=r"give at least \d and at most"):

@@ -20,7 +20,7 @@ from trimask.recipes.seen import SEEN, save_seen, spelling
 from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.codebooks import Parallel
-from trimask.vocabulary.modality import Task
+from trimask.vocabulary.layout import Vocabulary
 
 FEW = ["--num-steps", "2", "--json"]
 
@@ -31,7 +31,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, tokenizers_folder: Path) -> Pa
     folder = tmp_path_factory.mktemp("runs") / "run"
     tokenizers = Tokenizers.load(tokenizers_folder)
     shutil.copytree(tokenizers_folder, folder / TOKENIZERS)
-    vocabulary = tokenizers.vocabulary(image_layout=Parallel(), audio_layout=Parallel())
+    layouts = {"image": Parallel(), "speech": Parallel()}
+    vocabulary = Vocabulary(spaces=tokenizers.spaces, layouts=layouts)
     denoiser = Denoiser(DenoiserConfig(width=16, depth=1, num_heads=1), vocabulary)
     denoiser.initialize(0)
     save_denoiser(folder / MODEL, denoiser)
@@ -56,20 +57,20 @@ def pixels(path: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("task", "words", "kinds"),
     [
-        (Task.TEXT, ["--prompt", "My fellow", "--span-length", "16"], {"text"}),
-        (Task.TEXT_TO_IMAGE, ["--prompt", "red apple", "--num-samples", "2"], {"image"}),
-        (Task.IMAGE_TO_TEXT, ["--image", "red.png"], {"text"}),
-        (Task.TEXT_TO_SPEECH, ["--prompt", "Hi.", "--voice", "rms"], {"audio"}),
-        (Task.SPEECH_TO_TEXT, ["--audio", "tone.wav"], {"text"}),
-        (Task.SPEECH_TO_TEXT, ["--audio", "stereo.wav"], {"text"}),
-        (Task.SPEECH_TO_TEXT, ["--audio", "fast.wav"], {"text"}),
-        (Task.JOINT, [], {"text", "image"}),
-        (Task.JOINT, ["--pair", "audio"], {"text", "audio"}),
-        (Task.TRIPLE, [], {"text", "image", "audio"}),
+        ("text", ["--prompt", "My fellow", "--span-length", "16"], {"text"}),
+        ("text_to_image", ["--prompt", "red apple", "--num-samples", "2"], {"image"}),
+        ("image_to_text", ["--image", "red.png"], {"text"}),
+        ("text_to_speech", ["--prompt", "Hi.", "--voice", "rms"], {"speech"}),
+        ("speech_to_text", ["--speech", "tone.wav"], {"text"}),
+        ("speech_to_text", ["--speech", "stereo.wav"], {"text"}),
+        ("speech_to_text", ["--speech", "fast.wav"], {"text"}),
+        ("joint", [], {"text", "image"}),
+        ("joint", ["--pair", "speech"], {"text", "speech"}),
+        ("triple", [], {"text", "image", "speech"}),
     ],
 )
 def test_each_task(
-    task: Task,
+    task: str,
     words: list[str],
     kinds: set[str],
     run: Path,
@@ -79,21 +80,21 @@ def test_each_task(
 ) -> None:
     monkeypatch.chdir(run.parent)
     out = tmp_path / "new" / "samples"
-    assert main(["sample", str(run), "--task", task.value, *words, *FEW, "--out", str(out)]) == 0
+    assert main(["sample", str(run), "--task", task, *words, *FEW, "--out", str(out)]) == 0
     printed = capsys.readouterr()
     described = json.loads(printed.out)
     assert len(described["samples"]) == (2 if "--num-samples" in words else 1)
     for sample in described["samples"]:
-        assert {kind for kind in ("text", "image", "audio") if kind in sample} == kinds
+        assert {kind for kind in ("text", "image", "speech") if kind in sample} == kinds
         if "image" in kinds:
             assert pixels(Path(sample["image"])).shape == (64, 64, 3)
-        if "audio" in kinds:
-            assert soundfile.info(sample["audio"]).subtype == "PCM_16"
+        if "speech" in kinds:
+            assert soundfile.info(sample["speech"]).subtype == "PCM_16"
         if "text" in kinds:
             assert Path(sample["text_file"]).read_text("utf-8") == sample["text"] + "\n"
     assert sorted(map(str, out.iterdir())) == sorted(described["files"])
     assert ("its middle square at 64 x 64" in printed.err) == ("red.png" in words)
-    assert ("one channel at 16000 Hz" in printed.err) == ("--audio" in words)
+    assert ("one channel at 16000 Hz" in printed.err) == ("--speech" in words)
     assert ".py:" not in printed.err, "a warning of Python's own shape"
 
 
@@ -282,7 +283,7 @@ def test_a_model_of_another_version_or_not_ours(
     _fails(capsys, [str(broken), "--task", "text"], 1, MODEL, *parts)
 
 
-@pytest.mark.parametrize(("task", "option"), [("image_to_text", "--image"), ("speech_to_text", "--audio")])
+@pytest.mark.parametrize(("task", "option"), [("image_to_text", "--image"), ("speech_to_text", "--speech")])
 def test_a_damaged_picture_or_recording(
     task: str, option: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,7 @@ def fails(capsys: pytest.CaptureFixture[str], words: list[str], *parts: str) -> 
 
 
 def test_a_reference_is_shown_without_data(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "trimodal_3b", "--json", "--data.geometry.text_size=1000"]) == 0
+    assert main(["show", "trimodal_3b", "--json", "--data.spaces.text.codebook_size=1000"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["vocabulary"] == 1000 + 1 + 16_384 + 8 * 1025 + 17
     assert shown["parameters"]["embedding"] == shown["vocabulary"] * 2816
@@ -48,7 +48,7 @@ def test_a_reference_is_shown_without_data(capsys: pytest.CaptureFixture[str]) -
     )
     assert main(["show", "trimodal_3b"]) == 0
     assert "text_to_speech, speech           [3]" in capsys.readouterr().out
-    fails(capsys, ["show", "trimodal_3b", "--tokenizers", "."], "states its tokenizers' geometry", "--data")
+    fails(capsys, ["show", "trimodal_3b", "--tokenizers", "."], "states its code spaces", "--data")
 
 
 def test_training_without_data_says_what_to_prepare(

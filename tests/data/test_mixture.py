@@ -7,15 +7,17 @@ import pytest
 
 from trimask.data.mixture import NUM_BLOCKS, Component, Mixture, MixtureConfig, block_counts, mean_as_drawn
 from trimask.data.tokens import Ragged, TokenSource
-from trimask.vocabulary.modality import CONDITION, Modality, Task
+from trimask.vocabulary.task import TASKS
+
+ROWS = {task.name: task for task in TASKS}
 
 
 def make_source(name: str, groups: list[int], lengths: list[int] | None = None) -> TokenSource:
     """Pairs of a text of `lengths` tokens (else one more each) and of two images codes."""
     texts = [np.full((n, 1), i) for i, n in enumerate(lengths or range(1, len(groups) + 1))]
     codes = {
-        Modality.TEXT: Ragged.of(texts),
-        Modality.IMAGE: Ragged.of([np.zeros((1, 2), np.int64)] * len(groups)),
+        "text": Ragged.of(texts),
+        "image": Ragged.of([np.zeros((1, 2), np.int64)] * len(groups)),
     }
     return TokenSource(name=name, codes=codes, groups=np.array(groups))
 
@@ -24,9 +26,9 @@ def make_mixture(seed: int = 0) -> Mixture:
     """Of each 18 sequences 12, 4 and 2: examples have two target tokens, or in `joint` 2 and 3 on average
     (group 0: texts of 1, 2 and 3 tokens; the others: 4 and 3)."""
     components = (
-        Component(source="a", task=Task.TEXT_TO_IMAGE, weight=12 * 2.0),
-        Component(source="b", task=Task.TEXT_TO_IMAGE, weight=4 * 2.0),
-        Component(source="a", task=Task.JOINT, weight=2 * 5.0),
+        Component(source="a", task="text_to_image", weight=12 * 2.0),
+        Component(source="b", task="text_to_image", weight=4 * 2.0),
+        Component(source="a", task="joint", weight=2 * 5.0),
     )
     config = MixtureConfig(components=components, block_length=18)
     sources = {
@@ -52,10 +54,10 @@ def test_weights_are_shares_of_the_tokens_that_are_generated():
         "b": make_source("b", [0, 1, 2]),
     }
     components = (
-        Component(source="a", task=Task.IMAGE_TO_TEXT, weight=0.5),
-        Component(source="b", task=Task.TEXT_TO_IMAGE, weight=0.02),
-        Component(source="b", task=Task.IMAGE_TO_TEXT, weight=0.08),
-        Component(source="a", task=Task.JOINT, weight=0.4),
+        Component(source="a", task="image_to_text", weight=0.5),
+        Component(source="b", task="text_to_image", weight=0.02),
+        Component(source="b", task="image_to_text", weight=0.08),
+        Component(source="a", task="joint", weight=0.4),
     )
     config = MixtureConfig(components=components, block_length=16)
     mixture = Mixture(config, sources, 0)
@@ -64,7 +66,7 @@ def test_weights_are_shares_of_the_tokens_that_are_generated():
         number, _ = mixture.component(index)
         component, example = mixture.example(index)
         codes = sources[component.source].example(example)
-        tokens[number] += sum(c.size for m, c in codes.items() if m != CONDITION[component.task])
+        tokens[number] += sum(c.size for m, c in codes.items() if m not in ROWS[component.task].condition)
     np.testing.assert_allclose(tokens / tokens.sum(), [0.5, 0.02, 0.08, 0.4], atol=0.01)
 
 
@@ -97,8 +99,8 @@ def test_counts_are_those_of_a_line_that_blocks_take_turns_on():
 def test_ordinals_count_a_component_without_gaps():
     """Also across the end of a cycle of blocks, and for a component that most blocks lack."""
     components = (
-        Component(source="a", task=Task.TEXT_TO_IMAGE, weight=0.9),
-        Component(source="a", task=Task.IMAGE_TO_TEXT, weight=0.1),
+        Component(source="a", task="text_to_image", weight=0.9),
+        Component(source="a", task="image_to_text", weight=0.1),
     )
     mixture = Mixture(
         MixtureConfig(components=components, block_length=3), {"a": make_source("a", [0, 1])}, 0
@@ -114,9 +116,7 @@ def test_ordinals_count_a_component_without_gaps():
 def test_an_epoch_shows_each_group_once_and_variants_take_turns():
     mixture = make_mixture()
     examples = [mixture.example(i) for i in range(18 * 6)]
-    from_a = [
-        e for component, e in examples if component.source == "a" and component.task is Task.TEXT_TO_IMAGE
-    ]
+    from_a = [e for component, e in examples if component.source == "a" and component.task == "text_to_image"]
     groups = [int(mixture.sources["a"].groups[e]) for e in from_a]
     for epoch in range(len(groups) // 3):
         assert sorted(groups[3 * epoch : 3 * epoch + 3]) == [0, 1, 2]
@@ -130,7 +130,7 @@ def test_larger_groups_are_drawn_more_often(exponent, turns):
     """Of groups of 9, 3 and 1: rounded powers of their sizes, in each epoch; all of a group equally often."""
     groups = [0] * 9 + [1] * 3 + [2]
     source = make_source("a", groups)
-    component = Component(source="a", task=Task.TEXT_TO_IMAGE, weight=1.0)
+    component = Component(source="a", task="text_to_image", weight=1.0)
     config = MixtureConfig(components=(component,), block_length=8, group_exponent=exponent)
     mixture = Mixture(config, {"a": source}, 0)
     epoch = sum(turns)
@@ -139,7 +139,7 @@ def test_larger_groups_are_drawn_more_often(exponent, turns):
         found = Counter(groups[example] for example in drawn[start : start + epoch])
         assert [found[group] for group in range(3)] == turns
     assert [Counter(drawn)[example] for example in range(9)] == [turns[0]] * 9
-    lengths = source.num_codes[Modality.TEXT]
+    lengths = source.num_codes["text"]
     expected = np.mean(lengths[drawn])
     assert mean_as_drawn(lengths, np.array(groups), exponent) == pytest.approx(expected)
 
@@ -153,15 +153,15 @@ def test_access_is_random_and_the_seed_matters():
 
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match="no source named c"):
-        config = MixtureConfig(components=(Component(source="c", task=Task.TEXT, weight=1.0),))
+        config = MixtureConfig(components=(Component(source="c", task="text", weight=1.0),))
         Mixture(config, {"a": make_source("a", [0])}, 0)
     with pytest.raises(ValueError, match="weight 0.0"):
-        Component(source="a", task=Task.TEXT, weight=0.0)
+        Component(source="a", task="text", weight=0.0)
     with pytest.raises(ValueError, match="at least one component"):
         MixtureConfig(components=())
     with pytest.raises(ValueError, match="weight inf"):
-        Component(source="a", task=Task.TEXT, weight=float("inf"))
-    component = Component(source="a", task=Task.IMAGE_TO_TEXT, weight=1.0)
+        Component(source="a", task="text", weight=float("inf"))
+    component = Component(source="a", task="image_to_text", weight=1.0)
     with pytest.raises(ValueError, match="block_length 0"):
         MixtureConfig(components=(component,), block_length=0)
     with pytest.raises(ValueError, match="group_exponent 1.5"):
@@ -176,13 +176,13 @@ def test_a_source_survives_its_file(tmp_path):
     loaded = TokenSource.load(tmp_path / "a.safetensors")
     assert loaded.name == "a" and loaded.groups.tolist() == [0, 0, 1]
     for i in range(3):
-        np.testing.assert_array_equal(loaded.example(i)[Modality.TEXT], source.example(i)[Modality.TEXT])
+        np.testing.assert_array_equal(loaded.example(i)["text"], source.example(i)["text"])
 
 
 def test_a_source_must_be_consistent():
     with pytest.raises(ValueError, match="differ in length"):
         TokenSource(
             name="x",
-            codes={Modality.TEXT: Ragged.of([np.zeros((1, 1), dtype=np.int64)])},
+            codes={"text": Ragged.of([np.zeros((1, 1), dtype=np.int64)])},
             groups=np.array([0, 1]),
         )

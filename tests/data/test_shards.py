@@ -7,7 +7,6 @@ from trimask import io
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.shards import Example, ShardedTokens, write_shard
 from trimask.data.tokens import ExampleSource, Ragged, TokenSource
-from trimask.vocabulary.modality import Modality, Task
 
 PLACE = "train/x-000000"
 
@@ -19,8 +18,8 @@ def make_examples(count: int, seed: int = 0) -> list[Example]:
             key=f"fäden/{number}",
             group=int(drawn.integers(-5, 5)),
             codes={
-                Modality.TEXT: drawn.integers(0, 1000, (int(drawn.integers(1, 9)), 1)),
-                Modality.IMAGE: drawn.integers(0, 60_000, (4, 2)),
+                "text": drawn.integers(0, 1000, (int(drawn.integers(1, 9)), 1)),
+                "image": drawn.integers(0, 60_000, (4, 2)),
             },
         )
         for number in range(count)
@@ -63,7 +62,7 @@ def test_a_mixture_draws_from_shards_as_from_memory(tmp_path):
         codes={m: Ragged.of([example.codes[m] for example in examples]) for m in examples[0].codes},
         groups=np.array([example.group for example in examples]),
     )
-    config = MixtureConfig(components=(Component(source="x", task=Task.JOINT, weight=1.0),), block_length=4)
+    config = MixtureConfig(components=(Component(source="x", task="joint", weight=1.0),), block_length=4)
     mixtures = [Mixture(config, {"x": source}, 0) for source in (sharded, whole)]
     assert [mixtures[0].example(i) for i in range(30)] == [mixtures[1].example(i) for i in range(30)]
 
@@ -72,9 +71,9 @@ def test_equal_examples_give_equal_bytes_and_large_codes_survive(tmp_path):
     examples = make_examples(3)
     (_, first), (_, again) = (*write(tmp_path / "a", examples, [3]), *write(tmp_path / "b", examples, [3]))
     assert first == again and io.sha256(tmp_path / "a" / first.file) == first.sha256
-    large = Example(key="k", group=1, codes={Modality.TEXT: np.array([[199_999], [3]])})
+    large = Example(key="k", group=1, codes={"text": np.array([[199_999], [3]])})
     entry = write_shard(tmp_path, f"{PLACE}-000.safetensors", source="x", split="train", examples=[large])
-    assert ShardedTokens("x", [(tmp_path, entry)]).example(0)[Modality.TEXT].tolist() == [[199_999], [3]]
+    assert ShardedTokens("x", [(tmp_path, entry)]).example(0)["text"].tolist() == [[199_999], [3]]
 
 
 def test_equal_groups_of_two_folders_are_two(tmp_path):

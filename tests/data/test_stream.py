@@ -11,12 +11,14 @@ from trimask.data.tokens import Ragged, TokenSource
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.codebooks import Flattened, Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=300, has_end=True),
-    image=CodeSpace(num_codebooks=2, codebook_size=16, has_end=False, grid=(2, 2), layout=Parallel()),
-    audio=CodeSpace(num_codebooks=3, codebook_size=8, has_end=True, layout=Flattened()),
+    spaces=(
+        CodeSpace(name="text", num_codebooks=1, codebook_size=300, has_end=True),
+        CodeSpace(name="image", num_codebooks=2, codebook_size=16, has_end=False, grid=(2, 2)),
+        CodeSpace(name="speech", num_codebooks=3, codebook_size=8, has_end=True),
+    ),
+    layouts={"image": Parallel(), "speech": Flattened()},
 )
 
 
@@ -26,24 +28,24 @@ def make_stream(row_length: int | None = None) -> TrainingStream:
     pairs = TokenSource(
         name="pairs",
         codes={
-            Modality.TEXT: Ragged.of(texts[:2]),
-            Modality.IMAGE: Ragged.of([draw.integers(0, 16, (4, 2))] * 2),
+            "text": Ragged.of(texts[:2]),
+            "image": Ragged.of([draw.integers(0, 16, (4, 2))] * 2),
         },
         groups=np.arange(2),
     )
     spoken = TokenSource(
         name="spoken",
         codes={
-            Modality.TEXT: Ragged.of(texts[:2]),
-            Modality.AUDIO: Ragged.of([draw.integers(0, 8, (9, 3))] * 2),
+            "text": Ragged.of(texts[:2]),
+            "speech": Ragged.of([draw.integers(0, 8, (9, 3))] * 2),
         },
         groups=np.arange(2),
     )
-    text = TokenSource(name="text", codes={Modality.TEXT: Ragged.of(texts)}, groups=np.arange(3))
+    text = TokenSource(name="text", codes={"text": Ragged.of(texts)}, groups=np.arange(3))
     components = (
-        Component(source="pairs", task=Task.TEXT_TO_IMAGE, weight=1.0),
-        Component(source="spoken", task=Task.TEXT_TO_SPEECH, weight=1.0),
-        Component(source="text", task=Task.TEXT, weight=2.0),
+        Component(source="pairs", task="text_to_image", weight=1.0),
+        Component(source="spoken", task="text_to_speech", weight=1.0),
+        Component(source="text", task="text", weight=2.0),
     )
     mixture = Mixture(
         MixtureConfig(components=components, block_length=8),
@@ -73,40 +75,45 @@ def test_a_batch_holds_its_own_samples_longest_first():
 
 def test_rows_pack_text_and_pad_pairs():
     batch = make_stream(row_length=120).batch(0)
-    tasks = list(Task)
+    tasks = [task.name for task in VOCABULARY.tasks]
     for row in batch.sequence:
         inside = {tasks[batch.task[s]] for s in row.unique().tolist() if s >= 0}
         members = len([s for s in row.unique().tolist() if s >= 0])
-        assert members == 1 or inside == {Task.TEXT}
+        assert members == 1 or inside == {"text"}
     assert len(batch.tokens) < 8
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 0.999999])
 def test_slack_bounds(uniform):
-    slack = SpanSlack(minimum=4, fraction=0.3, caption_length=24)
-    assert 1 <= slack.num_end(Task.TEXT_TO_SPEECH, Modality.AUDIO, 10, uniform, text_window=128) <= 5
-    assert 1 <= slack.num_end(Task.TEXT_TO_SPEECH, Modality.AUDIO, 100, uniform, text_window=128) <= 31
-    assert slack.num_end(Task.TEXT_TO_IMAGE, Modality.IMAGE, 64, uniform, text_window=128) == 0
-    assert slack.num_end(Task.TEXT, Modality.TEXT, 128, uniform, text_window=128) == 0
-    assert 1 <= slack.num_end(Task.TEXT, Modality.TEXT, 127, uniform, text_window=128) <= 39
-    assert 7 + slack.num_end(Task.IMAGE_TO_TEXT, Modality.TEXT, 7, uniform, text_window=128) <= 24
-    assert slack.num_end(Task.IMAGE_TO_TEXT, Modality.TEXT, 30, uniform, text_window=128) == 1
+    slack = SpanSlack(minimum=4, fraction=0.3)
+
+    def num_end(task: str, modality: str, length: int) -> int:
+        row, space = VOCABULARY.task(task), VOCABULARY.space(modality)
+        return slack.num_end(row, space, length, uniform, text_window=128)
+
+    assert 1 <= num_end("text_to_speech", "speech", 10) <= 5
+    assert 1 <= num_end("text_to_speech", "speech", 100) <= 31
+    assert num_end("text_to_image", "image", 64) == 0
+    assert num_end("text", "text", 128) == 0
+    assert 1 <= num_end("text", "text", 127) <= 39
+    assert 7 + num_end("image_to_text", "text", 7) <= 24
+    assert num_end("image_to_text", "text", 30) == 1
 
 
 def test_conditions_carry_no_end():
     codes = {
-        Modality.TEXT: np.zeros((3, 1), dtype=np.int64),
-        Modality.AUDIO: np.zeros((9, 3), dtype=np.int64),
+        "text": np.zeros((3, 1), dtype=np.int64),
+        "speech": np.zeros((9, 3), dtype=np.int64),
     }
-    assert set(target_ends(SpanSlack(), Task.TEXT_TO_SPEECH, codes, np.zeros(3), text_window=128)) == {
-        Modality.AUDIO
-    }
-    assert set(target_ends(SpanSlack(), Task.SPEECH_TO_TEXT, codes, np.zeros(3), text_window=128)) == {
-        Modality.TEXT
-    }
-    assert set(target_ends(SpanSlack(), Task.JOINT, codes, np.zeros(3), text_window=128)) == {
-        Modality.TEXT,
-        Modality.AUDIO,
+    assert set(
+        target_ends(SpanSlack(), VOCABULARY, "text_to_speech", codes, np.zeros(3), text_window=128)
+    ) == {"speech"}
+    assert set(
+        target_ends(SpanSlack(), VOCABULARY, "speech_to_text", codes, np.zeros(3), text_window=128)
+    ) == {"text"}
+    assert set(target_ends(SpanSlack(), VOCABULARY, "joint", codes, np.zeros(3), text_window=128)) == {
+        "text",
+        "speech",
     }
 
 

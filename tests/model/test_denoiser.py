@@ -15,7 +15,6 @@ from trimask.model.flops import count_parameters, forward_flops
 from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles, rotate
 from trimask.vocabulary.batch import Batch, make_batch
-from trimask.vocabulary.modality import Modality, Task
 from vocabulary.test_sequence_batch import SPANS, V, example
 
 CONFIG = DenoiserConfig(width=32, depth=2, num_heads=2)
@@ -32,7 +31,7 @@ def random_denoiser() -> Denoiser:
 
 def mixed_batch() -> Batch:
     """Two texts in one row with room left, and a padded row of each other task."""
-    texts = [example(Task.TEXT, (Modality.TEXT,), seed=s, num_frames=f) for s, f in ((1, 5), (2, 9))]
+    texts = [example("text", ("text",), seed=s, num_frames=f) for s, f in ((1, 5), (2, 9))]
     others = [example(task, spans, seed=3 + k) for k, (task, spans) in enumerate(SPANS[1:])]
     sequences = texts + others
     return make_batch(sequences, range(len(sequences)), row_length=80)
@@ -77,7 +76,7 @@ def test_a_document_is_the_same_in_any_batch() -> None:
 def test_every_token_of_a_document_is_seen() -> None:
     """Bidirectional: the last slot changes the first position, and the first slot the last position."""
     denoiser = random_denoiser()
-    batch = make_batch([example(Task.TRIPLE, (Modality.TEXT, Modality.IMAGE, Modality.AUDIO))], [0])
+    batch = make_batch([example("triple", ("text", "image", "speech"))], [0])
     hidden = denoiser(batch.tokens, batch)
     for slot, position in ((0, -1), (-1, 0)):
         tokens = batch.tokens.clone()
@@ -88,7 +87,7 @@ def test_every_token_of_a_document_is_seen() -> None:
 @torch.inference_mode()
 def test_slots_of_a_position_are_summed_embeddings() -> None:
     """Audio is laid out with a delay: frame 1's coarse code shares a position with frame 0's second code."""
-    sequence = example(Task.TEXT_TO_SPEECH, (Modality.TEXT, Modality.AUDIO))
+    sequence = example("text_to_speech", ("text", "speech"))
     batch = make_batch([sequence], [0])
     denoiser = random_denoiser()
     seen: list[Tensor] = []

@@ -12,11 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trimask import rng
 from trimask.model.head import weighted_cross_entropy
 from trimask.vocabulary.layout import TokenRange
-from trimask.vocabulary.modality import Modality
 
 BOUNDS = (3, 14, 30, 31, 50)
 RANGES = tuple(
-    TokenRange(index=i, modality=Modality.TEXT, codebook=i, start=a, stop=b)
+    TokenRange(index=i, modality="text", codebook=i, start=a, stop=b)
     for i, (a, b) in enumerate(pairwise(BOUNDS))
 )
 POSITIONS, WIDTH = 12, 6
@@ -122,7 +121,7 @@ def test_a_second_backward_pass_raises() -> None:
 def test_extreme_logits_are_exact() -> None:
     """A right code with a probability far below what fp32 holds, and one that is all but certain."""
     hidden, weight = torch.eye(2), torch.tensor([[400.0, -500.0], [-300.0, 500.0]])
-    one = TokenRange(index=0, modality=Modality.TEXT, codebook=0, start=0, stop=2)
+    one = TokenRange(index=0, modality="text", codebook=0, start=0, stop=2)
     _, losses = weighted_cross_entropy(
         hidden,
         weight,

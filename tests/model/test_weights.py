@@ -10,9 +10,12 @@ from trimask.vocabulary.codebooks import Delayed, Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=20, has_end=True),
-    image=CodeSpace(num_codebooks=2, codebook_size=8, has_end=False, grid=(2, 3), layout=Parallel()),
-    audio=CodeSpace(num_codebooks=2, codebook_size=8, has_end=True, layout=Delayed()),
+    spaces=(
+        CodeSpace(name="text", num_codebooks=1, codebook_size=20, has_end=True),
+        CodeSpace(name="image", num_codebooks=2, codebook_size=8, has_end=False, grid=(2, 3)),
+        CodeSpace(name="speech", num_codebooks=2, codebook_size=8, has_end=True),
+    ),
+    layouts={"image": Parallel(), "speech": Delayed()},
 )
 
 

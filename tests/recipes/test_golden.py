@@ -46,9 +46,7 @@ def described(config: RunConfig, tokenizers: Tokenizers) -> dict:
     assert count.total == sum(p.numel() for p in denoiser.parameters())
     return {
         "config": to_dict(config),
-        "vocabulary": [
-            [r.modality.name.lower(), r.codebook, r.start, r.stop] for r in denoiser.vocabulary.ranges
-        ],
+        "vocabulary": [[r.modality, r.codebook, r.start, r.stop] for r in denoiser.vocabulary.ranges],
         "parameters": {name: tensor(config, name, p) for name, p in denoiser.named_parameters()},
         "counts": {"embedding": count.embedding, "unembedding": count.unembedding, "blocks": count.blocks},
         "forward_flops_of_1000_positions": forward_flops(

@@ -10,7 +10,6 @@ from trimask.data.tokens import Ragged, TokenSource
 from trimask.recipes.lengths import fit_lengths, load_lengths, save_lengths
 from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.vocabulary.modality import Modality
 from trimask.vocabulary.transcript import transcript
 
 
@@ -22,16 +21,16 @@ def tokenizers() -> Tokenizers:
 def make_speech(tokenizers: Tokenizers, words: list[str], frames: list[int], voice: str) -> TokenSource:
     spelled = [tokenizers.text.encode(transcript(each, voice), is_spelled=True) for each in words]
     codes = {
-        Modality.TEXT: Ragged.of([np.array(ids)[:, None] for ids in spelled]),
-        Modality.AUDIO: Ragged.of([np.zeros((n, 4), np.int64) for n in frames]),
+        "text": Ragged.of([np.array(ids)[:, None] for ids in spelled]),
+        "speech": Ragged.of([np.zeros((n, 4), np.int64) for n in frames]),
     }
     return TokenSource(name="speech", codes=codes, groups=np.arange(len(words)))
 
 
 def make_pictures(lengths: list[int]) -> TokenSource:
     codes = {
-        Modality.TEXT: Ragged.of([np.zeros((n, 1), np.int64) for n in lengths]),
-        Modality.IMAGE: Ragged.of([np.zeros((1, 2), np.int64)] * len(lengths)),
+        "text": Ragged.of([np.zeros((n, 1), np.int64) for n in lengths]),
+        "image": Ragged.of([np.zeros((1, 2), np.int64)] * len(lengths)),
     }
     return TokenSource(name="images", codes=codes, groups=np.arange(len(lengths)))
 
@@ -74,5 +73,5 @@ def test_captions_have_room(tokenizers: Tokenizers) -> None:
     short = fit_lengths(
         {"images": make_pictures([3, 4])}, tokenizers, slack=SpanSlack(), text_window=128, seed=0
     )
-    assert short.caption_length == SpanSlack().caption_length
+    assert short.caption_length == SpanSlack().filled["image_to_text"]
     assert short.max_prompt == LengthPolicy().max_prompt

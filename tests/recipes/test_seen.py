@@ -15,14 +15,14 @@ from trimask.recipes.quickstart import quickstart
 from trimask.recipes.seen import fit_seen, load_seen, seen_of_embedded, spelling
 from trimask.sampling.prompts import UnseenPromptWarning
 from trimask.tokenizers.text import TextTokenizer
-from trimask.vocabulary.modality import Modality, Task
+from trimask.vocabulary.task import TASKS
 from trimask.vocabulary.transcript import transcript
 
 
-def source(name: str, texts: Sequence[Sequence[int]], other: Modality) -> TokenSource:
+def source(name: str, texts: Sequence[Sequence[int]], other: str) -> TokenSource:
     spans = [np.array(ids, dtype=np.int64).reshape(-1, 1) for ids in texts]
     codes = {
-        Modality.TEXT: Ragged.of(spans),
+        "text": Ragged.of(spans),
         other: Ragged.of([np.zeros((4, 2), dtype=np.int64)] * len(spans)),
     }
     return TokenSource(name=name, codes=codes, groups=np.arange(len(spans)))
@@ -34,16 +34,16 @@ def test_what_a_run_sees() -> None:
     said = [("Good morning", "Ana María"), ("hello", "bob"), ("red apple", "Ana María"), ("x", None)]
     spelled = [text.encode(transcript(words, voice), is_spelled=True) for words, voice in said]
     sources = {
-        "images": source("images", [text.encode(each) for each in captions], Modality.IMAGE),
-        "speech": source("speech", spelled, Modality.AUDIO),
-        "unused": source("unused", [text.encode("never drawn")], Modality.IMAGE),
+        "images": source("images", [text.encode(each) for each in captions], "image"),
+        "speech": source("speech", spelled, "speech"),
+        "unused": source("unused", [text.encode("never drawn")], "image"),
     }
     parts = (
-        Component(source="images", task=Task.TEXT_TO_IMAGE, weight=1.0),
-        Component(source="speech", task=Task.TEXT_TO_SPEECH, weight=1.0),
+        Component(source="images", task="text_to_image", weight=1.0),
+        Component(source="speech", task="text_to_speech", weight=1.0),
     )
     seen = fit_seen(sources, parts, text, seed=0)
-    assert seen.tasks == (Task.TEXT_TO_IMAGE, Task.TEXT_TO_SPEECH)
+    assert seen.tasks == ("text_to_image", "text_to_speech")
     assert list(seen.voices.items()) == [("ana_maría", 2), ("bob", 1), ("slt", 1)]
     assert seen.captions == spelling(captions)
     assert seen.transcripts == spelling([words.lower() for words, _ in said])
@@ -72,6 +72,6 @@ def test_what_ships_is_of_the_data_that_the_model_has_seen() -> None:
     seen = load_seen(QUICKSTART.parent)
     assert to_dict(seen) == to_dict(seen_of_embedded(recipe.data, recipe.mixture.components))
     for prompt in ("Strawberry", " strawberry.", "a strawberry", "The STRAWBERRY!"):
-        assert seen.prompt(Task.TEXT_TO_IMAGE, prompt) == "strawberry"
+        assert seen.prompt(TASKS[1], prompt) == "strawberry"
     assert seen.captions is not None and seen.captions.unseen("strawberry") == []
     assert list(seen.voices) == ["slt", "rms"]

@@ -27,7 +27,6 @@ from trimask.recipes.tokens import (
 )
 from trimask.recipes.workload import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.vocabulary.modality import Modality, Task
 
 SMALL = QuickstartData(num_concepts=6, has_variants=False, num_sentences=3, voices=("slt",), text_window=32)
 
@@ -87,12 +86,12 @@ def test_sources_hold_the_tokenizers_codes_and_survive_the_cache(tokenizers, tmp
     rows = select_concepts(load_images("validation"), SMALL)
     for index, row in enumerate(rows):
         example = sources["emoji"].example(index)
-        assert tokenizers.text.decode(example[Modality.TEXT][:, 0].tolist()) == row.caption
+        assert tokenizers.text.decode(example["text"][:, 0].tolist()) == row.caption
         pixels = torch.from_numpy(row.pixels().copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.inference_mode():
-            np.testing.assert_array_equal(example[Modality.IMAGE], tokenizers.image.encode(pixels)[0].numpy())
+            np.testing.assert_array_equal(example["image"], tokenizers.image.encode(pixels)[0].numpy())
     speech = select_speech(load_speech("validation"), SMALL, {row.base for row in rows})
-    said = tokenizers.text.decode(sources["spoken"].example(0)[Modality.TEXT][:, 0].tolist())
+    said = tokenizers.text.decode(sources["spoken"].example(0)["text"][:, 0].tolist())
     assert said == spoken_prompt(speech[0].text, speech[0].voice) == f"slt: {speech[0].text}"
     again = cached_tokens(SMALL, tokenizers, "validation", tmp_path)
     for name, source in sources.items():
@@ -122,19 +121,19 @@ def test_cut_passages_have_no_end(tokenizers, monkeypatch, length):
     """Embedded data: a window has an end just where its last sentence is whole."""
     monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:1])
     config = override(debug(), {"data.text_window": str(length), "data.num_concepts": "1"})
-    component = Component(source="speeches", task=Task.TEXT, weight=1.0)
+    component = Component(source="speeches", task="text", weight=1.0)
     config = replace(config, mixture=MixtureConfig(components=(component,)))
     sources = tokens.tokenize(config.data, tokenizers, "train")
     passages = sources["speeches"]
     text = load_text("train")[0].text
-    joined = passages.codes[Modality.TEXT].values[:, 0].tolist()
+    joined = passages.codes["text"].values[:, 0].tolist()
     assert joined == tokenizers.text.encode(text)
     stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
-    end = stream.vocabulary.ranges_of(Modality.TEXT)[0].stop - 1
+    end = stream.vocabulary.ranges_of("text")[0].stop - 1
     ended = [(stream.sequence(i).tokens == end).sum() > 0 for i in range(600)]
-    whole = [len(passages.example(stream.mixture.example(i)[1])[Modality.TEXT]) < length for i in range(600)]
+    whole = [len(passages.example(stream.mixture.example(i)[1])["text"]) < length for i in range(600)]
     assert ended == whole
-    expected = np.mean(passages.num_codes[Modality.TEXT] < length)
+    expected = np.mean(passages.num_codes["text"] < length)
     assert 0.05 < expected < 0.95
     assert abs(np.mean(ended) - expected) < 4 * np.sqrt(expected * (1 - expected) / 600)
 
@@ -151,5 +150,5 @@ def test_tokens_of_an_earlier_encoding_are_made_anew(tokenizers, tmp_path, monke
     sources["spoken"].save(tmp_path / "validation-speeches.safetensors")  # what a misreading would give
     assert kept_tokens(data, "validation", tmp_path) is None
     again = cached_tokens(data, tokenizers, "validation", tmp_path)
-    assert set(again["speeches"].codes) == {Modality.TEXT}
+    assert set(again["speeches"].codes) == {"text"}
     assert kept_tokens(data, "validation", tmp_path)

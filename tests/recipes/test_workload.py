@@ -26,15 +26,15 @@ SMALL = {
     "model.depth": "2",
     "model.parametrization.base_width": "64",
     "model.parametrization.base_num_heads": "4",
-    "data.geometry.text_size": "300",
-    "data.geometry.image_grid": "4,5",
-    "data.geometry.image_codebook_size": "64",
-    "data.geometry.speech_codebook_size": "32",
-    "data.sources.0.text": "60",
+    "data.spaces.text.codebook_size": "300",
+    "data.spaces.image.grid": "4,5",
+    "data.spaces.image.codebook_size": "64",
+    "data.spaces.speech.codebook_size": "32",
+    "data.sources.0.lengths.text": "60",
     "data.text_window": "60",
-    "data.sources.1.text": "11",
-    "data.sources.2.text": "21",
-    "data.sources.2.seconds": "0.4",
+    "data.sources.1.lengths.text": "11",
+    "data.sources.2.lengths.text": "21",
+    "data.sources.2.lengths.speech": "0.4",
 }
 
 
@@ -42,7 +42,7 @@ def small() -> RunConfig:
     config = catalog.resolve("trimodal_3b")
     assert isinstance(config, RunConfig)
     # As many end frames in each sequence as on average: one.
-    return replace(override(config, SMALL), slack=SpanSlack(minimum=0, fraction=0.0, caption_length=0))
+    return replace(override(config, SMALL), slack=SpanSlack(minimum=0, fraction=0.0, filled={}))
 
 
 def test_the_flops_of_a_sequence_are_those_of_its_passes() -> None:

@@ -66,9 +66,12 @@ class FakeSpeech:
 
 def tiny_vocabulary() -> Vocabulary:
     return Vocabulary(
-        text=CodeSpace(num_codebooks=1, codebook_size=FakeText.vocabulary_size, has_end=True),
-        image=CodeSpace(num_codebooks=2, codebook_size=5, has_end=False, grid=(2, 2)),
-        audio=CodeSpace(num_codebooks=2, codebook_size=2, has_end=True, layout=Parallel()),
+        spaces=(
+            CodeSpace(name="text", num_codebooks=1, codebook_size=FakeText.vocabulary_size, has_end=True),
+            CodeSpace(name="image", num_codebooks=2, codebook_size=5, has_end=False, grid=(2, 2)),
+            CodeSpace(name="speech", num_codebooks=2, codebook_size=2, has_end=True),
+        ),
+        layouts={"speech": Parallel()},
     )
 
 

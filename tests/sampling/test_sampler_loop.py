@@ -17,7 +17,6 @@ from trimask.sampling.predictor import DenoiserPredictor, Prediction
 from trimask.sampling.sampler import SamplerConfig, make_canvas, sample
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.sequence import Sequence, build_sequence
 
 
@@ -27,19 +26,21 @@ class OraclePredictor:
     def __init__(self, oracle: Oracle):
         self.oracle = oracle
         self.vocabulary = Vocabulary(
-            text=CodeSpace(num_codebooks=1, codebook_size=oracle.vocabulary_size, has_end=False),
-            image=CodeSpace(num_codebooks=1, codebook_size=2, has_end=False, grid=(1, 1)),
-            audio=CodeSpace(num_codebooks=1, codebook_size=2, has_end=True),
+            spaces=(
+                CodeSpace(name="text", num_codebooks=1, codebook_size=oracle.vocabulary_size, has_end=False),
+                CodeSpace(name="image", num_codebooks=1, codebook_size=2, has_end=False, grid=(1, 1)),
+                CodeSpace(name="speech", num_codebooks=1, codebook_size=2, has_end=True),
+            )
         )
 
     def batch(self, num_samples: int) -> Batch:
         zeros = np.zeros((self.oracle.length, 1), dtype=np.int64)
-        sequence = build_sequence(self.vocabulary, Task.TEXT, {Modality.TEXT: zeros})
+        sequence = build_sequence(self.vocabulary, "text", {"text": zeros})
         return make_batch([sequence] * num_samples, range(num_samples))
 
     def codes(self, z: Tensor, batch: Batch) -> Tensor:
         span = z[batch.maskable].view(len(z), -1)
-        is_mask = span == self.vocabulary.mask(Modality.TEXT)
+        is_mask = span == self.vocabulary.mask("text")
         return torch.where(is_mask, self.oracle.mask_id, span - self.vocabulary.ranges[0].start)
 
     def __call__(self, z: Tensor, batch: Batch) -> Prediction:
@@ -87,14 +88,14 @@ def documents(vocabulary: Vocabulary) -> list[Sequence]:
     text = np.arange(7)[:, None] % 5
     image = np.arange(8).reshape(4, 2) % 5
     audio = (hum(5)[:10].reshape(5, 2) > 0).astype(np.int64)
-    t, i, a = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
+    t, i, a = "text", "image", "speech"
     return [
-        build_sequence(vocabulary, Task.TEXT_TO_IMAGE, {t: text, i: image}),
-        build_sequence(vocabulary, Task.TEXT, {t: text[:3]}),
-        build_sequence(vocabulary, Task.TEXT_TO_SPEECH, {t: text[:4], a: np.zeros((9, 2), dtype=np.int64)}),
-        build_sequence(vocabulary, Task.TRIPLE, {t: text, i: image, a: audio}),
-        build_sequence(vocabulary, Task.SPEECH_TO_TEXT, {a: audio, t: text}),
-        build_sequence(vocabulary, Task.JOINT, {t: text[:2], i: image}),
+        build_sequence(vocabulary, "text_to_image", {t: text, i: image}),
+        build_sequence(vocabulary, "text", {t: text[:3]}),
+        build_sequence(vocabulary, "text_to_speech", {t: text[:4], a: np.zeros((9, 2), dtype=np.int64)}),
+        build_sequence(vocabulary, "triple", {t: text, i: image, a: audio}),
+        build_sequence(vocabulary, "speech_to_text", {a: audio, t: text}),
+        build_sequence(vocabulary, "joint", {t: text[:2], i: image}),
     ]
 
 
@@ -160,7 +161,7 @@ def test_confidence_reveals_the_scheduled_counts_of_each_modality() -> None:
     for t, masked in zip(
         times, masked_counts(Confidence(noise_temperature=1.0), 5, batch, vocabulary), strict=True
     ):
-        for modality in Modality:
+        for modality in range(canvas.num_modalities):
             here = batch.maskable & (canvas.modality == modality)
             expected = (here.sum(1) * t).round().long()
             assert torch.equal((masked & here).sum(1), expected)
@@ -243,8 +244,8 @@ def test_guided_against_its_formula(scale: float) -> None:
     mask_id = torch.from_numpy(vocabulary.mask_of_range)[batch.range_index]
     z = torch.where(batch.maskable, mask_id, batch.tokens)
     dropped = torch.where(batch.is_condition, mask_id, z)
-    assert (dropped[batch.is_condition] == vocabulary.mask(Modality.TEXT)).all()
-    index = vocabulary.ranges_of(Modality.IMAGE)[1].index
+    assert (dropped[batch.is_condition] == vocabulary.mask("text")).all()
+    index = vocabulary.ranges_of("image")[1].index
     slots = (batch.range_index.flatten() == index).nonzero().squeeze(1)
     cond, uncond = predictor(z, batch)(slots, index), predictor(dropped, batch)(slots, index)
     got = Guided(predictor, scale)(z, batch)(slots, index)

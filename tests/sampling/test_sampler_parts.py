@@ -18,7 +18,6 @@ from trimask.sampling.guidance import LinearGuidance
 from trimask.sampling.length import EmptySpanWarning, LengthPolicy, SpanTooShortWarning, warn_of_length
 from trimask.sampling.order import Confidence, LeftToRightBlocks
 from trimask.sampling.sampler import SamplerConfig
-from trimask.vocabulary.modality import Task
 
 
 def stratified(count: int) -> torch.Tensor:
@@ -103,8 +102,8 @@ def test_bad_values_are_named(make, match: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("task", Task)
-def test_config_round_trip(task: Task) -> None:
+@pytest.mark.parametrize("task", DEFAULTS)
+def test_config_round_trip(task: str) -> None:
     config = DEFAULTS[task]
     assert from_dict(SamplerConfig, to_dict(config)) == config
 
@@ -137,8 +136,8 @@ def test_length_warnings() -> None:
         warn_of_length(
             "text", span_length=7, is_complete=False, is_empty=False, mend="raise span_length", stacklevel=1
         )
-    with pytest.warns(EmptySpanWarning, match="audio is empty"):
-        warn_of_length("audio", span_length=7, is_complete=True, is_empty=True, mend="", stacklevel=1)
+    with pytest.warns(EmptySpanWarning, match="speech is empty"):
+        warn_of_length("speech", span_length=7, is_complete=True, is_empty=True, mend="", stacklevel=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_length("text", span_length=7, is_complete=True, is_empty=False, mend="", stacklevel=1)

@@ -21,13 +21,15 @@ from trimask.training.corruption import Corruption, ObjectiveConfig, View
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.sequence import build_sequence
 
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=10, has_end=True),
-    image=CodeSpace(num_codebooks=2, codebook_size=6, has_end=False, grid=(2, 2), layout=Parallel()),
-    audio=CodeSpace(num_codebooks=1, codebook_size=5, has_end=True),
+    spaces=(
+        CodeSpace(name="text", num_codebooks=1, codebook_size=10, has_end=True),
+        CodeSpace(name="image", num_codebooks=2, codebook_size=6, has_end=False, grid=(2, 2)),
+        CodeSpace(name="speech", num_codebooks=1, codebook_size=5, has_end=True),
+    ),
+    layouts={"image": Parallel()},
 )
 MULTIPLIER = 0.5
 
@@ -44,11 +46,11 @@ def halved() -> Denoiser:
 
 def masked() -> tuple[Batch, View]:
     draw = np.random.default_rng(0)
-    text = {Modality.TEXT: draw.integers(0, 10, (5, 1))}
-    image = {Modality.TEXT: draw.integers(0, 10, (3, 1)), Modality.IMAGE: draw.integers(0, 6, (4, 2))}
+    text = {"text": draw.integers(0, 10, (5, 1))}
+    image = {"text": draw.integers(0, 10, (3, 1)), "image": draw.integers(0, 6, (4, 2))}
     sequences = [
-        build_sequence(VOCABULARY, Task.TEXT, text, num_end={Modality.TEXT: 1}),
-        build_sequence(VOCABULARY, Task.TEXT_TO_IMAGE, image, num_end={}),
+        build_sequence(VOCABULARY, "text", text, num_end={"text": 1}),
+        build_sequence(VOCABULARY, "text_to_image", image, num_end={}),
     ]
     batch = make_batch(sequences, [0, 1])
     corruption = Corruption(ObjectiveConfig(), VOCABULARY, seed=3, device=torch.device("cpu"))
@@ -64,7 +66,7 @@ def test_each_coordinate_is_what_the_network_computes():
     denoiser = halved()
     batch, view = masked()
     found = coordinates(denoiser, batch, view)
-    assert set(found.activations) == {Modality.TEXT, Modality.IMAGE}
+    assert set(found.activations) == {"text", "image"}
     real = batch.position >= 0
     h = torch.zeros(batch.num_positions, 16).index_add(
         0, batch.position[real], denoiser.embedding(view.z_t[real])
@@ -78,7 +80,7 @@ def test_each_coordinate_is_what_the_network_computes():
         h = h + MULTIPLIER * attended[-1]
         fed.append(block.feed_forward(block.feed_forward_norm(h)))
         h = h + MULTIPLIER * fed[-1]
-    for modality in (Modality.TEXT, Modality.IMAGE):
+    for modality in ("text", "image"):
         inside = [r.index for r in VOCABULARY.ranges_of(modality)]
         slots = [(i, j) for i, j in view.masked.nonzero().tolist() if int(batch.range_index[i, j]) in inside]
         places = [int(batch.position[slot]) for slot in slots]
@@ -97,7 +99,7 @@ def test_each_coordinate_is_what_the_network_computes():
             logits.append(all_logits[int(batch.tokens[slot]) - token_range.start] - all_logits.mean())
         sizes[TARGET] = rms(logits)
         for name, size in sizes.items():
-            assert found.sizes()[f"{modality.name.lower()}/{name}"] == pytest.approx(size, rel=1e-5), name
+            assert found.sizes()[f"{modality}/{name}"] == pytest.approx(size, rel=1e-5), name
 
 
 def test_change_is_the_size_of_the_difference():

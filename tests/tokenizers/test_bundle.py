@@ -12,7 +12,6 @@ from sampling.fakes import FakeSpeech
 from trimask import io
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, assemble, copy_tokenizer, hashes, parts
 from trimask.tokenizers.pretrained import load_image_tokenizer, load_speech_tokenizer
-from trimask.vocabulary.codebooks import Flattened
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +46,9 @@ def test_public_tokenizers_load_without_further_argument(public: Path) -> None:
         "text.json",
     ]
     tokenizers = Tokenizers.load(public)
-    vocabulary = tokenizers.vocabulary(image_layout=Flattened(), audio_layout=Flattened())
-    image, audio = vocabulary.image, vocabulary.audio
+    _, image, speech = tokenizers.spaces
     assert (image.grid, image.num_codebooks, image.codebook_size, image.has_end) == ((2, 2), 1, 32, False)
-    assert (audio.num_codebooks, audio.codebook_size, audio.has_end) == (2, 16, True)
+    assert (speech.num_codebooks, speech.codebook_size, speech.has_end) == (2, 16, True)
     codes = tokenizers.image.encode(torch.zeros(2, 3, 16, 16))
     assert codes.shape == (2, 4, 1) and tokenizers.image.decode(codes).shape == (2, 3, 16, 16)
 

@@ -28,12 +28,14 @@ from trimask.training.sharded_tensors import local
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=40, has_end=True),
-    image=CodeSpace(num_codebooks=2, codebook_size=16, has_end=False, grid=(3, 3), layout=Parallel()),
-    audio=CodeSpace(num_codebooks=2, codebook_size=8, has_end=True, layout=Parallel()),
+    spaces=(
+        CodeSpace(name="text", num_codebooks=1, codebook_size=40, has_end=True),
+        CodeSpace(name="image", num_codebooks=2, codebook_size=16, has_end=False, grid=(3, 3)),
+        CodeSpace(name="speech", num_codebooks=2, codebook_size=8, has_end=True),
+    ),
+    layouts={"image": Parallel(), "speech": Parallel()},
 )
 CONFIG = DenoiserConfig(
     width=32,
@@ -52,17 +54,17 @@ def make_stream(physical_batch: int = 13) -> TrainingStream:
         return Ragged.of([draw.integers(0, size, (n, codebooks)) for n in lengths])
 
     sources = {}
-    for name, other in (("texts", None), ("pictures", Modality.IMAGE), ("speech", Modality.AUDIO)):
-        codes = {Modality.TEXT: spans(40, 1, draw.integers(2, 9, 20).tolist())}
-        if other is Modality.IMAGE:
+    for name, other in (("texts", None), ("pictures", "image"), ("speech", "speech")):
+        codes = {"text": spans(40, 1, draw.integers(2, 9, 20).tolist())}
+        if other == "image":
             codes[other] = spans(16, 2, [9] * 20)
-        elif other is Modality.AUDIO:
+        elif other == "speech":
             codes[other] = spans(8, 2, draw.integers(3, 12, 20).tolist())
         sources[name] = TokenSource(name=name, codes=codes, groups=np.arange(20))
     components = (
-        Component(source="texts", task=Task.TEXT, weight=1.0),
-        Component(source="pictures", task=Task.TEXT_TO_IMAGE, weight=1.0),
-        Component(source="speech", task=Task.TEXT_TO_SPEECH, weight=1.0),
+        Component(source="texts", task="text", weight=1.0),
+        Component(source="pictures", task="text_to_image", weight=1.0),
+        Component(source="speech", task="text_to_speech", weight=1.0),
     )
     mixture = Mixture(MixtureConfig(components=components, block_length=16), sources, seed=3)
     return TrainingStream(

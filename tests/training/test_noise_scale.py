@@ -19,7 +19,6 @@ from trimask.training.noise_scale import (
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import make_batch
-from trimask.vocabulary.modality import Modality, Task
 from vocabulary.test_sequence_batch import SPANS, V, example
 
 SCALES = torch.tensor([0.5, 1.0, 2.0, 4.0])
@@ -99,7 +98,7 @@ def test_the_denoisers_parts_add_up_and_nothing_moves() -> None:
     step(batches(0))
     before = [parameter.detach().clone() for parameter in denoiser.parameters()]
     found = denoiser_noise_scale(step, batches, num_small=2, num_pairs=3)
-    assert set(found) == {"text", "image", "audio", TOTAL}
+    assert set(found) == {"text", "image", "speech", TOTAL}
     assert all(scale.noise > 0 and scale.num_pairs == 3 for scale in found.values())
     assert step.step == 1
     for parameter, old in zip(denoiser.parameters(), before, strict=True):
@@ -109,8 +108,8 @@ def test_the_denoisers_parts_add_up_and_nothing_moves() -> None:
     metrics = step(batches(1))  # the step's second update: the same noise
     total = sum(float(part.detach()) for part in parts.values())
     assert float(metrics["loss"]) == pytest.approx(total, rel=1e-6)
-    only_text = make_batch([example(Task.TEXT, (Modality.TEXT,))], [0])
-    assert list(step.losses(only_text, 0)) == [Modality.TEXT]
+    only_text = make_batch([example("text", ("text",))], [0])
+    assert list(step.losses(only_text, 0)) == ["text"]
 
 
 @pytest.mark.parametrize(

@@ -11,22 +11,21 @@ from trimask.training.distributed import World
 from trimask.training.passes import Passes
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.sequence import build_sequence
 
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=40, has_end=True),
-    image=CodeSpace(num_codebooks=1, codebook_size=16, has_end=False, grid=(3, 3)),
-    audio=CodeSpace(num_codebooks=2, codebook_size=8, has_end=True),
+    spaces=(
+        CodeSpace(name="text", num_codebooks=1, codebook_size=40, has_end=True),
+        CodeSpace(name="image", num_codebooks=1, codebook_size=16, has_end=False, grid=(3, 3)),
+        CodeSpace(name="speech", num_codebooks=2, codebook_size=8, has_end=True),
+    )
 )
 
 
 def texts(count: int) -> Batch:
     draw = np.random.default_rng(0)
     sequences = [
-        build_sequence(
-            VOCABULARY, Task.TEXT, {Modality.TEXT: draw.integers(0, 40, (5, 1))}, num_end={Modality.TEXT: 1}
-        )
+        build_sequence(VOCABULARY, "text", {"text": draw.integers(0, 40, (5, 1))}, num_end={"text": 1})
         for _ in range(count)
     ]
     return make_batch(sequences, range(count))
@@ -38,7 +37,7 @@ def make_passes(micro_batch: int | None, *, anti_masking: bool = False) -> Passe
         VOCABULARY,
         seed=3,
         targets=(6.0, 0.0, 0.0),
-        tasks=[Task.TEXT],
+        tasks=["text"],
         micro_batch=micro_batch,
     )
 

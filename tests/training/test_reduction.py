@@ -18,13 +18,15 @@ from trimask.data.stream import SpanSlack, TrainingStream
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
+from trimask.training.modalities import ModalityConfig, token_weights
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.reduction import ModalityMeans, Reduction, TokenMean
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch, make_batch
-from trimask.vocabulary.modality import Modality, Task
+from trimask.vocabulary.layout import CodeSpace
+from trimask.vocabulary.task import Task
 
-TASKS = {"texts": Task.TEXT, "pictures": Task.TEXT_TO_IMAGE, "speech": Task.TEXT_TO_SPEECH}
+TASKS = {"texts": "text", "pictures": "text_to_image", "speech": "text_to_speech"}
 SLACK = SpanSlack()
 
 
@@ -81,7 +83,7 @@ def one_by_one(stream: TrainingStream, number: int) -> list[Batch]:
     """The sequences of an update, each alone, with the times and masks that they have in it."""
     first = number * stream.physical_batch
     sequences = {i: stream.sequence(i) for i in range(first, first + stream.physical_batch)}
-    update = [(index, sequence.task) for index, sequence in sequences.items()]
+    update = [(index, sequence.task_number) for index, sequence in sequences.items()]
     return [make_batch([s], [index], update=update) for index, s in sequences.items()]
 
 
@@ -114,7 +116,7 @@ def test_any_split_of_an_update_has_its_gradient(cuts: list[int]) -> None:
     """Parts that know the update, however they are divided: their gradients add up to it."""
     stream = mixed({"texts": 1, "pictures": 1, "speech": 1})
     step = make_step(stream, is_moved=True)
-    update = [(index, stream.mixture.example(index)[0].task) for index in range(32)]
+    update = [(index, stream.sequence(index).task_number) for index in range(32)]
     parts = [
         make_batch([stream.sequence(i) for i in range(a, b)], range(a, b), update=update)
         for a, b in pairwise(sorted({0, *cuts, 32}))
@@ -134,8 +136,8 @@ def test_one_large_batch_is_the_mean_of_small_ones() -> None:
     assert any(len(tasks) < 3 for tasks in held)
 
 
-def mean_losses(step: DenoiserStep, stream: TrainingStream, count: int) -> dict[Modality, list[float]]:
-    found: dict[Modality, list[float]] = {modality: [] for modality in Modality}
+def mean_losses(step: DenoiserStep, stream: TrainingStream, count: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {modality: [] for modality in VOCABULARY.modalities}
     for number in range(count):
         parts = step.losses(stream.batch(number), number)
         for modality, values in found.items():
@@ -143,12 +145,12 @@ def mean_losses(step: DenoiserStep, stream: TrainingStream, count: int) -> dict[
     return found
 
 
-def shares(stream: TrainingStream) -> list[float]:
+def shares(stream: TrainingStream) -> dict[str, float]:
     targets = stream.target_tokens()
-    return [count / sum(targets) for count in targets]
+    return dict(zip(VOCABULARY.modalities, (count / sum(targets) for count in targets), strict=True))
 
 
-def uniform(modality: Modality) -> float:
+def uniform(modality: str) -> float:
     return math.log(VOCABULARY.space(modality).range_size)
 
 
@@ -161,12 +163,12 @@ def test_the_loss_is_unbiased_and_weighs_by_shares(texts: int, pictures: int, an
     stream = mixed({"texts": texts, "pictures": pictures}, physical_batch=4)
     step = make_step(stream, anti_masking=anti_masking)
     found = mean_losses(step, stream, 150)
-    for modality in (Modality.TEXT, Modality.IMAGE):
+    for modality in ("text", "image"):
         values = np.array(found[modality])
         error = values.std() / math.sqrt(len(values))
         expected = shares(stream)[modality] * uniform(modality)
         assert abs(values.mean() - expected) < 4 * error < expected, modality
-    assert any(value == 0 for value in found[Modality.IMAGE if texts > pictures else Modality.TEXT])
+    assert any(value == 0 for value in found["image" if texts > pictures else "text"])
 
 
 @pytest.mark.parametrize("reduction", [TokenMean(), ModalityMeans()])
@@ -176,14 +178,14 @@ def test_gradients_of_modalities_scale_with_their_shares(reduction: Reduction) -
     of modalities it does not change.
     """
     many, few = mixed({"texts": 7, "pictures": 1}), mixed({"texts": 1, "pictures": 7})
-    assert shares(many)[Modality.TEXT] > 0.8 and shares(few)[Modality.IMAGE] > 0.8
+    assert shares(many)["text"] > 0.8 and shares(few)["image"] > 0.8
     batch = many.batch(0)
     gradients = []
     for stream in (many, few):
         step = make_step(stream, reduction)
         parts, weight = step.losses(batch, 0), step.denoiser.unembedding.weight
         gradients.append({m: torch.autograd.grad(x, weight, retain_graph=True)[0] for m, x in parts.items()})
-    for number, modality in enumerate((Modality.TEXT, Modality.IMAGE)):
+    for number, modality in enumerate(("text", "image")):
         ratio = shares(many)[modality] / shares(few)[modality] if reduction == TokenMean() else 1.0
         sequences = float(many.mixture.shares[number] / few.mixture.shares[number])
         one, other = gradients[0][modality], gradients[1][modality]
@@ -194,7 +196,7 @@ def test_gradients_of_modalities_scale_with_their_shares(reduction: Reduction) -
 def test_means_of_modalities_weigh_the_same() -> None:
     stream = mixed({"texts": 1, "pictures": 3, "speech": 9}, physical_batch=16)
     found = mean_losses(make_step(stream, ModalityMeans()), stream, 100)
-    for modality in Modality:
+    for modality in VOCABULARY.modalities:
         values = np.array(found[modality])
         error = values.std() / math.sqrt(len(values))
         assert abs(values.mean() - uniform(modality) / 3) < 4 * error < 0.7, modality
@@ -205,30 +207,30 @@ def test_expected_targets_are_those_of_the_stream(seed: int) -> None:
     """Codes and end frames, on average over sequences."""
     draw = np.random.default_rng(seed)
     stream = mixed(dict(zip(TASKS, draw.uniform(0.2, 2, 3).tolist(), strict=True)))
-    counts = np.zeros((2000, len(Modality)))
+    counts = np.zeros((2000, len(VOCABULARY.modalities)))
     for index in range(len(counts)):
         sequence = stream.sequence(index)
-        modality = [VOCABULARY.ranges[r].modality for r in sequence.range_index[sequence.maskable]]
-        counts[index] = np.bincount(modality, minlength=len(Modality))
+        modality = [VOCABULARY.modality_of_range[r] for r in sequence.range_index[sequence.maskable]]
+        counts[index] = np.bincount(modality, minlength=len(VOCABULARY.modalities))
     errors = counts.std(0) / math.sqrt(len(counts))
     found = np.array(stream.target_tokens())
     assert (np.abs(found - counts.mean(0)) < 4 * errors).all() and (errors < 0.02 * found + 0.2).all()
 
 
 @given(
-    st.sampled_from(list(Task)),
-    st.sampled_from(list(Modality)),
+    st.sampled_from(VOCABULARY.tasks),
+    st.sampled_from(VOCABULARY.spaces),
     st.integers(1, 200),
     st.floats(0, 1),
     st.integers(0, 9),
 )
 def test_mean_ends_are_the_mean_over_uniforms(
-    task: Task, modality: Modality, length: int, fraction: float, minimum: int
+    task: Task, space: CodeSpace, length: int, fraction: float, minimum: int
 ) -> None:
-    slack = SpanSlack(minimum=minimum, fraction=fraction, caption_length=24)
+    slack = SpanSlack(minimum=minimum, fraction=fraction)
     grid = (np.arange(2520) + 0.5) / 2520  # divided evenly by many counts
-    drawn = [slack.num_end(task, modality, length, float(u), text_window=128) for u in grid]
-    assert slack.mean_end(task, modality, length, text_window=128) == pytest.approx(
+    drawn = [slack.num_end(task, space, length, float(u), text_window=128) for u in grid]
+    assert slack.mean_end(task, space, length, text_window=128) == pytest.approx(
         float(np.mean(drawn)), rel=2e-3
     )
 
@@ -236,7 +238,10 @@ def test_mean_ends_are_the_mean_over_uniforms(
 def test_a_modality_that_is_not_there_weighs_nothing() -> None:
     assert TokenMean().divisors((3.0, 0.0, 9.0)) == (12.0, 12.0, 12.0)
     assert ModalityMeans().divisors((3.0, 0.0, 9.0)) == (6.0, math.inf, 18.0)
-    objective = ObjectiveConfig(reduction=ModalityMeans(), modality_weights=(1.0, 2.0, 3.0))
-    assert objective.token_weights((3.0, 0.0, 9.0)) == (1 / 6, 0.0, 3 / 18)
+    objective = ObjectiveConfig(reduction=ModalityMeans())
+    weights = zip(VOCABULARY.modalities, (1.0, 2.0, 3.0), strict=True)
+    rows = {name: ModalityConfig(weight=weight) for name, weight in weights}
+    divisors = objective.reduction.divisors((3.0, 0.0, 9.0))
+    assert token_weights(rows, VOCABULARY, divisors) == [1 / 6, 0.0, 3 / 18]
     assert from_dict(ObjectiveConfig, to_dict(objective)) == objective
     assert to_dict(objective)["reduction"] == {"type": "ModalityMeans"}

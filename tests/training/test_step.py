@@ -8,27 +8,30 @@ import pytest
 import torch
 
 from trimask.diffusion.objective import count_targets, nelbo_terms, training_loss
-from trimask.diffusion.schedule import Cosine
+from trimask.diffusion.schedule import Cosine, Schedule
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.recompute import Recompute
 from trimask.training.corruption import Corruption, ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
+from trimask.training.modalities import NO_ROWS, Modalities, ModalityConfig
 from trimask.training.optimizers import AdamWConfig, NonFinite
 from trimask.training.reduction import ModalityMeans, TokenMean
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
 from trimask.vocabulary.sequence import build_sequence
 
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=40, has_end=True),
-    image=CodeSpace(num_codebooks=2, codebook_size=16, has_end=False, grid=(3, 3), layout=Parallel()),
-    audio=CodeSpace(num_codebooks=2, codebook_size=8, has_end=True, layout=Parallel()),
+    spaces=(
+        CodeSpace(name="text", num_codebooks=1, codebook_size=40, has_end=True),
+        CodeSpace(name="image", num_codebooks=2, codebook_size=16, has_end=False, grid=(3, 3)),
+        CodeSpace(name="speech", num_codebooks=2, codebook_size=8, has_end=True),
+    ),
+    layouts={"image": Parallel(), "speech": Parallel()},
 )
 CPU = torch.device("cpu")
-TASKS = frozenset({Task.TEXT, Task.TEXT_TO_IMAGE, Task.TEXT_TO_SPEECH})
+TASKS = frozenset({"text", "text_to_image", "text_to_speech"})
 
 
 def make_sequences(count: int = 12):
@@ -37,34 +40,43 @@ def make_sequences(count: int = 12):
     for i in range(count):
         text = draw.integers(0, 40, (int(draw.integers(2, 7)), 1))
         if i % 3 == 0:
-            codes, task = {Modality.TEXT: text}, Task.TEXT
+            codes, task = {"text": text}, "text"
         elif i % 3 == 1:
             codes, task = (
-                {Modality.TEXT: text, Modality.IMAGE: draw.integers(0, 16, (9, 2))},
-                Task.TEXT_TO_IMAGE,
+                {"text": text, "image": draw.integers(0, 16, (9, 2))},
+                "text_to_image",
             )
         else:
             codes, task = (
-                {Modality.TEXT: text, Modality.AUDIO: draw.integers(0, 8, (6, 2))},
-                Task.TEXT_TO_SPEECH,
+                {"text": text, "speech": draw.integers(0, 8, (6, 2))},
+                "text_to_speech",
             )
-        sequences.append(
-            build_sequence(VOCABULARY, task, codes, num_end={Modality.TEXT: 1, Modality.AUDIO: 2})
-        )
+        sequences.append(build_sequence(VOCABULARY, task, codes, num_end={"text": 1, "speech": 2}))
     return sequences
 
 
-def make_corruption(**objective) -> Corruption:
-    return Corruption(ObjectiveConfig(**objective), VOCABULARY, seed=5, device=CPU)
+def make_corruption(modalities: Modalities = NO_ROWS, **objective) -> Corruption:
+    return Corruption(ObjectiveConfig(**objective), VOCABULARY, modalities=modalities, seed=5, device=CPU)
 
 
-def targets_of(sequences) -> tuple[float, float, float]:
+def scheduled(**schedules: Schedule) -> dict[str, ModalityConfig]:
+    return {name: ModalityConfig(schedule=schedule) for name, schedule in schedules.items()}
+
+
+def weighted(*weights: float) -> dict[str, ModalityConfig]:
+    rows = [ModalityConfig(weight=weight) for weight in weights]
+    return dict(zip(VOCABULARY.modalities, rows, strict=True))
+
+
+def targets_of(sequences) -> tuple[float, ...]:
     """Target tokens of a sequence per modality, on average over `sequences`."""
     ranges = [VOCABULARY.ranges[r].modality for s in sequences for r in s.range_index[s.maskable]]
-    return tuple(ranges.count(modality) / len(sequences) for modality in Modality)
+    return tuple(ranges.count(modality) / len(sequences) for modality in VOCABULARY.modalities)
 
 
-def make_step(num_steps: int = 60, tasks: frozenset[Task] = TASKS, **objective) -> DenoiserStep:
+def make_step(
+    num_steps: int = 60, tasks: frozenset[str] = TASKS, modalities: Modalities = NO_ROWS, **objective
+) -> DenoiserStep:
     denoiser = Denoiser(DenoiserConfig(width=32, depth=2, num_heads=2), VOCABULARY)
     denoiser.initialize(0)
     return DenoiserStep(
@@ -76,6 +88,7 @@ def make_step(num_steps: int = 60, tasks: frozenset[Task] = TASKS, **objective) 
         seed=5,
         targets=targets_of(make_sequences()),
         tasks=tasks,
+        modalities=modalities,
     )
 
 
@@ -138,21 +151,26 @@ def test_anti_masking_covers_each_target_once(batch):
     assert torch.equal(first.z_t[~batch.maskable], second.z_t[~batch.maskable])
 
 
-@pytest.mark.parametrize("objective", [{}, {"anti_masking": True}, {"text": Cosine(), "image": Cosine()}])
+@pytest.mark.parametrize(
+    "objective", [{}, {"anti_masking": True}, {"modalities": scheduled(text=Cosine(), image=Cosine())}]
+)
 def test_a_target_weighs_one_in_expectation(objective):
     """E[weight · masked] = 1 for each target: with cross-entropy ln V, the loss is ln V per token."""
     corruption = make_corruption(**objective)
     sequences = make_sequences(240)
-    means = {modality: [] for modality in Modality}
+    means = {modality: [] for modality in VOCABULARY.modalities}
     for k in range(150):
         big = make_batch(sequences, range(k * 240, (k + 1) * 240))
         modality = corruption.tables.modality(big.range_index)
         views = corruption.views(big, k)
-        for m in Modality:
-            targets = len(views) * int((big.maskable & (modality == m)).sum())
-            weight = sum(float(view.weight[view.masked & (modality == m)].sum()) for view in views)
+        for m in VOCABULARY.modalities:
+            targets = len(views) * int((big.maskable & (modality == VOCABULARY.modality_number(m))).sum())
+            weight = sum(
+                float(view.weight[view.masked & (modality == VOCABULARY.modality_number(m))].sum())
+                for view in views
+            )
             means[m].append(weight / targets)
-    for m in Modality:
+    for m in VOCABULARY.modalities:
         error = np.std(means[m]) / math.sqrt(len(means[m]))
         assert abs(np.mean(means[m]) - 1) < 4 * error < 0.1, m
 
@@ -223,7 +241,7 @@ def test_micro_batches_give_the_same_update(objective, row_length):
 @pytest.mark.parametrize("micro_batch", [None, 7])
 def test_the_gradient_of_two_logical_batches_is_the_mean_of_theirs(micro_batch):
     """Also where a modality is in one of them alone."""
-    texts = [s for s in make_sequences(36) if s.task is Task.TEXT]
+    texts = [s for s in make_sequences(36) if s.task.name == "text"]
     sequences = make_sequences(12) + texts[:12]
 
     def gradients(start: int, stop: int, micro_batch: int | None = None):
@@ -244,7 +262,7 @@ def test_the_gradient_of_two_logical_batches_is_the_mean_of_theirs(micro_batch):
 
 def test_a_micro_batch_in_which_nothing_is_masked_adds_nothing():
     """One row at a time, some of them at a low t."""
-    sequences = [s for s in make_sequences(30) if s.task is Task.TEXT]
+    sequences = [s for s in make_sequences(30) if s.task.name == "text"]
     batch = make_batch(sequences, range(len(sequences)))
     split = make_step()
     split.passes.micro_batch = 1
@@ -270,7 +288,7 @@ def test_a_split_run_resumes_exactly(batch):
 @pytest.mark.parametrize("reduction", [TokenMean(), ModalityMeans()])
 def test_the_loss_is_the_weighted_mean_of_bounds(batch, reduction):
     """Against the objective in one piece; the batch has just as many targets as are expected."""
-    step = make_step(modality_weights=(1.0, 0.5, 2.0), reduction=reduction)
+    step = make_step(modalities=weighted(1.0, 0.5, 2.0), reduction=reduction)
     tables = step.passes.corruption.tables
     view = step.passes.corruption.views(batch, 0)[0]
     masked = view.masked
@@ -297,7 +315,7 @@ def test_a_part_of_an_update_has_the_masks_of_the_whole(anti_masking):
     sequences, indices = make_sequences(), range(100, 112)
     corruption = make_corruption(anti_masking=anti_masking)
     whole = make_batch(sequences, indices, row_length=60)
-    update = [(index, s.task) for index, s in zip(indices, sequences, strict=True)]
+    update = [(index, s.task_number) for index, s in zip(indices, sequences, strict=True)]
     mine = [11, 4, 0, 7]
     part = make_batch(
         [sequences[i] for i in mine], [indices[i] for i in mine], row_length=50, update=update[::-1]
@@ -364,7 +382,7 @@ def test_an_update_that_is_not_finite_is_left_out(batch, clip_norm):
 
 
 def test_absent_modalities_are_nan_not_zero():
-    text = [s for s in make_sequences() if s.task is Task.TEXT]
+    text = [s for s in make_sequences() if s.task.name == "text"]
     metrics = make_step()(make_batch(text, range(len(text))))
     assert math.isnan(float(metrics["image_bits_per_token"]))
     assert math.isfinite(float(metrics["text_bits_per_token"])) and math.isfinite(float(metrics["loss"]))
@@ -378,7 +396,8 @@ def bits(metrics) -> dict[str, float]:
 def reported_by_hand(step: DenoiserStep, big: Batch) -> dict[str, float]:
     """Of each task: the NELBO of its sequences that kept their condition, over all of their targets."""
     views = step.passes.corruption.views(big, step.step)
-    nats, targets = dict.fromkeys(Task, 0.0), dict.fromkeys(Task, 0)
+    names = [task.name for task in VOCABULARY.tasks]
+    nats, targets = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
     for view in views:
         with torch.no_grad():
             found = step.denoiser.cross_entropy(view.z_t, big, view.masked).double()
@@ -389,9 +408,9 @@ def reported_by_hand(step: DenoiserStep, big: Batch) -> dict[str, float]:
             condition = here & big.is_condition
             if condition.any() and (view.z_t != big.tokens)[condition].any():
                 continue
-            nats[list(Task)[task]] += float(spent[here].sum())
-            targets[list(Task)[task]] += int(big.maskable[here].sum())
-    return {task: nats[task] / targets[task] / math.log(2) for task in Task if targets[task]}
+            nats[names[task]] += float(spent[here].sum())
+            targets[names[task]] += int(big.maskable[here].sum())
+    return {task: nats[task] / targets[task] / math.log(2) for task in names if targets[task]}
 
 
 @pytest.mark.parametrize("anti_masking", [False, True])
@@ -399,41 +418,41 @@ def test_what_is_reported_is_a_bound_of_the_task(anti_masking):
     """Without sequences whose condition was dropped, and of all modalities that are generated together."""
     draw, sequences = np.random.default_rng(3), []
     for number in range(90):
-        text = {Modality.TEXT: draw.integers(0, 40, (int(draw.integers(2, 7)), 1))}
-        image = {Modality.IMAGE: draw.integers(0, 16, (9, 2))}
-        audio = {Modality.AUDIO: draw.integers(0, 8, (int(draw.integers(4, 9)), 2))}
+        text = {"text": draw.integers(0, 40, (int(draw.integers(2, 7)), 1))}
+        image = {"image": draw.integers(0, 16, (9, 2))}
+        audio = {"speech": draw.integers(0, 8, (int(draw.integers(4, 9)), 2))}
         task, codes = (
-            (Task.TEXT_TO_IMAGE, text | image),
-            (Task.TEXT_TO_SPEECH, text | audio),
-            (Task.SPEECH_TO_TEXT, text | audio),
-            (Task.JOINT, text | (image if number % 2 else audio)),
-            (Task.TRIPLE, text | image | audio),
+            ("text_to_image", text | image),
+            ("text_to_speech", text | audio),
+            ("speech_to_text", text | audio),
+            ("joint", text | (image if number % 2 else audio)),
+            ("triple", text | image | audio),
         )[number % 5]
-        sequences.append(build_sequence(VOCABULARY, task, codes, num_end={Modality.TEXT: 1}))
+        sequences.append(build_sequence(VOCABULARY, task, codes, num_end={"text": 1}))
     big = make_batch(sequences, range(90))
-    tasks = frozenset(s.task for s in sequences)
+    tasks = frozenset(s.task.name for s in sequences)
     step = make_step(tasks=tasks, condition_dropout=0.4, anti_masking=anti_masking)
     with torch.no_grad():  # away from a uniform prediction, where all tokens cost the same
         step.denoiser.unembedding.weight.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
     expected = reported_by_hand(step, big)
     found = bits(step(big))
-    assert list(found) == ["text", "image", "audio", "joint", "triple"]
+    assert list(found) == ["text", "image", "speech", "joint", "triple"]
     assert found == pytest.approx(
         {
-            "text": expected[Task.SPEECH_TO_TEXT],
-            "image": expected[Task.TEXT_TO_IMAGE],
-            "audio": expected[Task.TEXT_TO_SPEECH],
-            "joint": expected[Task.JOINT],
-            "triple": expected[Task.TRIPLE],
+            "text": expected["speech_to_text"],
+            "image": expected["text_to_image"],
+            "speech": expected["text_to_speech"],
+            "joint": expected["joint"],
+            "triple": expected["triple"],
         },
         rel=1e-5,
     )
 
 
 def test_what_the_mixture_does_not_generate_is_not_reported(batch):
-    assert list(bits(make_step()(batch))) == ["text", "image", "audio"]
-    text = [s for s in make_sequences() if s.task is Task.TEXT]
-    metrics = make_step(tasks=frozenset({Task.TEXT}))(make_batch(text, range(len(text))))
+    assert list(bits(make_step()(batch))) == ["text", "image", "speech"]
+    text = [s for s in make_sequences() if s.task.name == "text"]
+    metrics = make_step(tasks=frozenset({"text"}))(make_batch(text, range(len(text))))
     assert list(bits(metrics)) == ["text"]
 
 
@@ -441,6 +460,8 @@ def test_errors_name_the_value():
     with pytest.raises(ValueError, match=r"condition_dropout 1\.0"):
         ObjectiveConfig(condition_dropout=1.0)
     with pytest.raises(ValueError, match="anti_masking"):
-        ObjectiveConfig(anti_masking=True, text=Cosine())
-    with pytest.raises(ValueError, match="modality_weights"):
-        ObjectiveConfig(modality_weights=(-1.0, 1.0, 1.0))
+        make_step(modalities=scheduled(text=Cosine()), anti_masking=True)
+    with pytest.raises(ValueError, match=r"weight -1\.0"):
+        ModalityConfig(weight=-1.0)
+    with pytest.raises(ValueError, match="no modality 'depth': choose one of text, image, speech"):
+        make_step(modalities={"depth": ModalityConfig()})

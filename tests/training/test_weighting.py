@@ -11,11 +11,11 @@ from scipy.integrate import quad
 from tests.training.test_step import VOCABULARY, batch, make_corruption, make_sequences, make_step  # noqa: F401
 
 from design_space import SCHEDULES, WEIGHTINGS
+from training.test_step import scheduled
 from trimask.diffusion.schedule import Cosine, Linear, Polynomial
-from trimask.training.corruption import ObjectiveConfig
+from trimask.training.modalities import ModalityConfig
 from trimask.training.weighting import Bound, PowerOfBound, Unweighted, Weighting
 from trimask.vocabulary.batch import make_batch
-from trimask.vocabulary.modality import Modality
 
 
 def test_every_weighting_is_tested():
@@ -66,23 +66,29 @@ def test_an_exponent_outside_is_named(exponent):
     [
         {"weighting": Unweighted()},
         {"weighting": Unweighted(), "anti_masking": True},
-        {"weighting": PowerOfBound(exponent=0.5), "audio": Cosine(), "image": Polynomial(exponent=0.5)},
+        {
+            "weighting": PowerOfBound(exponent=0.5),
+            "modalities": scheduled(speech=Cosine(), image=Polynomial(exponent=0.5)),
+        },
     ],
     ids=str,
 )
 def test_a_target_weighs_one_in_expectation(objective):
     """By the masks that training draws, with the schedule of each modality."""
     corruption, sequences = make_corruption(**objective), make_sequences(240)
-    means: dict[Modality, list[float]] = {modality: [] for modality in Modality}
+    means: dict[str, list[float]] = {modality: [] for modality in VOCABULARY.modalities}
     for k in range(40):
         big = make_batch(sequences, range(k * 240, (k + 1) * 240))
         modality = corruption.tables.modality(big.range_index)
         views = corruption.views(big, k)
-        for m in Modality:
-            targets = len(views) * int((big.maskable & (modality == m)).sum())
-            weight = sum(float(view.loss_weight[view.masked & (modality == m)].sum()) for view in views)
+        for m in VOCABULARY.modalities:
+            targets = len(views) * int((big.maskable & (modality == VOCABULARY.modality_number(m))).sum())
+            weight = sum(
+                float(view.loss_weight[view.masked & (modality == VOCABULARY.modality_number(m))].sum())
+                for view in views
+            )
             means[m].append(weight / targets)
-    for m in Modality:
+    for m in VOCABULARY.modalities:
         error = np.std(means[m]) / math.sqrt(len(means[m]))
         assert abs(np.mean(means[m]) - 1) < 4 * error + 1e-4, m
         assert error < 0.1
@@ -91,8 +97,9 @@ def test_a_target_weighs_one_in_expectation(objective):
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=str)
 def test_the_bound_is_reported_whatever_is_trained_on(batch, weighting):  # noqa: F811
     """The first update has the same masks and weights: its NELBO does not know of the weighting."""
-    plain = make_step(audio=Cosine())(batch)
-    other = make_step(audio=Cosine(), weighting=weighting, codebook_weights=((), (1.0, 0.5), ()))(batch)
+    plain = make_step(modalities=scheduled(speech=Cosine()))(batch)
+    rows = {**scheduled(speech=Cosine()), "image": ModalityConfig(codebook_weights=(1.0, 0.5))}
+    other = make_step(modalities=rows, weighting=weighting)(batch)
     for name, value in plain.items():
         if name.endswith("bits_per_token"):
             assert float(other[name]) == float(value), name
@@ -118,8 +125,12 @@ def test_weights_of_a_users_own_are_used(batch):  # noqa: F811
 
 def test_codebooks_weigh_what_is_stated(batch):  # noqa: F811
     """Against a sum over slots, one by one."""
-    factors = ((3.0,), (1.0, 0.25), (0.0, 2.0))
-    step = make_step(codebook_weights=factors, weighting=Unweighted(), modality_weights=(1.0, 2.0, 0.5))
+    factors = {"text": (3.0,), "image": (1.0, 0.25), "speech": (0.0, 2.0)}
+    rows = {
+        name: ModalityConfig(weight=weight, codebook_weights=factors[name])
+        for name, weight in (("text", 1.0), ("image", 2.0), ("speech", 0.5))
+    }
+    step = make_step(modalities=rows, weighting=Unweighted())
     view = step.passes.corruption.views(batch, 0)[0]
     losses = step.denoiser.cross_entropy(view.z_t, batch, view.masked).tolist()
     ranges = batch.range_index[view.masked].tolist()
@@ -127,12 +138,13 @@ def test_codebooks_weigh_what_is_stated(batch):  # noqa: F811
     for loss, number in zip(losses, ranges, strict=True):
         token_range = VOCABULARY.ranges[number]
         weight = 2.0 * factors[token_range.modality][token_range.codebook]  # 2 = 1 / ∫ t dt
-        expected += weight * float(step.passes.token_weights[token_range.modality]) * loss / 12
+        number = VOCABULARY.modality_number(token_range.modality)
+        expected += weight * float(step.passes.token_weights[number]) * loss / 12
     assert float(step(batch)["loss"]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_codebook_weights_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match=r"codebook_weights has 3 for audio.*give 2, one for each codebook"):
-        make_step(codebook_weights=((), (), (1.0, 1.0, 1.0)))
-    with pytest.raises(ValueError, match="must not be negative"):
-        ObjectiveConfig(codebook_weights=((), (-1.0, 1.0), ()))
+    with pytest.raises(ValueError, match=r"codebook_weights has 3 for speech.*give 2, one for each codebook"):
+        make_step(modalities={"speech": ModalityConfig(codebook_weights=(1.0, 1.0, 1.0))})
+    with pytest.raises(ValueError, match="must be finite and at least 0"):
+        ModalityConfig(codebook_weights=(-1.0, 1.0))

@@ -1,5 +1,8 @@
 """Ids, codebook layouts and their inverses."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,12 +12,15 @@ from design_space import LAYOUTS
 from trimask.config import from_dict, to_dict
 from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
-from trimask.vocabulary.modality import Modality, Task
+from trimask.vocabulary.task import TASKS, Task
 
 VOCABULARY = Vocabulary(
-    text=CodeSpace(num_codebooks=1, codebook_size=11, has_end=True),
-    image=CodeSpace(num_codebooks=2, codebook_size=5, has_end=False, grid=(2, 3)),
-    audio=CodeSpace(num_codebooks=3, codebook_size=4, has_end=True, layout=Delayed()),
+    spaces=(
+        CodeSpace(name="text", num_codebooks=1, codebook_size=11, has_end=True),
+        CodeSpace(name="image", num_codebooks=2, codebook_size=5, has_end=False, grid=(2, 3)),
+        CodeSpace(name="speech", num_codebooks=3, codebook_size=4, has_end=True),
+    ),
+    layouts={"speech": Delayed()},
 )
 
 
@@ -22,10 +28,10 @@ def test_every_id_has_one_meaning() -> None:
     v = VOCABULARY
     specials = [
         v.pad,
-        *map(v.mask, Modality),
-        *map(v.task, Task),
-        *map(v.begin, Modality),
-        *map(v.close, Modality),
+        *map(v.mask, v.modalities),
+        *(v.task_token(task.name) for task in v.tasks),
+        *map(v.begin, v.modalities),
+        *map(v.close, v.modalities),
     ]
     ids = specials + [i for r in v.ranges for i in range(r.start, r.stop)]
     assert sorted(specials) == list(range(v.num_special))
@@ -35,12 +41,12 @@ def test_every_id_has_one_meaning() -> None:
     assert [r.index for r in v.ranges] == list(range(6))
     assert [v.ranges[i].codebook for i in range(6)] == [0, 0, 1, 0, 1, 2]
     assert v.mask_of_range.tolist() == [v.mask(r.modality) for r in v.ranges]
-    assert all(set(v.ranges_of(m)) == {r for r in v.ranges if r.modality == m} for m in Modality)
+    assert all(set(v.ranges_of(m)) == {r for r in v.ranges if r.modality == m} for m in VOCABULARY.modalities)
 
 
-@pytest.mark.parametrize("modality", Modality)
+@pytest.mark.parametrize("modality", VOCABULARY.modalities)
 @given(data=st.data())
-def test_codes_to_tokens_and_back(modality: Modality, data: st.DataObject) -> None:
+def test_codes_to_tokens_and_back(modality: str, data: st.DataObject) -> None:
     space = VOCABULARY.space(modality)
     num_frames = data.draw(st.integers(0, 6))
     num_end = data.draw(st.integers(0, 3)) if space.has_end else 0
@@ -58,40 +64,92 @@ def test_codes_to_tokens_and_back(modality: Modality, data: st.DataObject) -> No
 
 def test_end_in_any_codebook_closes_the_span() -> None:
     codes = np.zeros((4, 3), dtype=np.int64)
-    tokens = VOCABULARY.tokens(Modality.AUDIO, codes)
-    tokens[2, 1] = VOCABULARY.ranges_of(Modality.AUDIO)[1].stop - 1
-    back, is_complete = VOCABULARY.codes(Modality.AUDIO, tokens)
+    tokens = VOCABULARY.tokens("speech", codes)
+    tokens[2, 1] = VOCABULARY.ranges_of("speech")[1].stop - 1
+    back, is_complete = VOCABULARY.codes("speech", tokens)
     assert is_complete and len(back) == 2
 
 
 @pytest.mark.parametrize(
     "codes, num_end, modality, match",
     [
-        (np.zeros((3, 1), dtype=np.int64), 0, Modality.IMAGE, r"image codes have shape \(3, 1\)"),
-        (np.full((3, 1), 11), 0, Modality.TEXT, r"span \[11, 11\]: the codebook has 11"),
-        (np.full((3, 1), -1), 0, Modality.TEXT, r"span \[-1, -1\]"),
-        (np.zeros((6, 2), dtype=np.int64), 1, Modality.IMAGE, "num_end must be 0, not 1"),
+        (np.zeros((3, 1), dtype=np.int64), 0, "image", r"image codes have shape \(3, 1\)"),
+        (np.full((3, 1), 11), 0, "text", r"span \[11, 11\]: the codebook has 11"),
+        (np.full((3, 1), -1), 0, "text", r"span \[-1, -1\]"),
+        (np.zeros((6, 2), dtype=np.int64), 1, "image", "num_end must be 0, not 1"),
     ],
 )
-def test_bad_codes_are_named(codes: np.ndarray, num_end: int, modality: Modality, match: str) -> None:
+def test_bad_codes_are_named(codes: np.ndarray, num_end: int, modality: str, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         VOCABULARY.tokens(modality, codes, num_end)
 
 
 def test_foreign_tokens_are_refused() -> None:
-    tokens = VOCABULARY.tokens(Modality.IMAGE, np.zeros((6, 2), dtype=np.int64))
-    tokens[3, 0] = VOCABULARY.mask(Modality.IMAGE)
+    tokens = VOCABULARY.tokens("image", np.zeros((6, 2), dtype=np.int64))
+    tokens[3, 0] = VOCABULARY.mask("image")
     with pytest.raises(ValueError, match="outside the image ranges"):
-        VOCABULARY.codes(Modality.IMAGE, tokens)
+        VOCABULARY.codes("image", tokens)
 
 
-def test_image_space_needs_a_grid() -> None:
-    space = CodeSpace(num_codebooks=1, codebook_size=2, has_end=True)
-    with pytest.raises(ValueError, match="needs a grid"):
-        Vocabulary(text=space, image=space, audio=space)
-    bad = CodeSpace(num_codebooks=1, codebook_size=2, has_end=False, grid=(0, 2))
-    with pytest.raises(ValueError, match=r"\(0, 2\)"):
-        Vocabulary(text=space, image=bad, audio=space)
+def test_spaces_out_of_range_are_named() -> None:
+    space = CodeSpace(name="image", num_codebooks=1, codebook_size=2, has_end=False, grid=(2, 2))
+    for changed, match in (
+        ({"has_end": True}, r"a span on the grid \(2, 2\) has a fixed size"),
+        ({"grid": (0, 2)}, r"grid \(0, 2\), each side must be from 1"),
+        ({"num_codebooks": 0}, "num_codebooks 0 must be at least 1"),
+        ({"codebook_size": 1 << 30}, "at most 16,777,216"),
+        ({"frame_rate": 0.0}, r"frame_rate 0\.0 must be from 0\.001"),
+        ({"name": "a picture"}, "modality 'a picture'"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            replace(space, **changed)
+
+
+def test_rows_that_do_not_fit_together_are_named() -> None:
+    v = VOCABULARY
+    with pytest.raises(ValueError, match="has modality text twice"):
+        replace(v, spaces=(*v.spaces, v.spaces[0]), specials=())
+    with pytest.raises(
+        ValueError, match="task text_to_image has spans of image, and the modalities are text"
+    ):
+        Vocabulary(spaces=v.spaces[:1])
+    with pytest.raises(ValueError, match="no modality 'depth': choose one of text, image, speech"):
+        replace(v, layouts={"depth": Delayed()})
+    with pytest.raises(ValueError, match="no special token task:more"):
+        replace(v, tasks=(*v.tasks, Task(name="more", spans=(("text",),))))
+    with pytest.raises(ValueError, match="no task 'more': choose one of text, text_to_image"):
+        v.task("more")
+
+
+def test_ids_are_data() -> None:
+    """A vocabulary that was stored keeps its ids, whatever names the package would give today; one with more
+    tasks has them beside.
+    """
+    names = (VOCABULARY.specials[0], *reversed(VOCABULARY.specials[1:]), "task:forgotten")
+    old = from_dict(Vocabulary, {**to_dict(VOCABULARY), "specials": list(names)})
+    assert old.num_special == VOCABULARY.num_special + 1
+    assert [old.special(name) for name in names] == list(range(len(names)))
+    assert old.mask("speech") == names.index("mask:speech")
+    assert old.task_token("joint") == names.index("task:joint")
+    more = replace(VOCABULARY, tasks=(*TASKS, Task(name="more", spans=(("text",),))), specials=())
+    assert more.num_special == VOCABULARY.num_special + 1 and more.task_number("more") == len(TASKS)
+    for task in TASKS:
+        assert more.task_number(task.name) == VOCABULARY.task_number(task.name)
+
+
+@pytest.mark.parametrize(
+    "changed, match",
+    [
+        ({"name": "no name"}, "task 'no name'"),
+        ({"spans": ()}, "must name at least one modality"),
+        ({"spans": (("text", "text"),)}, "name a modality twice"),
+        ({"condition": ("image",)}, "must be some of the spans"),
+        ({"condition": ("text", "speech")}, "leave at least one to generate"),
+    ],
+)
+def test_tasks_that_cannot_be_are_named(changed: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        Task(**{"name": "x", "spans": (("text", "speech"),), "condition": ("text",), **changed})
 
 
 def test_vocabulary_is_stored_and_read() -> None:

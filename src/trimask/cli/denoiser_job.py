@@ -25,7 +25,7 @@ _AFTER_FIVE_MINUTES = {
     "text_to_speech": "speech has the rhythm of its sentence",
     "text": "text has the commonest words",
 }
-_SIGNALS = {"image_to_text": "image", "speech_to_text": "audio"}
+_SIGNALS = {"image_to_text": "image", "speech_to_text": "speech"}
 
 
 @final
@@ -101,7 +101,7 @@ class DenoiserJob(Job):
         if seconds >= _SHORT:
             return None
         length = f"{seconds:.0f} seconds" if seconds < 60 else f"{seconds / 60:.1f} minutes"
-        tasks = {component.task.value for component in self.config.mixture.components}
+        tasks = {component.task for component in self.config.mixture.components}
         shown = [what for name, what in _AFTER_FIVE_MINUTES.items() if name in tasks]
         shown.append("samples without a prompt are still nearly empty")
         return (
@@ -113,11 +113,11 @@ class DenoiserJob(Job):
         from trimask.recipes.own_prompt import first_try
 
         task, prompt = first_try(self.config, self.tokenizers)
-        words = ["sample", str(out), "--task", task.value]
+        words = ["sample", str(out), "--task", task]
         if prompt is not None:
             words += [f"--prompt={prompt}"] if prompt.startswith("-") else ["--prompt", prompt]
-        elif task.value in _SIGNALS:
-            words += [f"--{_SIGNALS[task.value]}", "FILE"]
+        elif task in _SIGNALS:
+            words += [f"--{_SIGNALS[task]}", "FILE"]
         return f"try it: {program()} {shlex.join(words)} --out samples"
 
 

@@ -40,11 +40,11 @@ def _described(work: Work, sequences: float, num_views: int) -> dict[str, Any]:
     """A component: what its source has (`tokens`), and how much of it the run draws. Epochs count distinct
     sequences.
     """
-    task, size = work.component.task, work.size
+    task, size = work.task, work.size
     targets = sequences * target_tokens(task, size.mean_codes)
     return {
-        "data": "+".join(modality.name.lower() for modality in sorted(size.mean_codes)),
-        "task": task.value,
+        "data": "+".join(size.mean_codes),
+        "task": task.name,
         "source": work.component.source,
         "tokens": sum(size.codes.values()) if size.codes is not None else None,
         "target_tokens": round(targets),

@@ -47,7 +47,7 @@ def job(
     if isinstance(config.data, StatedData):
         if tokenizers is not None:
             raise UsageError(
-                f"{recipe} states its tokenizers' geometry (--data.geometry.text_size N, …): leave out "
+                f"{recipe} states its code spaces (--data.spaces.text.codebook_size N, …): leave out "
                 "--tokenizers, or give data that was prepared over them with --data DIR"
             )
         return StatedJob(recipe=recipe, config=config)

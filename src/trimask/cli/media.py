@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from trimask.cli.console import say
 from trimask.cli.failure import Failed
@@ -22,7 +22,7 @@ def read_image(path: Path, size: int) -> PIL.Image.Image:
     return PIL.Image.fromarray(pixels)
 
 
-def read_audio(path: Path, sample_rate: int) -> Float32[np.ndarray, "samples"]:
+def read_speech(path: Path, sample_rate: int) -> Float32[np.ndarray, "samples"]:
     """The recording in `path` as the model hears it; says what that is. Failed if it is none."""
     try:
         waveform = given_waveform(path, sample_rate)
@@ -30,3 +30,14 @@ def read_audio(path: Path, sample_rate: int) -> Float32[np.ndarray, "samples"]:
         raise Failed(f"{error}: give a WAV, FLAC, Ogg or MP3 file") from error
     say(f"{path}: the model hears one channel at {sample_rate} Hz, {len(waveform) / sample_rate:.3g} s")
     return waveform
+
+
+def read_codes(path: Path) -> Int[np.ndarray, "frames codebooks"]:
+    """The codes in the file `path`. Failed if it holds none."""
+    try:
+        codes = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise Failed(f"{path} is no array of codes ({error}): save one with numpy.save") from error
+    if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.kind not in "iu":
+        raise Failed(f"{path} holds no codes: give integers, frames × codebooks, of a .npy file")
+    return codes

@@ -68,7 +68,7 @@ class Plan(Verb):
     failures: Annotated[float, _arg("HOURS")] = 50_000.0
     """mean time between failures of a device"""
     tokenizers: Annotated[Path | None, _arg("DIR")] = None
-    """tokenizers to train over; else those that ship, or the recipe's stated geometry"""
+    """tokenizers to train over; else those that ship, or the code spaces that the recipe states"""
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _arg("DIR")] = ()
     """data that `trimask prepare` made, instead of the recipe's; may be given several times"""
     json: bool = False

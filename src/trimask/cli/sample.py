@@ -1,7 +1,8 @@
 """`trimask sample`: a run generates."""
 
+import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,15 @@ from trimask.cli.arguments import Verb, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.config import to_dict
+from trimask.config import from_dict, to_dict
 from trimask.reading import problem_of
+from trimask.vocabulary.task import MODALITIES, TASKS, Task
+from trimask.vocabulary.transcript import is_transcript
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
     from trimask.sampling.generate import Generator
 
-_TEXT_ONLY = ("text", "image_to_text", "speech_to_text")
-_FILES = ("text_file", "image", "audio", "filmstrip", "settings")
+_NO_FILES = ("is_complete", "text", "sample_rate")
 _MOST_BYTES = 10_000_000  # of a file of prompts
 
 
@@ -41,7 +43,7 @@ class Sample(Verb):
     model: Annotated[tyro.conf.Positional[str], _arg("RUN")]
     """a run's directory, an exported file, or `quickstart`"""
     task: Annotated[str, _arg("TASK")]
-    """text, text_to_image, image_to_text, text_to_speech, speech_to_text, joint or triple"""
+    """text, text_to_image, image_to_text, text_to_speech, speech_to_text, joint, triple; a model may have more"""
     prompt: Annotated[str | None, _arg("TEXT")] = None
     """caption or sentence; for task text, how the text begins"""
     prompts: Annotated[Path | None, _arg("FILE")] = None
@@ -50,8 +52,10 @@ class Sample(Verb):
     """take prompts as they are spelled, and do not say when one is far from what the model has seen"""
     image: Annotated[Path | None, _arg("FILE")] = None
     """picture to caption, of any size"""
-    audio: Annotated[Path | None, _arg("FILE")] = None
+    speech: Annotated[Path | None, _arg("FILE")] = None
     """recording to transcribe, at any sample rate"""
+    codes: Annotated[tuple[str, ...], _arg("NAME=FILE")] = ()
+    """of a modality without a tokenizer of ours: integers, frames × codebooks, in a .npy file"""
     num_samples: Annotated[int, _arg("K")] = 1
     """how many"""
     seed: Annotated[int, _arg("S")] = 0
@@ -68,7 +72,7 @@ class Sample(Verb):
     """room for the text (tokens) or the speech (frames)"""
     voice: Annotated[str | None, _arg("NAME")] = None
     """for text_to_speech: who speaks, as the data's column has the name (else the commonest voice)"""
-    pair: Annotated[str | None, _arg("image|audio")] = None
+    pair: Annotated[str | None, _arg("image|speech")] = None
     """for joint: what stands beside the text (else image)"""
     filmstrip: bool = False
     """for text_to_image: also write how the first image is unmasked"""
@@ -80,27 +84,31 @@ class Sample(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        task = Task(choose("task", self.task, list(Task)))
-        self._check(task)
-        prompts = self._prompts(task)
+        tasks = _tasks_of(Path(self.model))
+        if tasks is not None:
+            self._check(self._chosen(tasks))
         if self.out is not None:
             check_writable(self.out)
         generator = self._load()
+        task = self._chosen(generator.vocabulary.tasks)
+        if tasks is None:
+            self._check(task)
+        prompts = self._prompts(task)
         described: list[dict[str, Any]] = []
         for sample in self._samples(generator, task, prompts):
             described.append(sample)
             if not self.json:
                 _tell(sample)
         if self.json:
-            files = [sample[kind] for sample in described for kind in _FILES if kind in sample]
-            shown = {"model": self.model, "task": task, "seed": self.seed}
+            files = [each[kind] for each in described for kind in each if kind not in _NO_FILES]
+            shown = {"model": self.model, "task": task.name, "seed": self.seed}
             strips = [sample["filmstrip"] for sample in described if "filmstrip" in sample]
             strip = {"filmstrip": strips[0]} if strips else {}
             print_json({**shown, "samples": described, **strip, "files": files})
         return 0
 
     def _samples(
-        self, generator: "Generator", task: str, prompts: list[str] | None
+        self, generator: "Generator", task: Task, prompts: list[str] | None
     ) -> Iterator[dict[str, Any]]:
         """Generate, write and describe each sample as it comes."""
         from trimask.cli.samples import SampleFolder
@@ -110,13 +118,13 @@ class Sample(Verb):
         asked = [(prompt, number) for prompt in given for number in range(self.num_samples)]
         with telling_warnings():
             made = generator.generate_each(
-                task,
+                task.name,
                 self.prompt if prompts is None else prompts,
                 num_samples=self.num_samples,
                 numbers=[number for _, number in asked],
                 span_length=self.span_length,
                 raw_prompt=self.raw_prompt,
-                **self._options(generator, task),
+                **self._options(generator),
             )
             for place, (prompt, number) in enumerate(asked):
                 if len(asked) > 1:
@@ -130,62 +138,67 @@ class Sample(Verb):
                     strip = self._filmstrip(generator, prompt) if self.filmstrip and not place else None
                     sample |= folder.write(
                         result,
-                        stem=_stem(task, prompt, self.seed),
+                        stem=_stem(task.name, prompt, self.seed),
                         made_with=self._made_with(generator, task, prompt, number, result.is_complete),
                         filmstrip=strip,
                     )
                 yield sample
 
     def _made_with(
-        self, generator: "Generator", task: str, prompt: str | None, number: int, is_complete: bool
+        self, generator: "Generator", task: Task, prompt: str | None, number: int, is_complete: bool
     ) -> dict[str, Any]:
         """All that fixes a sample: with `number` counted from 0, it is that of `trimask sample` with
         --num-samples above it.
         """
-        found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task}
+        found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task.name}
         if prompt is not None:
             found["prompt"] = prompt
             found["prompt_as_spelled"] = prompt if self.raw_prompt else generator.seen.prompt(task, prompt)
         found |= {"seed": self.seed, "sample": number, "is_complete": is_complete}
-        if task == "text_to_speech":
+        if "text" in task.condition and is_transcript(task.spans[0]):
             found["voice"] = self.voice if self.raw_prompt else generator.seen.voice(self.voice)
-        for name in ("pair", "span_length", "image", "audio"):
+        for name in ("pair", "span_length", "image", "speech", "codes"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None and value != ():
                 found[name] = str(value) if isinstance(value, Path) else value
-        return found | {"sampler": to_dict(generator.settings(task, **self._settings()))}
+        return found | {"sampler": to_dict(generator.settings(task.name, **self._settings()))}
 
-    def _check(self, task: str) -> None:
+    def _chosen(self, tasks: Sequence[Task]) -> Task:
+        name = choose("task", self.task, [task.name for task in tasks])
+        return next(task for task in tasks if task.name == name)
+
+    def _check(self, task: Task) -> None:
         """What can be told without loading anything."""
-        if self.out is None and (task not in _TEXT_ONLY or self.filmstrip):
-            raise UsageError(f"task {task} makes files: say where to write them with --out DIR")
+        if self.out is None and (task.targets != {"text"} or self.filmstrip):
+            raise UsageError(f"task {task.name} makes files: say where to write them with --out DIR")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file: name a folder")
-        if self.filmstrip and task != "text_to_image":
-            raise UsageError(f"--filmstrip is for task text_to_image, not {task}: leave it out")
-        for name, path, wanted in (
-            ("image", self.image, "image_to_text"),
-            ("audio", self.audio, "speech_to_text"),
-        ):
-            if path is None and task is wanted:
-                raise UsageError(f"task {task} needs --{name} FILE")
-            if path is not None and task is not wanted:
-                raise UsageError(f"task {task} has no use for --{name}: leave it out")
+        if self.filmstrip and task.name != "text_to_image":
+            raise UsageError(f"--filmstrip is for task text_to_image, not {task.name}: leave it out")
+        given = {"image": self.image, "speech": self.speech, **self._code_files()}
+        for name in task.condition:
+            if name != "text" and given.get(name) is None:
+                option = f"--{name} FILE" if name in MODALITIES else f"--codes {name}=FILE"
+                raise UsageError(f"task {task.name} needs {option}")
+        for name, path in given.items():
+            option = f"--{name}" if name in MODALITIES else f"--codes {name}="
+            if path is not None and name not in task.condition:
+                raise UsageError(f"task {task.name} has no use for {option}: leave it out")
             if path is not None and (problem := problem_of(path)) is not None:
-                raise UsageError(f"--{name} {path} {problem}")
+                raise UsageError(f"{option} {path} {problem}")
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
         if self.pair is not None:
-            choose("pair", self.pair, ["image", "audio"])
+            choose("pair", self.pair, ["image", "speech"])
 
-    def _prompts(self, task: str) -> list[str] | None:
+    def _prompts(self, task: Task) -> list[str] | None:
         """Those of --prompts, one a line; empty lines are left out."""
         if self.prompts is None:
             return None
         if self.prompt is not None:
             raise UsageError("--prompt and --prompts: give one of them")
-        if task not in ("text", "text_to_image", "text_to_speech"):
-            raise UsageError(f"task {task} has no use for --prompts: leave it out")
+        if "text" not in task.condition and not task.is_alone:
+            raise UsageError(f"task {task.name} has no use for --prompts: leave it out")
         if (problem := problem_of(self.prompts)) is not None:
             raise UsageError(f"--prompts {self.prompts} {problem}")
         size = self.prompts.stat().st_size
@@ -224,17 +237,26 @@ class Sample(Verb):
         with reading_files():
             return trimask.load(self.model, tokenizers=self.tokenizers)
 
-    def _options(self, generator: "Generator", task: str) -> dict[str, Any]:
-        from trimask.cli.media import read_audio, read_image
+    def _options(self, generator: "Generator") -> dict[str, Any]:
+        from trimask.cli.media import read_codes, read_image, read_speech
 
         options = {"seed": self.seed, "voice": self.voice, "pair": self.pair, **self._settings()}
-        if task == "image_to_text" and self.image is not None:
+        if self.image is not None:
             assert generator.codecs.image is not None
             options["image"] = read_image(self.image, generator.codecs.image.image_size)
-        if task == "speech_to_text" and self.audio is not None:
+        if self.speech is not None:
             assert generator.codecs.speech is not None
-            options["audio"] = read_audio(self.audio, generator.codecs.speech.sample_rate)
-        return options
+            options["speech"] = read_speech(self.speech, generator.codecs.speech.sample_rate)
+        return options | {"codes": {name: read_codes(path) for name, path in self._code_files().items()}}
+
+    def _code_files(self) -> dict[str, Path]:
+        found = {}
+        for each in self.codes:
+            name, equals, path = each.partition("=")
+            if not (name and equals and path):
+                raise UsageError(f"--codes {each}: give NAME=FILE, the modality and its codes")
+            found[name] = Path(path)
+        return found
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -258,9 +280,20 @@ _PICTURES |= {0x7F: "\u2421"} | {code: "\ufffd" for code in range(0x80, 0xA0)}
 def _tell(sample: Mapping[str, Any]) -> None:
     if "text" in sample:
         print(sample["text"].translate(_PICTURES))
-    for kind in _FILES:
-        if kind in sample and kind != "settings":
+    for kind in sample:
+        if kind not in (*_NO_FILES, "settings"):
             say(f"wrote {sample[kind]}")
+
+
+def _tasks_of(model: Path) -> Sequence[Task] | None:
+    """The tasks of a model, told without loading it; None where it has to be loaded for that."""
+    if not model.exists():
+        return TASKS
+    try:
+        stored = json.loads((model / "config.json").read_bytes())["run"]["tasks"]
+        return [from_dict(Task, row) for row in stored]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import soundfile
 
 from trimask.io import atomic_write
 from trimask.sampling.generate import Generated
+from trimask.vocabulary.task import MODALITIES
 
 
 @final
@@ -31,14 +32,20 @@ class SampleFolder:
         made_with: Mapping[str, Any],
         filmstrip: Sequence[PIL.Image.Image] | None = None,
     ) -> dict[str, Any]:
-        """Write `result` as stem_K.{txt,png,wav}, each file whole or not at all, and `made_with` beside them
-        as stem_K.json; K is the next number that is free. Returns the files as JSON values.
+        """Write `result` as stem_K.{txt,png,wav}, codes of any other modality M as stem_K_M.npy, each file whole
+        or not at all, and `made_with` beside them as stem_K.json; K is the next number that is free. Returns
+        the files as JSON values.
         """
         kinds = (
             ("text_file", ".txt", result.text),
             ("image", ".png", result.image),
-            ("audio", ".wav", result.waveform),
+            ("speech", ".wav", result.waveform),
             ("filmstrip", "_filmstrip.png", filmstrip),
+            *(
+                (name, f"_{name}.npy", codes)
+                for name, codes in result.codes.items()
+                if name not in MODALITIES
+            ),
         )
         suffixes = {kind: suffix for kind, suffix, value in kinds if value is not None}
         place = self._claimed(stem, made_with, suffixes.values())
@@ -83,8 +90,10 @@ def _write(kind: str, result: Generated, filmstrip: Sequence[PIL.Image.Image] | 
         path.write_text(f"{result.text}\n", encoding="utf-8")
     elif kind == "image" and result.image is not None:
         result.image.save(path)
-    elif kind == "audio" and result.waveform is not None and result.sample_rate is not None:
+    elif kind == "speech" and result.waveform is not None and result.sample_rate is not None:
         soundfile.write(path, np.clip(result.waveform, -1, 1), result.sample_rate, subtype="PCM_16")
+    elif kind in result.codes:
+        np.save(path, result.codes[kind], allow_pickle=False)
     elif filmstrip is not None:
         side_by_side(filmstrip).save(path)
 

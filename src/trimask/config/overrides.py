@@ -29,7 +29,7 @@ def override(config: T, values: Mapping[str, str]) -> T:
     "betas": "0.9,0.99", "lr_schedule": "WarmupStableDecay", "lr_schedule.decay_fraction": "0.1"})`.
 
     Strings are parsed by the field's type: tuples as comma lists, `none` where the field may be None, tuple
-    items by index (`phases.0.num_steps`). Where several classes may stand, the name of one chooses it: its
+    items by index (`phases.0.num_steps`), or by their name where they have one (`tasks.joint.spans`). Where several classes may stand, the name of one chooses it: its
     fields have their defaults, or the values of paths below. A field below a group that is None makes the
     group. All values are set before the classes check themselves, so two fields that depend on each other
     can be changed together.
@@ -61,7 +61,7 @@ def _set(annotation: Any, data: Any, path: str, text: str) -> None:
                 right = f"there is no field of this name: set {one_of(below)}"
             fail(".".join(names[: depth + 1]), text, right)
         annotation = options[name]
-        slot = cast(Any, int(name) if isinstance(holder, list) else name)
+        slot = cast(Any, _places(holder)[name] if isinstance(holder, list) else name)
         if isinstance(holder, dict):
             holder.setdefault(slot, None)  # a field without default, of a class that was just chosen
     holder[slot] = _parse(annotation, text, path, holder[slot])
@@ -75,10 +75,21 @@ def _children(annotation: Any, data: Any) -> dict[str, Any]:
             return annotations_of(cls)
     for member in members_of(annotation):
         if get_origin(member) is tuple and isinstance(data, list):
-            return {str(i): kind for i, kind, _ in numbered(item_types(get_args(member), data, ""), data)}
+            kinds = item_types(get_args(member), data, "")
+            return {name: kinds[place] for name, place in _places(data).items()}
         if get_origin(member) is dict and isinstance(data, dict):
             return dict.fromkeys(data, get_args(member)[1])
     return {}
+
+
+def _places(items: list[Any]) -> dict[str, int]:
+    """Names that an item of a list goes by: its index, and what its own field `name` says."""
+    named = {
+        item["name"]: place
+        for place, item in enumerate(items)
+        if isinstance(item, dict) and isinstance(item.get("name"), str)
+    }
+    return {**{str(place): place for place in range(len(items))}, **named}
 
 
 def _class_of(annotation: Any, data: Mapping[str, Any]) -> type | None:
@@ -93,7 +104,7 @@ def _paths(annotation: Any, data: Any) -> Iterator[str]:
     """The dotted paths of all that stands below."""
     for name, kind in _children(annotation, data).items():
         yield name
-        below = data[int(name)] if isinstance(data, list) else data.get(name)
+        below = data[_places(data)[name]] if isinstance(data, list) else data.get(name)
         yield from (f"{name}.{path}" for path in _paths(kind, below))
 
 

@@ -164,9 +164,7 @@ def sequence_shares(
     for component in components:
         mean = target_tokens(rows[component.task], means[component.source])
         if not mean > 0:
-            raise UserError(
-                f"{component.source} has nothing for {component.task} to generate: leave it out"
-            )
+            raise UserError(f"{component.source} has nothing for {component.task} to generate: leave it out")
         rates.append(component.weight / mean)
     return np.array(rates) / sum(rates)
 

@@ -86,14 +86,16 @@ class StatedSource:
     """
 
     name: str
-    lengths: dict[str, float]
+    lengths: dict[str, int | float]
 
     def __post_init__(self) -> None:
         if not self.lengths:
             raise UserError(f"source {self.name}: lengths is empty, state at least one modality")
         for modality, length in self.lengths.items():
             if not 0 < length < math.inf:
-                raise UserError(f"source {self.name}: length {length} of {modality} must be above 0 and finite")
+                raise UserError(
+                    f"source {self.name}: length {length} of {modality} must be above 0 and finite"
+                )
 
     def num_frames(self, spaces: Sequence[CodeSpace]) -> dict[str, int]:
         """Frames of each modality: ids, cells, or started 1 / frame_rate seconds.
@@ -113,7 +115,7 @@ class StatedSource:
         return {modality: count * books[modality] for modality, count in self.num_frames(spaces).items()}
 
 
-def _frames(space: CodeSpace, length: float, source: str) -> int:
+def _frames(space: CodeSpace, length: int | float, source: str) -> int:
     if space.frame_rate is not None:
         if length > _LONGEST_SPEECH:
             raise UserError(

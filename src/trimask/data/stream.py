@@ -27,9 +27,11 @@ class SpanSlack:
 
     A model that only ever saw spans of exactly the right length could not say where the content ends in a
     span that is too long, which is what generation must give it. So a span carries 1 + U{0 … slack} end
-    frames, where slack is the larger of `minimum` and `fraction` of the content. Captions are filled up to a
-    random length within `caption_length`. A text passage that fills the data's window was cut out of a longer
-    one, or leaves no room, and carries no end.
+    frames, where slack is the larger of `minimum` and `fraction` of the content. A text passage that fills the
+    data's window was cut out of a longer one, or leaves no room, and carries no end.
+
+    Attributes:
+        filled: tasks whose targets are filled up to a random length within so many frames instead.
     """
 
     minimum: int = 4
@@ -46,9 +48,7 @@ class SpanSlack:
                 f"SpanSlack.fraction is {self.fraction}: give at least 0 and at most {_MOST_SLACK}"
             )
 
-    def num_end(
-        self, task: Task, space: CodeSpace, length: int, uniform: float, *, text_window: int
-    ) -> int:
+    def num_end(self, task: Task, space: CodeSpace, length: int, uniform: float, *, text_window: int) -> int:
         """End frames for a span of `length` content frames, given a uniform in [0, 1); passages are cut to
         `text_window` ids.
         """
@@ -98,8 +98,8 @@ class TrainingStream:
         return frozenset(component.task for component in self.mixture.config.components)
 
     def target_tokens(self) -> tuple[float, ...]:
-        """Target tokens of a sequence per modality, in the vocabulary's order, in expectation over the mixture:
-        codes (frames × codebooks) and end frames alike.
+        """Target tokens of a sequence per modality, in the vocabulary's order, in expectation over the
+        mixture: codes (frames × codebooks) and end frames alike.
         """
         totals = dict.fromkeys(self.vocabulary.modalities, 0.0)
         for component, share in zip(self.mixture.config.components, self.mixture.shares, strict=True):
@@ -110,8 +110,7 @@ class TrainingStream:
                 books = space.num_codebooks
                 frames, place = np.unique(codes // books, return_inverse=True)
                 ends = [
-                    self.slack.mean_end(task, space, n, text_window=self.text_window)
-                    for n in frames.tolist()
+                    self.slack.mean_end(task, space, n, text_window=self.text_window) for n in frames.tolist()
                 ]
                 mean = mean_as_drawn(
                     (frames + ends)[place], source.groups, self.mixture.config.group_exponent
@@ -199,7 +198,7 @@ def target_ends(
     *,
     text_window: int,
 ) -> dict[str, int]:
-    """End frames of each target span of an example (`uniforms`: one per modality, in the vocabulary's order)."""
+    """End frames of each target span of an example (`uniforms`: one per modality, in their order)."""
     row = vocabulary.task(task)
     return {
         modality: slack.num_end(

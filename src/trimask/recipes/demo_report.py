@@ -82,7 +82,7 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
         smooth = _smoothed([y for _, y in points])
         charts.append(
             Chart(
-                title=modality.name.capitalize(),
+                title=modality.capitalize(),
                 x=[x for x, _ in points],
                 y=smooth,
                 x_label="step",

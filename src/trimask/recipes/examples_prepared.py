@@ -148,9 +148,7 @@ class PreparedExamples(Examples):
                     found += [{"scores": f"{long} of the {name} in {split}", "why": why}] if long else []
         return found
 
-    def _choose(
-        self, split: str, name: str, count: int
-    ) -> list[tuple[int, int, Mapping[str, np.ndarray]]]:
+    def _choose(self, split: str, name: str, count: int) -> list[tuple[int, int, Mapping[str, np.ndarray]]]:
         """(number, group, codes) of at most `count` examples whose text can be asked for."""
         source = self._sources[split].get(name)
         if source is None:

@@ -18,8 +18,10 @@ from trimask.model.weights import stored_hashes
 from trimask.recipes.lengths import load_lengths
 from trimask.recipes.resume import begun
 from trimask.recipes.seen import SEEN, load_seen
+from trimask.sampling.defaults import DEFAULTS
 from trimask.sampling.length import LengthPolicy
 from trimask.sampling.prompts import Seen
+from trimask.sampling.sampler import SamplerConfig
 from trimask.seals import parse_json
 from trimask.tokenizers.bundle import SHIPPED, hashes
 from trimask.training.run import RunConfig
@@ -48,20 +50,38 @@ def facts_of_run(folder: Path, tokenizers: Path) -> dict[str, str]:
     return {name: json.dumps(value, ensure_ascii=False) for name, value in found.items()}
 
 
+def samplers_in(folder: Path) -> Mapping[str, SamplerConfig]:
+    """How the run in `folder` samples each task; an old one by the defaults."""
+    config = _config_in(folder)
+    return DEFAULTS if config is None else config.sampler
+
+
+def samplers_of(facts: Mapping[str, str], path: Path) -> Mapping[str, SamplerConfig]:
+    """How the run that the exported file `path` comes from samples each task; by default where it says none."""
+    config = _decoded(partial(from_dict, RunConfig), facts, _RUN, path)
+    return DEFAULTS if config is None else config.sampler
+
+
 def seen_in(folder: Path) -> Seen:
     """What the run in `folder` knows of prompts; of one that kept nothing, its tasks, and the voices that its
     configuration names.
     """
     if os.path.lexists(folder / SEEN):
         return load_seen(folder)
+    config = _config_in(folder)
+    if config is None:
+        return Seen()
+    tasks = tuple(dict.fromkeys(part.task for part in config.mixture.components))
+    return Seen(tasks=tasks, voices=dict.fromkeys(getattr(config.data, "voices", ()), 0))
+
+
+def _config_in(folder: Path) -> RunConfig | None:
+    """The configuration of the run in `folder`; None of an old one, of which generating needs nothing."""
     try:
         start = begun(folder)
     except ValueError:
-        return Seen()  # an old run: generating needs nothing of it
-    if start is None or not isinstance(start.config, RunConfig):
-        return Seen()
-    tasks = tuple(dict.fromkeys(part.task for part in start.config.mixture.components))
-    return Seen(tasks=tasks, voices=dict.fromkeys(getattr(start.config.data, "voices", ()), 0))
+        return None
+    return start.config if start is not None and isinstance(start.config, RunConfig) else None
 
 
 def seen_of(facts: Mapping[str, str], path: Path) -> Seen:

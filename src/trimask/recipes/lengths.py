@@ -43,7 +43,7 @@ def fit_lengths(
         captions = sources[IMAGES].num_codes["text"]
         policy = replace(
             policy,
-            caption_length=max(slack.caption_length, int(np.quantile(captions, _MOST)) + 1),
+            caption_length=max(slack.filled.get("image_to_text", 0), int(np.quantile(captions, _MOST)) + 1),
             joint_caption_length=int(np.median(captions)) + 2,
             max_prompt=max(policy.max_prompt, int(captions.max())),
         )

@@ -51,7 +51,7 @@ def _texts(config: RunConfig, task: str, tokenizers: Tokenizers) -> Iterator[str
         yield from texts[:_SAMPLED]
     elif isinstance(data, PreparedData):
         sources = load_split(data.folders, "train")
-        named = {component.source for component in config.mixture.components if component.task is task}
+        named = {component.source for component in config.mixture.components if component.task == task}
         for name in sorted(named & sources.keys()):
             source = sources[name]
             for index in range(min(len(source), _SAMPLED)):

@@ -9,7 +9,15 @@ from trimask.config import from_dict, to_dict
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser
-from trimask.recipes.exported import facts_of_run, lengths_of, seen_in, seen_of, tokenizers_for_file
+from trimask.recipes.exported import (
+    facts_of_run,
+    lengths_of,
+    samplers_in,
+    samplers_of,
+    seen_in,
+    seen_of,
+    tokenizers_for_file,
+)
 from trimask.recipes.lengths import load_lengths
 from trimask.recipes.pretrain import MODEL, TOKENIZERS, build_denoiser
 from trimask.recipes.quickstart import quickstart
@@ -50,20 +58,24 @@ def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: 
         raise UserError(f"tokenizers are for an exported file, and {run} has its own: leave them out")
     if _is_shipped(run):
         codecs, lengths, seen = Tokenizers.load(SHIPPED), None, load_seen(QUICKSTART.parent)
+        samplers = quickstart().sampler
     elif path.is_file():
         given = None if tokenizers is None else Path(tokenizers)
         codecs = Tokenizers.load(tokenizers_for_file(path, facts, given))
         lengths, seen = lengths_of(facts, path), seen_of(facts, path)
+        samplers = samplers_of(facts, path)
     else:
         folder = run_folder(run)
         codecs, lengths = tokenizers_of(folder), load_lengths(folder)
         seen = seen_in(folder)
+        samplers = samplers_in(folder)
     return Generator(
         denoiser,
         text=codecs.text,
         image=codecs.image,
         speech=codecs.speech,
         lengths=lengths,
+        samplers=samplers,
         seen=None if raw_prompts else seen,
     )
 

@@ -29,6 +29,7 @@ _INTERVALS = ("run.log_every", "run.checkpoint_every")
 MAY_CHANGE = (
     "run.compute",
     "run.evaluate_every",
+    "run.sampler",
     "run.num_steps",  # upwards: `check_horizon`
     "run.data.folders",  # their manifests stay the same
     EXTENDED,

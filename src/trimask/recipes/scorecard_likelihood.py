@@ -77,14 +77,15 @@ def _build(
 ) -> list[Sequence]:
     """Sequences with end frames drawn as in training; example i always gets the same."""
     uniforms = [
-        rng.generator(seed, "scorecard", "slack", i).random(len(denoiser.vocabulary.spaces)) for i in range(len(examples))
+        rng.generator(seed, "scorecard", "slack", i).random(len(denoiser.vocabulary.spaces))
+        for i in range(len(examples))
     ]
     return [
         build_sequence(
             denoiser.vocabulary,
             task,
             codes,
-            num_end=target_ends(slack, task, codes, uniform, text_window=text_window),
+            num_end=target_ends(slack, denoiser.vocabulary, task, codes, uniform, text_window=text_window),
         )
         for codes, uniform in zip(examples, uniforms, strict=True)
     ]

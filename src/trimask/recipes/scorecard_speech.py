@@ -67,7 +67,7 @@ def transcript_scores(
         codec = generator.codecs.speech
         assert codec is not None
         clips = [heard(row, codec.sample_rate) for row in chosen]
-        results = generator.generate_many("speech_to_text", audio=clips, seed=seed, batch_size=16)
+        results = generator.generate_many("speech_to_text", speech=clips, seed=seed, batch_size=16)
     given, true = [result.text or "" for result in results], [row.text for row in chosen]
     other = [given[j] for j in words.derangement(len(given), seed)]
     return {

@@ -165,7 +165,7 @@ class Showcase:
         assert codec is not None
         clips = [waveform_at(row, codec.sample_rate) for row in rows]
         with without_length_warnings():
-            made = self.generator.generate_many("speech_to_text", audio=clips, seed=self.seed)
+            made = self.generator.generate_many("speech_to_text", speech=clips, seed=self.seed)
         cards = [
             Card(
                 sounds=(

@@ -95,9 +95,7 @@ def tokenize(
     utterances = _encode_speech(speech, tokenizers, report)
     if images:
         captions = [tokenizers.text.encode(row.caption) for row in images]
-        sources.append(
-            _source(EMOJI, {"text": captions, "image": cells}, [row.base for row in images])
-        )
+        sources.append(_source(EMOJI, {"text": captions, "image": cells}, [row.base for row in images]))
     if speech:
         spelled = [tokenizers.text.encode(spoken_prompt(r.text, r.voice), is_spelled=True) for r in speech]
         keys = [row.id for row in speech]

@@ -31,6 +31,7 @@ from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary import sequence as templates
 from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.task import Task
 from trimask.vocabulary.tokenizer import SpeechCodec
 
 _BACKWARD = 2  # a backward pass takes two products where the forward pass takes one
@@ -83,6 +84,7 @@ class Work:
     """
 
     component: Component
+    task: Task
     size: SourceSize
     share: float
     positions: int
@@ -111,7 +113,9 @@ def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ..
     for component in components:
         if component.source not in sizes:
             raise UserError(f"the chosen data has no {component.source} for task {component.task}")
-    shares = sequence_shares(components, {name: size.mean_codes for name, size in sizes.items()}, config.tasks)
+    shares = sequence_shares(
+        components, {name: size.mean_codes for name, size in sizes.items()}, config.tasks
+    )
     return tuple(
         _work(config, vocabulary, component, sizes[component.source], share)
         for component, share in zip(components, shares.tolist(), strict=True)
@@ -158,6 +162,7 @@ def _work(
         )
     return Work(
         component=component,
+        task=vocabulary.task(component.task),
         size=size,
         share=share,
         positions=positions,

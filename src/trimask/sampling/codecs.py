@@ -6,7 +6,7 @@ a transcript is spelled, lower-case, behind a tag that names the voice ("slt: go
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 import PIL.Image
@@ -20,12 +20,19 @@ from trimask.sampling.length import LengthPolicy
 from trimask.sampling.request import shown
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.sequence import Sequence, build_sequence
+from trimask.vocabulary.task import MODALITIES, Task
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
-from trimask.vocabulary.transcript import DEFAULT_VOICE, parse_transcript, transcript, voice_tag
+from trimask.vocabulary.transcript import (
+    DEFAULT_VOICE,
+    is_transcript,
+    parse_transcript,
+    transcript,
+    voice_tag,
+)
 
 ImageInput = PIL.Image.Image | Encoded | np.ndarray
 """A picture, or its codes (cells × codebooks)."""
-AudioInput = np.ndarray | tuple[np.ndarray, int] | Encoded
+SpeechInput = np.ndarray | tuple[np.ndarray, int] | Encoded
 """A recording, or its codes (frames × codebooks)."""
 DEFAULT_PAIR = "image"
 _GREY = 128
@@ -49,51 +56,58 @@ class Codecs:
 
     def __post_init__(self) -> None:
         if self.text is not None:
-            _check("text", self.vocabulary.text, 1, self.text.vocabulary_size)
+            _check("text", self.vocabulary.space("text"), 1, self.text.vocabulary_size)
         if self.image is not None:
-            _check("image", self.vocabulary.image, self.image.num_codebooks, self.image.codebook_size)
-            if tuple(self.image.grid) != self.vocabulary.image.grid:
+            _check(
+                "image", self.vocabulary.space("image"), self.image.num_codebooks, self.image.codebook_size
+            )
+            if tuple(self.image.grid) != self.vocabulary.space("image").grid:
                 raise UserError(
                     f"the image tokenizer has grid {self.image.grid}, "
-                    f"the vocabulary {self.vocabulary.image.grid}"
+                    f"the vocabulary {self.vocabulary.space('image').grid}"
                 )
         if self.speech is not None:
-            _check("speech", self.vocabulary.audio, self.speech.num_codebooks, self.speech.codebook_size)
+            _check(
+                "speech",
+                self.vocabulary.space("speech"),
+                self.speech.num_codebooks,
+                self.speech.codebook_size,
+            )
 
     def document(
         self,
         task: str,
+        given: Mapping[str, Any],
         *,
-        prompt: str | None = None,
-        image: ImageInput | None = None,
-        audio: AudioInput | None = None,
         pair: str | None = None,
         voice: str | None = None,
         span_length: int | None = None,
     ) -> Sequence:
-        """The sequence to fill: condition codes in place, targets zero. Checks all that the user gave."""
-        given = {"text": prompt, "image": image, "speech": audio}
-        _check_given(task, given, pair=pair, voice=voice, span_length=span_length)
-        if task == "text":
-            return self._passage(prompt, span_length)
-        if task == "text_to_image":
-            assert prompt is not None
-            return self._build(task, {"text": self._encode_text(prompt)}, self._image_span())
-        if task == "image_to_text":
-            assert image is not None
-            codes = {"image": self._encode_image(image)}
-            return self._build(task, codes, {"text": span_length or self.lengths.caption_length})
-        if task == "text_to_speech":
-            assert prompt is not None
-            frames = span_length or self.lengths.speech_frames(len(prompt.strip().encode()))
-            codes = {"text": self._encode_text(prompt, voice=voice or DEFAULT_VOICE)}
-            return self._build(task, codes, {"speech": frames})
-        if task == "speech_to_text":
-            assert audio is not None
-            codes = self._encode_speech(audio)
-            length = span_length or self.lengths.transcript_length(len(codes))
-            return self._build(task, {"speech": codes}, {"text": length})
-        return self._build(task, {}, self._joint_spans(task, pair or DEFAULT_PAIR))
+        """The sequence to fill: condition codes in place, targets zero. Checks all that the user gave.
+
+        Args:
+            given: by modality, what the sequence is made from.
+        """
+        row = self.vocabulary.task(task)
+        spans = spans_asked(row, pair)
+        self._check_given(row, spans, given, pair=pair, voice=voice, span_length=span_length)
+        spoken_by = (voice or DEFAULT_VOICE) if is_transcript(spans) else None
+        codes = {m: self._encode(m, given[m], voice=spoken_by) for m in row.condition}
+        known = {m: len(span) for m, span in codes.items()}
+        if "text" in known:
+            known["text"] = len(given["text"].strip().encode())
+        targets = row.targets_of(spans)
+        for modality in targets:
+            self._need(modality)
+            space = self.vocabulary.space(modality)
+            if space.grid is not None:
+                length = space.grid[0] * space.grid[1]
+            else:
+                length = span_length or self.lengths.frames_of(modality, spans, known)
+            codes[modality] = np.zeros((length, space.num_codebooks), dtype=np.int64)
+        sequence = build_sequence(self.vocabulary, task, codes)
+        beginnings = [m for m in targets if given.get(m) is not None]
+        return self._begun(sequence, given["text"]) if beginnings else sequence
 
     def decode_text(self, codes: Int[np.ndarray, "frames 1"], *, is_spoken: bool) -> str:
         """Text of the codes; a transcript loses the voice's tag."""
@@ -117,58 +131,32 @@ class Codecs:
 
     def veil(self, image: PIL.Image.Image, masked: Float[np.ndarray, "cells"]) -> PIL.Image.Image:
         """`image` with each cell mixed with grey by its `masked` share."""
-        grid = self.vocabulary.image.grid
+        grid = self.vocabulary.space("image").grid
         assert grid is not None
         share = (masked.reshape(grid) * 255).round().astype(np.uint8)
         cover = PIL.Image.fromarray(share).resize(image.size, PIL.Image.Resampling.NEAREST)
         return PIL.Image.composite(PIL.Image.new("RGB", image.size, (_GREY,) * 3), image, cover)
 
-    def _passage(self, prefix: str | None, span_length: int | None) -> Sequence:
-        """A text span; a prefix stands clean at its start."""
-        self._need_text()
-        length = span_length or self.lengths.text_length
-        sequence = self._build("text", {}, {"text": length})
-        if prefix is None:
-            return sequence
-        codes = self._encode_text(prefix, is_prefix=True)
+    def _begun(self, sequence: Sequence, prefix: str) -> Sequence:
+        """A passage with a prefix, which stands clean at its start."""
+        start, stop = sequence.spans["text"]
+        codes, length = self._encode_text(prefix, is_prefix=True), stop - start
         if len(codes) >= length:
             raise UserError(f"the prompt takes {len(codes)} of the span's {length} tokens: raise span_length")
-        start, _ = sequence.spans["text"]
         tokens, maskable = sequence.tokens.copy(), sequence.maskable.copy()
         tokens[start : start + len(codes)] = self.vocabulary.tokens("text", codes)[:, 0]
         maskable[start : start + len(codes)] = False
         return replace(sequence, tokens=tokens, maskable=maskable)
 
-    def _joint_spans(self, task: str, pair: str) -> dict[str, int]:
-        """Target spans of a task that generates everything."""
-        if pair not in ("image", "audio"):
-            raise UserError(f"pair is {pair!r}: choose image or audio")
-        caption = {"text": self.lengths.joint_caption_length, **self._image_span()}
-        if task == "triple":
-            return {**caption, "speech": self.lengths.speech_frames(self.lengths.caption_characters)}
-        if pair == "image":
-            return caption
-        frames = self.lengths.speech_frames(self.lengths.spoken_characters)
-        return {"text": self.lengths.spoken_length, "speech": frames}
-
-    def _image_span(self) -> dict[str, int]:
-        grid = self.vocabulary.image.grid
-        assert grid is not None
-        return {"image": grid[0] * grid[1]}
-
-    def _build(
-        self,
-        task: str,
-        condition: dict[str, Int[np.ndarray, "frames codebooks"]],
-        targets: dict[str, int],
-    ) -> Sequence:
-        for modality in targets:
-            (self._need_text, self._need_image, self._need_speech)[modality]()
-        spans = {
-            m: np.zeros((n, self.vocabulary.space(m).num_codebooks), dtype=np.int64)
-            for m, n in targets.items()
-        }
-        return build_sequence(self.vocabulary, task, {**condition, **spans})
+    def _encode(self, modality: str, value: Any, *, voice: str | None) -> Int[np.ndarray, "frames codebooks"]:
+        """Codes of a condition."""
+        if modality == "text":
+            return self._encode_text(value, voice=voice)
+        if modality == "image":
+            return self._encode_image(value)
+        if modality == "speech":
+            return self._encode_speech(value)
+        return value.astype(np.int64)
 
     def _encode_text(
         self, prompt: str, *, voice: str | None = None, is_prefix: bool = False
@@ -195,14 +183,21 @@ class Codecs:
         return codec.encode(pixels)[0].cpu().numpy().astype(np.int64)
 
     @torch.inference_mode()
-    def _encode_speech(self, audio: AudioInput) -> Int[np.ndarray, "frames codebooks"]:
+    def _encode_speech(self, speech: SpeechInput) -> Int[np.ndarray, "frames codebooks"]:
         codec = self._need_speech()
-        if isinstance(audio, np.ndarray) and audio.dtype.kind in "iu" and audio.ndim == 2:
-            if not 1 <= len(audio) <= _LONGEST_SPAN:
-                raise UserError(f"audio has {len(audio)} frames of codes: give 1 to {_LONGEST_SPAN:,}")
-            return audio.astype(np.int64)
-        waveform = torch.from_numpy(given_waveform(audio, codec.sample_rate))
+        if isinstance(speech, np.ndarray) and speech.dtype.kind in "iu" and speech.ndim == 2:
+            if not 1 <= len(speech) <= _LONGEST_SPAN:
+                raise UserError(f"speech has {len(speech)} frames of codes: give 1 to {_LONGEST_SPAN:,}")
+            return speech.astype(np.int64)
+        waveform = torch.from_numpy(given_waveform(speech, codec.sample_rate))
         return codec.encode(waveform).cpu().numpy().astype(np.int64)
+
+    def _need(self, modality: str) -> None:
+        """UserError if its tokenizer is needed and not there; codes of other modalities go in and out as
+        they are.
+        """
+        if modality in MODALITIES:
+            _need(getattr(self, modality), modality)
 
     def _need_text(self) -> TextCodec:
         return _need(self.text, "text")
@@ -212,6 +207,64 @@ class Codecs:
 
     def _need_speech(self) -> SpeechCodec:
         return _need(self.speech, "speech")
+
+    def _check_given(
+        self,
+        task: Task,
+        spans: tuple[str, ...],
+        given: Mapping[str, Any],
+        *,
+        pair: str | None,
+        voice: str | None,
+        span_length: int | None,
+    ) -> None:
+        """UserError for what the task lacks, or has no use for."""
+        for modality, value in given.items():
+            name = "prompt" if modality == "text" else modality
+            is_prefix = task.is_alone and modality == "text" and "text" in spans
+            if value is not None and modality not in task.condition and not is_prefix:
+                raise UserError(f"task {task.name} has no use for {name}: leave it out")
+        for modality in task.condition:
+            if given.get(modality) is None:
+                name = "prompt" if modality == "text" else modality
+                raise UserError(f"task {task.name} needs {name}: none was given")
+        targets = task.targets_of(spans)
+        if span_length is not None:
+            if not 1 <= span_length <= _LONGEST_SPAN:
+                raise UserError(f"span_length is {span_length}: give at least 1, at most {_LONGEST_SPAN:,}")
+            if not any(self.vocabulary.space(modality).has_end for modality in targets):
+                raise UserError(
+                    f"span_length {span_length} has nothing to act on: the size of {targets[0]} is fixed"
+                )
+            if len(targets) > 1:
+                raise UserError(
+                    f"span_length {span_length} is ambiguous for task {task.name}: set the LengthPolicy "
+                    "instead"
+                )
+        # Defaults spelled out, as a command line does, are no request.
+        if pair not in (None, DEFAULT_PAIR) and len(task.spans) == 1:
+            raise UserError(f"task {task.name} has no use for pair: leave it out")
+        is_voiced = "text" in task.condition and is_transcript(spans)
+        if voice not in (None, DEFAULT_VOICE) and not (is_voiced and voice_tag(voice)):
+            raise UserError(
+                f"voice {shown(voice)} is of no use for task {task.name}: name one voice, for text_to_speech"
+            )
+
+
+def spans_asked(task: Task, pair: str | None) -> tuple[str, ...]:
+    """The spans of the sequence that is asked for: the first that has `pair`, of a task with several kinds.
+
+    Raises:
+        UserError: none has it.
+    """
+    if pair is None or len(task.spans) == 1:
+        return task.spans[0]
+    common = set(task.spans[0]).intersection(*task.spans[1:])
+    for spans in task.spans:
+        if pair in set(spans) - common:
+            return spans
+    sides = dict.fromkeys(side for spans in task.spans for side in spans if side not in common)
+    raise UserError(f"pair is {pair!r}: choose {' or '.join(sides)}")
 
 
 def _need(codec: _Codec | None, name: str) -> _Codec:
@@ -226,38 +279,4 @@ def _check(name: str, space: CodeSpace, num_codebooks: int, codebook_size: int) 
             f"the {name} tokenizer has {num_codebooks} codebooks of {codebook_size} codes, "
             f"the vocabulary {space.num_codebooks} of {space.codebook_size}: "
             "load the one that the model was trained with"
-        )
-
-
-def _check_given(
-    task: str,
-    given: Mapping[str, object],
-    *,
-    pair: str | None,
-    voice: str | None,
-    span_length: int | None,
-) -> None:
-    """UserError for what the task lacks, or has no use for."""
-    condition = CONDITION[task]
-    names = {"text": "prompt", "image": "image", "speech": "audio"}
-    for modality, value in given.items():
-        is_prefix = task == "text" and modality == "text"
-        if value is None and modality == condition:
-            raise UserError(f"task {task} needs {names[modality]}: none was given")
-        if value is not None and modality != condition and not is_prefix:
-            raise UserError(f"task {task} has no use for {names[modality]}: leave it out")
-    if span_length is not None and not 1 <= span_length <= _LONGEST_SPAN:
-        raise UserError(f"span_length is {span_length}: give at least 1, at most {_LONGEST_SPAN:,}")
-    if span_length is not None and task == "text_to_image":
-        raise UserError(f"span_length {span_length} has nothing to act on: an image's size is fixed")
-    if span_length is not None and task in ("joint", "triple"):
-        raise UserError(
-            f"span_length {span_length} is ambiguous for task {task}: set the LengthPolicy instead"
-        )
-    # Defaults spelled out, as a command line does, are no request.
-    if pair not in (None, DEFAULT_PAIR) and task != "joint":
-        raise UserError(f"task {task} has no use for pair: leave it out")
-    if voice not in (None, DEFAULT_VOICE) and (task != "text_to_speech" or not voice_tag(voice)):
-        raise UserError(
-            f"voice {shown(voice)} is of no use for task {task}: name one voice, for text_to_speech"
         )

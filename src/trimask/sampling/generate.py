@@ -1,8 +1,7 @@
 """`Generator`: prompts, images and waveforms in; text, images and waveforms out; for every task."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -12,11 +11,9 @@ from torch import Tensor
 
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
-from trimask.sampling.codecs import AudioInput, Codecs, ImageInput
-from trimask.sampling.filters import Temperature, TopP
-from trimask.sampling.grid import Cosine
+from trimask.sampling.codecs import Codecs, ImageInput, SpeechInput, spans_asked
+from trimask.sampling.defaults import DEFAULTS, OTHER
 from trimask.sampling.length import LengthPolicy, warn_of_length
-from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.prompts import Seen
 from trimask.sampling.request import check_example, check_request, shown
@@ -24,46 +21,12 @@ from trimask.sampling.sampler import SamplerConfig, sample
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence as Document
+from trimask.vocabulary.task import Task
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
+from trimask.vocabulary.transcript import is_transcript
 
 _MOST_SAMPLES = 100_000  # all are described before the first is drawn
 _MOST_FRAMES = 1000  # of a filmstrip: each is a picture
-_TEXT = SamplerConfig(num_steps=64, order=Ancestral(), filters=(Temperature(value=0.8), TopP(value=0.95)))
-_IMAGE = SamplerConfig(
-    num_steps=32,
-    grid=Cosine(),
-    order=Ancestral(),
-    filters=(Temperature(value=0.8),),
-    guidance_scale=1.5,
-)
-_SPEECH = SamplerConfig(
-    num_steps=32,
-    grid=Cosine(),
-    order=Confidence(noise_temperature=0.5),
-    filters=(Temperature(value=0.8),),
-    guidance_scale=2.0,
-)
-# In order of confidence alone the end tokens come first, and little is left for the words.
-_CAPTION = SamplerConfig(
-    num_steps=24,
-    order=LeftToRightBlocks(block_length=4, inner=Confidence()),
-    filters=(Temperature(value=0.0),),
-)
-_BOTH = replace(_IMAGE, order=Confidence(noise_temperature=0.5, codebook_penalty=5.0), guidance_scale=1.0)
-
-DEFAULTS: Mapping[str, SamplerConfig] = MappingProxyType(
-    {
-        "text": _TEXT,
-        "text_to_image": _IMAGE,
-        "image_to_text": _CAPTION,
-        "text_to_speech": _SPEECH,
-        "speech_to_text": replace(_CAPTION, num_steps=64),
-        "joint": _BOTH,
-        "triple": _BOTH,
-    }
-)
-"""How each task is sampled [D: compared on the shipped model, experiments/2026-11-22-sampling-defaults; the
-intervals overlap]. Text is ancestral: in order of confidence it repeats itself (PEERS)."""
 
 
 @final
@@ -75,6 +38,7 @@ class Generated:
         text: the text, without the voice's tag.
         image: RGB.
         waveform: mono float32 samples at `sample_rate` (Hz).
+        codes: of each target, what came before its end (frames × codebooks).
         is_complete: every span whose length varies came to its end.
         tokens: the sequence's tokens, as sampled.
     """
@@ -84,26 +48,29 @@ class Generated:
     image: PIL.Image.Image | None = None
     waveform: np.ndarray | None = None
     sample_rate: int | None = None
+    codes: Mapping[str, np.ndarray] = field(default_factory=dict)
     is_complete: bool = True
     tokens: np.ndarray
 
     @property
-    def value(self) -> "str | PIL.Image.Image | tuple[np.ndarray, int] | Generated":
-        """The text, the image, or (waveform, sample_rate); itself where the task has several targets."""
-        if self.task in ("joint", "triple"):
+    def value(self) -> "str | PIL.Image.Image | tuple[np.ndarray, int] | np.ndarray | Generated":
+        """The text, the image, (waveform, sample_rate), or the codes of what has no tokenizer of ours; itself
+        where the task has several targets.
+        """
+        if len(self.codes) > 1:
             return self
         if self.waveform is not None and self.sample_rate is not None:
             return self.waveform, self.sample_rate
         value = self.image if self.text is None else self.text
-        assert value is not None
-        return value
+        return next(iter(self.codes.values())) if value is None else value
 
 
 @final
 class Generator:
     """A denoiser with its tokenizers. A tokenizer that the task does not need may be absent.
 
-    `seen` is what it was trained on, as far as that is known: prompts are spelled as its data were.
+    `samplers` has how each task is sampled, by name. `seen` is what it was trained on, as far as that is
+    known: prompts are spelled as its data were.
 
     Raises: UserError when a tokenizer's geometry is not that of the vocabulary.
     """
@@ -116,7 +83,7 @@ class Generator:
         image: ImageCodec | None = None,
         speech: SpeechCodec | None = None,
         lengths: LengthPolicy | None = None,
-        defaults: Mapping[str, SamplerConfig] = DEFAULTS,
+        samplers: Mapping[str, SamplerConfig] = DEFAULTS,
         seen: Seen | None = None,
     ):
         self.predictor: Predictor = DenoiserPredictor(denoiser)
@@ -128,30 +95,31 @@ class Generator:
         self.codecs = Codecs(
             vocabulary=denoiser.vocabulary, text=text, image=image, speech=speech, lengths=self.lengths
         )
-        self.defaults = defaults
+        self.samplers = samplers
         self.seen = Seen() if seen is None else seen
 
-    def generate(self, task: str | str, prompt: str | None = None, **options: Any) -> Any:
+    def generate(self, task: str, prompt: str | None = None, **options: Any) -> Any:
         """One sample: the text, the PIL image or (waveform, sample_rate) itself; a `Generated` for `joint`
         and `triple`.
 
-        Takes the options of `generate_each`, with a single `image` or `audio`.
+        Takes the options of `generate_each`, with a single `image` or `speech`.
         """
         return self.generate_many(task, prompt, **options)[0].value
 
     def generate_many(
-        self, task: str | str, prompt: str | Sequence[str] | None = None, **options: Any
+        self, task: str, prompt: str | Sequence[str] | None = None, **options: Any
     ) -> list[Generated]:
         """All that `generate_each` gives, which has the options."""
         return list(self.generate_each(task, prompt, **options))
 
     def generate_each(
         self,
-        task: str | str,
+        task: str,
         prompt: str | Sequence[str] | None = None,
         *,
         image: ImageInput | Sequence[ImageInput] | None = None,
-        audio: AudioInput | Sequence[AudioInput] | None = None,
+        speech: SpeechInput | Sequence[SpeechInput] | None = None,
+        codes: Mapping[str, np.ndarray | Sequence[np.ndarray]] | None = None,
         pair: str | None = None,
         voice: str | None = None,
         seed: int = 0,
@@ -177,10 +145,11 @@ class Generator:
                 an optional beginning that the result keeps and goes on from.
             image: PIL image, file name or encoded bytes, for `image_to_text`: the model sees its middle
                 square, as in training; or its codes (cells × codebooks, an integer array).
-            audio: for `speech_to_text`, a file name or encoded bytes; (waveform, rate in Hz), of any rate
+            speech: for `speech_to_text`, a file name or encoded bytes; (waveform, rate in Hz), of any rate
                 and type, samples or samples × channels; or a waveform alone, at the speech tokenizer's rate;
                 or its codes (frames × codebooks, an integer array).
-            pair: "image" (the default) or "audio", the other side of `joint`.
+            codes: of modalities that have no tokenizer of ours, by name (integer arrays, frames × codebooks).
+            pair: "image" (the default) or "speech", the other side of `joint`.
             voice: who speaks, for `text_to_speech`, as the data's column has the name; by default the
                 commonest voice.
             numbers: of each result, which with the seed fixes its noise; 0, 1, … by default.
@@ -201,7 +170,7 @@ class Generator:
             SpanTooShortWarning: no end came out; the result has is_complete=False.
             EmptySpanWarning: nothing came before the end.
         """
-        task = _as_task(task)
+        row = self.task(task)
         check_request(
             pair=pair,
             voice=voice,
@@ -212,38 +181,37 @@ class Generator:
             span_length=span_length,
             raw_prompt=raw_prompt,
         )
-        examples = _align(task, prompt, image, audio)
+        examples = _align(row.name, {"text": prompt, "image": image, "speech": speech, **(codes or {})})
         for example in examples:
-            check_example(*example)
+            check_example(example)
         for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
             if not 1 <= value <= _MOST_SAMPLES:
                 raise UserError(f"{name} is {value}: give at least 1, at most {_MOST_SAMPLES:,} at a time")
         chosen = self.settings(
-            task,
+            row.name,
             config=config,
             num_steps=num_steps,
             guidance_scale=guidance_scale,
             temperature=temperature,
             top_p=top_p,
         )
-        if guidance_scale not in (None, 1.0) and CONDITION[task] is None:
+        if guidance_scale not in (None, 1.0) and not row.condition:
             raise UserError(
-                f"guidance_scale {guidance_scale} has nothing to act on: task {task} has no condition"
+                f"guidance_scale {guidance_scale} has nothing to act on: task {row.name} has no condition"
             )
-        self._check_task(task, pair)
-        if not raw_prompt and task == "text_to_speech":
+        spans = spans_asked(row, pair)
+        self.seen.check_task(row, spans, self.vocabulary.tasks, stacklevel=3)
+        if not raw_prompt and "text" in row.condition and is_transcript(spans):
             voice = self.seen.voice(voice)
-        asked = [(p if raw_prompt or p is None else self.seen.prompt(task, p), i, a) for p, i, a in examples]
+        asked = examples if raw_prompt else [self._spelled(row, example) for example in examples]
         documents = [
-            self.codecs.document(
-                task, prompt=p, image=i, audio=a, pair=pair, voice=voice, span_length=span_length
-            )
-            for p, i, a in asked
+            self.codecs.document(row.name, example, pair=pair, voice=voice, span_length=span_length)
+            for example in asked
             for _ in range(num_samples)
         ]
-        for p, _, _ in asked:
-            if p is not None and not raw_prompt:
-                self.seen.warn_of_unseen(task, p, stacklevel=3)
+        for example in asked:
+            if example["text"] is not None and not raw_prompt:
+                self.seen.warn_of_unseen(row, example["text"], stacklevel=3)
         numbers = range(len(documents)) if numbers is None else numbers
         if len(numbers) != len(documents):
             raise UserError(
@@ -251,14 +219,21 @@ class Generator:
             )
         return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size)
 
-    def settings(self, task: str, *, config: SamplerConfig | None = None, **settings: Any) -> SamplerConfig:
-        """How `task` is sampled: by `config`, or else its default, with single settings on top."""
-        check_request(config=config, **settings)
-        return (self.defaults[task] if config is None else config).adjusted(**settings)
+    def task(self, name: str) -> Task:
+        """The row of a task. UserError: the model has none of this name."""
+        names = [task.name for task in self.vocabulary.tasks]
+        if not isinstance(name, str) or name not in names:
+            raise UserError(f"unknown task {shown(name)}: choose one of {', '.join(names)}")
+        return self.vocabulary.task(name)
 
-    def _check_task(self, task: str, pair: str | None) -> None:
-        other = None if task != "joint" else "speech" if pair == "audio" else "image"
-        self.seen.check_task(task, pair=other, stacklevel=4)
+    def settings(self, task: str, *, config: SamplerConfig | None = None, **settings: Any) -> SamplerConfig:
+        """How `task` is sampled: by `config`, or else as the model has it, with single settings on top."""
+        check_request(config=config, **settings)
+        return (self.samplers.get(task, OTHER) if config is None else config).adjusted(**settings)
+
+    def _spelled(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:
+        text = given["text"]
+        return given if text is None else {**given, "text": self.seen.prompt(task, text)}
 
     def _each(
         self,
@@ -285,7 +260,7 @@ class Generator:
         that `generate("text_to_image", prompt, seed=seed, **settings)` gives. Settings: those of
         `SamplerConfig.adjusted`.
         """
-        check_example(prompt, None, None)
+        check_example({"text": prompt})
         check_request(seed=seed, raw_prompt=raw_prompt, num_frames=num_frames)
         if prompt is None:
             raise UserError("a filmstrip needs a prompt: none was given")
@@ -294,11 +269,12 @@ class Generator:
                 f"num_frames is {num_frames}: give at least 2, the first and the last, and at most "
                 f"{_MOST_FRAMES:,}"
             )
-        spelled = prompt if raw_prompt else self.seen.prompt("text_to_image", prompt)
-        document = self.codecs.document("text_to_image", prompt=spelled)
+        spelled = prompt if raw_prompt else self.seen.prompt(self.task("text_to_image"), prompt)
+        document = self.codecs.document("text_to_image", {"text": spelled})
         config = self.settings("text_to_image", **settings)
         cells = slice(*document.spans["image"])
-        mask_id, num_codebooks = self.vocabulary.mask("image"), self.vocabulary.image.num_codebooks
+        mask_id = self.vocabulary.mask("image")
+        num_codebooks = self.vocabulary.space("image").num_codebooks
         masked: list[np.ndarray] = []
 
         def note(step: int, z: Tensor) -> None:
@@ -326,11 +302,10 @@ class Generator:
     def _decode(self, document: Document, row: Int[np.ndarray, "slots"]) -> Generated:
         """Turn the targets of one sequence into what they stand for; warn of spans that were too short."""
         tokens = row[: document.num_slots]
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"codes": {}}
         is_all_complete = True
-        for modality, (start, stop) in document.spans.items():
-            if modality == CONDITION[document.task]:
-                continue
+        for modality in document.task.targets_of(list(document.spans)):
+            start, stop = document.spans[modality]
             span = tokens[start:stop].reshape(-1, self.vocabulary.space(modality).num_codebooks)
             codes, is_complete = self.vocabulary.codes(modality, span)
             is_all_complete &= is_complete
@@ -342,35 +317,25 @@ class Generator:
                 mend=_mend(document, modality),
                 stacklevel=3,
             )
+            found["codes"][modality] = codes
             if modality == "text":
-                found["text"] = self.codecs.decode_text(codes, is_spoken=_is_spoken(document))
+                found["text"] = self.codecs.decode_text(codes, is_spoken=is_transcript(document.spans))
             elif modality == "image":
                 found["image"] = self.codecs.decode_image(codes)
-            else:
+            elif modality == "speech":
                 found["waveform"], found["sample_rate"] = self.codecs.decode_speech(codes)
-        return Generated(task=document.task, is_complete=is_all_complete, tokens=tokens, **found)
-
-
-def _is_spoken(document: Document) -> bool:
-    """Whether the text is a transcript, with a voice's tag; the text of a triple is the image's caption."""
-    return "speech" in document.spans and document.task != "triple"
+        return Generated(task=document.task.name, is_complete=is_all_complete, tokens=tokens, **found)
 
 
 def _mend(document: Document, modality: str) -> str:
     """How to give a span more room."""
-    if document.task not in ("joint", "triple"):
+    if len(document.task.targets_of(list(document.spans))) == 1:
         return "raise span_length"
-    if _is_spoken(document):
+    if is_transcript(document.spans):
         return "try another seed, or raise LengthPolicy.spoken_characters"
-    is_text = modality == "text"
-    name = "joint_caption_length" if is_text else "caption_characters"
+    names = {"text": "joint_caption_length", "speech": "caption_characters"}
+    name = names.get(modality, "others")
     return f"try another seed, or raise LengthPolicy.{name}"
-
-
-def _as_task(task: str | str) -> str:
-    if not isinstance(task, str) or task not in set(Task):
-        raise UserError(f"unknown task {shown(task)}: choose one of {', '.join(Task)}")
-    return Task(task)
 
 
 def _is_many(value: Any) -> bool:
@@ -379,14 +344,14 @@ def _is_many(value: Any) -> bool:
     return isinstance(value, list | tuple) and not (is_recording and not isinstance(value[1], str))
 
 
-def _align(task: str, prompt: Any, image: Any, audio: Any) -> list[tuple[Any, Any, Any]]:
-    """(prompt, image, audio) of each example: the one that is a sequence says how many there are."""
-    given = {"prompt": prompt, "image": image, "audio": audio}
-    many = [name for name, value in given.items() if _is_many(value)]
+def _align(task: str, given: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each example is given by modality: the one that is a sequence says how many there are."""
+    many = [modality for modality, value in given.items() if _is_many(value)]
+    names = ["prompt" if modality == "text" else modality for modality in many]
     if len(many) > 1:
-        raise UserError(f"task {task} takes one list, not {' and '.join(many)}")
+        raise UserError(f"task {task} takes one list, not {' and '.join(names)}")
     if not many:
-        return [(prompt, image, audio)]
+        return [given]
     if not given[many[0]]:
-        raise UserError(f"{many[0]} is an empty list: give at least one")
-    return [tuple((given | {many[0]: value}).values()) for value in given[many[0]]]
+        raise UserError(f"{names[0]} is an empty list: give at least one")
+    return [given | {many[0]: value} for value in given[many[0]]]

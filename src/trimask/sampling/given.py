@@ -63,21 +63,21 @@ def given_waveform(
 def _check_samples(samples: np.ndarray, rate: int) -> None:
     is_rate = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
     if not isinstance(samples, np.ndarray) or not is_rate:
-        raise UserError("audio is no (waveform, rate): give an array of samples and their number a second")
+        raise UserError("speech is no (waveform, rate): give an array of samples and their number a second")
     if not 0 < rate <= _LIMITS.max_rate:
-        raise UserError(f"audio has a rate of {rate} Hz: give one of up to {_LIMITS.max_rate}")
+        raise UserError(f"speech has a rate of {rate} Hz: give one of up to {_LIMITS.max_rate}")
     is_numeric = samples.dtype.kind in "fiu"
     channels = samples.shape[1] if samples.ndim == 2 else 1
     if samples.ndim and not len(samples):
-        raise UserError("audio holds no samples: give a recording of some speech")
+        raise UserError("speech holds no samples: give a recording of some speech")
     is_shaped = samples.ndim in (1, 2) and 0 < channels <= min(_LIMITS.max_channels, len(samples))
     if not is_numeric or not is_shaped:
         raise UserError(
-            f"audio has shape {samples.shape} of {samples.dtype}: give samples, or samples × channels"
+            f"speech has shape {samples.shape} of {samples.dtype}: give samples, or samples × channels"
         )
     if len(samples) > rate * _LIMITS.max_seconds:
         raise UserError(
-            f"audio lasts {len(samples) / rate:.0f} s at {rate} Hz: give at most {_LIMITS.max_seconds:.0f} s"
+            f"speech lasts {len(samples) / rate:.0f} s at {rate} Hz: give at most {_LIMITS.max_seconds:.0f} s"
         )
 
 

@@ -12,10 +12,12 @@ result is marked as incomplete. Nothing is cut silently.
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from trimask.errors import UserError
+from trimask.vocabulary.transcript import is_transcript
 
 _MEASURED_AT = 25.0
 
@@ -47,6 +49,7 @@ class LengthPolicy:
         spoken_characters: characters of a sentence that is generated together with its speech.
         caption_characters: characters of a caption that is spoken, for the speech of `triple`.
         max_prompt: the most tokens that a prompt may have.
+        others: frames of a span of any other modality, by its name.
     """
 
     # Least squares over the 2,590 training clips of slt, captions and sentences apart: 1.33-1.40 and 13-14
@@ -61,6 +64,7 @@ class LengthPolicy:
     spoken_characters: int = 40
     caption_characters: int = 14
     max_prompt: int = 256
+    others: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.frames_per_character < math.inf:
@@ -79,6 +83,9 @@ class LengthPolicy:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 1")
+        for name, frames in self.others.items():
+            if frames < 1:
+                raise UserError(f"LengthPolicy.others.{name} is {frames}: give at least 1")
         for name in ("silence_frames", "extra_characters"):
             if getattr(self, name) < 0:
                 raise UserError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 0")
@@ -102,6 +109,33 @@ class LengthPolicy:
         expected = max(num_frames - self.silence_frames, 0) / self.frames_per_character
         return math.ceil(expected * (1 + self.margin)) + self.extra_characters
 
+    def frames_of(self, modality: str, spans: Collection[str], known: Mapping[str, int]) -> int:
+        """Frames of a span of `modality`, whose length varies, in a sequence of `spans`.
+
+        Args:
+            known: what is there already: characters of the text, frames of anything else.
+
+        Raises:
+            UserError: nothing is said of such a span.
+        """
+        is_spoken = is_transcript(spans)
+        if modality == "text":
+            if "speech" in known:
+                return self.transcript_length(known["speech"])
+            if len(spans) == 1:
+                return self.text_length
+            if is_spoken:
+                return self.spoken_length
+            return self.caption_length if known else self.joint_caption_length
+        if modality == "speech":
+            expected = self.spoken_characters if is_spoken else self.caption_characters
+            return self.speech_frames(known.get("text", expected))
+        if modality not in self.others:
+            raise UserError(
+                f"the length of {modality} is not known: give span_length, or set LengthPolicy.others"
+            )
+        return self.others[modality]
+
     @property
     def spoken_length(self) -> int:
         """Characters of the span of a sentence that is generated together with its speech."""
@@ -111,8 +145,8 @@ class LengthPolicy:
 def warn_of_length(
     what: str, *, span_length: int, is_complete: bool, is_empty: bool, mend: str, stacklevel: int
 ) -> None:
-    """Warn when a span had no end, or nothing before it. `what`: "text" or "audio"; `mend`: how to give it
-    more room."""
+    """Warn when a span had no end, or nothing before it. `what`: its modality; `mend`: how to give it more
+    room."""
     if not is_complete:
         span = f"its span of {span_length} {'tokens' if what == 'text' else 'frames'}"
         message = f"the {what} did not end within {span} and may be cut short: {mend} (now {span_length})"

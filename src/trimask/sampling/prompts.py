@@ -7,13 +7,15 @@ was measured on them and nothing else.
 import re
 import unicodedata
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import final
 
 from trimask.errors import UserError
 from trimask.sampling.request import shown
-from trimask.vocabulary.transcript import DEFAULT_VOICE, voice_tag
+from trimask.vocabulary.task import Task
+from trimask.vocabulary.transcript import DEFAULT_VOICE, is_transcript, voice_tag
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _CLOSING = ".!?…,;。！？"
@@ -116,7 +118,7 @@ class Seen:
     """What a model was trained on, as far as prompts need it; what is not known is left out.
 
     Attributes:
-        tasks: empty where they are not known.
+        tasks: their names; empty where they are not known.
         voices: tag of each voice and its recordings, the commonest first; empty where they are not known.
     """
 
@@ -125,15 +127,20 @@ class Seen:
     transcripts: SeenTexts | None = None
     voices: dict[str, int] = field(default_factory=dict)
 
-    def prompt(self, task: str, prompt: str) -> str:
+    def prompt(self, task: Task, prompt: str) -> str:
         """`prompt` as the data of the task spell it; the beginning of a text is left as it is."""
-        if not prompt.strip():
-            return prompt  # told by who reads it
-        if task == "text_to_image" and self.captions is not None:
-            return self.captions.spelled(prompt)
-        if task == "text_to_speech" and self.transcripts is not None:
-            return self.transcripts.spelled(prompt.lower(), drops_article=False)
-        return prompt
+        texts = self._texts(task)
+        if texts is None or not prompt.strip():  # the latter is told by who reads it
+            return prompt
+        if texts is self.transcripts:
+            return texts.spelled(prompt.lower(), drops_article=False)
+        return texts.spelled(prompt)
+
+    def _texts(self, task: Task) -> SeenTexts | None:
+        """What the condition of a task was among the data."""
+        if "text" not in task.condition:
+            return None
+        return self.transcripts if is_transcript(task.spans[0]) else self.captions
 
     def voice(self, name: str | None) -> str:
         """The tag of the voice `name`; of none, the commonest.
@@ -156,33 +163,38 @@ class Seen:
             )
         return tag
 
-    def check_task(self, task: str, *, pair: str | None = None, stacklevel: int = 2) -> None:
-        """Warn of a task that the model was not trained on. `pair`: the other side of `joint`.
+    def check_task(
+        self, task: Task, spans: Collection[str], known: Collection[Task], *, stacklevel: int = 2
+    ) -> None:
+        """Warn of a task that the model was not trained on.
+
+        Args:
+            spans: the modalities that are asked for.
+            known: the rows of the model's tasks.
 
         Raises:
             UserError: it was never trained to give one of the task's modalities, or has never met its
                 condition.
         """
-        if not self.tasks or task in self.tasks:
+        if not self.tasks or task.name in self.tasks:
             return
-        trained = f"it was trained on {', '.join(known for known in self.tasks)}"
-        gives = {modality for known in self.tasks for modality in _GIVES[known]}
-        met = gives | {CONDITION[known] for known in self.tasks}
-        needed = _GIVES[task] if pair is None else {"text", pair}
-        if not needed <= gives or not {CONDITION[task]} - {None} <= met:
-            raise UserError(f"the model was not trained on {task}: {trained}")
-        message = f"the model was not trained on {task}, and what comes may be noise: {trained}"
+        trained = f"it was trained on {', '.join(self.tasks)}"
+        rows = [row for row in known if row.name in self.tasks]
+        gives = {modality for row in rows for modality in row.targets}
+        met = gives.union(*(row.condition for row in rows))
+        if not set(task.targets_of(list(spans))) <= gives or not set(task.condition) <= met:
+            raise UserError(f"the model was not trained on {task.name}: {trained}")
+        message = f"the model was not trained on {task.name}, and what comes may be noise: {trained}"
         warnings.warn(message, UntrainedTaskWarning, stacklevel=stacklevel + 1)
 
-    def warn_of_unseen(self, task: str, prompt: str, *, stacklevel: int = 2) -> None:
+    def warn_of_unseen(self, task: Task, prompt: str, *, stacklevel: int = 2) -> None:
         """Warn of a prompt that is far from what the model has seen: words that no caption has, characters
         that no transcript has, or more words than any.
         """
-        texts = {"text_to_image": self.captions, "text_to_speech": self.transcripts}.get(task)
+        texts = self._texts(task)
         if texts is None:
             return
-        is_image = task == "text_to_image"
-        unseen = texts.unseen(prompt) if is_image else texts.unseen_characters(prompt)
+        unseen = texts.unseen_characters(prompt) if texts is self.transcripts else texts.unseen(prompt)
         length = len(bare_words(prompt))
         if unseen:
             listed = ", ".join(map(repr, unseen[:_SHOWN])) + (" …" if len(unseen) > _SHOWN else "")
@@ -225,14 +237,3 @@ def _is_word(character: str) -> bool:
 
 def _key(word: str) -> str:
     return unicodedata.normalize("NFC", word).casefold()
-
-
-_GIVES = {
-    "text": {"text"},
-    "text_to_image": {"image"},
-    "image_to_text": {"text"},
-    "text_to_speech": {"speech"},
-    "speech_to_text": {"text"},
-    "joint": {"text", "image", "speech"},  # either other side
-    "triple": {"text", "image", "speech"},
-}

@@ -2,7 +2,7 @@
 
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from trimask.sampling.sampler import SamplerConfig
 
 _MOST_NUMBER = 2**63 - 1
 _IMAGE = "a PIL image, a file name, encoded bytes, or codes as an integer array (cells × codebooks)"
-_AUDIO = "(waveform, rate in Hz), a waveform, a file name, encoded bytes, or codes as an integer array"
+_SPEECH = "(waveform, rate in Hz), a waveform, a file name, encoded bytes, or codes as an integer array"
 _WHOLE = ("seed", "num_samples", "batch_size", "num_steps", "num_frames", "span_length")
 _REAL = ("guidance_scale", "temperature", "top_p")
 _ALWAYS = ("seed", "num_samples", "batch_size", "num_frames", "raw_prompt")
@@ -44,19 +44,24 @@ def check_request(**given: Any) -> None:
             _check(name, value, _are_numbers(value), "a list of whole numbers of at least 0")
 
 
-def check_example(prompt: Any, image: Any, audio: Any) -> None:
-    """Check what one example is made from.
+def check_example(given: Mapping[str, Any]) -> None:
+    """Check what one example is made from, by modality.
 
     Raises:
         UserError: a value that is of another type, or text that is not UTF-8; with what to give.
     """
-    if prompt is not None:
-        _check("prompt", prompt, _is_text(prompt), "text, or a list of texts")
-    if image is not None:
-        _check("image", image, _is_file(image) or _is_codes(image) or _is_picture(image), _IMAGE)
-    if audio is not None:
-        is_pair = isinstance(audio, tuple) and len(audio) == 2 and _is_array(audio[0])
-        _check("audio", audio, _is_file(audio) or is_pair or _is_array(audio), _AUDIO)
+    for modality, value in given.items():
+        if value is None:
+            continue
+        if modality == "text":
+            _check("prompt", value, _is_text(value), "text, or a list of texts")
+        elif modality == "image":
+            _check("image", value, _is_file(value) or _is_codes(value) or _is_picture(value), _IMAGE)
+        elif modality == "speech":
+            is_pair = isinstance(value, tuple) and len(value) == 2 and _is_array(value[0])
+            _check("speech", value, _is_file(value) or is_pair or _is_array(value), _SPEECH)
+        else:
+            _check(modality, value, _is_codes(value), "codes as an integer array (frames × codebooks)")
 
 
 def shown(value: Any) -> str:

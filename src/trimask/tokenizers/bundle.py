@@ -67,9 +67,7 @@ class Tokenizers:
     def spaces(self) -> tuple[CodeSpace, ...]:
         """The modalities, as the tokenizers declare them."""
         return (
-            CodeSpace(
-                name="text", num_codebooks=1, codebook_size=self.text.vocabulary_size, has_end=True
-            ),
+            CodeSpace(name="text", num_codebooks=1, codebook_size=self.text.vocabulary_size, has_end=True),
             CodeSpace(
                 name="image",
                 num_codebooks=self.image.num_codebooks,

@@ -14,7 +14,7 @@ from trimask.diffusion.objective import mask_ratio_weight
 from trimask.diffusion.schedule import Linear, per_modality
 from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
 from trimask.errors import UserError
-from trimask.training.modalities import Modalities, rows_of
+from trimask.training.modalities import NO_ROWS, Modalities, rows_of
 from trimask.training.reduction import Reduction, TokenMean
 from trimask.training.weighting import Bound, Weighting
 from trimask.vocabulary.batch import Batch
@@ -109,7 +109,7 @@ class Corruption:
         config: ObjectiveConfig,
         vocabulary: Vocabulary,
         *,
-        modalities: Modalities,
+        modalities: Modalities = NO_ROWS,
         seed: int,
         device: torch.device,
         logical_batch: int | None = None,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import final
 
 from trimask.diffusion.schedule import Linear, Schedule
@@ -40,6 +41,8 @@ class ModalityConfig:
 
 Modalities = Mapping[str, ModalityConfig]
 """The row of each modality by its name; one that has none counts as `ModalityConfig()`."""
+
+NO_ROWS: Modalities = MappingProxyType({})
 
 
 def rows_of(modalities: Modalities, vocabulary: Vocabulary) -> list[ModalityConfig]:

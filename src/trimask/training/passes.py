@@ -16,7 +16,7 @@ from trimask.devices import send
 from trimask.diffusion.objective import count_targets, nelbo_terms
 from trimask.training.corruption import Corruption, ObjectiveConfig
 from trimask.training.distributed import ALONE, World
-from trimask.training.modalities import Modalities, range_weights, token_weights
+from trimask.training.modalities import NO_ROWS, Modalities, range_weights, token_weights
 from trimask.training.reduction import Targets
 from trimask.training.reported import ReportedBounds
 from trimask.vocabulary.batch import Batch
@@ -82,7 +82,7 @@ class Passes:
         seed: int,
         targets: Targets,
         tasks: Collection[str],
-        modalities: Modalities,
+        modalities: Modalities = NO_ROWS,
         logical_batch: int | None = None,
         micro_batch: int | None = None,
         world: World = ALONE,

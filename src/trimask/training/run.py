@@ -9,6 +9,8 @@ from trimask.data.selection import DataConfig
 from trimask.data.stream import SpanSlack
 from trimask.errors import UserError
 from trimask.model.denoiser import DenoiserConfig
+from trimask.sampling.defaults import DEFAULTS
+from trimask.sampling.sampler import SamplerConfig
 from trimask.training.average import WeightAverageConfig
 from trimask.training.compute import ComputeConfig
 from trimask.training.corruption import ObjectiveConfig
@@ -51,6 +53,7 @@ class RunConfig:
         tasks: what can be asked for; those that the mixture has are trained.
         spaces: further modalities, whose data are codes and need no tokenizer of ours.
         modalities: how each is laid out, masked and weighed.
+        sampler: how each task is sampled, by its name; it can be changed at any time.
         alignment: where text stands beside speech.
         log_every, checkpoint_every, evaluate_every: in updates.
     """
@@ -68,6 +71,7 @@ class RunConfig:
     tasks: tuple[Task, ...] = TASKS
     spaces: tuple[CodeSpace, ...] = ()
     modalities: dict[str, ModalityConfig] = field(default_factory=lambda: dict(_ROWS))
+    sampler: dict[str, SamplerConfig] = field(default_factory=lambda: dict(DEFAULTS))
     alignment: TextAlignment = Even()
     logical_batch: int
     num_steps: int
@@ -88,6 +92,9 @@ class RunConfig:
             raise UserError(f"physical_batch {self.physical_batch}: must be at least 1, or none")
         self.objective.check(self.modalities)
         names = [task.name for task in self.tasks]
+        for task in self.sampler:
+            if task not in names:
+                raise UserError(f"sampler.{task}: there is no such task, only {', '.join(names)}")
         for component in self.mixture.components:
             if component.task not in names:
                 raise UserError(

@@ -13,7 +13,7 @@ from trimask.training.average import WeightAverage, WeightAverageConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.distributed import ALONE, World
 from trimask.training.lr_schedule import LearningRateSchedule
-from trimask.training.modalities import Modalities
+from trimask.training.modalities import NO_ROWS, Modalities
 from trimask.training.optimizers import (
     AdamWConfig,
     NonFinite,
@@ -69,7 +69,7 @@ class DenoiserStep:
         seed: int,
         targets: Targets,
         tasks: Collection[str],
-        modalities: Modalities,
+        modalities: Modalities = NO_ROWS,
         logical_batch: int | None = None,
         micro_batch: int | None = None,
         non_finite: NonFinite = NonFinite.STOP,

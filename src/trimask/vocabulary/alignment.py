@@ -13,7 +13,6 @@ from jaxtyping import Float
 
 from trimask.errors import UserError
 
-
 TEXT, SPEECH = "text", "speech"
 """What is aligned, and with what."""
 

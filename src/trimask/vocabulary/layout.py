@@ -36,11 +36,12 @@ class CodeSpace:
     Attributes:
         name: of the modality.
         codebook_size: codes of each codebook.
-        has_end: whether spans vary in length and close with an end code inside the span (text, speech).
+        has_end: whether spans vary in length and close with an end code inside the span (text, speech); the
+            length of others is known.
         grid: (rows, columns) of a span that is a picture; None for a line.
         frame_rate: frames a second; None where frames are not time.
 
-    Raises: UserError for sizes out of range, or a span that has neither an end nor a grid.
+    Raises: UserError for sizes out of range, or a grid whose size varies.
     """
 
     name: str
@@ -60,10 +61,9 @@ class CodeSpace:
                 )
         if self.grid is not None and not all(1 <= side <= _LONGEST_SIDE for side in self.grid):
             raise UserError(f"{self.name}: grid {self.grid}, each side must be from 1 to {_LONGEST_SIDE:,}")
-        if self.has_end == (self.grid is not None):
+        if self.has_end and self.grid is not None:
             raise UserError(
-                f"{self.name}: has_end {self.has_end} with grid {self.grid}; give a grid (rows, columns) to "
-                "spans of one size, and has_end to those that vary in length"
+                f"{self.name}: a span on the grid {self.grid} has a fixed size: set has_end to False"
             )
         if self.frame_rate is not None and not 1e-3 <= self.frame_rate <= 1e6:
             raise UserError(f"{self.name}: frame_rate {self.frame_rate} must be from 0.001 to 1,000,000")

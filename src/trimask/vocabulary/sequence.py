@@ -20,6 +20,7 @@ from trimask.vocabulary.alignment import SPEECH, TEXT, TextAlignment
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.task import Task
 
+
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sequence:
@@ -124,7 +125,9 @@ class _Builder:
         if num_frames == 0 and not is_target:
             raise UserError(f"the {modality} condition is empty: give at least one code")
         if space.grid is not None and num_frames != space.grid[0] * space.grid[1]:
-            raise UserError(f"a span of {modality} has {space.grid[0]}×{space.grid[1]} cells, not {num_frames}")
+            raise UserError(
+                f"a span of {modality} has {space.grid[0]}×{space.grid[1]} cells, not {num_frames}"
+            )
         self._special(self.vocabulary.begin(modality))
         self.num_frames[modality] = num_frames
         num_positions = layout.num_positions(num_frames, space.num_codebooks)

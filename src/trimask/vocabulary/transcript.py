@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Collection
 
 DEFAULT_VOICE = "slt"
 """The tag of a recording whose speaker is not stated."""
@@ -30,6 +31,13 @@ def transcript(text: str, voice: str | None = None) -> str:
     """`good morning` of voice `slt` is `slt: good morning`."""
     tag = voice_tag(voice) if voice else ""
     return f"{tag or DEFAULT_VOICE}: {text.strip().lower()}"
+
+
+def is_transcript(spans: Collection[str]) -> bool:
+    """Whether the text of a sequence of these modalities is a transcript: it stands beside speech alone. The
+    text of a triple is the picture's caption.
+    """
+    return set(spans) == {"text", "speech"}
 
 
 def parse_transcript(text: str) -> tuple[str | None, str]:

@@ -16,7 +16,6 @@ from trimask.data.prepare.decode import read_part
 from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.plan import make_plan
-from trimask.vocabulary.modality import Modality
 
 ROOT = "usr/share/tuxpaint/stamps"
 CAPTION = b"A red boat.\nfr.utf8=Un bateau rouge.\nes.utf8=\n"
@@ -82,8 +81,8 @@ def test_rows_pictures_and_triples(tmp_path, archive):
     options = PrepareOptions(group_by="group", speaker_column="speaker")
     plan = make_plan(str(out), options)
     items = [item for part in plan.parts for item in read_part(part, options) if isinstance(item, Item)]
-    pair = {Modality.TEXT, Modality.IMAGE}
-    assert [item.modalities for item in items] == [pair | {Modality.AUDIO}] * 2 + [pair] * 2
+    pair = {"text", "image"}
+    assert [item.modalities for item in items] == [pair | {"speech"}] * 2 + [pair] * 2
     assert items[1].audio == out / "town/boat_desc_fr.ogg" and items[1].image == out / "town/boat.png"
     assert [item.split for item in items] == [row["split"] for row in rows]
 

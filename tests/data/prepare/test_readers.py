@@ -17,7 +17,6 @@ from trimask.data.prepare.item import Item
 from trimask.data.prepare.options import Limits, PrepareOptions
 from trimask.data.prepare.plan import make_plan, split_name
 from trimask.data.prepare.rejection import Rejection
-from trimask.vocabulary.modality import Modality
 
 DEFAULTS = PrepareOptions()
 
@@ -52,7 +51,7 @@ def test_captions_beside_files(tmp_path):
     items, rejected = read(tmp_path)
     assert [(item.key, item.text) for item in items] == [("a.png", b"an a"), ("sub/b.wav", b"a b")]
     assert items[0].image == tmp_path / "a.png" and items[0].audio is None
-    assert items[1].modalities == {Modality.TEXT, Modality.AUDIO}
+    assert items[1].modalities == {"text", "speech"}
     assert rejected == {"c.jpg": "no_text", "README.txt": "unused_file", "notes.doc": "unused_file"}
 
 
@@ -109,7 +108,7 @@ def test_a_table_of_triples(tmp_path, first, suffix):
     source = write(tmp_path, {f"metadata{suffix}": "\n".join(lines)})
     write(source, {"a.png": "A", "b.png": "B", "a.wav": "a", "c.wav": "c"})
     items, rejected = read(source)
-    pair, said = {Modality.TEXT, Modality.IMAGE}, {Modality.TEXT, Modality.AUDIO}
+    pair, said = {"text", "image"}, {"text", "speech"}
     assert [(item.text, item.modalities, item.image, item.audio) for item in items] == [
         ("both", pair | said, source / "a.png", source / "a.wav"),
         ("no recording", pair, source / "b.png", None),
@@ -157,8 +156,8 @@ def test_a_table_that_names_other_files_is_text(tmp_path):
     write(tmp_path, {"a.jsonl": '{"path": "src/a.py", "text": "code"}\n', "b.csv": "file,text\nx.c,more\n"})
     items, rejected = read(tmp_path)
     assert [(item.text, set(item.modalities)) for item in items] == [
-        ("code", {Modality.TEXT}),
-        ("more", {Modality.TEXT}),
+        ("code", {"text"}),
+        ("more", {"text"}),
     ]
     assert not rejected
 

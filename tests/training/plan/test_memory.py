@@ -14,21 +14,16 @@ from trimask.training.plan import memory
 from trimask.training.plan.hardware import HARDWARE
 from trimask.training.plan.memory import MemoryModel
 from trimask.training.plan.pace import exchange, saving_interval
-from trimask.vocabulary.codebooks import Flattened
-from trimask.vocabulary.geometry import Geometry
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
 
-GEOMETRY = Geometry(
-    text_size=5000,
-    image_grid=(8, 8),
-    image_codebooks=1,
-    image_codebook_size=512,
-    speech_codebooks=4,
-    speech_codebook_size=256,
-    speech_frame_rate=25.0,
+SPACES = (
+    CodeSpace(name="text", num_codebooks=1, codebook_size=5000, has_end=True),
+    CodeSpace(name="image", num_codebooks=1, codebook_size=512, has_end=False, grid=(8, 8)),
+    CodeSpace(name="speech", num_codebooks=4, codebook_size=256, has_end=True, frame_rate=25.0),
 )
 H100 = MemoryModel(
     model=DenoiserConfig(width=512, depth=8, num_heads=4),
-    vocabulary=GEOMETRY.vocabulary(image_layout=Flattened(), audio_layout=Flattened()),
+    vocabulary=Vocabulary(spaces=SPACES),
     compute=ComputeConfig(),
     hardware=HARDWARE["h100"],
     num_devices=8,

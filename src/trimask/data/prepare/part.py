@@ -32,8 +32,8 @@ MODALITIES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         TEXT: frozenset({"text"}),
         IMAGES: frozenset({"text", "image"}),
-        SPEECH: frozenset({"text", "audio"}),
-        TRIPLES: frozenset({"text", "image", "audio"}),
+        SPEECH: frozenset({"text", "speech"}),
+        TRIPLES: frozenset({"text", "image", "speech"}),
     }
 )
 """What the examples of each are made of."""

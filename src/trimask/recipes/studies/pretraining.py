@@ -95,7 +95,10 @@ def held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, f
     )
     sequences = [stream.sequence(index) for index in range(_NUM_HELD_OUT)]
     nats = sequence_nelbo(denoiser, sequences, seed=0, num_masks=_NUM_MASKS)
-    counts = {m: sum(target_tokens(s, denoiser.vocabulary, m) for s in sequences) for m in denoiser.vocabulary.modalities}
+    counts = {
+        m: sum(target_tokens(s, denoiser.vocabulary, m) for s in sequences)
+        for m in denoiser.vocabulary.modalities
+    }
     total = sum(float(values.sum()) for values in nats.values()) / sum(counts.values())
     return {ALL: total * _NATS} | {
         m: float(nats[m].sum()) / count * _NATS for m, count in counts.items() if count

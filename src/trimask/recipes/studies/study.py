@@ -21,7 +21,7 @@ from trimask.training.reduction import TokenMean
 from trimask.training.run import RunConfig
 
 ALL = "all"
-LOSSES = (ALL, "text", "image", "audio")
+LOSSES = (ALL, "text", "image", "speech")
 """Held-out NELBO of all target tokens together, and of each modality, in bits per token."""
 
 
