@@ -110,6 +110,13 @@ def split_overrides(verb: type[Verb], words: Sequence[str]) -> tuple[list[str], 
     return own, overrides
 
 
+def check_paths(overrides: Mapping[str, str], root: str, *, verb: type[Verb]) -> None:
+    """UsageError for an option of `verb` that is none of its own, and no path below `root`."""
+    for path in overrides:
+        if not path.startswith(f"{root}."):
+            raise UsageError(_unknown_option(path, [*_options(verb), f"--{root}.TASK.…"]))
+
+
 def check_range(option: str, value: float | int | None, least: float | int, most: float | int) -> None:
     """UsageError for a number outside `least` … `most`, or none; None is an option that was not given."""
     if value is not None and not least <= value <= most:

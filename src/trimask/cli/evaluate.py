@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, final
 
 import tyro
 
-from trimask.cli.arguments import Verb, check_parallel, choose, closest
+from trimask.cli.arguments import Verb, check_parallel, check_paths, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
@@ -33,8 +33,11 @@ class Evaluate(Verb):
     Each figure stands beside its floor and its ceiling, measured in the same run on data that it was trained
     on, embedded or prepared, and on unseen data of that kind. Judges are outside models: a folder that
     --fetch-judges filled, or role=NAME_OR_FOLDER with a role of recognizer, speaker, quality, images,
-    sentences, language-model. What lacks its judge is left out, and the scorecard says so.
+    sentences, language-model. What lacks its judge is left out, and the scorecard says so. How a task is
+    sampled can be changed: --sampler.text_to_image.num_steps 64.
     """
+
+    takes_overrides: ClassVar[bool] = True
 
     model: Annotated[tyro.conf.Positional[str | None], _arg("RUN")] = None
     """a run's directory, or `quickstart`"""
@@ -66,6 +69,7 @@ class Evaluate(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
+        check_paths(overrides, "sampler", verb=Evaluate)
         self._check()
         if self.fetch_judges is not None:
             self._fetch(self.fetch_judges)
@@ -91,6 +95,7 @@ class Evaluate(Verb):
                     warn=report.note,
                     save=self._save,
                     data=self.data,
+                    overrides=overrides,
                 )
         except Failed as error:
             if isinstance(error.__cause__, NamesError):

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
 import tyro
 
 from trimask import __version__
-from trimask.cli.arguments import Verb, choose, closest
+from trimask.cli.arguments import Verb, check_paths, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
@@ -38,12 +38,16 @@ class Sample(Verb):
 
     Text is printed; images (PNG) and speech (WAV) are written to --out, each with a JSON file of how it was
     made. The same seed gives the same sample. Captions and sentences are spelled as the model's data were.
+    How a task is sampled is part of a run's configuration, and can be changed here by the same path:
+    --sampler.text_to_image.order Confidence.
     """
+
+    takes_overrides: ClassVar[bool] = True
 
     model: Annotated[tyro.conf.Positional[str], _arg("RUN")]
     """a run's directory, an exported file, or `quickstart`"""
     task: Annotated[str, _arg("TASK")]
-    """text, text_to_image, image_to_text, text_to_speech, speech_to_text, joint, triple; a model may have more"""
+    """text, text_to_image, image_to_text, text_to_speech, speech_to_text, joint, triple, or a model's own"""
     prompt: Annotated[str | None, _arg("TEXT")] = None
     """caption or sentence; for task text, how the text begins"""
     prompts: Annotated[Path | None, _arg("FILE")] = None
@@ -84,12 +88,14 @@ class Sample(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
+        check_paths(overrides, "sampler", verb=Sample)
         tasks = _tasks_of(Path(self.model))
         if tasks is not None:
             self._check(self._chosen(tasks))
         if self.out is not None:
             check_writable(self.out)
         generator = self._load()
+        generator.override(overrides)
         task = self._chosen(generator.vocabulary.tasks)
         if tasks is None:
             self._check(task)

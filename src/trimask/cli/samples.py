@@ -32,9 +32,9 @@ class SampleFolder:
         made_with: Mapping[str, Any],
         filmstrip: Sequence[PIL.Image.Image] | None = None,
     ) -> dict[str, Any]:
-        """Write `result` as stem_K.{txt,png,wav}, codes of any other modality M as stem_K_M.npy, each file whole
-        or not at all, and `made_with` beside them as stem_K.json; K is the next number that is free. Returns
-        the files as JSON values.
+        """Write `result` as stem_K.{txt,png,wav}, codes of any other modality M as stem_K_M.npy, each file
+        whole or not at all, and `made_with` beside them as stem_K.json; K is the next number that is free.
+        Returns the files as JSON values.
         """
         kinds = (
             ("text_file", ".txt", result.text),

@@ -29,10 +29,10 @@ def override(config: T, values: Mapping[str, str]) -> T:
     "betas": "0.9,0.99", "lr_schedule": "WarmupStableDecay", "lr_schedule.decay_fraction": "0.1"})`.
 
     Strings are parsed by the field's type: tuples as comma lists, `none` where the field may be None, tuple
-    items by index (`phases.0.num_steps`), or by their name where they have one (`tasks.joint.spans`). Where several classes may stand, the name of one chooses it: its
-    fields have their defaults, or the values of paths below. A field below a group that is None makes the
-    group. All values are set before the classes check themselves, so two fields that depend on each other
-    can be changed together.
+    items by index (`phases.0.num_steps`), or by their name where they have one (`tasks.joint.spans`).
+    Where several classes may stand, the name of one chooses it: its fields have their defaults, or the values
+    of paths below. A field below a group that is None makes the group. All values are set before the classes
+    check themselves, so two fields that depend on each other can be changed together.
 
     Raises:
         ConfigError: no such path, or a value that does not fit; it names the closest ones.

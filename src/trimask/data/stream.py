@@ -27,8 +27,8 @@ class SpanSlack:
 
     A model that only ever saw spans of exactly the right length could not say where the content ends in a
     span that is too long, which is what generation must give it. So a span carries 1 + U{0 … slack} end
-    frames, where slack is the larger of `minimum` and `fraction` of the content. A text passage that fills the
-    data's window was cut out of a longer one, or leaves no room, and carries no end.
+    frames, where slack is the larger of `minimum` and `fraction` of the content. A text passage that fills
+    the data's window was cut out of a longer one, or leaves no room, and carries no end.
 
     Attributes:
         filled: tasks whose targets are filled up to a random length within so many frames instead.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
 from trimask.data.selection import PreparedData, QuickstartData
@@ -65,6 +66,7 @@ def evaluate(
     held_out: HeldOut = "validation",
     harness_tasks: Sequence[str] = (),
     data: Sequence[Path] = (),
+    overrides: Mapping[str, str] = MappingProxyType({}),
     report: Report = lambda message: None,
     warn: Report = lambda message: None,
     save: Save = lambda scores: None,
@@ -75,6 +77,7 @@ def evaluate(
         language: that all recordings are in, for the recognizer; else what the data says, or English.
         held_out: the split that stands for unseen data.
         data: where the run's prepared data is now, if it has moved.
+        overrides: of how tasks are sampled (`Generator.override`).
         harness_tasks: tasks of lm-eval (names, or YAML files) to run beside the suite; needs the extra `eval`
             and, for most names, a data set of a hub.
         warn: told of a part that fails: it is set aside (`failed`), and the others go on.
@@ -86,6 +89,7 @@ def evaluate(
     """
     check_names(judges=judges, language=language, harness_tasks=harness_tasks, report=report)
     trained = _load(run, held_out=held_out, seed=seed, data=data, report=report)
+    trained.generator.override(overrides)
     result = score(
         trained.generator,
         trained.examples,

@@ -1,7 +1,7 @@
 """How long the spans of prepared data are: a run measures it, so that generation gives spans to fit."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from trimask.errors import UserError
 from trimask.recipes.examples import choose
 from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.vocabulary.layout import CodeSpace
 from trimask.vocabulary.transcript import parse_transcript
 
 LENGTHS = "lengths.json"
@@ -32,11 +33,13 @@ def fit_lengths(
     slack: SpanSlack,
     text_window: int,
     seed: int,
+    spaces: Sequence[CodeSpace] = (),
 ) -> LengthPolicy:
     """The length policy of a run on `sources`, its training split; what they lack keeps its default [D].
 
     Speech: least squares of frames on characters, over at most 4,000 clips; silence is not below 0. Captions:
-    95 % of them fit, and no fewer tokens than training fills. Passages: the window that they were cut to.
+    95 % of them fit, and no fewer tokens than training fills. Passages: the window that they were cut to. Of
+    the modalities `spaces`, which have no tokenizer of ours, 95 % of the spans fit.
     """
     policy = replace(LengthPolicy().at(tokenizers.speech.frame_rate), text_length=text_window)
     if IMAGES in sources:
@@ -47,6 +50,13 @@ def fit_lengths(
             joint_caption_length=int(np.median(captions)) + 2,
             max_prompt=max(policy.max_prompt, int(captions.max())),
         )
+    others: dict[str, int] = {}
+    for space in spaces:
+        counts = [s.num_codes[space.name] for s in sources.values() if space.name in s.num_codes]
+        if counts:
+            frames = np.concatenate(counts) // space.num_codebooks
+            others[space.name] = int(np.quantile(frames, _MOST)) + int(space.has_end)
+    policy = replace(policy, others=others)
     if SPEECH in sources:
         policy = _with_speech(policy, sources[SPEECH], tokenizers, seed)
     return policy

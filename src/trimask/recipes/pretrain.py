@@ -241,6 +241,7 @@ def _sources(
                 slack=config.slack,
                 text_window=config.data.text_window,
                 seed=config.seed,
+                spaces=config.spaces,
             )
             save_lengths(out, lengths)
         if not (out / SEEN).exists():

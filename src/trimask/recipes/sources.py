@@ -52,7 +52,8 @@ def default_components(sources: Collection[str]) -> tuple[Component, ...]:
 
 
 def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
-    """`config` with the data of prepared `folders`, and the default mixture of what they hold.
+    """`config` with the data of prepared `folders`, and the default mixture of what they hold; a mixture of
+    sources that only a recipe of one's own knows is kept.
 
     Raises:
         UserError: a folder is not prepared, or two were made with other tokenizers or text windows.
@@ -67,7 +68,10 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
             if not is_same:
                 raise UserError(f"{folder} and {folders[0]} have different {what}: prepare one again")
     present = {name for manifest in manifests for name in manifest.counts.get("train", {})}
-    components = default_components(present)
+    own = config.mixture.components
+    named = {component.source for component in own}
+    is_own = not named <= {source for source, _ in DEFAULT_WEIGHTS} and named <= present
+    components = own if is_own else default_components(present)
     if not components:
         held = sorted({split for manifest in manifests for split in manifest.counts})
         why = f"all of them are of {' and '.join(held)}" if held else "its rejected.jsonl says why"
@@ -77,6 +81,8 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
         manifests=tuple(io.sha256(folder / MANIFEST) for folder in folders),
         text_window=manifests[0].options.text_window,
     )
+    if is_own:
+        return replace(config, data=data)
     mixture = replace(config.mixture, components=components)
     # Factors belong to the mixture and the tokenizers that they were chosen for.
     modalities = {
@@ -118,7 +124,7 @@ def _check_codes(
     folder: Path, shards: Sequence[ShardEntry], vocabulary: Vocabulary, data: PreparedData
 ) -> None:
     for entry in shards:
-        longest = data.text_window if entry.source == TEXT else None
+        longest = data.text_window if set(entry.tokens) == {"text"} else None
         file, where = open_shard(folder, entry), str(folder / entry.file)
         check_codes(file, where, vocabulary, tokens=entry.tokens, longest=longest)
 

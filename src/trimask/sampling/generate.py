@@ -9,6 +9,7 @@ import PIL.Image
 from jaxtyping import Int
 from torch import Tensor
 
+from trimask.config import override
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.sampling.codecs import Codecs, ImageInput, SpeechInput, spans_asked
@@ -66,6 +67,12 @@ class Generated:
 
 
 @final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Samplers:
+    sampler: dict[str, SamplerConfig]
+
+
+@final
 class Generator:
     """A denoiser with its tokenizers. A tokenizer that the task does not need may be absent.
 
@@ -95,7 +102,7 @@ class Generator:
         self.codecs = Codecs(
             vocabulary=denoiser.vocabulary, text=text, image=image, speech=speech, lengths=self.lengths
         )
-        self.samplers = samplers
+        self.samplers: Mapping[str, SamplerConfig] = samplers
         self.seen = Seen() if seen is None else seen
 
     def generate(self, task: str, prompt: str | None = None, **options: Any) -> Any:
@@ -230,6 +237,16 @@ class Generator:
         """How `task` is sampled: by `config`, or else as the model has it, with single settings on top."""
         check_request(config=config, **settings)
         return (self.samplers.get(task, OTHER) if config is None else config).adjusted(**settings)
+
+    def override(self, values: Mapping[str, str]) -> None:
+        """Change how tasks are sampled, by dotted path as for a run's configuration: `{"sampler.text.order":
+        "Confidence", "sampler.text.order.noise_temperature": "1"}`.
+
+        Raises:
+            UserError: no such path, or a value that does not fit.
+        """
+        whole = {task.name: self.samplers.get(task.name, OTHER) for task in self.vocabulary.tasks}
+        self.samplers = override(_Samplers(sampler=whole), values).sampler
 
     def _spelled(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:
         text = given["text"]

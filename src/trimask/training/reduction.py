@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import final
 
 Targets = tuple[float, ...]
-"""Target tokens of a sequence in expectation over the mixture, per modality in the vocabulary's order, the end
-frames of its spans among them: `TrainingStream.target_tokens`.
+"""Target tokens of a sequence in expectation over the mixture, per modality in the vocabulary's order, the
+end frames of its spans among them: `TrainingStream.target_tokens`.
 """
 
 

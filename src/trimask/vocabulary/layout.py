@@ -230,7 +230,8 @@ class Vocabulary:
         space = self.space(modality)
         if codes.ndim != 2 or codes.shape[1] != space.num_codebooks:
             raise UserError(
-                f"{modality} codes have shape {codes.shape}: expected (frames, {space.num_codebooks} codebooks)"
+                f"{modality} codes have shape {codes.shape}: "
+                f"expected (frames, {space.num_codebooks} codebooks)"
             )
         if codes.size and (codes.min() < 0 or codes.max() >= space.codebook_size):
             raise UserError(

@@ -13,7 +13,8 @@ MODALITIES = ("text", "image", "speech")
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What a sequence asks to be generated. Each has its own task token [P: task tokens say what to generate].
+    """What a sequence asks to be generated; each has its own task token [P: task tokens say what to
+    generate].
 
     Attributes:
         name: in configurations, in the vocabulary and on the command line.
@@ -86,5 +87,4 @@ TASKS = (
     Task(name="joint", spans=(("text", "image"), ("text", "speech"))),
     Task(name="triple", spans=(("text", "image", "speech"),)),
 )
-"""The tasks of our recipes. `joint` masks both sides of a pair, `triple` all three of (caption, image, speech).
-"""
+"""The tasks of our recipes: `joint` masks both sides of a pair, `triple` all of (caption, image, speech)."""

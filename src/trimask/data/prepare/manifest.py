@@ -19,7 +19,7 @@ from trimask.errors import UserError
 MANIFEST = "manifest.json"
 REJECTED = "rejected.jsonl"
 TOKENIZERS = "tokenizers"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CORRUPT = ".corrupt"
 _NAMED = 1000  # speakers whose recordings are counted one by one
 _MEND = "the command that prepared the data writes it again"
@@ -81,7 +81,7 @@ class Manifest:
         if self.counts != count(self.shards):
             raise UserError("counts: not those of the shards")
         for entry in self.shards:
-            if set(entry.tokens) != MODALITIES.get(entry.source):
+            if set(entry.tokens) != MODALITIES.get(entry.source, set(entry.tokens)):
                 raise UserError(f"{entry.file}: {entry.source} of {sorted(entry.tokens)}")
 
     @classmethod
