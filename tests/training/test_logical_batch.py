@@ -1,4 +1,4 @@
-"""The κ rule against METHOD §4 written out, its identities, its guard, and a run's values that follow."""
+"""The κ rule against its formulas, its identities, its guard, and a run's values that follow."""
 
 import math
 from dataclasses import replace

@@ -64,7 +64,7 @@ DEFAULTS: Mapping[Task, SamplerConfig] = MappingProxyType(
     }
 )
 """How each task is sampled [D: compared on the shipped model, experiments/2026-11-22-sampling-defaults; the
-intervals overlap]. Text is ancestral: in order of confidence it repeats itself (PEERS)."""
+intervals overlap]. Text is ancestral: in order of confidence it repeats itself."""
 
 
 @final

@@ -174,7 +174,7 @@ class NoRule(BatchRule):
 
 
 def rescaled(optimizer: AdamWConfig, kappa: float) -> AdamWConfig:
-    """lr · √κ, β → β^κ, ε / √κ, λ · √κ (METHOD §4) [P; λ: D, from Complete(d)P]; `clip_norm` stays [D].
+    """lr · √κ, β → β^κ, ε / √κ, λ · √κ (docs/method.md) [P; λ: D, from Complete(d)P]; `clip_norm` stays [D].
 
     β^κ is 1 − κ (1 − β) to first order, and never negative. With PyTorch's AdamW the decay of one update is
     lr · λ, which goes with κ: as much per token as before.
