@@ -2,34 +2,16 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from dataclasses import asdict
+from typing import Any
 
 import torch
 
+from trimask.config.derived import OURS, PAPER, Derived
 from trimask.model.denoiser import Denoiser
-from trimask.model.parametrization import CompletedP, Row
-from trimask.training.logical_batch import KappaRule, critical_batch
-from trimask.training.lr_schedule import WarmupCosine, WarmupStableDecay
+from trimask.model.parametrization import Row
 from trimask.training.run import RunConfig
 from trimask.vocabulary.layout import Vocabulary
-
-_TABLE_1 = "Complete(d)P, arXiv 2512.22382, Table 1 [L]"
-_PAPER = "arXiv 2602.21472 [P]"
-_OURS = "ours [D]"
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Derived:
-    """A number that follows from others. `source` ends with its status: [P] the paper, [L] other literature,
-    [D] our decision.
-    """
-
-    name: str
-    value: float | int
-    rule: str
-    source: str
 
 
 def derived(config: RunConfig, vocabulary: Vocabulary, *, target_tokens: int) -> dict[str, Any]:
@@ -37,9 +19,8 @@ def derived(config: RunConfig, vocabulary: Vocabulary, *, target_tokens: int) ->
 
     `target_tokens`: of the whole horizon.
     """
-    values = [*_size(config), *_batch(config), *_schedule(config, target_tokens)]
     return {
-        "values": [asdict(value) for value in values],
+        "values": [asdict(value) for value in _values(config, target_tokens)],
         "tensors": _tensors(config, vocabulary),
         "cautions": list(config.batch_rule.cautions(config.batch_change)),
     }
@@ -62,33 +43,9 @@ def derived_lines(described: Mapping[str, Any]) -> Iterator[str]:
         yield f"caution         {caution}"
 
 
-def _size(config: RunConfig) -> Iterator[Derived]:
-    model, parametrization = config.model, config.model.parametrization
-    if not isinstance(parametrization, CompletedP):
-        return
-    yield Derived(
-        name="m_N",
-        value=model.width / parametrization.base_width,
-        rule=f"width {model.width} / {parametrization.base_width} of the base, head dimension held at "
-        f"{model.head_dim}",
-        source=_TABLE_1,
-    )
-    yield Derived(
-        name="m_L",
-        value=parametrization.depth_ratio(model.depth),
-        rule=f"depth {model.depth} / {parametrization.base_depth} of the base",
-        source=_TABLE_1,
-    )
-    yield Derived(
-        name="residual multiplier",
-        value=parametrization.residual_multiplier(model.depth),
-        rule=f"m_L^-α with α = {parametrization.alpha:g}",
-        source=_TABLE_1,
-    )
-
-
-def _batch(config: RunConfig) -> Iterator[Derived]:
-    change, rule = config.batch_change, config.batch_rule
+def _values(config: RunConfig, target_tokens: int) -> Iterator[Derived]:
+    model, change = config.model, config.batch_change
+    yield from model.parametrization.explain(width=model.width, depth=model.depth, head_dim=model.head_dim)
     yield Derived(
         name="horizon",
         value=change.horizon,
@@ -99,60 +56,22 @@ def _batch(config: RunConfig) -> Iterator[Derived]:
         name="updates",
         value=config.num_updates,
         rule=f"horizon / {change.batch:,} sequences per update (physical batch), rounded up",
-        source=_PAPER,
+        source=PAPER,
     )
-    if isinstance(rule, KappaRule):
-        yield Derived(
-            name="κ",
-            value=rule.kappa(change),
-            rule=f"(D_base / D)^γ · B / B_base = ({change.base_horizon:,} / {change.horizon:,})"
-            f"^{rule.gamma:g} · {change.batch:,} / {change.base_batch:,}",
-            source=_PAPER,
-        )
-        yield Derived(
-            name="critical batch",
-            value=critical_batch(change.horizon, rule.critical_steps),
-            rule=f"D / (L · S_crit), S_crit = {rule.critical_steps:,} [D]",
-            source=_PAPER,
-        )
-    formulas = (
-        {
-            "learning_rate": ("× √κ", _PAPER),
-            "beta1": ("^κ", _PAPER),
-            "beta2": ("^κ", _PAPER),
-            "eps": ("/ √κ", _PAPER),
-            "weight_decay": ("× √κ", f"{_OURS}, from Complete(d)P's table"),
-        }
-        if isinstance(rule, KappaRule)
-        else {}
-    )
-    for name in ("learning_rate", "beta1", "beta2", "eps", "weight_decay"):
-        how, source = formulas.get(name, (f"by {type(rule).__name__}", "to compare with"))
-        stated = getattr(config.optimizer, name)
-        yield Derived(
-            name=name,
-            value=getattr(config.scaled_optimizer, name),
-            rule=f"{stated:g} {how}",
-            source=source,
-        )
-
-
-def _schedule(config: RunConfig, target_tokens: int) -> Iterator[Derived]:
+    yield from config.batch_rule.explain(config.optimizer, change)
     yield Derived(
         name="token horizon",
         value=target_tokens,
         rule="target tokens of the horizon's sequences, from the data's mean lengths",
         source="counted",
     )
-    schedule = config.lr_schedule
-    if isinstance(schedule, WarmupCosine | WarmupStableDecay):
-        fraction = schedule.warmup_fraction
+    for phase, fraction in config.lr_schedule.phases().items():
         yield Derived(
-            name="warm-up tokens",
+            name=f"{phase} tokens",
             value=round(fraction * target_tokens),
             rule=f"{fraction:g} of the token horizon, whatever the batch; here "
             f"{fraction * config.num_updates:,.1f} updates",
-            source=_OURS,
+            source=OURS,
         )
 
 
@@ -178,7 +97,7 @@ def _tensors(config: RunConfig, vocabulary: Vocabulary) -> list[dict[str, Any]]:
                 "weight_decay": rule.weight_decay,
             },
             "rules": _formulas(config.model.parametrization.row(rule.role)),
-            "source": _TABLE_1 if isinstance(config.model.parametrization, CompletedP) else "the usual [L]",
+            "source": config.model.parametrization.source,
         }
     return list(rows.values())
 
