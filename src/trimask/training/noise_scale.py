@@ -133,7 +133,7 @@ def denoiser_noise_scale(
         parts = step.losses(batches(index), index)
         return {modality.name.lower(): loss for modality, loss in parts.items()}
 
-    size = batches(0).num_sequences * step.objective.num_views  # as batches are counted
+    size = batches(0).num_sequences * step.passes.num_views  # as batches are counted
     return measure_noise_scale(
         losses, step.denoiser.parameters(), batch=size, num_small=num_small, num_pairs=num_pairs
     )
