@@ -1,6 +1,7 @@
 """What all tests share: one thread each (two workers run side by side), the same drawn cases every time."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,24 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("trimask", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("trimask")
+
+
+@pytest.fixture(scope="session")
+def tokenizers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokenizers that have learned nothing: what is tested holds whatever ships."""
+    from trimask.tokenizers.bundle import Tokenizers
+    from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from trimask.tokenizers.speech import SpeechTokenizer, SpeechTokenizerConfig
+    from trimask.tokenizers.text import TextTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizers")
+    tokenizers = Tokenizers(
+        text=TextTokenizer.train(["red apple", "good morning"], 260),
+        image=ImageTokenizer(ImageTokenizerConfig()),
+        speech=SpeechTokenizer(SpeechTokenizerConfig()),
+    )
+    tokenizers.save(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,12 @@ from design_space import (
     DESIGN_SPACE,
     FILTERS,
     LR_SCHEDULES,
+    PARAMETRIZATIONS,
     RAMPS,
     REDUCTIONS,
 )
 from trimask.config import from_dict, to_dict
+from trimask.model.parametrization import Parametrization
 from trimask.sampling.filters import Filter
 from trimask.sampling.guidance import GuidanceRamp
 from trimask.training.logical_batch import BatchChange, BatchRule
@@ -139,6 +141,33 @@ def test_the_learning_rate_never_exceeds_what_was_stated(
     for each in progress:
         assert 0 <= schedule.factor(each) <= 1
         assert schedule.factor(each) == schedule.factor(min(max(each, 0.0), 1.0))
+
+
+@pytest.mark.parametrize("rule", BATCH_RULES, ids=repr)
+def test_a_rule_explains_the_values_that_it_gives(rule: BatchRule) -> None:
+    moved = rule.scaled(STATED, CHANGE)
+    explained = {each.name: each for each in rule.explain(STATED, CHANGE)}
+    for name in ("learning_rate", "beta1", "beta2", "eps", "weight_decay"):
+        value, stated = getattr(moved, name), getattr(STATED, name)
+        assert explained[name].value == value
+        assert explained[name].rule.startswith(f"{stated:g} ")
+        assert ("unchanged" in explained[name].rule) == (value == stated)
+    assert all(each.rule and each.source for each in explained.values())
+    assert moved.clip_norm == STATED.clip_norm  # not among the words: docs/method.md says that it stays
+
+
+@pytest.mark.parametrize("parametrization", PARAMETRIZATIONS, ids=repr)
+def test_a_parametrization_explains_what_it_goes_by(parametrization: Parametrization) -> None:
+    explained = {each.name: each.value for each in parametrization.explain(width=128, depth=6, head_dim=64)}
+    assert explained.get("residual multiplier", 1.0) == parametrization.residual_multiplier(6)
+    assert parametrization.source
+
+
+@pytest.mark.parametrize("schedule", LR_SCHEDULES, ids=repr)
+def test_phases_are_parts_of_the_horizon(schedule: LearningRateSchedule) -> None:
+    phases = schedule.phases()
+    assert all(0 <= fraction <= 1 for fraction in phases.values()) and sum(phases.values()) <= 1
+    assert schedule.factor(phases["warm-up"]) == 1
 
 
 @pytest.mark.parametrize("schedule", LR_SCHEDULES, ids=repr)

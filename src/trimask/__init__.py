@@ -12,9 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trimask.recipes.describe import Description
     from trimask.sampling.generate import Generator
+    from trimask.training.run import RunConfig
 
-__all__ = ["UserError", "__version__", "load"]
+__all__ = ["UserError", "__version__", "describe", "load"]
 __version__ = "0.1.0"
 
 
@@ -25,3 +27,13 @@ def load(run: "str | Path", *, tokenizers: "str | Path | None" = None) -> "Gener
     from trimask.recipes import pretrained  # torch takes seconds to import: `trimask --help` does without
 
     return pretrained.load(run, tokenizers=tokenizers)
+
+
+def describe(config: "RunConfig | str", *, tokenizers: "str | Path | None" = None) -> "Description":
+    """What follows from a model's configuration, or from the recipe of this name: what `trimask show` prints,
+    as data whose `str` is for reading (see `trimask.recipes.describe`). `tokenizers`: a folder, if they are
+    neither those of the data nor those that ship.
+    """
+    from trimask.recipes.describe import describe  # likewise
+
+    return describe(config, tokenizers=tokenizers)

@@ -57,6 +57,29 @@ def test_each_link_leads_somewhere(document: str) -> None:
     assert not lost
 
 
+OURS_ALONE = re.compile(
+    r"\b(?:METHO[D]|PERFORMANC[E]|PEER[S]|FEASIBILIT[Y]|HOUS[E]|EXEMPLAR[S]|DESIG[N])\b(?!_)|§ ?\d"
+)
+HAD_BY_USERS = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENCES.md"}  # the last: of fetched data
+
+
+def written() -> list[Path]:
+    """Sources and documents, but for experiments, which are records."""
+    rooms = ("src", "tests", "docs", "benchmarks", "examples")
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bootstrap.py"]
+    return files + [p for room in rooms for p in (ROOT / room).rglob("*") if p.suffix in {".py", ".md"}]
+
+
+def test_no_document_is_named_that_users_do_not_have() -> None:
+    lost = []
+    for path in written():
+        text = path.read_text(encoding="utf-8")
+        named = set(re.findall(r"\b[A-Z][A-Z_]+\.md\b", text)) - HAD_BY_USERS
+        if named | set(OURS_ALONE.findall(text)):
+            lost.append((str(path.relative_to(ROOT)), named | set(OURS_ALONE.findall(text))))
+    assert not lost
+
+
 @pytest.mark.slow
 def test_the_first_steps_in_two_processes(tmp_path: Path) -> None:
     """The README's command, and that the loss is that of one process."""

@@ -29,3 +29,14 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()
+
+
+def test_the_package_itself_is_light() -> None:
+    """All of its names can be listed and found; each loads what it needs when it is called."""
+    program = (
+        "import sys, trimask\n"
+        "assert all(getattr(trimask, name) for name in trimask.__all__)\n"
+        f"assert not [name for name in {HEAVY} if name in sys.modules]"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr

@@ -24,7 +24,8 @@ from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch, make_batch
 from vocabulary.test_sequence_batch import SPANS, V, example
 
-# METHOD §4, Table 1, a second time: role -> (init variance, learning rate, ε, weight decay) of (m_N, m_L, α).
+# Table 1 of Complete(d)P (arXiv 2512.22382), a second time:
+# role -> (init variance, learning rate, ε, weight decay) of (m_N, m_L, α).
 TABLE = {
     "input embedding": lambda n, d, a: (1, 1, 1 / n, 1),
     "hidden weight": lambda n, d, a: (1 / n, d ** (a - 1) / n, 1 / (n * d**a), n),

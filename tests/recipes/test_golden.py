@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from trimask.cli.figures import figures
 from trimask.config import from_dict, override, to_dict
 from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import StatedData
 from trimask.model.denoiser import Denoiser
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.recipes import catalog
+from trimask.recipes.figures import figures
 from trimask.recipes.pretrain import build_denoiser
 from trimask.recipes.text_tokenizer import TextTokenizerRun
 from trimask.recipes.tokenizer_training import TokenizerRun

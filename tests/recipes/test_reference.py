@@ -1,4 +1,4 @@
-"""The reference recipes against what is known of the paper's (METHOD, sections 1, 4 and 5)."""
+"""The reference recipes against what is known of the paper's (docs/method.md)."""
 
 import pytest
 import torch

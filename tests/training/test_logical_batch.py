@@ -1,4 +1,4 @@
-"""The κ rule against METHOD §4 written out, its identities, its guard, and a run's values that follow."""
+"""The κ rule against its formulas, its identities, its guard, and a run's values that follow."""
 
 import math
 from dataclasses import replace
@@ -12,6 +12,7 @@ from trimask.recipes.quickstart import debug
 from trimask.training.compute import ComputeConfig
 from trimask.training.logical_batch import (
     BatchChange,
+    BatchRule,
     KappaRule,
     LinearRule,
     NoRule,
@@ -51,6 +52,24 @@ def test_values_follow_the_method(batch: int, times: float, gamma: float) -> Non
     assert found.eps == pytest.approx(1e-8 * kappa**-0.5)
     assert found.weight_decay == pytest.approx(0.1 * kappa**0.5)
     assert found.clip_norm == 0.7
+
+
+def test_a_rule_of_ones_own_is_named_or_explains_itself() -> None:
+    class Halved(BatchRule):
+        def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+            return replace(optimizer, learning_rate=optimizer.learning_rate / 2)
+
+        def cautions(self, change: BatchChange) -> tuple[str, ...]:
+            return ()
+
+    class Explained(Halved):
+        def formula(self, name: str) -> tuple[str, str]:
+            return ("/ 2" if name == "learning_rate" else "as it is"), "measured here"
+
+    rate, *_ = Halved().explain(STATED, change(32))
+    assert (rate.name, rate.value, rate.rule) == ("learning_rate", 1.5e-3, "0.003 by Halved")
+    rate, beta1, *_ = Explained().explain(STATED, change(32))
+    assert (rate.rule, rate.source) == ("0.003 / 2", "measured here") and beta1.rule == "0.9 as it is"
 
 
 def test_with_gamma_one_it_is_complete_d_p() -> None:

@@ -10,7 +10,8 @@ from trimask.cli.console import Report
 from trimask.cli.failure import UsageError
 from trimask.cli.job import DATA_BYTES, STATE_BYTES, Job
 from trimask.cli.program import program
-from trimask.cli.resolved import lines, parameters, summary
+from trimask.cli.resolved import parameters
+from trimask.config import to_dict
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
     from trimask.tokenizers.bundle import Tokenizers
@@ -74,10 +75,10 @@ class DenoiserJob(Job):
             )
 
     def summary(self) -> dict[str, Any]:
-        return summary(self.recipe, self.config, self.tokenizers)
+        return _summary(self.recipe, self.config, self.tokenizers)
 
     def lines(self) -> Sequence[str]:
-        return list(lines(self.summary()))
+        return _lines(self.config, self.tokenizers)
 
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         from trimask.recipes.pretrain import pretrain
@@ -147,13 +148,25 @@ class StatedJob(Job):
         )
 
     def summary(self) -> dict[str, Any]:
-        return summary(self.recipe, self.config, None)
+        return _summary(self.recipe, self.config, None)
 
     def lines(self) -> Sequence[str]:
-        return list(lines(self.summary()))
+        return _lines(self.config, None)
 
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
         raise AssertionError("`check` comes first")
 
     def try_it(self, out: Path) -> str:
         raise AssertionError("`check` comes first")
+
+
+def _summary(recipe: str, config: "RunConfig", tokenizers: "Tokenizers | None") -> dict[str, Any]:
+    from trimask.recipes.describe import description
+
+    return {"recipe": recipe, "config": to_dict(config), **description(config, tokenizers).to_json()}
+
+
+def _lines(config: "RunConfig", tokenizers: "Tokenizers | None") -> Sequence[str]:
+    from trimask.recipes.describe import description
+
+    return str(description(config, tokenizers)).splitlines()

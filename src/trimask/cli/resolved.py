@@ -1,14 +1,13 @@
 """A recipe by name, with overrides, and what there is to say about it before it runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trimask.cli.arguments import choose
 from trimask.cli.failure import UsageError, reading_files
-from trimask.cli.mixture import tree
-from trimask.config import override, to_dict
+from trimask.config import override
 from trimask.recipes.catalog import RECIPES, resolve
 
 if TYPE_CHECKING:  # they take torch, and an unknown recipe should be told at once
@@ -89,35 +88,3 @@ def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount
     from trimask.recipes.workload import vocabulary_of
 
     return count_parameters(config.model, vocabulary_of(config, tokenizers))
-
-
-def summary(recipe: str, config: "RunConfig", tokenizers: "Tokenizers | None") -> dict[str, Any]:
-    """The resolved configuration, size and cost, and what follows from it; stated data has no tokenizers."""
-    from trimask.cli.derived import derived
-    from trimask.cli.figures import figures
-    from trimask.recipes.workload import vocabulary_of
-
-    found = figures(config, tokenizers)
-    target_tokens = sum(row["target_tokens"] for row in found["mixture"])
-    return {
-        "recipe": recipe,
-        "config": to_dict(config),
-        **found,
-        "derived": derived(config, vocabulary_of(config, tokenizers), target_tokens=target_tokens),
-    }
-
-
-def lines(described: Mapping[str, Any]) -> Iterator[str]:
-    """The figures of `summary`, for reading."""
-    from trimask.cli.derived import derived_lines
-
-    parts = described["parameters"]
-    yield (
-        f"parameters      {parts['total']:,}: {parts['blocks']:,} in blocks, {parts['embedding']:,} in the "
-        f"embedding, {parts['unembedding']:,} in the head"
-    )
-    yield f"vocabulary      {described['vocabulary']:,} tokens"
-    yield f"sequences       {described['sequences']:,}"
-    yield f"training FLOPs  {described['training_flops']:.2e}"
-    yield from tree(described["mixture"])
-    yield from derived_lines(described["derived"])

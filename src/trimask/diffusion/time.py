@@ -29,9 +29,9 @@ def low_discrepancy_mask_ratio_pairs(
 ) -> tuple[Float64[Tensor, "pairs"], Float64[Tensor, "pairs"]]:
     """Mask ratios (u, 1 - u) for anti-masking: one for a mask, one for its complement, both in (0, 1).
 
-    METHOD's u ~ U(0, 1) [D]. A pair is the same under u <-> 1 - u with its two views exchanged, so u is
-    drawn from (0, 1/2): the same law of pairs, and the 2n ratios of the batch are evenly spaced over (0,
-    1). These are mask ratios, not times: use them with `mask_ratio_weight`, never with a schedule's
+    Of u ~ U(0, 1) [D]. A pair is the same under u <-> 1 - u with its two views exchanged, so u is drawn from
+    (0, 1/2): the same law of pairs, and the 2n ratios of the batch are evenly spaced over (0, 1).
+    These are mask ratios, not times: use them with `mask_ratio_weight`, never with a schedule's
     `loss_weight`. u is held above `MINIMUM_MASK_RATIO`, with the same reading as in `schedule`.
     """
     u = (low_discrepancy_times(num_pairs, offset=offset) / 2).clamp(min=MINIMUM_MASK_RATIO)

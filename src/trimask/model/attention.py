@@ -128,7 +128,7 @@ def attend_in_loop(
     lengths: Sequence[int],
 ) -> Float[Tensor, "positions heads head_dim"]:
     """One SDPA call per run of equally long documents. On CPU this takes a quarter of the time of dense
-    attention over the whole row (PERFORMANCE).
+    attention over the whole row.
     """
     outputs = []
     start = 0

@@ -10,9 +10,7 @@ from trimask.vocabulary.layout import Vocabulary
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParameterCount:
-    """Parameters by part: scaling laws differ in whether they count embeddings, so both are reported (METHOD
-    §5).
-    """
+    """Parameters by part: scaling laws differ in whether they count embeddings, so both are reported."""
 
     embedding: int
     unembedding: int

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import final
 
+from trimask.config.derived import TABLE_1, Derived
 from trimask.errors import UserError
 from trimask.model.block import feed_forward_width
 
@@ -128,6 +129,15 @@ class TensorRule:
 class Parametrization(ABC):
     """Maps a tensor's name and the network's size to how it starts and learns."""
 
+    @property
+    def source(self) -> str:
+        """Where its rules come from, with their status."""
+        return f"{type(self).__name__}'s own"
+
+    def explain(self, *, width: int, depth: int, head_dim: int) -> tuple[Derived, ...]:
+        """The numbers that its rules go by; none unless it says so."""
+        return ()
+
     @abstractmethod
     def check(self, *, width: int, num_heads: int) -> None:
         """UserError where it says nothing about a network of this size."""
@@ -154,6 +164,10 @@ class Standard(Parametrization):
     The embedding is N(0, 1), gains start at 1. The unembedding starts at 0 [D], so that the first
     prediction is uniform: NELBO = ln V per token.
     """
+
+    @property
+    def source(self) -> str:
+        return "the usual [L]"
 
     def check(self, *, width: int, num_heads: int) -> None:
         """Any size will do."""
@@ -207,6 +221,32 @@ class CompletedP(Parametrization):
             )
         if not 0.5 <= self.alpha <= 1:
             raise UserError(f"alpha {self.alpha}: the depth exponent must be in [0.5, 1]")
+
+    @property
+    def source(self) -> str:
+        return TABLE_1
+
+    def explain(self, *, width: int, depth: int, head_dim: int) -> tuple[Derived, ...]:
+        return (
+            Derived(
+                name="m_N",
+                value=width / self.base_width,
+                rule=f"width {width} / {self.base_width} of the base, head dimension held at {head_dim}",
+                source=TABLE_1,
+            ),
+            Derived(
+                name="m_L",
+                value=self.depth_ratio(depth),
+                rule=f"depth {depth} / {self.base_depth} of the base",
+                source=TABLE_1,
+            ),
+            Derived(
+                name="residual multiplier",
+                value=self.residual_multiplier(depth),
+                rule=f"m_L^-α with α = {self.alpha:g}",
+                source=TABLE_1,
+            ),
+        )
 
     def check(self, *, width: int, num_heads: int) -> None:
         head_dim = self.base_width // self.base_num_heads

@@ -57,7 +57,7 @@ def samplers_in(folder: Path) -> Mapping[str, SamplerConfig]:
 
 
 def samplers_of(facts: Mapping[str, str], path: Path) -> Mapping[str, SamplerConfig]:
-    """How the run that the exported file `path` comes from samples each task; the defaults if it says none."""
+    """How the run that the exported file `path` comes from samples each task; or the defaults."""
     config = _decoded(partial(from_dict, RunConfig), facts, _RUN, path)
     return DEFAULTS if config is None else config.sampler
 

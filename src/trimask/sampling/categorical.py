@@ -9,7 +9,7 @@ def draw(log_probabilities: Float[Tensor, "n codes"], uniforms: Float64[Tensor, 
     """One code per row: the first whose cumulative probability exceeds the row's uniform.
 
     Float64 because float32 draws lose rare codes: a silent temperature (arXiv 2409.02908) [L]. One uniform a
-    row, where a Gumbel or exponential race needs one per code, is also the quickest (PERFORMANCE). Rows need
+    row, where a Gumbel or exponential race needs one per code, is also the quickest. Rows need
     not be normalized; a code at -inf is never drawn.
     """
     cumulative = torch.softmax(log_probabilities.to(torch.float64), dim=-1).cumsum(-1)

@@ -55,7 +55,7 @@ class Cosine(TimeGrid):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shifted(TimeGrid):
-    """t = shift · u / (1 + (shift - 1) · u) with u = 1 - done (METHOD §6) [L].
+    """t = shift · u / (1 + (shift - 1) · u) with u = 1 - done [L].
 
     A `shift` above 1 lingers near t = 1, so that few tokens are revealed early; 1 is uniform. Codes that
     shift the *revealed* fraction instead, 1 - t, by a factor c (OmniVoice: 0.1) mean shift = 1/c here.

@@ -1,7 +1,7 @@
 """What the sampler asks of a model: log-probabilities at chosen slots, over one codebook's range.
 
 A predictor is called once per step and answers with a function, because which slots are needed differs from
-order to order and logits over slots × vocabulary are never formed (PERFORMANCE).
+order to order and logits over slots × vocabulary are never formed.
 """
 
 from collections.abc import Callable

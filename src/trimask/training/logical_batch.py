@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import final
 
+from trimask.config.derived import OURS, PAPER, Derived
 from trimask.errors import UserError
 from trimask.training.optimizers import AdamWConfig
 
@@ -66,8 +67,15 @@ class BatchChange:
         return math.ceil(self.horizon / self.batch)
 
 
+_CARRIED = ("learning_rate", "beta1", "beta2", "eps", "weight_decay")
+_UNCHANGED, _TO_COMPARE = "unchanged", "to compare with"
+
+
 class BatchRule(ABC):
-    """How the optimizer's values follow batch and horizon."""
+    """How the optimizer's values follow batch and horizon.
+
+    `trimask show` prints what `explain` returns. A rule words its own part in `numbers` and `formula`.
+    """
 
     @abstractmethod
     def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
@@ -76,6 +84,26 @@ class BatchRule(ABC):
     @abstractmethod
     def cautions(self, change: BatchChange) -> tuple[str, ...]:
         """Where the rule is used outside of what it was checked for: a sentence each, with the numbers."""
+
+    def numbers(self, change: BatchChange) -> tuple[Derived, ...]:
+        """The numbers that the rule goes by; none unless it says so."""
+        return ()
+
+    def formula(self, name: str) -> tuple[str, str]:
+        """What is done to the stated value of the optimizer's field `name`, such as "× √κ", and the source of
+        that.
+        """
+        return f"by {type(self).__name__}", "the rule's own"
+
+    def explain(self, optimizer: AdamWConfig, change: BatchChange) -> tuple[Derived, ...]:
+        """`numbers`, then each value of `scaled` with its `formula`."""
+        scaled = self.scaled(optimizer, change)
+        values = []
+        for name in _CARRIED:
+            how, source = self.formula(name)
+            rule = f"{getattr(optimizer, name):g} {how}"
+            values.append(Derived(name=name, value=getattr(scaled, name), rule=rule, source=source))
+        return (*self.numbers(change), *values)
 
 
 @final
@@ -117,6 +145,32 @@ class KappaRule(BatchRule):
     def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
         return rescaled(optimizer, self.kappa(change))
 
+    def numbers(self, change: BatchChange) -> tuple[Derived, ...]:
+        return (
+            Derived(
+                name="κ",
+                value=self.kappa(change),
+                rule=f"(D_base / D)^γ · B / B_base = ({change.base_horizon:,} / {change.horizon:,})"
+                f"^{self.gamma:g} · {change.batch:,} / {change.base_batch:,}",
+                source=PAPER,
+            ),
+            Derived(
+                name="critical batch",
+                value=critical_batch(change.horizon, self.critical_steps),
+                rule=f"D / (L · S_crit), S_crit = {self.critical_steps:,} [D]",
+                source=PAPER,
+            ),
+        )
+
+    def formula(self, name: str) -> tuple[str, str]:
+        return {
+            "learning_rate": ("× √κ", PAPER),
+            "beta1": ("^κ", PAPER),
+            "beta2": ("^κ", PAPER),
+            "eps": ("/ √κ", PAPER),
+            "weight_decay": ("× √κ", f"{OURS}, from Complete(d)P's table"),
+        }[name]
+
     def cautions(self, change: BatchChange) -> tuple[str, ...]:
         found = []
         critical = critical_batch(change.horizon, self.critical_steps)
@@ -145,6 +199,9 @@ class SquareRootRule(BatchRule):
     def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
         return _faster(optimizer, math.sqrt(change.batch / change.base_batch))
 
+    def formula(self, name: str) -> tuple[str, str]:
+        return "× √(B / B_base)" if name == "learning_rate" else _UNCHANGED, _TO_COMPARE
+
     def cautions(self, change: BatchChange) -> tuple[str, ...]:
         return ()
 
@@ -156,6 +213,9 @@ class LinearRule(BatchRule):
 
     def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
         return _faster(optimizer, change.batch / change.base_batch)
+
+    def formula(self, name: str) -> tuple[str, str]:
+        return "× B / B_base" if name == "learning_rate" else _UNCHANGED, _TO_COMPARE
 
     def cautions(self, change: BatchChange) -> tuple[str, ...]:
         return ()
@@ -169,12 +229,15 @@ class NoRule(BatchRule):
     def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
         return optimizer
 
+    def formula(self, name: str) -> tuple[str, str]:
+        return _UNCHANGED, _TO_COMPARE
+
     def cautions(self, change: BatchChange) -> tuple[str, ...]:
         return ()
 
 
 def rescaled(optimizer: AdamWConfig, kappa: float) -> AdamWConfig:
-    """lr · √κ, β → β^κ, ε / √κ, λ · √κ (METHOD §4) [P; λ: D, from Complete(d)P]; `clip_norm` stays [D].
+    """lr · √κ, β → β^κ, ε / √κ, λ · √κ (docs/method.md) [P; λ: D, from Complete(d)P]; `clip_norm` stays [D].
 
     β^κ is 1 − κ (1 − β) to first order, and never negative. With PyTorch's AdamW the decay of one update is
     lr · λ, which goes with κ: as much per token as before.

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -14,6 +15,10 @@ class LearningRateSchedule(ABC):
     @abstractmethod
     def factor(self, progress: float) -> float:
         """The factor on the base learning rate at `progress`; progress outside [0, 1] is clamped."""
+
+    def phases(self) -> Mapping[str, float]:
+        """Stretches of the horizon that have a name, as fractions of it; none unless the schedule says so."""
+        return {}
 
 
 @final
@@ -36,6 +41,9 @@ class WarmupCosine(LearningRateSchedule):
             raise UserError(f"warmup_fraction must be in [0, 1), not {self.warmup_fraction}")
         if not 0 <= self.final_fraction <= 1:
             raise UserError(f"final_fraction must be in [0, 1], not {self.final_fraction}")
+
+    def phases(self) -> Mapping[str, float]:
+        return {"warm-up": self.warmup_fraction}
 
     def factor(self, progress: float) -> float:
         progress = min(max(progress, 0.0), 1.0)
@@ -72,6 +80,9 @@ class WarmupStableDecay(LearningRateSchedule):
                 f"warmup_fraction {self.warmup_fraction} and decay_fraction {self.decay_fraction} add up to "
                 "more than 1"
             )
+
+    def phases(self) -> Mapping[str, float]:
+        return {"warm-up": self.warmup_fraction, "decay": self.decay_fraction}
 
     def factor(self, progress: float) -> float:
         progress = min(max(progress, 0.0), 1.0)

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trimask.cli.figures import figures
-from trimask.cli.mixture import tree
 from trimask.data.mixture import Mixture
 from trimask.data.selection import QuickstartData
 from trimask.recipes import catalog
+from trimask.recipes.figures import figures
+from trimask.recipes.mixture_tree import tree
 from trimask.recipes.tokens import tokenize
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.run import RunConfig
 
 
 @pytest.mark.usefixtures("few_speeches")
@@ -20,7 +21,7 @@ def test_what_is_shown_without_tokenizing_is_what_the_run_draws(tokenizers_folde
     """Variants (uneven groups) and two voices, as the model that ships has them."""
     tokenizers = Tokenizers.load(tokenizers_folder)
     debug = catalog.resolve("debug")
-    assert isinstance(debug.data, QuickstartData)
+    assert isinstance(debug, RunConfig) and isinstance(debug.data, QuickstartData)
     data = replace(debug.data, num_concepts=12, has_variants=True, voices=("slt", "rms"))
     config = replace(debug, data=data, num_steps=100_000)
     shown = figures(config, tokenizers)
