@@ -3,7 +3,7 @@ keep of it.
 
 A file is known by its name and its content together, `mine-0123456789abcdef.py` with the first 16 hex digits
 of its SHA-256. Under that name its classes stand in stored configurations, a run keeps a copy in its folder
-`modules`, and Python has it in `sys.modules`. So two files of one name, or two versions of one file, are never
+`modules`, and Python has it in `sys.modules`. So two files of one name, or two versions of one file, are not
 taken for each other. A package stays where it is installed.
 """
 
@@ -115,7 +115,7 @@ def load(name: str) -> Any:
         UserError: no such file, package or name, or its code fails.
     """
     where, _, what = name.rpartition(":") if ":" in name else (name, "", "")
-    if where.endswith(".py"):
+    if where.endswith(".py") or (where and Path(where).is_file()):
         return _within(SourceFile.read(Path(where)).load(), where, what)
     if not _PACKAGE.fullmatch(where):
         raise UserError(f"{where or name!r} is neither a Python file nor a package: {_FORMS}")
@@ -256,7 +256,9 @@ def of_the_users(name: str, file: Path | None) -> Iterator[None]:
             mend = "keep all in one file, or install what it needs as a package"
             raise UserError(f"{name} imports {error.name}, which is not installed: {mend}") from error
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{name} failed, in code that is not trimask's: {what}{_place(error, file)}") from error
+        raise UserError(
+            f"{name} failed, and is none of trimask's code: {what}{_place(error, file)}"
+        ) from error
 
 
 def _place(error: BaseException, file: Path | None) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trimask import modules
 from trimask.cli.denoiser_job import DenoiserJob, StatedJob
 from trimask.cli.failure import UsageError, reading_files
 from trimask.cli.job import Job
@@ -32,6 +33,7 @@ def job(
         Failed: data or tokenizers that cannot be read.
     """
     config = resolved(recipe, overrides, data, group_by=group_by)
+    recipe = modules.label(recipe)
     from trimask.data.selection import StatedData
     from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.training.run import RunConfig
@@ -69,7 +71,7 @@ def job_of(
     A recipe's name is the recipe, whatever lies beside. Raises as `job` and `resumed_job`.
     """
     path = Path(name)
-    if name in RECIPES or not path.exists():
+    if name in RECIPES or modules.is_own(name) or not path.exists():
         return job(name, overrides, data=data, tokenizers=tokenizers)
     if path.is_dir():
         found = resumed_job(path, overrides, data=data, tokenizers=tokenizers)
@@ -127,7 +129,7 @@ def resumed_job(
         start = begun(out)
     if start is None:
         return None
-    if recipe not in (None, start.recipe):
+    if recipe is not None and modules.label(recipe) != start.recipe:
         raise UsageError(
             f"{out} is a run of {start.recipe}, not of {recipe}: leave the recipe out, or choose another "
             "--out"

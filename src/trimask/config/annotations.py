@@ -102,7 +102,7 @@ def checked_class(annotation: Any, cls: Any, shown: Any, path: str) -> type:
     `shown`.
     """
     members = members_of(annotation)
-    if cls in members and is_dataclass(cls):
+    if isinstance(cls, type) and cls in members and not is_interface(cls):
         return cls
     interfaces = [member for member in members if is_interface(member)]
     if not isinstance(cls, type) or not issubclass(cls, tuple(interfaces)):

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trimask import modules
 from trimask.config import from_dict, to_dict
 from trimask.data.selection import PreparedData, QuickstartData
 from trimask.errors import UserError
@@ -80,7 +81,12 @@ def config_of(facts: Mapping[str, str], path: Path) -> RunConfig:
     Raises:
         UserError: the file does not say.
     """
-    found = _decoded(stored_run, facts, _RUN, path)
+
+    def read(stored: Any) -> RunConfig:
+        modules.load_all(stored, path.parent)
+        return stored_run(stored)
+
+    found = _decoded(read, facts, _RUN, path)
     if found is None:
         raise UserError(f"{path} does not say which run it comes from: export it again from the run")
     return found
