@@ -163,7 +163,8 @@ def tag(cls: type) -> str | None:
     if name.partition(".")[0] == "trimask":
         return cls.__name__
     file = _file_of(name)
-    if "<locals>" in cls.__qualname__ or (name in _MAIN and file is None):
+    is_lost = name not in sys.modules or (name in _MAIN and file is None)
+    if is_lost or "<locals>" in cls.__qualname__:
         return None
     return f"{name if file is None else file.copy}:{cls.__qualname__}"
 
@@ -173,8 +174,8 @@ def _file_of(module: str) -> SourceFile | None:
     loader = getattr(loaded, "__loader__", None)
     if isinstance(loader, SourceFile):
         return loader
-    script = getattr(loaded, "__file__", None)
-    return _script(script) if module in _MAIN and script else None
+    script = getattr(loaded, "__file__", None) or ""
+    return _script(script) if module in _MAIN and script.endswith(".py") else None
 
 
 @functools.cache

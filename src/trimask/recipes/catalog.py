@@ -50,20 +50,25 @@ STUDIES = ("coordinate_check", "lr_transfer", "batch_invariance", "horizon")
 
 
 def purpose(name: str) -> str:
-    """The first sentence of the docstring of a recipe or study; of one of the user's own, its name.
+    """The first sentence of the docstring of a recipe or study; of one of the user's own that has none, its
+    name.
 
     Raises:
         UserError: no recipe has this name.
     """
     if modules.is_own(name):
-        return modules.label(name)
+        return _first_sentence(inspect.getdoc(modules.load(name)) or modules.label(name))
     module = f"studies/{name}" if name in STUDIES else _module(name)
     source = (Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
-            paragraph = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
-            return re.split(r"(?<=[.?]) ", paragraph, maxsplit=1)[0].rstrip(".")
+            return _first_sentence(ast.get_docstring(node) or "")
     raise AssertionError(f"the module of {name} has no function of that name")
+
+
+def _first_sentence(docstring: str) -> str:
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.?]) ", paragraph, maxsplit=1)[0].rstrip(".")
 
 
 def resolve(name: str) -> "Recipe":

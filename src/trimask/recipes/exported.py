@@ -81,15 +81,11 @@ def config_of(facts: Mapping[str, str], path: Path) -> RunConfig:
     Raises:
         UserError: the file does not say.
     """
-
-    def read(stored: Any) -> RunConfig:
-        modules.load_all(stored, path.parent)
-        return stored_run(stored)
-
-    found = _decoded(read, facts, _RUN, path)
-    if found is None:
+    stored = _decoded(lambda value: value, facts, _RUN, path)
+    if stored is None:
         raise UserError(f"{path} does not say which run it comes from: export it again from the run")
-    return found
+    modules.load_all(stored, path.parent)
+    return _decoded(stored_run, facts, _RUN, path)
 
 
 def tokenizers_for_file(path: Path, facts: Mapping[str, str], given: Path | None) -> Path:

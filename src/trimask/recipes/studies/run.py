@@ -157,7 +157,7 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
         "machine": f"{environment['device_name']}, {environment['cores']} cores",
         "torch": environment["torch"],
     }
-    return write_report(findings, out, title=purpose(request["study"]), facts=facts), findings
+    return write_report(findings, out, title=purpose(name), facts=facts), findings
 
 
 def command(request: Mapping[str, Any], out: str = "DIR") -> str:
