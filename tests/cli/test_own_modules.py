@@ -23,7 +23,7 @@ from trimask import modules
 from trimask.cli import main
 from trimask.config import ConfigError, from_dict, override, to_dict
 from trimask.diffusion.schedule import Linear, Schedule
-from trimask.parallel import Local, Work
+from trimask.parallel import Engine, Local, Ray, Work
 from trimask.recipes import catalog
 from trimask.sampling import SamplerConfig
 from trimask.training.corruption import ObjectiveConfig
@@ -47,10 +47,11 @@ def blocks(page: str) -> list[str]:
 MINE = blocks("add-a-schedule.md")[0]
 HALVES = '''
 from trimask.recipes.quickstart import debug
-from trimask.recipes.studies.pretraining import held_out, trained
+from trimask.recipes.studies.pretraining import trained
 from trimask.recipes.studies.study import Study
 from trimask.scaling.findings import Claim, Findings
 from trimask.scaling.trial import Trial
+from trimask.training.tracker import read_metrics
 
 
 @final
@@ -67,11 +68,11 @@ class Exponents(Study):
         return Trial(factors={"exponent": exponent}, config=replace(self.base, objective=objective))
 
     def measure(self, trial, folder, tokens):
-        step, _ = trained(trial.config, folder, tokens)
-        return held_out(trial.config, step.denoiser, tokens)
+        trained(trial.config, folder, tokens)
+        return {"loss": read_metrics(folder)[-1]["loss"]}
 
     def findings(self, results):
-        best = min(results, key=lambda result: result.figure("all"))
+        best = min(results, key=lambda result: result.figure("loss"))
         return Findings(
             claims=(Claim(text=f"best: {best.factors['exponent']}", holds=None),), tables=(), pictures={}
         )
@@ -371,7 +372,7 @@ def test_a_script_names_its_own_classes(desk: Path) -> None:
     assert done.stdout == f"{modules.SourceFile.read(Path('mine.py')).copy}:Steep\n"
 
 
-# Other processes
+# Studies, and other processes
 
 
 @final
@@ -383,19 +384,27 @@ class Half(Work[Schedule, float]):
         return item.mask_ratio(torch.tensor([0.5], dtype=torch.float64)).item()
 
 
-def test_workers_know_the_classes(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # workers must find this module
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", [Local(workers=2), Ray(workers=1)], ids=["local", "ray"])
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_workers_know_the_classes(engine: Engine, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(Path(__file__).parents[2])
+    monkeypatch.syspath_prepend(root)  # workers must find this module
+    monkeypatch.setenv("PYTHONPATH", f"{root}:{root}/tests:{root}/src")
     steep = modules.load("mine.py:Steep")
     (desk / "mine.py").unlink()
     items = [steep(exponent=float(exponent)) for exponent in (1, 2, 3)]
-    assert sorted(Local(workers=2).run(Half(), items)) == [0.125, 0.25, 0.5]
+    assert sorted(engine.run(Half(), items)) == [0.125, 0.25, 0.5]
 
 
 def test_a_study_of_ones_own(
     desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (desk / "mine.py").write_text(MINE + HALVES)
-    small = [f"--base.{word.removeprefix('--')}" for word in FEW] + ["--base.num-steps=2"]
+    small = [f"--base.{word.removeprefix('--')}" for word in FEW] + [
+        "--base.num-steps=1",
+        "--base.log-every=1",
+    ]
     words = ["mine.py:exponents", "--out=study", *small]
     assert main(["study", "run", *words, "--workers=1"]) == 0
     first = capsys.readouterr()
@@ -429,8 +438,8 @@ def test_the_page_about_schedules(desk: Path, monkeypatch: pytest.MonkeyPatch) -
     for program, *words in commands(page):
         if words[0] == "study":  # a form, not a command
             continue
-        small = [*(FEW if words[1] == "debug" else SMALL), *STEPS] if words[0] == "train" else []
-        small = [] if "--resume" in words else small
+        small = [*SMALL, *STEPS] if words[0] == "train" and "--resume" not in words else []
+        small = [*FEW, "--dry-run"] if words[1] == "debug" else small
         small += ["--num-steps", "2"] if words[0] == "sample" else []
         assert program == "trimask" and main([*words, *small]) == 0, words
     assert (desk / "samples").is_dir()
