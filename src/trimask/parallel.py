@@ -69,9 +69,8 @@ class Local(Engine):
             forkserver.ensure_running()
         with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter_pool) as pool:
             try:
-                submit = functools.partial(pool.submit, _do)
-                packed = (_packed(work, item) for item in items)
-                yield from _windowed(lambda each: submit(*each), packed, 2 * self.workers)
+                submit = functools.partial(_submit, pool, work)
+                yield from _windowed(submit, iter(items), 2 * self.workers)
             except BrokenProcessPool as error:
                 raise WorkerLost(
                     "a worker was killed, perhaps for its memory: run the same command again to go on, with "
@@ -115,6 +114,13 @@ class Ray(Engine):
 def _packed(work: Work[Item, Any], item: Item) -> tuple[list[modules.SourceFile], bytes]:
     """What goes to another process: files of the user's, which it must load before it unpickles the rest."""
     return modules.loaded_files(), pickle.dumps((work, item))
+
+
+def _submit(pool: ProcessPoolExecutor, work: Work[Item, Result], item: Item) -> "Future[Result]":
+    try:
+        return pool.submit(_do, *_packed(work, item))
+    except OSError as error:  # a worker was lost at this very moment: the pool has closed its pipe
+        raise BrokenProcessPool(str(error)) from error
 
 
 def _do(files: list[modules.SourceFile], packed: bytes) -> Any:

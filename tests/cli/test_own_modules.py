@@ -454,3 +454,5 @@ def test_the_page_about_orders(desk: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.syspath_prepend(str(desk))
     exec(compile(use, "page", "exec"), {})
     assert (desk / "strawberry.png").stat().st_size > 1000
+    (words,) = commands((DOCS / "add-an-order.md").read_text(encoding="utf-8"))
+    assert main(words[1:]) == 0
