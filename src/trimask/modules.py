@@ -39,17 +39,14 @@ _MAIN = ("__main__", "__mp_main__")  # the second: of a script, in the processes
 @final
 @dataclass(frozen=True, kw_only=True)
 class SourceFile(ExecutionLoader):
-    """A Python file, and its content when it was read.
-
-    Raises:
-        UserError: it is not there, or no UTF-8 text.
-    """
+    """A Python file, and its content when it was read."""
 
     path: Path
     source: bytes
 
     @classmethod
     def read(cls, path: Path) -> "SourceFile":
+        """The file at `path`. UserError if it cannot be read, or is no Python file."""
         if path.suffix != ".py":
             raise UserError(f"{path} is no Python file: name one that ends in .py")
         try:
@@ -188,8 +185,8 @@ def _script(path: str) -> SourceFile:
 
 def files_of(stored: Any) -> list[SourceFile]:
     """The files whose classes a stored configuration names. All are loaded."""
-    loaded = {file.copy: file for file in map(_file_of, [*sys.modules]) if file is not None}
-    return [loaded[name] for name in sorted(_modules_named(stored)) if _COPY.fullmatch(name)]
+    known = _known_files()
+    return [known[name] for name in sorted(_modules_named(stored)) if _COPY.fullmatch(name)]
 
 
 def load_all(stored: Any, folder: Path) -> None:
@@ -199,17 +196,33 @@ def load_all(stored: Any, folder: Path) -> None:
     Raises:
         UserError: one is missing, or a copy has changed; the message names it and the mend.
     """
+    known = _known_files()
     for name in sorted(_modules_named(stored)):
-        if not _COPY.fullmatch(name):
+        if _PACKAGE.fullmatch(name):
             _load_package(name, folder)
-        elif all(file is None or file.copy != name for file in map(_file_of, [*sys.modules])):
+        elif _COPY.fullmatch(name) and name not in known:
             _load_copy(folder / MODULES / name)
+
+
+def changed_since(name: str, stored: Any) -> str | None:
+    """The copy that a stored configuration names of the file in `name`, where the file is now another one."""
+    path = Path(name.rpartition(":")[0])
+    if path.suffix != ".py" or not path.is_file():
+        return None
+    now = SourceFile.read(path).copy
+    copies = [copy for copy in _modules_named(stored) if _COPY.fullmatch(copy) and copy[:-20] == now[:-20]]
+    return copies[0] if copies and now not in copies else None
 
 
 def loaded_files() -> list[SourceFile]:
     """All files of the user's that this process has imported: what another process needs to unpickle."""
     loaders = [getattr(module, "__loader__", None) for module in list(sys.modules.values())]
     return [loader for loader in loaders if isinstance(loader, SourceFile)]
+
+
+def _known_files() -> dict[str, SourceFile]:
+    """Those that are loaded, and the script that runs, by the names of their copies."""
+    return {file.copy: file for file in map(_file_of, list(sys.modules)) if file is not None}
 
 
 def _load_copy(path: Path) -> None:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -23,10 +23,13 @@ from trimask import modules
 from trimask.cli import main
 from trimask.config import ConfigError, from_dict, override, to_dict
 from trimask.diffusion.schedule import Linear, Schedule
+from trimask.model.denoiser import Denoiser
+from trimask.model.weights import read_denoiser, save_denoiser
 from trimask.parallel import Engine, Local, Ray, Work
 from trimask.recipes import catalog
 from trimask.sampling import SamplerConfig
 from trimask.training.corruption import ObjectiveConfig
+from trimask.training.run_directory import keep_modules
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
 pytestmark = pytest.mark.usefixtures("few_speeches")
@@ -164,6 +167,19 @@ def test_a_run_keeps_its_code_and_goes_on_by_it(
     assert said == [f"run brings code of its own, which is run: {Path('run/modules') / copy_in(run).name}"]
 
 
+def test_a_changed_file_is_told_and_does_not_count(
+    run: Path, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "mine.py:pictures", "--out", str(run), "--resume", "--dry-run", "--json"]
+    assert main(words) == 0
+    assert "its own copy" not in capsys.readouterr().err
+    (desk / "mine.py").write_text("# another version\n")
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert f"goes on with its own copy, modules/{copy_in(run).name}" in said.err
+    assert json.loads(said.out)["config"]["objective"]["image"]["exponent"] == 3.0
+
+
 def test_a_run_is_loaded_shown_and_sampled_in_an_order_of_ones_own(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +240,46 @@ def test_an_export_brings_the_code_along(
     missing = error(["show", "out/mine.safetensors", *tokenizers], capsys)
     assert f"out/modules/{name} is missing" in missing
     trimask.load(Path("out/mine.safetensors"), tokenizers=tokenizers_folder)  # which needs no schedule
+
+
+PARAMETRIZATION = """
+from dataclasses import dataclass
+from typing import final
+
+from trimask.model.parametrization import Parametrization, Standard
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usual(Parametrization):
+    def check(self, *, width, num_heads):
+        pass
+
+    def residual_multiplier(self, depth):
+        return Standard().residual_multiplier(depth)
+
+    def row(self, role):
+        return Standard().row(role)
+
+    def rule(self, name, *, width, depth):
+        return Standard().rule(name, width=width, depth=depth)
+"""
+
+
+def test_weights_whose_network_is_of_ones_own(run: Path, desk: Path) -> None:
+    (desk / "usual.py").write_text(PARAMETRIZATION)
+    before, _ = read_denoiser(run / "model.safetensors")
+    config = replace(before.config, parametrization=modules.load("usual.py:Usual")())
+    save_denoiser(desk / "model.safetensors", Denoiser(config, before.vocabulary))
+    keep_modules(to_dict(config), desk)
+    forget()
+    (desk / "usual.py").unlink()
+    after, _ = read_denoiser(desk / "model.safetensors")
+    assert to_dict(after.config) == to_dict(config)
+    forget()
+    shutil.rmtree(desk / "modules")
+    with pytest.raises(trimask.UserError, match=r"desk/modules/usual-[0-9a-f]*\.py is missing"):
+        read_denoiser(desk / "model.safetensors")
 
 
 def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trimask import modules
+from trimask.cli.console import say
 from trimask.cli.denoiser_job import DenoiserJob, StatedJob
 from trimask.cli.failure import UsageError, reading_files
 from trimask.cli.job import Job
 from trimask.cli.resolved import load_tokenizers, resolved, tokenizer_folder
 from trimask.cli.tokenizer_job import TextTokenizerJob, TokenizerJob
+from trimask.config import override, to_dict
 from trimask.recipes.catalog import RECIPES
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
@@ -79,7 +81,6 @@ def job_of(
             raise UsageError(f"{path} is no run directory: give one that `trimask train` made, or a recipe")
         return found
     from trimask import io
-    from trimask.config import override
     from trimask.data.selection import PreparedData
     from trimask.model.weights import KIND
     from trimask.recipes.exported import config_of, tokenizers_for_file
@@ -134,6 +135,9 @@ def resumed_job(
             f"{out} is a run of {start.recipe}, not of {recipe}: leave the recipe out, or choose another "
             "--out"
         )
+    kept = None if recipe is None else modules.changed_since(recipe, to_dict(start.config))
+    if kept is not None:
+        say(f"{out} goes on with its own copy, {modules.MODULES}/{kept}: {recipe} is no longer the same")
     config = resumed(start, overrides, data)
     if not isinstance(config, RunConfig):
         for name, value in (("tokenizers", tokenizers), ("weights", weights)):
