@@ -168,10 +168,10 @@ def tag(cls: type) -> str | None:
 
 def _file_of(module: str) -> SourceFile | None:
     loaded = sys.modules.get(module)
-    loader = getattr(loaded, "__loader__", None)
+    facts = vars(loaded) if isinstance(loaded, ModuleType) else {}  # some packages put other objects there
+    loader, script = facts.get("__loader__"), facts.get("__file__") or ""
     if isinstance(loader, SourceFile):
         return loader
-    script = getattr(loaded, "__file__", None) or ""
     return _script(script) if module in _MAIN and script.endswith(".py") else None
 
 
@@ -216,8 +216,8 @@ def changed_since(name: str, stored: Any) -> str | None:
 
 def loaded_files() -> list[SourceFile]:
     """All files of the user's that this process has imported: what another process needs to unpickle."""
-    loaders = [getattr(module, "__loader__", None) for module in list(sys.modules.values())]
-    return [loader for loader in loaders if isinstance(loader, SourceFile)]
+    files = [(name, _file_of(name)) for name in list(sys.modules)]
+    return [file for name, file in files if file is not None and name not in _MAIN]
 
 
 def _known_files() -> dict[str, SourceFile]:
@@ -270,9 +270,7 @@ def of_the_users(name: str, file: Path | None) -> Iterator[None]:
             mend = "keep all in one file, or install what it needs as a package"
             raise UserError(f"{name} imports {error.name}, which is not installed: {mend}") from error
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(
-            f"{name} failed, and is none of trimask's code: {what}{_place(error, file)}"
-        ) from error
+        raise UserError(f"{name} failed (code outside of trimask): {what}{_place(error, file)}") from error
 
 
 def _place(error: BaseException, file: Path | None) -> str:

@@ -313,9 +313,12 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
         ("mine.py:Steep", "mine.py:Steep is no function, but ABCMeta"),
         ("mine.py:three", "mine.py:three returned int: return a RunConfig, or a tokenizer's run"),
         ("mine.py:asks", "mine.py:asks takes arguments"),
-        ("mine.py:fails", "mine.py:fails failed, and is none of trimask's code: UserError: logical_batch 0"),
+        (
+            "mine.py:fails",
+            "mine.py:fails failed (code outside of trimask): UserError: logical_batch 0",
+        ),
         ("mine.py:fails", "(mine.py, line 48, in fails: return replace(quickstart_mini(), logical_batch=0))"),
-        ("cut.py:pictures", "cut.py failed, and is none of trimask's code: SyntaxError"),
+        ("cut.py:pictures", "cut.py failed (code outside of trimask): SyntaxError"),
         (
             "helped.py:pictures",
             "helped.py imports helper_of_mine, which is not installed: keep all in one file",
