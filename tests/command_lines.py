@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch.distributed.run import get_args_parser
 
+from trimask import modules
 from trimask.cli.arguments import Verb, parse
 from trimask.cli.entry import VERBS, _verb
 from trimask.cli.resolved import resolved
@@ -41,7 +42,7 @@ def taken(words: Sequence[str]) -> tuple[Verb, Mapping[str, str]]:
     assert program == "trimask"
     verb, overrides = parse(_verb(VERBS[name][0]), name, rest)
     recipe = getattr(verb, "recipe", "")
-    if recipe in RECIPES:
+    if recipe in RECIPES or modules.is_own(recipe or ""):
         resolved(recipe, overrides)
     return verb, overrides
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from abc import ABC, abstractmethod
@@ -18,6 +19,7 @@ from itertools import islice
 from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any, Generic, TypeVar, final
 
+from trimask import modules
 from trimask.errors import UserError
 
 Item = TypeVar("Item")
@@ -67,7 +69,8 @@ class Local(Engine):
             forkserver.ensure_running()
         with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter_pool) as pool:
             try:
-                yield from _windowed(functools.partial(pool.submit, work), iter(items), 2 * self.workers)
+                submit = functools.partial(_submit, pool, work)
+                yield from _windowed(submit, iter(items), 2 * self.workers)
             except BrokenProcessPool as error:
                 raise WorkerLost(
                     "a worker was killed, perhaps for its memory: run the same command again to go on, with "
@@ -99,13 +102,32 @@ class Ray(Engine):
             except Exception as error:  # a bare one where a part of it is late to start
                 reason = str(error).strip().partition("\n")[0]
                 raise WorkerLost(f"Ray did not start: {reason}: run the same command again") from error
-        remote: Any = ray.remote(num_cpus=1)(type(work).__call__)
-        rest = iter(items)
-        running = [remote.remote(work, item) for item in islice(rest, 2 * self.workers)]
+        remote: Any = ray.remote(num_cpus=1)(_do)
+        rest = (_packed(work, item) for item in items)
+        running = [remote.remote(*each) for each in islice(rest, 2 * self.workers)]
         while running:
             done, running = ray.wait(running)
-            running += [remote.remote(work, item) for item in islice(rest, len(done))]
+            running += [remote.remote(*each) for each in islice(rest, len(done))]
             yield from ray.get(done)
+
+
+def _packed(work: Work[Item, Any], item: Item) -> tuple[list[modules.SourceFile], bytes]:
+    """What goes to another process: files of the user's, which it must load before it unpickles the rest."""
+    return modules.loaded_files(), pickle.dumps((work, item))
+
+
+def _submit(pool: ProcessPoolExecutor, work: Work[Item, Result], item: Item) -> "Future[Result]":
+    try:
+        return pool.submit(_do, *_packed(work, item))
+    except OSError as error:  # a worker was lost at this very moment: the pool has closed its pipe
+        raise BrokenProcessPool(str(error)) from error
+
+
+def _do(files: list[modules.SourceFile], packed: bytes) -> Any:
+    for file in files:
+        file.load()
+    work, item = pickle.loads(packed)
+    return work(item)
 
 
 @contextmanager

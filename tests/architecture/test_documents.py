@@ -23,7 +23,11 @@ def text_of(document: str) -> str:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_each_command_is_taken(document: str) -> None:
+def test_each_command_is_taken(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL)
+    for name, source in files:  # of the reader's own, which the commands name
+        Path(name).write_text(source, encoding="utf-8")
     found = commands(text_of(document))
     assert found
     for words in found:

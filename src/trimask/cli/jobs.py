@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trimask import modules
+from trimask.cli.console import say
 from trimask.cli.denoiser_job import DenoiserJob, StatedJob
 from trimask.cli.failure import UsageError, reading_files
 from trimask.cli.job import Job
 from trimask.cli.resolved import load_tokenizers, resolved, tokenizer_folder
 from trimask.cli.tokenizer_job import TextTokenizerJob, TokenizerJob
+from trimask.config import override, to_dict
 from trimask.recipes.catalog import RECIPES
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
@@ -32,6 +35,7 @@ def job(
         Failed: data or tokenizers that cannot be read.
     """
     config = resolved(recipe, overrides, data, group_by=group_by)
+    recipe = modules.label(recipe)
     from trimask.data.selection import StatedData
     from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.training.run import RunConfig
@@ -69,7 +73,7 @@ def job_of(
     A recipe's name is the recipe, whatever lies beside. Raises as `job` and `resumed_job`.
     """
     path = Path(name)
-    if name in RECIPES or not path.exists():
+    if name in RECIPES or modules.is_own(name) or not path.exists():
         return job(name, overrides, data=data, tokenizers=tokenizers)
     if path.is_dir():
         found = resumed_job(path, overrides, data=data, tokenizers=tokenizers)
@@ -77,7 +81,6 @@ def job_of(
             raise UsageError(f"{path} is no run directory: give one that `trimask train` made, or a recipe")
         return found
     from trimask import io
-    from trimask.config import override
     from trimask.data.selection import PreparedData
     from trimask.model.weights import KIND
     from trimask.recipes.exported import config_of, tokenizers_for_file
@@ -127,11 +130,14 @@ def resumed_job(
         start = begun(out)
     if start is None:
         return None
-    if recipe not in (None, start.recipe):
+    if recipe is not None and modules.label(recipe) != start.recipe:
         raise UsageError(
             f"{out} is a run of {start.recipe}, not of {recipe}: leave the recipe out, or choose another "
             "--out"
         )
+    kept = None if recipe is None else modules.changed_since(recipe, to_dict(start.config))
+    if kept is not None:
+        say(f"{out} goes on with its own copy, {modules.MODULES}/{kept}: {recipe} is no longer the same")
     config = resumed(start, overrides, data)
     if not isinstance(config, RunConfig):
         for name, value in (("tokenizers", tokenizers), ("weights", weights)):

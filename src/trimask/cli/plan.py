@@ -47,7 +47,8 @@ class Plan(Verb):
     takes_overrides: ClassVar[bool] = True
 
     recipe: Annotated[tyro.conf.Positional[str], _arg("RECIPE")]
-    """one of `trimask list`; or a run's directory, or an exported file"""
+    """one of `trimask list`, or a function of your own (mine.py:NAME); or a run's directory, or an exported
+    file"""
     devices: Annotated[int, _arg("N")] = 1
     """how many devices run it together"""
     device: Literal["h100", "h200", "a100", "b200", "l40s", "cpu"] = "h100"

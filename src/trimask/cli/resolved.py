@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trimask import modules
 from trimask.cli.arguments import choose
 from trimask.cli.failure import UsageError, reading_files
 from trimask.config import override
@@ -26,7 +27,7 @@ def resolved(
     Raises:
         UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
     """
-    config = resolve(choose("recipe", recipe, RECIPES))
+    config = resolve(recipe if modules.is_own(recipe) else choose("recipe", recipe, RECIPES))
     return _on(config, overrides, data, group_by) if data else override(config, overrides)
 
 

@@ -28,7 +28,8 @@ class Show(Verb):
     takes_overrides: ClassVar[bool] = True
 
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
-    """one of `trimask list`; or a run's directory, or an exported file: what it was trained as"""
+    """one of `trimask list`, or a function of your own (mine.py:NAME); or a run's directory, or an exported
+    file: what it was trained as"""
     diff: Annotated[str | None, tyro.conf.arg(metavar="OTHER")] = None
     """another recipe: show only the fields in which RECIPE differs from it"""
     tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import tyro
 
+from trimask import modules
 from trimask.cli.arguments import Verb, check_parallel, choose
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
@@ -45,7 +46,7 @@ class Study(Verb):
     action: Annotated[tyro.conf.Positional[str], _arg("plan|run|report")]
     """what to do"""
     study: Annotated[tyro.conf.Positional[str], _arg("STUDY")]
-    """one of `trimask list`"""
+    """one of `trimask list`, or a function of your own (mine.py:NAME)"""
     out: Annotated[Path | None, _arg("DIR")] = None
     """folder of the study: new, or begun by the same command"""
     short: bool = False
@@ -63,7 +64,8 @@ class Study(Verb):
 
     def run(self, overrides: Mapping[str, str]) -> int:
         choose("action", self.action, _ACTIONS)
-        choose("study", self.study, STUDIES)
+        if not modules.is_own(self.study):
+            choose("study", self.study, STUDIES)
         check_parallel(workers=self.workers, threads=self.threads)
         if self.action == "plan":
             return self._plan(self._resolved(overrides))
@@ -126,7 +128,7 @@ class Study(Verb):
             "overrides": dict(overrides),
         }
         try:
-            with JobProgress(self.study, "trial") as shown:
+            with JobProgress(modules.label(self.study), "trial") as shown:
                 run_study(
                     study,
                     out,

@@ -38,7 +38,7 @@ class Train(Verb):
     takes_overrides: ClassVar[bool] = True
 
     recipe: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="RECIPE")] = None
-    """one of `trimask list`; with --resume it may be left out"""
+    """one of `trimask list`, or a function of your own (mine.py:NAME); with --resume it may be left out"""
     out: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """the run's directory: new, or with --resume an earlier one"""
     resume: bool = False

@@ -5,11 +5,12 @@ import enum
 import functools
 import types
 from abc import ABCMeta
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
+from trimask import modules
 from trimask.errors import UserError
 
 TAG = "type"
@@ -45,17 +46,18 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def classes_of(annotation: Any) -> dict[str, type] | None:
-    """Class name -> class where the annotation leaves the class open, else None."""
+    """Tag -> class where the annotation leaves the class open, else None: ours, and those of the user's that
+    are imported.
+    """
     groups = [member for member in members_of(annotation) if is_interface(member) or is_dataclass(member)]
     if not any(is_interface(member) for member in groups) and len(groups) < 2:
         return None
-    classes: set[type] = set()
+    found: list[type] = []
     for group in groups:
         cls = cast(type, group)
-        classes.update(_final_subclasses(cls) if is_interface(cls) else [cls])
-    names = sorted(cls.__name__ for cls in classes)
-    assert len(set(names)) == len(names), f"two classes of one name cannot be told apart in JSON: {names}"
-    return {cls.__name__: cls for cls in sorted(classes, key=lambda cls: cls.__name__)}
+        found += _final_subclasses(cls) if is_interface(cls) else [cls]
+    tagged = [(tag, cls) for cls in found if (tag := modules.tag(cls)) is not None]
+    return dict(sorted(tagged, key=lambda each: each[0]))  # of two with one tag the newer
 
 
 def _final_subclasses(cls: type) -> Iterator[type]:
@@ -65,6 +67,60 @@ def _final_subclasses(cls: type) -> Iterator[type]:
         if "__final__" in subclass.__dict__ and is_dataclass(subclass):
             yield subclass
         yield from _final_subclasses(subclass)
+
+
+def named_class(annotation: Any, classes: Mapping[str, type], name: Any, path: str, more: str = "") -> type:
+    """The class that `name` names at `path`, of those that the annotation allows (`classes`, by their tags).
+    A class of the user's is imported by its tag, and its name alone is enough once it is imported.
+    """
+    if name in classes:
+        return classes[name]
+    if isinstance(name, str) and ":" in name:
+        try:
+            cls = modules.load_tagged(name)
+        except UserError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        return checked_class(annotation, cls, name, path)
+    namesakes = [tag for tag in classes if tag.rpartition(":")[2] == name]
+    if len(namesakes) > 1:
+        fail(path, name, f"say which is meant, {' or '.join(namesakes)}")
+    if not namesakes:
+        fail(path, name, f"expected {one_of(plain_names(classes), name)}{more}")
+    return classes[namesakes[0]]
+
+
+def check_class(annotation: Any, value: Any, path: str) -> None:
+    """ConfigError if the class of `value` may not be configured where the annotation leaves it open."""
+    checked_class(annotation, type(value), value, path)
+    if modules.tag(type(value)) is None:
+        name = type(value).__qualname__
+        fail(path, value, f"{name} could not be imported again: put it at the top of a .py file")
+
+
+def checked_class(annotation: Any, cls: Any, shown: Any, path: str) -> type:
+    """`cls` if it may be configured where the annotation leaves the class open; else ConfigError, about
+    `shown`.
+    """
+    members = members_of(annotation)
+    if isinstance(cls, type) and cls in members and not is_interface(cls):
+        return cls
+    interfaces = [member for member in members if is_interface(member)]
+    if not isinstance(cls, type) or not issubclass(cls, tuple(interfaces)):
+        bases = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in interfaces)
+        known = one_of(plain_names(classes_of(annotation) or {}))
+        fail(path, shown, f"expected a subclass of {bases}" if bases else f"expected {known}")
+    if "__final__" not in cls.__dict__ or not is_dataclass(cls):
+        mend = "put `@final` and `@dataclass(frozen=True, kw_only=True, slots=True)` above it"
+        fail(path, shown, f"only final dataclasses can be stored: {mend}")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        fail(path, shown, f"it lacks what {cls.__mro__[1].__name__} asks for: {', '.join(missing)}")
+    return cls
+
+
+def plain_names(tags: Iterable[str]) -> list[str]:
+    """The names of classes without their modules."""
+    return sorted({tag.rpartition(":")[2] for tag in tags})
 
 
 def word_of(member: enum.Enum) -> str:

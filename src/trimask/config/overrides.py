@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, cast, get_args, get_origin
 
+from trimask import modules
 from trimask.config.annotations import (
     TAG,
     ConfigError,
     annotations_of,
+    checked_class,
     choices_of,
     classes_of,
     describe,
@@ -16,10 +18,13 @@ from trimask.config.annotations import (
     item_types,
     join,
     members_of,
+    named_class,
     numbered,
     one_of,
+    plain_names,
 )
 from trimask.config.values import check_size, decode, encode, from_dict, to_dict
+from trimask.errors import UserError
 
 T = TypeVar("T")
 
@@ -96,7 +101,7 @@ def _class_of(annotation: Any, data: Mapping[str, Any]) -> type | None:
     """The dataclass that `data` stores; None where the annotation has none."""
     classes = classes_of(annotation)
     if classes is not None:
-        return classes[data[TAG]]
+        return named_class(annotation, classes, data[TAG], TAG)
     return next((cast(type, member) for member in members_of(annotation) if is_dataclass(member)), None)
 
 
@@ -113,7 +118,7 @@ def _made(annotation: Any, path: str, text: str) -> dict[str, Any]:
     groups = [member for member in members_of(annotation) if is_dataclass(member)]
     classes = classes_of(annotation)
     if classes is not None:
-        fail(path, text, f"it is null: choose its class first, {one_of(classes)}")
+        fail(path, text, f"it is null: choose its class first, {one_of(plain_names(classes))}")
     return _fresh(cast(type, groups[0])) if groups else {}
 
 
@@ -140,7 +145,7 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
             return [_parse(kind, item, join(path, i), None) for i, kind, item in numbered(kinds, items)]
     classes = classes_of(annotation)
     if classes is not None:
-        return _chosen(classes, text, path, current)
+        return _chosen(annotation, classes, text, path, current)
     if any(is_dataclass(member) or get_origin(member) is dict for member in members):
         below = [join(path, name) for name in _children(annotation, current)]
         fail(path, text, f"it is a group, set {one_of(below)}" if below else "it is a group")
@@ -155,13 +160,24 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
     return fail(path, text, f"expected {one_of(choices, text) if choices else describe(annotation)}")
 
 
-def _chosen(classes: Mapping[str, type], text: str, path: str, current: Any) -> dict[str, Any]:
-    """The class of the name `text` with its defaults, or as it stands there already."""
-    if text not in classes:
-        fail(path, text, f"expected {one_of(classes, text)}, and its fields below ({path}.…)")
-    if isinstance(current, dict) and current.get(TAG) == text:
+def _chosen(
+    annotation: Any, classes: Mapping[str, type], text: str, path: str, current: Any
+) -> dict[str, Any]:
+    """The class that `text` names (`Cosine`, `mine.py:Steep`) with its defaults, or as it stands there
+    already.
+    """
+    if modules.is_own(text):
+        try:
+            chosen = modules.load(text)
+        except UserError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        cls = checked_class(annotation, chosen, text, path)
+    else:
+        cls = named_class(annotation, classes, text, path, f", and its fields below ({path}.…)")
+    tag = modules.tag(cls)
+    if isinstance(current, dict) and current.get(TAG) == tag:
         return current
-    return {TAG: text, **_fresh(classes[text])}
+    return {TAG: tag, **_fresh(cls)}
 
 
 def _readings(members: tuple[Any, ...], text: str) -> Iterator[Any]:

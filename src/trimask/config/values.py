@@ -7,21 +7,25 @@ import json
 import math
 import re
 import types
+from abc import ABCMeta
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
+from trimask import modules
 from trimask.config.annotations import (
     TAG,
     ConfigError,
     annotations_of,
+    check_class,
     classes_of,
     describe,
     fail,
     item_types,
     join,
     members_of,
+    named_class,
     numbered,
     one_of,
     word_of,
@@ -84,10 +88,9 @@ def differences(before: Any, now: Any, path: str = "") -> list[str]:
 
 def encode(annotation: Any, value: Any, path: str) -> Any:
     tagged = classes_of(annotation)
-    if tagged is not None and is_dataclass(value):
-        if tagged.get(type(value).__name__) is not type(value):
-            fail(path, value, f"expected an instance of {one_of(tagged)}")
-        return {TAG: type(value).__name__, **_encode_fields(value, path)}
+    if tagged is not None and (is_dataclass(value) or isinstance(type(value), ABCMeta)):
+        check_class(annotation, value, path)
+        return {TAG: modules.tag(type(value)), **_encode_fields(value, path)}
     for member in members_of(annotation):
         if is_dataclass(member) and type(value) is member:
             return _encode_fields(value, path)
@@ -113,10 +116,8 @@ def _encode_fields(value: Any, path: str) -> dict[str, Any]:
 def decode(annotation: Any, data: Any, path: str) -> Any:
     tagged = classes_of(annotation)
     if isinstance(data, Mapping) and tagged is not None:
-        name = data.get(TAG)
-        if not isinstance(name, str) or name not in tagged:
-            fail(join(path, TAG), name, f"expected {one_of(tagged, name)}")
-        return _build(tagged[name], {key: item for key, item in data.items() if key != TAG}, path)
+        cls = named_class(annotation, tagged, data.get(TAG), join(path, TAG))
+        return _build(cls, {key: item for key, item in data.items() if key != TAG}, path)
     for member in members_of(annotation):
         origin, arguments = get_origin(member), get_args(member)
         if is_dataclass(member) and isinstance(data, Mapping):

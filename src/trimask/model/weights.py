@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from trimask import io
+from trimask import io, modules
 from trimask.config import from_dict, to_dict
 from trimask.devices import gathered
 from trimask.errors import UserError
@@ -51,10 +51,11 @@ def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
     """As `load_denoiser`, with the further metadata.
 
     Raises:
-        FileNotFoundError, UserError: missing, damaged, not a denoiser of ours, or weights that do not fit
-            its config.
+        FileNotFoundError, UserError: missing, damaged, not a denoiser of ours, weights that do not fit its
+            config, or a module of the user's that is missing.
     """
     artifact = io.load_tensors(path, kind=KIND)
+    modules.load_all(artifact.config, path.parent)
     try:
         config = from_dict(DenoiserConfig, artifact.config.get("denoiser"))
         vocabulary = from_dict(Vocabulary, artifact.config.get("vocabulary"))

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trimask import modules
 from trimask.config import from_dict, to_dict
 from trimask.data.selection import PreparedData, QuickstartData
 from trimask.errors import UserError
@@ -58,8 +59,7 @@ def samplers_in(folder: Path) -> Mapping[str, SamplerConfig]:
 
 def samplers_of(facts: Mapping[str, str], path: Path) -> Mapping[str, SamplerConfig]:
     """How the run that the exported file `path` comes from samples each task; or the defaults."""
-    config = _decoded(partial(from_dict, RunConfig), facts, _RUN, path)
-    return DEFAULTS if config is None else config.sampler
+    return config_of(facts, path).sampler if _RUN in facts else DEFAULTS
 
 
 def seen_in(folder: Path) -> Seen:
@@ -100,9 +100,12 @@ def config_of(facts: Mapping[str, str], path: Path) -> RunConfig:
     Raises:
         UserError: the file does not say.
     """
-    found = _decoded(partial(from_dict, RunConfig), facts, _RUN, path)
-    if found is None:
+    stored = _decoded(lambda value: value, facts, _RUN, path)
+    if stored is None:
         raise UserError(f"{path} does not say which run it comes from: export it again from the run")
+    modules.load_all(stored, path.parent)
+    found = _decoded(partial(from_dict, RunConfig), facts, _RUN, path)
+    assert found is not None
     return found
 
 

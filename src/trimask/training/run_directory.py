@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trimask import io
+from trimask import io, modules
 from trimask.config import ConfigError, differences, from_dict, to_dict
 from trimask.errors import UserError
+from trimask.modules import MODULES
 from trimask.training.distributed import ALONE, World
 from trimask.training.tracker import METRICS_FILE
 
@@ -55,8 +56,9 @@ def _open_run(
     check_run(out, config, resume=resume, may_change=may_change, leftovers=leftovers)
     path = out / CONFIG
     if not resume and os.path.lexists(path) and completed(read_config(out), config) != plain(config):
-        for name in (*leftovers, CONFIG):
+        for name in (*leftovers, MODULES, CONFIG):
             _remove(out / name)
+    keep_modules(plain(config), out)
     stored = read_config(out) if os.path.lexists(path) else None
     if stored != plain(config):
         if stored is not None:
@@ -64,12 +66,23 @@ def _open_run(
         io.write_sealed(path, plain(config))
 
 
+def keep_modules(stored: Any, folder: Path) -> None:
+    """Leave in `folder` a copy of each file of the user's whose classes a stored configuration names."""
+    for file in modules.files_of(stored):
+        if not (folder / MODULES / file.copy).exists():
+            with io.atomic_write(folder / MODULES / file.copy) as temporary:
+                temporary.write_bytes(file.source)
+
+
 def read_config(run: Path) -> dict[str, Any]:
-    """The `config.json` of a run. UserError or FileNotFoundError if it is damaged or describes no run."""
+    """The `config.json` of a run, whose modules of the user's are then imported. UserError or
+    FileNotFoundError if it is damaged or describes no run, or a module is missing.
+    """
     path = run / CONFIG
     stored = io.read_sealed(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("run", {}), dict):
         raise UserError(f"{path} does not describe a run: choose another folder")
+    modules.load_all(stored, run)
     return stored
 
 
@@ -91,7 +104,7 @@ def check_run(
                 "Resume with the same values, or choose another --out"
             )
     # Hidden files are leftovers of a start that was killed while it wrote.
-    elif _visible(out) and not holds_nothing(out, leftovers):
+    elif _visible(out) - {MODULES} and not holds_nothing(out, leftovers):
         mend = "it is no run: choose another --out" if resume else "use --resume, or choose another --out"
         raise UserError(f"{out} is not empty: {mend}")
 
@@ -103,7 +116,7 @@ def holds_nothing(out: Path, leftovers: Collection[str]) -> bool:
     metrics, checkpoints = out / METRICS_FILE, out / CHECKPOINTS
     return (
         (out / CONFIG).is_file()
-        and _visible(out) <= {CONFIG, METRICS_FILE, CHECKPOINTS, *leftovers}
+        and _visible(out) <= {CONFIG, MODULES, METRICS_FILE, CHECKPOINTS, *leftovers}
         and not (metrics.exists() and metrics.stat().st_size)
         and not _visible(checkpoints)
     )

@@ -12,7 +12,7 @@ from typing import Any, final
 
 import torch
 
-from trimask import io, locks, parallel
+from trimask import io, locks, modules, parallel
 from trimask.config import from_dict, to_dict
 from trimask.devices import describe
 from trimask.errors import UserError
@@ -25,6 +25,7 @@ from trimask.scaling.report import write_report
 from trimask.scaling.store import Results
 from trimask.scaling.trial import Result, Trial
 from trimask.training.loop import NonFiniteLoss
+from trimask.training.run_directory import keep_modules
 
 STUDY = "study.json"
 _TOKENS, _TRIALS = "tokens", "trials"
@@ -103,6 +104,7 @@ def run_study(
     with _claimed(out, described):
         results = Results(out)
         _pending(study, results)  # before anything is written: whether the results are of this study
+        keep_modules(described, out)
         io.write_sealed(out / STUDY, {**described, "environment": describe(torch.device("cpu"))})
         _make_tokens(study, out, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)
@@ -132,9 +134,10 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
         raise UserError(f"{out} holds no study: run one there first")
     stored = _stored(path)
     request = stored["request"]
-    if request["study"] != name:
+    if modules.label(request["study"]) != modules.label(name):
         raise UserError(f"{out} holds the study {request['study']}, not {name}: name that one")
-    kind = type(resolve_study(request["study"], is_short=request["short"]))
+    kind = type(resolve_study(name, is_short=request["short"]))
+    modules.load_all(stored["study"], out)
     try:
         study = from_dict(kind, stored["study"])
     except ValueError as error:
@@ -154,7 +157,7 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
         "machine": f"{environment['device_name']}, {environment['cores']} cores",
         "torch": environment["torch"],
     }
-    return write_report(findings, out, title=purpose(request["study"]), facts=facts), findings
+    return write_report(findings, out, title=purpose(name), facts=facts), findings
 
 
 def command(request: Mapping[str, Any], out: str = "DIR") -> str:

@@ -1,0 +1,285 @@
+"""Python of a user's own, named `mine.py:Name` or `package.module:Name`: its import, and the copies that runs
+keep of it.
+
+A file is known by its name and its content together, `mine-0123456789abcdef.py` with the first 16 hex digits
+of its SHA-256. Under that name its classes stand in stored configurations, a run keeps a copy in its folder
+`modules`, and Python has it in `sys.modules`. So two files of one name, or two versions of one file, are not
+taken for each other. A package stays where it is installed.
+"""
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.abc import ExecutionLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any, final
+
+from trimask.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+MODULES = "modules"
+"""The folder of copies, beside a run's `config.json` or an exported file."""
+_COPY = re.compile(r"\w+-[0-9a-f]{16}\.py")
+_PACKAGE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_FORMS = "give path.py:Name or package.module:Name"
+_MAIN = ("__main__", "__mp_main__")  # the second: of a script, in the processes that it starts
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SourceFile(ExecutionLoader):
+    """A Python file, and its content when it was read."""
+
+    path: Path
+    source: bytes
+
+    @classmethod
+    def read(cls, path: Path) -> "SourceFile":
+        """The file at `path`. UserError if it cannot be read, or is no Python file."""
+        if path.suffix != ".py":
+            raise UserError(f"{path} is no Python file: name one that ends in .py")
+        try:
+            return cls(path=path.absolute(), source=path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): name a Python file") from error
+
+    @property
+    def copy(self) -> str:
+        """The name of a copy: the file's own, with its hash."""
+        digest = hashlib.sha256(self.source).hexdigest()[:16]
+        stem = re.sub(r"\W", "_", self.path.stem.removesuffix(f"-{digest}"))
+        return f"{stem}-{digest}.py"
+
+    def load(self) -> ModuleType:
+        """The module; a second time the same.
+
+        Raises:
+            UserError: its code fails.
+        """
+        name = self.copy.removesuffix(".py")
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_loader(name, self, origin=str(self.path))
+            assert spec is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            try:
+                with of_the_users(self.path.name, self.path):
+                    self.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+        return sys.modules[name]
+
+    def get_filename(self, fullname: str) -> str:
+        return str(self.path)
+
+    def get_source(self, fullname: str) -> str:
+        return importlib.util.decode_source(self.source)
+
+    def is_package(self, fullname: str) -> bool:
+        return False
+
+
+# Names
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` is of something of the user's, rather than one of our recipes or classes."""
+    return ":" in name or name.endswith(".py")
+
+
+def label(name: str) -> str:
+    """`name` without the folders of its file."""
+    where, colon, what = name.rpartition(":")
+    return Path(where).name + colon + what if where.endswith(".py") else name
+
+
+def load(name: str) -> Any:
+    """What `name`, `path.py:Name` or `package.module:Name`, stands for.
+
+    Raises:
+        UserError: no such file, package or name, or its code fails.
+    """
+    where, _, what = name.rpartition(":") if ":" in name else (name, "", "")
+    if where.endswith(".py") or (where and Path(where).is_file()):
+        return _within(SourceFile.read(Path(where)).load(), where, what)
+    if not _PACKAGE.fullmatch(where):
+        raise UserError(f"{where or name!r} is neither a Python file nor a package: {_FORMS}")
+    return _within(_package(where), where, what)
+
+
+def load_tagged(name: str) -> Any:
+    """What `name`, as it stands in a stored configuration, stands for: the file must be loaded already.
+
+    Raises:
+        UserError: it is not, or there is no such package or name, or its code fails.
+    """
+    where, _, what = name.rpartition(":")
+    if _PACKAGE.fullmatch(where):
+        return _within(_package(where), where, what)
+    loaded = {file.copy: file for file in loaded_files()}
+    if where not in loaded:
+        raise UserError(f"{where!r} is no package and no file that is loaded: {_FORMS}")
+    return _within(loaded[where].load(), where, what)
+
+
+def _within(module: ModuleType, where: str, what: str) -> Any:
+    found = functools.reduce(lambda value, part: getattr(value, part, None), what.split("."), module)
+    if found is not None:
+        return found
+    known = [name for name in vars(module) if not name.startswith("_")]
+    own = [name for name in known if getattr(vars(module)[name], "__module__", None) == module.__name__]
+    close = difflib.get_close_matches(what, known, n=2) if what else []
+    mend = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(own) or 'nothing to name'}"
+    if not what:
+        raise UserError(f"{where} alone names nothing in it: {_FORMS}; {mend}")
+    raise UserError(f"{where} has no {what}: {mend}")
+
+
+def _package(name: str) -> ModuleType:
+    with of_the_users(name, None):
+        return importlib.import_module(name)
+
+
+def tag(cls: type) -> str | None:
+    """What names `cls` in a stored configuration: ours its name, others with their module. None of a class
+    that could not be imported again: of a function or an interactive session.
+    """
+    name = cls.__module__
+    if name.partition(".")[0] == "trimask":
+        return cls.__name__
+    file = _file_of(name)
+    is_lost = name not in sys.modules or (name in _MAIN and file is None)
+    if is_lost or "<locals>" in cls.__qualname__:
+        return None
+    return f"{name if file is None else file.copy}:{cls.__qualname__}"
+
+
+def _file_of(module: str) -> SourceFile | None:
+    loaded = sys.modules.get(module)
+    facts = vars(loaded) if isinstance(loaded, ModuleType) else {}  # some packages put other objects there
+    loader, script = facts.get("__loader__"), facts.get("__file__") or ""
+    if isinstance(loader, SourceFile):
+        return loader
+    return _script(script) if module in _MAIN and script.endswith(".py") else None
+
+
+@functools.cache
+def _script(path: str) -> SourceFile:
+    return SourceFile.read(Path(path))
+
+
+# Copies
+
+
+def files_of(stored: Any) -> list[SourceFile]:
+    """The files whose classes a stored configuration names. All are loaded."""
+    known = _known_files()
+    return [known[name] for name in sorted(_modules_named(stored)) if _COPY.fullmatch(name)]
+
+
+def load_all(stored: Any, folder: Path) -> None:
+    """Import every module whose classes a stored configuration names: files from their copies in
+    `folder`/modules, packages from where they are installed.
+
+    Raises:
+        UserError: one is missing, or a copy has changed; the message names it and the mend.
+    """
+    known = _known_files()
+    for name in sorted(_modules_named(stored)):
+        if _PACKAGE.fullmatch(name):
+            _load_package(name, folder)
+        elif _COPY.fullmatch(name) and name not in known:
+            _load_copy(folder / MODULES / name)
+
+
+def changed_since(name: str, stored: Any) -> str | None:
+    """The copy that a stored configuration names of the file in `name`, where the file is now another one."""
+    path = Path(name.rpartition(":")[0])
+    if path.suffix != ".py" or not path.is_file():
+        return None
+    now = SourceFile.read(path).copy
+    copies = [copy for copy in _modules_named(stored) if _COPY.fullmatch(copy) and copy[:-20] == now[:-20]]
+    return copies[0] if copies and now not in copies else None
+
+
+def loaded_files() -> list[SourceFile]:
+    """All files of the user's that this process has imported: what another process needs to unpickle."""
+    files = [(name, _file_of(name)) for name in list(sys.modules)]
+    return [file for name, file in files if file is not None and name not in _MAIN]
+
+
+def _known_files() -> dict[str, SourceFile]:
+    """Those that are loaded, and the script that runs, by the names of their copies."""
+    return {file.copy: file for file in map(_file_of, list(sys.modules)) if file is not None}
+
+
+def _load_copy(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing, the code of its own that {path.parents[1]} was made with: put that file back"
+        )
+    file = SourceFile.read(path)
+    if file.copy != path.name:
+        raise UserError(
+            f"{path} has changed since {path.parents[1]} was made with it (its SHA-256 now begins with "
+            f"{file.copy[-19:-3]}): put the file back as it was"
+        )
+    logger.warning("%s brings code of its own, which is run: %s", path.parents[1], path)
+    file.load()
+
+
+def _load_package(name: str, folder: Path) -> None:
+    try:
+        _package(name)
+    except UserError as error:
+        raise UserError(f"{folder} was made with code of its own, in {name}: {error}") from error
+
+
+def _modules_named(stored: Any) -> Collection[str]:
+    if isinstance(stored, Mapping):
+        kind = stored.get("type")
+        own = {kind.rpartition(":")[0]} if isinstance(kind, str) and ":" in kind else set()
+        return own.union(*map(_modules_named, stored.values()))
+    return set().union(*map(_modules_named, stored)) if isinstance(stored, list | tuple) else set()
+
+
+# Failures
+
+
+@contextlib.contextmanager
+def of_the_users(name: str, file: Path | None) -> Iterator[None]:
+    """Within this, code of the user's runs: what it raises becomes a UserError that says where."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            if f"{name}.".startswith(f"{error.name}."):
+                raise UserError(f"there is no module {error.name}: install it, or {_FORMS}") from error
+            mend = "keep all in one file, or install what it needs as a package"
+            raise UserError(f"{name} imports {error.name}, which is not installed: {mend}") from error
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{name} failed (code outside of trimask): {what}{_place(error, file)}") from error
+
+
+def _place(error: BaseException, file: Path | None) -> str:
+    """The innermost line of the user's that led to `error`."""
+    if isinstance(error, SyntaxError):  # it says itself
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if file is None or frame.filename == str(file.absolute())]
+    if not theirs:
+        return ""
+    frame = theirs[-1]
+    return f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name}: {frame.line})"

@@ -1,0 +1,517 @@
+"""A user's own file: its recipe, classes and study work in every verb, and a run keeps what it needs of them.
+
+The file is the one that docs/add-a-schedule.md shows.
+"""
+
+import gc
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import pytest
+import torch
+
+import trimask
+from command_lines import commands
+from trimask import modules
+from trimask.cli import main
+from trimask.config import ConfigError, from_dict, override, to_dict
+from trimask.diffusion.schedule import Linear, Schedule
+from trimask.model.denoiser import Denoiser
+from trimask.model.weights import read_denoiser, save_denoiser
+from trimask.parallel import Engine, Local, Ray, Work
+from trimask.recipes import catalog
+from trimask.sampling import SamplerConfig
+from trimask.training.corruption import ObjectiveConfig
+from trimask.training.run_directory import keep_modules
+from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
+
+pytestmark = pytest.mark.usefixtures("few_speeches")
+
+DOCS = Path(__file__).parents[2] / "docs"
+FEW = ["--data.num-concepts=9", "--data.num-sentences=2"]
+SMALL = [*FEW, "--model.width=64", "--model.num-heads=1", "--model.depth=1"]
+STEPS = ["--num-steps=4", "--log-every=1", "--checkpoint-every=2", "--threads=1"]
+COPY = re.compile(r"mine-[0-9a-f]{16}\.py")
+
+
+def blocks(page: str) -> list[str]:
+    """The Python of a page of the documentation, block by block."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+MINE = blocks("add-a-schedule.md")[0]
+HALVES = '''
+from trimask.recipes.quickstart import debug
+from trimask.recipes.studies.pretraining import trained
+from trimask.recipes.studies.study import Study
+from trimask.scaling.findings import Claim, Findings
+from trimask.scaling.trial import Trial
+from trimask.training.tracker import read_metrics
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exponents(Study):
+    base: RunConfig
+    exponents: tuple[float, ...] = (1.0, 2.0)
+
+    def trials(self, results):
+        return tuple(self._trial(exponent) for exponent in self.exponents)
+
+    def _trial(self, exponent):
+        objective = replace(self.base.objective, image=Steep(exponent=exponent))
+        return Trial(factors={"exponent": exponent}, config=replace(self.base, objective=objective))
+
+    def measure(self, trial, folder, tokens):
+        trained(trial.config, folder, tokens)
+        return {"loss": read_metrics(folder)[-1]["loss"]}
+
+    def findings(self, results):
+        best = min(results, key=lambda result: result.figure("loss"))
+        return Findings(
+            claims=(Claim(text=f"best: {best.factors['exponent']}", holds=None),), tables=(), pictures={}
+        )
+
+
+def exponents():
+    """Which exponent is best? Two are tried."""
+    return Exponents(base=debug())
+'''
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Each test begins and ends as a process that has imported nothing of the user's."""
+    yield
+    forget()
+
+
+def forget() -> None:
+    for file in modules.loaded_files():
+        del sys.modules[file.copy.removesuffix(".py")]
+    sys.modules.pop("mine", None)
+    gc.collect()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the user's with `mine.py`, in which commands are typed."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    (folder / "mine.py").write_text(MINE)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tokenizers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the user's recipe, whose file is gone."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "mine.py").write_text(MINE)
+    words = ["train", f"{folder}/mine.py:pictures", "--tokenizers", str(tokenizers_folder)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main([*words, *SMALL, *STEPS, "--out", "run"]) == 0
+    (folder / "mine.py").unlink()
+    forget()
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, few_speeches: None) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def copy_in(run: Path) -> Path:
+    (copy,) = (run / "modules").iterdir()
+    return copy
+
+
+def error(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(words) in (1, 2)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("trimask: error: ")]
+    return line
+
+
+def figures(run: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in WALL_CLOCK_FIELDS} for row in read_metrics(run)]
+
+
+# Runs
+
+
+def test_a_run_keeps_its_code_and_goes_on_by_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = figures(run)
+    assert COPY.fullmatch(copy_in(run).name) and copy_in(run).read_text() == MINE
+    stored = json.loads((run / "config.json").read_text())
+    assert stored["recipe"] == "mine.py:pictures"
+    assert stored["run"]["objective"]["image"] == {"type": f"{copy_in(run).name}:Steep", "exponent": 3.0}
+    assert stored["run"]["objective"]["text"] == {"type": "Linear"}
+    (run / "model.safetensors").unlink()
+    shutil.rmtree(run / "checkpoints" / "step_00000004")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--out", "run", "--resume", "--threads=1"]) == 0
+    assert figures(run) == whole
+    said = [message for message in caplog.messages if "code of its own" in message]
+    assert said == [f"run brings code of its own, which is run: {Path('run/modules') / copy_in(run).name}"]
+
+
+def test_a_changed_file_is_told_and_does_not_count(
+    run: Path, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "mine.py:pictures", "--out", str(run), "--resume", "--dry-run", "--json"]
+    assert main(words) == 0
+    assert "its own copy" not in capsys.readouterr().err
+    (desk / "mine.py").write_text("# another version\n")
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert f"goes on with its own copy, modules/{copy_in(run).name}" in said.err
+    assert json.loads(said.out)["config"]["objective"]["image"]["exponent"] == 3.0
+
+
+def test_a_run_is_loaded_shown_and_sampled_in_an_order_of_ones_own(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "order.py").write_text(blocks("add-an-order.md")[0])
+    assert main(["show", str(run), "--objective.text", "Steep", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["config"]["objective"]
+    assert shown["text"] == {**shown["image"], "exponent": 2.0} and "Steep" in shown["text"]["type"]
+    order = modules.load(f"{tmp_path}/order.py:Threshold")
+    config = SamplerConfig(num_steps=3, order=order(probability=0.5))
+    model = trimask.load(run)
+    captions = ["red apple", "good morning"]
+    together = model.generate_many("text_to_image", captions, config=config, raw_prompt=True)
+    alone = model.generate("text_to_image", captions[1], config=config, raw_prompt=True, numbers=[0])
+    assert together[1].value.tobytes() == alone.tobytes()
+    assert from_dict(SamplerConfig, to_dict(config)) == config
+
+
+@pytest.mark.slow
+def test_a_run_is_scored(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["evaluate", "run", "--num-sequences=2", "--num-masks=1", "--threads=1", "--out", "scores.json"]
+    assert main(words) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["likelihood"] and not scores.get("failed")
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "--resume", "--out"], ["show"], ["plan"], ["export", "--out=x.safetensors"]]
+)
+def test_a_copy_that_is_missing_or_changed_is_named(
+    words: list[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (run / "model.safetensors").unlink()  # else an export would need nothing of the run's own configuration
+    copy = copy_in(run)
+    source = copy.read_text()
+    copy.write_text(source + "\n")
+    assert f"run/modules/{copy.name} has changed since run was made with it" in error([*words, "run"], capsys)
+    copy.unlink()
+    assert f"run/modules/{copy.name} is missing" in error([*words, "run"], capsys)
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_an_export_brings_the_code_along(
+    run: Path, tmp_path: Path, tokenizers_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = copy_in(run).name
+    assert main(["export", "run", "--out", "out/mine.safetensors"]) == 0
+    shutil.rmtree(run)
+    forget()
+    assert (tmp_path / "out" / "modules" / name).read_text() == MINE
+    tokenizers = ["--tokenizers", str(tokenizers_folder)]
+    assert main(["show", "out/mine.safetensors", *tokenizers, "--json"]) == 0
+    assert f"{name}:Steep" in capsys.readouterr().out
+    forget()
+    shutil.rmtree(tmp_path / "out" / "modules")
+    missing = error(["show", "out/mine.safetensors", *tokenizers], capsys)
+    assert f"out/modules/{name} is missing" in missing
+    trimask.load(Path("out/mine.safetensors"), tokenizers=tokenizers_folder)  # which needs no schedule
+
+
+PARAMETRIZATION = """
+from dataclasses import dataclass
+from typing import final
+
+from trimask.model.parametrization import Parametrization, Standard
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usual(Parametrization):
+    def check(self, *, width, num_heads):
+        pass
+
+    def residual_multiplier(self, depth):
+        return Standard().residual_multiplier(depth)
+
+    def row(self, role):
+        return Standard().row(role)
+
+    def rule(self, name, *, width, depth):
+        return Standard().rule(name, width=width, depth=depth)
+"""
+
+
+def test_weights_whose_network_is_of_ones_own(run: Path, desk: Path) -> None:
+    (desk / "usual.py").write_text(PARAMETRIZATION)
+    before, _ = read_denoiser(run / "model.safetensors")
+    config = replace(before.config, parametrization=modules.load("usual.py:Usual")())
+    save_denoiser(desk / "model.safetensors", Denoiser(config, before.vocabulary))
+    keep_modules(to_dict(config), desk)
+    forget()
+    (desk / "usual.py").unlink()
+    after, _ = read_denoiser(desk / "model.safetensors")
+    assert to_dict(after.config) == to_dict(config)
+    forget()
+    shutil.rmtree(desk / "modules")
+    with pytest.raises(trimask.UserError, match=r"desk/modules/usual-[0-9a-f]*\.py is missing"):
+        read_denoiser(desk / "model.safetensors")
+
+
+def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
+    """Two runs of different `mine.py`, and a third one that is being written, side by side."""
+    (desk / "mine.py").write_text(MINE.replace("t**self.exponent", "t ** (2 * self.exponent)"))
+    mine = catalog.resolve("mine.py:pictures").objective.image  # type: ignore[union-attr]
+    kept = catalog.resolve(f"{copy_in(run)}:pictures").objective.image  # type: ignore[union-attr]
+    t = torch.tensor([0.5], dtype=torch.float64)
+    assert mine.mask_ratio(t).item() == 0.5**6 and kept.mask_ratio(t).item() == 0.5**3
+    both = ObjectiveConfig(text=mine, image=kept)
+    stored = to_dict(both)
+    assert stored["image"]["type"] == f"{copy_in(run).name}:Steep" != stored["text"]["type"]
+    assert from_dict(ObjectiveConfig, stored) == override(both, {"condition_dropout": "0.1"}) == both
+    assert sorted(file.copy for file in modules.files_of(stored)) == sorted(
+        stored[name]["type"].removesuffix(":Steep") for name in ("text", "image")
+    )
+    with pytest.raises(ConfigError, match=r"text = 'Steep' .*say which is meant, mine-.*:Steep or mine-"):
+        override(both, {"text": "Steep"})
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mine.py:pictres", "mine.py has no pictres: did you mean pictures?"),
+        ("mine.py", "mine.py alone names nothing in it: give path.py:Name or package.module:Name; it has"),
+        ("none.py:pictures", "none.py cannot be read (No such file or directory)"),
+        ("notes.txt:pictures", "notes.txt is no Python file: name one that ends in .py"),
+        ("mine.py:Steep", "mine.py:Steep is no function, but ABCMeta"),
+        ("mine.py:three", "mine.py:three returned int: return a RunConfig, or a tokenizer's run"),
+        ("mine.py:asks", "mine.py:asks takes arguments"),
+        (
+            "mine.py:fails",
+            "mine.py:fails failed (code outside of trimask): UserError: logical_batch 0",
+        ),
+        ("mine.py:fails", "(mine.py, line 48, in fails: return replace(quickstart_mini(), logical_batch=0))"),
+        ("cut.py:pictures", "cut.py failed (code outside of trimask): SyntaxError"),
+        (
+            "helped.py:pictures",
+            "helped.py imports helper_of_mine, which is not installed: keep all in one file",
+        ),
+        ("no_such.package:pictures", "there is no module no_such: install it"),
+        ("json:pictures", "json has no pictures"),
+    ],
+)
+def test_a_name_that_leads_nowhere(
+    name: str, message: str, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = (
+        "\n\ndef three():\n    return 3\n\n\ndef asks(x):\n    return x\n"
+        "\n\ndef fails():\n    return replace(quickstart_mini(), logical_batch=0)\n"
+    )
+    (desk / "mine.py").write_text(MINE + more)
+    (desk / "notes.txt").write_text(MINE)
+    (desk / "cut.py").write_text(MINE[:-3])
+    (desk / "helped.py").write_text("import helper_of_mine")
+    for verb in (["train", "--out=x"], ["show"], ["plan"]):
+        assert message in error([*verb, name], capsys)
+    if "return" not in message and "three" not in message:
+        assert message in error(["study", "plan", name], capsys)
+    assert not (desk / "x").exists()
+
+
+BARE = """
+from dataclasses import dataclass
+from typing import final
+from trimask.diffusion.schedule import Schedule
+
+class Plain(Schedule): pass
+
+@dataclass(frozen=True)
+class Open(Schedule): pass
+
+@final
+@dataclass(frozen=True)
+class Unfinished(Schedule): pass
+
+@final
+@dataclass(frozen=True)
+class Other: pass
+
+Number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bare.py:Plain", "only final dataclasses can be stored: put `@final` and `@dataclass(frozen=True,"),
+        ("bare.py:Open", "only final dataclasses can be stored"),
+        ("bare.py:Unfinished", "it lacks what Schedule asks for: _slope, _time, _unclipped_mask_ratio"),
+        ("bare.py:Other", "expected a subclass of trimask.diffusion.schedule.Schedule"),
+        ("bare.py:Number", "expected a subclass of trimask.diffusion.schedule.Schedule"),
+        ("bare.py:Stepe", "bare.py has no Stepe"),
+        ("none.py:Steep", "none.py cannot be read"),
+        ("Steep", "expected one of Cosine, Geometric, Linear"),
+    ],
+)
+def test_a_class_that_does_not_fit(
+    name: str, message: str, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "bare.py").write_text(BARE)
+    said = error(["show", "debug", "--objective.text", name], capsys)
+    assert message in said and "objective.text" in said
+
+
+def test_a_class_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    package = tmp_path / "installed" / "my_package_of_schedules"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "shapes.py").write_text(MINE)
+    name = "my_package_of_schedules.shapes"
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(package.parent))
+        config = catalog.resolve(f"{name}:pictures")
+        stored = to_dict(override(config, {"objective.text": f"{name}:Steep"}))
+        assert stored["objective"]["text"] == {"type": f"{name}:Steep", "exponent": 2.0}
+        assert from_dict(type(config), stored).objective.image.exponent == 3.0  # type: ignore[union-attr]
+    for known in [each for each in sys.modules if each.startswith("my_package_of_schedules")]:
+        del sys.modules[known]
+    with pytest.raises(ConfigError, match="there is no module my_package_of_schedules: install it"):
+        from_dict(type(config), stored)
+    with pytest.raises(
+        trimask.UserError, match=rf"runs/p was made with code of its own, in {name}: there is"
+    ):
+        modules.load_all(stored, Path("runs/p"))
+
+
+def test_a_class_that_could_not_be_imported_again() -> None:
+    @final
+    @dataclass(frozen=True)
+    class Local(Schedule):
+        _unclipped_mask_ratio = Linear._unclipped_mask_ratio
+        _slope = Linear._slope
+        _time = Linear._time
+
+    with pytest.raises(ConfigError, match=r"text = .*Local.* could not be imported again: put it at the top"):
+        to_dict(ObjectiveConfig(text=Local()))
+
+
+def test_a_script_names_its_own_classes(desk: Path) -> None:
+    (desk / "mine.py").write_text(
+        MINE + "\n\nif __name__ == '__main__':\n    from trimask.config import from_dict, to_dict\n"
+        "    stored = to_dict(pictures())\n    print(stored['objective']['image']['type'])\n"
+        "    assert from_dict(RunConfig, stored) == pictures()\n"
+    )
+    done = subprocess.run([sys.executable, "mine.py"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{modules.SourceFile.read(Path('mine.py')).copy}:Steep\n"
+
+
+# Studies, and other processes
+
+
+@final
+@dataclass(frozen=True)
+class Half(Work[Schedule, float]):
+    """The mask ratio of a schedule half-way."""
+
+    def __call__(self, item: Schedule) -> float:
+        return item.mask_ratio(torch.tensor([0.5], dtype=torch.float64)).item()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", [Local(workers=2), Ray(workers=1)], ids=["local", "ray"])
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_workers_know_the_classes(engine: Engine, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(Path(__file__).parents[2])
+    monkeypatch.syspath_prepend(root)  # workers must find this module
+    monkeypatch.setenv("PYTHONPATH", f"{root}:{root}/tests:{root}/src")
+    steep = modules.load("mine.py:Steep")
+    (desk / "mine.py").unlink()
+    items = [steep(exponent=float(exponent)) for exponent in (1, 2, 3)]
+    assert sorted(engine.run(Half(), items)) == [0.125, 0.25, 0.5]
+
+
+def test_a_study_of_ones_own(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "mine.py").write_text(MINE + HALVES)
+    small = [f"--base.{word.removeprefix('--')}" for word in FEW] + [
+        "--base.num-steps=1",
+        "--base.log-every=1",
+    ]
+    words = ["mine.py:exponents", "--out=study", *small]
+    assert main(["study", "run", *words, "--workers=1"]) == 0
+    first = capsys.readouterr()
+    assert "best: " in first.out and "trial 2/2: exponent=" in first.err
+    rows = (desk / "study" / "results.jsonl").read_text()
+    forget()
+    assert main(["study", "plan", *words]) == 0
+    assert "2 trials, 2 done" in capsys.readouterr().out
+    assert main(["study", "run", *words, "--workers=1"]) == 0
+    assert (desk / "study" / "results.jsonl").read_text() == rows
+    report = desk / "study" / "report.md"
+    assert "Which exponent is best" in report.read_text()
+    assert "trimask study run mine.py:exponents" in report.read_text()
+    report.unlink()
+    shutil.move(desk / "study", tmp_path / "study")
+    forget()
+    assert main(["study", "report", "mine.py:exponents", "--out", str(tmp_path / "study")]) == 0
+    assert (tmp_path / "study" / "report.md").exists()
+    # A changed class is another trial.
+    (desk / "mine.py").write_text((MINE + HALVES).replace("t**self.exponent", "t ** (2 * self.exponent)"))
+    assert "of another configuration" in error(
+        ["study", "run", "mine.py:exponents", f"--out={tmp_path / 'study'}", *small], capsys
+    )
+
+
+# The pages
+
+
+def test_the_page_about_schedules(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (DOCS / "add-a-schedule.md").read_text(encoding="utf-8")
+    for program, *words in commands(page):
+        if words[0] == "study":  # a form, not a command
+            continue
+        small = [*SMALL, *STEPS] if words[0] == "train" and "--resume" not in words else []
+        small = [*FEW, "--dry-run"] if words[1] == "debug" else FEW if words[0] == "show" else small
+        small += ["--num-steps", "2"] if words[0] == "sample" else []
+        assert program == "trimask" and main([*words, *small]) == 0, words
+    assert (desk / "samples").is_dir()
+    monkeypatch.syspath_prepend(str(desk))
+    exec(compile(blocks("add-a-schedule.md")[1], "page", "exec"), {})
+
+
+def test_the_page_about_orders(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, use = blocks("add-an-order.md")
+    (desk / "mine.py").write_text(mine)
+    monkeypatch.syspath_prepend(str(desk))
+    exec(compile(use, "page", "exec"), {})
+    assert (desk / "strawberry.png").stat().st_size > 1000
+    (words,) = commands((DOCS / "add-an-order.md").read_text(encoding="utf-8"))
+    assert main(words[1:]) == 0
