@@ -67,8 +67,8 @@ class Exponents(Study):
         return tuple(self._trial(exponent) for exponent in self.exponents)
 
     def _trial(self, exponent):
-        objective = replace(self.base.objective, image=Steep(exponent=exponent))
-        return Trial(factors={"exponent": exponent}, config=replace(self.base, objective=objective))
+        config = self.base.with_modality("image", schedule=Steep(exponent=exponent))
+        return Trial(factors={"exponent": exponent}, config=config)
 
     def measure(self, trial, folder, tokens):
         trained(trial.config, folder, tokens)
@@ -184,7 +184,7 @@ def test_a_run_is_loaded_shown_and_sampled_in_an_order_of_ones_own(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "order.py").write_text(blocks("add-an-order.md")[0])
-    assert main(["show", str(run), "--objective.text", "Steep", "--json"]) == 0
+    assert main(["show", str(run), "--modalities.text.schedule", "Steep", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["config"]["objective"]
     assert shown["text"] == {**shown["image"], "exponent": 2.0} and "Steep" in shown["text"]["type"]
     order = modules.load(f"{tmp_path}/order.py:Threshold")
@@ -285,8 +285,8 @@ def test_weights_whose_network_is_of_ones_own(run: Path, desk: Path) -> None:
 def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
     """Two runs of different `mine.py`, and a third one that is being written, side by side."""
     (desk / "mine.py").write_text(MINE.replace("t**self.exponent", "t ** (2 * self.exponent)"))
-    mine = catalog.resolve("mine.py:pictures").objective.image  # type: ignore[union-attr]
-    kept = catalog.resolve(f"{copy_in(run)}:pictures").objective.image  # type: ignore[union-attr]
+    mine = catalog.resolve("mine.py:pictures").modalities["image"].schedule  # type: ignore[union-attr]
+    kept = catalog.resolve(f"{copy_in(run)}:pictures").modalities["image"].schedule  # type: ignore[union-attr]
     t = torch.tensor([0.5], dtype=torch.float64)
     assert mine.mask_ratio(t).item() == 0.5**6 and kept.mask_ratio(t).item() == 0.5**3
     both = ObjectiveConfig(text=mine, image=kept)
@@ -384,8 +384,8 @@ def test_a_class_that_does_not_fit(
     name: str, message: str, desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (desk / "bare.py").write_text(BARE)
-    said = error(["show", "debug", "--objective.text", name], capsys)
-    assert message in said and "objective.text" in said
+    said = error(["show", "debug", "--modalities.text.schedule", name], capsys)
+    assert message in said and "modalities.text.schedule" in said
 
 
 def test_a_class_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -397,9 +397,9 @@ def test_a_class_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     with monkeypatch.context() as patch:
         patch.syspath_prepend(str(package.parent))
         config = catalog.resolve(f"{name}:pictures")
-        stored = to_dict(override(config, {"objective.text": f"{name}:Steep"}))
+        stored = to_dict(override(config, {"modalities.text.schedule": f"{name}:Steep"}))
         assert stored["objective"]["text"] == {"type": f"{name}:Steep", "exponent": 2.0}
-        assert from_dict(type(config), stored).objective.image.exponent == 3.0  # type: ignore[union-attr]
+        assert from_dict(type(config), stored).modalities["image"].schedule.exponent == 3.0  # type: ignore[union-attr]
     for known in [each for each in sys.modules if each.startswith("my_package_of_schedules")]:
         del sys.modules[known]
     with pytest.raises(ConfigError, match="there is no module my_package_of_schedules: install it"):

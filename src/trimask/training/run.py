@@ -1,8 +1,8 @@
 """What a run is: everything that fixes its numbers, in one frozen value."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import final
+from dataclasses import dataclass, field, replace
+from typing import Any, final
 
 from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import DataConfig
@@ -107,6 +107,13 @@ class RunConfig:
                 raise UserError(
                     f"{name} {value}: anti_masking takes two views of each sequence, give an even number"
                 )
+
+    def with_modality(self, name: str, **changes: Any) -> "RunConfig":
+        """The run with fields of the row of modality `name` changed: `run.with_modality("image",
+        schedule=Cosine())`.
+        """
+        row = replace(self.modalities.get(name, ModalityConfig()), **changes)
+        return replace(self, modalities={**self.modalities, name: row})
 
     def vocabulary(self, spaces: Sequence[CodeSpace]) -> Vocabulary:
         """The token space over the `spaces` of its tokenizers and its own.
