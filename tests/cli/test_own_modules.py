@@ -27,8 +27,9 @@ from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser, save_denoiser
 from trimask.parallel import Engine, Local, Ray, Work
 from trimask.recipes import catalog
+from trimask.recipes.quickstart import debug
 from trimask.sampling import SamplerConfig
-from trimask.training.corruption import ObjectiveConfig
+from trimask.training.run import RunConfig
 from trimask.training.run_directory import keep_modules
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
@@ -156,8 +157,11 @@ def test_a_run_keeps_its_code_and_goes_on_by_it(
     assert COPY.fullmatch(copy_in(run).name) and copy_in(run).read_text() == MINE
     stored = json.loads((run / "config.json").read_text())
     assert stored["recipe"] == "mine.py:pictures"
-    assert stored["run"]["objective"]["image"] == {"type": f"{copy_in(run).name}:Steep", "exponent": 3.0}
-    assert stored["run"]["objective"]["text"] == {"type": "Linear"}
+    assert stored["run"]["modalities"]["image"]["schedule"] == {
+        "type": f"{copy_in(run).name}:Steep",
+        "exponent": 3.0,
+    }
+    assert stored["run"]["modalities"]["text"]["schedule"] == {"type": "Linear"}
     (run / "model.safetensors").unlink()
     shutil.rmtree(run / "checkpoints" / "step_00000004")
     monkeypatch.chdir(tmp_path)
@@ -177,7 +181,7 @@ def test_a_changed_file_is_told_and_does_not_count(
     assert main(words) == 0
     said = capsys.readouterr()
     assert f"goes on with its own copy, modules/{copy_in(run).name}" in said.err
-    assert json.loads(said.out)["config"]["objective"]["image"]["exponent"] == 3.0
+    assert json.loads(said.out)["config"]["modalities"]["image"]["schedule"]["exponent"] == 3.0
 
 
 def test_a_run_is_loaded_shown_and_sampled_in_an_order_of_ones_own(
@@ -185,7 +189,8 @@ def test_a_run_is_loaded_shown_and_sampled_in_an_order_of_ones_own(
 ) -> None:
     (tmp_path / "order.py").write_text(blocks("add-an-order.md")[0])
     assert main(["show", str(run), "--modalities.text.schedule", "Steep", "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)["config"]["objective"]
+    rows = json.loads(capsys.readouterr().out)["config"]["modalities"]
+    shown = {name: row["schedule"] for name, row in rows.items()}
     assert shown["text"] == {**shown["image"], "exponent": 2.0} and "Steep" in shown["text"]["type"]
     order = modules.load(f"{tmp_path}/order.py:Threshold")
     config = SamplerConfig(num_steps=3, order=order(probability=0.5))
@@ -289,15 +294,18 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
     kept = catalog.resolve(f"{copy_in(run)}:pictures").modalities["image"].schedule  # type: ignore[union-attr]
     t = torch.tensor([0.5], dtype=torch.float64)
     assert mine.mask_ratio(t).item() == 0.5**6 and kept.mask_ratio(t).item() == 0.5**3
-    both = ObjectiveConfig(text=mine, image=kept)
+    both = debug().with_modality("text", schedule=mine).with_modality("image", schedule=kept)
     stored = to_dict(both)
-    assert stored["image"]["type"] == f"{copy_in(run).name}:Steep" != stored["text"]["type"]
-    assert from_dict(ObjectiveConfig, stored) == override(both, {"condition_dropout": "0.1"}) == both
+    types = [stored["modalities"][name]["schedule"]["type"] for name in ("text", "image")]
+    assert types[1] == f"{copy_in(run).name}:Steep" != types[0]
+    assert from_dict(RunConfig, stored) == override(both, {"seed": "0"}) == both
     assert sorted(file.copy for file in modules.files_of(stored)) == sorted(
-        stored[name]["type"].removesuffix(":Steep") for name in ("text", "image")
+        each.removesuffix(":Steep") for each in types
     )
-    with pytest.raises(ConfigError, match=r"text = 'Steep' .*say which is meant, mine-.*:Steep or mine-"):
-        override(both, {"text": "Steep"})
+    with pytest.raises(
+        ConfigError, match=r"text.schedule = 'Steep' .*say which is meant, mine-.*:Steep or mine-"
+    ):
+        override(both, {"modalities.text.schedule": "Steep"})
 
 
 # Names
@@ -398,7 +406,7 @@ def test_a_class_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         patch.syspath_prepend(str(package.parent))
         config = catalog.resolve(f"{name}:pictures")
         stored = to_dict(override(config, {"modalities.text.schedule": f"{name}:Steep"}))
-        assert stored["objective"]["text"] == {"type": f"{name}:Steep", "exponent": 2.0}
+        assert stored["modalities"]["text"]["schedule"] == {"type": f"{name}:Steep", "exponent": 2.0}
         assert from_dict(type(config), stored).modalities["image"].schedule.exponent == 3.0  # type: ignore[union-attr]
     for known in [each for each in sys.modules if each.startswith("my_package_of_schedules")]:
         del sys.modules[known]
@@ -418,14 +426,16 @@ def test_a_class_that_could_not_be_imported_again() -> None:
         _slope = Linear._slope
         _time = Linear._time
 
-    with pytest.raises(ConfigError, match=r"text = .*Local.* could not be imported again: put it at the top"):
-        to_dict(ObjectiveConfig(text=Local()))
+    with pytest.raises(
+        ConfigError, match=r"text.schedule = .*Local.* could not be imported again: put it at the top"
+    ):
+        to_dict(debug().with_modality("text", schedule=Local()))
 
 
 def test_a_script_names_its_own_classes(desk: Path) -> None:
     (desk / "mine.py").write_text(
         MINE + "\n\nif __name__ == '__main__':\n    from trimask.config import from_dict, to_dict\n"
-        "    stored = to_dict(pictures())\n    print(stored['objective']['image']['type'])\n"
+        "    stored = to_dict(pictures())\n    print(stored['modalities']['image']['schedule']['type'])\n"
         "    assert from_dict(RunConfig, stored) == pictures()\n"
     )
     done = subprocess.run([sys.executable, "mine.py"], capture_output=True, text=True, check=True)
