@@ -254,7 +254,7 @@ def test_what_to_try_is_of_the_data(prepared: list[Path], tokenizers_folder: Pat
     embedded = job("debug", {}, tokenizers=tokenizers_folder)
     assert isinstance(embedded, DenoiserJob)
     task, prompt = first_try(embedded.config, embedded.tokenizers)
-    assert task == "text_to_image"
+    assert task.name == "text_to_image"
     assert prompt in {row.caption for row in pictures("train", embedded.config.data)}
     told = job("debug", {}, data=[prepared[1]]).caution(18.0)
     assert told is not None and told.startswith("18 seconds") and "speech" in told and "pictures" not in told

@@ -11,6 +11,7 @@ from trimask.cli.failure import UsageError
 from trimask.cli.job import DATA_BYTES, STATE_BYTES, Job
 from trimask.cli.program import program
 from trimask.cli.resolved import parameters
+from trimask.cli.sample import option_of
 from trimask.config import to_dict
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
@@ -26,7 +27,6 @@ _AFTER_FIVE_MINUTES = {
     "text_to_speech": "speech has the rhythm of its sentence",
     "text": "text has the commonest words",
 }
-_SIGNALS = {"image_to_text": "image", "speech_to_text": "speech"}
 
 
 @final
@@ -114,11 +114,12 @@ class DenoiserJob(Job):
         from trimask.recipes.own_prompt import first_try
 
         task, prompt = first_try(self.config, self.tokenizers)
-        words = ["sample", str(out), "--task", task]
+        words = ["sample", str(out), "--task", task.name]
         if prompt is not None:
             words += [f"--prompt={prompt}"] if prompt.startswith("-") else ["--prompt", prompt]
-        elif task in _SIGNALS:
-            words += [f"--{_SIGNALS[task]}", "FILE"]
+        for modality in task.condition:
+            if modality != "text":
+                words += option_of(modality, "FILE")
         return f"try it: {program()} {shlex.join(words)} --out samples"
 
 

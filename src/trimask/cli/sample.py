@@ -184,14 +184,15 @@ class Sample(Verb):
         given = {"image": self.image, "speech": self.speech, **self._code_files()}
         for name in task.condition:
             if name != "text" and given.get(name) is None:
-                option = f"--{name} FILE" if name in MODALITIES else f"--codes {name}=FILE"
-                raise UsageError(f"task {task.name} needs {option}")
+                raise UsageError(f"task {task.name} needs {' '.join(option_of(name, 'FILE'))}")
         for name, path in given.items():
-            option = f"--{name}" if name in MODALITIES else f"--codes {name}="
-            if path is not None and name not in task.condition:
+            if path is None:
+                continue
+            option = " ".join(option_of(name, str(path)))
+            if name not in task.condition:
                 raise UsageError(f"task {task.name} has no use for {option}: leave it out")
-            if path is not None and (problem := problem_of(path)) is not None:
-                raise UsageError(f"{option} {path} {problem}")
+            if (problem := problem_of(path)) is not None:
+                raise UsageError(f"{option} {problem}")
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
         if self.pair is not None:
@@ -289,6 +290,11 @@ def _tell(sample: Mapping[str, Any]) -> None:
     for kind in sample:
         if kind not in (*_NO_FILES, "settings"):
             say(f"wrote {sample[kind]}")
+
+
+def option_of(modality: str, file: str) -> list[str]:
+    """The words that give a condition which is no text."""
+    return [f"--{modality}", file] if modality in MODALITIES else ["--codes", f"{modality}={file}"]
 
 
 def _tasks_of(model: Path) -> Sequence[Task] | None:

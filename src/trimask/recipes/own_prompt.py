@@ -7,7 +7,8 @@ from trimask.data.selection import PreparedData, QuickstartData
 from trimask.recipes.tokens import pictures, readings, select_speech
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
-from trimask.vocabulary.transcript import parse_transcript
+from trimask.vocabulary.task import Task
+from trimask.vocabulary.transcript import is_transcript, parse_transcript
 
 _ORDER = (
     "text_to_image",
@@ -18,18 +19,19 @@ _ORDER = (
     "image_to_text",
     "speech_to_text",
 )
-_PROMPTED = ("text_to_image", "text_to_speech")
 _SAMPLED = 100  # texts of each source
 _LENGTH = 20  # characters that are easily typed
 
 
-def first_try(config: RunConfig, tokenizers: Tokenizers) -> tuple[str, str | None]:
+def first_try(config: RunConfig, tokenizers: Tokenizers) -> tuple[Task, str | None]:
     """The task of `config` that shows most, and a text of its training data as the prompt of a task that
     needs one. Of the first texts that is the one that is easiest to type.
     """
     trained = {component.task for component in config.mixture.components}
-    task = next(task for task in _ORDER if task in trained)
-    if task not in _PROMPTED:
+    known = [*_ORDER, *(task.name for task in config.tasks if task.name not in _ORDER)]
+    name = next(name for name in known if name in trained)
+    task = next(task for task in config.tasks if task.name == name)
+    if "text" not in task.condition:
         return task, None
     return task, min(_texts(config, task, tokenizers), key=_trouble, default=None)
 
@@ -38,12 +40,12 @@ def _trouble(text: str) -> tuple[bool, int, str]:
     return not text.replace(" ", "").isalpha(), abs(len(text) - _LENGTH), text
 
 
-def _texts(config: RunConfig, task: str, tokenizers: Tokenizers) -> Iterator[str]:
+def _texts(config: RunConfig, task: Task, tokenizers: Tokenizers) -> Iterator[str]:
     """Captions or transcripts of the training split, each on one line."""
     data = config.data
     if isinstance(data, QuickstartData):
         images = pictures("train", data)
-        if task == "text_to_image":
+        if not is_transcript(task.spans[0]):
             texts = [row.caption for row in images]
         else:
             spoken = select_speech(readings("train", data), data, {row.base for row in images})
@@ -51,12 +53,12 @@ def _texts(config: RunConfig, task: str, tokenizers: Tokenizers) -> Iterator[str
         yield from texts[:_SAMPLED]
     elif isinstance(data, PreparedData):
         sources = load_split(data.folders, "train")
-        named = {component.source for component in config.mixture.components if component.task == task}
+        named = {component.source for component in config.mixture.components if component.task == task.name}
         for name in sorted(named & sources.keys()):
             source = sources[name]
             for index in range(min(len(source), _SAMPLED)):
                 text = tokenizers.text.decode(source.example(index)["text"][:, 0].tolist())
-                if task == "text_to_speech":
+                if is_transcript(task.spans[0]):
                     text = parse_transcript(text)[1]
                 if words := text.split():
                     yield " ".join(words)

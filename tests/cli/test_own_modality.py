@@ -1,0 +1,109 @@
+"""A modality and two tasks that the package does not know, as docs/add-a-modality.md has them: trained,
+sampled, scored, beside the model that ships.
+"""
+
+import json
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import trimask
+from trimask.cli import main
+from trimask.data.prepare.manifest import load_split
+from trimask.recipes.pretrained import load_trained
+from trimask.sampling.generate import Generator
+from trimask.training.tracker import read_metrics
+
+PAGE = Path(__file__).parents[2] / "docs" / "add-a-modality.md"
+MINE, WRITE, USE = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's folder, with the data and a trained run."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "mine.py").write_text(MINE)
+    (folder / "write.py").write_text(WRITE)
+    soundfile.write(folder / "hello.wav", np.sin(np.arange(8000) / 20) / 2, 16_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        runpy.run_path("write.py")
+        assert main(["train", "mine.py:rooms", "--data", "rooms", "--out", "runs/rooms"]) == 0
+        yield folder
+
+
+def test_it_is_trained_as_any(desk: Path) -> None:
+    rows = read_metrics(desk / "runs" / "rooms")
+    last = rows[-1]
+    assert {"depth_bits_per_token", "image_bits_per_token"} <= last.keys()
+    assert "evaluation/text_to_depth_depth_bits_per_token" in last
+    assert last["depth_bits_per_token"] < rows[0]["depth_bits_per_token"]
+    vocabulary = load_trained(desk / "runs" / "rooms")[0].vocabulary
+    assert vocabulary.modalities == ("text", "image", "speech", "depth")
+    assert vocabulary.special("mask:depth") < vocabulary.num_special
+    assert [r.size for r in vocabulary.ranges_of("depth")] == [16, 16]
+
+
+def test_it_is_sampled_from_the_shell(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["sample", "runs/rooms", "--num-steps=4", "--out", "samples", "--json"]
+    assert main([*command, "--task", "text_to_depth", "--prompt", "a large room"]) == 0
+    (sample,) = json.loads(capsys.readouterr().out)["samples"]
+    codes = np.load(sample["depth"])
+    assert codes.shape == (16, 2) and 0 <= codes.min() <= codes.max() < 16
+    assert main([*command, "--task", "speech_to_image", "--speech", "hello.wav"]) == 0
+    (sample,) = json.loads(capsys.readouterr().out)["samples"]
+    assert Path(sample["image"]).is_file()
+    adjusted = [*command, "--task", "text_to_depth", "--prompt", "a room", "--sampler.text_to_depth.order"]
+    assert main([*adjusted, "LeftToRightBlocks", "--sampler.text_to_depth.order.block_length", "4"]) == 2
+    assert "inner" in capsys.readouterr().err
+
+
+def test_what_it_lacks_or_has_no_use_for_is_told(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["--task", "text_to_dept", "--prompt", "x"], "did you mean text_to_depth"),
+        (["--task", "speech_to_image"], "task speech_to_image needs --speech FILE"),
+        (["--task", "text_to_depth", "--codes", "depth=x.npy"], "has no use for --codes depth=x.npy"),
+        (["--task", "text_to_depth", "--codes", "depth"], "--codes depth: give NAME=FILE"),
+        (["--task", "text_to_depth", "--prompt", "x", "--span-length", "3"], "the size of depth is fixed"),
+    ):
+        assert main(["sample", "runs/rooms", "--out", "samples", *words]) in (1, 2)
+        assert told in capsys.readouterr().err
+
+
+def test_the_page_runs(desk: Path) -> None:
+    found = runpy.run_path(str(_written(desk / "use.py", USE)))
+    assert found["depth"].shape == (16, 2) and found["depth"].dtype.kind == "i"
+    assert found["picture"].size == (64, 64)
+
+
+def test_the_model_that_ships_is_the_same_beside_it(desk: Path) -> None:
+    """Two vocabularies in one process: neither knows of the other's tasks."""
+    own, shipped = trimask.load(desk / "runs" / "rooms"), trimask.load("quickstart")
+    before = _tokens(shipped)
+    own.generate("text_to_depth", "a small room", num_steps=2)
+    assert np.array_equal(_tokens(shipped), before)
+    with pytest.raises(trimask.UserError, match="unknown task 'text_to_depth': choose one of text, "):
+        shipped.generate("text_to_depth", "a small room")
+    with pytest.raises(trimask.UserError, match="was not trained on joint"):
+        own.generate("joint")
+
+
+def test_codes_that_are_not_of_the_row_are_told(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "mine.py:rooms", "--data", "rooms", "--out", "runs/other"]
+    assert main([*words, "--spaces.depth.codebook_size", "8"]) == 1
+    assert "depth codes from 0 to 15, of 8 that there are" in capsys.readouterr().err
+    assert set(load_split([desk / "rooms"], "train")["rooms"].num_codes) == {"text", "depth"}
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def _tokens(model: Generator) -> np.ndarray:
+    return model.generate_many("text_to_image", "strawberry", seed=1, num_steps=4)[0].tokens
