@@ -23,7 +23,7 @@ from trimask.devices import describe, pick
 from trimask.recipes import catalog
 from trimask.recipes.pretrain import build_denoiser, build_step, build_stream
 from trimask.recipes.sources import token_sources
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

@@ -26,7 +26,7 @@ from trimask.devices import describe
 from trimask.model.denoiser import DenoiserConfig
 from trimask.recipes.pretrain import build_step, build_stream
 from trimask.recipes.reference import pilot_320m
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.training.compute import ComputeConfig
 from trimask.training.distributed import open_world
 from trimask.training.placement import place

@@ -17,14 +17,14 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from trimask import devices, io
 from trimask.data.mixture import Mixture
-from trimask.data.prepare.part import IMAGES, SPEECH, TEXT
 from trimask.data.random_codes import random_sources
 from trimask.data.selection import StatedData, StatedSource
+from trimask.data.source_names import IMAGES, SPEECH, TEXT
 from trimask.data.stream import TrainingStream
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import forward_flops
 from trimask.model.parametrization import Standard
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.training.compute import ComputeConfig
 from trimask.training.distributed import World, open_world
 from trimask.training.run import RunConfig

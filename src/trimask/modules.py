@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import logging
 import re
 import sys
@@ -21,12 +22,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.abc import ExecutionLoader
 from pathlib import Path
-from types import ModuleType
-from typing import Any, final
+from types import FunctionType, ModuleType
+from typing import Any, TypeVar, final
 
 from trimask.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MODULES = "modules"
 """The folder of copies, beside a run's `config.json` or an exported file."""
@@ -117,6 +120,25 @@ def load(name: str) -> Any:
     if not _PACKAGE.fullmatch(where):
         raise UserError(f"{where or name!r} is neither a Python file nor a package: {_FORMS}")
     return _within(_package(where), where, what)
+
+
+def call(name: str, kinds: tuple[type[T], ...], what: str) -> T:
+    """What the user's own function `name` returns, an instance of one of `kinds` (in words: `what`).
+
+    Raises:
+        UserError: it is no function that takes nothing, fails, or returns something else.
+    """
+    function = load(name)
+    if not isinstance(function, FunctionType):
+        kind = type(function).__name__
+        raise UserError(f"{name} is no function, but {kind}: name a function that takes nothing")
+    if any(each.default is each.empty for each in inspect.signature(function).parameters.values()):
+        raise UserError(f"{name} takes arguments: name a function that takes nothing")
+    with of_the_users(name, Path(function.__code__.co_filename)):
+        made = function()
+    if not isinstance(made, kinds):
+        raise UserError(f"{name} returned {type(made).__name__}: return {what}")
+    return made
 
 
 def load_tagged(name: str) -> Any:

@@ -26,7 +26,7 @@ from trimask.cli.jobs import job
 from trimask.data.mixture import Mixture
 from trimask.data.prepare.manifest import Manifest, Speakers, load_split
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.part import TEXT
+from trimask.data.source_names import TEXT
 from trimask.parallel import Local
 from trimask.recipes.catalog import resolve
 from trimask.recipes.own_prompt import first_try
@@ -34,7 +34,7 @@ from trimask.recipes.prepare import Progress, prepare
 from trimask.recipes.pretrain import build_stream
 from trimask.recipes.sources import token_sources, with_prepared
 from trimask.recipes.tokens import pictures
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 

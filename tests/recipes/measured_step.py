@@ -18,7 +18,7 @@ from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import Standard
 from trimask.recipes import catalog
 from trimask.recipes.pretrain import build_step, build_stream
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.training.distributed import World
 from trimask.training.placement import place
 from trimask.training.run import RunConfig

@@ -1,7 +1,7 @@
 import pytest
 
 from trimask.recipes import catalog
-from trimask.recipes.text_tokenizer import TextTokenizerRun
+from trimask.tokenizer_training.text import TextTokenizerRun
 from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.run import RunConfig
 from trimask.training.speech_tokenizer import SpeechTokenizerRun

@@ -7,10 +7,11 @@ import pytest
 
 from trimask.data.quickstart import load_text
 from trimask.data.selection import QuickstartData
+from trimask.data.source_names import EMOJI, SPOKEN
 from trimask.recipes import tokens
 from trimask.recipes.demo_examples import draw_examples, drawn_by
 from trimask.recipes.quickstart import debug
-from trimask.recipes.tokens import EMOJI, SPOKEN, pictures
+from trimask.recipes.tokens import pictures
 from trimask.tokenizers.bundle import Tokenizers
 
 DATA = QuickstartData(num_concepts=6, has_variants=False, num_sentences=3, voices=("slt",), text_window=32)

@@ -12,7 +12,7 @@ import pytest
 import trimask
 from trimask.cli import main
 from trimask.recipes import catalog
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.logical_batch import BatchChange, BatchRule
 from trimask.training.lr_schedule import LearningRateSchedule

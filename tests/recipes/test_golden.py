@@ -19,10 +19,10 @@ from trimask.model.flops import count_parameters, forward_flops
 from trimask.recipes import catalog
 from trimask.recipes.figures import figures
 from trimask.recipes.pretrain import build_denoiser
-from trimask.recipes.text_tokenizer import TextTokenizerRun
 from trimask.recipes.tokenizer_training import TokenizerRun
 from trimask.recipes.train_tokenizer import rates, training_of
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
+from trimask.tokenizer_training.text import TextTokenizerRun
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

@@ -13,7 +13,7 @@ import pytest
 from trimask.config import override
 from trimask.recipes import catalog
 from trimask.recipes.plan import Assumptions, plan
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.training.plan.hardware import HARDWARE
 from trimask.training.plan.memory import MemoryModel
 from trimask.training.run import RunConfig

@@ -11,7 +11,8 @@ from trimask.model.parametrization import CompletedP
 from trimask.recipes import catalog
 from trimask.recipes.pretrain import build_stream
 from trimask.recipes.reference import ROW
-from trimask.recipes.workload import vocabulary_of, workload
+from trimask.recipes.vocabulary import vocabulary_of
+from trimask.recipes.workload import workload
 from trimask.training.run import RunConfig
 
 NAMES = ("pilot_320m", "trimodal_1b", "trimodal_3b")

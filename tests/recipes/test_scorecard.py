@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from trimask import io
+from trimask.data.choice import choose
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import Ragged, TokenSource
@@ -31,7 +32,6 @@ from trimask.evaluation.report.scorecard import scorecard_blocks
 from trimask.model.denoiser import Denoiser
 from trimask.recipes import tokens
 from trimask.recipes.claims import claims
-from trimask.recipes.examples import choose
 from trimask.recipes.examples_quickstart import QuickstartExamples
 from trimask.recipes.pretrain import build_denoiser
 from trimask.recipes.quickstart import debug

@@ -25,7 +25,7 @@ from trimask.recipes.tokens import (
     select_speech,
     spoken_prompt,
 )
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 
 SMALL = QuickstartData(num_concepts=6, has_variants=False, num_sentences=3, voices=("slt",), text_window=32)

@@ -14,7 +14,8 @@ from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import Denoiser
 from trimask.recipes import catalog
 from trimask.recipes.pretrain import build_step, build_stream
-from trimask.recipes.workload import vocabulary_of, workload
+from trimask.recipes.vocabulary import vocabulary_of
+from trimask.recipes.workload import workload
 from trimask.training.run import RunConfig
 from trimask.vocabulary.batch import make_batch
 

@@ -37,7 +37,7 @@ def job(
     config = resolved(recipe, overrides, data, group_by=group_by)
     recipe = modules.label(recipe)
     from trimask.data.selection import StatedData
-    from trimask.recipes.text_tokenizer import TextTokenizerRun
+    from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.training.run import RunConfig
 
     if not isinstance(config, RunConfig):
@@ -122,7 +122,7 @@ def resumed_job(
         Failed: the directory is damaged.
     """
     from trimask.recipes.resume import begun, check_horizon, resumed, tokenizers_for
-    from trimask.recipes.text_tokenizer import TextTokenizerRun
+    from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.run import RunConfig
 

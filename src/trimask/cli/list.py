@@ -6,7 +6,8 @@ from typing import final
 
 from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json
-from trimask.recipes.catalog import RECIPES, STUDIES, purpose
+from trimask.recipes import catalog as recipes
+from trimask.recipes.studies import catalog as studies
 
 
 @final
@@ -18,18 +19,21 @@ class List(Verb):
     """one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        kinds = {"recipes": RECIPES, "studies": STUDIES}
+        kinds = {
+            "recipes": {name: recipes.purpose(name) for name in recipes.RECIPES},
+            "studies": {name: studies.purpose(name) for name in studies.STUDIES},
+        }
         if self.json:
             print_json(
                 {
-                    kind: [{"name": name, "purpose": purpose(name)} for name in names]
-                    for kind, names in kinds.items()
+                    kind: [{"name": name, "purpose": purpose} for name, purpose in purposes.items()]
+                    for kind, purposes in kinds.items()
                 }
             )
             return 0
         width = max(len(name) for names in kinds.values() for name in names)
-        for kind, names in kinds.items():
+        for kind, purposes in kinds.items():
             print(f"{kind}:")
-            for name in names:
-                print(f"  {name:<{width}}  {purpose(name)}")
+            for name, purpose in purposes.items():
+                print(f"  {name:<{width}}  {purpose}")
         return 0

@@ -175,7 +175,7 @@ class Prepare(Verb):
         return ""
 
     def _tell_cost_of_text(self, out: Path) -> None:
-        from trimask.recipes.text_tokenizer import bytes_per_token_of_prepared
+        from trimask.tokenizer_training.text import bytes_per_token_of_prepared
 
         found = bytes_per_token_of_prepared(out)
         if found is None or found >= _FEW_BYTES:
@@ -227,7 +227,8 @@ class Prepare(Verb):
         return 1
 
     def _options(self) -> "PrepareOptions":
-        from trimask.data.prepare.options import Limits, PrepareOptions
+        from trimask.data.prepare.options import PrepareOptions
+        from trimask.media.limits import Limits
 
         return PrepareOptions(
             image_column=self.image_column,

@@ -35,10 +35,10 @@ def _on(
     config: "Recipe", overrides: Mapping[str, str], data: Sequence[Path], group_by: str | None
 ) -> "Recipe":
     from trimask.data.prepare.options import PrepareOptions
-    from trimask.data.selection import RawSignals
     from trimask.recipes.sources import with_prepared
-    from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.recipes.tokenizer_data import raw_signals
+    from trimask.tokenizer_training.data import RawSignals
+    from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.training.run import RunConfig
 
     if isinstance(config, RunConfig):
@@ -86,6 +86,6 @@ def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenize
 def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
     """The denoiser's parameters over the vocabulary of `tokenizers`."""
     from trimask.model.flops import count_parameters
-    from trimask.recipes.workload import vocabulary_of
+    from trimask.recipes.vocabulary import vocabulary_of
 
     return count_parameters(config.model, vocabulary_of(config, tokenizers))

@@ -16,7 +16,7 @@ from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.cli.progress import JobProgress
 from trimask.cli.study_progress import study_progress
 from trimask.config import override
-from trimask.recipes.catalog import STUDIES, resolve_study
+from trimask.recipes.studies.catalog import STUDIES, resolve_study
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
     from trimask.parallel import Engine

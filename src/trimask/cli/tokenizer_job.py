@@ -14,8 +14,8 @@ from trimask.cli.program import program
 from trimask.config import to_dict
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
-    from trimask.recipes.text_tokenizer import TextTokenizerRun
     from trimask.recipes.tokenizer_training import TokenizerRun
+    from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.training.distributed import World
     from trimask.training.loop import TrainResult
 
@@ -40,9 +40,9 @@ class TokenizerJob(Job):
 
     @property
     def may_change(self) -> Sequence[str]:
-        from trimask.recipes.resume import TOKENIZER_MAY_CHANGE
+        from trimask.recipes.train_tokenizer import MAY_CHANGE
 
-        return TOKENIZER_MAY_CHANGE
+        return MAY_CHANGE
 
     @property
     def leftovers(self) -> Sequence[str]:
@@ -112,7 +112,7 @@ class TextTokenizerJob(Job):
 
     @property
     def leftovers(self) -> Sequence[str]:
-        from trimask.recipes.text_tokenizer import LEFTOVERS
+        from trimask.tokenizer_training.text import LEFTOVERS
 
         return LEFTOVERS
 
@@ -126,14 +126,14 @@ class TextTokenizerJob(Job):
         return [f"units           {self.config.vocabulary_size:,}, {self.num_updates:,} of them merges"]
 
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
-        from trimask.recipes.text_tokenizer import train_text_tokenizer
+        from trimask.tokenizer_training.text import train_text_tokenizer
 
         with Report() as report:
             return train_text_tokenizer(self.config, out, recipe=self.recipe, resume=resume, report=report)
 
     def try_it(self, out: Path) -> str:
         from trimask.io import read_json
-        from trimask.recipes.text_tokenizer import FIGURES, WEIGHTS
+        from trimask.tokenizer_training.text import FIGURES, WEIGHTS
 
         figures = read_json(out / FIGURES)
         own, shipped = figures["bytes_per_token"], figures["bytes_per_token_of_the_shipped_one"]

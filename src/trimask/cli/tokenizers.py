@@ -151,10 +151,10 @@ class ShowTokenizers(Verb):
     def _measure(self, out: Path, folder: Path | None) -> int:
         """Round trips of what --image and --speech name, or else of both tokenizers of `folder`."""
         from trimask.data.prepare.options import PrepareOptions
-        from trimask.data.selection import EmbeddedSignals
         from trimask.evaluation.judges.panel import Panel
         from trimask.recipes.tokenizer_data import raw_signals
         from trimask.recipes.tokenizer_report import REPORT, Measurement, measure
+        from trimask.tokenizer_training.data import EmbeddedSignals
         from trimask.tokenizers.image import ImageTokenizer
         from trimask.tokenizers.speech import SpeechTokenizer
 

@@ -9,7 +9,8 @@ from trimask import rng
 from trimask.data.mixture import Mixture
 from trimask.data.quickstart import CaptionedImage, Utterance, load_speech
 from trimask.data.selection import QuickstartData
-from trimask.recipes.tokens import EMOJI, SPOKEN, cached_tokens, pictures, select_speech
+from trimask.data.source_names import EMOJI, SPOKEN
+from trimask.recipes.tokens import cached_tokens, pictures, select_speech
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

@@ -13,7 +13,7 @@ from trimask.recipes.derived import TensorValues, derived_values, tensor_values
 from trimask.recipes.figures import figures
 from trimask.recipes.mixture_tree import tree
 from trimask.recipes.sources import tokenizers_of_data
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
-from trimask import rng
 from trimask.data.tokens import ExampleSource
 from trimask.recipes.signals import Picture, Recording, waveform_at
 from trimask.recipes.suite import HeldOut
@@ -104,18 +103,3 @@ class Examples(ABC):
     @abstractmethod
     def left_out(self) -> list[dict[str, str]]:
         """Scores that the data has nothing for, and why."""
-
-
-def choose(source: ExampleSource, count: int, seed: int) -> list[int]:
-    """`count` examples (or all there are): one of each group in random order, then a second of each, and so
-    on.
-    """
-    shuffled = rng.generator(seed, "choose", source.name).permutation(len(source))
-    groups = source.groups[shuffled]
-    order = np.argsort(groups, kind="stable")
-    place = np.arange(len(order))
-    is_first = np.ones(len(order), dtype=bool)
-    is_first[1:] = groups[order[1:]] != groups[order[:-1]]
-    turn = np.empty(len(order), dtype=np.int64)
-    turn[order] = place - np.maximum.accumulate(np.where(is_first, place, 0))
-    return shuffled[np.argsort(turn, kind="stable")[:count]].tolist()

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from trimask.config import to_dict
+from trimask.data.choice import choose
 from trimask.data.prepare.manifest import load_split
-from trimask.data.prepare.part import IMAGES, SPEECH, TEXT
 from trimask.data.selection import PreparedData
+from trimask.data.source_names import IMAGES, SPEECH, TEXT
 from trimask.data.tokens import ExampleSource
 from trimask.evaluation.words import normalize_words
-from trimask.recipes.examples import DecodedPicture, DecodedRecording, Examples, choose
+from trimask.recipes.examples import DecodedPicture, DecodedRecording, Examples
 from trimask.recipes.signals import decoded_pixels
 from trimask.recipes.suite import HeldOut
 from trimask.tokenizers.bundle import Tokenizers

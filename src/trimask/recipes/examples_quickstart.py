@@ -7,11 +7,12 @@ from typing import Any, cast, final
 from trimask.config import to_dict
 from trimask.data.quickstart import CaptionedImage, Utterance, load_speech, load_text
 from trimask.data.selection import QuickstartData
+from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN, TRIPLES
 from trimask.data.tokens import ExampleSource, TokenSource
 from trimask.evaluation.words import normalize_words
 from trimask.recipes.examples import Examples
 from trimask.recipes.suite import HeldOut
-from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES, Split, pictures, select_speech, tokenize
+from trimask.recipes.tokens import Split, pictures, select_speech, tokenize
 from trimask.tokenizers.bundle import Tokenizers
 
 TASKS = (

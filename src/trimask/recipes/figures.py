@@ -4,7 +4,8 @@ from typing import Any
 
 from trimask.data.mixture import target_tokens
 from trimask.model.flops import count_parameters
-from trimask.recipes.workload import Work, vocabulary_of, workload
+from trimask.recipes.vocabulary import vocabulary_of
+from trimask.recipes.workload import Work, workload
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

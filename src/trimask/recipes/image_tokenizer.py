@@ -1,30 +1,13 @@
 """Image tokenizers: recipes, and how one is trained."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import final
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from trimask import rng
-from trimask.data.signals import Signals
-from trimask.recipes.tokenizer_training import Limit, TokenizerTraining, codebook_limit
-from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, fitted_cells
+from trimask.tokenizers.image import ImageTokenizerConfig
 from trimask.tokenizers.quantizer import ResidualVectorConfig
 from trimask.training.image_tokenizer import (
     ImageTokenizerRun,
-    ImageTokenizerStep,
     ImageTokenizerTraining,
-    image_batches,
-    pixels,
-    views,
 )
-
-_FIT_PIXELS = 4096 * 64 * 64  # enough cells for the codebooks to start from
-_FIT_VIEWS = 3
 
 
 def image_tokenizer() -> ImageTokenizerRun:
@@ -65,46 +48,3 @@ def image_tokenizer_128px() -> ImageTokenizerRun:
         tokenizer=replace(base.tokenizer, image_size=128),
         training=replace(base.training, max_shift=4, fit_cells=400_000),
     )
-
-
-@final
-class PictureTraining(TokenizerTraining):
-    """Pictures as they are: the code is fitted to some, then everything is trained together."""
-
-    kind = "image"
-    tokenizer_type = ImageTokenizer
-    config: ImageTokenizerRun
-
-    def __init__(self, config: ImageTokenizerRun) -> None:
-        self.config = config
-        self.size = config.tokenizer.image_size
-
-    def batches(self, data: Signals) -> Callable[[int], Iterator[Float[Tensor, "b 3 h w"]]]:
-        training = self.config.training
-        return image_batches(
-            data, batch_size=training.batch_size, max_shift=training.max_shift, seed=self.config.seed
-        )
-
-    def limits(self, data: Signals) -> Iterator[Limit]:
-        batch_size, config = self.config.training.batch_size, self.config.tokenizer
-        yield Limit(option="--training.batch-size", wanted=batch_size, most=len(data))
-        draw = rng.generator(self.config.seed, "image_tokenizer", "fit")
-        chosen = fitted_cells(
-            self._chosen(data, draw), config.cell_size, draw, self.config.training.fit_cells
-        )
-        yield from codebook_limit("tokenizer", config.quantizer, len(chosen))
-
-    def fit(self, tokenizer: ImageTokenizer, data: Signals, draw: np.random.Generator) -> None:
-        tokenizer.fit(self._chosen(data, draw), draw, max_cells=self.config.training.fit_cells)
-
-    def _chosen(self, data: Signals, draw: np.random.Generator) -> Float[Tensor, "n 3 h w"]:
-        """The pictures that the code starts from, moved as training moves them."""
-        most = max(_FIT_PIXELS // self.size**2, 1)
-        rows = range(len(data)) if len(data) <= most else sorted(draw.permutation(len(data))[:most].tolist())
-        chosen, shift = pixels(data, rows), self.config.training.max_shift
-        if shift:
-            chosen = torch.cat([chosen, *(views(chosen, draw, shift) for _ in range(_FIT_VIEWS))])
-        return chosen
-
-    def step(self, tokenizer: ImageTokenizer) -> ImageTokenizerStep:
-        return ImageTokenizerStep(tokenizer, self.config.training, seed=self.config.seed)

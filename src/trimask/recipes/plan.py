@@ -6,7 +6,8 @@ from typing import Any, final
 
 from trimask.errors import UserError
 from trimask.model.flops import count_parameters
-from trimask.recipes.workload import Work, vocabulary_of, workload
+from trimask.recipes.vocabulary import vocabulary_of
+from trimask.recipes.workload import Work, workload
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.plan.hardware import GIB, Hardware
 from trimask.training.plan.memory import MemoryModel

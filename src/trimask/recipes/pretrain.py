@@ -24,7 +24,7 @@ from trimask.recipes.resume import EXTENDED, MAY_CHANGE, begun, check_horizon, e
 from trimask.recipes.seen import SEEN, fit_seen, save_seen, seen_of_embedded
 from trimask.recipes.sources import check_data, token_sources
 from trimask.recipes.validation import validation
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
 from trimask.training.checkpoint import Checkpoints

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
+from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN, TRIPLES
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import CompletedP
-from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.modalities import ModalityConfig

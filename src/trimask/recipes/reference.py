@@ -13,13 +13,13 @@ pilot to the others, so tuning the pilot tunes all three.
 
 from dataclasses import replace
 
+from trimask.data.default_mixture import default_components
 from trimask.data.mixture import MixtureConfig
-from trimask.data.prepare.part import IMAGES, SPEECH, TEXT
 from trimask.data.selection import StatedData, StatedSource
+from trimask.data.source_names import IMAGES, SPEECH, TEXT
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import CompletedP
-from trimask.recipes.sources import default_components
 from trimask.training.compute import ComputeConfig, Recompute
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.logical_batch import Tuned

@@ -10,22 +10,22 @@ from typing import Any, final
 from trimask import io
 from trimask.config import from_dict, override
 from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS
-from trimask.data.selection import PreparedData, RawSignals
+from trimask.data.selection import PreparedData
 from trimask.errors import UserError
-from trimask.recipes.text_tokenizer import TextTokenizerRun
 from trimask.recipes.tokenizer_data import raw_signals
 from trimask.recipes.tokenizer_training import TokenizerRun
+from trimask.tokenizer_training.data import RawSignals
+from trimask.tokenizer_training.text import TextTokenizerRun
 from trimask.tokenizers.bundle import SHIPPED, hashes
 from trimask.training.checkpoint import Checkpoints
 from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.run import RunConfig
-from trimask.training.run_directory import CONFIG, read_config
+from trimask.training.run_directory import CONFIG, INTERVALS, read_config
 from trimask.training.speech_tokenizer import SpeechTokenizerRun
 
 logger = logging.getLogger(__name__)
 
 EXTENDED = "extended"
-_INTERVALS = ("run.log_every", "run.checkpoint_every")
 MAY_CHANGE = (
     "run.compute",
     "run.evaluate_every",
@@ -33,11 +33,9 @@ MAY_CHANGE = (
     "run.num_steps",  # upwards: `check_horizon`
     "run.data.folders",  # their manifests stay the same
     EXTENDED,
-    *_INTERVALS,
+    *INTERVALS,
 )
 """What a resumed run may have otherwise than its start."""
-TOKENIZER_MAY_CHANGE = (*_INTERVALS, "run.data.sources")  # their fingerprints stay the same
-"""Likewise of a tokenizer's run."""
 
 
 @final

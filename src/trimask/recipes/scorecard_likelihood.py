@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from trimask import rng
+from trimask.data.choice import choose
 from trimask.data.stream import SpanSlack, target_ends
 from trimask.data.tokens import ExampleSource
 from trimask.estimate import ratio
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens, unigram_bits
 from trimask.evaluation.text import derangement
 from trimask.model.denoiser import Denoiser
-from trimask.recipes.examples import choose
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.tokenizer import TextCodec
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from trimask import io
 from trimask.config import from_dict, to_dict
+from trimask.data.choice import choose
 from trimask.data.mixture import Component
 from trimask.data.selection import QuickstartData
 from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
-from trimask.recipes.examples import choose
 from trimask.recipes.tokens import pictures, readings, select_speech
 from trimask.sampling.prompts import Seen, SeenTexts, bare_words, closing, opening
 from trimask.vocabulary.tokenizer import TextCodec

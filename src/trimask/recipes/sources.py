@@ -1,54 +1,26 @@
 """What a run's data is: the sources that its mixture draws from, and the mixture of prepared data."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
 from trimask import io
-from trimask.data.mixture import Component
+from trimask.data.default_mixture import DEFAULT_WEIGHTS, default_components
 from trimask.data.prepare.manifest import MANIFEST, TOKENIZERS, Manifest, damaged_shards, load_split
-from trimask.data.prepare.part import IMAGES, SPEECH, TEXT, TRIPLES
 from trimask.data.selection import DataConfig, PreparedData, StatedData
 from trimask.data.shard_layout import check_codes
 from trimask.data.shards import ShardEntry, open_shard
 from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
 from trimask.recipes.tokens import cached_tokens
-from trimask.recipes.workload import vocabulary_of
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.distributed import ALONE, World
 from trimask.training.run import RunConfig
 from trimask.vocabulary.layout import Vocabulary
-
-DEFAULT_WEIGHTS: Mapping[tuple[str, str], float] = MappingProxyType(
-    {
-        (TEXT, "text"): 0.32,
-        (IMAGES, "text_to_image"): 0.32,
-        (IMAGES, "image_to_text"): 0.01,
-        (SPEECH, "text_to_speech"): 0.32,
-        (SPEECH, "speech_to_text"): 0.02,
-        (TRIPLES, "triple"): 0.025,
-    }
-)
-"""Share of target tokens of each task on prepared data, relative to those that the data has [D]: as many of
-text as of pictures and of speech. With `TokenMean` they are shares of the loss too. Captions and transcripts
-have few tokens beside what they describe: their small shares are one sequence for one to three that generate
-the other side, over our tokenizers and at the reference geometry alike. More would take most of the compute,
-which goes by sequences; less, and a hundredth of the loss would be lost in the noise of the rest.
-"""
-
-
-def default_components(sources: Collection[str]) -> tuple[Component, ...]:
-    """The default mixture of those of the prepared `sources` that there are."""
-    return tuple(
-        Component(source=source, task=task, weight=weight)
-        for (source, task), weight in DEFAULT_WEIGHTS.items()
-        if source in sources
-    )
 
 
 def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:

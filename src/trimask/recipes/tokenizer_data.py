@@ -18,10 +18,10 @@ from trimask.data.prepare.plan import joined, make_plan
 from trimask.data.prepare.rejection import Rejected, Rejection
 from trimask.data.prepare.splits import decide, decided
 from trimask.data.quickstart import load_images, load_speech
-from trimask.data.selection import EmbeddedSignals, RawSignals, SignalData
 from trimask.data.signals import Signal, Signals, SignalWriter
 from trimask.errors import UserError
 from trimask.recipes.signals import pixels_at, waveform_at
+from trimask.tokenizer_training.data import EmbeddedSignals, RawSignals, SignalData
 
 logger = logging.getLogger(__name__)
 

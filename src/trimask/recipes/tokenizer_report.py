@@ -14,7 +14,6 @@ import PIL.Image
 from trimask import io, rng
 from trimask.config import to_dict
 from trimask.data.prepare.recording import resample
-from trimask.data.selection import SignalData
 from trimask.data.signals import Signal, Signals
 from trimask.devices import describe
 from trimask.errors import UserError
@@ -29,6 +28,7 @@ from trimask.evaluation.reconstruction import (
 from trimask.evaluation.report import Block, Card, Cards, Chart, Page, Picture, Prose, Section, Sound, Table
 from trimask.evaluation.report.figures import error_rate, figure
 from trimask.recipes.tokenizer_data import COMPOSITION, TRAIN, UNSEEN, as_floats, signals
+from trimask.tokenizer_training.data import SignalData
 from trimask.training.tracker import read_metrics
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 

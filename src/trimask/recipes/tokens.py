@@ -15,6 +15,7 @@ from trimask import io, rng
 from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.data.selection import QuickstartData
+from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN, TRIPLES
 from trimask.data.tokens import Ragged, TokenSource
 from trimask.errors import UserError
 from trimask.pixels import to_pixels
@@ -25,7 +26,6 @@ from trimask.vocabulary.transcript import transcript
 logger = logging.getLogger(__name__)
 
 Split = Literal["train", "composition", "validation", "test"]
-EMOJI, SPOKEN, SPEECHES, TRIPLES = "emoji", "spoken", "speeches", "triples"
 Report = Callable[[str], None]
 _VERSION = 2  # of how the data is encoded: 1 lost what sentences had beyond a window
 

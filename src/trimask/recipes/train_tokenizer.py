@@ -5,20 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from trimask import io, locks
-from trimask.recipes.image_tokenizer import PictureTraining
-from trimask.recipes.resume import TOKENIZER_MAY_CHANGE
-from trimask.recipes.speech_tokenizer import RecordingTraining
 from trimask.recipes.tokenizer_data import Report, digest, training_signals
 from trimask.recipes.tokenizer_report import Measurement, measure
 from trimask.recipes.tokenizer_training import TokenizerRun, TokenizerTraining
+from trimask.tokenizer_training.pictures import PictureTraining
+from trimask.tokenizer_training.recordings import RecordingTraining
 from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.loop import OnProgress, TrainResult, train
-from trimask.training.run_directory import open_run
+from trimask.training.run_directory import INTERVALS, open_run
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 
 DATA, START = "data", "start.safetensors"
 LEFTOVERS = (DATA, START)
 """What a run writes before it computes anything: can be made anew."""
+
+MAY_CHANGE = (*INTERVALS, "run.data.sources")  # their fingerprints stay the same
+"""What a resumed run may have otherwise than its start."""
 
 
 def train_tokenizer(
@@ -38,7 +40,7 @@ def train_tokenizer(
     resolved = {"recipe": recipe, "run": config}
     with locks.locked(out):  # a run that was started twice would write over itself
         io.remove_partial(out)
-        open_run(out, resolved, resume=resume, may_change=TOKENIZER_MAY_CHANGE, leftovers=LEFTOVERS)
+        open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, leftovers=LEFTOVERS)
         folder = out / DATA
         rows = training_signals(config.data, training.kind, size=training.size, folder=folder, report=report)
         data = training.data(rows, folder, report)
@@ -52,7 +54,7 @@ def train_tokenizer(
             batches,
             out=out,
             config=resolved,
-            may_change=TOKENIZER_MAY_CHANGE,
+            may_change=MAY_CHANGE,
             num_steps=config.num_steps,
             checkpoint_every=config.checkpoint_every,
             log_every=config.log_every,

@@ -14,19 +14,12 @@ from trimask.data.prepare.manifest import load_split
 from trimask.data.prepare.passages import windows
 from trimask.data.quickstart import Utterance, load_images, load_text
 from trimask.data.selection import DataConfig, PreparedData, QuickstartData, StatedData
+from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN, TRIPLES
 from trimask.data.stream import target_ends
 from trimask.errors import UserError
 from trimask.model.flops import forward_flops
-from trimask.recipes.tokens import (
-    EMOJI,
-    SPEECHES,
-    SPOKEN,
-    TRIPLES,
-    readings,
-    select_concepts,
-    select_speech,
-    spoken_prompt,
-)
+from trimask.recipes.tokens import readings, select_concepts, select_speech, spoken_prompt
+from trimask.recipes.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary import sequence as templates
@@ -91,14 +84,6 @@ class Work:
     slots: int
     targets: Mapping[str, int]
     flops: float
-
-
-def vocabulary_of(config: RunConfig, tokenizers: Tokenizers | None) -> Vocabulary:
-    """The token space of a run: over the code spaces that are stated, or those of `tokenizers`."""
-    if isinstance(config.data, StatedData):
-        return config.vocabulary(config.data.spaces)
-    assert tokenizers is not None, "data that is there has tokenizers"
-    return config.vocabulary(tokenizers.spaces)
 
 
 def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ...]:

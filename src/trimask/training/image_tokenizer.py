@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trimask import rng
-from trimask.data.selection import EmbeddedSignals, SignalData
 from trimask.data.signals import Signals
 from trimask.errors import UserError
 from trimask.pixels import to_pixels
+from trimask.tokenizer_training.data import EmbeddedSignals, SignalData
 from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine
 from trimask.training.optimizers import (

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
+INTERVALS = ("run.log_every", "run.checkpoint_every")
+"""What any resumed run may have otherwise than its start."""
 
 
 def open_run(

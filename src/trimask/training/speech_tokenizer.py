@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trimask import rng
-from trimask.data.selection import EmbeddedSignals, SignalData
 from trimask.data.signals import Concatenation
 from trimask.errors import UserError
+from trimask.tokenizer_training.data import EmbeddedSignals, SignalData
 from trimask.tokenizers.speech.autoencoder import SpeechAutoencoder
 from trimask.tokenizers.speech.features import mel_filters
 from trimask.tokenizers.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig

@@ -15,10 +15,11 @@ from trimask.data.prepare import confined as module
 from trimask.data.prepare.confined import confined
 from trimask.data.prepare.decode import read_part
 from trimask.data.prepare.item import Item
-from trimask.data.prepare.options import Limits, PrepareOptions
+from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.parquet import rows_of
 from trimask.data.prepare.plan import make_plan
 from trimask.data.prepare.rejection import Reason, Rejection
+from trimask.media.limits import Limits
 
 
 def read(path: Path, options: PrepareOptions) -> tuple[list[Item], list[Rejection]]:

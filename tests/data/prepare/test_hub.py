@@ -17,10 +17,11 @@ from trimask.data.prepare.columns import ColumnError
 from trimask.data.prepare.decode import read_part
 from trimask.data.prepare.hub import HubData, _with_bytes, hub_rows, shards_of
 from trimask.data.prepare.item import Item, SourceUnavailable
-from trimask.data.prepare.options import Limits, PrepareOptions
+from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.parquet import rows_of, schema_of
 from trimask.data.prepare.plan import Part, hub_readers
 from trimask.data.prepare.rejection import Reason, Rejection
+from trimask.media.limits import Limits
 
 DEFAULTS = PrepareOptions()
 

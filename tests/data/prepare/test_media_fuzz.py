@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odd_media import ENCODINGS, RATE, coloured, odd_pictures, odd_sounds, saved, sounded, tone
-from trimask.data.prepare.options import Limits
 from trimask.data.prepare.picture import decode_picture
 from trimask.data.prepare.recording import decode_recording
 from trimask.data.prepare.rejection import Rejected
+from trimask.media.limits import Limits
 
 LIMITS = Limits()
 SLACK = 100  # samples of those that some writers count wrongly

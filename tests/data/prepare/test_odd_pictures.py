@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 
 from odd_media import coloured, motif, odd_pictures, saved
-from trimask.data.prepare.options import Limits
 from trimask.data.prepare.picture import FORMATS, decode_picture, guarded, square_pixels
 from trimask.data.prepare.rejection import Reason, Rejected
+from trimask.media.limits import Limits
 
 LIMITS = Limits()
 ODD = odd_pictures()

@@ -8,10 +8,10 @@ import soundfile
 
 from odd_media import ENCODINGS, RATE, odd_sounds, sounded, tone, with_sizes, with_total
 from trimask.data.prepare import mp3
-from trimask.data.prepare.options import Limits
 from trimask.data.prepare.recording import decode_recording, one_channel
 from trimask.data.prepare.recording_links import links
 from trimask.data.prepare.rejection import Reason, Rejected
+from trimask.media.limits import Limits
 
 LIMITS = Limits()
 ODD = odd_sounds()

@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trimask.data.prepare.options import Limits
 from trimask.data.prepare.picture import decode_picture
 from trimask.data.prepare.rejection import Reason, Rejected
+from trimask.media.limits import Limits
 
 LIMITS = Limits()
 

@@ -14,9 +14,10 @@ import pytest
 from trimask.data.prepare.columns import ColumnError
 from trimask.data.prepare.hugging_face import ParquetFile
 from trimask.data.prepare.item import Item
-from trimask.data.prepare.options import Limits, PrepareOptions
+from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.plan import make_plan, split_name
 from trimask.data.prepare.rejection import Rejection
+from trimask.media.limits import Limits
 
 DEFAULTS = PrepareOptions()
 

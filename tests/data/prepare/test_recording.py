@@ -8,9 +8,9 @@ import pytest
 import soundfile
 import soxr
 
-from trimask.data.prepare.options import Limits
 from trimask.data.prepare.recording import decode_recording
 from trimask.data.prepare.rejection import Reason, Rejected
+from trimask.media.limits import Limits
 
 LIMITS = Limits()
 RATE = 16_000

@@ -15,10 +15,11 @@ import pytest
 from trimask.data.prepare import tape
 from trimask.data.prepare.decode import read_part
 from trimask.data.prepare.item import Item
-from trimask.data.prepare.options import Limits, PrepareOptions
+from trimask.data.prepare.options import PrepareOptions
 from trimask.data.prepare.plan import make_plan
 from trimask.data.prepare.rejection import Reason, Rejection
 from trimask.data.prepare.tape import members
+from trimask.media.limits import Limits
 
 SMALL = PrepareOptions(limits=Limits(max_bytes=100_000))
 

@@ -10,10 +10,10 @@ from typing import final
 from trimask import io, seals
 from trimask.config import ConfigError, from_dict, to_dict
 from trimask.data.prepare.options import PrepareOptions
-from trimask.data.prepare.part import MODALITIES
 from trimask.data.prepare.record import is_whole, read_record, record_path, rejected_path
 from trimask.data.prepare.splits import Decisions
 from trimask.data.shards import ShardedTokens, ShardEntry
+from trimask.data.source_names import MODALITIES
 from trimask.errors import UserError
 
 MANIFEST = "manifest.json"

@@ -4,46 +4,10 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from trimask.errors import UserError
+from trimask.media.limits import Limits
 
 SampleBy = Literal["document", "paragraph", "line"]
 CaptionFrom = Literal["file", "folder"]
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What is set aside rather than tokenized.
-
-    Attributes:
-        max_bytes: of an encoded picture or recording, and of a text document.
-        max_pixels: width × height by the picture's header, before it is decoded.
-        min_side: pixels.
-        min_seconds, max_seconds: of a recording, by its header.
-        min_rate, max_rate: samples a second.
-        max_channels: of a recording.
-        silence: a recording whose loudest sample is below this is silent (−60 dB of full scale).
-        max_characters_per_second: nobody speaks faster [D: fast English is 25]; the rate in the recording's
-            header is wrong, or the transcript is another's.
-        max_caption: characters of a caption or transcript.
-    """
-
-    max_bytes: int = 64_000_000
-    max_pixels: int = 64_000_000
-    min_side: int = 8
-    min_seconds: float = 0.1
-    max_seconds: float = 30.0
-    min_rate: int = 4000
-    max_rate: int = 384_000
-    max_channels: int = 16
-    silence: float = 1e-3
-    max_characters_per_second: float = 40.0
-    max_caption: int = 2000
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_seconds < self.max_seconds:
-            raise UserError(f"max_seconds {self.max_seconds}: must be above {self.min_seconds}")
-        if self.max_pixels < 1:
-            raise UserError(f"max_pixels {self.max_pixels}: must be at least 1")
 
 
 @final

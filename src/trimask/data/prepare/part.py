@@ -1,10 +1,9 @@
 """One part -> shards: a pure function of the part, the tokenizers and the options."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol, TextIO, final, runtime_checkable
 
 import numpy as np
@@ -22,21 +21,10 @@ from trimask.data.prepare.rejection import Reason, Rejected, Rejection, first_li
 from trimask.data.prepare.splits import decided
 from trimask.data.prepare.tally import Tally
 from trimask.data.shards import Example, ShardEntry, write_shard
+from trimask.data.source_names import IMAGES, SPEECH, TEXT, TRIPLES
 from trimask.pixels import to_pixels
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 from trimask.vocabulary.transcript import transcript, voice_tag
-
-TEXT, IMAGES, SPEECH, TRIPLES = "text", "images", "speech", "triples"
-"""The sources that prepared data can have; a triple also counts as a captioned picture and as speech."""
-MODALITIES: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        TEXT: frozenset({"text"}),
-        IMAGES: frozenset({"text", "image"}),
-        SPEECH: frozenset({"text", "speech"}),
-        TRIPLES: frozenset({"text", "image", "speech"}),
-    }
-)
-"""What the examples of each are made of."""
 
 _BATCH = 32  # items encoded together
 

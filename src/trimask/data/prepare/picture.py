@@ -17,7 +17,6 @@ import PIL.ImageOps
 from jaxtyping import UInt8
 
 from trimask.data.prepare.depth import DEEP_MODES, check_depth, is_white_zero, to_eight_bits
-from trimask.data.prepare.options import Limits
 from trimask.data.prepare.picture_mends import (
     is_progressive,
     jpeg_with_end,
@@ -26,6 +25,7 @@ from trimask.data.prepare.picture_mends import (
 )
 from trimask.data.prepare.quiet import quiet_libraries
 from trimask.data.prepare.rejection import Reason, Rejected, first_line
+from trimask.media.limits import Limits
 
 SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}

@@ -13,10 +13,10 @@ import soxr
 from jaxtyping import Float32
 
 from trimask.data.prepare.mp3 import least_samples
-from trimask.data.prepare.options import Limits
 from trimask.data.prepare.quiet import quiet_libraries
 from trimask.data.prepare.recording_links import links
 from trimask.data.prepare.rejection import Reason, Rejected, first_line
+from trimask.media.limits import Limits
 
 SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd"}

@@ -17,7 +17,7 @@ from trimask.config import from_dict, to_dict
 from trimask.devices import describe
 from trimask.errors import UserError
 from trimask.model.flops import block_parameters
-from trimask.recipes.catalog import purpose, resolve_study
+from trimask.recipes.studies.catalog import purpose, resolve_study
 from trimask.recipes.studies.pretraining import load_tokenizers, sources_of
 from trimask.recipes.studies.study import Study
 from trimask.scaling.findings import Findings

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
+from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import CompletedP
 from trimask.recipes.quickstart import quickstart
-from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN
 from trimask.scaling.findings import Findings
 from trimask.scaling.trial import Result, Trial
 from trimask.training.corruption import ObjectiveConfig

@@ -1,0 +1,1 @@
+"""Training tokenizers: their configurations, losses, data and reports."""
