@@ -55,7 +55,7 @@ def purpose(name: str) -> str:
 
 
 def purpose_in(path: Path, name: str) -> str:
-    """The first sentence of the docstring of the function `name` in the file `path`, which is not imported."""
+    """The first sentence of the docstring of the function `name` in `path`, which is not imported."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return first_sentence(ast.get_docstring(node) or "")
