@@ -21,9 +21,9 @@ from trimask.data.selection import StatedData
 from trimask.data.tokens import Ragged, TokenSource
 from trimask.devices import describe, pick
 from trimask.recipes import catalog
-from trimask.recipes.pretrain import build_denoiser, build_step, build_stream
-from trimask.recipes.sources import token_sources
-from trimask.recipes.vocabulary import vocabulary_of
+from trimask.runs.pretrain import build_denoiser, build_step, build_stream
+from trimask.runs.sources import token_sources
+from trimask.runs.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

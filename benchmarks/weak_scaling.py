@@ -24,9 +24,9 @@ from trimask.data.random_codes import random_sources
 from trimask.data.selection import StatedData, StatedSource
 from trimask.devices import describe
 from trimask.model.denoiser import DenoiserConfig
-from trimask.recipes.pretrain import build_step, build_stream
 from trimask.recipes.reference import pilot_320m
-from trimask.recipes.vocabulary import vocabulary_of
+from trimask.runs.pretrain import build_step, build_stream
+from trimask.runs.vocabulary import vocabulary_of
 from trimask.training.compute import ComputeConfig
 from trimask.training.distributed import open_world
 from trimask.training.placement import place

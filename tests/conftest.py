@@ -33,8 +33,10 @@ def tokenizers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few_speeches() -> Iterator[None]:
     """The embedded data with two speeches a split: encoding all of them takes longer than most tests."""
-    from trimask.data.quickstart import load_text
-    from trimask.recipes import examples_quickstart, tokens, workload
+    from trimask.datasets.quickstart import load_text
+    from trimask.planning import workload
+    from trimask.runs import embedded as tokens
+    from trimask.scorecard import examples_quickstart
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (examples_quickstart, tokens, workload):

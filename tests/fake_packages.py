@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from trimask.data.benchmarks.package import DebianPackage, NpmPackage
+from trimask.datasets.package import DebianPackage, NpmPackage
 
 _NPM = """
 name, _, version = sys.argv[3].rpartition("@")
@@ -119,7 +119,7 @@ unrecorded: not there
 
 def asterisk_packages(archive: FakeArchive, monkeypatch: pytest.MonkeyPatch) -> None:
     """English prompts: five that are clean, each of the others for another reason not."""
-    from trimask.data.benchmarks import asterisk
+    from trimask.datasets import asterisk
 
     prompts = [line.split(":")[0] for line in PROMPTS.splitlines()[1:-1]] + ["untold"]
     sounds = "usr/share/asterisk/sounds/en_US_f_Allison"

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trimask.recipes.describe import Description
+    from trimask.planning.describe import Description
     from trimask.sampling.generate import Generator
     from trimask.training.run import RunConfig
 
@@ -22,18 +22,18 @@ __version__ = "0.1.0"
 
 def load(run: "str | Path", *, tokenizers: "str | Path | None" = None) -> "Generator":
     """A generator from a run directory, a file that `trimask export` wrote, or `quickstart`, the model that
-    ships (see `trimask.recipes.pretrained`). `tokenizers`: of an exported file, where they do not ship.
+    ships (see `trimask.runs.load`). `tokenizers`: of an exported file, where they do not ship.
     """
-    from trimask.recipes import pretrained  # torch takes seconds to import: `trimask --help` does without
+    from trimask.runs import load as runs  # torch takes seconds to import: `trimask --help` does without
 
-    return pretrained.load(run, tokenizers=tokenizers)
+    return runs.load(run, tokenizers=tokenizers)
 
 
 def describe(config: "RunConfig | str", *, tokenizers: "str | Path | None" = None) -> "Description":
     """What follows from a model's configuration, or from the recipe of this name: what `trimask show` prints,
-    as data whose `str` is for reading (see `trimask.recipes.describe`). `tokenizers`: a folder, if they are
+    as data whose `str` is for reading (see `trimask.planning.describe`). `tokenizers`: a folder, if they are
     neither those of the data nor those that ship.
     """
-    from trimask.recipes.describe import describe  # likewise
+    from trimask.planning.describe import describe  # likewise
 
     return describe(config, tokenizers=tokenizers)

@@ -94,3 +94,12 @@ def test_the_tests_mirror_the_sources() -> None:
     }
     strays = [str(folder) for folder in sorted(folders) if not (SOURCES / folder).is_dir()]
     assert not strays, f"test folders without a package of that name: {strays}"
+
+
+def test_no_room_is_above_a_tenth_of_the_code() -> None:
+    package = ROOT / "src" / "trimask"
+    lines = {path: len(path.read_text("utf-8").splitlines()) for path in package.rglob("*.py")}
+    rooms = {
+        room.name: sum(n for path, n in lines.items() if room in path.parents) for room in package.iterdir()
+    }
+    assert {room for room, size in rooms.items() if size > sum(lines.values()) / 10} == set()

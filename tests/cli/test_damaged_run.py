@@ -20,16 +20,16 @@ from trimask import io, seals
 from trimask.cli import main
 from trimask.config import to_dict
 from trimask.data.selection import QuickstartData
-from trimask.data.signals import Signal, SignalWriter
 from trimask.data.tokens import Ragged, TokenSource
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
-from trimask.recipes import tokens
-from trimask.recipes.lengths import LENGTHS, load_lengths, save_lengths
-from trimask.recipes.pretrain import MODEL, TOKENIZERS
-from trimask.recipes.seen import SEEN
-from trimask.recipes.tokenizer_data import kept_signals
+from trimask.runs import embedded as tokens
+from trimask.runs.lengths import LENGTHS, load_lengths, save_lengths
+from trimask.runs.pretrain import MODEL, TOKENIZERS
+from trimask.runs.seen import SEEN
 from trimask.sampling.length import LengthPolicy
+from trimask.tokenizer_training.decoded import kept_signals
+from trimask.tokenizer_training.signals import Signal, SignalWriter
 from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.tracker import METRICS_FILE, Tracker, read_metrics
 from trimask.vocabulary.codebooks import Parallel

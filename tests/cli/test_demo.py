@@ -4,7 +4,7 @@ import pathlib
 import pytest
 
 from trimask.cli import main
-from trimask.recipes import demo
+from trimask.demo import demo
 
 
 def test_what_the_demo_is_given_and_what_it_gives(

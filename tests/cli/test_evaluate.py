@@ -10,8 +10,8 @@ from trimask import io
 from trimask.cli import main
 from trimask.evaluation.judges import fetch
 from trimask.evaluation.judges.panel import Panel
-from trimask.recipes import evaluate
-from trimask.recipes.pretrained import QUICKSTART
+from trimask.runs.load import QUICKSTART
+from trimask.scorecard import evaluate
 
 
 @pytest.fixture

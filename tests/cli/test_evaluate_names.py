@@ -11,9 +11,10 @@ from trimask import io
 from trimask.cli import main
 from trimask.evaluation.judges.languages import LANGUAGES, whisper_language
 from trimask.evaluation.judges.panel import Panel
-from trimask.recipes import evaluate, pretrained
-from trimask.recipes.pretrained import QUICKSTART
-from trimask.recipes.sections import Sections, one_line
+from trimask.runs import load as runs
+from trimask.runs.load import QUICKSTART
+from trimask.scorecard import evaluate
+from trimask.scorecard.sections import Sections, one_line
 
 
 def _error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -27,7 +28,7 @@ def _error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was loaded: nothing, where names are wrong."""
     loaded: list[str] = []
-    monkeypatch.setattr(pretrained, "load", lambda run: loaded.append(str(run)))
+    monkeypatch.setattr(runs, "load", lambda run: loaded.append(str(run)))
     return loaded
 
 

@@ -12,20 +12,20 @@ import soundfile
 
 from trimask import io, seals
 from trimask.cli import main
-from trimask.data.prepare.manifest import load_split
-from trimask.data.prepare.options import PrepareOptions
 from trimask.evaluation.judges import recognizer
 from trimask.evaluation.judges.images import ImageJudge
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.judges.quality import QualityJudge
 from trimask.evaluation.judges.sentences import SentenceJudge
 from trimask.evaluation.judges.speaker import SpeakerJudge
-from trimask.recipes import pretrained
+from trimask.prepare.manifest import load_split
+from trimask.prepare.prepare import prepare
 from trimask.recipes.catalog import resolve
-from trimask.recipes.lengths import load_lengths
-from trimask.recipes.prepare import prepare
-from trimask.recipes.pretrain import pretrain
-from trimask.recipes.sources import with_prepared
+from trimask.runs import load as runs
+from trimask.runs.lengths import load_lengths
+from trimask.runs.pretrain import pretrain
+from trimask.runs.sources import with_prepared
+from trimask.sources.options import PrepareOptions
 
 pytestmark = pytest.mark.usefixtures("few_sampling_steps")
 
@@ -235,7 +235,7 @@ def test_data_that_changed_is_refused(
 
 def test_the_model_is_given_codes_as_they_are_and_spans_to_fit(prepared: list[Path], run: Path) -> None:
     """A caption is of the example's own codes, not of those of its decoded picture."""
-    generator = pretrained.load(run)
+    generator = runs.load(run)
     codes = load_split(prepared, "train")["images"].example(0)["image"]
     document = generator.codecs.document("image_to_text", {"image": codes})
     start, stop = document.spans["image"]

@@ -13,8 +13,8 @@ import torch
 
 from trimask import io
 from trimask.cli import main
-from trimask.data.prepare.options import PrepareOptions
-from trimask.recipes.prepare import prepare
+from trimask.prepare.prepare import prepare
+from trimask.sources.options import PrepareOptions
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
 SMALL = ["--data.num-concepts=9", "--data.num-sentences=2", "--model.width=16", "--model.num-heads=1"]

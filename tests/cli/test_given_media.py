@@ -13,8 +13,8 @@ import soundfile
 import trimask
 from odd_media import ENCODINGS, RATE, coloured, odd_pictures, odd_sounds, saved, sounded, tone
 from trimask.cli import main
-from trimask.data.prepare.manifest import load_split
-from trimask.data.prepare.picture import guarded
+from trimask.media.picture import guarded
+from trimask.prepare.manifest import load_split
 from trimask.sampling.generate import Generator
 
 pytestmark = [

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from trimask import io, seals
 from trimask.cli import main
-from trimask.data.prepare.manifest import Manifest, load_split
+from trimask.prepare.manifest import Manifest, load_split
 from trimask.recipes.quickstart import debug
-from trimask.recipes.sources import check_data, with_prepared
+from trimask.runs.sources import check_data, with_prepared
 from trimask.tokenizers.bundle import Tokenizers
 
 SHARD = "train/text-000000-000.safetensors"

@@ -14,8 +14,8 @@ import soundfile
 
 import trimask
 from trimask.cli import main
-from trimask.data.prepare.manifest import load_split
-from trimask.recipes.pretrained import load_trained
+from trimask.prepare.manifest import load_split
+from trimask.runs.load import load_trained
 from trimask.sampling.generate import Generator
 from trimask.training.tracker import read_metrics
 

@@ -51,10 +51,10 @@ def blocks(page: str) -> list[str]:
 MINE = blocks("add-a-schedule.md")[0]
 HALVES = '''
 from trimask.recipes.quickstart import debug
-from trimask.recipes.studies.pretraining import trained
-from trimask.recipes.studies.study import Study
-from trimask.scaling.findings import Claim, Findings
-from trimask.scaling.trial import Trial
+from trimask.studies.pretraining import trained
+from trimask.studies.study import Study
+from trimask.studies.findings import Claim, Findings
+from trimask.studies.trial import Trial
 from trimask.training.tracker import read_metrics
 
 

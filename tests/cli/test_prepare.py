@@ -24,17 +24,17 @@ from trimask.cli import main
 from trimask.cli.denoiser_job import DenoiserJob
 from trimask.cli.jobs import job
 from trimask.data.mixture import Mixture
-from trimask.data.prepare.manifest import Manifest, Speakers, load_split
-from trimask.data.prepare.options import PrepareOptions
 from trimask.data.source_names import TEXT
 from trimask.parallel import Local
+from trimask.prepare.manifest import Manifest, Speakers, load_split
+from trimask.prepare.prepare import Progress, prepare
 from trimask.recipes.catalog import resolve
-from trimask.recipes.own_prompt import first_try
-from trimask.recipes.prepare import Progress, prepare
-from trimask.recipes.pretrain import build_stream
-from trimask.recipes.sources import token_sources, with_prepared
-from trimask.recipes.tokens import pictures
-from trimask.recipes.vocabulary import vocabulary_of
+from trimask.runs.embedded import pictures
+from trimask.runs.own_prompt import first_try
+from trimask.runs.pretrain import build_stream
+from trimask.runs.sources import token_sources, with_prepared
+from trimask.runs.vocabulary import vocabulary_of
+from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 

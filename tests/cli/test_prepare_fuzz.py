@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from trimask.cli import main
-from trimask.data.prepare.rejection import Reason
+from trimask.media.rejection import Reason
 
 IMAGE_NAMES = (".png", ".jpg", ".webp", ".gif", ".bmp", ".tiff")
 AUDIO_NAMES = (".wav", ".flac", ".ogg", ".mp3", ".opus")

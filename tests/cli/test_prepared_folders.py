@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from trimask import seals
 from trimask.cli import main
-from trimask.data.prepare.manifest import Manifest
-from trimask.data.prepare.record import load_record, read_record, record_path
+from trimask.prepare.manifest import Manifest
+from trimask.prepare.record import load_record, read_record, record_path
 
 SMALL = ["--model.width=16", "--model.num-heads=1", "--log-every=1", "--threads=1", "--num-steps=1"]
 DEEP = "[" * 100_000

@@ -15,8 +15,8 @@ from trimask.cli.sample import _tell
 from trimask.io import read_json, write_json
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
-from trimask.recipes.pretrain import MODEL, TOKENIZERS
-from trimask.recipes.seen import SEEN, save_seen, spelling
+from trimask.runs.pretrain import MODEL, TOKENIZERS
+from trimask.runs.seen import SEEN, save_seen, spelling
 from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.codebooks import Parallel

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from text_oracle import Letters, log_p, scorer
-from trimask.recipes import pretrained
-from trimask.recipes.evaluate import harness_scores
-from trimask.recipes.scorecard import denoiser_of, tokenizers_of
+from trimask.runs import load as runs
 from trimask.sampling.generate import Generator
+from trimask.scorecard.evaluate import harness_scores
+from trimask.scorecard.score import denoiser_of, tokenizers_of
 
 # Other people's libraries warn of themselves.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -94,7 +94,7 @@ def test_generation_stops_where_it_is_told() -> None:
     from trimask.evaluation.continuation import ContinuationScorer
     from trimask.evaluation.harness import HarnessModel
 
-    generator = pretrained.load("quickstart")
+    generator = runs.load("quickstart")
     text = tokenizers_of(generator).text
     scorer = ContinuationScorer(denoiser=denoiser_of(generator), text=text, text_window=128)
     model = HarnessModel(generator, scorer)

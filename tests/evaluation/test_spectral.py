@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trimask.data.quickstart import load_speech
+from trimask.datasets.quickstart import load_speech
 from trimask.evaluation import spectral
 from trimask.evaluation.spectral import cepstrum, mel_cepstral_distance, warp
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimask.evaluation.report.figures import error_rate
 from trimask.evaluation.speech import word_error_change, word_error_rate
 from trimask.evaluation.text import character_error_rate, distinct, equal_amounts, is_exact, word_f1
 from trimask.evaluation.words import (
@@ -19,6 +18,7 @@ from trimask.evaluation.words import (
     pieces,
     unit_of,
 )
+from trimask.report.figures import error_rate
 
 
 @pytest.mark.parametrize(

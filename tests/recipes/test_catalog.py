@@ -1,10 +1,10 @@
 import pytest
 
 from trimask.recipes import catalog
+from trimask.tokenizer_training.image import ImageTokenizerRun
+from trimask.tokenizer_training.speech import SpeechTokenizerRun
 from trimask.tokenizer_training.text import TextTokenizerRun
-from trimask.training.image_tokenizer import ImageTokenizerRun
 from trimask.training.run import RunConfig
-from trimask.training.speech_tokenizer import SpeechTokenizerRun
 
 
 @pytest.mark.parametrize("name", catalog.RECIPES)

@@ -16,13 +16,13 @@ from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import StatedData
 from trimask.model.denoiser import Denoiser
 from trimask.model.flops import count_parameters, forward_flops
+from trimask.planning.figures import figures
 from trimask.recipes import catalog
-from trimask.recipes.figures import figures
-from trimask.recipes.pretrain import build_denoiser
-from trimask.recipes.tokenizer_training import TokenizerRun
-from trimask.recipes.train_tokenizer import rates, training_of
-from trimask.recipes.vocabulary import vocabulary_of
+from trimask.runs.pretrain import build_denoiser
+from trimask.runs.vocabulary import vocabulary_of
+from trimask.tokenizer_training.kinds import TokenizerRun
 from trimask.tokenizer_training.text import TextTokenizerRun
+from trimask.tokenizer_training.train import rates, training_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

@@ -8,11 +8,11 @@ from trimask.data.selection import StatedData
 from trimask.model.denoiser import Denoiser
 from trimask.model.flops import ParameterCount, count_parameters
 from trimask.model.parametrization import CompletedP
+from trimask.planning.workload import workload
 from trimask.recipes import catalog
-from trimask.recipes.pretrain import build_stream
 from trimask.recipes.reference import ROW
-from trimask.recipes.vocabulary import vocabulary_of
-from trimask.recipes.workload import workload
+from trimask.runs.pretrain import build_stream
+from trimask.runs.vocabulary import vocabulary_of
 from trimask.training.run import RunConfig
 
 NAMES = ("pilot_320m", "trimodal_1b", "trimodal_3b")

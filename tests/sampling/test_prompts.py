@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimask.recipes.seen import spelling
+from trimask.runs.seen import spelling
 from trimask.sampling.codecs import spans_asked
 from trimask.sampling.prompts import Seen, SeenTexts, UnseenPromptWarning, UntrainedTaskWarning
 from trimask.vocabulary.task import TASKS

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from trimask.data.quickstart import load_images
+from trimask.datasets.quickstart import load_images
 from trimask.io import load_tensors, save_tensors
 from trimask.tokenizers.bundle import FINE
 from trimask.tokenizers.bundle import SHIPPED as FOLDER

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 import trimask
-from trimask.data.quickstart.tables import read_table
+from trimask.datasets.quickstart.tables import read_table
 from trimask.tokenizers.quantizer import ResidualVectorConfig
 from trimask.tokenizers.speech import SpeechTokenizer, SpeechTokenizerConfig
 from trimask.tokenizers.speech.autoencoder import AutoencoderConfig

@@ -12,10 +12,10 @@ from torch import nn
 
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import load_denoiser
-from trimask.recipes.export import export
-from trimask.recipes.pretrain import MODEL, pretrain
-from trimask.recipes.pretrained import load_trained
 from trimask.recipes.quickstart import debug
+from trimask.runs.export import export
+from trimask.runs.load import load_trained
+from trimask.runs.pretrain import MODEL, pretrain
 from trimask.training.average import WeightAverage, WeightAverageConfig
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine

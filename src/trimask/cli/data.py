@@ -78,7 +78,7 @@ class Data(Verb):
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name a file, such as {out / 'data.html'}")
         check_writable(out.parent)
-        from trimask.data.quickstart.show import write_contact_sheet
+        from trimask.datasets.quickstart.show import write_contact_sheet
 
         out.parent.mkdir(parents=True, exist_ok=True)
         with reading_files():
@@ -89,7 +89,7 @@ class Data(Verb):
         return 0
 
     def _list(self) -> int:
-        from trimask.data.benchmarks.catalogue import CATALOGUE
+        from trimask.datasets.catalogue import CATALOGUE
 
         if self.json:
             described = {
@@ -114,8 +114,8 @@ class Data(Verb):
         return 0
 
     def _fetch(self, out: Path) -> int:
-        from trimask.data.benchmarks.catalogue import CATALOGUE
-        from trimask.data.benchmarks.fetch import fetch
+        from trimask.datasets.catalogue import CATALOGUE
+        from trimask.datasets.fetch import fetch
 
         if self.name is None:
             raise UsageError(f"name a set: trimask data fetch {'|'.join(CATALOGUE)} --out DIR")

@@ -39,7 +39,7 @@ class Demo(Verb):
         check_range("--minutes", self.minutes, 0, MOST_MINUTES)
         check_writable(self.out, num_bytes=_SPACE)
         say(f"everything goes to {self.out.resolve()}")
-        from trimask.recipes.demo import run_demo
+        from trimask.demo.demo import run_demo
         from trimask.training.loop import NonFiniteLoss
 
         try:

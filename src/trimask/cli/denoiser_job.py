@@ -55,18 +55,18 @@ class DenoiserJob(Job):
 
     @property
     def may_change(self) -> Sequence[str]:
-        from trimask.recipes.resume import MAY_CHANGE
+        from trimask.runs.resume import MAY_CHANGE
 
         return MAY_CHANGE
 
     @property
     def leftovers(self) -> Sequence[str]:
-        from trimask.recipes.pretrain import LEFTOVERS
+        from trimask.runs.pretrain import LEFTOVERS
 
         return LEFTOVERS
 
     def check(self) -> None:
-        from trimask.recipes.sources import check_rows
+        from trimask.runs.sources import check_rows
 
         check_rows(self.config, self.tokenizers)
         if self.weights is not None and not self.weights.is_file():
@@ -81,7 +81,7 @@ class DenoiserJob(Job):
         return _lines(self.config, self.tokenizers)
 
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
-        from trimask.recipes.pretrain import pretrain
+        from trimask.runs.pretrain import pretrain
 
         with Report() as report:
             if world.is_main:
@@ -111,7 +111,7 @@ class DenoiserJob(Job):
         )
 
     def try_it(self, out: Path) -> str:
-        from trimask.recipes.own_prompt import first_try
+        from trimask.runs.own_prompt import first_try
 
         task, prompt = first_try(self.config, self.tokenizers)
         words = ["sample", str(out), "--task", task.name]
@@ -162,12 +162,12 @@ class StatedJob(Job):
 
 
 def _summary(recipe: str, config: "RunConfig", tokenizers: "Tokenizers | None") -> dict[str, Any]:
-    from trimask.recipes.describe import description
+    from trimask.planning.describe import description
 
     return {"recipe": recipe, "config": to_dict(config), **description(config, tokenizers).to_json()}
 
 
 def _lines(config: "RunConfig", tokenizers: "Tokenizers | None") -> Sequence[str]:
-    from trimask.recipes.describe import description
+    from trimask.planning.describe import description
 
     return str(description(config, tokenizers)).splitlines()

@@ -13,7 +13,7 @@ from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.errors import UserError
-from trimask.recipes.suite import HELD_OUT, SUITES, Suite
+from trimask.scorecard.suite import HELD_OUT, SUITES, Suite
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
     from trimask.evaluation.judges.panel import Panel
@@ -76,7 +76,7 @@ class Evaluate(Verb):
         if self.model is None:
             return 0
         from trimask import io
-        from trimask.recipes.evaluate import NamesError, evaluate
+        from trimask.scorecard.evaluate import NamesError, evaluate
 
         judges = self._panel()
         self._limit_threads()
@@ -216,8 +216,8 @@ def _print_tables(scores: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from trimask.evaluation.report import Prose, Table
-    from trimask.evaluation.report.scorecard import scorecard_blocks
+    from trimask.report import Prose, Table
+    from trimask.scorecard.tables import scorecard_blocks
 
     console = Console(
         width=max(shutil.get_terminal_size((140, 24)).columns, 100), markup=False, highlight=False

@@ -39,7 +39,7 @@ class Export(Verb):
             say(f"{self.out} is there already: it is written anew")
         import torch
 
-        from trimask.recipes.export import export
+        from trimask.runs.export import export
 
         with reading_files():
             metadata = export(self.model, self.out, dtype=getattr(torch, self.dtype))

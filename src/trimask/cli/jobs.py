@@ -83,8 +83,8 @@ def job_of(
     from trimask import io
     from trimask.data.selection import PreparedData
     from trimask.model.weights import KIND
-    from trimask.recipes.exported import config_of, tokenizers_for_file
-    from trimask.recipes.resume import moved
+    from trimask.runs.exported import config_of, tokenizers_for_file
+    from trimask.runs.resume import moved
     from trimask.tokenizers.bundle import Tokenizers
 
     with reading_files():
@@ -121,7 +121,7 @@ def resumed_job(
         UsageError, ConfigError: another recipe, a field that does not exist, data that are not the run's.
         Failed: the directory is damaged.
     """
-    from trimask.recipes.resume import begun, check_horizon, resumed, tokenizers_for
+    from trimask.runs.resume import begun, check_horizon, resumed, tokenizers_for
     from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.run import RunConfig

@@ -7,7 +7,7 @@ from typing import final
 from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json
 from trimask.recipes import catalog as recipes
-from trimask.recipes.studies import catalog as studies
+from trimask.studies import catalog as studies
 
 
 @final

@@ -14,9 +14,9 @@ from trimask.cli.failure import Failed, UsageError
 from trimask.seals import parse_json
 
 if TYPE_CHECKING:  # they take torch
-    from trimask.recipes.plan import Assumptions
+    from trimask.planning.hardware import Hardware
+    from trimask.planning.plan import Assumptions
     from trimask.tokenizers.bundle import Tokenizers
-    from trimask.training.plan.hardware import Hardware
     from trimask.training.run import RunConfig
 
 _GIB = 2**30
@@ -87,7 +87,7 @@ class Plan(Verb):
 
     def _found(self, overrides: Mapping[str, str]) -> dict[str, Any]:
         config, tokenizers = self._recipe(overrides)
-        from trimask.recipes.plan import plan
+        from trimask.planning.plan import plan
 
         planned = plan(
             config,
@@ -101,8 +101,8 @@ class Plan(Verb):
     def _recipe(self, overrides: Mapping[str, str]) -> "tuple[RunConfig, Tokenizers | None]":
         from trimask.cli.denoiser_job import DenoiserJob, StatedJob
         from trimask.cli.jobs import job_of
-        from trimask.recipes.plan import with_tokens
-        from trimask.recipes.workload import workload
+        from trimask.planning.plan import with_tokens
+        from trimask.planning.workload import workload
 
         for option, (least, most) in _RANGES.items():
             check_range(f"--{option}", getattr(self, option), least, most)
@@ -117,7 +117,7 @@ class Plan(Verb):
         return config, tokenizers
 
     def _hardware(self) -> "Hardware":
-        from trimask.training.plan.hardware import HARDWARE
+        from trimask.planning.hardware import HARDWARE
 
         hardware = HARDWARE[self.device]
         if self.network is not None:
@@ -130,7 +130,7 @@ class Plan(Verb):
         return hardware
 
     def _assumptions(self) -> "Assumptions":
-        from trimask.recipes.plan import Assumptions
+        from trimask.planning.plan import Assumptions
 
         values: dict[str, Any] = {
             "price": self.price,

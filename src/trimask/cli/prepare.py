@@ -20,9 +20,9 @@ from trimask.cli.program import program
 from trimask.cli.progress import JobProgress
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
-    from trimask.data.prepare.manifest import Manifest, Speakers
-    from trimask.data.prepare.options import PrepareOptions
     from trimask.parallel import Engine
+    from trimask.prepare.manifest import Manifest, Speakers
+    from trimask.sources.options import PrepareOptions
 
 _INTERRUPTED = 130
 
@@ -103,9 +103,9 @@ class Prepare(Verb):
 
     def _prepare(self, source: str, out: Path) -> int:
         from trimask.cli.resolved import tokenizer_folder
-        from trimask.data.prepare.item import SourceUnavailable
         from trimask.parallel import WorkerLost
-        from trimask.recipes.prepare import prepare
+        from trimask.prepare.prepare import prepare
+        from trimask.sources.item import SourceUnavailable
 
         options, engine, folder = self._options(), self._engine(), tokenizer_folder(self.tokenizers)
         try:
@@ -167,7 +167,7 @@ class Prepare(Verb):
 
     def _first_rejection(self, out: Path) -> str:
         """What was wrong with the first item that was set aside."""
-        from trimask.data.prepare.manifest import REJECTED
+        from trimask.prepare.manifest import REJECTED
 
         with contextlib.suppress(OSError, ValueError, KeyError), (out / REJECTED).open() as lines:
             first = json.loads(next(lines, ""))
@@ -188,7 +188,7 @@ class Prepare(Verb):
         )
 
     def _tell_splits(self, manifest: "Manifest") -> None:
-        from trimask.data.prepare.manifest import totals
+        from trimask.prepare.manifest import totals
 
         if manifest.splits is None:
             return
@@ -204,9 +204,9 @@ class Prepare(Verb):
         if self.source is not None or self.out is not None:
             raise UsageError("--verify DIR stands alone: it reads what was prepared")
         from trimask.cli.console import Report
-        from trimask.data.prepare.manifest import Manifest, damaged_shards, set_aside
         from trimask.locks import locked
-        from trimask.recipes.sources import tokenizers_of_data
+        from trimask.prepare.manifest import Manifest, damaged_shards, set_aside
+        from trimask.runs.sources import tokenizers_of_data
 
         with reading_files():
             manifest = Manifest.load(folder)
@@ -227,8 +227,8 @@ class Prepare(Verb):
         return 1
 
     def _options(self) -> "PrepareOptions":
-        from trimask.data.prepare.options import PrepareOptions
         from trimask.media.limits import Limits
+        from trimask.sources.options import PrepareOptions
 
         return PrepareOptions(
             image_column=self.image_column,

@@ -8,8 +8,8 @@ from trimask.cli.console import say
 from trimask.cli.progress import JobProgress
 
 if TYPE_CHECKING:
-    from trimask.data.prepare.tally import Counts
-    from trimask.recipes.prepare import Progress
+    from trimask.prepare.prepare import Progress
+    from trimask.prepare.tally import Counts
 
 
 _INTERVAL = 5.0  # seconds

@@ -34,10 +34,10 @@ def resolved(
 def _on(
     config: "Recipe", overrides: Mapping[str, str], data: Sequence[Path], group_by: str | None
 ) -> "Recipe":
-    from trimask.data.prepare.options import PrepareOptions
-    from trimask.recipes.sources import with_prepared
-    from trimask.recipes.tokenizer_data import raw_signals
+    from trimask.runs.sources import with_prepared
+    from trimask.sources.options import PrepareOptions
     from trimask.tokenizer_training.data import RawSignals
+    from trimask.tokenizer_training.decoded import raw_signals
     from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.training.run import RunConfig
 
@@ -60,7 +60,7 @@ def _on(
 
 def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:
     """`folder`, or that of the prepared `data`, or the one that ships."""
-    from trimask.recipes.sources import tokenizers_of_data
+    from trimask.runs.sources import tokenizers_of_data
     from trimask.tokenizers.bundle import SHIPPED
 
     if folder is not None and data:
@@ -86,6 +86,6 @@ def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenize
 def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
     """The denoiser's parameters over the vocabulary of `tokenizers`."""
     from trimask.model.flops import count_parameters
-    from trimask.recipes.vocabulary import vocabulary_of
+    from trimask.runs.vocabulary import vocabulary_of
 
     return count_parameters(config.model, vocabulary_of(config, tokenizers))

@@ -16,12 +16,12 @@ from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.cli.progress import JobProgress
 from trimask.cli.study_progress import study_progress
 from trimask.config import override
-from trimask.recipes.studies.catalog import STUDIES, resolve_study
+from trimask.studies.catalog import STUDIES, resolve_study
 
 if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
     from trimask.parallel import Engine
-    from trimask.recipes.studies.study import Study as Question
-    from trimask.scaling.findings import Findings
+    from trimask.studies.findings import Findings
+    from trimask.studies.study import Study as Question
 
 _INTERRUPTED = 130
 _ACTIONS = ("plan", "run", "report")
@@ -78,14 +78,14 @@ class Study(Verb):
     def _resolved(self, overrides: Mapping[str, str]) -> "Question":
         study = resolve_study(self.study, is_short=self.short)
         if self.data:
-            from trimask.recipes.sources import with_prepared
+            from trimask.runs.sources import with_prepared
 
             study = replace(study, base=with_prepared(study.base, self.data))
         return override(study, overrides)
 
     def _plan(self, study: "Question") -> int:
-        from trimask.recipes.studies.run import cost
-        from trimask.scaling.store import Results
+        from trimask.studies.run import cost
+        from trimask.studies.store import Results
 
         with reading_files():
             done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
@@ -118,7 +118,7 @@ class Study(Verb):
 
     def _run(self, study: "Question", out: Path, overrides: Mapping[str, str]) -> int:
         from trimask.parallel import WorkerLost
-        from trimask.recipes.studies.run import run_study
+        from trimask.studies.run import run_study
 
         check_writable(out)
         request = {
@@ -146,7 +146,7 @@ class Study(Verb):
         return self._report(out)
 
     def _report(self, out: Path) -> int:
-        from trimask.recipes.studies.run import report_study
+        from trimask.studies.run import report_study
 
         with reading_files(), Report() as report:
             report.expect("drawing what was found")
@@ -155,7 +155,7 @@ class Study(Verb):
         return 0
 
     def _tell(self, path: Path, findings: "Findings") -> None:
-        from trimask.scaling.report import claim_line, described
+        from trimask.studies.report import claim_line, described
 
         if self.json:
             print_json({"report": str(path), **described(findings)})

@@ -8,7 +8,7 @@ from trimask.cli.console import say
 from trimask.cli.progress import JobProgress
 
 if TYPE_CHECKING:
-    from trimask.recipes.studies.run import StudyProgress
+    from trimask.studies.run import StudyProgress
 
 
 def study_progress(shown: JobProgress) -> "Callable[[StudyProgress], None]":

@@ -14,7 +14,7 @@ from trimask.cli.program import program
 from trimask.config import to_dict
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
-    from trimask.recipes.tokenizer_training import TokenizerRun
+    from trimask.tokenizer_training.kinds import TokenizerRun
     from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.training.distributed import World
     from trimask.training.loop import TrainResult
@@ -40,13 +40,13 @@ class TokenizerJob(Job):
 
     @property
     def may_change(self) -> Sequence[str]:
-        from trimask.recipes.train_tokenizer import MAY_CHANGE
+        from trimask.tokenizer_training.train import MAY_CHANGE
 
         return MAY_CHANGE
 
     @property
     def leftovers(self) -> Sequence[str]:
-        from trimask.recipes.train_tokenizer import LEFTOVERS
+        from trimask.tokenizer_training.train import LEFTOVERS
 
         return LEFTOVERS
 
@@ -54,7 +54,7 @@ class TokenizerJob(Job):
         _check_single_process(self.recipe)
 
     def summary(self) -> dict[str, Any]:
-        from trimask.recipes.train_tokenizer import rates, training_of
+        from trimask.tokenizer_training.train import rates, training_of
 
         codec = training_of(self.config).untrained()
         return {
@@ -78,7 +78,7 @@ class TokenizerJob(Job):
         ]
 
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
-        from trimask.recipes.train_tokenizer import train_tokenizer
+        from trimask.tokenizer_training.train import train_tokenizer
 
         with Report() as report:
             return train_tokenizer(
@@ -86,7 +86,7 @@ class TokenizerJob(Job):
             )
 
     def try_it(self, out: Path) -> str:
-        from trimask.recipes.train_tokenizer import weights_file
+        from trimask.tokenizer_training.train import weights_file
 
         weights = weights_file(self.config, out)
         words = ["tokenizers", f"--{weights.stem}", str(weights), "--out", "tokenizers"]

@@ -150,11 +150,11 @@ class ShowTokenizers(Verb):
 
     def _measure(self, out: Path, folder: Path | None) -> int:
         """Round trips of what --image and --speech name, or else of both tokenizers of `folder`."""
-        from trimask.data.prepare.options import PrepareOptions
         from trimask.evaluation.judges.panel import Panel
-        from trimask.recipes.tokenizer_data import raw_signals
-        from trimask.recipes.tokenizer_report import REPORT, Measurement, measure
+        from trimask.sources.options import PrepareOptions
         from trimask.tokenizer_training.data import EmbeddedSignals
+        from trimask.tokenizer_training.decoded import raw_signals
+        from trimask.tokenizer_training.report import REPORT, Measurement, measure
         from trimask.tokenizers.image import ImageTokenizer
         from trimask.tokenizers.speech import SpeechTokenizer
 
@@ -195,7 +195,7 @@ def _described(folder: Path | None) -> dict[str, Any]:
 
 
 def _geometry(tokenizers: "Tokenizers") -> dict[str, Any]:
-    from trimask.recipes.train_tokenizer import rates
+    from trimask.tokenizer_training.train import rates
     from trimask.tokenizers.pretrained import PretrainedImageTokenizer, PretrainedSpeechTokenizer
 
     image, speech = tokenizers.image, tokenizers.speech

@@ -48,9 +48,9 @@ class QuickstartData:
         has_variants: whether skin tones and the like are shown beside the base picture.
         num_sentences: sentences read aloud (None: all).
         voices: readers to keep.
-        readings: a folder that `python -m trimask.data.quickstart.readings` wrote, with more sentences: its
-            readings are trained on in the place of the embedded ones, which are among them. What is held out
-            stays held out.
+        readings: a folder that `python -m trimask.datasets.quickstart.readings` wrote, with more sentences:
+            its readings are trained on in the place of the embedded ones, which are among them. What is held
+            out stays held out.
         text_window: ids of a text passage at most; longer paragraphs are cut into windows. One that fills it
             was cut.
     """

@@ -16,7 +16,7 @@ from trimask import modules
 from trimask.errors import UserError
 
 if TYPE_CHECKING:
-    from trimask.recipes.tokenizer_training import TokenizerRun
+    from trimask.tokenizer_training.kinds import TokenizerRun
     from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.training.run import RunConfig
 
@@ -75,10 +75,10 @@ def resolve(name: str) -> "Recipe":
             returns something else.
     """
     if modules.is_own(name):
+        from trimask.tokenizer_training.image import ImageTokenizerRun
+        from trimask.tokenizer_training.speech import SpeechTokenizerRun
         from trimask.tokenizer_training.text import TextTokenizerRun
-        from trimask.training.image_tokenizer import ImageTokenizerRun
         from trimask.training.run import RunConfig
-        from trimask.training.speech_tokenizer import SpeechTokenizerRun
 
         kinds = (RunConfig, ImageTokenizerRun, SpeechTokenizerRun, TextTokenizerRun)
         return modules.call(name, kinds, "a RunConfig, or a tokenizer's run")

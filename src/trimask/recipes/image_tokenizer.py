@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from trimask.tokenizers.image import ImageTokenizerConfig
-from trimask.tokenizers.quantizer import ResidualVectorConfig
-from trimask.training.image_tokenizer import (
+from trimask.tokenizer_training.image import (
     ImageTokenizerRun,
     ImageTokenizerTraining,
 )
+from trimask.tokenizers.image import ImageTokenizerConfig
+from trimask.tokenizers.quantizer import ResidualVectorConfig
 
 
 def image_tokenizer() -> ImageTokenizerRun:

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from trimask.tokenizers.quantizer import ResidualVectorConfig
-from trimask.tokenizers.speech import SpeechTokenizerConfig
-from trimask.training.optimizers import AdamWConfig
-from trimask.training.speech_tokenizer import (
+from trimask.tokenizer_training.speech import (
     SpeechTokenizerRun,
     SpeechTraining,
 )
+from trimask.tokenizers.quantizer import ResidualVectorConfig
+from trimask.tokenizers.speech import SpeechTokenizerConfig
+from trimask.training.optimizers import AdamWConfig
 
 
 def speech_tokenizer() -> SpeechTokenizerRun:

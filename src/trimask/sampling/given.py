@@ -6,11 +6,11 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Float32, UInt8
 
-from trimask.data.prepare.picture import guarded, read_picture, square_pixels
-from trimask.data.prepare.recording import decode_recording, one_channel
-from trimask.data.prepare.rejection import Rejected
 from trimask.errors import UserError
 from trimask.media.limits import Limits
+from trimask.media.picture import guarded, read_picture, square_pixels
+from trimask.media.recording import decode_recording, one_channel
+from trimask.media.rejection import Rejected
 from trimask.reading import problem_of
 
 Encoded = str | Path | bytes

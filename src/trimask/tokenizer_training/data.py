@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import final
 
-from trimask.data.prepare.options import PrepareOptions
 from trimask.errors import UserError
+from trimask.sources.options import PrepareOptions
 
 
 @final

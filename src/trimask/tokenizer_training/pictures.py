@@ -9,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimask import rng
-from trimask.data.signals import Signals
-from trimask.recipes.tokenizer_training import Limit, TokenizerTraining, codebook_limit
-from trimask.tokenizers.image import ImageTokenizer, fitted_cells
-from trimask.training.image_tokenizer import (
+from trimask.tokenizer_training.image import (
     ImageTokenizerRun,
     ImageTokenizerStep,
     image_batches,
     pixels,
     views,
 )
+from trimask.tokenizer_training.kinds import Limit, TokenizerTraining, codebook_limit
+from trimask.tokenizer_training.signals import Signals
+from trimask.tokenizers.image import ImageTokenizer, fitted_cells
 
 _FIT_PIXELS = 4096 * 64 * 64  # enough cells for the codebooks to start from
 

@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from trimask.data.signals import Concatenation, Signal, Signals, SignalWriter
-from trimask.recipes.tokenizer_data import Report, as_floats, as_integers, kept_signals
-from trimask.recipes.tokenizer_training import Limit, TokenizerTraining, codebook_limit
-from trimask.tokenizers.speech import SpeechTokenizer
-from trimask.tokenizers.speech.autoencoder import MOST_FITTED
-from trimask.tokenizers.speech.features import SpeechFeatures
-from trimask.training.speech_tokenizer import (
+from trimask.tokenizer_training.decoded import Report, as_floats, as_integers, kept_signals
+from trimask.tokenizer_training.kinds import Limit, TokenizerTraining, codebook_limit
+from trimask.tokenizer_training.signals import Concatenation, Signal, Signals, SignalWriter
+from trimask.tokenizer_training.speech import (
     Recording,
     SpeechCrops,
     SpeechTokenizerRun,
     SpeechTokenizerStep,
     speech_batches,
 )
+from trimask.tokenizers.speech import SpeechTokenizer
+from trimask.tokenizers.speech.autoencoder import MOST_FITTED
+from trimask.tokenizers.speech.features import SpeechFeatures
 
 _FIT_FRAMES = 1_000_000  # feature frames that the linear code is fitted to: nearly three hours
 

@@ -8,14 +8,14 @@ from typing import final
 
 from trimask import io, locks
 from trimask.config import to_dict
-from trimask.data.prepare.decode import Decoder
-from trimask.data.prepare.manifest import REJECTED, TOKENIZERS, load_split
-from trimask.data.prepare.rejection import Rejected, Rejection
-from trimask.data.quickstart import load_images, load_text
 from trimask.data.source_names import IMAGES, TEXT
+from trimask.datasets.quickstart import load_images, load_text
 from trimask.errors import UserError
-from trimask.recipes.tokenizer_data import SPLITS, TRAIN, UNSEEN, Report, raw_items
+from trimask.media.rejection import Rejected, Rejection
+from trimask.prepare.decode import Decoder
+from trimask.prepare.manifest import REJECTED, TOKENIZERS, load_split
 from trimask.tokenizer_training.data import EmbeddedSignals, RawSignals, SignalData
+from trimask.tokenizer_training.decoded import SPLITS, TRAIN, UNSEEN, Report, raw_items
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, parts
 from trimask.tokenizers.text import TextTokenizer
 from trimask.training.loop import TrainResult

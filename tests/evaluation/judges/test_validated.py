@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trimask.data.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
+from trimask.datasets.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
 from trimask.evaluation.distances import frechet, kernel
 from trimask.evaluation.judges.images import ImageJudge
 from trimask.evaluation.judges.panel import Panel

@@ -1,0 +1,25 @@
+"""Quickstart data "spoken emoji and speeches": captioned emoji, spoken captions and sentences, addresses."""
+
+from trimask.datasets.quickstart.reader import (
+    CaptionedImage,
+    Passage,
+    Triple,
+    Utterance,
+    captions,
+    load_images,
+    load_speech,
+    load_text,
+    triples,
+)
+
+__all__ = [
+    "CaptionedImage",
+    "Passage",
+    "Triple",
+    "Utterance",
+    "captions",
+    "load_images",
+    "load_speech",
+    "load_text",
+    "triples",
+]

@@ -1,0 +1,92 @@
+"""The rows that a demo shows: what a run has seen in training, and what it has not."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from trimask import rng
+from trimask.data.mixture import Mixture
+from trimask.data.selection import QuickstartData
+from trimask.data.source_names import EMOJI, SPOKEN
+from trimask.datasets.quickstart import CaptionedImage, Utterance, load_speech
+from trimask.runs.embedded import cached_tokens, pictures, select_speech
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.run import RunConfig
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """The rows that a demo shows: drawn once, so that what is generated can be told from what is real."""
+
+    seen: Sequence[CaptionedImage]
+    compositions: Sequence[CaptionedImage]
+    unseen: Sequence[CaptionedImage]
+    seen_speech: Sequence[Utterance]
+    unseen_speech: Sequence[Utterance]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """Numbers of the training pictures and utterances that a run has come to, in the order of its sources."""
+
+    pictures: Collection[int]
+    utterances: Collection[int]
+
+
+def drawn_by(config: RunConfig, tokens: Path, tokenizers: Tokenizers, *, num_updates: int) -> Drawn:
+    """What the first updates of a run on the embedded data have drawn; `tokens` keeps its data."""
+    assert isinstance(config.data, QuickstartData)
+    mixture = Mixture(config.mixture, cached_tokens(config.data, tokenizers, "train", tokens), config.seed)
+    found: dict[str, set[int]] = {EMOJI: set(), SPOKEN: set()}
+    for index in range(num_updates * config.update_batch):
+        component, example = mixture.example(index)
+        if component.source in found:
+            found[component.source].add(example)
+    return Drawn(pictures=found[EMOJI], utterances=found[SPOKEN])
+
+
+def draw_examples(
+    data: QuickstartData, *, seed: int, num_images: int, num_clips: int, drawn: Drawn | None = None
+) -> Examples:
+    """`num_images` seen pictures, half as many of each other kind; `num_clips` utterances of each kind.
+
+    Seen is what a run has `drawn`; with None, all of the training data.
+    """
+    train = pictures("train", data)
+    bases = {row.base for row in train}
+    if drawn is not None:
+        train = [row for number, row in enumerate(train) if number in drawn.pictures]
+    plain = [row for row in train if row.hexcode == row.base] or train
+    others = pictures("composition", data) if data.has_variants else []
+    unseen = [row for row in pictures("validation", data) if row.hexcode == row.base]
+    speech = select_speech(load_speech("train"), data, bases)
+    if drawn is not None:
+        speech = [row for number, row in enumerate(speech) if number in drawn.utterances]
+    sentences = [row for row in speech if row.kind == "sentence"]
+    captions = [row for row in speech if row.kind == "caption"]
+    held_out = [
+        row for row in select_speech(load_speech("validation"), data, set()) if row.kind == "sentence"
+    ]
+
+    def some(rows: Sequence, count: int, name: str) -> list:
+        order = rng.generator(seed, "demo", name).permutation(len(rows))
+        return [rows[i] for i in order[:count].tolist()]
+
+    few = num_clips // 2
+    return Examples(
+        seen=some(plain, num_images, "seen"),
+        compositions=some(others, num_images // 2, "composition"),
+        unseen=some(unseen, num_images // 2, "unseen"),
+        seen_speech=some(captions, few, "captions") + some(sentences, num_clips - few, "sentences"),
+        unseen_speech=some(held_out, num_clips - 1, "held-out"),
+    )
+
+
+def plain_caption(rows: Sequence[CaptionedImage]) -> str:
+    """The caption that is easiest to type: letters and spaces alone if there is one, two words at best."""
+    captions = [row.caption for row in rows]
+    plain = [caption for caption in captions if caption.replace(" ", "").isalpha() and caption.isascii()]
+    return min(plain or captions, key=lambda caption: abs(len(caption.split()) - 2))

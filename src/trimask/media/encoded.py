@@ -1,0 +1,66 @@
+"""Pictures and recordings as a model's tokenizers take them: at their picture size and their sample rate."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import PIL.Image
+import torch
+from jaxtyping import Float32, Int, UInt8
+from torch import Tensor
+
+from trimask.media.picture import square_pixels
+from trimask.media.recording import resample
+from trimask.pixels import to_bytes
+from trimask.vocabulary.tokenizer import ImageCodec
+
+_BATCH = 64  # pictures decoded together
+
+
+@runtime_checkable
+class Picture(Protocol):
+    """A captioned picture. `key` tells it from the others; variants of one thing share their `concept`."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def concept(self) -> str: ...
+    @property
+    def caption(self) -> str: ...
+    def pixels(self) -> UInt8[np.ndarray, "h w 3"]: ...
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """A reading of `text`, by the voice of that tag, in the language of that code ("" where it is not known);
+    samples at `sample_rate` (Hz)."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def voice(self) -> str: ...
+    @property
+    def language(self) -> str: ...
+    @property
+    def sample_rate(self) -> int: ...
+    def waveform(self) -> Float32[np.ndarray, "samples"]: ...
+
+
+def pixels_at(row: Picture, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The picture at `size` pixels along each side, as any other is brought to it."""
+    return square_pixels(PIL.Image.fromarray(row.pixels()), size)
+
+
+def waveform_at(row: Recording, sample_rate: int) -> Float32[np.ndarray, "samples"]:
+    """The reading, at `sample_rate` (Hz)."""
+    return resample(row.waveform(), row.sample_rate, sample_rate)
+
+
+@torch.inference_mode()
+def decoded_pixels(
+    codec: ImageCodec, codes: Int[Tensor, "n cells codebooks"]
+) -> UInt8[np.ndarray, "n size size 3"]:
+    """The pictures that codes stand for."""
+    parts = []
+    for start in range(0, len(codes), _BATCH):
+        parts.append(to_bytes(codec.decode(codes[start : start + _BATCH])))
+    return np.concatenate(parts)

@@ -1,0 +1,48 @@
+"""Ogg: a recording is the pages of one stream, from that which begins it to that which ends it."""
+
+import struct
+import zlib
+
+from trimask.media.rejection import Reason, Rejected
+
+_HEADER = struct.Struct("<4sBBqIIIB")
+_BEGINS, _ENDS = 2, 4
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def read_ogg(data: bytes, start: int) -> tuple[bytes, int]:
+    """The recording at `start`, and where it ends.
+
+    Raises:
+        Rejected: pages are missing or damaged, or of several streams at once.
+    """
+    place, serial, number = start, None, 0
+    while True:
+        if place + _HEADER.size > len(data):
+            raise Rejected(Reason.CORRUPT, "cut short: the page that ends it is missing")
+        magic, _, flags, _, owner, sequence, checksum, segments = _HEADER.unpack_from(data, place)
+        body = place + _HEADER.size + segments
+        end = body + sum(data[place + _HEADER.size : body])
+        if magic != b"OggS":
+            raise Rejected(Reason.CORRUPT, f"no page at byte {place}, where one should begin")
+        if end > len(data):
+            raise Rejected(Reason.CORRUPT, "cut short within a page")
+        if _checksum(data[place:end]) != checksum:
+            raise Rejected(Reason.CORRUPT, f"the page at byte {place} is damaged")
+        if serial is None:
+            serial, number = owner, sequence
+        if owner != serial or (place > start and flags & _BEGINS):
+            what = "another stream begins before the first has ended: only one after another is read"
+            raise Rejected(Reason.CORRUPT, what)
+        if sequence != number:
+            raise Rejected(Reason.CORRUPT, f"pages are missing before byte {place}")
+        place, number = end, number + 1
+        if flags & _ENDS:
+            return data[start:place], place
+
+
+def _checksum(page: bytes) -> int:
+    """Ogg's CRC-32: that of zlib, with the bits of each byte and of the sum the other way round."""
+    blank = page[:22] + bytes(4) + page[26:]
+    found = zlib.crc32(blank.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{found:032b}"[::-1], 2)

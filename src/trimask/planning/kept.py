@@ -1,0 +1,91 @@
+"""What a block keeps between its forward and backward pass, tensor by tensor.
+
+Listed from what autograd saves (`torch.autograd.graph.saved_tensors_hooks`; tests/planning/test_kept.py
+does it again), per position, in numbers of width w, feed-forward width f and heads H. Unmeasured on GPUs [D].
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+from trimask.model.attention import AttentionBackend
+from trimask.model.recompute import Recompute
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """Elements per position: `widths` × w + `hiddens` × f in the precision of the products, and `statistics`
+    + `head_statistics` × H in fp32.
+    """
+
+    widths: int
+    hiddens: int = 0
+    statistics: int = 0
+    head_statistics: int = 0
+
+    def num_bytes(self, *, width: int, hidden: int, num_heads: int, element: int) -> int:
+        products = element * (self.widths * width + self.hiddens * hidden)
+        return products + 4 * (self.statistics + self.head_statistics * num_heads)
+
+    def minus(self, other: "Kept") -> "Kept":
+        return Kept(
+            widths=self.widths - other.widths,
+            hiddens=self.hiddens - other.hiddens,
+            statistics=self.statistics - other.statistics,
+            head_statistics=self.head_statistics - other.head_statistics,
+        )
+
+
+def kept_by_block(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool) -> Kept:
+    """What one block keeps from its forward pass to its backward pass."""
+    if recompute is Recompute.FULL:
+        return Kept(widths=1)  # its input
+    if recompute is Recompute.SELECTIVE or is_compiled:
+        # Its input and the results of products: qkv 3, attention, out, gate and up, down; one number a head
+        # of the softmax. A compiled block keeps about as much by the compiler's own choice [D].
+        return Kept(widths=7, hiddens=2, head_statistics=1)
+    return _all(is_gpu=is_gpu, is_looped=is_looped)
+
+
+def recomputed_by_block(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool) -> Kept:
+    """What stands beside it while its backward pass computes again."""
+    kept = kept_by_block(recompute, is_gpu=is_gpu, is_looped=is_looped, is_compiled=is_compiled)
+    if recompute is Recompute.NONE and not is_compiled:
+        return Kept(widths=0)
+    everything = _all(is_gpu=is_gpu, is_looped=is_looped)
+    if recompute is Recompute.FULL:
+        return everything.minus(kept)
+    # Of what is kept, the outputs of `out` and `down` are not among what backward needs.
+    return everything.minus(Kept(widths=5, hiddens=2, head_statistics=1))
+
+
+def kept_after_attention(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool) -> Kept:
+    """Of what a block keeps, what comes after attention: the last block has it at the positions that the loss
+    reads alone.
+    """
+    if recompute is Recompute.FULL:
+        return Kept(widths=0)
+    if recompute is Recompute.SELECTIVE or is_compiled:
+        return Kept(widths=2, hiddens=2)  # the results of out, of down, of gate and up
+    return Kept(widths=2 + int(not is_gpu) + int(is_looped), hiddens=4, statistics=1)
+
+
+def _all(*, is_gpu: bool, is_looped: bool) -> Kept:
+    """Two norms (input, output; their inverse root mean squares), qkv 3, q and k turned 2, attention 1 (the
+    softmax: a number a head), the middle of the block is the second norm's input; gate and up 2 f, silu f,
+    product f. On a CPU a norm is several operations, and keeps the normalized input too: of both norms, of q
+    and of k. A loop over documents copies their results into one tensor.
+    """
+    fused = Kept(widths=10, hiddens=4, statistics=2, head_statistics=3)
+    extra = (0 if is_gpu else 4) + int(is_looped)
+    return Kept(
+        widths=fused.widths + extra,
+        hiddens=fused.hiddens,
+        statistics=fused.statistics,
+        head_statistics=fused.head_statistics,
+    )
+
+
+def is_loop(backend: AttentionBackend | None, *, is_gpu: bool, is_half: bool) -> bool:
+    """Whether attention runs document by document, if `backend` is what the device is told to use."""
+    return backend is AttentionBackend.LOOP or (backend is None and not (is_gpu and is_half))

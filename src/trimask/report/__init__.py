@@ -1,0 +1,30 @@
+"""Reports: one HTML file that needs nothing beside it."""
+
+from trimask.report.chart import Chart, Floor
+from trimask.report.page import (
+    Block,
+    Card,
+    Cards,
+    Code,
+    Page,
+    Picture,
+    Prose,
+    Section,
+    Sound,
+    Table,
+)
+
+__all__ = [
+    "Block",
+    "Card",
+    "Cards",
+    "Chart",
+    "Code",
+    "Floor",
+    "Page",
+    "Picture",
+    "Prose",
+    "Section",
+    "Sound",
+    "Table",
+]

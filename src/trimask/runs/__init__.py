@@ -1,0 +1,1 @@
+"""What makes a run of a recipe, and a model of a run."""

@@ -1,0 +1,181 @@
+"""How a run goes on: what it began with, and what may be otherwise from then on."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+from trimask import io
+from trimask.config import from_dict, override
+from trimask.data.selection import PreparedData
+from trimask.errors import UserError
+from trimask.prepare.manifest import MANIFEST, TOKENIZERS
+from trimask.tokenizer_training.data import RawSignals
+from trimask.tokenizer_training.decoded import raw_signals
+from trimask.tokenizer_training.image import ImageTokenizerRun
+from trimask.tokenizer_training.kinds import TokenizerRun
+from trimask.tokenizer_training.speech import SpeechTokenizerRun
+from trimask.tokenizer_training.text import TextTokenizerRun
+from trimask.tokenizers.bundle import SHIPPED, hashes
+from trimask.training.checkpoint import Checkpoints
+from trimask.training.run import RunConfig
+from trimask.training.run_directory import CONFIG, INTERVALS, read_config
+
+logger = logging.getLogger(__name__)
+
+EXTENDED = "extended"
+MAY_CHANGE = (
+    "run.compute",
+    "run.evaluate_every",
+    "run.sampler",
+    "run.num_steps",  # upwards: `check_horizon`
+    "run.data.folders",  # their manifests stay the same
+    EXTENDED,
+    *INTERVALS,
+)
+"""What a resumed run may have otherwise than its start."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What a run directory says of its run.
+
+    Attributes:
+        tokenizers: SHA-256 of each, of a denoiser's run.
+        weights: SHA-256 of the file that it started from, if any.
+    """
+
+    recipe: str
+    config: RunConfig | TokenizerRun | TextTokenizerRun
+    tokenizers: Mapping[str, str]
+    weights: str | None
+    extended: Sequence[Mapping[str, int]]
+
+
+def begun(run: Path) -> Begun | None:
+    """What the directory `run` says; None where no run has begun.
+
+    Raises:
+        UserError: its config.json is damaged, or describes no run.
+    """
+    path = run / CONFIG
+    if not os.path.lexists(path):
+        return None
+    stored = read_config(run)
+    try:
+        config = _stored(stored["run"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} does not describe a run ({error}): choose another folder") from error
+    return Begun(
+        recipe=str(stored.get("recipe")),
+        config=config,
+        tokenizers=stored.get("tokenizers", {}),
+        weights=stored.get("weights"),
+        extended=stored.get(EXTENDED, []),
+    )
+
+
+def _stored(fields: Mapping[str, Any]) -> RunConfig | TokenizerRun | TextTokenizerRun:
+    if "model" in fields:
+        return from_dict(RunConfig, fields)
+    if "caption_repeats" in fields:
+        return from_dict(TextTokenizerRun, fields)
+    return from_dict(SpeechTokenizerRun if "vocoder" in fields else ImageTokenizerRun, fields)
+
+
+def resumed(
+    start: Begun, overrides: Mapping[str, str], data: Sequence[Path] = ()
+) -> RunConfig | TokenizerRun | TextTokenizerRun:
+    """The run's own configuration with `overrides`; `data` are where its data is now."""
+    config = start.config
+    if data and isinstance(config, RunConfig) and isinstance(config.data, PreparedData):
+        config = replace(config, data=moved(config.data, data))
+    elif data and isinstance(config.data, RawSignals):
+        now = raw_signals([str(source) for source in data], config.data.options)
+        same = replace(config.data, sources=now.sources, fingerprints=now.fingerprints)
+        config = replace(config, data=same)
+    elif data:
+        raise UserError("the run was started on the embedded data: leave --data out")
+    return override(config, overrides)
+
+
+def moved(data: PreparedData, folders: Sequence[Path]) -> PreparedData:
+    """`data` with `folders` in the place of those that have the same manifest, in any order.
+
+    Raises:
+        UserError: a folder is none of them.
+    """
+    places = list(data.folders)
+    for folder in folders:
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            raise UserError(f"--data {folder} holds no prepared data: name a folder with a {MANIFEST}")
+        found = [n for n, known in enumerate(data.manifests) if known == io.sha256(manifest)]
+        if not found:
+            began = ", ".join(map(str, data.folders))
+            raise UserError(
+                f"--data {folder} is not what the run began with ({began}): its {MANIFEST} is another; name "
+                "that data, wherever it is now, or train anew"
+            )
+        for number in found:
+            places[number] = folder.resolve()
+    return replace(data, folders=tuple(places))
+
+
+def tokenizers_for(start: Begun, run: Path) -> Path:
+    """Where the run's tokenizers are: in its directory, or as long as they are not, where they came from."""
+    folders = [run / TOKENIZERS]
+    if isinstance(start.config, RunConfig) and isinstance(start.config.data, PreparedData):
+        folders += [folder / TOKENIZERS for folder in start.config.data.folders]
+    folders.append(SHIPPED)
+    for folder in folders:
+        try:
+            if hashes(folder) == start.tokenizers:
+                return folder
+        except (FileNotFoundError, ValueError):
+            continue
+    raise UserError(
+        f"{run / TOKENIZERS} are not the tokenizers that the run began with: give those with --tokenizers DIR"
+    )
+
+
+def check_horizon(start: Begun, config: RunConfig) -> None:
+    """UserError if `config` would end the run before what it began with."""
+    assert isinstance(start.config, RunConfig)
+    if config.num_steps < start.config.num_steps:
+        raise UserError(
+            f"the run was started with num_steps {start.config.num_steps}, and --num-steps "
+            f"{config.num_steps} is less: leave it out, or give more (to stop sooner: --minutes, or Ctrl-C)"
+        )
+
+
+def extended(start: Begun, config: RunConfig, run: Path) -> list[dict[str, int]]:
+    """The record of horizons that a run was given after its start, the newest last; says what a new one does.
+
+    Weights and optimizer's state go on; from the present update on, the learning rate, its schedule and the
+    other values are those of the new horizon. Such a run is not the one that was planned at that length.
+    """
+    before = [dict(each) for each in start.extended]
+    assert isinstance(start.config, RunConfig)
+    if config.num_steps == start.config.num_steps:
+        return before
+    steps = Checkpoints(run, config={}, keep=1).steps()
+    done = steps[-1] if steps else 0
+    rates = [
+        each.scaled_optimizer.learning_rate * each.lr_schedule.factor((done + 1) / each.num_updates)
+        for each in (start.config, config)
+    ]
+    logger.warning(
+        "the run goes on from update %d to %d instead of %d: from here on the learning rate follows the "
+        "schedule of the longer run (now %.3g, without this %.3g). It is not the same as a run planned at "
+        "this length",
+        done,
+        config.num_updates,
+        start.config.num_updates,
+        rates[1],
+        rates[0],
+    )
+    return [*before, {"at_update": done, "num_steps_before": start.config.num_steps}]

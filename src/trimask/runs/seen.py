@@ -1,0 +1,160 @@
+"""What a run's data taught it of prompts: measured once, kept beside the weights, and carried with them."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from trimask import io
+from trimask.config import from_dict, to_dict
+from trimask.data.choice import choose
+from trimask.data.mixture import Component
+from trimask.data.selection import QuickstartData
+from trimask.data.tokens import ExampleSource
+from trimask.errors import UserError
+from trimask.runs.embedded import pictures, readings, select_speech
+from trimask.sampling.prompts import Seen, SeenTexts, bare_words, closing, opening
+from trimask.vocabulary.tokenizer import TextCodec
+from trimask.vocabulary.transcript import parse_transcript
+
+SEEN = "seen.json"
+_TEXTS = 50_000  # of a kind that are read, at most
+_WORDS = 20_000  # that are kept, the commonest
+_OPENINGS = 1000
+_VOICES = 10_000
+_MOST = 0.95  # share of the texts that end with a mark for it to be the rule
+_OFTEN = 0.05  # share of the texts that open with an article for articles to be usual
+_LOWER = 0.8  # share of the texts without capitals for them to be the rule
+_REPORT_EVERY = 20_000
+_MEND = "remove it and resume the run, which writes it again"
+
+
+def fit_seen(
+    sources: Mapping[str, ExampleSource],
+    components: Collection[Component],
+    text: TextCodec,
+    *,
+    seed: int,
+    report: Callable[[str], None] = lambda message: None,
+) -> Seen:
+    """What a run on `components` sees of `sources`, its training split.
+
+    Captions are the texts beside pictures, transcripts those beside speech alone; at most 50,000 of each are
+    read, and their 20,000 commonest words kept. Voices are counted over all recordings.
+    """
+    used = {name: sources[name] for name in sorted({c.source for c in components} & sources.keys())}
+    captioned = [s for s in used.values() if {"text", "image"} <= s.num_codes.keys()]
+    spoken = [s for s in used.values() if s.num_codes.keys() == {"text", "speech"}]
+
+    def read(kind: str, chosen: list[ExampleSource]) -> Iterable[str]:
+        for source in chosen:
+            for number, index in enumerate(choose(source, _TEXTS, seed)):
+                if number and number % _REPORT_EVERY == 0:
+                    report(f"reading {kind} {number:,}")
+                yield text.decode(source.example(index)["text"][:, 0].tolist())
+
+    said = (parse_transcript(each)[1] for each in read("transcripts", spoken))
+    is_all = all(len(source) <= _TEXTS for source in captioned)
+    is_all_said = all(len(source) <= _TEXTS for source in spoken)
+    return Seen(
+        tasks=_tasks(components),
+        captions=spelling(read("captions", captioned), is_all=is_all),
+        transcripts=spelling(said, is_all=is_all_said),
+        voices=_voices(spoken, text, report),
+    )
+
+
+def seen_of_embedded(data: QuickstartData, components: Collection[Component]) -> Seen:
+    """As `fit_seen`, of the embedded data as they stand, tokenized or not."""
+    images = pictures("train", data)
+    speech = select_speech(readings("train", data), data, {row.base for row in images})
+    voices = Counter(row.voice for row in speech)
+    return Seen(
+        tasks=_tasks(components),
+        captions=spelling(row.caption for row in images),
+        transcripts=spelling(row.text.lower() for row in speech),
+        voices={voice: voices[voice] for voice in _commonest(voices, _VOICES)},
+    )
+
+
+def _tasks(components: Collection[Component]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(component.task for component in components))
+
+
+def spelling(texts: Iterable[str], *, is_all: bool = True) -> SeenTexts | None:
+    """How `texts` are spelled; None where there are none. `is_all`: whether there are no more of them."""
+    words: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    openings: Counter[str] = Counter()
+    num_texts = num_lower = longest = 0
+    for text in texts:
+        own = text.split()
+        if not own:
+            continue
+        num_texts += 1
+        num_lower += text == text.lower()
+        longest = max(longest, len(bare_words(text)))
+        words.update(own)
+        ends[closing(own[-1])] += 1
+        opened = opening(text)
+        if opened is not None:
+            openings[opened] += 1
+    if not num_texts:
+        return None
+    end, num_ends = max(ends.items(), key=lambda item: (item[1], item[0]))
+    has_articles = openings.total() >= max(_OFTEN * num_texts, 2)
+    return SeenTexts(
+        words=tuple(_commonest(words, _WORDS)),
+        is_whole=is_all and len(words) <= _WORDS,
+        is_lower=num_lower >= _LOWER * num_texts,
+        closing=end if num_ends >= _MOST * num_texts else "",
+        has_articles=has_articles,
+        openings=() if has_articles else tuple(sorted(_commonest(openings, _OPENINGS))),
+        longest=longest,
+    )
+
+
+def _voices(
+    spoken: Collection[ExampleSource], text: TextCodec, report: Callable[[str], None]
+) -> dict[str, int]:
+    """Recordings of each voice. What stands before the first colon is all that is looked at of each: most are
+    decoded once.
+    """
+    colon = text.encode(":", is_spelled=True)
+    heads: Counter[tuple[int, ...]] = Counter()
+    for source in spoken:
+        for number in range(len(source)):
+            ids = source.example(number)["text"][:, 0]
+            ends = np.flatnonzero(ids == colon[0])
+            heads[tuple(ids[: int(ends[0]) + 1].tolist() if len(ends) else ())] += 1
+            if number and number % _REPORT_EVERY == 0:
+                report(f"counting voices {number:,}/{len(source):,}")
+    voices: Counter[str] = Counter()
+    for ids, count in heads.items():
+        voice = parse_transcript(text.decode(list(ids)))[0]
+        if voice is not None:
+            voices[voice] += count
+    return {voice: voices[voice] for voice in _commonest(voices, _VOICES)}
+
+
+def _commonest(counts: Counter[str], most: int) -> list[str]:
+    """At most `most` of them, the commonest first; equally common ones in order of their letters."""
+    return sorted(counts, key=lambda name: (-counts[name], name))[:most]
+
+
+def save_seen(folder: Path, seen: Seen) -> None:
+    io.write_sealed(folder / SEEN, to_dict(seen))
+
+
+def load_seen(folder: Path) -> Seen:
+    """What `save_seen` left in a folder; of a run that kept nothing, nothing is known."""
+    path = folder / SEEN
+    if not os.path.lexists(path):
+        return Seen()
+    stored = io.read_sealed(path, mend=_MEND)
+    try:
+        return from_dict(Seen, stored)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; {_MEND}") from error

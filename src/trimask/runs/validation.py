@@ -1,0 +1,74 @@
+"""What a run is checked against while it trains: held-out sequences of every task."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from trimask.data.mixture import Component, Mixture, MixtureConfig
+from trimask.data.stream import TrainingStream
+from trimask.evaluation.likelihood import bound
+from trimask.runs.sources import token_sources
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.run import RunConfig
+from trimask.training.step import DenoiserStep
+
+NUM_SEQUENCES = 128
+NUM_MASKS = 4
+
+
+def validation(
+    config: RunConfig,
+    tokenizers: Tokenizers,
+    step: DenoiserStep,
+    folder: Path,
+    report: Callable[[str], None] = lambda message: None,
+) -> Callable[[int], dict[str, float]] | None:
+    """A function of the step that gives the NELBO of held-out sequences: `{task}_{modality}_bits_per_token`,
+    and `{task}_bits_per_token` of a task that generates several modalities together.
+
+    Always the same sequences under the same masks: differences between steps are differences between models.
+    Of a run that averages its weights, the model is the average.
+    Each task has as many, of its sources in the shares of the training mixture. Held out: other base emoji,
+    sentences and years than in training; of prepared data, its validation split. None where that is empty.
+    """
+    denoiser = step.denoiser
+    sources = token_sources(config.data, tokenizers, "validation", folder, report=report)
+    by_task: dict[str, list[Component]] = {}
+    for component in config.mixture.components:
+        if component.source in sources:
+            by_task.setdefault(component.task, []).append(component)
+    if not by_task:
+        return None
+    size = max(NUM_SEQUENCES // len(by_task), 1)
+    sequences = []
+    for components in by_task.values():
+        mixture = Mixture(
+            MixtureConfig(components=tuple(components), block_length=size),
+            sources,
+            config.seed,
+            tasks=config.tasks,
+        )
+        stream = TrainingStream(
+            mixture,
+            denoiser.vocabulary,
+            slack=config.slack,
+            text_window=config.data.text_window,
+            physical_batch=size,
+            row_length=None,
+        )
+        sequences += [stream.sequence(index) for index in range(size)]
+
+    def figures() -> dict[str, float]:
+        found: dict[str, float] = {}
+        for task in denoiser.vocabulary.tasks:
+            chosen = [s for s in sequences if s.task == task]
+            if chosen:
+                name = task.name if task.target is None else f"{task.name}_{task.target}"
+                value = bound(denoiser, chosen, seed=config.seed, num_masks=NUM_MASKS)
+                found[f"{name}_bits_per_token"] = value.bits_per_token
+        return found
+
+    def evaluate(number: int) -> dict[str, float]:
+        with step.use_average():
+            return figures()
+
+    return evaluate

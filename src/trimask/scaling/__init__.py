@@ -1,1 +1,0 @@
-"""Studies over many runs: what varies, what came out, and the laws that are fitted to it."""

@@ -1,0 +1,163 @@
+"""Prepared data as a scorecard's examples: of pictures and recordings, shards keep the codes alone."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from trimask.config import to_dict
+from trimask.data.choice import choose
+from trimask.data.selection import PreparedData
+from trimask.data.source_names import IMAGES, SPEECH, TEXT
+from trimask.data.tokens import ExampleSource
+from trimask.evaluation.words import normalize_words
+from trimask.media.encoded import decoded_pixels
+from trimask.prepare.manifest import load_split
+from trimask.scorecard.examples import DecodedPicture, DecodedRecording, Examples
+from trimask.scorecard.suite import HeldOut
+from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.run import RunConfig
+from trimask.vocabulary.transcript import DEFAULT_VOICE, parse_transcript
+
+_REFERENCE = (
+    "Prepared data keeps codes, not pictures and recordings: what is compared with are the codes of real "
+    "examples, decoded (the tokenizer's round trip), which is the ceiling."
+)
+_WORDS_FROM = 20_000  # passages that the words known from training are read from, at most
+_NEEDS = {
+    "text": (TEXT, "text passages, continuations"),
+    "text_to_image": (IMAGES, "pictures from captions"),
+    "image_to_text": (IMAGES, "captions of pictures"),
+    "text_to_speech": (SPEECH, "generated speech"),
+    "speech_to_text": (SPEECH, "transcripts"),
+}
+
+
+@final
+class PreparedExamples(Examples):
+    """What a run on prepared data was trained on, and a split of it that was held out.
+
+    Args:
+        max_prompt: ids of a caption or transcript at most; longer ones are not asked for.
+
+    Raises:
+        UserError: a folder is not there, or a shard is not as it was written.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        tokenizers: Tokenizers,
+        *,
+        held_out: HeldOut,
+        max_prompt: int,
+        seed: int,
+        report: Callable[[str], None] = lambda message: None,
+    ):
+        assert isinstance(config.data, PreparedData)
+        self.data = config.data
+        self.tokenizers = tokenizers
+        self.held_out = held_out
+        self.tasks = tuple(dict.fromkeys((c.source, c.task) for c in config.mixture.components))
+        self.passages = TEXT
+        self.text_window = config.data.text_window
+        self.reference = _REFERENCE
+        self._max_prompt = max_prompt
+        self._seed = seed
+        self._report = report
+        self._sources = {split: load_split(self.data.folders, split) for split in self.splits()}
+
+    def splits(self) -> tuple[str, ...]:
+        return ("train", self.held_out)
+
+    def sources(self, split: str) -> Mapping[str, ExampleSource]:
+        return self._sources[split]
+
+    def pictures(self, split: str, count: int) -> list[DecodedPicture]:
+        chosen = self._choose(split, IMAGES, count)
+        if not chosen:
+            return []
+        self._report(f"decoding {len(chosen)} real pictures, {split}")
+        codes = np.stack([example["image"] for _, _, example in chosen]).astype(np.int64)
+        pixels = decoded_pixels(self.tokenizers.image, torch.from_numpy(codes))
+        return [
+            DecodedPicture(
+                key=f"{split}/{number}",
+                concept=str(group),
+                caption=self._text(example),
+                codes=own,
+                decoded=shown,
+            )
+            for (number, group, example), own, shown in zip(chosen, codes, pixels, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def recordings(self, split: str, count: int) -> list[DecodedRecording]:
+        codec = self.tokenizers.speech
+        chosen = self._choose(split, SPEECH, count)
+
+        rows = []
+        for number, _, example in chosen:
+            voice, words = parse_transcript(self._text(example))
+            if not words:
+                continue
+            codes = example["speech"].astype(np.int64)
+            rows.append(
+                DecodedRecording(
+                    text=words,
+                    voice=voice or DEFAULT_VOICE,
+                    language=self._sources[split][SPEECH].language(number),
+                    sample_rate=codec.sample_rate,
+                    codes=codes,
+                    decoded=codec.decode(torch.from_numpy(codes)).float().cpu().numpy(),
+                )
+            )
+            self._report(f"decoding real recordings {len(rows)}/{len(chosen)}, {split}")
+        return rows
+
+    def texts(self, source: ExampleSource, count: int) -> list[str]:
+        return [self._text(source.example(i)) for i in choose(source, count, self._seed)]
+
+    def training_words(self) -> set[str]:
+        """Of at most 20,000 passages."""
+        source = self._sources["train"].get(TEXT)
+        texts = [] if source is None else self.texts(source, _WORDS_FROM)
+        return {word for text in texts for word in normalize_words(text)}
+
+    def as_json(self) -> dict[str, Any]:
+        examples = {
+            split: {name: len(source) for name, source in sources.items()}
+            for split, sources in self._sources.items()
+        }
+        return {"type": "PreparedData", **to_dict(self.data), "examples": examples}
+
+    def left_out(self) -> list[dict[str, str]]:
+        found = []
+        for task, (source, scores) in _NEEDS.items():
+            if (source, task) not in self.tasks:
+                found.append({"scores": scores, "why": f"the run was not trained on {task}"})
+            elif source not in self._sources[self.held_out]:
+                why = f"the data has no {source} in its {self.held_out} split: those of training only"
+                found.append({"scores": f"{scores} of unseen data", "why": why})
+        for split, sources in self._sources.items():
+            for name in (IMAGES, SPEECH):
+                if name in sources:
+                    lengths = sources[name].num_codes["text"]
+                    long = int((lengths > self._max_prompt).sum())
+                    why = f"their texts have more than {self._max_prompt} tokens, the most that is asked for"
+                    found += [{"scores": f"{long} of the {name} in {split}", "why": why}] if long else []
+        return found
+
+    def _choose(self, split: str, name: str, count: int) -> list[tuple[int, int, Mapping[str, np.ndarray]]]:
+        """(number, group, codes) of at most `count` examples whose text can be asked for."""
+        source = self._sources[split].get(name)
+        if source is None:
+            return []
+        lengths, groups = source.num_codes["text"], source.groups
+        order = np.array(choose(source, len(source), self._seed))
+        numbers = order[(lengths[order] > 0) & (lengths[order] <= self._max_prompt)][:count].tolist()
+        return [(i, int(groups[i]), source.example(i)) for i in numbers]
+
+    def _text(self, example: Mapping[str, np.ndarray]) -> str:
+        return self.tokenizers.text.decode(example["text"][:, 0].tolist())

@@ -1,0 +1,97 @@
+"""The embedded data as a scorecard's examples: raw pictures and recordings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, cast, final
+
+from trimask.config import to_dict
+from trimask.data.selection import QuickstartData
+from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN, TRIPLES
+from trimask.data.tokens import ExampleSource, TokenSource
+from trimask.datasets.quickstart import CaptionedImage, Utterance, load_speech, load_text
+from trimask.evaluation.words import normalize_words
+from trimask.runs.embedded import Split, pictures, select_speech, tokenize
+from trimask.scorecard.examples import Examples
+from trimask.scorecard.suite import HeldOut
+from trimask.tokenizers.bundle import Tokenizers
+
+TASKS = (
+    (SPEECHES, "text"),
+    (EMOJI, "text_to_image"),
+    (EMOJI, "image_to_text"),
+    (SPOKEN, "text_to_speech"),
+    (SPOKEN, "speech_to_text"),
+    (EMOJI, "joint"),
+    (SPOKEN, "joint"),
+    (TRIPLES, "triple"),
+)
+# Training data that is encoded for the likelihoods where no run has kept its tokens: enough for floors,
+# quick to encode.
+_CONCEPTS = _SENTENCES = 400
+
+
+@final
+class QuickstartExamples(Examples):
+    """A choice of the embedded data; `kept`: the run's tokenized training split, encoded anew (a part of it)
+    where absent.
+    """
+
+    def __init__(
+        self,
+        data: QuickstartData,
+        tokenizers: Tokenizers,
+        *,
+        held_out: HeldOut = "validation",
+        kept: Mapping[str, TokenSource] | None = None,
+        report: Callable[[str], None] = lambda message: None,
+    ):
+        self.data = data
+        self.tokenizers = tokenizers
+        self.held_out = held_out
+        self.tasks = TASKS
+        self.passages = SPEECHES
+        self.text_window = data.text_window
+        self.reference = None
+        self._kept = kept
+        self._report = report
+
+    def splits(self) -> tuple[str, ...]:
+        # Compositions exist only where variants (skin tones and the like) are part of the data.
+        between = ("composition",) if self.data.has_variants else ()
+        return ("train", *between, self.held_out)
+
+    def sources(self, split: str) -> Mapping[str, ExampleSource]:
+        if split == "train" and self._kept is not None:
+            return self._kept
+        # Of more readings than the embedded ones, those that are embedded stand for all.
+        part = replace(
+            self.data,
+            readings=None,
+            num_concepts=min(self.data.num_concepts or _CONCEPTS, _CONCEPTS),
+            num_sentences=min(self.data.num_sentences or _SENTENCES, _SENTENCES),
+        )
+        return tokenize(part, self.tokenizers, cast(Split, split), report=self._report)
+
+    def pictures(self, split: str, count: int) -> list[CaptionedImage]:
+        return pictures(cast(Split, split), self.data)
+
+    def recordings(self, split: str, count: int) -> list[Utterance]:
+        if split == "composition":
+            return []
+        bases = {row.base for row in self.pictures(split, count)}
+        rows = select_speech(load_speech(split), self.data, bases)
+        return [row for row in rows if row.kind == "sentence"]
+
+    def texts(self, source: ExampleSource, count: int) -> list[str]:
+        ids = [source.example(i)["text"][:, 0].tolist() for i in range(min(len(source), count))]
+        return [self.tokenizers.text.decode(each) for each in ids]
+
+    def training_words(self) -> set[str]:
+        spelled = {word for row in load_text("train") for word in row.text.split()}
+        return set(normalize_words(" ".join(spelled)))
+
+    def as_json(self) -> dict[str, Any]:
+        return to_dict(self.data)
+
+    def left_out(self) -> list[dict[str, str]]:
+        return []

@@ -1,0 +1,286 @@
+"""The scorecard of a model: every modality beside its floors and ceilings, as plain JSON."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from trimask import rng
+from trimask.data.stream import SpanSlack
+from trimask.data.tokens import ExampleSource
+from trimask.devices import describe
+from trimask.errors import UserError
+from trimask.evaluation.continuation import ContinuationScorer
+from trimask.evaluation.image import MEASURE
+from trimask.evaluation.judges.panel import Panel
+from trimask.media.encoded import Picture
+from trimask.model.denoiser import Denoiser
+from trimask.sampling.generate import Generator
+from trimask.sampling.predictor import DenoiserPredictor
+from trimask.scorecard.examples import Examples
+from trimask.scorecard.images import (
+    Reference,
+    caption_agreement,
+    gallery_features,
+    image_scores,
+    make_pictures,
+    set_distances,
+)
+from trimask.scorecard.likelihood import task_likelihood
+from trimask.scorecard.sections import Report, Save, Sections
+from trimask.scorecard.speech import speech_scores, transcript_scores
+from trimask.scorecard.suite import QUICK, Suite
+from trimask.scorecard.text import caption_scores, choice_scores, choices, text_scores
+from trimask.tokenizers.bundle import Tokenizers
+
+_NAMES = {"train": "seen", "composition": "composition", "validation": "unseen", "test": "unseen"}
+
+
+def score(
+    generator: Generator,
+    examples: Examples,
+    *,
+    suite: Suite = QUICK,
+    judges: Panel | None = None,
+    language: str | None = None,
+    seed: int = 0,
+    slack: SpanSlack | None = None,
+    report: Report = lambda message: None,
+    warn: Report = lambda message: None,
+    save: Save = lambda scores: None,
+) -> dict[str, Any]:
+    """All figures of a model on `examples`: plain JSON, each with n, a 95 % interval, floors and ceilings.
+
+    Args:
+        judges: outside models; what lacks its judge is left out, and `left_out` says so.
+        language: of all recordings, whatever the data says.
+        warn: told of a part that fails: it is set aside (`failed`), and the others go on.
+        save: given the scores after each part, as far as they are.
+
+    Raises:
+        UserError: a model without all three tokenizers.
+    """
+    began = time.monotonic()
+    tokenizers, denoiser = tokenizers_of(generator), denoiser_of(generator)
+    splits = {split: examples.sources(split) for split in examples.splits()}
+    panel = judges or Panel()
+    result: dict[str, Any] = {
+        "format": "trimask scorecard",
+        "suite": suite.name,
+        "seed": seed,
+        "data": examples.as_json(),
+        **({} if examples.reference is None else {"reference": examples.reference}),
+        "held_out": examples.held_out,
+        "num_sequences": suite.num_sequences,
+        "num_masks": suite.num_masks,
+        "machine": describe(generator.device),
+        "judges": panel.as_json(),
+        "left_out": panel.left_out() + examples.left_out(),
+        "likelihood": [],
+        "images": {"measure": MEASURE},
+        "image_distances": {},
+        "caption_agreement": {},
+        "captions": {},
+        "speech": {"transcripts": {}, "generated": {}},
+        "text": None,
+        "continuation": None,
+    }
+    card = _Scorecard(
+        generator=generator,
+        denoiser=denoiser,
+        tokenizers=tokenizers,
+        examples=examples,
+        suite=suite,
+        judges=panel,
+        language=language,
+        seed=seed,
+        sections=Sections(result, save=save, report=report, warn=warn),
+    )
+    card.likelihood(splits, slack or SpanSlack())
+    card.pictures()
+    card.speech()
+    card.text(splits[examples.held_out].get(examples.passages))
+    result["seconds"] = time.monotonic() - began
+    return result
+
+
+def tokenizers_of(generator: Generator) -> Tokenizers:
+    """The tokenizers that a generator was loaded with.
+
+    Raises:
+        UserError: one of the three is absent.
+    """
+    text, image, speech = generator.codecs.text, generator.codecs.image, generator.codecs.speech
+    if text is None or image is None or speech is None:
+        raise UserError("this model was loaded without all of its tokenizers: load it with trimask.load")
+    return Tokenizers(text=text, image=image, speech=speech)
+
+
+def denoiser_of(generator: Generator) -> Denoiser:
+    """The network that a generator samples from.
+
+    Raises:
+        UserError: it samples from something that gives no likelihoods.
+    """
+    predictor = generator.predictor
+    if not isinstance(predictor, DenoiserPredictor):
+        raise UserError(f"{type(predictor).__name__} gives no likelihoods: give a generator over a denoiser")
+    return predictor.denoiser
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Scorecard:
+    """What all parts of one scorecard share."""
+
+    generator: Generator
+    denoiser: Denoiser
+    tokenizers: Tokenizers
+    examples: Examples
+    suite: Suite
+    judges: Panel
+    language: str | None
+    seed: int
+    sections: Sections
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        return self.sections.scores
+
+    def likelihood(self, splits: Mapping[str, Mapping[str, ExampleSource]], slack: SpanSlack) -> None:
+        """NELBO of each task and split."""
+        for name, task in self.examples.tasks:
+            with self.sections.part(f"likelihood: {task} ({name})"):
+                self.scores["likelihood"] += task_likelihood(
+                    self.denoiser,
+                    splits,
+                    name,
+                    task,
+                    self.tokenizers.text,
+                    seed=self.seed,
+                    num_sequences=self.suite.num_sequences,
+                    num_masks=self.suite.num_masks,
+                    slack=slack,
+                    text_window=self.examples.text_window,
+                    report=self.sections.report,
+                )
+
+    def pictures(self) -> None:
+        """Images from captions and captions from images, for seen captions, held-out compositions and unseen
+        ones.
+        """
+        if not (self._is_trained("text_to_image") or self._is_trained("image_to_text")):
+            return
+        count = max(self.suite.num_references, self.suite.num_sequences)
+        rows: dict[str, Sequence[Picture]] = {}
+        for split in self.examples.splits():
+            with self.sections.part(f"real pictures: {_NAMES[split]}"):
+                here = self.examples.pictures(split, count)
+                rows |= {split: here} if here else {}
+        if self._is_trained("image_to_text"):
+            for split, here in rows.items():
+                chosen = self._choose(here, self.suite.num_sequences, "images", split)
+                with self.sections.part(f"captions: {_NAMES[split]}"):
+                    found = self._captions(chosen, rows.get("train", here))
+                    self.scores["captions"][_NAMES[split]] = found
+        if self._is_trained("text_to_image"):
+            references = {split: self._reference(here) for split, here in rows.items()}
+            for split in rows:
+                self._images(split, rows, references)
+
+    def _images(
+        self, split: str, rows: Mapping[str, Sequence[Picture]], references: Mapping[str, Reference]
+    ) -> None:
+        name, made = _NAMES[split], None
+        chosen = self._choose(rows[split], self.suite.num_sequences, "images", split)
+        # A composition is looked for among all that was seen too: its own concept in other tones is there.
+        beside = ["train", split] if split == "composition" and "train" in rows else [split]
+        gallery = [row for each in beside for row in rows[each]]
+        with self.sections.part(f"images: {name}"):
+            made = make_pictures(self.generator, self.tokenizers.image, chosen, seed=self.seed)
+            found = image_scores(made, gallery, gallery_features(gallery), seed=self.seed)
+            self.scores["images"][name] = found
+        if made is None:
+            return
+        with self.sections.part(f"sets of images: {name}"):
+            distances = set_distances(made, references[split], seed=self.seed)
+            self.scores["image_distances"] |= {name: distances} if distances else {}
+        with self.sections.part(f"caption agreement: {name}"):
+            known = list(dict.fromkeys(row.caption for row in gallery))
+            training = references.get("train", references[split])
+            agreement = caption_agreement(made, known, training, seed=self.seed)
+            self.scores["caption_agreement"] |= {name: agreement} if agreement else {}
+
+    def speech(self) -> None:
+        """Readings said and written down, of the training split and of unseen ones."""
+        says, writes = self._is_trained("text_to_speech"), self._is_trained("speech_to_text")
+        scores, recognizer = self.scores["speech"], self.judges.recognizer
+        scores["judge"] = "not judged: give --judges" if recognizer is None else recognizer.name
+        count = max(self.suite.num_clips, self.suite.num_sequences)
+        for split in self.examples.splits() if says or writes else ():
+            name, chosen = _NAMES[split], []
+            with self.sections.part(f"real recordings: {name}"):
+                chosen = self._choose(self.examples.recordings(split, count), count, "speech", split)
+            if not chosen:
+                continue
+            if writes:
+                clips = chosen[: self.suite.num_sequences]
+                with self.sections.part(f"transcripts: {name}"):
+                    scores["transcripts"][name] = transcript_scores(self.generator, clips, seed=self.seed)
+            if says:
+                with self.sections.part(f"speech: {name} sentences"):
+                    scores["generated"][name] = speech_scores(
+                        self.generator,
+                        self.tokenizers.speech,
+                        chosen[: self.suite.num_clips],
+                        seed=self.seed,
+                        judges=self.judges,
+                        language=self.language,
+                        sections=self.sections,
+                        name=name,
+                    )
+
+    def text(self, held_out: ExampleSource | None) -> None:
+        """Sampled passages beside held-out ones, and which continuation of a held-out passage is the true
+        one.
+        """
+        if held_out is None or not self._is_trained("text"):
+            return
+        text, window, judge = self.tokenizers.text, self.examples.text_window, None
+        if self.judges.language_model is not None:
+            with self.sections.part("the outside language model"):
+                judge = self.judges.language_model.load()
+        with self.sections.part("text passages"):
+            self.scores["text"] = text_scores(
+                self.generator,
+                text,
+                self.examples.texts(held_out, self.suite.num_sequences),
+                self.examples.training_words(),
+                seed=self.seed,
+                count=self.suite.num_passages,
+                judge=judge,
+            )
+        with self.sections.part("continuations"):
+            questions = choices(held_out, text, window=window, count=self.suite.num_choices, seed=self.seed)
+            scorer = ContinuationScorer(
+                denoiser=self.denoiser,
+                text=text,
+                seed=self.seed,
+                num_masks=self.suite.num_masks,
+                text_window=window,
+            )
+            self.scores["continuation"] = choice_scores(scorer, questions, judge, seed=self.seed)
+
+    def _is_trained(self, task: str) -> bool:
+        return any(task is trained for _, trained in self.examples.tasks)
+
+    def _choose(self, rows: Sequence, count: int, *names: str) -> list:
+        order = rng.generator(self.seed, "scorecard", *names).permutation(len(rows))
+        return [rows[i] for i in order[:count].tolist()]
+
+    def _reference(self, rows: Sequence[Picture]) -> Reference:
+        return Reference.draw(rows, self.judges, seed=self.seed, count=self.suite.num_references)
+
+    def _captions(self, chosen: Sequence[Picture], training: Sequence[Picture]) -> dict[str, Any] | None:
+        candidates = list(dict.fromkeys(row.caption for row in training))[:200]
+        return caption_scores(self.generator, chosen, candidates, seed=self.seed)

@@ -1,0 +1,37 @@
+"""The studies by name: ours, or a function of a user's own. Listing ours imports none of them."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimask import modules
+from trimask.recipes.catalog import first_sentence, purpose_in
+
+if TYPE_CHECKING:
+    from trimask.studies.study import Study
+
+STUDIES = ("coordinate_check", "lr_transfer", "batch_invariance", "horizon")
+"""Each has a module of its name here, with a function of its name and one of its short form."""
+
+
+def purpose(name: str) -> str:
+    """The first sentence of the docstring of a study; of one of the user's own that has none, its name."""
+    if modules.is_own(name):
+        return first_sentence(inspect.getdoc(modules.load(name)) or modules.label(name))
+    return purpose_in(Path(__file__).with_name(f"{name}.py"), name)
+
+
+def resolve_study(name: str, *, is_short: bool) -> "Study":
+    """The study, or its short form: minutes on a laptop.
+
+    Raises:
+        UserError: one of the user's own fails, or returns something else.
+    """
+    short = f"{name}_short" if is_short else name
+    if modules.is_own(name):
+        kind = importlib.import_module("trimask.studies.study").Study
+        return modules.call(short, (kind,), "a Study")
+    study: Callable[[], Study] = getattr(importlib.import_module(f"trimask.studies.{name}"), short)
+    return study()

@@ -1,0 +1,61 @@
+"""Panels as pictures."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from trimask.io import atomic_write
+from trimask.studies.findings import Curve, Panel
+
+_COLOURS = ("#2563a8", "#b4571f", "#2e7d4f", "#7b4fa3", "#a8862a", "#5c6675", "#c0392b")
+_MOST_TICKS = 8
+
+
+def draw(rows: Sequence[Sequence[Panel]], path: Path) -> None:
+    """Writes rows of panels as one SVG (text stays text). Where all panels of a column show the same thing,
+    they share its scale. Equal panels give equal bytes.
+    """
+    columns = max(len(row) for row in rows)
+    is_shared = all(len({panel.y_label for panel in column}) == 1 for column in zip(*rows, strict=False))
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trimask", "font.size": 9}):
+        figure = Figure(figsize=(3.4 * columns, 2.9 * len(rows)), layout="constrained")
+        grid = figure.subplots(len(rows), columns, squeeze=False, sharey="col" if is_shared else "none")
+        for axes_row, row in zip(grid, rows, strict=True):
+            for axes in axes_row[len(row) :]:
+                axes.set_axis_off()
+            for axes, panel in zip(axes_row, row, strict=False):
+                _panel(axes, panel)
+        with atomic_write(path) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def _panel(axes: Axes, panel: Panel) -> None:
+    axes.set_title(panel.title, fontsize=9)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.grid(visible=True, color="#e2e6ec", linewidth=0.7)
+    axes.set_xscale("log", base=2)
+    if panel.is_log_y:
+        axes.set_yscale("log", base=2)
+    for number, curve in enumerate(panel.curves):
+        _curve(axes, curve, _COLOURS[number % len(_COLOURS)])
+    places = sorted({x for curve in panel.curves for x in curve.x})
+    if places and len(places) <= _MOST_TICKS:
+        axes.set_xticks(places, [f"{x:.3g}" if x < 1000 else f"{x:,.0f}" for x in places])
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelrotation=30 if len(places) > 4 else 0)
+    if any(curve.label for curve in panel.curves):
+        axes.legend(fontsize=7, frameon=False)
+
+
+def _curve(axes: Axes, curve: Curve, colour: str) -> None:
+    style = "--" if curve.is_dashed else "-"
+    axes.plot(curve.x, curve.y, style, marker="o", markersize=3, color=colour, label=curve.label)
+    if curve.low is not None and curve.high is not None:
+        if all(map(math.isfinite, (*curve.low, *curve.high))):
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)

@@ -1,0 +1,120 @@
+"""A trial that trains a denoiser and scores it on held-out sequences."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from trimask.config import fingerprint
+from trimask.data.mixture import Mixture, MixtureConfig
+from trimask.data.selection import PreparedData
+from trimask.data.stream import TrainingStream
+from trimask.data.tokens import ExampleSource
+from trimask.errors import UserError
+from trimask.evaluation.likelihood import sequence_nelbo, target_tokens
+from trimask.model.denoiser import Denoiser
+from trimask.runs.pretrain import build_denoiser, build_step, build_stream
+from trimask.runs.sources import token_sources, tokenizers_of_data
+from trimask.studies.study import ALL
+from trimask.tokenizers.bundle import SHIPPED, Tokenizers
+from trimask.training.loop import train
+from trimask.training.noise_scale import denoiser_noise_scale
+from trimask.training.run import RunConfig
+from trimask.training.step import DenoiserStep
+
+_NUM_HELD_OUT = 256
+_NUM_MASKS = 4
+_NATS = 1 / np.log(2)
+
+
+def load_tokenizers(config: RunConfig) -> Tokenizers:
+    """Those of prepared data, or those that ship."""
+    data = config.data
+    return Tokenizers.load(tokenizers_of_data(data.folders) if isinstance(data, PreparedData) else SHIPPED)
+
+
+def sources_of(
+    config: RunConfig,
+    tokenizers: Tokenizers,
+    split: Literal["train", "validation"],
+    tokens: Path,
+    *,
+    report: Callable[[str], None] = lambda message: None,
+) -> Mapping[str, ExampleSource]:
+    """The token sources of a split, kept in `tokens` for all trials on the same data."""
+    return token_sources(config.data, tokenizers, split, tokens / fingerprint(config.data), report=report)
+
+
+def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, TrainingStream]:
+    """The finished step of a run in `folder`, and its stream. A run that was stopped goes on.
+
+    Raises:
+        NonFiniteLoss: it diverged.
+        KeyboardInterrupt: it was interrupted, and has saved where it was.
+    """
+    tokenizers = load_tokenizers(config)
+    denoiser = build_denoiser(config, tokenizers)
+    stream = build_stream(config, sources_of(config, tokenizers, "train", tokens), denoiser.vocabulary)
+    step = build_step(config, denoiser, stream)
+    result = train(
+        step,
+        stream.batches,
+        out=folder,
+        config={"run": config},
+        num_steps=config.num_updates,
+        checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
+        resume=folder.exists(),
+        is_quiet=True,  # the study shows its own progress
+    )
+    if result.stopped == "interrupted":
+        raise KeyboardInterrupt
+    return step, stream
+
+
+def held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, float]:
+    """NELBO in bits per target token on sequences that no run is trained on: of all tokens, and of each
+    modality.
+
+    The same sequences under the same masks for every trial, mixed as in training: differences between trials
+    are differences between models.
+    """
+    sources = sources_of(config, load_tokenizers(config), "validation", tokens)
+    known = tuple(c for c in config.mixture.components if c.source in sources)
+    if not known:
+        raise UserError("the data has no validation split, and a study compares held-out losses: prepare one")
+    mixture = Mixture(MixtureConfig(components=known), sources, seed=0)
+    stream = TrainingStream(
+        mixture,
+        denoiser.vocabulary,
+        slack=config.slack,
+        text_window=config.data.text_window,
+        physical_batch=1,
+        row_length=None,
+    )
+    sequences = [stream.sequence(index) for index in range(_NUM_HELD_OUT)]
+    nats = sequence_nelbo(denoiser, sequences, seed=0, num_masks=_NUM_MASKS)
+    counts = {
+        m: sum(target_tokens(s, denoiser.vocabulary, m) for s in sequences)
+        for m in denoiser.vocabulary.modalities
+    }
+    total = sum(float(values.sum()) for values in nats.values()) / sum(counts.values())
+    return {ALL: total * _NATS} | {
+        m: float(nats[m].sum()) / count * _NATS for m, count in counts.items() if count
+    }
+
+
+def noise_scales(
+    step: DenoiserStep, stream: TrainingStream, *, num_small: int, num_pairs: int
+) -> dict[str, float]:
+    """B_simple in sequences at the present weights, of the whole loss and of each modality's part, as
+    `noise_scale/…`; on batches that come after those of the run.
+    """
+    first = step.num_steps
+    found = denoiser_noise_scale(
+        step, lambda index: stream.batch(first + index), num_small=num_small, num_pairs=num_pairs
+    )
+    return {f"noise_scale/{name}": scale.batch for name, scale in found.items()} | {
+        f"noise_scale_error/{name}": scale.standard_error for name, scale in found.items()
+    }

@@ -1,0 +1,289 @@
+"""What tokenizers lose, measured on the pictures and recordings of a set: figures, and a page to look at and
+listen to.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import PIL.Image
+
+from trimask import io, rng
+from trimask.config import to_dict
+from trimask.devices import describe
+from trimask.errors import UserError
+from trimask.evaluation.judges.panel import Panel
+from trimask.evaluation.reconstruction import (
+    Clips,
+    image_figures,
+    image_round_trip,
+    speech_figures,
+    speech_round_trip,
+)
+from trimask.media.recording import resample
+from trimask.report import Block, Card, Cards, Chart, Page, Picture, Prose, Section, Sound, Table
+from trimask.report.figures import error_rate, figure
+from trimask.tokenizer_training.data import SignalData
+from trimask.tokenizer_training.decoded import COMPOSITION, TRAIN, UNSEEN, as_floats, signals
+from trimask.tokenizer_training.signals import Signal, Signals
+from trimask.training.tracker import read_metrics
+from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
+
+REPORT, FIGURES = "report.html", "report.json"
+DATA = "data"
+_NAMES = {TRAIN: "seen in training", COMPOSITION: "held-out composition", UNSEEN: "not seen in training"}
+_MOST_PIXELS = 3000 * 64 * 64  # of a part of the pictures
+_SHOWN_PICTURES, _SHOWN_CLIPS = 48, 8
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """How much is measured, and by whom.
+
+    Attributes:
+        num_clips: recordings of each part at most.
+    """
+
+    judges: Panel = Panel()
+    num_clips: int = 200
+    seed: int = 0
+
+
+def measure(
+    data: SignalData,
+    folder: Path,
+    *,
+    image: ImageCodec | None = None,
+    speech: SpeechCodec | None = None,
+    measurement: Measurement | None = None,
+    run: Path | None = None,
+    stages: Mapping[int, str] | None = None,
+    report: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Send `data` through tokenizers, and write `report.json` and `report.html` into `folder`.
+
+    Args:
+        image, speech: what is measured: one of them at least.
+        run: the run that trained the tokenizer, whose curve is shown and whose decoded data is used.
+        stages: names of its stages by their first update: each has a curve of its own, since the loss of one
+            is not that of another.
+
+    Returns: what `report.json` holds.
+
+    Raises:
+        UserError: there is nothing of the kind in `data`.
+    """
+    assert image is not None or speech is not None
+    chosen = measurement or Measurement()
+    figures: dict[str, Any] = {
+        "format": "trimask tokenizer report",
+        "data": to_dict(data),
+        "seed": chosen.seed,
+        "machine": describe(),
+    }
+    sections: list[Section] = []
+    kept = folder
+    if image is not None:
+        kept = _data(folder, "image", run)
+        parts = signals(data, "image", size=image.image_size, folder=kept, report=report)
+        if parts:
+            report("sending pictures through the tokenizer")
+            figures["image"], blocks = _images(image, parts, chosen)
+            sections.append(Section(title="Pictures", blocks=blocks))
+    if speech is not None:
+        kept = _data(folder, "speech", run)
+        parts = signals(data, "speech", size=speech.sample_rate, folder=kept, report=report)
+        if parts:
+            report("sending recordings through the tokenizer")
+            figures["speech"], blocks = _speech(speech, parts, chosen)
+            sections.append(Section(title="Speech", blocks=blocks))
+    if not sections:
+        raise UserError(f"nothing to measure; {kept / 'rejected.jsonl'} says what was set aside and why")
+    if run is not None:
+        sections.append(Section(title="How it learned", blocks=_curves(run, stages or {0: "Training"})))
+    io.write_json(folder / FIGURES, figures)
+    machine = figures["machine"]
+    lead = f"Round trips, measured on {machine['device_name']}; all figures stand in `{FIGURES}`."
+    Page(title="What the tokenizer loses", lead=lead, sections=sections).write(folder / REPORT)
+    return figures
+
+
+def _data(folder: Path, kind: str, run: Path | None) -> Path:
+    return folder / DATA / kind if run is None else run / DATA
+
+
+def _images(
+    codec: ImageCodec, parts: Mapping[str, Signals], chosen: Measurement
+) -> tuple[dict[str, Any], list[Block]]:
+    most = max(_MOST_PIXELS // codec.image_size**2, 1)
+    drawn = {part: _drawn(rows, most, chosen.seed) for part, rows in parts.items()}
+    figures = {
+        part: image_figures(codec, np.stack([row.values for row in rows])) for part, rows in drawn.items()
+    }
+    first = next(iter(figures.values()))
+    header = ["", "pictures", "PSNR, dB", "of the mean colour", "SSIM", "of the mean colour"]
+    table = [
+        [
+            _NAMES[part],
+            f"{each['images']:,}",
+            figure(each["psnr"]),
+            figure(each["psnr_floor"]),
+            figure(each["ssim"]),
+            figure(each["ssim_floor"]),
+        ]
+        for part, each in figures.items()
+    ]
+    rows = drawn[UNSEEN if UNSEEN in drawn else next(iter(drawn))]
+    shown = rows[:: max(len(rows) // _SHOWN_PICTURES, 1)][:_SHOWN_PICTURES]
+    made, _ = image_round_trip(codec, np.stack([row.values for row in shown]))
+    cards = [
+        Card(
+            title=row.text or row.key,
+            pictures=[Picture(image=PIL.Image.fromarray(each)) for each in (np.array(row.values), after)],
+        )
+        for row, after in zip(shown, made, strict=True)
+    ]
+    size = f"{codec.image_size} pixels, {first['codes_per_image']} codes, {first['bits_per_image']:,.0f} bits"
+    return figures, [
+        Prose(text=f"{size} a picture; means over pictures with 95 % intervals."),
+        Table(header=header, rows=table),
+        _use_table(figures),
+        Cards(heading="Before and after", cards=cards, note=_shown_part(drawn)),
+    ]
+
+
+def _speech(
+    codec: SpeechCodec, parts: Mapping[str, Signals], chosen: Measurement
+) -> tuple[dict[str, Any], list[Block]]:
+    judged = UNSEEN if UNSEEN in parts else next(iter(parts))
+    drawn = {part: _drawn(rows, chosen.num_clips, chosen.seed) for part, rows in parts.items()}
+    figures = {}
+    for part, rows in drawn.items():
+        judges = chosen.judges if part == judged else Panel()  # they take their time
+        clips = _clips(codec, rows)
+        figures[part] = speech_figures(codec, clips, judges=judges, resample=resample, seed=chosen.seed)
+    each, rows = figures[judged], drawn[judged]
+    few = _clips(codec, rows[:: max(len(rows) // _SHOWN_CLIPS, 1)][:_SHOWN_CLIPS])
+    made, _ = speech_round_trip(codec, few)
+    rate = codec.sample_rate
+    cards = [
+        Card(
+            title=text,
+            sounds=[
+                Sound(samples=before, sample_rate=rate, label=f"before {speaker}"),
+                Sound(samples=after, sample_rate=rate, label="after"),
+            ],
+        )
+        for text, speaker, before, after in zip(few.texts, few.speakers, few.waveforms, made, strict=True)
+    ]
+    rates = f"{each['codes_per_second']:g} codes and {each['bits_per_second']:,.0f} bits a second"
+    blocks: list[Block] = [
+        Prose(text=f"{rates}; {each['clips']} recordings, {each['seconds']:.0f} s, {_NAMES[judged]}."),
+        Table(header=["", "round trip", "floor", "ceiling"], rows=_speech_rows(each)),
+    ]
+    if "speakers" in each.get("word_error_rate", {}):
+        blocks.append(_speaker_table(each["word_error_rate"]["speakers"]))
+    blocks += [
+        _use_table(figures),
+        Cards(heading="Before and after", cards=cards, note=_shown_part(drawn), is_wide=True),
+    ]
+    return figures, blocks
+
+
+def _clips(codec: SpeechCodec, rows: Sequence[Signal]) -> Clips:
+    return Clips(
+        waveforms=[as_floats(row.values) for row in rows],
+        sample_rate=codec.sample_rate,
+        texts=[row.text for row in rows],
+        speakers=[row.speaker for row in rows],
+    )
+
+
+def _speech_rows(each: Mapping[str, Any]) -> list[list[str]]:
+    spectral = each["mel_cepstral_distance"]
+    floor = figure(spectral["noise"]) + " noise"
+    rows = [["mel-cepstral distance, dB", figure(spectral["round_trip"]), floor, "0"]]
+    if "word_error_rate" in each:
+        words = each["word_error_rate"]
+        rows.append(
+            [
+                error_rate(words),
+                figure(words["round_trip"], is_share=True),
+                "",
+                f"{figure(words['clips'], is_share=True)} the clips",
+            ]
+        )
+        rows.append(["more word errors, paired", figure(words["difference"], is_share=True), "", "0"])
+    if "speaker_similarity" in each:
+        similar = each["speaker_similarity"]
+        rows.append(
+            ["cosine of the voice", figure(similar["round_trip"]), f"{figure(similar['noise'])} noise", "1"]
+        )
+    if "quality" in each:
+        quality = each["quality"]
+        floor, ceiling = f"{figure(quality['noise'])} noise", f"{figure(quality['clips'])} the clips"
+        rows.append(["judged quality, 1 to 5", figure(quality["round_trip"]), floor, ceiling])
+    return rows
+
+
+def _speaker_table(speakers: Mapping[str, Any]) -> Table:
+    rows = [
+        [
+            speaker or "(none named)",
+            str(each["clips"]["n"]),
+            figure(each["clips"], is_share=True),
+            figure(each["round_trip"], is_share=True),
+            figure(each["difference"], is_share=True),
+        ]
+        for speaker, each in speakers.items()
+    ]
+    header = ["word error rate of", "clips", "before", "after", "difference, paired"]
+    return Table(heading="By speaker", header=header, rows=rows)
+
+
+def _use_table(figures: Mapping[str, Any]) -> Table:
+    rows = [
+        [
+            f"{_NAMES[part]}, codebook {number}",
+            f"{use['used']:,}",
+            f"{use['dead']:,}",
+            f"{use['perplexity']:.0f}",
+            f"{use['perplexity_inked']:.0f}",
+        ]
+        for part, each in figures.items()
+        for number, use in enumerate(each["codebooks"], 1)
+    ]
+    header = ["codes", "used", "dead", "perplexity", "without the commonest"]
+    return Table(heading="Use of the codes", header=header, rows=rows)
+
+
+def _shown_part(drawn: Mapping[str, Sequence[Signal]]) -> str:
+    return f"{_NAMES[UNSEEN if UNSEEN in drawn else next(iter(drawn))].capitalize()}."
+
+
+def _drawn(rows: Signals, most: int, seed: int) -> list[Signal]:
+    """At most so many rows, spread over all of them."""
+    order = rng.generator(seed, "reconstruction", "drawn").permutation(len(rows))
+    return [rows[int(i)] for i in sorted(order[:most])]
+
+
+def _curves(run: Path, stages: Mapping[int, str]) -> list[Block]:
+    """The loss of each stage; a row of metrics is the mean over the updates since the row before."""
+    rows = [row for row in read_metrics(run) if row.get("loss") is not None]
+    firsts = sorted(stages)
+    charts: list[Block] = []
+    for first, end in zip(firsts, [*firsts[1:], math.inf], strict=True):
+        points = [
+            (row["step"], row["loss"])
+            for before, row in zip([{"step": 0}, *rows], rows, strict=False)
+            if before["step"] >= first and row["step"] <= end
+        ]
+        name = stages[first]
+        steps, losses = [step for step, _ in points], [loss for _, loss in points]
+        title = name[:1].upper() + name[1:]
+        charts.append(Chart(title=title, x=steps, y=losses, x_label="step", y_label="loss"))
+    return charts

@@ -1,0 +1,16 @@
+"""The catalogue says what the sets are and take."""
+
+from dataclasses import fields
+
+import pytest
+
+from trimask.datasets.catalogue import CATALOGUE
+
+
+@pytest.mark.parametrize("name", list(CATALOGUE))
+def test_entries_fit_their_sets(name):
+    entry = CATALOGUE[name]
+    assert entry.benchmark.name == name
+    assert set(entry.options) == {field.name for field in fields(entry.benchmark())}  # pyright: ignore
+    assert set(entry.counts) <= {"train", "composition", "validation", "test"} and entry.counts["train"] > 100
+    assert entry.download > 1e7 and entry.size > 1e7

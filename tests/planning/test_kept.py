@@ -1,0 +1,116 @@
+"""What a block is said to keep against what autograd saves."""
+
+import gc
+import warnings
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from trimask.model.attention import AttentionBackend, Documents
+from trimask.model.block import Block
+from trimask.model.recompute import Recompute
+from trimask.model.rope import rotary_angles
+from trimask.planning.kept import is_loop, kept_after_attention, kept_by_block, recomputed_by_block
+
+WIDTH, HEADS, POSITIONS = 64, 2, 96
+ON_CPU = {"is_gpu": False, "is_looped": True, "is_compiled": False}
+
+
+def size(tensors: list[Tensor], others: list[Tensor]) -> int:
+    """Bytes of the storages of `tensors`, each once, without those of `others`."""
+    left_out = {tensor.untyped_storage().data_ptr() for tensor in others}
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(count for place, count in storages.items() if place not in left_out)
+
+
+def run_block(
+    recompute: Recompute,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    backend: AttentionBackend = AttentionBackend.LOOP,
+    at: Tensor | None = None,
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The tensors of a block that are not its activations, those that autograd saved, and its output."""
+    block = Block(WIDTH, HEADS, residual_multiplier=0.5).to(device, dtype)
+    block.recompute = recompute
+    coordinates = torch.rand(POSITIONS, 2, device=device)
+    cos, sin = rotary_angles(coordinates, WIDTH // HEADS, 1e4)
+    documents = Documents.of(torch.tensor([0, 30, 60, POSITIONS]), backend, torch.device(device))
+    h = torch.randn(POSITIONS, WIDTH, device=device, dtype=dtype, requires_grad=True)
+    others = [*block.parameters(), cos, sin]
+    others += [] if documents.boundaries is None else [documents.boundaries]
+    saved: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved.append(tensor.detach())
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = block(h, cos=cos, sin=sin, documents=documents, at=at)
+    return others, saved, out
+
+
+def expected(recompute: Recompute) -> int:
+    hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
+    sizes = {"width": WIDTH, "hidden": hidden, "num_heads": HEADS, "element": 4}
+    return POSITIONS * kept_by_block(recompute, **ON_CPU).num_bytes(**sizes)
+
+
+@pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])
+def test_autograd_saves_what_is_listed(recompute: Recompute) -> None:
+    others, saved, _ = run_block(recompute)
+    assert size(saved, others) == expected(recompute)
+
+
+@pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])
+def test_the_last_block_keeps_less_at_positions_that_are_not_read(recompute: Recompute) -> None:
+    at = torch.arange(0, POSITIONS, 3)
+    others, saved, _ = run_block(recompute, at=at)
+    hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
+    after = kept_after_attention(recompute, **ON_CPU)
+    spared = after.num_bytes(width=WIDTH, hidden=hidden, num_heads=HEADS, element=4)
+    assert size(saved, [*others, at]) == expected(recompute) - (POSITIONS - len(at)) * spared
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])
+def test_autograd_saves_what_is_listed_on_a_gpu(recompute: Recompute) -> None:
+    """But for a few numbers of the kernel's own."""
+    others, saved, _ = run_block(
+        recompute, device="cuda", dtype=torch.bfloat16, backend=AttentionBackend.VARLEN
+    )
+    kept = kept_by_block(recompute, is_gpu=True, is_looped=False, is_compiled=False)
+    hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
+    listed = POSITIONS * kept.num_bytes(width=WIDTH, hidden=hidden, num_heads=HEADS, element=2)
+    assert size(saved, others) == pytest.approx(listed, rel=0.02)
+
+
+def test_selective_recomputation_holds_what_is_listed() -> None:
+    """Its store is not autograd's: all tensors that are alive are counted, before and after."""
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # looking at all objects calls some that are deprecated
+        before = {id(x) for x in gc.get_objects() if isinstance(x, Tensor)}
+        others, saved, out = run_block(Recompute.SELECTIVE)
+        (h,) = (tensor for tensor in saved if tensor.shape == (POSITIONS, WIDTH))
+        saved.clear()
+        gc.collect()
+        alive = [x for x in gc.get_objects() if isinstance(x, Tensor) and id(x) not in before]
+    assert size([*alive, h], [*others, out]) == expected(Recompute.SELECTIVE)
+
+
+def test_what_is_computed_again_completes_what_is_kept() -> None:
+    everything = kept_by_block(Recompute.NONE, **ON_CPU)
+    assert recomputed_by_block(Recompute.NONE, **ON_CPU).widths == 0
+    again = recomputed_by_block(Recompute.FULL, **ON_CPU)
+    assert (again.widths + 1, again.hiddens) == (everything.widths, everything.hiddens)
+
+
+def test_the_loop_is_what_suits_a_cpu_and_full_precision() -> None:
+    assert is_loop(None, is_gpu=False, is_half=False) and is_loop(None, is_gpu=True, is_half=False)
+    assert not is_loop(None, is_gpu=True, is_half=True)
+    assert is_loop(AttentionBackend.LOOP, is_gpu=True, is_half=True)
+    assert not is_loop(AttentionBackend.FLEX, is_gpu=True, is_half=True)

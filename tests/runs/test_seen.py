@@ -1,0 +1,77 @@
+"""What a run keeps of its data for prompts, and what ships of it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+import trimask
+from trimask.config import to_dict
+from trimask.data.mixture import Component
+from trimask.data.selection import QuickstartData
+from trimask.data.tokens import Ragged, TokenSource
+from trimask.recipes.quickstart import quickstart
+from trimask.runs.load import QUICKSTART
+from trimask.runs.seen import fit_seen, load_seen, seen_of_embedded, spelling
+from trimask.sampling.prompts import UnseenPromptWarning
+from trimask.tokenizers.text import TextTokenizer
+from trimask.vocabulary.task import TASKS
+from trimask.vocabulary.transcript import transcript
+
+
+def source(name: str, texts: Sequence[Sequence[int]], other: str) -> TokenSource:
+    spans = [np.array(ids, dtype=np.int64).reshape(-1, 1) for ids in texts]
+    codes = {
+        "text": Ragged.of(spans),
+        other: Ragged.of([np.zeros((4, 2), dtype=np.int64)] * len(spans)),
+    }
+    return TokenSource(name=name, codes=codes, groups=np.arange(len(spans)))
+
+
+def test_what_a_run_sees() -> None:
+    text = TextTokenizer.train(["red apple", "good morning"], 280)
+    captions = ["red apple", "green apple"]
+    said = [("Good morning", "Ana María"), ("hello", "bob"), ("red apple", "Ana María"), ("x", None)]
+    spelled = [text.encode(transcript(words, voice), is_spelled=True) for words, voice in said]
+    sources = {
+        "images": source("images", [text.encode(each) for each in captions], "image"),
+        "speech": source("speech", spelled, "speech"),
+        "unused": source("unused", [text.encode("never drawn")], "image"),
+    }
+    parts = (
+        Component(source="images", task="text_to_image", weight=1.0),
+        Component(source="speech", task="text_to_speech", weight=1.0),
+    )
+    seen = fit_seen(sources, parts, text, seed=0)
+    assert seen.tasks == ("text_to_image", "text_to_speech")
+    assert list(seen.voices.items()) == [("ana_maría", 2), ("bob", 1), ("slt", 1)]
+    assert seen.captions == spelling(captions)
+    assert seen.transcripts == spelling([words.lower() for words, _ in said])
+
+
+def test_the_shipped_model_knows_a_caption_however_it_is_typed() -> None:
+    model = trimask.load("quickstart")
+    typed = ["strawberry", "Strawberry", " strawberry.", "a strawberry"]
+    same, other = (
+        model.generate_many("text_to_image", typed, numbers=[0] * 4, num_steps=2, raw_prompt=raw)
+        for raw in (False, True)
+    )
+    for result in same[1:]:
+        np.testing.assert_array_equal(result.tokens, same[0].tokens)
+    np.testing.assert_array_equal(other[0].tokens, same[0].tokens)
+    assert any(not np.array_equal(result.tokens, same[0].tokens) for result in other[1:])
+    with pytest.warns(UnseenPromptWarning, match="'xylophone' is not in its data"):
+        model.generate("text_to_image", "a red xylophone", num_steps=1)
+    with pytest.raises(ValueError, match="no voice 'bob': choose one of slt"):
+        model.generate("text_to_speech", "hello", voice="bob")
+
+
+def test_what_ships_is_of_the_data_that_the_model_has_seen() -> None:
+    recipe = quickstart()
+    assert isinstance(recipe.data, QuickstartData)
+    seen = load_seen(QUICKSTART.parent)
+    assert to_dict(seen) == to_dict(seen_of_embedded(recipe.data, recipe.mixture.components))
+    for prompt in ("Strawberry", " strawberry.", "a strawberry", "The STRAWBERRY!"):
+        assert seen.prompt(TASKS[1], prompt) == "strawberry"
+    assert seen.captions is not None and seen.captions.unseen("strawberry") == []
+    assert list(seen.voices) == ["slt", "rms"]

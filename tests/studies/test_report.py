@@ -1,0 +1,52 @@
+import math
+from pathlib import Path
+
+from trimask.estimate import Estimate
+from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, shown
+from trimask.studies.report import described, write_report
+
+FINDINGS = Findings(
+    claims=(Claim(text="it is flat", holds=True), Claim(text="γ = 0.5", holds=None)),
+    tables=(Table(title="Slopes", header=("what", "slope"), rows=(("stream", "0.01"),)),),
+    pictures={
+        "rates": (
+            (
+                Panel(
+                    title="all",
+                    x_label="rate",
+                    y_label="bits/token",
+                    curves=(
+                        Curve(label="64", x=[1.0, 2.0], y=[3.0, 2.9], low=[2.9, 2.8], high=[3.1, 3.0]),
+                        Curve(label="none yet", x=[], y=[], is_dashed=True),
+                    ),
+                    is_log_y=True,
+                ),
+            ),
+        ),
+        "nothing yet": ((),),
+    },
+)
+
+
+def test_a_report_has_claims_pictures_and_tables(tmp_path: Path):
+    path = write_report(FINDINGS, tmp_path, title="Is it?", facts={"command": "`x`"})
+    text = path.read_text()
+    assert text.startswith("# Is it?\n\n- command: `x`\n")
+    assert "- holds: it is flat\n- cannot tell: γ = 0.5\n" in text
+    assert "![rates](rates.svg)" in text and "nothing yet" not in text
+    assert "| what | slope |\n|---|---|\n| stream | 0.01 |" in text
+    picture = (tmp_path / "rates.svg").read_bytes()
+    assert b">bits/token<" in picture  # text stays text
+    write_report(FINDINGS, tmp_path, title="Is it?", facts={"command": "`x`"})
+    assert (tmp_path / "rates.svg").read_bytes() == picture
+
+
+def test_findings_as_json():
+    found = described(FINDINGS)
+    assert found["claims"][1] == {"text": "γ = 0.5", "holds": None}
+    assert found["tables"] == [{"title": "Slopes", "header": ["what", "slope"], "rows": [["stream", "0.01"]]}]
+
+
+def test_an_estimate_without_interval_shows_none():
+    assert shown(Estimate(value=0.444, low=0.3, high=0.58)) == "0.44 [0.30, 0.58]"
+    assert shown(Estimate(value=0.444, low=-math.inf, high=math.inf)) == "0.44"
