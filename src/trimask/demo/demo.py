@@ -22,9 +22,8 @@ from trimask.errors import UserError
 from trimask.recipes.quickstart import quickstart, quickstart_mini
 from trimask.report import Block, Code, Page, Prose, Section
 from trimask.runs import load as runs
-from trimask.runs.pretrain import TOKENIZERS, TOKENS, pretrain
+from trimask.runs.pretrain import TOKENS, pretrain
 from trimask.sampling.generate import Generator
-from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
 _MARK = "trimask demo"
@@ -189,8 +188,7 @@ class _Demo:
         self.blocks = about_training(run, config, generator, result)
         self.add_section(Section(title="Fresh run", blocks=self.blocks))
         assert isinstance(config.data, QuickstartData)
-        tokenizers = Tokenizers.load(run / TOKENIZERS)
-        drawn = drawn_by(config, run / TOKENS, tokenizers, num_updates=result.steps)
+        drawn = drawn_by(config, run / TOKENS, num_updates=result.steps)
         examples = draw_examples(
             config.data, seed=self.seed, num_images=num_images, num_clips=num_clips, drawn=drawn
         )

@@ -193,7 +193,7 @@ def _stated_sizes(data: StatedData) -> dict[str, SourceSize]:
 def _quickstart_sizes(
     data: QuickstartData, tokenizers: Tokenizers, group_exponent: float
 ) -> dict[str, SourceSize]:
-    """As `recipes.tokens.tokenize` makes them, but pictures and audio are not encoded."""
+    """As `runs.embedded.encode` makes them, but pictures and speech are not encoded."""
     images = select_concepts(load_images("train"), data)
     speech = select_speech(readings("train", data), data, {row.base for row in images})
     captions = {row.hexcode: len(tokenizers.text.encode(row.caption)) for row in images}

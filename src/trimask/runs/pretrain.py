@@ -14,8 +14,8 @@ from trimask import io, locks
 from trimask.data.loader import load
 from trimask.data.mixture import Mixture
 from trimask.data.selection import PreparedData, QuickstartData
+from trimask.data.source import ExampleSource
 from trimask.data.stream import TrainingStream
-from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import check_fit, check_tokenizers, read_denoiser, save_denoiser
@@ -265,7 +265,8 @@ def _keep_tokenizers(source: Path, kept: Path) -> None:
     """Copy the tokenizers into the run; what is damaged there is set aside, and copied again."""
     if kept.exists():
         try:
-            return check(kept, hashes(source))
+            check(kept, hashes(source))
+            return
         except (ValueError, FileNotFoundError) as error:
             aside = io.set_aside(kept)
             logger.warning("%s; set aside as %s, and copied again from %s", error, aside, source)

@@ -12,10 +12,10 @@ from trimask.data.default_mixture import DEFAULT_WEIGHTS, default_components
 from trimask.data.selection import DataConfig, PreparedData, StatedData
 from trimask.data.shard_layout import check_codes
 from trimask.data.shards import ShardEntry, open_shard
-from trimask.data.tokens import ExampleSource
+from trimask.data.source import ExampleSource
 from trimask.errors import UserError
 from trimask.prepare.manifest import MANIFEST, TOKENIZERS, Manifest, damaged_shards, load_split
-from trimask.runs.embedded import cached_tokens
+from trimask.runs.embedded_tokens import load_encoded, load_or_encode
 from trimask.runs.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.distributed import ALONE, World
@@ -168,7 +168,8 @@ def token_sources(
         )
     if isinstance(data, PreparedData):
         return load_split(data.folders, split)
-    return cached_tokens(data, tokenizers, split, cache, report=report)
+    load_or_encode(data, tokenizers, cache, report=report)
+    return load_encoded(cache, split)
 
 
 def tokenizers_of_data(folders: Sequence[Path]) -> Path:

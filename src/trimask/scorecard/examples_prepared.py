@@ -9,8 +9,8 @@ import torch
 from trimask.config import to_dict
 from trimask.data.choice import choose
 from trimask.data.selection import PreparedData
+from trimask.data.source import ExampleSource
 from trimask.data.source_names import IMAGES, SPEECH, TEXT
-from trimask.data.tokens import ExampleSource
 from trimask.evaluation.words import normalize_words
 from trimask.media.encoded import decoded_pixels
 from trimask.prepare.manifest import load_split

@@ -9,8 +9,8 @@ import numpy as np
 from trimask.config import fingerprint
 from trimask.data.mixture import Mixture, MixtureConfig
 from trimask.data.selection import PreparedData
+from trimask.data.source import ExampleSource
 from trimask.data.stream import TrainingStream
-from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens
 from trimask.model.denoiser import Denoiser
