@@ -96,7 +96,7 @@ def check_encoded(data: QuickstartData, tokenizers: Mapping[str, str], folder: P
     if choice != _choice(data, tokenizers):
         raise UserError(f"{folder} holds other data, or was encoded by other tokenizers or another version")
     if readings != _readings(data) and (data.readings is None or data.readings.is_dir()):
-        raise UserError(f"{folder} was encoded from other readings than those in {data.readings}")
+        raise UserError(f"{folder} was encoded from other readings (now: {data.readings or 'embedded'})")
     damaged = damaged_shards(folder, manifest.shards)
     if damaged:
         raise UserError(f"{folder / damaged[0]} is damaged or gone")

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
 
-from trimask.data.selection import PreparedData, QuickstartData
+from trimask.data.selection import QuickstartData
 from trimask.data.source import ExampleSource
 from trimask.data.stream import SpanSlack
 from trimask.errors import UserError
@@ -20,10 +20,9 @@ from trimask.reading import problem_of
 from trimask.recipes.quickstart import quickstart
 from trimask.runs import load as runs
 from trimask.runs.embedded_tokens import check_encoded, load_encoded
+from trimask.runs.kinds import kind_of
 from trimask.runs.load import run_config
 from trimask.runs.pretrain import TOKENIZERS, TOKENS
-from trimask.runs.resume import moved
-from trimask.runs.sources import check_data
 from trimask.sampling.generate import Generator
 from trimask.scorecard.claims import Claim, claims
 from trimask.scorecard.examples import Examples
@@ -211,24 +210,27 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
     folder = runs.run_folder(run)
     config = folder / CONFIG
     recipe = run_config(folder) if os.path.lexists(config) else quickstart()
-    if data and not isinstance(recipe.data, PreparedData):
-        raise UserError(f"{run} was trained on the embedded data: leave --data out")
-    if isinstance(recipe.data, PreparedData):
-        recipe = replace(recipe, data=moved(recipe.data, data))
-        check_data(recipe, tokenizers, report)
-        examples = PreparedExamples(
-            recipe,
-            tokenizers,
-            held_out=held_out,
-            max_prompt=generator.lengths.max_prompt,
-            seed=seed,
-            report=report,
-        )
-        return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
-    assert isinstance(recipe.data, QuickstartData), "no run is trained on data that is not there"
-    kept = _kept(recipe.data, folder) if os.path.lexists(config) else None
-    examples = QuickstartExamples(recipe.data, tokenizers, held_out=held_out, kept=kept, report=report)
-    return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)
+    kind = kind_of(recipe.data)
+    if data:
+        recipe = replace(recipe, data=kind.moved(data))
+        kind = kind_of(recipe.data)
+    kind.check(recipe, tokenizers, report)
+    if kind.embedded is not None:
+        kept = _kept(kind.embedded, folder) if os.path.lexists(config) else None
+        examples = QuickstartExamples(kind.embedded, tokenizers, held_out=held_out, kept=kept, report=report)
+        return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)
+    if not kind.folders:
+        name = type(recipe.data).__name__
+        raise UserError(f"{run} was trained on {name}: scorecards are of embedded or prepared data")
+    examples = PreparedExamples(
+        recipe,
+        tokenizers,
+        held_out=held_out,
+        max_prompt=generator.lengths.max_prompt,
+        seed=seed,
+        report=report,
+    )
+    return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
 
 
 def _kept(data: QuickstartData, run: Path) -> Mapping[str, ExampleSource] | None:
