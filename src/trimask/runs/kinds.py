@@ -274,8 +274,9 @@ class _Prepared(Kind):
             if longest > config.row_length:
                 raise UserError(
                     f"{component.source} has a {component.task} sequence of up to {longest:,} slots, and a "
-                    f"row has {config.row_length:,}: prepare shorter examples (--text-window, --max-seconds), "
-                    f"or give --row-length {longest} or none (each sequence in a row of its own)"
+                    f"row has {config.row_length:,}: prepare shorter examples (--text-window, "
+                    f"--max-seconds), or give --row-length {longest} or none (each sequence in a row of its "
+                    "own)"
                 )
 
     def texts(self, config: RunConfig, task: Task, tokenizers: Tokenizers) -> Iterable[str]:
