@@ -13,16 +13,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from trimask import io
 from trimask.data.random_codes import RandomCodes, random_sources
 from trimask.data.selection import StatedData
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.devices import describe, pick
 from trimask.recipes import catalog
+from trimask.runs.kinds import kind_of
 from trimask.runs.pretrain import build_denoiser, build_step, build_stream
-from trimask.runs.sources import token_sources
 from trimask.runs.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
@@ -56,7 +56,7 @@ def of_stated(config: RunConfig) -> dict[str, list[float]]:
     """Target tokens per second of whole batches, and of the part of one of eight processes."""
     assert isinstance(config.data, StatedData)
     drawn = random_sources(config.data, num_examples=32)
-    sources = {name: kept(source) for name, source in drawn.items()}  # drawing codes is no part of a run
+    sources = {name: Drawn(source) for name, source in drawn.items()}  # drawing codes is no part of a run
     stream = build_stream(config, sources, vocabulary_of(config, None))
     rates: dict[str, list[float]] = {DATA: [], "one of eight": []}
     for number in range(ROUNDS + 1):  # the first round warms up
@@ -69,18 +69,25 @@ def of_stated(config: RunConfig) -> dict[str, list[float]]:
     return rates
 
 
-def kept(source: RandomCodes) -> TokenSource:
-    """Its examples in memory."""
-    examples = [source.example(i) for i in range(len(source))]
-    codes = {m: Ragged.of([example[m] for example in examples]) for m in examples[0]}
-    return TokenSource(name=source.name, codes=codes, groups=source.groups)
+class Drawn:
+    """The examples of `source` in memory."""
+
+    def __init__(self, source: RandomCodes):
+        self.name, self.groups, self.num_codes = source.name, source.groups, source.num_codes
+        self._examples = [source.example(i) for i in range(len(source))]
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def example(self, index: int) -> dict[str, np.ndarray]:
+        return dict(self._examples[index])
 
 
 def beside_step(config: RunConfig, device: torch.device) -> dict[str, list[float]]:
     """Target tokens per second of batches, and of steps on them."""
     tokenizers = Tokenizers.load()
     with tempfile.TemporaryDirectory() as folder:
-        sources = token_sources(config.data, tokenizers, "train", Path(folder))
+        sources = kind_of(config.data).sources(tokenizers, "train", Path(folder))
     denoiser = build_denoiser(config, tokenizers).to(device)
     stream = build_stream(config, sources, denoiser.vocabulary)
     step = build_step(config, denoiser, stream)

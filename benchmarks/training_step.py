@@ -21,15 +21,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trimask import io, rng
+from trimask import io
 from trimask.data.mixture import Component, Mixture, MixtureConfig
+from trimask.data.random_codes import RandomCodes
+from trimask.data.selection import StatedSource
 from trimask.data.stream import SpanSlack, TrainingStream
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.devices import describe, pick, send
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import count_parameters, forward_flops
@@ -130,8 +130,8 @@ def build(size: str, device: torch.device) -> tuple[TrainingStream, DenoiserStep
         )
     )
     length = POSITIONS - 3  # beside the task and the boundaries
-    codes = rng.generator(0, "codes").integers(0, CODES - 1, (64, length, 1))
-    source = TokenSource(name="codes", codes={"text": Ragged.of(list(codes))}, groups=np.arange(64))
+    stated = StatedSource(name="codes", lengths={"text": length})
+    source = RandomCodes(stated, vocabulary.spaces, num_examples=64, seed=0)
     stream = TrainingStream(
         Mixture(
             MixtureConfig(components=(Component(source="codes", task="text", weight=1.0),)),

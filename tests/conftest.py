@@ -34,12 +34,12 @@ def tokenizers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_speeches() -> Iterator[None]:
     """The embedded data with two speeches a split: encoding all of them takes longer than most tests."""
     from trimask.datasets.quickstart import load_text
-    from trimask.planning import workload
     from trimask.runs import embedded as tokens
+    from trimask.runs import sizes
     from trimask.scorecard import examples_quickstart
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (examples_quickstart, tokens, workload):
+        for module in (examples_quickstart, tokens, sizes):
             patch.setattr(module, "load_text", lambda split: load_text(split)[:2])
         yield
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import SpanSlack, TrainingStream
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.model.attention import AttentionBackend
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.recompute import Recompute
@@ -95,17 +94,37 @@ def _failed_is_not_passed(part: Part, name: str) -> None:
         part.note(f"checks/{name}/passed", False)
 
 
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Held:
+    """A source of examples in memory: per modality, the codes of each."""
+
+    name: str
+    codes: dict[str, list[np.ndarray]]
+    groups: np.ndarray
+
+    @property
+    def num_codes(self) -> dict[str, np.ndarray]:
+        return {name: np.array([item.size for item in items]) for name, items in self.codes.items()}
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def example(self, index: int) -> dict[str, np.ndarray]:
+        return {name: items[index].astype(np.int32) for name, items in self.codes.items()}
+
+
 def make_stream() -> TrainingStream:
     """Text, pictures and speech of different lengths."""
     draw = np.random.default_rng(0)
     sources = {}
     for name, other in (("texts", None), ("pictures", "image"), ("speech", "speech")):
-        codes = {"text": Ragged.of([draw.integers(0, 200, (n, 1)) for n in draw.integers(2, 60, 20)])}
+        codes = {"text": [draw.integers(0, 200, (n, 1)) for n in draw.integers(2, 60, 20)]}
         if other == "image":
-            codes[other] = Ragged.of([draw.integers(0, 64, (16, 2)) for _ in range(20)])
+            codes[other] = [draw.integers(0, 64, (16, 2)) for _ in range(20)]
         elif other == "speech":
-            codes[other] = Ragged.of([draw.integers(0, 32, (n, 2)) for n in draw.integers(3, 40, 20)])
-        sources[name] = TokenSource(name=name, codes=codes, groups=np.arange(20))
+            codes[other] = [draw.integers(0, 32, (n, 2)) for n in draw.integers(3, 40, 20)]
+        sources[name] = Held(name=name, codes=codes, groups=np.arange(20))
     components = (
         Component(source="texts", task="text", weight=1.0),
         Component(source="pictures", task="text_to_image", weight=1.0),

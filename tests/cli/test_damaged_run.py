@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jaxtyping
+import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,10 +20,10 @@ from trimask import io, seals
 from trimask.cli import main
 from trimask.config import to_dict
 from trimask.data.selection import QuickstartData
-from trimask.data.tokens import Ragged, TokenSource
+from trimask.data.shards import Example
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
-from trimask.runs import embedded as tokens
+from trimask.runs import embedded_tokens as tokens
 from trimask.runs.lengths import LENGTHS, load_lengths, save_lengths
 from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.seen import SEEN
@@ -178,7 +178,7 @@ def test_metrics_that_changed_since_their_checkpoint_are_told(
 
 
 @pytest.mark.parametrize("damage", [flip, Path.unlink, lambda path: path.write_bytes(b"")])
-@pytest.mark.parametrize("name", ["train.json", "train-emoji.safetensors"])
+@pytest.mark.parametrize("name", ["manifest.json", "train/emoji-000000-000.safetensors"])
 def test_damaged_tokens_are_encoded_again(
     name: str,
     damage: Callable[[Path], None],
@@ -186,33 +186,34 @@ def test_damaged_tokens_are_encoded_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    codes = {"text": Ragged.of([torch.arange(4).reshape(4, 1).numpy()])}
-    made: list[int] = []
+    codes = {"text": np.arange(4).reshape(4, 1), "image": np.zeros((4, 2), dtype=np.int64)}
+    made: list[str] = []
 
-    def tokenize(*_: object, **__: object) -> dict[str, TokenSource]:
-        made.append(1)
-        return {"emoji": TokenSource(name="emoji", codes=codes, groups=torch.zeros(1).long().numpy())}
+    def encode(data: QuickstartData, tokenizers: Tokenizers, split: str, **_: object) -> dict:
+        made.append(split)
+        return {"emoji": [Example(key="1F34E", group=0, codes=codes)]}
 
-    monkeypatch.setattr(tokens, "tokenize", tokenize)
-    data, tokenizers = QuickstartData(), Tokenizers.load()
+    monkeypatch.setattr(tokens, "encode", encode)
+    data, tokenizers, folder = QuickstartData(), Tokenizers.load(), tmp_path / "tokens"
 
     def read() -> None:
-        found = tokens.cached_tokens(data, tokenizers, "train", tmp_path)
+        tokens.load_or_encode(data, tokenizers, folder)
+        found = tokens.load_encoded(folder, "train")
         assert found["emoji"].example(0)["text"].tolist() == [[0], [1], [2], [3]]
 
     read()
     read()
-    assert made == [1]
-    damage(tmp_path / name)
+    assert made == ["train", "validation"]
+    damage(folder / name)
     read()
     read()
-    assert made == [1, 1]
-    assert "it is encoded again" in caplog.text or not (tmp_path / "train.json.corrupt").exists()
+    assert made == ["train", "validation"] * 2
+    assert "it is encoded again" in caplog.text
+    assert (tmp_path / "tokens.corrupt").is_dir()
 
 
 @pytest.mark.parametrize("name", ["signals.json", "train.arrow"])
 def test_damaged_signals_are_made_again(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    import numpy as np
 
     made: list[int] = []
 

@@ -16,7 +16,8 @@ from trimask import io, seals
 from trimask.cli import main
 from trimask.prepare.manifest import Manifest, load_split
 from trimask.recipes.quickstart import debug
-from trimask.runs.sources import check_data, with_prepared
+from trimask.runs.kinds import kind_of
+from trimask.runs.sources import with_prepared
 from trimask.tokenizers.bundle import Tokenizers
 
 SHARD = "train/text-000000-000.safetensors"
@@ -112,7 +113,7 @@ def test_a_shard_that_is_none(name, prepared, tokenizers, tmp_path):
     folder = replaced(prepared, tmp_path, HOSTILE[name])
     config = with_prepared(debug(), [folder])
     with pytest.raises(ValueError, match="is no shard as `trimask prepare` writes them") as caught:
-        check_data(config, tokenizers)
+        kind_of(config.data).check(config, tokenizers)
     said = str(caught.value)
     assert SHARD in said and "prepare the data again" in said and "\n" not in said
 
@@ -170,7 +171,8 @@ def test_any_value_in_any_tensor(data, prepared, tokenizers, tmp_path):
 
     folder = replaced(prepared, tmp_path, change)
     try:
-        check_data(with_prepared(debug(), [folder]), tokenizers)
+        config = with_prepared(debug(), [folder])
+        kind_of(config.data).check(config, tokenizers)
     except ValueError as error:
         assert SHARD in str(error) and "\n" not in str(error)
         return

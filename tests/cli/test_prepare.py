@@ -30,9 +30,10 @@ from trimask.prepare.manifest import Manifest, Speakers, load_split
 from trimask.prepare.prepare import Progress, prepare
 from trimask.recipes.catalog import resolve
 from trimask.runs.embedded import pictures
+from trimask.runs.kinds import kind_of
 from trimask.runs.own_prompt import first_try
 from trimask.runs.pretrain import build_stream
-from trimask.runs.sources import token_sources, with_prepared
+from trimask.runs.sources import with_prepared
 from trimask.runs.vocabulary import vocabulary_of
 from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
@@ -510,7 +511,7 @@ def test_cut_passages_have_no_end(tokenizers_folder: Path, tmp_path: Path) -> No
     prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
     config = with_prepared(resolve("debug"), [out])
     tokenizers = Tokenizers.load(tokenizers_folder)
-    sources = token_sources(config.data, tokenizers, "train", out / "unused")
+    sources = kind_of(config.data).sources(tokenizers, "train", out / "unused")
     stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
     end = stream.vocabulary.ranges_of("text")[0].stop - 1
     lengths = sources[TEXT].num_codes["text"]
@@ -649,7 +650,9 @@ def test_show_prints_the_mixture_of_the_run(
     assert main(["show", "debug", *data, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     config = with_prepared(resolve("debug"), prepared)
-    sources = token_sources(config.data, Tokenizers.load(tokenizers_folder), "train", prepared[0] / "unused")
+    sources = kind_of(config.data).sources(
+        Tokenizers.load(tokenizers_folder), "train", prepared[0] / "unused"
+    )
     shares = Mixture(config.mixture, sources, config.seed).shares
     assert [row["sequences"] for row in shown["mixture"]] == [
         round(share * shown["sequences"]) for share in shares.tolist()

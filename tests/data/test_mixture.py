@@ -5,21 +5,21 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from in_memory import InMemory
 from trimask.data.mixture import NUM_BLOCKS, Component, Mixture, MixtureConfig, block_counts, mean_as_drawn
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.vocabulary.task import TASKS
 
 ROWS = {task.name: task for task in TASKS}
 
 
-def make_source(name: str, groups: list[int], lengths: list[int] | None = None) -> TokenSource:
+def make_source(name: str, groups: list[int], lengths: list[int] | None = None) -> InMemory:
     """Pairs of a text of `lengths` tokens (else one more each) and of two images codes."""
     texts = [np.full((n, 1), i) for i, n in enumerate(lengths or range(1, len(groups) + 1))]
     codes = {
-        "text": Ragged.of(texts),
-        "image": Ragged.of([np.zeros((1, 2), np.int64)] * len(groups)),
+        "text": list(texts),
+        "image": [np.zeros((1, 2), np.int64)] * len(groups),
     }
-    return TokenSource(name=name, codes=codes, groups=np.array(groups))
+    return InMemory(name=name, codes=codes, groups=np.array(groups))
 
 
 def make_mixture(seed: int = 0) -> Mixture:
@@ -168,21 +168,3 @@ def test_errors_name_the_value():
         MixtureConfig(components=(component,), group_exponent=1.5)
     with pytest.raises(ValueError, match="a has nothing for image_to_text to generate"):
         Mixture(MixtureConfig(components=(component,)), {"a": make_source("a", [0], [0])}, 0)
-
-
-def test_a_source_survives_its_file(tmp_path):
-    source = make_source("a", [0, 0, 1])
-    source.save(tmp_path / "a.safetensors")
-    loaded = TokenSource.load(tmp_path / "a.safetensors")
-    assert loaded.name == "a" and loaded.groups.tolist() == [0, 0, 1]
-    for i in range(3):
-        np.testing.assert_array_equal(loaded.example(i)["text"], source.example(i)["text"])
-
-
-def test_a_source_must_be_consistent():
-    with pytest.raises(ValueError, match="differ in length"):
-        TokenSource(
-            name="x",
-            codes={"text": Ragged.of([np.zeros((1, 1), dtype=np.int64)])},
-            groups=np.array([0, 1]),
-        )

@@ -4,7 +4,7 @@ import pytest
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.random_codes import RandomCodes, random_sources
 from trimask.data.selection import StatedData, StatedSource
-from trimask.data.tokens import ExampleSource
+from trimask.data.source import ExampleSource
 from trimask.vocabulary.layout import CodeSpace
 
 SPACES = (

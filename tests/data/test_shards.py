@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from in_memory import InMemory
 from trimask import io
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.shards import Example, ShardedTokens, write_shard
-from trimask.data.tokens import ExampleSource, Ragged, TokenSource
+from trimask.data.source import ExampleSource
 
 PLACE = "train/x-000000"
 
@@ -57,9 +58,9 @@ def test_shards_give_back_the_examples(tmp_path):
 def test_a_mixture_draws_from_shards_as_from_memory(tmp_path):
     examples = make_examples(11)
     sharded = ShardedTokens("x", write(tmp_path, examples, [4, 1, 6]))
-    whole = TokenSource(
+    whole = InMemory(
         name="x",
-        codes={m: Ragged.of([example.codes[m] for example in examples]) for m in examples[0].codes},
+        codes={m: [example.codes[m] for example in examples] for m in examples[0].codes},
         groups=np.array([example.group for example in examples]),
     )
     config = MixtureConfig(components=(Component(source="x", task="joint", weight=1.0),), block_length=4)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from in_memory import InMemory
 from trimask.data.loader import load
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import SpanSlack, TrainingStream, target_ends
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.codebooks import Flattened, Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -25,23 +25,23 @@ VOCABULARY = Vocabulary(
 def make_stream(row_length: int | None = None) -> TrainingStream:
     draw = np.random.default_rng(0)
     texts = [draw.integers(0, 300, (n, 1)) for n in (3, 5, 40)]
-    pairs = TokenSource(
+    pairs = InMemory(
         name="pairs",
         codes={
-            "text": Ragged.of(texts[:2]),
-            "image": Ragged.of([draw.integers(0, 16, (4, 2))] * 2),
+            "text": list(texts[:2]),
+            "image": [draw.integers(0, 16, (4, 2))] * 2,
         },
         groups=np.arange(2),
     )
-    spoken = TokenSource(
+    spoken = InMemory(
         name="spoken",
         codes={
-            "text": Ragged.of(texts[:2]),
-            "speech": Ragged.of([draw.integers(0, 8, (9, 3))] * 2),
+            "text": list(texts[:2]),
+            "speech": [draw.integers(0, 8, (9, 3))] * 2,
         },
         groups=np.arange(2),
     )
-    text = TokenSource(name="text", codes={"text": Ragged.of(texts)}, groups=np.arange(3))
+    text = InMemory(name="text", codes={"text": list(texts)}, groups=np.arange(3))
     components = (
         Component(source="pairs", task="text_to_image", weight=1.0),
         Component(source="spoken", task="text_to_speech", weight=1.0),

@@ -12,6 +12,7 @@ from trimask.demo.examples import draw_examples, drawn_by
 from trimask.recipes.quickstart import debug
 from trimask.runs import embedded as tokens
 from trimask.runs.embedded import pictures
+from trimask.runs.embedded_tokens import load_or_encode
 from trimask.tokenizers.bundle import Tokenizers
 
 DATA = QuickstartData(num_concepts=6, has_variants=False, num_sentences=3, voices=("slt",), text_window=32)
@@ -21,7 +22,8 @@ def test_seen_is_what_was_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:2])
     config = replace(debug(), data=DATA, logical_batch=2)
     tokenizers = Tokenizers.load()
-    few, all_of_them = (drawn_by(config, tmp_path, tokenizers, num_updates=n) for n in (1, 300))
+    load_or_encode(DATA, tokenizers, tmp_path)
+    few, all_of_them = (drawn_by(config, tmp_path, num_updates=n) for n in (1, 300))
     assert len(few.pictures) + len(few.utterances) <= 2
     train = pictures("train", DATA)
     used = {part.source for part in config.mixture.components if part.task != "triple"}

@@ -11,13 +11,15 @@ from trimask.data.selection import QuickstartData
 from trimask.planning.figures import figures
 from trimask.planning.mixture_tree import tree
 from trimask.recipes import catalog
-from trimask.runs.embedded import tokenize
+from trimask.runs.embedded_tokens import load_encoded, load_or_encode
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
 
 @pytest.mark.usefixtures("few_speeches")
-def test_what_is_shown_without_tokenizing_is_what_the_run_draws(tokenizers_folder: Path) -> None:
+def test_what_is_shown_without_tokenizing_is_what_the_run_draws(
+    tokenizers_folder: Path, tmp_path: Path
+) -> None:
     """Variants (uneven groups) and two voices, as the model that ships has them."""
     tokenizers = Tokenizers.load(tokenizers_folder)
     debug = catalog.resolve("debug")
@@ -25,7 +27,8 @@ def test_what_is_shown_without_tokenizing_is_what_the_run_draws(tokenizers_folde
     data = replace(debug.data, num_concepts=12, has_variants=True, voices=("slt", "rms"))
     config = replace(debug, data=data, num_steps=100_000)
     shown = figures(config, tokenizers)
-    sources = tokenize(data, tokenizers, "train")
+    load_or_encode(data, tokenizers, tmp_path)
+    sources = load_encoded(tmp_path, "train")
     mixture = Mixture(config.mixture, sources, config.seed)
     assert len(shown["mixture"]) == len(mixture.shares) == 8
     for row, share, component in zip(

@@ -1,33 +1,35 @@
 """From the embedded data to token sources: who is chosen, and that the codes are the tokenizers' own."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from trimask import io, seals
+from trimask import seals
 from trimask.config import override
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
+from trimask.data.shards import ShardedTokens
 from trimask.datasets.quickstart import load_images, load_speech, load_text
 from trimask.datasets.quickstart.tables import read_table, write_table
+from trimask.errors import UserError
+from trimask.prepare.manifest import load_split
 from trimask.prepare.passages import windows
+from trimask.prepare.prepare import prepare
 from trimask.recipes.quickstart import debug
-from trimask.runs import embedded as tokens
-from trimask.runs.embedded import (
-    cached_tokens,
-    kept_tokens,
-    pictures,
-    readings,
-    select_concepts,
-    select_speech,
-    spoken_prompt,
-)
+from trimask.runs import embedded, embedded_tokens
+from trimask.runs.embedded import encode, pictures, readings, select_concepts, select_speech, spoken_prompt
+from trimask.runs.embedded_tokens import check_encoded, load_encoded, load_or_encode, write_encoded
+from trimask.runs.kinds import kind_of
 from trimask.runs.pretrain import build_stream
 from trimask.runs.vocabulary import vocabulary_of
+from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
 
+FEW = 2
 SMALL = QuickstartData(num_concepts=6, has_variants=False, num_sentences=3, voices=("slt",), text_window=32)
 
 
@@ -80,12 +82,20 @@ def test_variants_and_voices_are_kept_or_left_out():
     assert sum(row.kind == "sentence" for row in chosen) == 3
 
 
-def test_sources_hold_the_tokenizers_codes_and_survive_the_cache(tokenizers, tmp_path):
-    sources = cached_tokens(SMALL, tokenizers, "validation", tmp_path)
+@pytest.fixture
+def few_texts(monkeypatch) -> None:
+    monkeypatch.setattr(embedded, "load_text", lambda split: load_text(split)[:FEW])
+
+
+@pytest.mark.usefixtures("few_texts")
+def test_sources_hold_the_tokenizers_codes_and_are_kept(tokenizers, tmp_path):
+    load_or_encode(SMALL, tokenizers, tmp_path)
+    sources = load_encoded(tmp_path, "validation")
     assert set(sources) == {"emoji", "spoken", "speeches", "triples"}
     rows = select_concepts(load_images("validation"), SMALL)
     for index, row in enumerate(rows):
         example = sources["emoji"].example(index)
+        assert sources["emoji"].key(index) == row.hexcode
         assert tokenizers.text.decode(example["text"][:, 0].tolist()) == row.caption
         pixels = torch.from_numpy(row.pixels().copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.inference_mode():
@@ -93,17 +103,27 @@ def test_sources_hold_the_tokenizers_codes_and_survive_the_cache(tokenizers, tmp
     speech = select_speech(load_speech("validation"), SMALL, {row.base for row in rows})
     said = tokenizers.text.decode(sources["spoken"].example(0)["text"][:, 0].tolist())
     assert said == spoken_prompt(speech[0].text, speech[0].voice) == f"slt: {speech[0].text}"
-    again = cached_tokens(SMALL, tokenizers, "validation", tmp_path)
-    for name, source in sources.items():
-        assert again[name].groups.tolist() == source.groups.tolist()
-        for modality, ragged in source.codes.items():
-            np.testing.assert_array_equal(again[name].codes[modality].values, ragged.values)
+    first = (tmp_path / "manifest.json").stat().st_mtime_ns
+    load_or_encode(SMALL, tokenizers, tmp_path)
+    assert (tmp_path / "manifest.json").stat().st_mtime_ns == first, "it was encoded twice"
 
 
-def test_another_choice_is_tokenized_anew(tokenizers, tmp_path):
+@pytest.mark.usefixtures("few_texts")
+def test_variants_are_groups_numbered_in_order(tokenizers):
+    data = QuickstartData(num_concepts=5, num_sentences=1, voices=("slt",))
+    examples = encode(data, tokenizers, "composition")["emoji"] + encode(data, tokenizers, "train")["emoji"]
+    rows = pictures("composition", data) + pictures("train", data)
+    assert [example.key for example in examples] == [row.hexcode for row in rows]
+    trained = [(e.group, row.base) for e, row in zip(examples, rows, strict=True) if row.split == "train"]
+    assert len({group for group, _ in trained}) == len({base for _, base in trained}) == len(set(trained))
+    firsts = list(dict.fromkeys(group for group, _ in trained))
+    assert firsts == list(range(len(firsts)))
+
+
+def test_another_choice_is_encoded_anew(tokenizers):
     few = QuickstartData(num_concepts=100, voices=("slt",))
     more = QuickstartData(num_concepts=400, voices=("slt",))
-    sizes = [len(cached_tokens(data, tokenizers, "composition", tmp_path)["emoji"]) for data in (few, more)]
+    sizes = [len(encode(data, tokenizers, "composition")["emoji"]) for data in (few, more)]
     assert 0 < sizes[0] < sizes[1]
 
 
@@ -116,18 +136,54 @@ def test_no_id_is_lost_between_windows(tokenizers, length):
         assert any(len(window) < length for window in spans)
 
 
+def prepared_ids(folder: Path, tokenizers: Tokenizers, data: QuickstartData) -> dict[str, list[np.ndarray]]:
+    """What `prepare` makes of the training texts: the windows of each document, in order."""
+    texts = folder / "texts"
+    texts.mkdir()
+    for row in load_text("train")[:FEW]:
+        (texts / f"{row.id}.txt").write_text(row.text)
+    options = PrepareOptions(text_window=data.text_window, validation=0.0, test=0.0)
+    prepare(str(texts), folder / "prepared", options=options)
+    return by_document(load_split((folder / "prepared",), "train")["text"])
+
+
+def embedded_ids(folder: Path, tokenizers: Tokenizers, data: QuickstartData) -> dict[str, list[np.ndarray]]:
+    write_encoded(data, tokenizers, folder, ("train",))
+    return by_document(load_encoded(folder, "train")["speeches"])
+
+
+def by_document(source: ShardedTokens) -> dict[str, list[np.ndarray]]:
+    found: dict[str, list[np.ndarray]] = {}
+    for index in range(len(source)):
+        document = source.key(index).rpartition("#")[0].removesuffix(".txt")
+        found.setdefault(document, []).append(source.example(index)["text"][:, 0])
+    return found
+
+
+@pytest.mark.parametrize("read", [embedded_ids, prepared_ids])
+@pytest.mark.parametrize("length", [8, 64, 128])
+@pytest.mark.usefixtures("few_texts")
+def test_each_id_of_the_text_is_there_once(tokenizers, tmp_path, read, length):
+    """End to end, the windows of a paragraph are its ids, whichever way it is prepared."""
+    data = replace(SMALL, num_concepts=1, num_sentences=1, text_window=length)
+    found = read(tmp_path, tokenizers, data)
+    rows = load_text("train")[:FEW]
+    assert len(found) == len(rows)
+    for row in rows:
+        [own] = [spans for document, spans in found.items() if Path(document).name == row.id]
+        assert np.concatenate(own).tolist() == tokenizers.text.encode(row.text)
+        assert max(map(len, own)) <= length
+
+
 @pytest.mark.parametrize("length", [32, 64])
-def test_cut_passages_have_no_end(tokenizers, monkeypatch, length):
+def test_cut_passages_have_no_end(tokenizers, monkeypatch, tmp_path, length):
     """Embedded data: a window has an end just where its last sentence is whole."""
-    monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:1])
+    monkeypatch.setattr(embedded, "load_text", lambda split: load_text(split)[:1])
     config = override(debug(), {"data.text_window": str(length), "data.num_concepts": "1"})
     component = Component(source="speeches", task="text", weight=1.0)
     config = replace(config, mixture=MixtureConfig(components=(component,)))
-    sources = tokens.tokenize(config.data, tokenizers, "train")
+    sources = kind_of(config.data).sources(tokenizers, "train", tmp_path)
     passages = sources["speeches"]
-    text = load_text("train")[0].text
-    joined = passages.codes["text"].values[:, 0].tolist()
-    assert joined == tokenizers.text.encode(text)
     stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
     end = stream.vocabulary.ranges_of("text")[0].stop - 1
     ended = [(stream.sequence(i).tokens == end).sum() > 0 for i in range(600)]
@@ -138,17 +194,57 @@ def test_cut_passages_have_no_end(tokenizers, monkeypatch, length):
     assert abs(np.mean(ended) - expected) < 4 * np.sqrt(expected * (1 - expected) / 600)
 
 
-def test_tokens_of_an_earlier_encoding_are_made_anew(tokenizers, tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:1])
+@pytest.fixture
+def one(tokenizers, tmp_path, monkeypatch) -> QuickstartData:
+    """The smallest choice, encoded into `tmp_path / "tokens"`."""
+    monkeypatch.setattr(embedded, "load_text", lambda split: load_text(split)[:1])
     data = QuickstartData(num_concepts=1, num_sentences=1, voices=("slt",), text_window=32)
-    sources = cached_tokens(data, tokenizers, "validation", tmp_path)
-    index = tmp_path / "validation.json"
-    stored = io.read_sealed(index)
-    assert kept_tokens(data, "validation", tmp_path)
-    del stored["version"]
-    io.write_sealed(index, stored)
-    sources["spoken"].save(tmp_path / "validation-speeches.safetensors")  # what a misreading would give
-    assert kept_tokens(data, "validation", tmp_path) is None
-    again = cached_tokens(data, tokenizers, "validation", tmp_path)
-    assert set(again["speeches"].codes) == {"text"}
-    assert kept_tokens(data, "validation", tmp_path)
+    load_or_encode(data, tokenizers, tmp_path / "tokens")
+    return data
+
+
+def test_what_is_of_something_else_is_set_aside(tokenizers, tmp_path, one, monkeypatch, caplog):
+    folder = tmp_path / "tokens"
+    check_encoded(one, tokenizers.hashes, folder)
+    others = {**tokenizers.hashes, "text.json": "0" * 64}
+    with pytest.raises(UserError, match="holds other data, or was encoded by other tokenizers"):
+        check_encoded(one, others, folder)
+    with pytest.raises(UserError, match="holds other data"):
+        check_encoded(replace(one, text_window=64), tokenizers.hashes, folder)
+    monkeypatch.setattr(embedded_tokens, "VERSION", embedded_tokens.VERSION + 1)
+    with pytest.raises(UserError, match="or another version"):
+        check_encoded(one, tokenizers.hashes, folder)
+    load_or_encode(one, tokenizers, folder)
+    check_encoded(one, tokenizers.hashes, folder)
+    assert "it is encoded again" in caplog.text
+    assert (tmp_path / "tokens.corrupt" / "manifest.json").is_file()
+
+
+def test_tokens_of_an_earlier_format_are_set_aside(tokenizers, tmp_path, one, caplog):
+    folder = tmp_path / "tokens"
+    (folder / "manifest.json").unlink()
+    (folder / "train.json").write_text("{}")
+    load_or_encode(one, tokenizers, folder)
+    check_encoded(one, tokenizers.hashes, folder)
+    assert "has no manifest.json; it is encoded again" in caplog.text
+
+
+def test_readings_are_recognised_by_their_content(tokenizers, tmp_path, one):
+    def write(name: str, rows: list[dict]) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        path = write_table(folder, "speech", rows, {})
+        seals.write_index(folder, {path.name: seals.file_sha256(path)})
+        return folder
+
+    rows = read_table("speech")[::400]
+    first, same, other = write("first", rows), write("same", rows), write("other", rows[1:])
+    folder = tmp_path / "more"
+    load_or_encode(replace(one, readings=first), tokenizers, folder)
+    check_encoded(replace(one, readings=first), tokenizers.hashes, folder)
+    check_encoded(replace(one, readings=same), tokenizers.hashes, folder)
+    for now in (other, None):
+        with pytest.raises(UserError, match="encoded from other readings"):
+            check_encoded(replace(one, readings=now), tokenizers.hashes, folder)
+    shutil.rmtree(first)  # a run directory goes on without them
+    check_encoded(replace(one, readings=first), tokenizers.hashes, folder)

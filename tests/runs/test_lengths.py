@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from in_memory import InMemory
 from trimask.data.stream import SpanSlack
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.runs.lengths import fit_lengths, load_lengths, save_lengths
 from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers
@@ -18,21 +18,21 @@ def tokenizers() -> Tokenizers:
     return Tokenizers.load()
 
 
-def make_speech(tokenizers: Tokenizers, words: list[str], frames: list[int], voice: str) -> TokenSource:
+def make_speech(tokenizers: Tokenizers, words: list[str], frames: list[int], voice: str) -> InMemory:
     spelled = [tokenizers.text.encode(transcript(each, voice), is_spelled=True) for each in words]
     codes = {
-        "text": Ragged.of([np.array(ids)[:, None] for ids in spelled]),
-        "speech": Ragged.of([np.zeros((n, 4), np.int64) for n in frames]),
+        "text": [np.array(ids)[:, None] for ids in spelled],
+        "speech": [np.zeros((n, 4), np.int64) for n in frames],
     }
-    return TokenSource(name="speech", codes=codes, groups=np.arange(len(words)))
+    return InMemory(name="speech", codes=codes, groups=np.arange(len(words)))
 
 
-def make_pictures(lengths: list[int]) -> TokenSource:
+def make_pictures(lengths: list[int]) -> InMemory:
     codes = {
-        "text": Ragged.of([np.zeros((n, 1), np.int64) for n in lengths]),
-        "image": Ragged.of([np.zeros((1, 2), np.int64)] * len(lengths)),
+        "text": [np.zeros((n, 1), np.int64) for n in lengths],
+        "image": [np.zeros((1, 2), np.int64)] * len(lengths),
     }
-    return TokenSource(name="images", codes=codes, groups=np.arange(len(lengths)))
+    return InMemory(name="images", codes=codes, groups=np.arange(len(lengths)))
 
 
 def test_rates_are_found_again_whatever_the_script(tokenizers: Tokenizers, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import trimask
+from in_memory import InMemory
 from trimask.config import to_dict
 from trimask.data.mixture import Component
 from trimask.data.selection import QuickstartData
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.recipes.quickstart import quickstart
 from trimask.runs.load import QUICKSTART
 from trimask.runs.seen import fit_seen, load_seen, seen_of_embedded, spelling
@@ -19,13 +19,13 @@ from trimask.vocabulary.task import TASKS
 from trimask.vocabulary.transcript import transcript
 
 
-def source(name: str, texts: Sequence[Sequence[int]], other: str) -> TokenSource:
+def source(name: str, texts: Sequence[Sequence[int]], other: str) -> InMemory:
     spans = [np.array(ids, dtype=np.int64).reshape(-1, 1) for ids in texts]
     codes = {
-        "text": Ragged.of(spans),
-        other: Ragged.of([np.zeros((4, 2), dtype=np.int64)] * len(spans)),
+        "text": list(spans),
+        other: [np.zeros((4, 2), dtype=np.int64)] * len(spans),
     }
-    return TokenSource(name=name, codes=codes, groups=np.arange(len(spans)))
+    return InMemory(name=name, codes=codes, groups=np.arange(len(spans)))
 
 
 def test_what_a_run_sees() -> None:

@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
+from in_memory import InMemory
 from trimask import io
 from trimask.data.choice import choose
 from trimask.data.selection import QuickstartData
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.datasets.quickstart import CaptionedImage, Utterance, load_images, load_speech
 from trimask.evaluation.judges import recognizer
 from trimask.evaluation.judges.images import ImageJudge
@@ -294,8 +294,8 @@ def test_a_set_of_real_pictures_is_told_from_noise() -> None:
 
 def test_examples_are_drawn_from_each_group_first() -> None:
     groups = np.array([0] * 50 + list(range(1, 30)))
-    codes = Ragged.of([np.zeros((1, 1), dtype=np.int64)] * len(groups))
-    source = TokenSource(name="some", codes={"text": codes}, groups=groups)
+    codes = [np.zeros((1, 1), dtype=np.int64)] * len(groups)
+    source = InMemory(name="some", codes={"text": codes}, groups=groups)
     chosen = choose(source, 30, seed=0)
     assert len({int(source.groups[i]) for i in chosen}) == 30
     everything = choose(source, 10**6, seed=0)

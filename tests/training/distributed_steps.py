@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from in_memory import InMemory
 from trimask.config import from_dict
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import SpanSlack, TrainingStream
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import CompletedP
 from trimask.model.weights import save_denoiser
@@ -50,8 +50,8 @@ def make_stream(physical_batch: int = 13) -> TrainingStream:
     """Text, pictures and speech of different lengths; a batch that no number of processes divides."""
     draw = np.random.default_rng(0)
 
-    def spans(size: int, codebooks: int, lengths: list[int]) -> Ragged:
-        return Ragged.of([draw.integers(0, size, (n, codebooks)) for n in lengths])
+    def spans(size: int, codebooks: int, lengths: list[int]) -> list[np.ndarray]:
+        return [draw.integers(0, size, (n, codebooks)) for n in lengths]
 
     sources = {}
     for name, other in (("texts", None), ("pictures", "image"), ("speech", "speech")):
@@ -60,7 +60,7 @@ def make_stream(physical_batch: int = 13) -> TrainingStream:
             codes[other] = spans(16, 2, [9] * 20)
         elif other == "speech":
             codes[other] = spans(8, 2, draw.integers(3, 12, 20).tolist())
-        sources[name] = TokenSource(name=name, codes=codes, groups=np.arange(20))
+        sources[name] = InMemory(name=name, codes=codes, groups=np.arange(20))
     components = (
         Component(source="texts", task="text", weight=1.0),
         Component(source="pictures", task="text_to_image", weight=1.0),

@@ -66,9 +66,9 @@ class DenoiserJob(Job):
         return LEFTOVERS
 
     def check(self) -> None:
-        from trimask.runs.sources import check_rows
+        from trimask.runs.kinds import kind_of
 
-        check_rows(self.config, self.tokenizers)
+        kind_of(self.config.data).check_rows(self.config, self.tokenizers)
         if self.weights is not None and not self.weights.is_file():
             raise UsageError(
                 f"--weights {self.weights} is no file: `trimask export RUN --out FILE` writes one"

@@ -36,7 +36,7 @@ def job(
     """
     config = resolved(recipe, overrides, data, group_by=group_by)
     recipe = modules.label(recipe)
-    from trimask.data.selection import StatedData
+    from trimask.runs.kinds import kind_of
     from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.training.run import RunConfig
 
@@ -48,7 +48,7 @@ def job(
         if isinstance(config, TextTokenizerRun):
             return TextTokenizerJob(recipe=recipe, config=config)
         return TokenizerJob(recipe=recipe, config=config)
-    if isinstance(config.data, StatedData):
+    if not kind_of(config.data).is_there:
         if tokenizers is not None:
             raise UsageError(
                 f"{recipe} states its code spaces (--data.spaces.text.codebook_size N, …): leave out "
@@ -81,24 +81,24 @@ def job_of(
             raise UsageError(f"{path} is no run directory: give one that `trimask train` made, or a recipe")
         return found
     from trimask import io
-    from trimask.data.selection import PreparedData
     from trimask.model.weights import KIND
     from trimask.runs.exported import config_of, tokenizers_for_file
-    from trimask.runs.resume import moved
+    from trimask.runs.kinds import kind_of
     from trimask.tokenizers.bundle import Tokenizers
 
     with reading_files():
         facts = io.load_tensors(path, kind=KIND).metadata
         config = config_of(facts, path)
-    if isinstance(config.data, PreparedData) and not data:
-        names = ", ".join(folder.name for folder in config.data.folders)
+    kind = kind_of(config.data)
+    if kind.folders and not data:
+        names = ", ".join(folder.name for folder in kind.folders)
         raise UsageError(
             f"{path} was trained on prepared data ({names}), and does not hold it: say where it is with "
             "--data DIR"
         )
     with reading_files():
-        if isinstance(config.data, PreparedData):
-            config = replace(config, data=moved(config.data, data))
+        if data:
+            config = replace(config, data=kind.moved(data))
         folder = tokenizers_for_file(path, facts, tokenizers)
         loaded = Tokenizers.load(folder)
     config = override(config, overrides)

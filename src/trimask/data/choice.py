@@ -3,7 +3,7 @@
 import numpy as np
 
 from trimask import rng
-from trimask.data.tokens import ExampleSource
+from trimask.data.source import ExampleSource
 
 
 def choose(source: ExampleSource, count: int, seed: int) -> list[int]:

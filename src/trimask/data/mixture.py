@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from trimask import rng
-from trimask.data.tokens import ExampleSource
+from trimask.data.source import ExampleSource
 from trimask.errors import UserError
 from trimask.vocabulary.task import TASKS, Task
 

@@ -3,8 +3,9 @@ that is only stated; for tokenizers, raw pictures or recordings.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -15,9 +16,24 @@ _LONGEST_SPEECH = 86_400  # seconds
 _MOST_CODES = 1 << 22  # of an example: what is planned with is held in memory
 
 
+class Data(ABC):
+    """What a run trains on. What a run does with each kind stands in `runs.kinds`.
+
+    Attributes:
+        text_window: ids of a text passage at most; one that fills it was cut.
+    """
+
+    __slots__ = ()
+    text_window: int
+
+    @abstractmethod
+    def without_places(self) -> "Data":
+        """The same with names in the place of paths, as exported weights tell it."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PreparedData:
+class PreparedData(Data):
     """Prepared folders. Sources of one name (`images`, …) in several folders are read as one.
 
     Attributes:
@@ -36,10 +52,13 @@ class PreparedData:
                 "folder, and at least one folder"
             )
 
+    def without_places(self) -> "PreparedData":
+        return replace(self, folders=tuple(Path(folder.name) for folder in self.folders))
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class QuickstartData:
+class QuickstartData(Data):
     """A choice of the embedded data ("spoken emoji and speeches").
 
     Attributes:
@@ -72,6 +91,9 @@ class QuickstartData:
             raise UserError("voices is empty: name at least one of slt, rms")
         if self.text_window < 8:
             raise UserError(f"text_window {self.text_window}: a passage needs at least 8 ids")
+
+    def without_places(self) -> "QuickstartData":
+        return self if self.readings is None else replace(self, readings=Path(self.readings.name))
 
 
 @final
@@ -130,7 +152,7 @@ def _frames(space: CodeSpace, length: int | float, source: str) -> int:
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StatedData:
+class StatedData(Data):
     """Data that a recipe is meant for and that is not there: enough to size, plan and time a run, and to be
     replaced by prepared data in order to train.
 
@@ -154,6 +176,5 @@ class StatedData:
                     f"ids of text, seconds or cells, for {_MOST_CODES:,} codes at most"
                 )
 
-
-DataConfig = QuickstartData | PreparedData | StatedData
-"""What a run trains on."""
+    def without_places(self) -> "StatedData":
+        return self

@@ -30,7 +30,7 @@ class Example:
 
     Attributes:
         key: where it came from: file, and row within it.
-        group: examples of equal number are variants of one thing (`TokenSource.groups`).
+        group: examples of equal number are variants of one thing (`ExampleSource.groups`).
         codes: per modality, frames × codebooks.
         language: that is spoken; "" where it is not known.
     """
@@ -98,8 +98,8 @@ def write_shard(
     """Write `examples`, which all have the same modalities, to `folder/file`; equal examples, equal bytes.
 
     Tensors: `groups`; `keys.values` (UTF-8 bytes) and `keys.offsets`, and `languages` likewise where one is
-    known; `M.values` (codes × codebooks) and `M.offsets` per modality M, as in `Ragged`. Codes below 65,536
-    take two bytes.
+    known; `M.values` (codes × codebooks) and `M.offsets` per modality M: example i has the values from
+    offset i up to offset i + 1. Codes below 65,536 take two bytes.
     """
     keys = [np.frombuffer(example.key.encode(), dtype=np.uint8) for example in examples]
     tensors = {"groups": np.array([example.group for example in examples], dtype=np.int64)}

@@ -22,9 +22,9 @@ from trimask.errors import UserError
 from trimask.recipes.quickstart import quickstart, quickstart_mini
 from trimask.report import Block, Code, Page, Prose, Section
 from trimask.runs import load as runs
-from trimask.runs.pretrain import TOKENIZERS, TOKENS, pretrain
+from trimask.runs.kinds import kind_of
+from trimask.runs.pretrain import TOKENS, pretrain
 from trimask.sampling.generate import Generator
-from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
 _MARK = "trimask demo"
@@ -82,8 +82,8 @@ def run_demo(
             f"3. {out / 'report.html'} shows it all; samples are written to {out / 'samples'} as they come. "
             "Ctrl-C ends a stage early.\n"
         )
-        data = quickstart().data if shown is None else shown
-        assert isinstance(data, QuickstartData)
+        data = kind_of(quickstart().data).embedded if shown is None else shown
+        assert data is not None
         try:
             examples = draw_examples(data, seed=seed, num_images=num_images, num_clips=num_clips)
             demo.prompts["quickstart"] = plain_caption(examples.seen)
@@ -188,11 +188,11 @@ class _Demo:
         generator = runs.load(run, raw_prompts=True)
         self.blocks = about_training(run, config, generator, result)
         self.add_section(Section(title="Fresh run", blocks=self.blocks))
-        assert isinstance(config.data, QuickstartData)
-        tokenizers = Tokenizers.load(run / TOKENIZERS)
-        drawn = drawn_by(config, run / TOKENS, tokenizers, num_updates=result.steps)
+        data = kind_of(config.data).embedded
+        assert data is not None, "a demo shows the embedded data"
+        drawn = drawn_by(config, run / TOKENS, num_updates=result.steps)
         examples = draw_examples(
-            config.data, seed=self.seed, num_images=num_images, num_clips=num_clips, drawn=drawn
+            data, seed=self.seed, num_images=num_images, num_clips=num_clips, drawn=drawn
         )
         if examples.seen:
             self.prompts[str(run)] = plain_caption(examples.seen)
@@ -201,8 +201,8 @@ class _Demo:
         self.note("fresh", time.monotonic() - began)
 
     def _with_figures(self, showcase: Showcase, generator: Generator, config: RunConfig) -> Stage:
-        name, data = "figures: are the pictures their captions'?", config.data
-        assert isinstance(data, QuickstartData)
+        name, data = "figures: are the pictures their captions'?", kind_of(config.data).embedded
+        assert data is not None, "a demo shows the embedded data"
         return [*showcase.fresh(), (name, lambda: figures_of(generator, data, seed=self.seed))]
 
     def _seconds_a_step(self, config: RunConfig, folder: Path) -> float | None:

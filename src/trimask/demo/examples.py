@@ -10,8 +10,8 @@ from trimask.data.mixture import Mixture
 from trimask.data.selection import QuickstartData
 from trimask.data.source_names import EMOJI, SPOKEN
 from trimask.datasets.quickstart import CaptionedImage, Utterance, load_speech
-from trimask.runs.embedded import cached_tokens, pictures, select_speech
-from trimask.tokenizers.bundle import Tokenizers
+from trimask.runs.embedded import pictures, select_speech
+from trimask.runs.embedded_tokens import load_encoded
 from trimask.training.run import RunConfig
 
 
@@ -36,10 +36,9 @@ class Drawn:
     utterances: Collection[int]
 
 
-def drawn_by(config: RunConfig, tokens: Path, tokenizers: Tokenizers, *, num_updates: int) -> Drawn:
+def drawn_by(config: RunConfig, tokens: Path, *, num_updates: int) -> Drawn:
     """What the first updates of a run on the embedded data have drawn; `tokens` keeps its data."""
-    assert isinstance(config.data, QuickstartData)
-    mixture = Mixture(config.mixture, cached_tokens(config.data, tokenizers, "train", tokens), config.seed)
+    mixture = Mixture(config.mixture, load_encoded(tokens, "train"), config.seed)
     found: dict[str, set[int]] = {EMOJI: set(), SPOKEN: set()}
     for index in range(num_updates * config.update_batch):
         component, example = mixture.example(index)

@@ -13,9 +13,9 @@ from trimask.evaluation.image import MEASURE
 from trimask.evaluation.likelihood import target_tokens, unigram_bits
 from trimask.report import Block, Chart, Floor, Prose, Section, Table
 from trimask.runs.embedded import pictures
+from trimask.runs.embedded_tokens import load_encoded
 from trimask.runs.load import QUICKSTART
-from trimask.runs.pretrain import build_stream
-from trimask.runs.sources import token_sources
+from trimask.runs.pretrain import TOKENS, build_stream
 from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.scorecard.images import gallery_features, image_scores, make_pictures
@@ -157,7 +157,7 @@ def how_to_go_on(out: Path, prompts: Mapping[str, str], program: str) -> str:
 
 def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[str, tuple[float, float]]:
     """(uniform, unigram) in bits per token of each modality's targets, over the run's own stream."""
-    sources = token_sources(config.data, tokenizers_of(generator), "train", run / "tokens")
+    sources = load_encoded(run / TOKENS, "train")
     vocabulary = generator.vocabulary
     stream = build_stream(config, sources, vocabulary)
     sequences = [stream.sequence(i) for i in range(_FLOOR_SEQUENCES)]

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, final
 
 from trimask.config.derived import Derived
-from trimask.data.selection import PreparedData, StatedData
 from trimask.errors import UserError
 from trimask.planning.derived import TensorValues, derived_values, tensor_values
 from trimask.planning.figures import figures
 from trimask.planning.mixture_tree import tree
 from trimask.recipes.catalog import resolve
-from trimask.runs.sources import tokenizers_of_data
+from trimask.runs.kinds import kind_of
 from trimask.runs.vocabulary import vocabulary_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
@@ -116,15 +115,12 @@ def description(config: RunConfig, tokenizers: Tokenizers | None) -> Description
 
 
 def _tokenizers(config: RunConfig, folder: Path | str | None) -> Tokenizers | None:
-    if isinstance(config.data, StatedData):
+    kind = kind_of(config.data)
+    if not kind.is_there:
         if folder is not None:
             raise UserError(
                 f"the data states its tokenizers' geometry: leave out tokenizers {folder}, or describe the "
                 "recipe on prepared data"
             )
         return None
-    if folder is not None:
-        return Tokenizers.load(Path(folder))
-    if isinstance(config.data, PreparedData):
-        return Tokenizers.load(tokenizers_of_data(config.data.folders))
-    return Tokenizers.load()
+    return Tokenizers.load(kind.tokenizers() if folder is None else Path(folder))

@@ -21,7 +21,7 @@ def write_prepared(
     *,
     source: str,
     fingerprint: str,
-    tokenizers: Path = SHIPPED,
+    tokenizers: Path | Mapping[str, str] = SHIPPED,
     options: PrepareOptions = _OPTIONS,
 ) -> Manifest:
     """Write examples as prepared data, whole or not at all: what a run reads (`trimask train --data FOLDER`).
@@ -30,15 +30,17 @@ def write_prepared(
         folder: does not exist yet, or is empty.
         source: where the data comes from, for people.
         fingerprint: of the data: equal data, equal fingerprints.
-        tokenizers: folder of those that made the codes, which is copied; modalities that they do not give are
-            declared by the run (`RunConfig.spaces`).
+        tokenizers: folder of those that made the codes, which is copied, or their hashes alone where they are
+            kept elsewhere; modalities that they do not give are declared by the run (`RunConfig.spaces`).
         options: the text window that passages were cut to, and how many codes a shard holds.
 
     Raises:
         UserError: the folder is in use, a source is empty, or its examples have different modalities.
     """
     with io.atomic_folder(folder) as temporary:
-        copy_tokenizer(tokenizers, temporary / TOKENIZERS)
+        if isinstance(tokenizers, Path):
+            copy_tokenizer(tokenizers, temporary / TOKENIZERS)
+            tokenizers = hashes(temporary / TOKENIZERS)
         shards = tuple(
             _write_source(temporary, split, name, examples, options.shard_codes)
             for split, of_split in sources.items()
@@ -50,7 +52,7 @@ def write_prepared(
             source=source,
             licence=None,
             options=options,
-            tokenizers=hashes(temporary / TOKENIZERS),
+            tokenizers=dict(tokenizers),
             input=fingerprint,
             num_parts=1,
             counts=count(entries),

@@ -1,33 +1,27 @@
-"""The quickstart data as token sources: what the mixture of a run draws from."""
+"""The embedded data as examples: what of it a run takes, and its codes."""
 
-import logging
-import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 
-from trimask import config as configuration
-from trimask import io, rng
+from trimask import rng
 from trimask.data.selection import QuickstartData
+from trimask.data.shards import Example
 from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN, TRIPLES
-from trimask.data.tokens import Ragged, TokenSource
 from trimask.datasets.quickstart import CaptionedImage, Utterance, load_images, load_speech, load_text
-from trimask.errors import UserError
+from trimask.datasets.quickstart.reader import Passage
 from trimask.media.encoded import pixels_at, waveform_at
 from trimask.pixels import to_pixels
 from trimask.prepare.passages import windows
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.vocabulary.tokenizer import TextCodec
 from trimask.vocabulary.transcript import transcript
-
-logger = logging.getLogger(__name__)
 
 Split = Literal["train", "composition", "validation", "test"]
 Report = Callable[[str], None]
-_VERSION = 2  # of how the data is encoded: 1 lost what sentences had beyond a window
 
 
 def spoken_prompt(text: str, voice: str) -> str:
@@ -80,109 +74,75 @@ def select_speech(rows: Sequence[Utterance], data: QuickstartData, bases: set[st
     return captions + sentences[: data.num_sentences]
 
 
-def tokenize(
+def encode(
     data: QuickstartData, tokenizers: Tokenizers, split: Split, *, report: Report = lambda message: None
-) -> dict[str, TokenSource]:
-    """Encode one split into its sources: emoji, spoken, speeches, triples (those that the split has)."""
+) -> dict[str, list[Example]]:
+    """Encode one split into the examples of its sources: emoji, spoken, triples, speeches (those that it
+    has).
+    """
     images = pictures(split, data)
     bases = {row.base for row in images}
     # Held-out compositions are pictures alone: their concepts are spoken of in the training split.
     is_whole = split != "composition"
     speech = select_speech(readings(split, data), data, bases) if is_whole else []
-    passages = [row.text for row in load_text(split)] if is_whole else []
-    sources: list[TokenSource] = []
+    passages = load_text(split) if is_whole else []
     cells = _encode_images(images, tokenizers, report)
+    captions = [_column(tokenizers.text.encode(row.caption)) for row in images]
     utterances = _encode_speech(speech, tokenizers, report)
-    if images:
-        captions = [tokenizers.text.encode(row.caption) for row in images]
-        sources.append(_source(EMOJI, {"text": captions, "image": cells}, [row.base for row in images]))
-    if speech:
-        spelled = [tokenizers.text.encode(spoken_prompt(r.text, r.voice), is_spelled=True) for r in speech]
-        keys = [row.id for row in speech]
-        sources.append(_source(SPOKEN, {"text": spelled, "speech": utterances}, keys))
-        said = {row.hexcode: number for number, row in enumerate(speech) if row.kind == "caption"}
-        both = [(i, said[row.hexcode]) for i, row in enumerate(images) if row.hexcode in said]
-        if both:
-            codes = {
-                "text": [tokenizers.text.encode(images[i].caption) for i, _ in both],
+    spelled = [
+        _column(tokenizers.text.encode(spoken_prompt(r.text, r.voice), is_spelled=True)) for r in speech
+    ]
+    said = {row.hexcode: number for number, row in enumerate(speech) if row.kind == "caption"}
+    both = [(i, said[row.hexcode]) for i, row in enumerate(images) if row.hexcode in said]
+    sources = {
+        EMOJI: _examples(
+            [row.hexcode for row in images],
+            [row.base for row in images],
+            {"text": captions, "image": cells},
+        ),
+        SPOKEN: _examples(
+            [row.id for row in speech],
+            [row.id for row in speech],
+            {"text": spelled, "speech": utterances},
+        ),
+        TRIPLES: _examples(
+            [images[i].hexcode for i, _ in both],
+            [images[i].base for i, _ in both],
+            {
+                "text": [captions[i] for i, _ in both],
                 "image": [cells[i] for i, _ in both],
                 "speech": [utterances[j] for _, j in both],
-            }
-            sources.append(_source(TRIPLES, codes, [images[i].base for i, _ in both]))
-    if passages:
-        spans = _encode_text(passages, tokenizers, data.text_window, report)
-        sources.append(_source(SPEECHES, {"text": spans}, list(range(len(spans)))))
-    return {source.name: source for source in sources}
-
-
-def cached_tokens(
-    data: QuickstartData,
-    tokenizers: Tokenizers,
-    split: Split,
-    folder: Path,
-    *,
-    report: Report = lambda message: None,
-) -> dict[str, TokenSource]:
-    """As `tokenize`, kept in `folder`: a resumed run reads what its first start encoded.
-
-    What is damaged there is set aside and encoded again. For the process that writes the folder alone.
-    """
-    index = folder / f"{split}.json"
-    try:
-        found = kept_tokens(data, split, folder)
-    except (ValueError, FileNotFoundError) as error:
-        aside = io.set_aside(index)
-        logger.warning("%s; it is encoded again (the old list is %s)", error, aside)
-        found = None
-    if found is not None:
-        return found
-    sources = tokenize(data, tokenizers, split, report=report)
-    for name, source in sources.items():
-        source.save(folder / f"{split}-{name}.safetensors")
-    described = {"version": _VERSION, "data": configuration.to_dict(data), "sources": list(sources)}
-    io.write_sealed(index, described)
-    return sources
-
-
-def kept_tokens(data: QuickstartData, split: Split, folder: Path) -> dict[str, TokenSource] | None:
-    """What `cached_tokens` has left in `folder`; None if there is nothing of this `data`, encoded
-    as it is today.
-
-    Raises:
-        UserError, FileNotFoundError: a file is damaged or gone.
-    """
-    index = folder / f"{split}.json"
-    if not os.path.lexists(index):
-        return None
-    stored = io.read_sealed(index)
-    names = stored.get("sources") if isinstance(stored, dict) else None
-    if not isinstance(names, list) or not all(n in (EMOJI, SPOKEN, SPEECHES, TRIPLES) for n in names):
-        raise UserError(f"{index} is no list of tokenized sources")
-    if (stored.get("version"), stored.get("data")) != (_VERSION, configuration.to_dict(data)):
-        return None
-    sources = [TokenSource.load(folder / f"{split}-{name}.safetensors") for name in names]
-    return {source.name: source for source in sources}
-
-
-def _source(name: str, items: dict[str, list], keys: Sequence[str | int]) -> TokenSource:
-    codes = {
-        modality: Ragged.of([np.asarray(x).reshape(len(x), -1) for x in spans])
-        for modality, spans in items.items()
+            },
+        ),
+        SPEECHES: _encode_text(passages, tokenizers.text, data.text_window, report),
     }
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return TokenSource(
-        name=name, codes=codes, groups=np.array([numbers[key] for key in keys], dtype=np.int64)
-    )
+    return {name: examples for name, examples in sources.items() if examples}
 
 
-def _encode_text(
-    passages: Sequence[str], tokenizers: Tokenizers, window: int, report: Report
-) -> list[list[int]]:
-    spans: list[list[int]] = []
-    for number, text in enumerate(passages, 1):
-        spans.extend(windows(text, tokenizers.text, window))
+def _examples(
+    keys: Sequence[str], groups: Sequence[str], codes: Mapping[str, Sequence[np.ndarray]]
+) -> list[Example]:
+    """Groups are numbered in the order in which they come."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return [
+        Example(key=key, group=numbers[group], codes={name: each[i] for name, each in codes.items()})
+        for i, (key, group) in enumerate(zip(keys, groups, strict=True))
+    ]
+
+
+def _column(ids: Sequence[int]) -> np.ndarray:
+    return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
+
+
+def _encode_text(passages: Sequence[Passage], codec: TextCodec, window: int, report: Report) -> list[Example]:
+    """Each window counts by itself."""
+    examples: list[Example] = []
+    for number, row in enumerate(passages, 1):
+        for place, ids in enumerate(windows(row.text, codec, window)):
+            key = f"{row.id}#{place}"
+            examples.append(Example(key=key, group=len(examples), codes={"text": _column(ids)}))
         report(f"encoding text {number}/{len(passages)}")
-    return spans
+    return examples
 
 
 @torch.inference_mode()

@@ -13,7 +13,6 @@ from typing import Any
 
 from trimask import modules
 from trimask.config import from_dict, to_dict
-from trimask.data.selection import PreparedData, QuickstartData
 from trimask.errors import UserError
 from trimask.model.weights import stored_hashes
 from trimask.runs.lengths import load_lengths
@@ -40,13 +39,7 @@ def facts_of_run(folder: Path, tokenizers: Path) -> dict[str, str]:
         found[_LENGTHS] = to_dict(lengths)
     start = begun(folder)
     if start is not None and isinstance(start.config, RunConfig):
-        config = start.config
-        if isinstance(config.data, PreparedData):
-            names = tuple(Path(place.name) for place in config.data.folders)
-            config = replace(config, data=replace(config.data, folders=names))
-        if isinstance(config.data, QuickstartData) and config.data.readings is not None:
-            name = Path(config.data.readings.name)
-            config = replace(config, data=replace(config.data, readings=name))
+        config = replace(start.config, data=start.config.data.without_places())
         found[_RUN] = to_dict(config)
     return {name: json.dumps(value, ensure_ascii=False) for name, value in found.items()}
 

@@ -10,9 +10,9 @@ import numpy as np
 from trimask import io
 from trimask.config import from_dict, to_dict
 from trimask.data.choice import choose
+from trimask.data.source import ExampleSource
 from trimask.data.source_names import IMAGES, SPEECH
 from trimask.data.stream import SpanSlack
-from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
 from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers

@@ -1,14 +1,9 @@
 """What to try a finished run with: a task that it was trained on, and a prompt from its own data."""
 
-from collections.abc import Iterator
-
-from trimask.data.selection import PreparedData, QuickstartData
-from trimask.prepare.manifest import load_split
-from trimask.runs.embedded import pictures, readings, select_speech
+from trimask.runs.kinds import kind_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary.task import Task
-from trimask.vocabulary.transcript import is_transcript, parse_transcript
 
 _ORDER = (
     "text_to_image",
@@ -19,7 +14,6 @@ _ORDER = (
     "image_to_text",
     "speech_to_text",
 )
-_SAMPLED = 100  # texts of each source
 _LENGTH = 20  # characters that are easily typed
 
 
@@ -33,32 +27,9 @@ def first_try(config: RunConfig, tokenizers: Tokenizers) -> tuple[Task, str | No
     task = next(task for task in config.tasks if task.name == name)
     if "text" not in task.condition:
         return task, None
-    return task, min(_texts(config, task, tokenizers), key=_trouble, default=None)
+    texts = kind_of(config.data).texts(config, task, tokenizers)
+    return task, min(texts, key=_trouble, default=None)
 
 
 def _trouble(text: str) -> tuple[bool, int, str]:
     return not text.replace(" ", "").isalpha(), abs(len(text) - _LENGTH), text
-
-
-def _texts(config: RunConfig, task: Task, tokenizers: Tokenizers) -> Iterator[str]:
-    """Captions or transcripts of the training split, each on one line."""
-    data = config.data
-    if isinstance(data, QuickstartData):
-        images = pictures("train", data)
-        if not is_transcript(task.spans[0]):
-            texts = [row.caption for row in images]
-        else:
-            spoken = select_speech(readings("train", data), data, {row.base for row in images})
-            texts = [row.text.lower() for row in spoken]
-        yield from texts[:_SAMPLED]
-    elif isinstance(data, PreparedData):
-        sources = load_split(data.folders, "train")
-        named = {component.source for component in config.mixture.components if component.task == task.name}
-        for name in sorted(named & sources.keys()):
-            source = sources[name]
-            for index in range(min(len(source), _SAMPLED)):
-                text = tokenizers.text.decode(source.example(index)["text"][:, 0].tolist())
-                if is_transcript(task.spans[0]):
-                    text = parse_transcript(text)[1]
-                if words := text.split():
-                    yield " ".join(words)

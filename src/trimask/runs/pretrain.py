@@ -13,19 +13,17 @@ from typing import Any
 from trimask import io, locks
 from trimask.data.loader import load
 from trimask.data.mixture import Mixture
-from trimask.data.selection import PreparedData, QuickstartData
+from trimask.data.source import ExampleSource
 from trimask.data.stream import TrainingStream
-from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import check_fit, check_tokenizers, read_denoiser, save_denoiser
-from trimask.runs.lengths import LENGTHS, fit_lengths, save_lengths
+from trimask.runs.kinds import kind_of
+from trimask.runs.lengths import LENGTHS, save_lengths
 from trimask.runs.resume import EXTENDED, MAY_CHANGE, begun, check_horizon, extended
-from trimask.runs.seen import SEEN, fit_seen, save_seen, seen_of_embedded
-from trimask.runs.sources import check_data, token_sources
+from trimask.runs.seen import SEEN, save_seen
 from trimask.runs.validation import validation
 from trimask.runs.vocabulary import vocabulary_of
-from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
 from trimask.training.checkpoint import Checkpoints
 from trimask.training.distributed import ALONE, World
@@ -142,7 +140,7 @@ def pretrain(
         world.each(lambda: _see(out / CONFIG))
         if tokens is not None:
             world.main_only(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
-        check_data(config, tokenizers, report, world)
+        kind_of(config.data).check(config, tokenizers, report, world)
         sources = world.main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
         )
@@ -231,41 +229,24 @@ def _sources(
     keeps: bool,
 ) -> Mapping[str, ExampleSource]:
     """The training data; with `keeps`, what a run keeps of it and of the tokenizers is written to `out`."""
-    sources = token_sources(config.data, tokenizers, "train", out / TOKENS, report=report)
+    kind = kind_of(config.data)
+    sources = kind.sources(tokenizers, "train", out / TOKENS, report)
     if keeps:
         _keep_tokenizers(tokenizer_folder, out / TOKENIZERS)
-        if isinstance(config.data, PreparedData):
-            lengths = fit_lengths(
-                sources,
-                tokenizers,
-                slack=config.slack,
-                text_window=config.data.text_window,
-                seed=config.seed,
-                spaces=config.spaces,
-            )
+        lengths = kind.lengths(config, sources, tokenizers)
+        if lengths is not None:
             save_lengths(out, lengths)
         if not (out / SEEN).exists():
-            save_seen(out, _seen(config, sources, tokenizers, report))
+            save_seen(out, kind.seen(config, sources, tokenizers, report))
     return sources
-
-
-def _seen(
-    config: RunConfig,
-    sources: Mapping[str, ExampleSource],
-    tokenizers: Tokenizers,
-    report: Callable[[str], None],
-) -> Seen:
-    components = config.mixture.components
-    if isinstance(config.data, QuickstartData):
-        return seen_of_embedded(config.data, components)
-    return fit_seen(sources, components, tokenizers.text, seed=config.seed, report=report)
 
 
 def _keep_tokenizers(source: Path, kept: Path) -> None:
     """Copy the tokenizers into the run; what is damaged there is set aside, and copied again."""
     if kept.exists():
         try:
-            return check(kept, hashes(source))
+            check(kept, hashes(source))
+            return
         except (ValueError, FileNotFoundError) as error:
             aside = io.set_aside(kept)
             logger.warning("%s; set aside as %s, and copied again from %s", error, aside, source)

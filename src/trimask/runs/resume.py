@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from trimask import io
 from trimask.config import from_dict, override
-from trimask.data.selection import PreparedData
 from trimask.errors import UserError
-from trimask.prepare.manifest import MANIFEST, TOKENIZERS
+from trimask.prepare.manifest import TOKENIZERS
+from trimask.runs.kinds import kind_of
 from trimask.tokenizer_training.data import RawSignals
 from trimask.tokenizer_training.decoded import raw_signals
 from trimask.tokenizer_training.image import ImageTokenizerRun
@@ -91,8 +90,8 @@ def resumed(
 ) -> RunConfig | TokenizerRun | TextTokenizerRun:
     """The run's own configuration with `overrides`; `data` are where its data is now."""
     config = start.config
-    if data and isinstance(config, RunConfig) and isinstance(config.data, PreparedData):
-        config = replace(config, data=moved(config.data, data))
+    if data and isinstance(config, RunConfig):
+        config = replace(config, data=kind_of(config.data).moved(data))
     elif data and isinstance(config.data, RawSignals):
         now = raw_signals([str(source) for source in data], config.data.options)
         same = replace(config.data, sources=now.sources, fingerprints=now.fingerprints)
@@ -102,34 +101,11 @@ def resumed(
     return override(config, overrides)
 
 
-def moved(data: PreparedData, folders: Sequence[Path]) -> PreparedData:
-    """`data` with `folders` in the place of those that have the same manifest, in any order.
-
-    Raises:
-        UserError: a folder is none of them.
-    """
-    places = list(data.folders)
-    for folder in folders:
-        manifest = folder / MANIFEST
-        if not manifest.is_file():
-            raise UserError(f"--data {folder} holds no prepared data: name a folder with a {MANIFEST}")
-        found = [n for n, known in enumerate(data.manifests) if known == io.sha256(manifest)]
-        if not found:
-            began = ", ".join(map(str, data.folders))
-            raise UserError(
-                f"--data {folder} is not what the run began with ({began}): its {MANIFEST} is another; name "
-                "that data, wherever it is now, or train anew"
-            )
-        for number in found:
-            places[number] = folder.resolve()
-    return replace(data, folders=tuple(places))
-
-
 def tokenizers_for(start: Begun, run: Path) -> Path:
     """Where the run's tokenizers are: in its directory, or as long as they are not, where they came from."""
     folders = [run / TOKENIZERS]
-    if isinstance(start.config, RunConfig) and isinstance(start.config.data, PreparedData):
-        folders += [folder / TOKENIZERS for folder in start.config.data.folders]
+    if isinstance(start.config, RunConfig):
+        folders += [folder / TOKENIZERS for folder in kind_of(start.config.data).folders]
     folders.append(SHIPPED)
     for folder in folders:
         try:

@@ -12,7 +12,7 @@ from trimask.config import from_dict, to_dict
 from trimask.data.choice import choose
 from trimask.data.mixture import Component
 from trimask.data.selection import QuickstartData
-from trimask.data.tokens import ExampleSource
+from trimask.data.source import ExampleSource
 from trimask.errors import UserError
 from trimask.runs.embedded import pictures, readings, select_speech
 from trimask.sampling.prompts import Seen, SeenTexts, bare_words, closing, opening

@@ -6,7 +6,7 @@ from pathlib import Path
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import TrainingStream
 from trimask.evaluation.likelihood import bound
-from trimask.runs.sources import token_sources
+from trimask.runs.kinds import kind_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
@@ -31,7 +31,7 @@ def validation(
     sentences and years than in training; of prepared data, its validation split. None where that is empty.
     """
     denoiser = step.denoiser
-    sources = token_sources(config.data, tokenizers, "validation", folder, report=report)
+    sources = kind_of(config.data).sources(tokenizers, "validation", folder, report)
     by_task: dict[str, list[Component]] = {}
     for component in config.mixture.components:
         if component.source in sources:

@@ -1,6 +1,6 @@
 """The token space of a run."""
 
-from trimask.data.selection import StatedData
+from trimask.runs.kinds import kind_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary.layout import Vocabulary
@@ -8,7 +8,4 @@ from trimask.vocabulary.layout import Vocabulary
 
 def vocabulary_of(config: RunConfig, tokenizers: Tokenizers | None) -> Vocabulary:
     """The token space of a run: over the code spaces that are stated, or those of `tokenizers`."""
-    if isinstance(config.data, StatedData):
-        return config.vocabulary(config.data.spaces)
-    assert tokenizers is not None, "data that is there has tokenizers"
-    return config.vocabulary(tokenizers.spaces)
+    return config.vocabulary(kind_of(config.data).spaces(tokenizers))

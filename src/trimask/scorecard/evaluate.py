@@ -9,9 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
 
-from trimask.data.selection import PreparedData, QuickstartData
+from trimask.data.selection import QuickstartData
+from trimask.data.source import ExampleSource
 from trimask.data.stream import SpanSlack
-from trimask.data.tokens import TokenSource
 from trimask.errors import UserError
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.languages import whisper_language
@@ -19,10 +19,10 @@ from trimask.evaluation.judges.panel import Panel
 from trimask.reading import problem_of
 from trimask.recipes.quickstart import quickstart
 from trimask.runs import load as runs
-from trimask.runs.embedded import kept_tokens
+from trimask.runs.embedded_tokens import check_encoded, load_encoded
+from trimask.runs.kinds import kind_of
 from trimask.runs.load import run_config
-from trimask.runs.resume import moved
-from trimask.runs.sources import check_data
+from trimask.runs.pretrain import TOKENIZERS, TOKENS
 from trimask.sampling.generate import Generator
 from trimask.scorecard.claims import Claim, claims
 from trimask.scorecard.examples import Examples
@@ -31,6 +31,7 @@ from trimask.scorecard.examples_quickstart import QuickstartExamples
 from trimask.scorecard.score import denoiser_of, score, tokenizers_of
 from trimask.scorecard.sections import Report, Save, Sections
 from trimask.scorecard.suite import HeldOut, Suite
+from trimask.tokenizers.bundle import hashes
 from trimask.training.run_directory import CONFIG
 
 logger = logging.getLogger(__name__)
@@ -209,30 +210,37 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
     folder = runs.run_folder(run)
     config = folder / CONFIG
     recipe = run_config(folder) if os.path.lexists(config) else quickstart()
-    if data and not isinstance(recipe.data, PreparedData):
-        raise UserError(f"{run} was trained on the embedded data: leave --data out")
-    if isinstance(recipe.data, PreparedData):
-        recipe = replace(recipe, data=moved(recipe.data, data))
-        check_data(recipe, tokenizers, report)
-        examples = PreparedExamples(
-            recipe,
-            tokenizers,
-            held_out=held_out,
-            max_prompt=generator.lengths.max_prompt,
-            seed=seed,
-            report=report,
-        )
-        return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
-    assert isinstance(recipe.data, QuickstartData), "no run is trained on data that is not there"
-    kept = _kept(recipe.data, folder / "tokens") if os.path.lexists(config) else None
-    examples = QuickstartExamples(recipe.data, tokenizers, held_out=held_out, kept=kept, report=report)
-    return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)
+    kind = kind_of(recipe.data)
+    if data:
+        recipe = replace(recipe, data=kind.moved(data))
+        kind = kind_of(recipe.data)
+    kind.check(recipe, tokenizers, report)
+    if kind.embedded is not None:
+        kept = _kept(kind.embedded, folder) if os.path.lexists(config) else None
+        examples = QuickstartExamples(kind.embedded, tokenizers, held_out=held_out, kept=kept, report=report)
+        return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)
+    if not kind.folders:
+        name = type(recipe.data).__name__
+        raise UserError(f"{run} was trained on {name}: scorecards are of embedded or prepared data")
+    examples = PreparedExamples(
+        recipe,
+        tokenizers,
+        held_out=held_out,
+        max_prompt=generator.lengths.max_prompt,
+        seed=seed,
+        report=report,
+    )
+    return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
 
 
-def _kept(data: QuickstartData, folder: Path) -> dict[str, TokenSource] | None:
-    """The training tokens that a run has kept; None where they must be made again, in memory."""
+def _kept(data: QuickstartData, run: Path) -> Mapping[str, ExampleSource] | None:
+    """The training data that a run has kept; None where a part of it is to be encoded again."""
+    folder = run / TOKENS
+    if not os.path.lexists(folder):
+        return None
     try:
-        return kept_tokens(data, "train", folder)
+        check_encoded(data, hashes(run / TOKENIZERS), folder)
+        return load_encoded(folder, "train")
     except (ValueError, FileNotFoundError) as error:
         logger.warning("%s; it is encoded again for this evaluation", error)
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
-from trimask.data.tokens import ExampleSource
+from trimask.data.source import ExampleSource
 from trimask.media.encoded import Picture, Recording, waveform_at
 from trimask.scorecard.suite import HeldOut
 

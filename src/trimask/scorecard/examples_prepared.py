@@ -8,12 +8,12 @@ import torch
 
 from trimask.config import to_dict
 from trimask.data.choice import choose
-from trimask.data.selection import PreparedData
+from trimask.data.source import ExampleSource
 from trimask.data.source_names import IMAGES, SPEECH, TEXT
-from trimask.data.tokens import ExampleSource
 from trimask.evaluation.words import normalize_words
 from trimask.media.encoded import decoded_pixels
 from trimask.prepare.manifest import load_split
+from trimask.runs.kinds import kind_of
 from trimask.scorecard.examples import DecodedPicture, DecodedRecording, Examples
 from trimask.scorecard.suite import HeldOut
 from trimask.tokenizers.bundle import Tokenizers
@@ -55,7 +55,7 @@ class PreparedExamples(Examples):
         seed: int,
         report: Callable[[str], None] = lambda message: None,
     ):
-        assert isinstance(config.data, PreparedData)
+        folders = kind_of(config.data).folders
         self.data = config.data
         self.tokenizers = tokenizers
         self.held_out = held_out
@@ -66,7 +66,7 @@ class PreparedExamples(Examples):
         self._max_prompt = max_prompt
         self._seed = seed
         self._report = report
-        self._sources = {split: load_split(self.data.folders, split) for split in self.splits()}
+        self._sources = {split: load_split(folders, split) for split in self.splits()}
 
     def splits(self) -> tuple[str, ...]:
         return ("train", self.held_out)

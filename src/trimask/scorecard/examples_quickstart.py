@@ -1,16 +1,21 @@
 """The embedded data as a scorecard's examples: raw pictures and recordings."""
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast, final
 
 from trimask.config import to_dict
 from trimask.data.selection import QuickstartData
+from trimask.data.source import ExampleSource
 from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN, TRIPLES
-from trimask.data.tokens import ExampleSource, TokenSource
 from trimask.datasets.quickstart import CaptionedImage, Utterance, load_speech, load_text
 from trimask.evaluation.words import normalize_words
-from trimask.runs.embedded import Split, pictures, select_speech, tokenize
+from trimask.runs.embedded import Split, pictures, select_speech
+from trimask.runs.embedded_tokens import load_encoded, write_encoded
 from trimask.scorecard.examples import Examples
 from trimask.scorecard.suite import HeldOut
 from trimask.tokenizers.bundle import Tokenizers
@@ -42,7 +47,7 @@ class QuickstartExamples(Examples):
         tokenizers: Tokenizers,
         *,
         held_out: HeldOut = "validation",
-        kept: Mapping[str, TokenSource] | None = None,
+        kept: Mapping[str, ExampleSource] | None = None,
         report: Callable[[str], None] = lambda message: None,
     ):
         self.data = data
@@ -53,6 +58,8 @@ class QuickstartExamples(Examples):
         self.text_window = data.text_window
         self.reference = None
         self._kept = kept
+        self._scratch = Path(tempfile.mkdtemp(prefix="trimask-"))  # what is encoded for this evaluation alone
+        weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
         self._report = report
 
     def splits(self) -> tuple[str, ...]:
@@ -70,7 +77,11 @@ class QuickstartExamples(Examples):
             num_concepts=min(self.data.num_concepts or _CONCEPTS, _CONCEPTS),
             num_sentences=min(self.data.num_sentences or _SENTENCES, _SENTENCES),
         )
-        return tokenize(part, self.tokenizers, cast(Split, split), report=self._report)
+        name = cast(Split, split)
+        folder = self._scratch / name
+        if not folder.exists():
+            write_encoded(part, self.tokenizers, folder, (name,), report=self._report)
+        return load_encoded(folder, name)
 
     def pictures(self, split: str, count: int) -> list[CaptionedImage]:
         return pictures(cast(Split, split), self.data)

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 
 from trimask import rng
 from trimask.data.choice import choose
+from trimask.data.source import ExampleSource
 from trimask.data.stream import SpanSlack, target_ends
-from trimask.data.tokens import ExampleSource
 from trimask.estimate import ratio
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens, unigram_bits
 from trimask.evaluation.text import derangement

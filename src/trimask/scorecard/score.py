@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from trimask import rng
+from trimask.data.source import ExampleSource
 from trimask.data.stream import SpanSlack
-from trimask.data.tokens import ExampleSource
 from trimask.devices import describe
 from trimask.errors import UserError
 from trimask.evaluation.continuation import ContinuationScorer

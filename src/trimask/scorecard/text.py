@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trimask import rng
-from trimask.data.tokens import ExampleSource
+from trimask.data.source import ExampleSource
 from trimask.estimate import mean, proportion, rate
 from trimask.evaluation import text as words
 from trimask.evaluation.continuation import Choice, ContinuationScorer, choose_by_bytes

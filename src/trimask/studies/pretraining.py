@@ -8,16 +8,15 @@ import numpy as np
 
 from trimask.config import fingerprint
 from trimask.data.mixture import Mixture, MixtureConfig
-from trimask.data.selection import PreparedData
+from trimask.data.source import ExampleSource
 from trimask.data.stream import TrainingStream
-from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens
 from trimask.model.denoiser import Denoiser
+from trimask.runs.kinds import kind_of
 from trimask.runs.pretrain import build_denoiser, build_step, build_stream
-from trimask.runs.sources import token_sources, tokenizers_of_data
 from trimask.studies.study import ALL
-from trimask.tokenizers.bundle import SHIPPED, Tokenizers
+from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.loop import train
 from trimask.training.noise_scale import denoiser_noise_scale
 from trimask.training.run import RunConfig
@@ -30,8 +29,7 @@ _NATS = 1 / np.log(2)
 
 def load_tokenizers(config: RunConfig) -> Tokenizers:
     """Those of prepared data, or those that ship."""
-    data = config.data
-    return Tokenizers.load(tokenizers_of_data(data.folders) if isinstance(data, PreparedData) else SHIPPED)
+    return Tokenizers.load(kind_of(config.data).tokenizers())
 
 
 def sources_of(
@@ -43,7 +41,7 @@ def sources_of(
     report: Callable[[str], None] = lambda message: None,
 ) -> Mapping[str, ExampleSource]:
     """The token sources of a split, kept in `tokens` for all trials on the same data."""
-    return token_sources(config.data, tokenizers, split, tokens / fingerprint(config.data), report=report)
+    return kind_of(config.data).sources(tokenizers, split, tokens / fingerprint(config.data), report)
 
 
 def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, TrainingStream]:

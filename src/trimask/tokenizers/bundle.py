@@ -7,7 +7,7 @@ The folder holds `text.json`; `image.safetensors` (ours) or `image/` (a public o
 import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
@@ -35,11 +35,16 @@ _OURS = ".safetensors"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Tokenizers:
-    """Text, image and speech tokenizers. They fix the vocabulary: what an id means."""
+    """Text, image and speech tokenizers. They fix the vocabulary: what an id means.
+
+    Attributes:
+        hashes: of the folder that they were loaded from; empty of those that were not.
+    """
 
     text: TextCodec
     image: ImageCodec
     speech: SpeechCodec
+    hashes: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def load(cls, folder: Path = SHIPPED, *, expected: Mapping[str, str] | None = None) -> "Tokenizers":
@@ -52,11 +57,12 @@ class Tokenizers:
             FileNotFoundError, UserError: naming the file that is missing or damaged.
             ImportError: a public tokenizer whose library is not installed, or too old.
         """
-        check(folder, expected)
+        found = check(folder, expected)
         return cls(
             text=TextTokenizer.load(folder / _TEXT),
             image=_load_image(_part(folder, _IMAGE)),
             speech=_load_speech(_part(folder, _SPEECH)),
+            hashes=found,
         )
 
     def save(self, folder: Path) -> None:
@@ -120,8 +126,8 @@ def assemble(
         seals.write_index(folder, hashes(folder))
 
 
-def check(folder: Path, expected: Mapping[str, str] | None = None) -> None:
-    """Whether the tokenizers of `folder` are those of the hashes `expected`, or of the folder's index.
+def check(folder: Path, expected: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The hashes of the tokenizers of `folder`, which must be `expected`, or those of the folder's index.
 
     Raises:
         FileNotFoundError, UserError: naming what is missing or damaged.
@@ -130,16 +136,17 @@ def check(folder: Path, expected: Mapping[str, str] | None = None) -> None:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist")
     expected = seals.read_index(folder) if expected is None else expected
+    found = hashes(folder)
     if expected is None:
         seals.tell_unsealed(folder)
-        return
-    found = hashes(folder)
+        return found
     wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     if wrong:
         raise UserError(
             f"{folder / wrong[0]} is not as it was written, it is damaged: copy {folder} again, from where "
             "it came"
         )
+    return found
 
 
 def parts(folder: Path) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from trimask.data.mixture import MixtureConfig
-from trimask.data.selection import DataConfig
+from trimask.data.selection import Data
 from trimask.data.stream import SpanSlack
 from trimask.errors import UserError
 from trimask.model.denoiser import DenoiserConfig
@@ -60,7 +60,7 @@ class RunConfig:
 
     seed: int
     model: DenoiserConfig
-    data: DataConfig
+    data: Data
     mixture: MixtureConfig
     slack: SpanSlack = SpanSlack()
     objective: ObjectiveConfig = ObjectiveConfig()
