@@ -1,6 +1,7 @@
 """What all sections share: where they run, how they time, what they write, and the recipes' work."""
 
 import gc
+import itertools
 import statistics
 import time
 import traceback
@@ -131,7 +132,7 @@ def timed(setting: Setting, work: Callable[[], Any], *, seconds: float = 0.5) ->
         work()
         mark.record()
     setting.synchronize()
-    return spread([a.elapsed_time(b) / 1e3 for a, b in zip(marks, marks[1:], strict=False)])
+    return spread([a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(marks)])
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

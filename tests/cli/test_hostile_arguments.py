@@ -129,8 +129,10 @@ def test_each_field_of_a_recipe(recipe: str, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     "path",
-    ["model.width", "model.depth", "model.num_heads", "physical_batch", "logical_batch", "row_length"]
-    + ["slack.filled.image_to_text", "data.text_window", "compute.micro_batch", "compute.data_workers"],
+    [
+        *["model.width", "model.depth", "model.num_heads", "physical_batch", "logical_batch", "row_length"],
+        *["slack.filled.image_to_text", "data.text_window", "compute.micro_batch", "compute.data_workers"],
+    ],
 )
 def test_no_size_beyond_all_machines(path: str) -> None:
     config = resolve("debug")
@@ -155,7 +157,7 @@ def test_no_size_beyond_all_machines_in_a_file_either(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path, value, problem",
+    ("path", "value", "problem"),
     [
         ("sources.0.lengths.text", 2**22 + 1, "an example has 4,194,305 codes"),
         ("sources.2.lengths.speech", 86_400.5, "give at most 86,400"),

@@ -80,8 +80,10 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../precious.safetensors", "/{root}/precious.safetensors", "train/../../precious.safetensors", "."]
-    + ["train/text-000000-000.safetensors/../../../precious.safetensors", "", "train\0x", "\ud800"],
+    [
+        *["../precious.safetensors", "/{root}/precious.safetensors", "train/../../precious.safetensors", "."],
+        *["train/text-000000-000.safetensors/../../../precious.safetensors", "", "train\0x", "\ud800"],
+    ],
 )
 def test_a_shard_is_never_looked_for_elsewhere(name, made, tmp_path, tokenizers_folder, capsys):
     with copied(made, tmp_path) as root:
@@ -92,7 +94,7 @@ def test_a_shard_is_never_looked_for_elsewhere(name, made, tmp_path, tokenizers_
 
         edit(root / "data" / "manifest.json", change)
         edit(root / "data" / "parts" / "000000.json", change)
-        with pytest.raises(ValueError, match="is damaged|is not valid JSON"):
+        with pytest.raises(ValueError, match=r"is damaged|is not valid JSON"):
             Manifest.load(root / "data")
         assert all(check_verbs(root, tokenizers_folder, "manifest.json", capsys))
         assert not list(root.rglob("*.corrupt"))
@@ -123,8 +125,17 @@ def test_a_prepared_folder_may_itself_be_linked(made, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["manifest.json", "prepare.json", "parts/000000.json"])
 @pytest.mark.parametrize(
     "text",
-    [DEEP, '{"format_version": 1, "shards": ' + "[" * 900 + "]" * 900 + "}", '"x"', "", "{}", "9" * 5000]
-    + ['{"format_version": 1, "shards": "\\ud800"}'],
+    [
+        *[
+            DEEP,
+            '{"format_version": 1, "shards": ' + "[" * 900 + "]" * 900 + "}",
+            '"x"',
+            "",
+            "{}",
+            "9" * 5000,
+        ],
+        '{"format_version": 1, "shards": "\\ud800"}',
+    ],
 )
 def test_state_that_is_not_ours(name, text, made, tmp_path, tokenizers_folder, capsys):
     with copied(made, tmp_path) as root:

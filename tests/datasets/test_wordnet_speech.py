@@ -110,7 +110,7 @@ def test_without_flite_it_is_taken_from_packages(tmp_path, archive, monkeypatch)
     flite = archive.add(packages[0], {"usr/bin/flite": program})
     monkeypatch.setattr(wordnet_speech, "FLITE", (flite, packages[1]))
     archive.without("flite")
-    with pytest.raises(OSError, match="libflite1=.*; or install flite yourself"):
+    with pytest.raises(OSError, match=r"libflite1=.*; or install flite yourself"):
         fetch(WordnetSpeech(count=1, voices=("slt",)), tmp_path / "set")
     library = archive.add(packages[1], {"usr/lib/x86_64-linux-gnu/libflite.so": b""})
     monkeypatch.setattr(wordnet_speech, "FLITE", (flite, library))

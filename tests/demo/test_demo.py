@@ -63,7 +63,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "README.md").write_text("# Card\n\n## What it cannot do\n- count **sheep**\n", encoding="utf-8")
     monkeypatch.setattr(runs, "QUICKSTART", folder / "model.safetensors")
     monkeypatch.setattr(demo, "about_shipped", lambda: about_shipped(folder))
-    yield folder
+    return folder
 
 
 def _demo(out: Path, **changes: Any) -> Path:

@@ -93,7 +93,7 @@ def test_the_column_must_agree_with_the_header():
 
 def test_nobody_speaks_so_fast():
     assert len(decode(WAV, num_characters=15))
-    with pytest.raises(Rejected, match="25 characters in 0.5 s") as caught:
+    with pytest.raises(Rejected, match=r"25 characters in 0.5 s") as caught:
         decode(WAV, num_characters=25)
     assert caught.value.reason is Reason.SAMPLE_RATE
 

@@ -5,6 +5,7 @@ A process of its own, without the checks of types under test, which cannot be co
 kernel has no CPU form: slow ones stand in for it here.
 """
 
+import itertools
 import json
 import sys
 
@@ -31,7 +32,7 @@ def loop_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     grads = tuple(torch.empty_like(x) for x in (q, k, v))
     bounds, factor = ends.tolist(), q.shape[-1] ** -0.5
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         a, b, c, g = (x[start:stop].transpose(0, 1) for x in (q, k, v, grad))
         p = (a @ b.mT * factor).softmax(-1)
         from_p = g @ c.mT

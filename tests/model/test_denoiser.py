@@ -203,7 +203,7 @@ def test_initialization_is_named_by_its_seed() -> None:
     )
 
 
-@pytest.mark.parametrize("width, depth, num_heads", [(32, 2, 2), (64, 1, 4), (48, 3, 3)])
+@pytest.mark.parametrize(("width", "depth", "num_heads"), [(32, 2, 2), (64, 1, 4), (48, 3, 3)])
 def test_parameter_count(width: int, depth: int, num_heads: int) -> None:
     config = DenoiserConfig(width=width, depth=depth, num_heads=num_heads)
     denoiser = Denoiser(config, V)
@@ -222,7 +222,7 @@ def test_flops_of_the_matrices_alone() -> None:
     )
 
 
-@pytest.mark.parametrize("width, num_heads", [(32, 3), (30, 2), (0, 1)])
+@pytest.mark.parametrize(("width", "num_heads"), [(32, 3), (30, 2), (0, 1)])
 def test_bad_sizes_are_named(width: int, num_heads: int) -> None:
     with pytest.raises(ValueError, match=f"width {width}"):
         DenoiserConfig(width=width, depth=1, num_heads=num_heads)

@@ -119,7 +119,7 @@ def test_ogg_serial_is_zero_and_the_bytes_depend_on_the_audio_alone() -> None:
 
 
 def test_missing_packages_and_programs_say_what_to_do(tmp_path, monkeypatch) -> None:
-    with pytest.raises(ValueError, match="quickstart.fetch --out"):
+    with pytest.raises(ValueError, match=r"quickstart.fetch --out"):
         fetch.check_packages(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="apt-get install flite wordnet-base"):

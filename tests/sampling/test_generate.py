@@ -41,7 +41,7 @@ def bias_end(generator: Generator, modality: str, amount: float) -> None:
     denoiser.logits = biased
 
 
-@pytest.mark.parametrize("task, given", TASKS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("task", "given"), TASKS, ids=lambda value: str(value)[:30])
 def test_every_task(task: str, given: dict) -> None:
     generator = tiny_generator()
     one = generator.generate_many(task, num_steps=4, seed=1, **given)[0]
@@ -145,7 +145,7 @@ def test_voice_tag_is_split_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "task, modality, given",
+    ("task", "modality", "given"),
     [
         ("text", "text", {}),
         ("image_to_text", "text", {"image": picture()}),
@@ -178,7 +178,7 @@ def test_filmstrip_ends_with_the_image() -> None:
 
 
 @pytest.mark.parametrize(
-    "task, given, match",
+    ("task", "given", "match"),
     [
         ("text_to_music", {"prompt": "a"}, "unknown task 'text_to_music': choose one of text, text_to_image"),
         ("text_to_image", {}, "needs prompt"),

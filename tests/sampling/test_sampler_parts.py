@@ -82,7 +82,7 @@ def test_grids_that_linger_at_the_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "make, match",
+    ("make", "match"),
     [
         (lambda: Temperature(value=-1.0), "temperature is -1.0"),
         (lambda: TopP(value=0.0), "top_p is 0.0"),

@@ -70,7 +70,7 @@ def test_its_own_splits(tmp_path):
     assert found == {"train": ["a", "b", "c"], "test": ["d"]}
     ((reader, _), *_), _ = hub_readers(str(at(tmp_path)), DEFAULTS)
     reader.check(DEFAULTS)
-    with pytest.raises(ColumnError, match="no column 'words' .* only text"):
+    with pytest.raises(ColumnError, match=r"no column 'words' .* only text"):
         reader.check(PrepareOptions(text_column="words"))
 
 
@@ -185,7 +185,7 @@ def test_a_lost_connection_is_no_damage(monkeypatch):
     """Nothing is set aside for it: it travels out of the process that reads as what it is."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    with pytest.raises(SourceUnavailable, match="owner/none .* cannot be reached"):
+    with pytest.raises(SourceUnavailable, match=r"owner/none .* cannot be reached"):
         list(confined.confined(shards_of, HubData(dataset="owner/none", configuration=None, revision=None)))
 
 

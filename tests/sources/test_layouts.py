@@ -187,7 +187,7 @@ def test_a_table_without_text_takes_no_file_from_its_caption(tmp_path: Path) -> 
     found, rejected = read(tmp_path)
     assert found == [("0.png", "red")] and "only box" in rejected["boxes.csv"]
     (tmp_path / "0.txt").unlink()
-    with pytest.raises(ColumnError, match="boxes.csv has no column of text, only box"):
+    with pytest.raises(ColumnError, match=r"boxes.csv has no column of text, only box"):
         read(tmp_path)
 
 
@@ -306,7 +306,7 @@ def test_a_mistyped_folder_is_told_at_once(tmp_path: Path, monkeypatch: pytest.M
     write(tmp_path, {"data/photos/0.png": "P"})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("trimask.sources.plan.hub_readers", None)  # the hub is not asked
-    with pytest.raises(FileNotFoundError, match="data/photoss does not exist .*has 'photos'"):
+    with pytest.raises(FileNotFoundError, match=r"data/photoss does not exist .*has 'photos'"):
         make_plan("data/photoss", DEFAULTS)
     with pytest.raises(FileNotFoundError, match="data/xyz does not exist"):
         make_plan("data/xyz", DEFAULTS)

@@ -57,9 +57,11 @@ def test_vctk(tmp_path, caplog):
 
 @pytest.mark.parametrize(
     ("media", "texts"),
-    [("wavs/a.wav", "texts/a.txt"), ("images/a.jpg", "captions/a.txt"), ("Images/a.jpg", "Captions/A.TXT")]
-    + [("wav/a.wav", "lab/a.lab"), ("data/set/images/a.png", "data/set/text/a.txt")]
-    + [("audio/a.mp3", "transcripts/a.mp3.txt"), ("train/images/x/a.png", "train/labels/x/a.txt")],
+    [
+        *[("wavs/a.wav", "texts/a.txt"), ("images/a.jpg", "captions/a.txt"), ("wav/a.wav", "lab/a.lab")],
+        *[("Images/a.jpg", "Captions/A.TXT"), ("data/set/images/a.png", "data/set/text/a.txt")],
+        *[("audio/a.mp3", "transcripts/a.mp3.txt"), ("train/images/x/a.png", "train/labels/x/a.txt")],
+    ],
 )
 def test_siblings(tmp_path, media, texts):
     assert read(tmp_path, {media: "M", texts: "a text"}) == ({media: ("a text", None)}, {})

@@ -230,10 +230,9 @@ def test_an_archive_that_is_cut_keeps_what_was_before(tmp_path):
     whole = (tmp_path / "data.tar").read_bytes()
     (tmp_path / "data.tar").write_bytes(whole[:6000])
     (part,) = make_plan(str(tmp_path), DEFAULTS).parts
-    found = []
+    found: list[Item] = []
     with pytest.raises(tarfile.TarError):
-        for item in part.reader.items(DEFAULTS):
-            found.append(item)
+        found.extend(part.reader.items(DEFAULTS))
     assert 0 < len(found) < 9
     (tmp_path / "more.tar.gz").write_bytes(gzip.compress(whole)[:100])  # ends within its first example
     (_, more) = make_plan(str(tmp_path), DEFAULTS).parts
@@ -258,7 +257,7 @@ def test_parquet(tmp_path):
     assert isinstance(first, Item) and (first.image, first.text, first.key) == (b"P", "one", "data.parquet:0")
     assert isinstance(second, Item) and (second.image, second.text) == (tmp_path / "a.png", "two")
     assert isinstance(third, Rejection) and third.reason == "missing_file"
-    with pytest.raises(ColumnError, match="only image, info, info.caption, other"):
+    with pytest.raises(ColumnError, match=r"only image, info, info.caption, other"):
         reader.check(PrepareOptions(text_column="words"))
 
 
@@ -291,7 +290,7 @@ def test_sources_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         make_plan(str(tmp_path / "nowhere"), DEFAULTS)
     write(tmp_path, {"a.csv": "x,y\n1,2\n"})
-    with pytest.raises(ColumnError, match="a.csv has no column of text, only x, y"):
+    with pytest.raises(ColumnError, match=r"a.csv has no column of text, only x, y"):
         make_plan(str(tmp_path), DEFAULTS)
     for mistyped in ("photos", "photos/"):  # no name of a data set: the hub is not asked
         with pytest.raises(FileNotFoundError, match="owner/name"):

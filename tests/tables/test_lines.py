@@ -1,5 +1,7 @@
 """Ranges of bytes share the lines out: none twice, none lost, none that is too long."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,9 +17,7 @@ def test_ranges_that_meet_share_the_lines_out(tmp_path_factory, data, cuts):
     path.write_bytes(data)
     bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     found = [
-        line
-        for start, stop in zip(bounds, bounds[1:], strict=False)
-        for line in bounded_lines(path, start, stop, 99)
+        line for start, stop in itertools.pairwise(bounds) for line in bounded_lines(path, start, stop, 99)
     ]
     assert b"".join(line for _, line in found if line is not None) == data
     assert [offset for offset, _ in found] == sorted({offset for offset, _ in found})

@@ -117,11 +117,11 @@ def test_wrong_images_and_codes_are_named(movq: Path, images: Tensor) -> None:
         codec.encode(images * 127)
     with pytest.raises(ValueError, match="codes of 9 cells; an image of this tokenizer has 16"):
         codec.decode(torch.zeros(1, 9, 1, dtype=torch.int64))
-    with pytest.raises(ValueError, match="code 32 is out of range; .* are 0 … 31"):
+    with pytest.raises(ValueError, match=r"code 32 is out of range; .* are 0 … 31"):
         codec.decode(torch.full((1, 16, 1), 32))
     with pytest.raises(ValueError, match="2 codebooks in the last dimension; this tokenizer has 1"):
         codec.decode(torch.zeros(1, 16, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="image_size=36: .* cells of 8 x 8 pixels, choose a multiple of 8"):
+    with pytest.raises(ValueError, match=r"image_size=36: .* cells of 8 x 8 pixels, choose a multiple of 8"):
         load_image_tokenizer(movq, image_size=36)
 
 

@@ -51,7 +51,7 @@ def test_a_half_life_is_the_same_at_any_batch():
 
 @pytest.mark.parametrize("fields", [{"half_life": 0.0}, {"half_life": 1.0, "ramp_up": 0.0}])
 def test_values_out_of_range_are_named(fields):
-    with pytest.raises(ValueError, match="0.0"):
+    with pytest.raises(ValueError, match=r"0.0"):
         WeightAverageConfig(**fields)
 
 

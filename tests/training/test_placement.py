@@ -94,7 +94,7 @@ def test_one_process_takes_a_gpu_by_its_number(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "compute, device, message",
+    ("compute", "device", "message"),
     [
         (ComputeConfig(precision=Precision.BF16), "cpu", "precision bf16 on one CPU process"),
         (ComputeConfig(attention=AttentionBackend.VARLEN), "cpu", "attention varlen needs a GPU"),

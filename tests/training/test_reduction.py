@@ -154,7 +154,7 @@ def uniform(modality: str) -> float:
     return math.log(VOCABULARY.space(modality).range_size)
 
 
-@pytest.mark.parametrize("texts, pictures", [(7, 1), (1, 7)])
+@pytest.mark.parametrize(("texts", "pictures"), [(7, 1), (1, 7)])
 @pytest.mark.parametrize("anti_masking", [False, True])
 def test_the_loss_is_unbiased_and_weighs_by_shares(texts: int, pictures: int, anti_masking: bool) -> None:
     """Where each prediction costs ln V, the loss is Σ share · ln V in expectation, at a batch so small that

@@ -130,10 +130,10 @@ def test_contact_sheet_is_self_contained(tmp_path) -> None:
 
 
 def test_bad_files_and_names_give_one_clear_line(tmp_path) -> None:
-    with pytest.raises(ValueError, match="no quickstart data at .*rebuild it"):
+    with pytest.raises(ValueError, match=r"no quickstart data at .*rebuild it"):
         load_images(folder=tmp_path)
     (tmp_path / "images.parquet").write_bytes((ASSETS / "images.parquet").read_bytes()[:1000])
-    with pytest.raises(ValueError, match="damaged or no parquet file.*rebuild it"):
+    with pytest.raises(ValueError, match=r"damaged or no parquet file.*rebuild it"):
         load_images(folder=tmp_path)
     (tmp_path / "images.parquet").write_bytes((ASSETS / "text.parquet").read_bytes())
     with pytest.raises(ValueError, match="not trimask's table of images"):

