@@ -296,7 +296,7 @@ def test_sha256(tmp_path: Path) -> None:
     assert io.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_a_folder_is_for_one_process(tmp_path):
+def test_a_folder_is_for_one_process(tmp_path: Path):
     """The lock goes with the process, even if a child of it lives on."""
     folder = tmp_path / "new"
     holder = (
@@ -320,7 +320,7 @@ def test_a_folder_is_for_one_process(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_only_what_is_ours_is_claimed(tmp_path):
+def test_only_what_is_ours_is_claimed(tmp_path: Path):
     with locks.claimed(tmp_path / "new", marker="x.json", what="study"):
         (tmp_path / "new" / "x.json").write_text("{}")
     with locks.claimed(tmp_path / "new", marker="x.json", what="study"):

@@ -68,7 +68,7 @@ class Slow(Work[int, int]):
         return item
 
 
-def test_ctrl_c_ends_the_workers_at_once(tmp_path):
+def test_ctrl_c_ends_the_workers_at_once(tmp_path: Path):
     def items():
         yield from range(2)
         raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """The mixture against its definition: shares of target tokens, full epochs, random access."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_an_epoch_shows_each_group_once_and_variants_take_turns():
 
 
 @pytest.mark.parametrize(("exponent", "turns"), [(0.0, [1, 1, 1]), (0.5, [3, 2, 1]), (1.0, [9, 3, 1])])
-def test_larger_groups_are_drawn_more_often(exponent, turns):
+def test_larger_groups_are_drawn_more_often(exponent: float, turns: list[int]):
     """Of groups of 9, 3 and 1: rounded powers of their sizes, in each epoch; all of a group equally often."""
     groups = [0] * 9 + [1] * 3 + [2]
     source = make_source("a", groups)
@@ -170,7 +171,7 @@ def test_errors_name_the_value():
         Mixture(MixtureConfig(components=(component,)), {"a": make_source("a", [0], [0])}, 0)
 
 
-def test_a_source_survives_its_file(tmp_path):
+def test_a_source_survives_its_file(tmp_path: Path):
     source = make_source("a", [0, 0, 1])
     source.save(tmp_path / "a.safetensors")
     loaded = TokenSource.load(tmp_path / "a.safetensors")

@@ -50,7 +50,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
     return archive
 
 
-def test_rows_pictures_and_triples(tmp_path, archive):
+def test_rows_pictures_and_triples(tmp_path: Path, archive: FakeArchive):
     out = tmp_path / "set"
     manifest, _ = fetch(Tuxpaint(languages=("en", "fr", "es")), out)
     assert manifest["dropped"] == {

@@ -74,7 +74,7 @@ def test_embedded_sentences_keep_their_split():
     assert found == {text: embedded[text] for text in long}
 
 
-def test_rows_and_clips(tmp_path, archive):
+def test_rows_and_clips(tmp_path: Path, archive: FakeArchive):
     out = tmp_path / "set"
     manifest, _ = fetch(WordnetSpeech(count=2, voices=("slt", "awb")), out)
     rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text("utf-8").splitlines()]
@@ -92,7 +92,7 @@ def test_rows_and_clips(tmp_path, archive):
     assert names == [("wordnet-base", "1:3.0-37"), ("flite (installed)", "2.2")]
 
 
-def test_clips_that_were_read_are_kept(tmp_path, archive):
+def test_clips_that_were_read_are_kept(tmp_path: Path, archive: FakeArchive):
     (archive.folder / "broken").write_text(WRITTEN[0])
     with pytest.raises(OSError, match="flite could not read 'the oceans"):
         fetch(WordnetSpeech(count=4, voices=("slt",)), tmp_path / "set")
@@ -104,7 +104,9 @@ def test_clips_that_were_read_are_kept(tmp_path, archive):
     assert len(read) == len(set(read)) == 4 and before <= set(read)
 
 
-def test_without_flite_it_is_taken_from_packages(tmp_path, archive, monkeypatch):
+def test_without_flite_it_is_taken_from_packages(
+    tmp_path: Path, archive: FakeArchive, monkeypatch: pytest.MonkeyPatch
+):
     program = (archive.programs / "flite").read_bytes()
     packages = wordnet_speech.FLITE
     flite = archive.add(packages[0], {"usr/bin/flite": program})

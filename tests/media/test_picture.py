@@ -96,14 +96,14 @@ def test_the_camera_was_held_sideways():
     ],
     ids=lambda value: "data" if isinstance(value, bytes) else str(value),
 )
-def test_what_is_wrong_has_a_reason(data, reason):
+def test_what_is_wrong_has_a_reason(data, reason: Reason):
     with pytest.raises(Rejected) as caught:
         decode_picture(data, size=16, limits=LIMITS)
     assert caught.value.reason is reason and caught.value.detail
     assert " at 0x" not in caught.value.detail  # it would differ between runs
 
 
-def test_a_bomb_is_refused_by_its_header_alone(monkeypatch):
+def test_a_bomb_is_refused_by_its_header_alone(monkeypatch: pytest.MonkeyPatch):
     def load(self):
         raise AssertionError("decoded")
 

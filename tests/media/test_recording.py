@@ -43,7 +43,7 @@ def test_channels_are_averaged_and_the_rate_is_changed():
 
 
 @pytest.mark.parametrize("form", ["FLAC", "OGG", "MP3", "AIFF"])
-def test_other_formats(form):
+def test_other_formats(form: str):
     found = decode(encoded(noise(), form=form, subtype=None))
     assert found.dtype == np.float32 and abs(len(found) - RATE // 2) < 3000
 
@@ -78,7 +78,7 @@ NOT_FINITE[100] = np.nan
     # A float WAV holds the time at which it was made: its bytes must not name the test.
     ids=lambda value: "data" if isinstance(value, bytes) else str(value),
 )
-def test_what_is_wrong_has_a_reason(data, reason):
+def test_what_is_wrong_has_a_reason(data, reason: Reason):
     with pytest.raises(Rejected) as caught:
         decode(data)
     assert caught.value.reason is reason and caught.value.detail
@@ -98,7 +98,7 @@ def test_nobody_speaks_so_fast():
     assert caught.value.reason is Reason.SAMPLE_RATE
 
 
-def test_a_bomb_is_refused_by_its_header_alone(monkeypatch):
+def test_a_bomb_is_refused_by_its_header_alone(monkeypatch: pytest.MonkeyPatch):
     def read(*arguments, **options):
         raise AssertionError("decoded")
 

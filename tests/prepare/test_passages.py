@@ -39,7 +39,7 @@ def test_windows_hold_whole_sentences_where_they_fit():
         (b"caf\xe9".decode("utf-8", "surrogateescape"), Reason.NOT_UTF8),
     ],
 )
-def test_what_is_no_text_has_a_reason(value, reason):
+def test_what_is_no_text_has_a_reason(value, reason: Reason):
     with pytest.raises(Rejected) as caught:
         clean_text(value)
     assert caught.value.reason is reason

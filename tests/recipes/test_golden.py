@@ -84,7 +84,7 @@ def described_tokenizer(config: TokenizerRun | TextTokenizerRun) -> dict:
 
 
 @pytest.mark.parametrize("name", list(catalog.RECIPES))
-def test_a_recipe_is_what_it_was(name, tokenizers):
+def test_a_recipe_is_what_it_was(name, tokenizers: Tokenizers):
     path = GOLDEN / f"{name}.json"
     config = catalog.resolve(name)
     is_model = isinstance(config, RunConfig)

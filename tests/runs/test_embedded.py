@@ -1,6 +1,7 @@
 """From the embedded data to token sources: who is chosen, and that the codes are the tokenizers' own."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_compositions_are_of_the_trained_concepts():
     assert not {row.hexcode for row in shown} & {row.hexcode for row in pictures("train", data)}
 
 
-def test_more_readings_are_trained_on_and_nothing_that_is_held_out(tmp_path):
+def test_more_readings_are_trained_on_and_nothing_that_is_held_out(tmp_path: Path):
     """A table as `build` writes one, with a sentence more in each split."""
     rows = read_table("speech")[::100]
     splits = ("train", "validation", "test")
@@ -80,7 +81,7 @@ def test_variants_and_voices_are_kept_or_left_out():
     assert sum(row.kind == "sentence" for row in chosen) == 3
 
 
-def test_sources_hold_the_tokenizers_codes_and_survive_the_cache(tokenizers, tmp_path):
+def test_sources_hold_the_tokenizers_codes_and_survive_the_cache(tokenizers: Tokenizers, tmp_path: Path):
     sources = cached_tokens(SMALL, tokenizers, "validation", tmp_path)
     assert set(sources) == {"emoji", "spoken", "speeches", "triples"}
     rows = select_concepts(load_images("validation"), SMALL)
@@ -100,7 +101,7 @@ def test_sources_hold_the_tokenizers_codes_and_survive_the_cache(tokenizers, tmp
             np.testing.assert_array_equal(again[name].codes[modality].values, ragged.values)
 
 
-def test_another_choice_is_tokenized_anew(tokenizers, tmp_path):
+def test_another_choice_is_tokenized_anew(tokenizers: Tokenizers, tmp_path: Path):
     few = QuickstartData(num_concepts=100, voices=("slt",))
     more = QuickstartData(num_concepts=400, voices=("slt",))
     sizes = [len(cached_tokens(data, tokenizers, "composition", tmp_path)["emoji"]) for data in (few, more)]
@@ -108,7 +109,7 @@ def test_another_choice_is_tokenized_anew(tokenizers, tmp_path):
 
 
 @pytest.mark.parametrize("length", [32, 128])
-def test_no_id_is_lost_between_windows(tokenizers, length):
+def test_no_id_is_lost_between_windows(tokenizers: Tokenizers, length: int):
     for row in load_text("validation")[:3]:
         spans = list(windows(row.text, tokenizers.text, length))
         assert [i for window in spans for i in window] == tokenizers.text.encode(row.text)
@@ -117,7 +118,7 @@ def test_no_id_is_lost_between_windows(tokenizers, length):
 
 
 @pytest.mark.parametrize("length", [32, 64])
-def test_cut_passages_have_no_end(tokenizers, monkeypatch, length):
+def test_cut_passages_have_no_end(tokenizers: Tokenizers, monkeypatch: pytest.MonkeyPatch, length: int):
     """Embedded data: a window has an end just where its last sentence is whole."""
     monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:1])
     config = override(debug(), {"data.text_window": str(length), "data.num_concepts": "1"})
@@ -138,7 +139,9 @@ def test_cut_passages_have_no_end(tokenizers, monkeypatch, length):
     assert abs(np.mean(ended) - expected) < 4 * np.sqrt(expected * (1 - expected) / 600)
 
 
-def test_tokens_of_an_earlier_encoding_are_made_anew(tokenizers, tmp_path, monkeypatch):
+def test_tokens_of_an_earlier_encoding_are_made_anew(
+    tokenizers: Tokenizers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(tokens, "load_text", lambda split: load_text(split)[:1])
     data = QuickstartData(num_concepts=1, num_sentences=1, voices=("slt",), text_window=32)
     sources = cached_tokens(data, tokenizers, "validation", tmp_path)

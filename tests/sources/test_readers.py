@@ -46,7 +46,7 @@ def archive(path: Path, members: dict[str, bytes], mode: str = "w") -> None:
             file.addfile(info, io.BytesIO(data))
 
 
-def test_captions_beside_files(tmp_path):
+def test_captions_beside_files(tmp_path: Path):
     write(tmp_path, {"a.png": "A", "a.txt": "an a", "sub/b.wav": "B", "sub/b.txt": "a b", "c.jpg": "C"})
     write(tmp_path, {"README.txt": "x", ".hidden.png": "x", "notes.doc": "x"})
     items, rejected = read(tmp_path)
@@ -56,7 +56,7 @@ def test_captions_beside_files(tmp_path):
     assert rejected == {"c.jpg": "no_text", "README.txt": "unused_file", "notes.doc": "unused_file"}
 
 
-def test_what_is_no_file_is_not_opened(tmp_path):
+def test_what_is_no_file_is_not_opened(tmp_path: Path):
     write(tmp_path, {"a.txt": "text"})
     (tmp_path / "broken.txt").symlink_to(tmp_path / "nowhere")
     (tmp_path / "broken.csv").symlink_to(tmp_path / "nowhere")
@@ -66,7 +66,7 @@ def test_what_is_no_file_is_not_opened(tmp_path):
     assert set(rejected) == {"broken.txt", "broken.csv", "pipe.txt"}
 
 
-def test_a_table_names_the_files(tmp_path):
+def test_a_table_names_the_files(tmp_path: Path):
     table = (
         "﻿file_name,caption,speaker\n"
         'a.png,"two\nlines, and ""quotes""",ann\n'
@@ -92,7 +92,7 @@ def test_a_table_names_the_files(tmp_path):
 
 @pytest.mark.parametrize("first", ["file_name", "image"])
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_a_table_of_triples(tmp_path, first, suffix):
+def test_a_table_of_triples(tmp_path: Path, first: str, suffix: str):
     rows = [
         {first: "a.png", "audio": "a.wav", "text": "both"},
         {first: "b.png", "audio": "", "text": "no recording"},
@@ -118,7 +118,7 @@ def test_a_table_of_triples(tmp_path, first, suffix):
     assert list(rejected.values()) == ["missing_file", "malformed_row", "missing_file", "unused_file"]
 
 
-def test_only_one_more_column_names_files_and_of_the_other_kind(tmp_path):
+def test_only_one_more_column_names_files_and_of_the_other_kind(tmp_path: Path):
     row = {"file_name": "a.png", "image": "b.png", "audio": "a.wav", "speech": "b.wav", "text": "said"}
     source = write(tmp_path, {"metadata.jsonl": json.dumps(row), "a.png": "A", "a.wav": "a"})
     items, rejected = read(source)
@@ -129,7 +129,7 @@ def test_only_one_more_column_names_files_and_of_the_other_kind(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl"])
-def test_ranges_of_a_table_share_its_rows_out(tmp_path, name, monkeypatch):
+def test_ranges_of_a_table_share_its_rows_out(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     texts = [f'text {i}, "said"\nand more' for i in range(40)]
     if name.endswith("jsonl"):
         content = "".join(json.dumps({"text": text}) + "\n" for text in texts)
@@ -145,7 +145,7 @@ def test_ranges_of_a_table_share_its_rows_out(tmp_path, name, monkeypatch):
     assert len({item.key for item in items}) == len(texts)
 
 
-def test_bad_lines_of_json_are_set_aside_alone(tmp_path):
+def test_bad_lines_of_json_are_set_aside_alone(tmp_path: Path):
     lines = [b'{"text": "one"}', b"{broken", b"[1]", b'{"text": "\xff"}', b"", b'{"text": "two"}']
     write(tmp_path, {"a.jsonl": b"\n".join(lines)})
     items, rejected = read(tmp_path)
@@ -153,7 +153,7 @@ def test_bad_lines_of_json_are_set_aside_alone(tmp_path):
     assert list(rejected.values()) == ["malformed_row", "malformed_row", "not_utf8"]
 
 
-def test_a_table_that_names_other_files_is_text(tmp_path):
+def test_a_table_that_names_other_files_is_text(tmp_path: Path):
     write(tmp_path, {"a.jsonl": '{"path": "src/a.py", "text": "code"}\n', "b.csv": "file,text\nx.c,more\n"})
     items, rejected = read(tmp_path)
     assert [(item.text, set(item.modalities)) for item in items] == [
@@ -163,7 +163,7 @@ def test_a_table_that_names_other_files_is_text(tmp_path):
     assert not rejected
 
 
-def test_documents_paragraphs_lines(tmp_path):
+def test_documents_paragraphs_lines(tmp_path: Path):
     write(tmp_path, {"a.txt": "one\ntwo\n\n\nthree\r\n", "b.txt": "four"})
     texts = {
         how: [item.text for item in read(tmp_path, PrepareOptions(sample_by=how))[0]]
@@ -174,7 +174,7 @@ def test_documents_paragraphs_lines(tmp_path):
     assert texts["line"] == [b"one", b"two", b"three", b"four"]
 
 
-def test_a_long_document_is_not_read(tmp_path):
+def test_a_long_document_is_not_read(tmp_path: Path):
     write(tmp_path, {"a.txt": "x" * 100, "b.txt": "short\n\n" + "y" * 100})
     for how, count in (("document", 2), ("paragraph", 2), ("line", 2)):
         options = PrepareOptions(sample_by=how, limits=Limits(max_bytes=50))
@@ -183,7 +183,7 @@ def test_a_long_document_is_not_read(tmp_path):
         assert [item.text for item in items] == ([] if how == "document" else [b"short"])
 
 
-def test_an_archive(tmp_path):
+def test_an_archive(tmp_path: Path):
     members = {
         "x/0.png": b"P0",
         "x/0.txt": b"first",
@@ -209,13 +209,13 @@ def test_an_archive(tmp_path):
     }
 
 
-def test_a_caption_that_lost_its_picture_is_no_text(tmp_path):
+def test_a_caption_that_lost_its_picture_is_no_text(tmp_path: Path):
     archive(tmp_path / "data.tar", {"0.txt": b"alone", "1.txt": b"with", "1.png": b"P"})
     items, rejected = read(tmp_path)
     assert [item.text for item in items] == [b"with"] and rejected == {"data.tar:0": "empty"}
 
 
-def test_an_archive_with_captions_in_json(tmp_path):
+def test_an_archive_with_captions_in_json(tmp_path: Path):
     members = {"0.jpg": b"J", "0.json": b'{"caption": "zero"}', "1.jpg": b"J", "1.json": b"{"}
     archive(tmp_path / "data.tar.gz", members, "w:gz")
     items, rejected = read(tmp_path)
@@ -223,7 +223,7 @@ def test_an_archive_with_captions_in_json(tmp_path):
     assert list(rejected.values()) == ["malformed_row", "columns"]
 
 
-def test_an_archive_that_is_cut_keeps_what_was_before(tmp_path):
+def test_an_archive_that_is_cut_keeps_what_was_before(tmp_path: Path):
     archive(
         tmp_path / "data.tar", {f"{i}.{suffix}": b"x" * 600 for i in range(9) for suffix in ("png", "txt")}
     )
@@ -240,7 +240,7 @@ def test_an_archive_that_is_cut_keeps_what_was_before(tmp_path):
         list(more.reader.items(DEFAULTS))
 
 
-def test_parquet(tmp_path):
+def test_parquet(tmp_path: Path):
     rows = {
         "image": [
             {"bytes": b"P", "path": None},
@@ -261,7 +261,7 @@ def test_parquet(tmp_path):
         reader.check(PrepareOptions(text_column="words"))
 
 
-def test_splits_that_the_source_names(tmp_path):
+def test_splits_that_the_source_names(tmp_path: Path):
     write(tmp_path, {"train/a.png": "x", "val/b.png": "x", "val/test_2.png": "x", "other/c.png": "x"})
     plan = make_plan(str(tmp_path), DEFAULTS)
     splits = {name: part.split for part in plan.parts for name in part.reader.names}
@@ -276,7 +276,7 @@ def test_splits_that_the_source_names(tmp_path):
     assert {name: split_name(name) for name in names} == names
 
 
-def test_the_plan_is_the_same_until_the_source_changes(tmp_path):
+def test_the_plan_is_the_same_until_the_source_changes(tmp_path: Path):
     write(tmp_path, {"a.txt": "one", "b.txt": "two"})
     first = make_plan(str(tmp_path), DEFAULTS)
     assert make_plan(str(tmp_path), DEFAULTS) == first
@@ -284,7 +284,7 @@ def test_the_plan_is_the_same_until_the_source_changes(tmp_path):
     assert make_plan(str(tmp_path), DEFAULTS).fingerprint != first.fingerprint
 
 
-def test_sources_that_are_none(tmp_path):
+def test_sources_that_are_none(tmp_path: Path):
     with pytest.raises(ValueError, match="has no files"):
         make_plan(str(tmp_path), DEFAULTS)
     with pytest.raises(FileNotFoundError, match="does not exist"):

@@ -1,5 +1,7 @@
 """Byte-level BPE: exact round trips, spelling, and the file."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +45,7 @@ def test_invalid_utf8_is_shown_not_raised():
     assert TOKENIZER.decode(lone) == "\ufffd"
 
 
-def test_errors_name_the_value(tmp_path):
+def test_errors_name_the_value(tmp_path: Path):
     with pytest.raises(ValueError, match="vocabulary_size 100"):
         TextTokenizer.train(["a"], 100)
     with pytest.raises(ValueError, match="text id 99999"):
@@ -58,7 +60,7 @@ def test_errors_name_the_value(tmp_path):
         TextTokenizer.load(tmp_path / "none.json")
 
 
-def test_the_file_keeps_everything(tmp_path):
+def test_the_file_keeps_everything(tmp_path: Path):
     TOKENIZER.save(tmp_path / "text.json")
     again = TextTokenizer.load(tmp_path / "text.json")
     assert again.encode("red apple, naïve") == TOKENIZER.encode("red apple, naïve")

@@ -53,7 +53,7 @@ def assert_equal(one, other, *, rtol: float = 1e-4) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(tmp_path_factory: pytest.TempPathFactory):
     return launch(tmp_path_factory.mktemp("alone") / "run", 1)
 
 
@@ -68,20 +68,20 @@ def alone(tmp_path_factory):
         pytest.param(3, [], marks=pytest.mark.slow),
     ],
 )
-def test_the_same_updates_in_many_processes(alone, tmp_path, num_processes, words):
+def test_the_same_updates_in_many_processes(alone, tmp_path: Path, num_processes: int, words):
     """13 sequences of three tasks in rows of different number; parameters that no number divides."""
     assert_equal(alone, launch(tmp_path / "run", num_processes, *words))
 
 
 @pytest.mark.slow
-def test_the_same_updates_with_two_views(tmp_path):
+def test_the_same_updates_with_two_views(tmp_path: Path):
     words = ["anti_masking=true"]
     assert_equal(launch(tmp_path / "one", 1, *words), launch(tmp_path / "two", 2, *words, "micro_batch=2"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "rtol"), [("bf16", 0.03), ("float8", 0.2)])
-def test_low_precision_is_close(alone, tmp_path, precision, rtol):
+def test_low_precision_is_close(alone, tmp_path: Path, precision: str, rtol: float):
     """Matrix products alone are rounded: masters and moments are fp32."""
     rows, weights = launch(tmp_path / "run", 2, f'precision="{precision}"')
     for row, other in zip(rows, alone[0], strict=True):
@@ -91,7 +91,7 @@ def test_low_precision_is_close(alone, tmp_path, precision, rtol):
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 5, 8])
-def test_all_parts_have_as_much_to_do(num_parts):
+def test_all_parts_have_as_much_to_do(num_parts: int):
     sizes = [100, 3, 50, 50, 7, 99, 1, 20, 21, 22, 60, 61, 5]
     parts = [dealt(sizes, rank=rank, num_parts=num_parts) for rank in range(num_parts)]
     assert sorted(place for part in parts for place in part) == list(range(len(sizes)))

@@ -115,7 +115,9 @@ def test_transcript_is_laid_over_its_speech(task: str) -> None:
     ("layout", "per_frame"), [(Parallel(), 1), (Flattened(), V.space("speech").num_codebooks)]
 )
 @pytest.mark.parametrize("task", ["text_to_speech", "speech_to_text", "joint", "triple"])
-def test_at_a_constant_rate_a_letter_stands_beside_its_frame(task: str, layout, per_frame: int) -> None:
+def test_at_a_constant_rate_a_letter_stands_beside_its_frame(
+    task: str, layout: Flattened | Parallel, per_frame: int
+) -> None:
     """However many letters and end frames there are: letter j at frame lead + (j + ½) · rate - ½, where the
     codebooks of frame f stand at f · per_frame … (f + 1) · per_frame - 1.
     """

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_data_card_counts_equal_the_files(images, speech, texts) -> None:
         assert f"| {name} | {cells} |" in card
 
 
-def test_contact_sheet_is_self_contained(tmp_path) -> None:
+def test_contact_sheet_is_self_contained(tmp_path: Path) -> None:
     path = tmp_path / "sheet.html"
     write_contact_sheet(path)
     page = path.read_text("utf-8")
@@ -129,7 +130,7 @@ def test_contact_sheet_is_self_contained(tmp_path) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["sheet.html"]
 
 
-def test_bad_files_and_names_give_one_clear_line(tmp_path) -> None:
+def test_bad_files_and_names_give_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no quickstart data at .*rebuild it"):
         load_images(folder=tmp_path)
     (tmp_path / "images.parquet").write_bytes((ASSETS / "images.parquet").read_bytes()[:1000])
