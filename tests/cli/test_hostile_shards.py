@@ -108,7 +108,7 @@ def tokenizers(prepared: Path) -> Tokenizers:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_shard_that_is_none(name, prepared: Path, tokenizers: Tokenizers, tmp_path: Path):
+def test_a_shard_that_is_none(name: str, prepared: Path, tokenizers: Tokenizers, tmp_path: Path):
     folder = replaced(prepared, tmp_path, HOSTILE[name])
     config = with_prepared(debug(), [folder])
     with pytest.raises(ValueError, match="is no shard as `trimask prepare` writes them") as caught:
@@ -137,7 +137,7 @@ def test_it_is_one_line_for_users(prepared: Path, tmp_path: Path, capsys: pytest
         {"source": "others", "file": SHARD.replace("text", "others")},
     ],
 )
-def test_a_manifest_that_says_what_cannot_be(change, prepared: Path, tmp_path: Path):
+def test_a_manifest_that_says_what_cannot_be(change: dict[str, Any], prepared: Path, tmp_path: Path):
     folder = tmp_path / "data"
     shutil.copytree(prepared, folder)
 
@@ -155,7 +155,7 @@ def test_a_manifest_that_says_what_cannot_be(change, prepared: Path, tmp_path: P
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(data=st.data())
-def test_any_value_in_any_tensor(data, prepared: Path, tokenizers: Tokenizers, tmp_path: Path):
+def test_any_value_in_any_tensor(data: st.DataObject, prepared: Path, tokenizers: Tokenizers, tmp_path: Path):
     """What is not refused is read whole, and holds only what the tokenizers can give."""
 
     def change(tensors: Tensors) -> None:

@@ -24,11 +24,12 @@ from trimask.cli import main
 from trimask.cli.denoiser_job import DenoiserJob
 from trimask.cli.jobs import job
 from trimask.data.mixture import Mixture
+from trimask.data.selection import QuickstartData
 from trimask.data.source_names import TEXT
 from trimask.parallel import Local
 from trimask.prepare.manifest import Manifest, Speakers, load_split
 from trimask.prepare.prepare import Progress, prepare
-from trimask.recipes.catalog import resolve
+from trimask.recipes.quickstart import debug
 from trimask.runs.embedded import pictures
 from trimask.runs.own_prompt import first_try
 from trimask.runs.pretrain import build_stream
@@ -36,6 +37,7 @@ from trimask.runs.sources import token_sources, with_prepared
 from trimask.runs.vocabulary import vocabulary_of
 from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.tokenizers.text import TextTokenizer
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
 NUM_IMAGES, NUM_CLIPS, NUM_LINES = 30, 12, 40
@@ -252,7 +254,7 @@ def test_what_to_try_is_of_the_data(prepared: list[Path], tokenizers_folder: Pat
     assert "--task text_to_speech --prompt 'clip " in clips
     assert lines.endswith("--task text --out samples")
     embedded = job("debug", {}, tokenizers=tokenizers_folder)
-    assert isinstance(embedded, DenoiserJob)
+    assert isinstance(embedded, DenoiserJob) and isinstance(embedded.config.data, QuickstartData)
     task, prompt = first_try(embedded.config, embedded.tokenizers)
     assert task.name == "text_to_image"
     assert prompt in {row.caption for row in pictures("train", embedded.config.data)}
@@ -471,7 +473,7 @@ def test_twice_changes_nothing_and_otherwise_is_an_error(
     fails([*words, "--licence=MIT"], "licence was None, is 'MIT'")
     other = tmp_path / "other"
     shutil.copytree(tokenized[1], other)
-    Tokenizers.load(other).text.train(["quite another"], 300).save(other / "text.json")
+    TextTokenizer.train(["quite another"], 300).save(other / "text.json")
     fails([*words, "--tokenizers", str(other)], "tokenizers.text.json was")
     (raw / "0.jsonl").write_text('{"text": "new"}\n')
     fails(words, "is another source or has changed since")
@@ -508,7 +510,7 @@ def test_cut_passages_have_no_end(tokenizers_folder: Path, tmp_path: Path) -> No
         (raw / f"{number}.txt").write_text(f"A short one, {number}. {long}. And {number} more.")
     options = PrepareOptions(text_window=16, validation=0.0, test=0.0)
     prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
-    config = with_prepared(resolve("debug"), [out])
+    config = with_prepared(debug(), [out])
     tokenizers = Tokenizers.load(tokenizers_folder)
     sources = token_sources(config.data, tokenizers, "train", out / "unused")
     stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
@@ -648,7 +650,7 @@ def test_show_prints_the_mixture_of_the_run(
     data = [word for folder in prepared for word in ("--data", str(folder))]
     assert main(["show", "debug", *data, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    config = with_prepared(resolve("debug"), prepared)
+    config = with_prepared(debug(), prepared)
     sources = token_sources(config.data, Tokenizers.load(tokenizers_folder), "train", prepared[0] / "unused")
     shares = Mixture(config.mixture, sources, config.seed).shares
     assert [row["sequences"] for row in shown["mixture"]] == [

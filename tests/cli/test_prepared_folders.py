@@ -86,7 +86,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
     ],
 )
 def test_a_shard_is_never_looked_for_elsewhere(
-    name, made: Path, tmp_path: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+    name: str, made: Path, tmp_path: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
 ):
     with copied(made, tmp_path) as root:
         name = name.replace("{root}", str(root))
@@ -144,7 +144,12 @@ def test_a_prepared_folder_may_itself_be_linked(
     ],
 )
 def test_state_that_is_not_ours(
-    name: str, text, made: Path, tmp_path: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    text: str,
+    made: Path,
+    tmp_path: Path,
+    tokenizers_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
     with copied(made, tmp_path) as root:
         (root / "data" / name).write_text(text)
@@ -253,7 +258,7 @@ JSON = st.recursive(
 )
 
 
-def places(value: Any, path: tuple = ()) -> list[tuple]:
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Where each value of a JSON object stands."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path] * bool(path) + [place for name, item in items for place in places(item, (*path, name))]
@@ -273,7 +278,12 @@ def changed(stored: Any, data: st.DataObject) -> Any:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(data=st.data())
 def test_any_value_anywhere_in_the_state(
-    name: str, data, made: Path, tmp_path: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    data: st.DataObject,
+    made: Path,
+    tmp_path: Path,
+    tokenizers_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
     with copied(made, tmp_path) as root:
         path = root / "data" / name
@@ -283,7 +293,7 @@ def test_any_value_anywhere_in_the_state(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
-def test_a_record_with_any_value_anywhere_is_none(data, made: Path, tmp_path: Path):
+def test_a_record_with_any_value_anywhere_is_none(data: st.DataObject, made: Path, tmp_path: Path):
     record = load_record(made / "data", 0)
     assert record is not None
     (tmp_path / "parts").mkdir(exist_ok=True)

@@ -28,7 +28,7 @@ def make_examples(count: int, seed: int = 0) -> list[Example]:
     ]
 
 
-def write(folder, examples, sizes):
+def write(folder: Path, examples: list[Example], sizes: list[int]):
     entries, start = [], 0
     for number, size in enumerate(sizes):
         chosen = examples[start : start + size]

@@ -8,7 +8,7 @@ from trimask.datasets.catalogue import CATALOGUE
 
 
 @pytest.mark.parametrize("name", list(CATALOGUE))
-def test_entries_fit_their_sets(name):
+def test_entries_fit_their_sets(name: str):
     entry = CATALOGUE[name]
     assert entry.benchmark.name == name
     assert set(entry.options) == {field.name for field in fields(entry.benchmark())}  # pyright: ignore

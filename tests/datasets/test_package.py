@@ -30,7 +30,7 @@ def test_files_are_named_as_the_package_managers_do():
 
 
 @pytest.mark.parametrize("kind", [DEB, NPM])
-def test_fetched_once_and_then_read(kind, tmp_path: Path, archive: FakeArchive):
+def test_fetched_once_and_then_read(kind: DebianPackage | NpmPackage, tmp_path: Path, archive: FakeArchive):
     package = archive.add(kind, {"usr/a.txt": b"A", "b.txt": b"B"})
     used = store(tmp_path)
     folder = used.unpack(package)
@@ -43,7 +43,9 @@ def test_fetched_once_and_then_read(kind, tmp_path: Path, archive: FakeArchive):
 
 
 @pytest.mark.parametrize("kind", [DEB, NPM])
-def test_another_file_than_the_pinned_one_is_refused_and_not_kept(kind, tmp_path: Path, archive: FakeArchive):
+def test_another_file_than_the_pinned_one_is_refused_and_not_kept(
+    kind: DebianPackage | NpmPackage, tmp_path: Path, archive: FakeArchive
+):
     archive.add(kind, {"a": b"changed"})
     with pytest.raises(ValueError, match=f"{kind.file} is not the pinned package"):
         store(tmp_path).unpack(kind)

@@ -53,7 +53,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
         ("they found a corpse in the river", False),  # nobody wants to hear it
     ],
 )
-def test_what_can_be_read(written, is_good):
+def test_what_can_be_read(written: str, is_good: bool):
     assert is_readable(written) is is_good
 
 

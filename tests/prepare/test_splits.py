@@ -492,7 +492,9 @@ def test_tokenizers_see_no_file_that_is_held_out(tmp_path: Path) -> None:
         max_size=3,
     )
 )
-def test_a_tokenizer_sees_no_file_of_another_source_that_is_held_out(sources) -> None:
+def test_a_tokenizer_sees_no_file_of_another_source_that_is_held_out(
+    sources: list[list[tuple[int, int, str]]],
+) -> None:
     """However many sources there are, and whatever each says itself."""
     with tempfile.TemporaryDirectory() as root:
         names = [Path(root) / f"source{number}" for number in range(len(sources))]

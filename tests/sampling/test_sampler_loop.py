@@ -12,9 +12,9 @@ from design_space import ORDERS
 from oracle import Oracle
 from sampling.fakes import hum, random_denoiser, tiny_vocabulary
 from trimask.sampling.grid import Cosine, Uniform
-from trimask.sampling.guidance import ConstantGuidance, Guided, LinearGuidance
+from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, Guided, LinearGuidance
 from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks, Order
-from trimask.sampling.predictor import DenoiserPredictor, Prediction
+from trimask.sampling.predictor import DenoiserPredictor, Prediction, Predictor
 from trimask.sampling.sampler import SamplerConfig, make_canvas, sample
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -53,7 +53,7 @@ class OraclePredictor:
 class Spy:
     """Counts passes and the slots whose log-probabilities were asked for."""
 
-    def __init__(self, predictor):
+    def __init__(self, predictor: Predictor):
         self.predictor, self.num_passes, self.num_slots = predictor, 0, 0
         self.vocabulary = predictor.vocabulary
 
@@ -217,7 +217,7 @@ def test_steps_that_reveal_nothing_cost_nothing() -> None:
     assert spy.num_passes == 3
 
 
-def count_passes(guidance_scale: float, ramp, chosen: slice) -> tuple[int, Tensor]:
+def count_passes(guidance_scale: float, ramp: GuidanceRamp, chosen: slice) -> tuple[int, Tensor]:
     batch = make_batch(documents(tiny_vocabulary())[chosen], [0])
     spy = Spy(DenoiserPredictor(random_denoiser()))
     config = SamplerConfig(num_steps=4, order=Confidence(), guidance_scale=guidance_scale, guidance_ramp=ramp)

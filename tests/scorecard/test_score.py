@@ -86,7 +86,7 @@ def _hash(tokens: Int[Tensor, "n"]) -> int:
     return hash(tuple(tokens.tolist()))
 
 
-class _OracleGenerator(Generator):
+class _OracleGenerator(Generator):  # pyright: ignore[reportGeneralTypeIssues]  # final: none but a test derives
     """Answers from the data."""
 
     def generate_many(self, task: Any, prompt: Any = None, **options: Any) -> list[Generated]:

@@ -32,7 +32,7 @@ def test_columns_can_be_stated():
         (["text"], PrepareOptions(speaker_column="who"), "no column 'who' .--speaker-column., only text"),
     ],
 )
-def test_errors_list_the_columns(names, options: PrepareOptions, message: str):
+def test_errors_list_the_columns(names: list[str], options: PrepareOptions, message: str):
     with pytest.raises(ColumnError, match=message):
         find_columns(names, options, where="x")
 

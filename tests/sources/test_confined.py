@@ -4,6 +4,7 @@ import io
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -93,7 +94,7 @@ def test_rows_of_pages_that_do_not_fit_are_read_one_by_one(tmp_path: Path, monke
     pq.write_table(pa.table({"text": [str(n) for n in range(200)]}), tmp_path / "a.parquet")
     whole = pq.ParquetFile.iter_batches
 
-    def short_of_memory(self, batch_size, **others):
+    def short_of_memory(self: pq.ParquetFile, batch_size: int, **others: Any):
         for number, batch in enumerate(whole(self, batch_size=batch_size, **others)):
             if batch_size > 1 and number == 2:
                 raise MemoryError

@@ -5,6 +5,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -144,7 +145,7 @@ def test_what_takes_too_much_memory_is_read_row_by_row(tmp_path: Path, monkeypat
     (at(tmp_path) / "a.jsonl").write_text(lines)
     whole = datasets.IterableDataset.iter
 
-    def short_of_memory(self, batch_size, **others):
+    def short_of_memory(self: datasets.IterableDataset, batch_size: int, **others: Any):
         for number, batch in enumerate(whole(self, batch_size=batch_size, **others)):
             if batch_size > 1 and number == 2:
                 raise MemoryError

@@ -4,6 +4,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -289,7 +290,7 @@ def test_values_of_parquet(tmp_path: Path) -> None:
         {"array": ["a"], "sampling_rate": 8000},
     ],
 )
-def test_arrays_that_are_no_recording(tmp_path: Path, audio: dict) -> None:
+def test_arrays_that_are_no_recording(tmp_path: Path, audio: dict[str, Any]) -> None:
     write(tmp_path, {"a.jsonl": json.dumps({"audio": audio, "text": "said"})})
     (part,) = make_plan(str(tmp_path), DEFAULTS).parts
     (found,) = read_part(part, DEFAULTS)

@@ -63,7 +63,7 @@ def test_vctk(tmp_path: Path, caplog: pytest.LogCaptureFixture):
         *[("audio/a.mp3", "transcripts/a.mp3.txt"), ("train/images/x/a.png", "train/labels/x/a.txt")],
     ],
 )
-def test_siblings(tmp_path: Path, media, texts):
+def test_siblings(tmp_path: Path, media: str, texts: str):
     assert read(tmp_path, {media: "M", texts: "a text"}) == ({media: ("a text", None)}, {})
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -30,7 +31,7 @@ def picture() -> bytes:
     return out.getvalue()
 
 
-def member(name: str, data: bytes, **others) -> bytes:
+def member(name: str, data: bytes, **others: Any) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         info = tarfile.TarInfo(name)
@@ -85,7 +86,7 @@ def test_many_members_of_one_key_are_not_held(tmp_path: Path):
 @pytest.mark.parametrize(
     "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
 )
-def test_long_headers_are_not_read(kind, tmp_path: Path):
+def test_long_headers_are_not_read(kind: bytes, tmp_path: Path):
     for size in (2_000_000, 1 << 33):
         items, rejections = read(tmp_path / "a.tar", BROKEN + header(kind, size) + b"1" * 2_000_000 + END)
         assert len(items) == 1 and [r.reason for r in rejections] == [Reason.UNREADABLE_FILE]
@@ -100,7 +101,7 @@ def test_long_names_are_read(tmp_path: Path):
 
 
 @pytest.mark.parametrize("headers", [{"GNU.sparse.map": "0,1"}, {"GNU.sparse.size": "9"}])
-def test_sparse_files_are_told(headers, tmp_path: Path):
+def test_sparse_files_are_told(headers: dict[str, str], tmp_path: Path):
     sparse = member("b.png", b"x", pax_headers=headers)
     items, rejections = read(tmp_path / "a.tar", BROKEN + sparse + END)
     assert len(items) == 1 and "is a sparse file, which is not read" in rejections[0].detail
@@ -117,7 +118,7 @@ def test_headers_upon_headers(tmp_path: Path):
 def test_an_archive_that_inflates_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tape, "_FREE_BYTES", 1_000_000)
     path = tmp_path / "a.tar.gz"
-    with gzip.open(path, "wb", compresslevel=9) as file:
+    with gzip.GzipFile(path, "wb", compresslevel=9) as file:
         file.write(BROKEN)
         for _ in range(200):
             file.write(member("z.png", b"\0" * 90_000))
@@ -155,10 +156,10 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_a_small_archive_takes_little_memory(kind, tmp_path: Path):
+def test_a_small_archive_takes_little_memory(kind: bytes, tmp_path: Path):
     """64 MB of header in less than one of gzip, where 30 MB may be taken."""
     path = tmp_path / "a.tar.gz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
+    with gzip.GzipFile(path, "wb", compresslevel=1) as file:
         file.write(header(kind, 1 << 26))
         for _ in range(64):
             file.write(b"1" * (1 << 20))

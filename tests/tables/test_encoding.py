@@ -13,7 +13,7 @@ from trimask.media.rejection import Rejected, Rejection
 from trimask.prepare.decode import read_part
 from trimask.prepare.passages import clean_text
 from trimask.sources.item import Item
-from trimask.sources.options import PrepareOptions
+from trimask.sources.options import PrepareOptions, SampleBy
 from trimask.sources.plan import make_plan
 from trimask.tables.encoding import _copied, open_utf8, size_in_utf8
 
@@ -74,7 +74,7 @@ def test_tables(kind: str, texts: list[str], encoding: str) -> None:
 
 @pytest.mark.parametrize("sample_by", ["document", "paragraph", "line"])
 @pytest.mark.parametrize("encoding", MARKS)
-def test_texts(tmp_path: Path, sample_by: str, encoding):
+def test_texts(tmp_path: Path, sample_by: SampleBy, encoding: str):
     text = "one\ntwo ê 漢 🍓\n\nthree\n" * 3
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     expected = read(tmp_path, PrepareOptions(sample_by=sample_by))

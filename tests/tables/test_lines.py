@@ -14,7 +14,9 @@ from trimask.tables.lines import bounded_lines
     st.binary(max_size=80).map(lambda data: data.replace(b"\r", b"\n").replace(b"\0", b"\n")),
     st.lists(st.integers(0, 80), max_size=4),
 )
-def test_ranges_that_meet_share_the_lines_out(tmp_path_factory: pytest.TempPathFactory, data, cuts):
+def test_ranges_that_meet_share_the_lines_out(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, cuts: list[int]
+):
     path = tmp_path_factory.mktemp("lines") / "file"
     path.write_bytes(data)
     bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]

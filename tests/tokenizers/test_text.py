@@ -13,13 +13,13 @@ TOKENIZER = TextTokenizer.load(SHIPPED / "text.json")
 
 
 @given(st.text())
-def test_every_string_comes_back(text):
+def test_every_string_comes_back(text: str):
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
     assert TOKENIZER.decode(TOKENIZER.encode(text, is_spelled=True)) == text
 
 
 @given(st.text())
-def test_spelling_is_one_id_a_byte(text):
+def test_spelling_is_one_id_a_byte(text: str):
     ids = TOKENIZER.encode(text, is_spelled=True)
     assert len(ids) == len(text.encode())
     assert len(set(ids)) == len(set(text.encode()))

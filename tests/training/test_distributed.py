@@ -14,12 +14,13 @@ from trimask.data.stream import dealt
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.distributed import World, open_world
 
+Run = tuple[list[dict[str, float]], dict[str, torch.Tensor]]
+"""The metrics of each update, and the weights and their average at the end."""
+
 SCRIPT = Path(__file__).parent / "distributed_steps.py"
 
 
-def launch(
-    out: Path, num_processes: int, *words: str
-) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+def launch(out: Path, num_processes: int, *words: str) -> Run:
     """Metrics of `distributed_steps.py`, its final weights and their average; with 1 process, without
     torchrun.
     """
@@ -44,7 +45,7 @@ def launch(
     return metrics, tensors
 
 
-def assert_equal(one, other, *, rtol: float = 1e-4) -> None:
+def assert_equal(one: Run, other: Run, *, rtol: float = 1e-4) -> None:
     (rows, weights), (other_rows, other_weights) = one, other
     for row, other_row in zip(rows, other_rows, strict=True):
         assert row == pytest.approx(other_row, rel=rtol, nan_ok=True)
@@ -53,7 +54,7 @@ def assert_equal(one, other, *, rtol: float = 1e-4) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory):
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return launch(tmp_path_factory.mktemp("alone") / "run", 1)
 
 
@@ -68,7 +69,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory):
         pytest.param(3, [], marks=pytest.mark.slow),
     ],
 )
-def test_the_same_updates_in_many_processes(alone, tmp_path: Path, num_processes: int, words):
+def test_the_same_updates_in_many_processes(alone: Run, tmp_path: Path, num_processes: int, words: list[str]):
     """13 sequences of three tasks in rows of different number; parameters that no number divides."""
     assert_equal(alone, launch(tmp_path / "run", num_processes, *words))
 
@@ -81,7 +82,7 @@ def test_the_same_updates_with_two_views(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "rtol"), [("bf16", 0.03), ("float8", 0.2)])
-def test_low_precision_is_close(alone, tmp_path: Path, precision: str, rtol: float):
+def test_low_precision_is_close(alone: Run, tmp_path: Path, precision: str, rtol: float):
     """Matrix products alone are rounded: masters and moments are fp32."""
     rows, weights = launch(tmp_path / "run", 2, f'precision="{precision}"')
     for row, other in zip(rows, alone[0], strict=True):

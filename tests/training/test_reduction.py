@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def make_step(
     *,
     logical_batch: int | None = None,
     is_moved: bool = False,
-    **objective,
+    **objective: Any,
 ) -> DenoiserStep:
     """At the start, where each prediction costs ln V, or away from it."""
     denoiser = Denoiser(DenoiserConfig(width=32, depth=1, num_heads=1), VOCABULARY)
