@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -47,9 +48,10 @@ def test_items_are_taken_as_they_are_needed():
             yield number
 
     results = Local(workers=2).run(Squared(0), items())
+    assert isinstance(results, Generator)
     next(results)
     assert len(taken) < 10
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_a_lost_worker_is_told():

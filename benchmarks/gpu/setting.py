@@ -151,7 +151,7 @@ def one_device(setting: Setting) -> Iterator[World]:
         with open_world(str(setting.device)) as world:
             yield world
         return
-    store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]  (documented)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         control, background = (dist.new_group(backend="gloo") for _ in range(2))

@@ -42,23 +42,25 @@ BASE = {
 REAL = {("demo", "minutes", "0"), ("demo", "minutes", "1e-320")}
 
 
+def _fields(module: str) -> tuple[dataclasses.Field[Any], ...]:
+    verb = _verb(module)
+    assert dataclasses.is_dataclass(verb)
+    return dataclasses.fields(verb)
+
+
 def cases() -> list[tuple[str, str]]:
     """Each option of each verb that takes a value."""
     return [
         (verb, field.name)
         for verb, (module, _) in VERBS.items()
-        for field in dataclasses.fields(_verb(module))  # type: ignore[arg-type]
+        for field in _fields(module)
         if "bool" not in str(field.type)
     ]
 
 
 def words(verb: str, name: str, value: str) -> list[str]:
     option, rest = f"--{name.replace('_', '-')}", list(BASE[verb])
-    positional = [
-        field.name
-        for field in dataclasses.fields(_verb(VERBS[verb][0]))  # type: ignore[arg-type]
-        if "Positional" in str(field.type)
-    ]
+    positional = [field.name for field in _fields(VERBS[verb][0]) if "Positional" in str(field.type)]
     if name in positional:
         place = positional.index(name)
         return [verb, *rest[:place], value, *rest[place + 1 :]]

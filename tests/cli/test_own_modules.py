@@ -28,7 +28,6 @@ from trimask.diffusion.schedule import Linear, Schedule
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser, save_denoiser
 from trimask.parallel import Engine, Local, Ray, Work
-from trimask.recipes import catalog
 from trimask.recipes.quickstart import debug
 from trimask.sampling import SamplerConfig
 from trimask.training.run import RunConfig
@@ -406,10 +405,10 @@ def test_a_class_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     name = "my_package_of_schedules.shapes"
     with monkeypatch.context() as patch:
         patch.syspath_prepend(str(package.parent))
-        config = catalog.resolve(f"{name}:pictures")
+        config = resolve_run(f"{name}:pictures")
         stored = to_dict(override(config, {"modalities.text.schedule": f"{name}:Steep"}))
         assert stored["modalities"]["text"]["schedule"] == {"type": f"{name}:Steep", "exponent": 2.0}
-        assert from_dict(type(config), stored).modalities["image"].schedule.exponent == 3.0  # type: ignore[union-attr]
+        assert to_dict(from_dict(type(config), stored))["modalities"]["image"]["schedule"]["exponent"] == 3.0
     for known in [each for each in sys.modules if each.startswith("my_package_of_schedules")]:
         del sys.modules[known]
     with pytest.raises(ConfigError, match="there is no module my_package_of_schedules: install it"):

@@ -10,6 +10,7 @@ import torch
 from sampling.fakes import FakeImage, hum, picture, tiny_generator
 from trimask.sampling.generate import DEFAULTS, Generated, Generator
 from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
+from trimask.sampling.predictor import DenoiserPredictor
 
 TASKS: list[tuple[str, dict[str, Any]]] = [
     ("text", {}),
@@ -31,7 +32,9 @@ pytestmark = [
 
 def bias_end(generator: Generator, modality: str, amount: float) -> None:
     """Make every prediction of a modality be its end, or never."""
-    denoiser = generator.predictor.denoiser  # type: ignore[attr-defined]
+    predictor = generator.predictor
+    assert isinstance(predictor, DenoiserPredictor)
+    denoiser = predictor.denoiser
     plain = denoiser.logits
 
     def biased(hidden: torch.Tensor, range_index: int) -> torch.Tensor:

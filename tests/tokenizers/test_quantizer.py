@@ -112,12 +112,13 @@ def test_residual_codebooks_far_apart_in_scale_invert_exactly():
 def test_a_beam_keeps_the_best_partial_sums(size: int):
     beam = 3
     quantizer = ResidualVectorConfig(dim=4, codebook_size=size, num_codebooks=3, beam_width=beam).build()
+    assert isinstance(quantizer, ResidualVectorQuantizer)
     with torch.no_grad():
-        quantizer.codebooks.copy_(draw(3, size, 4, seed=5))  # type: ignore[operator]
+        quantizer.codebooks.copy_(draw(3, size, 4, seed=5))
     vectors = draw(20, 4, seed=6)
     for vector, codes in zip(vectors.double(), quantizer.encode(vectors), strict=True):
         partial: list[tuple[float, tuple[int, ...], torch.Tensor]] = [(0.0, (), vector)]
-        for book in quantizer.codebooks.detach().double():  # type: ignore[union-attr]
+        for book in quantizer.codebooks.detach().double():
             longer = [
                 (float((rest - value).square().sum()), (*taken, code), rest - value)
                 for _, taken, rest in partial

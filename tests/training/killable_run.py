@@ -87,7 +87,7 @@ class RegressionStep:
 
 def _happen(fault: str) -> None:
     if fault == "ENOSPC":
-        FileSystem.create_stream = _full_disk  # pyright: ignore[reportAttributeAccessIssue]  # the fault itself
+        FileSystem.create_stream = _full_disk  # pyright: ignore[reportAttributeAccessIssue]  (the fault)
     else:
         os.kill(os.getpid(), signal.Signals[fault])
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.cuda._utils import _get_device_index
-from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage]  # documented
+from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage]  (documented)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp._fully_shard import _fsdp_state
 from torch.distributed.utils import _to_kwargs
