@@ -220,10 +220,10 @@ def test_no_permission_names_the_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_an_os_error_that_names_the_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_os_error_and_the_old_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("old")
-    with pytest.raises(OSError, match=f"^{re.escape(str(path))}: "), io.atomic_write(path) as temporary:
+    with pytest.raises(OSError, match="No space left on device"), io.atomic_write(path) as temporary:
         temporary.unlink()
         temporary.symlink_to("/dev/full")
         temporary.write_text("new")
