@@ -83,7 +83,7 @@ def test_rows_pictures_and_triples(tmp_path: Path, archive: FakeArchive):
     items = [item for part in plan.parts for item in read_part(part, options) if isinstance(item, Item)]
     pair = {"text", "image"}
     assert [item.modalities for item in items] == [pair | {"speech"}] * 2 + [pair] * 2
-    assert items[1].audio == out / "town/boat_desc_fr.ogg" and items[1].image == out / "town/boat.png"
+    assert items[1].speech == out / "town/boat_desc_fr.ogg" and items[1].image == out / "town/boat.png"
     assert [item.split for item in items] == [row["split"] for row in rows]
 
 

@@ -124,6 +124,7 @@ def test_cut_passages_have_no_end(tokenizers: Tokenizers, monkeypatch: pytest.Mo
     config = override(debug(), {"data.text_window": str(length), "data.num_concepts": "1"})
     component = Component(source="speeches", task="text", weight=1.0)
     config = replace(config, mixture=MixtureConfig(components=(component,)))
+    assert isinstance(config.data, QuickstartData)
     sources = tokens.tokenize(config.data, tokenizers, "train")
     passages = sources["speeches"]
     text = load_text("train")[0].text

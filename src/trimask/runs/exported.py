@@ -19,7 +19,7 @@ from trimask.model.weights import stored_hashes
 from trimask.runs.lengths import load_lengths
 from trimask.runs.resume import begun
 from trimask.runs.seen import SEEN, load_seen
-from trimask.sampling.defaults import DEFAULTS
+from trimask.sampling.defaults import DEFAULTS, Samplers
 from trimask.sampling.length import LengthPolicy
 from trimask.sampling.prompts import Seen
 from trimask.sampling.sampler import SamplerConfig
@@ -58,8 +58,16 @@ def samplers_in(folder: Path) -> Mapping[str, SamplerConfig]:
 
 
 def samplers_of(facts: Mapping[str, str], path: Path) -> Mapping[str, SamplerConfig]:
-    """How the run that the exported file `path` comes from samples each task; or the defaults."""
-    return config_of(facts, path).sampler if _RUN in facts else DEFAULTS
+    """How the run that the exported file `path` comes from samples each task, or the defaults."""
+    run = _decoded(dict, facts, _RUN, path)
+    if run is None:
+        return DEFAULTS
+    stored = {"sampler": run.get("sampler", {})}
+    modules.load_all(stored, path.parent)
+    try:
+        return from_dict(Samplers, stored).sampler
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({_RUN}: {error}): export it again") from error
 
 
 def seen_in(folder: Path) -> Seen:

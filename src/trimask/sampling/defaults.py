@@ -1,8 +1,9 @@
 """How each task is sampled unless the run or the caller says otherwise."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import final
 
 from trimask.sampling.filters import Temperature, TopP
 from trimask.sampling.grid import Cosine
@@ -46,3 +47,11 @@ DEFAULTS: Mapping[str, SamplerConfig] = MappingProxyType(
 )
 """By the name of the task [D: compared on the shipped model, experiments/2026-11-22-sampling-defaults; the
 intervals overlap]. Text is ancestral: in order of confidence it repeats itself."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samplers:
+    """How tasks are sampled, as a run's configuration has it."""
+
+    sampler: dict[str, SamplerConfig]
