@@ -164,7 +164,7 @@ def kept_tokens(data: QuickstartData, split: Split, folder: Path) -> dict[str, T
     return {source.name: source for source in sources}
 
 
-def _source(name: str, items: dict[str, list[np.ndarray]], keys: Sequence[str | int]) -> TokenSource:
+def _source(name: str, items: dict[str, list[Any]], keys: Sequence[str | int]) -> TokenSource:
     codes = {
         modality: Ragged.of([np.asarray(x).reshape(len(x), -1) for x in spans])
         for modality, spans in items.items()
