@@ -47,22 +47,27 @@ def usable() -> bool:
     if not PYTHON.exists():
         return False
     check = f"import pip, sys; sys.exit(sys.version_info < {OLDEST})"
-    return subprocess.run([PYTHON, "-c", check], stderr=subprocess.DEVNULL).returncode == 0
+    return subprocess.run([PYTHON, "-c", check], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def make_venv() -> None:
     shutil.rmtree(VENV, ignore_errors=True)
-    made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False
+    )
     if made.returncode == 0:
         return
     shutil.rmtree(VENV, ignore_errors=True)
     bare = subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", str(VENV)], capture_output=True, text=True
+        [sys.executable, "-m", "venv", "--without-pip", str(VENV)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if bare.returncode != 0:
         stop(f"could not make {VENV}: {(bare.stderr or bare.stdout).strip().splitlines()[-1]}")
     system_pip = [sys.executable, "-m", "pip", "--python", str(PYTHON), "install", *QUIET, "pip"]
-    if subprocess.run(system_pip, capture_output=True).returncode != 0:
+    if subprocess.run(system_pip, capture_output=True, check=False).returncode != 0:
         fetch_pip()
 
 
@@ -147,7 +152,7 @@ def install_torch() -> None:
     pinned = next(line.strip() for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
     found = "__import__('importlib.metadata').metadata.version('torch')"
     check = f"raise SystemExit('torch==' + {found}.split('+')[0] != '{pinned}')"
-    if subprocess.run([PYTHON, "-c", check], stderr=subprocess.DEVNULL).returncode == 0:
+    if subprocess.run([PYTHON, "-c", check], stderr=subprocess.DEVNULL, check=False).returncode == 0:
         return
     if has_nvidia_gpu() or sys.platform != "linux":
         say(f"installing {pinned}")
@@ -163,7 +168,7 @@ def install_torch() -> None:
         command += ["--constraint", str(CONSTRAINTS), pinned]
         if (
             subprocess.run(
-                [VENV / "bin" / command[0], *command[1:]], env=environment, capture_output=True
+                [VENV / "bin" / command[0], *command[1:]], env=environment, capture_output=True, check=False
             ).returncode
             == 0
         ):
@@ -174,7 +179,9 @@ def install_torch() -> None:
 
 def has_nvidia_gpu() -> bool:
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return listing.returncode == 0 and "GPU" in listing.stdout
@@ -182,7 +189,7 @@ def has_nvidia_gpu() -> bool:
 
 def pip(*arguments: str, may_fail: bool = False) -> bool:
     command = [str(PYTHON), "-m", "pip", arguments[0], *QUIET, *arguments[1:]]
-    result = subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL if may_fail else None)
+    result = subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL if may_fail else None, check=False)
     if result.returncode != 0 and not may_fail:
         stop("pip failed (its words are above): check the network and the free disk space, then run again")
     return result.returncode == 0

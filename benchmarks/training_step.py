@@ -10,6 +10,7 @@ process's high-water mark.
 """
 
 import argparse
+import contextlib
 import copy
 import math
 import resource
@@ -78,7 +79,7 @@ def measure(size: str, compiled: bool, now: Callable[[], float], device: torch.d
         compile_blocks(other.denoiser)
         kinds["compiled"] = (other, chunked_head, True)
     times = {kind: Clock(device, now) for kind in (*kinds, "whole", "ceiling")}
-    memory = {kind: 0.0 for kind in kinds}
+    memory = dict.fromkeys(kinds, 0.0)
     flops = []
     matrix = torch.randn(CEILING, CEILING, device=device)
     for number in range(ROUNDS + 1):  # the first round warms up, and compiles
@@ -252,10 +253,8 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        try:
+        with contextlib.suppress(OSError):  # not Linux: the mark is that of the process so far
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pass  # not Linux: the mark is that of the process so far
 
 
 def peak_mebibytes(device: torch.device) -> float:

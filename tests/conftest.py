@@ -57,7 +57,7 @@ def few_sampling_steps() -> Iterator[None]:
             Generator,
             "settings",
             lambda self, task, **given: settings(
-                self, task, **given | {"num_steps": given.get("num_steps") or 8}
+                self, task, **{**given, "num_steps": given.get("num_steps") or 8}
             ),
         )
         yield

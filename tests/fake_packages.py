@@ -56,7 +56,7 @@ else:
 """
 _PROGRAMS = {"npm": _NPM, "apt-get": _APT_GET, "dpkg-deb": _DPKG_DEB, "flite": _FLITE}
 
-PackageT = TypeVar("PackageT", DebianPackage, NpmPackage)
+PackageT = TypeVar("PackageT", bound=DebianPackage | NpmPackage)
 
 
 class FakeArchive:

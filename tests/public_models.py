@@ -9,7 +9,7 @@ import torch
 
 def save_vq(folder: Path, **config: Any) -> Path:
     """A VQModel of diffusers: cells of 8 x 8 pixels, 32 codes; MoVQ's normalization by default."""
-    from diffusers import VQModel
+    from diffusers.models.autoencoders.vq_model import VQModel
 
     num_levels = 4
     sizes: dict[str, Any] = {

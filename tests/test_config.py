@@ -381,7 +381,7 @@ def test_fields_below_may_come_first_and_may_have_no_default() -> None:
     }
     expected = Mixed(first=Line(), second=Power(exponent=4.0), share=0.25)
     assert override(RUN, values).main == expected
-    with pytest.raises(ConfigError, match="main.second is missing: Mixed needs"):
+    with pytest.raises(ConfigError, match=r"main.second is missing: Mixed needs"):
         override(RUN, {"main": "Mixed", "main.first": "Line"})
 
 
@@ -392,7 +392,7 @@ def test_a_group_that_is_null_is_made_by_its_fields() -> None:
         net: Net | None = None
 
     assert override(Holder(), {"net.depth": "4"}).net == Net(depth=4)
-    with pytest.raises(ConfigError, match="net.depth is missing"):
+    with pytest.raises(ConfigError, match=r"net.depth is missing"):
         override(Holder(), {"net.width": "4"})
     assert override(Holder(net=Net(depth=2)), {"net": "none"}).net is None
 

@@ -74,7 +74,7 @@ def test_no_choice_is_missing(interface: type) -> None:
     assert {type(value) for value in DESIGN_SPACE[interface]} == choices(interface)
 
 
-@pytest.mark.parametrize("interface, value", VALUES, ids=repr)
+@pytest.mark.parametrize(("interface", "value"), VALUES, ids=repr)
 def test_each_is_stored_and_read_by_its_name(interface: type, value: Any) -> None:
     @dataclass(frozen=True)
     class Holder:

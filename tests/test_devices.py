@@ -20,13 +20,13 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices.pick("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ValueError, match="'cuda:2'.*GPUs here: 2; use cuda:0 or cpu"):
+    with pytest.raises(ValueError, match=r"'cuda:2'.*GPUs here: 2; use cuda:0 or cpu"):
         devices.pick("cuda:2")
 
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="'cuda'.*sees no CUDA GPU; use cpu"):
+    with pytest.raises(ValueError, match=r"'cuda'.*sees no CUDA GPU; use cpu"):
         devices.pick("cuda")
 
 

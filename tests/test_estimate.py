@@ -127,8 +127,8 @@ def test_skewness_moves_the_interval_towards_the_tail() -> None:
 @pytest.mark.parametrize("hits", [0, 1, 17, 40])
 def test_exact_interval_of_shares(hits: int) -> None:
     found = proportion([True] * hits + [False] * (40 - hits))
-    expected: object = stats.binomtest(hits, 40).proportion_ci(method="exact")
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)  # type: ignore[attr-defined]
+    expected = stats.binomtest(hits, 40).proportion_ci(method="exact")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_equal_examples_do_not_make_a_rate_certain() -> None:

@@ -56,5 +56,5 @@ def test_an_error_of_the_system_has_a_name() -> None:
         raise OSError("No such device (os error 19)")  # as a library of another language tells it
     assert caught.value.filename == "a/b"
     with pytest.raises(FileNotFoundError) as caught, naming("a/b"):
-        open("gone/gone")
+        Path("gone/gone").read_text()
     assert caught.value.filename == "gone/gone"

@@ -1,6 +1,7 @@
 """One flipped bit is found, wherever it is; JSON that is not plain is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,9 @@ def test_each_bit_of_a_tensor_file_is_covered(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for bit in range(8 * len(whole)):
         path.write_bytes(flipped(whole, bit))
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
             io.load_tensors(path, kind="k")
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_each_bit_of_a_sealed_object_is_covered(tmp_path: Path) -> None:
@@ -38,9 +39,9 @@ def test_each_bit_of_a_sealed_object_is_covered(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for bit in range(8 * len(whole)):
         path.write_bytes(flipped(whole, bit))
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
             io.read_sealed(path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 plain = st.recursive(
@@ -102,7 +103,7 @@ def test_an_index_finds_a_flipped_bit(tmp_path: Path) -> None:
     seals.write_index(tmp_path, {"a.bin": seals.file_sha256(tmp_path / "a.bin")})
     assert seals.check_indexed(tmp_path / "a.bin")
     (tmp_path / "a.bin").write_bytes(flipped(b"content", 9))
-    with pytest.raises(ValueError, match="a.bin is not as it was written"):
+    with pytest.raises(ValueError, match=r"a.bin is not as it was written"):
         seals.check_indexed(tmp_path / "a.bin")
     (tmp_path / seals.INDEX).write_text("[1]")
     with pytest.raises(ValueError, match="no index of hashes"):

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from oracle import Oracle
 from trimask.data.stream import SpanSlack
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 
@@ -83,7 +85,7 @@ class Letters:
 class OracleDenoiser(Denoiser):
     """The conditionals of a span of the length that is given, as logits."""
 
-    def forward(self, tokens, batch):
+    def forward(self, tokens: Tensor, batch: Batch) -> Tensor:
         (text,) = self.vocabulary.ranges_of("text")
         found = torch.full((batch.num_positions, _LETTERS + 1), -math.inf, dtype=torch.float64)
         for row in range(len(tokens)):
@@ -94,7 +96,7 @@ class OracleDenoiser(Denoiser):
             found[batch.position[row, slots]] = exact.log_probabilities(ids[None])[0]
         return found
 
-    def logits(self, hidden, range_index):
+    def logits(self, hidden: Tensor, range_index: int) -> Tensor:
         return hidden
 
 

@@ -60,8 +60,9 @@ def head(device: torch.device) -> dict[str, Any]:
         named = {"hidden": leaves[0].grad, "weight": leaves[1].grad, "loss": found.detach()}
         right = {"hidden": exact[0].grad, "weight": exact[1].grad, "loss": loss.detach()}
         for name, value in named.items():
-            assert value is not None
-            off[f"{name}, chunks of {chunk_rows}"] = relative({"": value.cpu()}, {"": right[name]})  # pyright: ignore
+            expected = right[name]
+            assert value is not None and expected is not None
+            off[f"{name}, chunks of {chunk_rows}"] = relative({"": value.cpu()}, {"": expected})
     return {"passed": max(off.values()) < 1e-2, "relative_difference": off, "tolerance": 1e-2}
 
 

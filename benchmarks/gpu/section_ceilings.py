@@ -46,7 +46,7 @@ def _float8_product(setting: Setting, shape: tuple[int, int, int]) -> dict[str, 
     one = torch.ones((), device=setting.device)
 
     def product() -> torch.Tensor:
-        return torch._scaled_mm(  # pyright: ignore[reportPrivateImportUsage]
+        return torch._scaled_mm(  # pyright: ignore[reportPrivateImportUsage]  (no public name)
             a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=setting.on_gpu
         )
 

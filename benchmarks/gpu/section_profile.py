@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from setting import Part, Setting, batches, one_device, sized
-from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
+from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]  (documented)
 from torch.profiler import ProfilerActivity, profile
 
 from training import Way, built

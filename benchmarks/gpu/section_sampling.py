@@ -13,6 +13,7 @@ import torch
 from setting import Part, Setting, initialize_here, sized, timed, vocabulary
 
 from trimask import rng
+from trimask.data.selection import StatedData
 from trimask.model.denoiser import Denoiser
 from trimask.recipes.reference import pilot_320m
 from trimask.sampling.filters import Temperature
@@ -60,7 +61,9 @@ def run(setting: Setting, part: Part) -> None:
 def _batch(config: RunConfig, task: str, number: int) -> Batch:
     """Prompts of random codes; spans of the lengths that are stated."""
     space = vocabulary(config)
-    stated = {source.name: source.num_frames(config.data.spaces) for source in config.data.sources}  # pyright: ignore
+    data = config.data
+    assert isinstance(data, StatedData)
+    stated = {source.name: source.num_frames(data.spaces) for source in data.sources}
     frames: dict[str, int] = {}
     for lengths in stated.values():
         frames |= {modality: n for modality, n in lengths.items() if modality != "text"}

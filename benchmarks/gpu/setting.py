@@ -1,6 +1,7 @@
 """What all sections share: where they run, how they time, what they write, and the recipes' work."""
 
 import gc
+import itertools
 import statistics
 import time
 import traceback
@@ -131,7 +132,7 @@ def timed(setting: Setting, work: Callable[[], Any], *, seconds: float = 0.5) ->
         work()
         mark.record()
     setting.synchronize()
-    return spread([a.elapsed_time(b) / 1e3 for a, b in zip(marks, marks[1:], strict=False)])
+    return spread([a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(marks)])
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -150,7 +151,7 @@ def one_device(setting: Setting) -> Iterator[World]:
         with open_world(str(setting.device)) as world:
             yield world
         return
-    store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]  (documented)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         control, background = (dist.new_group(backend="gloo") for _ in range(2))

@@ -27,7 +27,7 @@ class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         self.used.append(spec.name)
         module = types.ModuleType(spec.name)
-        module.__getattr__ = _empty  # pyright: ignore[reportAttributeAccessIssue]
+        module.__getattr__ = _empty  # pyright: ignore[reportAttributeAccessIssue]  (PEP 562)
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:

@@ -168,7 +168,7 @@ def _memory(setting: Setting) -> dict[str, Any]:
 
 
 def extrapolated(
-    setting: Setting, shallow: tuple[int, dict], deep: tuple[int, dict], depth: int
+    setting: Setting, shallow: tuple[int, dict[str, Any]], deep: tuple[int, dict[str, Any]], depth: int
 ) -> dict[str, Any]:
     """Time and FLOPs of an update at `depth`, on the line through two smaller depths."""
     (low, at_low), (high, at_high) = shallow, deep

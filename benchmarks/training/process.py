@@ -20,7 +20,7 @@ class Worker:
 
     def __init__(self, script: str, *, python: str, size: str, threads: int, source: Path | None):
         self.script = script
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (`close` closes it)
         place = ["--source", str(source.resolve())] if source else []
         self.process = subprocess.Popen(
             [python, str(HERE / script), "--size", size, "--threads", str(threads), *place],

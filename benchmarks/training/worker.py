@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from shape import SIZES, TINY, Shape
@@ -102,7 +102,7 @@ def _timed(update: Callable[[], object], number: int) -> dict[str, list[float]]:
     backward = torch.autograd.backward
     marks: list[float] = []
 
-    def marked(*args, **kwargs):
+    def marked(*args: Any, **kwargs: Any) -> None:
         marks.append(time.perf_counter())
         backward(*args, **kwargs)
         marks.append(time.perf_counter())

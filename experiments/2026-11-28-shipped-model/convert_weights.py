@@ -1,8 +1,8 @@
 """Write weights of the first format in today's: `python convert_weights.py OLD.safetensors NEW.safetensors`.
 
 In the first format the vocabulary had a field per modality (text, image, audio), and ids followed from the
-order of two enums. Today's names its modalities, tasks and special tokens in the order of their ids. Both give
-each token the same id, so the tensors are copied as they are.
+order of two enums. Today's names its modalities, tasks and special tokens in the order of their ids. Both
+give each token the same id, so the tensors are copied as they are.
 """
 
 import json

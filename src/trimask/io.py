@@ -190,7 +190,7 @@ def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
             _check_header(path, metadata, kind)
             _check_content(Path(path), metadata)
             # Copied: the library hands out views of the mapped file, which change when the file does.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dict)
     except SafetensorError as error:
         problem = f"{path} is cut short, damaged or no safetensors file ({error})"
         raise UserError(f"{problem}: write or fetch it again") from error

@@ -142,7 +142,7 @@ def holding_interrupts() -> Iterator[None]:
 
 def _end_at_once(pool: ProcessPoolExecutor) -> None:
     """End the workers, and the server that may be about to make one (another is started when needed)."""
-    server = forkserver._forkserver._forkserver_pid  # pyright: ignore[reportAttributeAccessIssue]
+    server = forkserver._forkserver._forkserver_pid  # pyright: ignore[reportAttributeAccessIssue]  (private)
     for pid in [server, *(process.pid for process in (pool._processes or {}).values())]:
         with contextlib.suppress(ProcessLookupError, TypeError):  # it has ended, or not begun
             os.kill(pid, signal.SIGKILL)

@@ -28,7 +28,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.mark.parametrize("script", [SLURM, *sorted(FAKES.iterdir())], ids=lambda path: path.name)
 def test_scripts_are_clean(script: Path) -> None:
-    done = subprocess.run([BIN / "shellcheck", script], capture_output=True, text=True)
+    done = subprocess.run([BIN / "shellcheck", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

@@ -19,6 +19,7 @@ def run(out: Path, *words: str) -> tuple[int, dict[str, Any], str]:
         capture_output=True,
         text=True,
         timeout=600,
+        check=False,
     )
     return done.returncode, json.loads(out.read_text()), done.stdout + done.stderr
 

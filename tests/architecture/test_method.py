@@ -60,8 +60,8 @@ def test_schedules_are_as_their_formulas_say(schedule: Schedule) -> None:
             sigma = schedule.sigma_min ** (1 - t) * schedule.sigma_max**t
             here |= {"σ": sigma, "dσ": sigma * math.log(schedule.sigma_max / schedule.sigma_min)}
         at = torch.tensor(t, dtype=torch.float64)
-        assert eval(alpha, here) == pytest.approx(float(schedule.alpha(at)), rel=1e-9)  # noqa: S307
-        assert eval(weight, here) == pytest.approx(float(schedule.loss_weight(at)), rel=1e-9)  # noqa: S307
+        assert eval(alpha, here) == pytest.approx(float(schedule.alpha(at)), rel=1e-9)
+        assert eval(weight, here) == pytest.approx(float(schedule.loss_weight(at)), rel=1e-9)
 
 
 def test_all_schedules_are_compared() -> None:

@@ -46,8 +46,8 @@ def test_each_part_of_the_package_is_named() -> None:
     named = {path.rstrip("/") for path in named_paths()}
     assert PACKAGE in named
     for part in (ROOT / PACKAGE).iterdir():
-        is_code = (
-            part.suffix == ".py" and part.name != "__init__.py" or part.is_dir() and any(part.rglob("*.py"))
+        is_code = (part.suffix == ".py" and part.name != "__init__.py") or (
+            part.is_dir() and any(part.rglob("*.py"))
         )
         if is_code:
             assert f"{PACKAGE}/{part.name}" in named, f"README.md's tree does not name {part.name}"

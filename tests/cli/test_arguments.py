@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -19,7 +20,7 @@ class Fly(Verb):
     is_high: bool = False
     """up"""
 
-    def run(self, overrides) -> int:
+    def run(self, overrides: Mapping[str, str]) -> int:
         return 0
 
 
@@ -31,7 +32,7 @@ class Walk(Verb):
     num_legs: int = 2
     """how many"""
 
-    def run(self, overrides) -> int:
+    def run(self, overrides: Mapping[str, str]) -> int:
         return 0
 
 

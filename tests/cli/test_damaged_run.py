@@ -32,7 +32,7 @@ from trimask.tokenizer_training.decoded import kept_signals
 from trimask.tokenizer_training.signals import Signal, SignalWriter
 from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.tracker import METRICS_FILE, Tracker, read_metrics
-from trimask.vocabulary.codebooks import Parallel
+from trimask.vocabulary.codebooks import CodebookLayout, Parallel
 from trimask.vocabulary.layout import Vocabulary
 
 
@@ -41,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tokenizers_folder: Path) -> 
     """A run whose denoiser has learned nothing."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     shutil.copytree(tokenizers_folder, folder / TOKENIZERS)
-    layouts = {"image": Parallel(), "speech": Parallel()}
+    layouts: dict[str, CodebookLayout] = {"image": Parallel(), "speech": Parallel()}
     vocabulary = Vocabulary(spaces=Tokenizers.load(tokenizers_folder).spaces, layouts=layouts)
     denoiser = Denoiser(DenoiserConfig(width=16, depth=1, num_heads=1), vocabulary)
     denoiser.initialize(0)
@@ -120,7 +120,7 @@ def test_an_index_that_was_changed_with_its_file_does_not_help(run: Path) -> Non
     io.write_json(run / TOKENIZERS / "text.json", text)
     seals.write_index(run / TOKENIZERS, hashes(run / TOKENIZERS))
     Tokenizers.load(run / TOKENIZERS)
-    with pytest.raises(ValueError, match="text.json is not as it was written"):
+    with pytest.raises(ValueError, match=r"text.json is not as it was written"):
         trimask.load(run)
 
 
@@ -189,7 +189,9 @@ def test_damaged_tokens_are_encoded_again(
     codes = {"text": np.arange(4).reshape(4, 1), "image": np.zeros((4, 2), dtype=np.int64)}
     made: list[str] = []
 
-    def encode(data: QuickstartData, tokenizers: Tokenizers, split: str, **_: object) -> dict:
+    def encode(
+        data: QuickstartData, tokenizers: Tokenizers, split: str, **_: object
+    ) -> dict[str, list[Example]]:
         made.append(split)
         return {"emoji": [Example(key="1F34E", group=0, codes=codes)]}
 
@@ -280,14 +282,14 @@ def as_users_run_it() -> Iterator[None]:
 def test_what_is_loaded_has_a_name(run: Path) -> None:
     loaded = trimask.load(str(run))
     io.save_tensors(run.parent / "other.safetensors", {}, kind="vocoder", config={})
-    cases: tuple[tuple[tuple[Any, Any], str], ...] = (
+    cases: list[tuple[tuple[Any, Any], str]] = [
         ((5, None), "run is 5: give a run's directory"),
         ((None, None), "run is None: give"),
         ((run, 5), "tokenizers is 5: give a folder"),
         ((run, run / TOKENIZERS), "has its own: leave them out"),
         (("quickstart", run / TOKENIZERS), "has its own: leave them out"),
         ((run.parent / "other.safetensors", None), "holds 'vocoder'"),
-    )
+    ]
     for asked, match in cases:
         with pytest.raises(ValueError, match=match):
             trimask.load(asked[0], tokenizers=asked[1])

@@ -1,10 +1,12 @@
 import json
 import pathlib
+from collections.abc import Callable
 
 import pytest
 
 from trimask.cli import main
 from trimask.demo import demo
+from trimask.runs import load
 
 
 def test_what_the_demo_is_given_and_what_it_gives(
@@ -12,7 +14,9 @@ def test_what_the_demo_is_given_and_what_it_gives(
 ) -> None:
     given = []
 
-    def run_demo(out: pathlib.Path, *, minutes: float, seed: int, program: str, report) -> pathlib.Path:
+    def run_demo(
+        out: pathlib.Path, *, minutes: float, seed: int, program: str, report: Callable[[str], None]
+    ) -> pathlib.Path:
         given.append((out, minutes, seed))
         assert program
         report("encoding images 1/1")
@@ -31,7 +35,7 @@ def test_what_the_demo_is_given_and_what_it_gives(
 def test_a_missing_model_is_one_line(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.pretrained, "QUICKSTART", tmp_path / "gone.safetensors")
+    monkeypatch.setattr(load, "QUICKSTART", tmp_path / "gone.safetensors")
     assert main(["demo", "--out", str(tmp_path / "demo"), "--minutes", "0"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "the shipped model is missing" in error and not (tmp_path / "demo").exists()

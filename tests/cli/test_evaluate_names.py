@@ -51,7 +51,7 @@ def test_all_judges_and_tasks_are_checked_before_anything_is_computed(
     tasks: Any = ModuleType("lm_eval.tasks")
 
     class TaskManager:
-        all_tasks = ["arc_easy", "lambada_openai", "piqa"]
+        all_tasks = ("arc_easy", "lambada_openai", "piqa")
 
         def match_tasks(self, names: list[str]) -> list[str]:
             return [name for name in names if name in self.all_tasks]
@@ -92,8 +92,10 @@ def test_a_recognizer_is_a_folder_or_a_name_that_is_known(
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("de", "de"), ("pt-BR", "pt"), ("zh_CN", "zh"), ("deu", "de"), ("nb-NO", "no"), ("Haitian Creole", "ht")]
-    + [("Hindi", "hi"), ("yue", "yue"), ("cmn", "zh"), (" EN ", "en")],
+    [
+        *[("de", "de"), ("pt-BR", "pt"), ("zh_CN", "zh"), ("deu", "de"), ("nb-NO", "no"), ("Hindi", "hi")],
+        *[("Haitian Creole", "ht"), ("yue", "yue"), ("cmn", "zh"), (" EN ", "en")],
+    ],
 )
 def test_languages_by_the_names_that_data_has(name: str, code: str) -> None:
     assert whisper_language(name) == code
@@ -124,7 +126,7 @@ def test_what_fails_is_set_aside_and_what_is_done_is_kept() -> None:
         {"scores": "third", "why": "ZeroDivisionError: integer division or modulo by zero"},
     ]
     assert "set aside: second: no such thing" in told
-    assert [sorted(each) for each in saved][0] == ["failed", "first"] and len(saved) == 4
+    assert sorted(saved[0]) == ["failed", "first"] and len(saved) == 4
     with pytest.raises(KeyboardInterrupt), sections.part("fifth"):
         raise KeyboardInterrupt
     assert one_line(RuntimeError("")) == "RuntimeError"

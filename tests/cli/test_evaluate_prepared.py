@@ -20,7 +20,7 @@ from trimask.evaluation.judges.sentences import SentenceJudge
 from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.prepare.manifest import load_split
 from trimask.prepare.prepare import prepare
-from trimask.recipes.catalog import resolve
+from trimask.recipes.quickstart import debug
 from trimask.runs import load as runs
 from trimask.runs.lengths import load_lengths
 from trimask.runs.pretrain import pretrain
@@ -205,7 +205,7 @@ def test_what_data_lacks_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
         (raw / f"{number}.txt").write_text(f"shade {number}")
     options = PrepareOptions(validation=0.0, test=0.0)
     prepare(str(raw), tmp_path / "data", options=options)
-    config = with_prepared(resolve("debug"), [tmp_path / "data"])
+    config = with_prepared(debug(), [tmp_path / "data"])
     painter = replace(config.mixture, components=config.mixture.components[:1])
     config = replace(config, mixture=painter, num_steps=1)
     pretrain(config, tmp_path / "run", recipe="debug", tokenizer_folder=tmp_path / "data" / "tokenizers")

@@ -87,6 +87,7 @@ def torchrun(arguments: list[str]) -> str:
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr

@@ -42,23 +42,25 @@ BASE = {
 REAL = {("demo", "minutes", "0"), ("demo", "minutes", "1e-320")}
 
 
+def _fields(module: str) -> tuple[dataclasses.Field[Any], ...]:
+    verb = _verb(module)
+    assert dataclasses.is_dataclass(verb)
+    return dataclasses.fields(verb)
+
+
 def cases() -> list[tuple[str, str]]:
     """Each option of each verb that takes a value."""
     return [
         (verb, field.name)
         for verb, (module, _) in VERBS.items()
-        for field in dataclasses.fields(_verb(module))  # type: ignore[arg-type]
+        for field in _fields(module)
         if "bool" not in str(field.type)
     ]
 
 
 def words(verb: str, name: str, value: str) -> list[str]:
     option, rest = f"--{name.replace('_', '-')}", list(BASE[verb])
-    positional = [
-        field.name
-        for field in dataclasses.fields(_verb(VERBS[verb][0]))  # type: ignore[arg-type]
-        if "Positional" in str(field.type)
-    ]
+    positional = [field.name for field in _fields(VERBS[verb][0]) if "Positional" in str(field.type)]
     if name in positional:
         place = positional.index(name)
         return [verb, *rest[:place], value, *rest[place + 1 :]]
@@ -129,8 +131,10 @@ def test_each_field_of_a_recipe(recipe: str, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     "path",
-    ["model.width", "model.depth", "model.num_heads", "physical_batch", "logical_batch", "row_length"]
-    + ["data.text_window", "compute.micro_batch", "compute.data_workers"],
+    [
+        *["model.width", "model.depth", "model.num_heads", "physical_batch", "logical_batch", "row_length"],
+        *["data.text_window", "compute.micro_batch", "compute.data_workers"],
+    ],
 )
 def test_no_size_beyond_all_machines(path: str) -> None:
     config = resolve("debug")
@@ -155,7 +159,7 @@ def test_no_size_beyond_all_machines_in_a_file_either(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path, value, problem",
+    ("path", "value", "problem"),
     [
         ("sources.0.lengths.text", 2**22 + 1, "an example has 4,194,305 codes"),
         ("sources.2.lengths.speech", 86_400.5, "give at most 86,400"),

@@ -109,7 +109,7 @@ def tokenizers(prepared: Path) -> Tokenizers:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_shard_that_is_none(name, prepared, tokenizers, tmp_path):
+def test_a_shard_that_is_none(name: str, prepared: Path, tokenizers: Tokenizers, tmp_path: Path):
     folder = replaced(prepared, tmp_path, HOSTILE[name])
     config = with_prepared(debug(), [folder])
     with pytest.raises(ValueError, match="is no shard as `trimask prepare` writes them") as caught:
@@ -118,7 +118,7 @@ def test_a_shard_that_is_none(name, prepared, tokenizers, tmp_path):
     assert SHARD in said and "prepare the data again" in said and "\n" not in said
 
 
-def test_it_is_one_line_for_users(prepared, tmp_path, capsys):
+def test_it_is_one_line_for_users(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = replaced(prepared, tmp_path, HOSTILE["an id beyond the vocabulary"])
     capsys.readouterr()
     assert main(["train", "debug", "--data", str(folder), "--out", str(tmp_path / "run"), *SMALL]) in (1, 2)
@@ -137,7 +137,7 @@ def test_it_is_one_line_for_users(prepared, tmp_path, capsys):
         {"source": "images", "file": SHARD.replace("text", "images")},
     ],
 )
-def test_a_manifest_that_says_what_cannot_be(change, prepared, tmp_path):
+def test_a_manifest_that_says_what_cannot_be(change: dict[str, Any], prepared: Path, tmp_path: Path):
     folder = tmp_path / "data"
     shutil.copytree(prepared, folder)
 
@@ -155,7 +155,7 @@ def test_a_manifest_that_says_what_cannot_be(change, prepared, tmp_path):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(data=st.data())
-def test_any_value_in_any_tensor(data, prepared, tokenizers, tmp_path):
+def test_any_value_in_any_tensor(data: st.DataObject, prepared: Path, tokenizers: Tokenizers, tmp_path: Path):
     """What is not refused is read whole, and holds only what the tokenizers can give."""
 
     def change(tensors: Tensors) -> None:
@@ -184,7 +184,7 @@ def test_any_value_in_any_tensor(data, prepared, tokenizers, tmp_path):
         assert source.key(index) is not None and source.language(index) == ""
 
 
-def test_each_bit_of_a_manifest_is_covered(prepared, tmp_path):
+def test_each_bit_of_a_manifest_is_covered(prepared: Path, tmp_path: Path):
     folder = tmp_path / "data"
     shutil.copytree(prepared, folder)
     whole = (folder / "manifest.json").read_bytes()
@@ -196,7 +196,9 @@ def test_each_bit_of_a_manifest_is_covered(prepared, tmp_path):
             Manifest.load(folder)
 
 
-def test_a_manifest_of_an_earlier_version_is_read_and_stays(prepared, tmp_path, caplog):
+def test_a_manifest_of_an_earlier_version_is_read_and_stays(
+    prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     folder = tmp_path / "data"
     shutil.copytree(prepared, folder)
     stored = io.read_sealed(folder / "manifest.json")

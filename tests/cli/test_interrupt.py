@@ -35,6 +35,7 @@ def ended(doing: str, folder: Path) -> tuple[int, str, str]:
         text=True,
         env=environment,
         timeout=120,
+        check=False,
     )
     return run.returncode, run.stdout, run.stderr
 
@@ -62,7 +63,9 @@ def interrupted(name, *more, **named):
 builtins.__import__ = interrupted
 runpy.run_module("trimask.__main__", run_name="__main__")
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (run.returncode, run.stdout, run.stderr) == (130, "", LINE)
 
 
@@ -71,7 +74,9 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
     program = PROGRAM.format(doing=doing).replace(
         "atexit.register", "signal.signal(2, signal.SIG_IGN) or print"
     )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (run.returncode, run.stderr) == (0, "") and "went on" in run.stdout
 
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
+import PIL.Image
 import pytest
 import torch
 
 import trimask
 from command_lines import commands
+from narrow import resolve_run
 from trimask import modules
 from trimask.cli import main
 from trimask.config import ConfigError, from_dict, override, to_dict
@@ -26,7 +28,6 @@ from trimask.diffusion.schedule import Linear, Schedule
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser, save_denoiser
 from trimask.parallel import Engine, Local, Ray, Work
-from trimask.recipes import catalog
 from trimask.recipes.quickstart import debug
 from trimask.sampling import SamplerConfig
 from trimask.training.run import RunConfig
@@ -198,7 +199,9 @@ def test_a_run_is_loaded_shown_and_sampled_in_an_order_of_ones_own(
     captions = ["red apple", "good morning"]
     together = model.generate_many("text_to_image", captions, config=config, raw_prompt=True)
     alone = model.generate("text_to_image", captions[1], config=config, raw_prompt=True, numbers=[0])
-    assert together[1].value.tobytes() == alone.tobytes()
+    both = [together[1].value, alone]
+    first, second = (picture for picture in both if isinstance(picture, PIL.Image.Image))
+    assert first.tobytes() == second.tobytes()
     assert from_dict(SamplerConfig, to_dict(config)) == config
 
 
@@ -290,8 +293,8 @@ def test_weights_whose_network_is_of_ones_own(run: Path, desk: Path) -> None:
 def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
     """Two runs of different `mine.py`, and a third one that is being written, side by side."""
     (desk / "mine.py").write_text(MINE.replace("t**self.exponent", "t ** (2 * self.exponent)"))
-    mine = catalog.resolve("mine.py:pictures").modalities["image"].schedule  # type: ignore[union-attr]
-    kept = catalog.resolve(f"{copy_in(run)}:pictures").modalities["image"].schedule  # type: ignore[union-attr]
+    mine = resolve_run("mine.py:pictures").modalities["image"].schedule
+    kept = resolve_run(f"{copy_in(run)}:pictures").modalities["image"].schedule
     t = torch.tensor([0.5], dtype=torch.float64)
     assert mine.mask_ratio(t).item() == 0.5**6 and kept.mask_ratio(t).item() == 0.5**3
     both = debug().with_modality("text", schedule=mine).with_modality("image", schedule=kept)
@@ -403,10 +406,10 @@ def test_a_class_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     name = "my_package_of_schedules.shapes"
     with monkeypatch.context() as patch:
         patch.syspath_prepend(str(package.parent))
-        config = catalog.resolve(f"{name}:pictures")
+        config = resolve_run(f"{name}:pictures")
         stored = to_dict(override(config, {"modalities.text.schedule": f"{name}:Steep"}))
         assert stored["modalities"]["text"]["schedule"] == {"type": f"{name}:Steep", "exponent": 2.0}
-        assert from_dict(type(config), stored).modalities["image"].schedule.exponent == 3.0  # type: ignore[union-attr]
+        assert to_dict(from_dict(type(config), stored))["modalities"]["image"]["schedule"]["exponent"] == 3.0
     for known in [each for each in sys.modules if each.startswith("my_package_of_schedules")]:
         del sys.modules[known]
     with pytest.raises(ConfigError, match="there is no module my_package_of_schedules: install it"):

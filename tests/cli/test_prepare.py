@@ -24,11 +24,12 @@ from trimask.cli import main
 from trimask.cli.denoiser_job import DenoiserJob
 from trimask.cli.jobs import job
 from trimask.data.mixture import Mixture
+from trimask.data.selection import QuickstartData
 from trimask.data.source_names import TEXT
 from trimask.parallel import Local
 from trimask.prepare.manifest import Manifest, Speakers, load_split
 from trimask.prepare.prepare import Progress, prepare
-from trimask.recipes.catalog import resolve
+from trimask.recipes.quickstart import debug
 from trimask.runs.embedded import pictures
 from trimask.runs.kinds import kind_of
 from trimask.runs.own_prompt import first_try
@@ -37,6 +38,7 @@ from trimask.runs.sources import with_prepared
 from trimask.runs.vocabulary import vocabulary_of
 from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.tokenizers.text import TextTokenizer
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
 NUM_IMAGES, NUM_CLIPS, NUM_LINES = 30, 12, 40
@@ -253,7 +255,7 @@ def test_what_to_try_is_of_the_data(prepared: list[Path], tokenizers_folder: Pat
     assert "--task text_to_speech --prompt 'clip " in clips
     assert lines.endswith("--task text --out samples")
     embedded = job("debug", {}, tokenizers=tokenizers_folder)
-    assert isinstance(embedded, DenoiserJob)
+    assert isinstance(embedded, DenoiserJob) and isinstance(embedded.config.data, QuickstartData)
     task, prompt = first_try(embedded.config, embedded.tokenizers)
     assert task.name == "text_to_image"
     assert prompt in {row.caption for row in pictures("train", embedded.config.data)}
@@ -265,7 +267,7 @@ def test_a_damaged_manifest_has_one_mend(prepared: list[Path], tmp_path: Path) -
     path = tmp_path / "manifest.json"
     stored = io.read_json(prepared[0] / "manifest.json")
     io.write_json(path, {**stored, "licence": "MIT"})
-    with pytest.raises(ValueError, match="is damaged: the command that prepared the data writes it again$"):
+    with pytest.raises(ValueError, match=r"is damaged: the command that prepared the data writes it again$"):
         Manifest.load(tmp_path)
 
 
@@ -472,7 +474,7 @@ def test_twice_changes_nothing_and_otherwise_is_an_error(
     fails([*words, "--licence=MIT"], "licence was None, is 'MIT'")
     other = tmp_path / "other"
     shutil.copytree(tokenized[1], other)
-    Tokenizers.load(other).text.train(["quite another"], 300).save(other / "text.json")
+    TextTokenizer.train(["quite another"], 300).save(other / "text.json")
     fails([*words, "--tokenizers", str(other)], "tokenizers.text.json was")
     (raw / "0.jsonl").write_text('{"text": "new"}\n')
     fails(words, "is another source or has changed since")
@@ -509,7 +511,7 @@ def test_cut_passages_have_no_end(tokenizers_folder: Path, tmp_path: Path) -> No
         (raw / f"{number}.txt").write_text(f"A short one, {number}. {long}. And {number} more.")
     options = PrepareOptions(text_window=16, validation=0.0, test=0.0)
     prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder)
-    config = with_prepared(resolve("debug"), [out])
+    config = with_prepared(debug(), [out])
     tokenizers = Tokenizers.load(tokenizers_folder)
     sources = kind_of(config.data).sources(tokenizers, "train", out / "unused")
     stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
@@ -649,7 +651,7 @@ def test_show_prints_the_mixture_of_the_run(
     data = [word for folder in prepared for word in ("--data", str(folder))]
     assert main(["show", "debug", *data, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    config = with_prepared(resolve("debug"), prepared)
+    config = with_prepared(debug(), prepared)
     sources = kind_of(config.data).sources(
         Tokenizers.load(tokenizers_folder), "train", prepared[0] / "unused"
     )

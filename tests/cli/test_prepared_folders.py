@@ -80,10 +80,14 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../precious.safetensors", "/{root}/precious.safetensors", "train/../../precious.safetensors", "."]
-    + ["train/text-000000-000.safetensors/../../../precious.safetensors", "", "train\0x", "\ud800"],
+    [
+        *["../precious.safetensors", "/{root}/precious.safetensors", "train/../../precious.safetensors", "."],
+        *["train/text-000000-000.safetensors/../../../precious.safetensors", "", "train\0x", "\ud800"],
+    ],
 )
-def test_a_shard_is_never_looked_for_elsewhere(name, made, tmp_path, tokenizers_folder, capsys):
+def test_a_shard_is_never_looked_for_elsewhere(
+    name: str, made: Path, tmp_path: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+):
     with copied(made, tmp_path) as root:
         name = name.replace("{root}", str(root))
 
@@ -92,7 +96,7 @@ def test_a_shard_is_never_looked_for_elsewhere(name, made, tmp_path, tokenizers_
 
         edit(root / "data" / "manifest.json", change)
         edit(root / "data" / "parts" / "000000.json", change)
-        with pytest.raises(ValueError, match="is damaged|is not valid JSON"):
+        with pytest.raises(ValueError, match=r"is damaged|is not valid JSON"):
             Manifest.load(root / "data")
         assert all(check_verbs(root, tokenizers_folder, "manifest.json", capsys))
         assert not list(root.rglob("*.corrupt"))
@@ -102,7 +106,9 @@ def test_a_shard_is_never_looked_for_elsewhere(name, made, tmp_path, tokenizers_
 
 
 @pytest.mark.parametrize("linked", ["train", "train/text-000000-000.safetensors"])
-def test_links_in_a_prepared_folder_are_not_followed(linked, made, tmp_path, tokenizers_folder, capsys):
+def test_links_in_a_prepared_folder_are_not_followed(
+    linked: str, made: Path, tmp_path: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+):
     with copied(made, tmp_path) as root:
         place, moved = root / "data" / linked, root / "moved"
         os.rename(place, moved)
@@ -115,7 +121,9 @@ def test_links_in_a_prepared_folder_are_not_followed(linked, made, tmp_path, tok
         assert sorted(path.name for path in root.rglob("*")) == before
 
 
-def test_a_prepared_folder_may_itself_be_linked(made, tmp_path, capsys):
+def test_a_prepared_folder_may_itself_be_linked(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     (tmp_path / "data").symlink_to(made / "data")
     assert main(["prepare", "--verify", str(tmp_path / "data")]) == 0
 
@@ -123,10 +131,26 @@ def test_a_prepared_folder_may_itself_be_linked(made, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["manifest.json", "prepare.json", "parts/000000.json"])
 @pytest.mark.parametrize(
     "text",
-    [DEEP, '{"format_version": 1, "shards": ' + "[" * 900 + "]" * 900 + "}", '"x"', "", "{}", "9" * 5000]
-    + ['{"format_version": 1, "shards": "\\ud800"}'],
+    [
+        *[
+            DEEP,
+            '{"format_version": 1, "shards": ' + "[" * 900 + "]" * 900 + "}",
+            '"x"',
+            "",
+            "{}",
+            "9" * 5000,
+        ],
+        '{"format_version": 1, "shards": "\\ud800"}',
+    ],
 )
-def test_state_that_is_not_ours(name, text, made, tmp_path, tokenizers_folder, capsys):
+def test_state_that_is_not_ours(
+    name: str,
+    text: str,
+    made: Path,
+    tmp_path: Path,
+    tokenizers_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+):
     with copied(made, tmp_path) as root:
         (root / "data" / name).write_text(text)
         statuses = check_verbs(root, tokenizers_folder, name, capsys)
@@ -135,7 +159,14 @@ def test_state_that_is_not_ours(name, text, made, tmp_path, tokenizers_folder, c
 
 @pytest.mark.parametrize("name", ["manifest.json", "prepare.json", "parts/000000.json", ".lock"])
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link", "nowhere"])
-def test_what_is_no_file(name, kind, made, tmp_path, tokenizers_folder, capsys):
+def test_what_is_no_file(
+    name: str,
+    kind: str,
+    made: Path,
+    tmp_path: Path,
+    tokenizers_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+):
     """A pipe would keep us waiting for ever; what a link leads to is not written."""
     with copied(made, tmp_path) as root:
         path = root / "data" / name
@@ -154,7 +185,9 @@ def test_what_is_no_file(name, kind, made, tmp_path, tokenizers_folder, capsys):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "parts/000000.json"])
-def test_one_flipped_bit_of_the_state_is_found(name, made, tmp_path, tokenizers_folder, capsys):
+def test_one_flipped_bit_of_the_state_is_found(
+    name: str, made: Path, tmp_path: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+):
     with copied(made, tmp_path) as root:
         path = root / "data" / name
         whole = path.read_bytes()
@@ -168,7 +201,9 @@ def test_one_flipped_bit_of_the_state_is_found(name, made, tmp_path, tokenizers_
         assert path.read_bytes() == whole
 
 
-def test_one_flipped_bit_of_the_request_is_found(made, tmp_path, tokenizers_folder, capsys):
+def test_one_flipped_bit_of_the_request_is_found(
+    made: Path, tmp_path: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+):
     with copied(made, tmp_path) as root:
         path = root / "data" / "prepare.json"
         whole = path.read_bytes()
@@ -182,7 +217,7 @@ def test_one_flipped_bit_of_the_request_is_found(made, tmp_path, tokenizers_fold
             assert f"{path} is not" in line, line
 
 
-def test_verify_looks_at_the_tokenizers_too(made, tmp_path, capsys):
+def test_verify_looks_at_the_tokenizers_too(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with copied(made, tmp_path) as root:
         path = root / "data" / "tokenizers" / "speech.safetensors"
         data = bytearray(path.read_bytes())
@@ -194,7 +229,9 @@ def test_verify_looks_at_the_tokenizers_too(made, tmp_path, capsys):
         assert "tokenizers is not what" in line and "prepare the data again" in line
 
 
-def test_one_flipped_bit_of_a_shard_or_a_tokenizer_is_found(made, tmp_path, tokenizers_folder, capsys):
+def test_one_flipped_bit_of_a_shard_or_a_tokenizer_is_found(
+    made: Path, tmp_path: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+):
     for name in ("train/text-000000-000.safetensors", "tokenizers/image.safetensors"):
         with copied(made, tmp_path) as root:
             path = root / "data" / name
@@ -221,7 +258,7 @@ JSON = st.recursive(
 )
 
 
-def places(value: Any, path: tuple = ()) -> list[tuple]:
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Where each value of a JSON object stands."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path] * bool(path) + [place for name, item in items for place in places(item, (*path, name))]
@@ -240,7 +277,14 @@ def changed(stored: Any, data: st.DataObject) -> Any:
 @pytest.mark.parametrize("name", ["manifest.json", "prepare.json"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(data=st.data())
-def test_any_value_anywhere_in_the_state(name, data, made, tmp_path, tokenizers_folder, capsys):
+def test_any_value_anywhere_in_the_state(
+    name: str,
+    data: st.DataObject,
+    made: Path,
+    tmp_path: Path,
+    tokenizers_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+):
     with copied(made, tmp_path) as root:
         path = root / "data" / name
         edit(path, lambda stored: changed(stored, data))
@@ -249,7 +293,7 @@ def test_any_value_anywhere_in_the_state(name, data, made, tmp_path, tokenizers_
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
-def test_a_record_with_any_value_anywhere_is_none(data, made, tmp_path):
+def test_a_record_with_any_value_anywhere_is_none(data: st.DataObject, made: Path, tmp_path: Path):
     record = load_record(made / "data", 0)
     assert record is not None
     (tmp_path / "parts").mkdir(exist_ok=True)

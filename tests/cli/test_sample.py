@@ -19,7 +19,7 @@ from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.seen import SEEN, save_seen, spelling
 from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.vocabulary.codebooks import Parallel
+from trimask.vocabulary.codebooks import CodebookLayout, Parallel
 from trimask.vocabulary.layout import Vocabulary
 
 FEW = ["--num-steps", "2", "--json"]
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tokenizers_folder: Path) -> Pa
     folder = tmp_path_factory.mktemp("runs") / "run"
     tokenizers = Tokenizers.load(tokenizers_folder)
     shutil.copytree(tokenizers_folder, folder / TOKENIZERS)
-    layouts = {"image": Parallel(), "speech": Parallel()}
+    layouts: dict[str, CodebookLayout] = {"image": Parallel(), "speech": Parallel()}
     vocabulary = Vocabulary(spaces=tokenizers.spaces, layouts=layouts)
     denoiser = Denoiser(DenoiserConfig(width=16, depth=1, num_heads=1), vocabulary)
     denoiser.initialize(0)
@@ -278,7 +278,8 @@ def test_a_model_of_another_version_or_not_ours(
 ) -> None:
     broken = _copy(run, tmp_path)
     with safe_open(broken / MODEL, framework="pt") as file:
-        metadata, tensors = file.metadata(), {name: file.get_tensor(name).clone() for name in file.keys()}
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dict)
     save_file(tensors, broken / MODEL, metadata={**metadata, **change})
     _fails(capsys, [str(broken), "--task", "text"], 1, MODEL, *parts)
 

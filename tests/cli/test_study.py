@@ -66,7 +66,11 @@ def test_run_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     ],
 )
 def test_wrong_arguments(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path, monkeypatch
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.chdir(tmp_path)
     assert main(["study", *words]) == 2

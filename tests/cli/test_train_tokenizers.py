@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def recordings(tmp_path: Path) -> Path:
     return tmp_path / "recordings"
 
 
-def metrics(run: Path) -> list[dict]:
+def metrics(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in WALL_CLOCK_FIELDS} for row in read_metrics(run)]
 
 

@@ -125,8 +125,8 @@ def test_an_epoch_shows_each_group_once_and_variants_take_turns():
         assert sorted(variants[start : start + 3]) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("exponent, turns", [(0.0, [1, 1, 1]), (0.5, [3, 2, 1]), (1.0, [9, 3, 1])])
-def test_larger_groups_are_drawn_more_often(exponent, turns):
+@pytest.mark.parametrize(("exponent", "turns"), [(0.0, [1, 1, 1]), (0.5, [3, 2, 1]), (1.0, [9, 3, 1])])
+def test_larger_groups_are_drawn_more_often(exponent: float, turns: list[int]):
     """Of groups of 9, 3 and 1: rounded powers of their sizes, in each epoch; all of a group equally often."""
     groups = [0] * 9 + [1] * 3 + [2]
     source = make_source("a", groups)
@@ -155,7 +155,7 @@ def test_errors_name_the_value():
     with pytest.raises(ValueError, match="no source named c"):
         config = MixtureConfig(components=(Component(source="c", task="text", weight=1.0),))
         Mixture(config, {"a": make_source("a", [0])}, 0)
-    with pytest.raises(ValueError, match="weight 0.0"):
+    with pytest.raises(ValueError, match=r"weight 0\.0"):
         Component(source="a", task="text", weight=0.0)
     with pytest.raises(ValueError, match="at least one component"):
         MixtureConfig(components=())
@@ -164,7 +164,7 @@ def test_errors_name_the_value():
     component = Component(source="a", task="image_to_text", weight=1.0)
     with pytest.raises(ValueError, match="block_length 0"):
         MixtureConfig(components=(component,), block_length=0)
-    with pytest.raises(ValueError, match="group_exponent 1.5"):
+    with pytest.raises(ValueError, match=r"group_exponent 1\.5"):
         MixtureConfig(components=(component,), group_exponent=1.5)
     with pytest.raises(ValueError, match="a has nothing for image_to_text to generate"):
         Mixture(MixtureConfig(components=(component,)), {"a": make_source("a", [0], [0])}, 0)

@@ -1,5 +1,7 @@
 """Shards as one source: the same as holding all examples in memory."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def make_examples(count: int, seed: int = 0) -> list[Example]:
     ]
 
 
-def write(folder, examples, sizes):
+def write(folder: Path, examples: list[Example], sizes: list[int]):
     entries, start = [], 0
     for number, size in enumerate(sizes):
         chosen = examples[start : start + size]
@@ -40,7 +42,7 @@ def write(folder, examples, sizes):
     return [(folder, entry) for entry in entries]
 
 
-def test_shards_give_back_the_examples(tmp_path):
+def test_shards_give_back_the_examples(tmp_path: Path):
     examples = make_examples(11)
     source = ShardedTokens("x", write(tmp_path, examples, [4, 1, 6]))
     assert isinstance(source, ExampleSource) and len(source) == 11 and source.name == "x"
@@ -55,7 +57,7 @@ def test_shards_give_back_the_examples(tmp_path):
     }
 
 
-def test_a_mixture_draws_from_shards_as_from_memory(tmp_path):
+def test_a_mixture_draws_from_shards_as_from_memory(tmp_path: Path):
     examples = make_examples(11)
     sharded = ShardedTokens("x", write(tmp_path, examples, [4, 1, 6]))
     whole = InMemory(
@@ -68,7 +70,7 @@ def test_a_mixture_draws_from_shards_as_from_memory(tmp_path):
     assert [mixtures[0].example(i) for i in range(30)] == [mixtures[1].example(i) for i in range(30)]
 
 
-def test_equal_examples_give_equal_bytes_and_large_codes_survive(tmp_path):
+def test_equal_examples_give_equal_bytes_and_large_codes_survive(tmp_path: Path):
     examples = make_examples(3)
     (_, first), (_, again) = (*write(tmp_path / "a", examples, [3]), *write(tmp_path / "b", examples, [3]))
     assert first == again and io.sha256(tmp_path / "a" / first.file) == first.sha256
@@ -77,7 +79,7 @@ def test_equal_examples_give_equal_bytes_and_large_codes_survive(tmp_path):
     assert ShardedTokens("x", [(tmp_path, entry)]).example(0)["text"].tolist() == [[199_999], [3]]
 
 
-def test_equal_groups_of_two_folders_are_two(tmp_path):
+def test_equal_groups_of_two_folders_are_two(tmp_path: Path):
     examples = make_examples(4)
     folders = [write(tmp_path / name, examples, [4])[0] for name in ("a", "b")]
     groups = ShardedTokens("x", folders).groups
@@ -85,7 +87,7 @@ def test_equal_groups_of_two_folders_are_two(tmp_path):
     assert len(set(groups[4:].tolist())) == len(set(groups[:4].tolist()))
 
 
-def test_a_shard_that_was_cut_is_named(tmp_path):
+def test_a_shard_that_was_cut_is_named(tmp_path: Path):
     shards = write(tmp_path, make_examples(4), [2, 2])
     path = tmp_path / shards[1][1].file
     path.write_bytes(path.read_bytes()[:-1])

@@ -84,7 +84,7 @@ def test_rows_pack_text_and_pad_pairs():
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 0.999999])
-def test_slack_bounds(uniform):
+def test_slack_bounds(uniform: float):
     slack = SpanSlack(minimum=4, fraction=0.3)
 
     def num_end(task: str, modality: str, length: int) -> int:
@@ -149,7 +149,7 @@ def test_parts_make_up_the_batch():
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_loaded_batches_are_the_streams_own(num_workers):
+def test_loaded_batches_are_the_streams_own(num_workers: int):
     stream = make_stream()
     loaded = load(stream, 5, rank=1, num_parts=2, num_workers=num_workers)
     for step in (5, 6, 7, 8):

@@ -56,7 +56,7 @@ def test_equal_words_share_a_split_and_it_is_the_stable_hash():
     ("text", "tidied"),
     [("... for ...", "for"), ("…and", "and"), ("Hello.  You", "Hello. You"), ("Wait. ", "Wait.")],
 )
-def test_dots_of_continued_sentences_go(text, tidied):
+def test_dots_of_continued_sentences_go(text: str, tidied: str):
     assert tidy(text) == tidied
 
 
@@ -67,7 +67,7 @@ def test_a_language_that_is_not_there():
         Asterisk(languages=("en", "en"))
 
 
-def test_a_word_without_lower_case_letters_is_said_by_its_letters(tmp_path):
+def test_a_word_without_lower_case_letters_is_said_by_its_letters(tmp_path: Path):
     (tmp_path / "a.wav").write_bytes(b"")
     assert reason_to_drop("a", "N B S", {}, {"a": tmp_path / "a.wav"}) == "initials"
     assert "untold" not in PROMPTS

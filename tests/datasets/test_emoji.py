@@ -15,7 +15,7 @@ from trimask.datasets.quickstart.reader import load_images
 from trimask.datasets.quickstart.splits import hash_split
 
 
-def entry(order: int, hexcode: str, label: str, **more: object) -> dict:
+def entry(order: int, hexcode: str, label: str, **more: object) -> dict[str, object]:
     return {"order": order, "hexcode": hexcode, "label": label, "group": 3, "tags": ["tag"], **more}
 
 

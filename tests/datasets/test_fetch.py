@@ -44,7 +44,7 @@ def fresh() -> None:
     Letters.breaks_after.clear()
 
 
-def test_what_a_set_holds(tmp_path):
+def test_what_a_set_holds(tmp_path: Path):
     manifest, is_new = fetch(Letters(), tmp_path / "new" / "set")
     assert is_new and sorted(path.name for path in (tmp_path / "new").rglob("*")) == [
         "LICENCES.md",
@@ -67,7 +67,7 @@ def test_what_a_set_holds(tmp_path):
     }
 
 
-def test_the_second_run_changes_nothing(tmp_path):
+def test_the_second_run_changes_nothing(tmp_path: Path):
     fetch(Letters(), tmp_path / "set")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     manifest, is_new = fetch(Letters(), tmp_path / "set")
@@ -75,7 +75,7 @@ def test_the_second_run_changes_nothing(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_interrupted_it_goes_on(tmp_path):
+def test_interrupted_it_goes_on(tmp_path: Path):
     Letters.breaks_after.append(2)
     with pytest.raises(KeyboardInterrupt):
         fetch(Letters(), tmp_path / "set")
@@ -85,7 +85,7 @@ def test_interrupted_it_goes_on(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_interrupted_and_asked_for_another_it_begins_anew(tmp_path):
+def test_interrupted_and_asked_for_another_it_begins_anew(tmp_path: Path):
     Letters.breaks_after.append(2)
     with pytest.raises(KeyboardInterrupt):
         fetch(Letters(), tmp_path / "set")
@@ -94,7 +94,7 @@ def test_interrupted_and_asked_for_another_it_begins_anew(tmp_path):
     assert sorted(path.name for path in (tmp_path / "set").glob("*.wav")) == ["a.wav"]
 
 
-def test_other_options_and_other_folders_are_not_overwritten(tmp_path):
+def test_other_options_and_other_folders_are_not_overwritten(tmp_path: Path):
     fetch(Letters(), tmp_path / "set")
     with pytest.raises(ValueError, match=r'holds letters \{"count": 3\}, not letters \{"count": 2\}'):
         fetch(Letters(count=2), tmp_path / "set")

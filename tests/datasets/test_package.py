@@ -30,7 +30,7 @@ def test_files_are_named_as_the_package_managers_do():
 
 
 @pytest.mark.parametrize("kind", [DEB, NPM])
-def test_fetched_once_and_then_read(kind, tmp_path, archive):
+def test_fetched_once_and_then_read(kind: DebianPackage | NpmPackage, tmp_path: Path, archive: FakeArchive):
     package = archive.add(kind, {"usr/a.txt": b"A", "b.txt": b"B"})
     used = store(tmp_path)
     folder = used.unpack(package)
@@ -43,20 +43,22 @@ def test_fetched_once_and_then_read(kind, tmp_path, archive):
 
 
 @pytest.mark.parametrize("kind", [DEB, NPM])
-def test_another_file_than_the_pinned_one_is_refused_and_not_kept(kind, tmp_path, archive):
+def test_another_file_than_the_pinned_one_is_refused_and_not_kept(
+    kind: DebianPackage | NpmPackage, tmp_path: Path, archive: FakeArchive
+):
     archive.add(kind, {"a": b"changed"})
     with pytest.raises(ValueError, match=f"{kind.file} is not the pinned package"):
         store(tmp_path).unpack(kind)
     assert list((tmp_path / "packages").iterdir()) == []
 
 
-def test_npm_versions_never_change_so_no_option_takes_another_file(tmp_path, archive):
+def test_npm_versions_never_change_so_no_option_takes_another_file(tmp_path: Path, archive: FakeArchive):
     archive.add(NPM, {"a": b"changed"})
     with pytest.raises(ValueError, match="is not the pinned package"):
         store(tmp_path, any_version=True).unpack(NPM)
 
 
-def test_the_archive_moved_on(tmp_path, archive):
+def test_the_archive_moved_on(tmp_path: Path, archive: FakeArchive):
     newer = archive.add(replace(DEB, version="1:2.1-1"), {"a": b"newer"})
     with pytest.raises(OSError, match=r"has not 1:2\.0-1, which was pinned: .* --any-version"):
         store(tmp_path).unpack(DEB)
@@ -68,7 +70,7 @@ def test_the_archive_moved_on(tmp_path, archive):
     assert again.unpack(DEB) == used.unpack(DEB) and again.obtained == used.obtained[:1]
 
 
-def test_a_file_by_hand_needs_no_package_manager(tmp_path, archive):
+def test_a_file_by_hand_needs_no_package_manager(tmp_path: Path, archive: FakeArchive):
     package = archive.add(NPM, {"a": b"A"})
     (tmp_path / "packages").mkdir()
     (archive.folder / package.file).rename(tmp_path / "packages" / package.file)
@@ -76,7 +78,7 @@ def test_a_file_by_hand_needs_no_package_manager(tmp_path, archive):
     assert (store(tmp_path).unpack(package) / "a").read_bytes() == b"A"
 
 
-def test_programs_that_are_missing_or_fail_are_named(tmp_path, archive):
+def test_programs_that_are_missing_or_fail_are_named(tmp_path: Path, archive: FakeArchive):
     with pytest.raises(OSError, match=r"npm pack .* failed \(npm error 404 some-pictures-1\.1\.0\.tgz\)"):
         store(tmp_path).unpack(NPM)
     archive.without("apt-get", "npm")
@@ -86,7 +88,7 @@ def test_programs_that_are_missing_or_fail_are_named(tmp_path, archive):
         store(tmp_path).unpack(NPM)
 
 
-def test_an_installed_program_is_recorded(tmp_path):
+def test_an_installed_program_is_recorded(tmp_path: Path):
     used = store(tmp_path)
     (tmp_path / "flite").write_bytes(b"program")
     used.note_installed("flite", "2.2", tmp_path / "flite")

@@ -50,7 +50,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
     return archive
 
 
-def test_rows_pictures_and_triples(tmp_path, archive):
+def test_rows_pictures_and_triples(tmp_path: Path, archive: FakeArchive):
     out = tmp_path / "set"
     manifest, _ = fetch(Tuxpaint(languages=("en", "fr", "es")), out)
     assert manifest["dropped"] == {
@@ -83,7 +83,7 @@ def test_rows_pictures_and_triples(tmp_path, archive):
     items = [item for part in plan.parts for item in read_part(part, options) if isinstance(item, Item)]
     pair = {"text", "image"}
     assert [item.modalities for item in items] == [pair | {"speech"}] * 2 + [pair] * 2
-    assert items[1].audio == out / "town/boat_desc_fr.ogg" and items[1].image == out / "town/boat.png"
+    assert items[1].speech == out / "town/boat_desc_fr.ogg" and items[1].image == out / "town/boat.png"
     assert [item.split for item in items] == [row["split"] for row in rows]
 
 

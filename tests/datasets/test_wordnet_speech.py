@@ -53,7 +53,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
         ("they found a corpse in the river", False),  # nobody wants to hear it
     ],
 )
-def test_what_can_be_read(written, is_good):
+def test_what_can_be_read(written: str, is_good: bool):
     assert is_readable(written) is is_good
 
 
@@ -74,7 +74,7 @@ def test_embedded_sentences_keep_their_split():
     assert found == {text: embedded[text] for text in long}
 
 
-def test_rows_and_clips(tmp_path, archive):
+def test_rows_and_clips(tmp_path: Path, archive: FakeArchive):
     out = tmp_path / "set"
     manifest, _ = fetch(WordnetSpeech(count=2, voices=("slt", "awb")), out)
     rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text("utf-8").splitlines()]
@@ -92,7 +92,7 @@ def test_rows_and_clips(tmp_path, archive):
     assert names == [("wordnet-base", "1:3.0-37"), ("flite (installed)", "2.2")]
 
 
-def test_clips_that_were_read_are_kept(tmp_path, archive):
+def test_clips_that_were_read_are_kept(tmp_path: Path, archive: FakeArchive):
     (archive.folder / "broken").write_text(WRITTEN[0])
     with pytest.raises(OSError, match="flite could not read 'the oceans"):
         fetch(WordnetSpeech(count=4, voices=("slt",)), tmp_path / "set")
@@ -104,13 +104,15 @@ def test_clips_that_were_read_are_kept(tmp_path, archive):
     assert len(read) == len(set(read)) == 4 and before <= set(read)
 
 
-def test_without_flite_it_is_taken_from_packages(tmp_path, archive, monkeypatch):
+def test_without_flite_it_is_taken_from_packages(
+    tmp_path: Path, archive: FakeArchive, monkeypatch: pytest.MonkeyPatch
+):
     program = (archive.programs / "flite").read_bytes()
     packages = wordnet_speech.FLITE
     flite = archive.add(packages[0], {"usr/bin/flite": program})
     monkeypatch.setattr(wordnet_speech, "FLITE", (flite, packages[1]))
     archive.without("flite")
-    with pytest.raises(OSError, match="libflite1=.*; or install flite yourself"):
+    with pytest.raises(OSError, match=r"libflite1=.*; or install flite yourself"):
         fetch(WordnetSpeech(count=1, voices=("slt",)), tmp_path / "set")
     library = archive.add(packages[1], {"usr/lib/x86_64-linux-gnu/libflite.so": b""})
     monkeypatch.setattr(wordnet_speech, "FLITE", (flite, library))

@@ -3,7 +3,7 @@
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -55,7 +55,7 @@ def _read(report: Path) -> _Sources:
 
 
 @pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An untrained model in the place of the one that ships, with a card."""
     folder = tmp_path / "assets"
     denoiser = build_denoiser(debug(), Tokenizers.load())
@@ -63,7 +63,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "README.md").write_text("# Card\n\n## What it cannot do\n- count **sheep**\n", encoding="utf-8")
     monkeypatch.setattr(runs, "QUICKSTART", folder / "model.safetensors")
     monkeypatch.setattr(demo, "about_shipped", lambda: about_shipped(folder))
-    yield folder
+    return folder
 
 
 def _demo(out: Path, **changes: Any) -> Path:
@@ -130,7 +130,7 @@ def test_a_signal_ends_the_training_and_generates_with_what_there_is(
 
         if options["recipe"] == "warm-up":
             return real(config, out, **options)
-        return real(replace(config, log_every=2, num_steps=10_000), out, **(options | {"on_progress": stop}))
+        return real(replace(config, log_every=2, num_steps=10_000), out, **{**options, "on_progress": stop})
 
     monkeypatch.setattr(demo, "pretrain", interrupted)
     _shorten(monkeypatch, 0)

@@ -1,6 +1,7 @@
 """The NELBO under the oracle: equal to the entropy for every schedule, ln V for a uniform guess, and its
 terms add up."""
 
+import itertools
 import math
 
 import pytest
@@ -27,7 +28,7 @@ def integrated_over_time(oracle: Oracle, schedule: Schedule, by_mask: torch.Tens
     if isinstance(schedule, LogLinear):
         breaks.insert(2, 1 - schedule.eps)
     total = 0.0
-    for start, end in zip(breaks[:-1], breaks[1:], strict=True):
+    for start, end in itertools.pairwise(breaks):
         t, dt = double_exponential(start, end)
         expected = oracle.mask_probability(schedule.mask_ratio(t)) @ by_mask
         total += float((dt * schedule.loss_weight(t) * expected).sum())

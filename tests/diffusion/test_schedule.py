@@ -146,7 +146,7 @@ def test_polynomial_rejects(exponent: float) -> None:
 
 
 def test_bad_ranges_are_rejected() -> None:
-    with pytest.raises(ValueError, match="sigma_min 2.0"):
+    with pytest.raises(ValueError, match=r"sigma_min 2.0"):
         Geometric(sigma_min=2.0, sigma_max=1.0)
     with pytest.raises(ValueError, match="eps"):
         LogLinear(eps=0.0)

@@ -1,6 +1,7 @@
 """Scores of continuations against the exact probabilities of an oracle whose joint table is known."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_estimates_are_unbiased_where_masks_are_drawn() -> None:
     # Two masks of three tokens: the mean over many seeds.
     values = [scorer(num_masks=2, seed=seed).log_likelihoods([("", "acb")])[0] for seed in range(100)]
     assert np.std(values) > 0.01
-    assert np.mean(values) == pytest.approx(log_p("acb"), abs=4 * np.std(values) / 10)
+    assert np.mean(values) == pytest.approx(log_p("acb"), abs=float(4 * np.std(values) / 10))
 
 
 @given(order=st.permutations(range(5)), batch_size=st.integers(1, 7))
@@ -72,7 +73,7 @@ def test_a_request_scores_the_same_wherever_it_stands(order: list[int], batch_si
 def test_options_share_masks() -> None:
     streams = []
 
-    def spy(denoiser, sequences, **options):
+    def spy(denoiser: Any, sequences: Any, **options: Any):
         streams.extend(options["streams"])
         return sequence_nelbo(denoiser, sequences, **options)
 

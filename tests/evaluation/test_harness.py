@@ -45,7 +45,7 @@ def test_requests_get_exact_likelihoods() -> None:
     model = HarnessModel(_generator(), scorer(num_masks=7))
     pairs = [("a", "bc"), ("", "c"), ("ab", "a")]
 
-    def requests(kind: Any, arguments: list[tuple]) -> list[Instance]:
+    def requests(kind: Any, arguments: list[tuple[Any, ...]]) -> list[Instance]:
         return [Instance(request_type=kind, doc={}, arguments=each, idx=0) for each in arguments]
 
     found = model.loglikelihood(requests("loglikelihood", pairs))

@@ -62,7 +62,7 @@ def test_intervals() -> None:
     estimate = mean(values)
     assert estimate.high - estimate.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
     assert ratio(values, np.ones(400)).low == pytest.approx(estimate.low, abs=0.02)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="at least one value"):
         mean([])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="at least one example"):
         proportion([])

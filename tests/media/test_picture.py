@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
 import pytest
 
 from trimask.media.limits import Limits
@@ -47,7 +48,7 @@ def test_a_picture_of_the_right_size_is_kept_to_the_pixel():
     [(form, mode) for form in ("PNG", "WEBP", "GIF", "BMP", "TIFF") for mode in ("RGB", "L", "P", "1")]
     + [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "LA"), ("TIFF", "CMYK")],
 )
-def test_every_format_becomes_a_square(form, mode):
+def test_every_format_becomes_a_square(form: str, mode: str):
     found = decode_picture(encoded(noise(40, 60), form, mode), size=16, limits=LIMITS)
     assert found.shape == (16, 16, 3) and found.dtype == np.uint8
 
@@ -96,15 +97,15 @@ def test_the_camera_was_held_sideways():
     ],
     ids=lambda value: "data" if isinstance(value, bytes) else str(value),
 )
-def test_what_is_wrong_has_a_reason(data, reason):
+def test_what_is_wrong_has_a_reason(data: bytes, reason: Reason):
     with pytest.raises(Rejected) as caught:
         decode_picture(data, size=16, limits=LIMITS)
     assert caught.value.reason is reason and caught.value.detail
     assert " at 0x" not in caught.value.detail  # it would differ between runs
 
 
-def test_a_bomb_is_refused_by_its_header_alone(monkeypatch):
-    def load(self):
+def test_a_bomb_is_refused_by_its_header_alone(monkeypatch: pytest.MonkeyPatch):
+    def load(self: PIL.ImageFile.ImageFile) -> None:
         raise AssertionError("decoded")
 
     monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", load)

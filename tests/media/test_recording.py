@@ -2,6 +2,7 @@
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def encoded(samples: np.ndarray, rate: int = RATE, form: str = "WAV", subtype: s
     return out.getvalue()
 
 
-def decode(data: bytes, limits: Limits = LIMITS, **options: object) -> np.ndarray:
+def decode(data: bytes, limits: Limits = LIMITS, **options: Any) -> np.ndarray:
     return decode_recording(data, sample_rate=RATE, limits=limits, **options)
 
 
@@ -43,7 +44,7 @@ def test_channels_are_averaged_and_the_rate_is_changed():
 
 
 @pytest.mark.parametrize("form", ["FLAC", "OGG", "MP3", "AIFF"])
-def test_other_formats(form):
+def test_other_formats(form: str):
     found = decode(encoded(noise(), form=form, subtype=None))
     assert found.dtype == np.float32 and abs(len(found) - RATE // 2) < 3000
 
@@ -78,7 +79,7 @@ NOT_FINITE[100] = np.nan
     # A float WAV holds the time at which it was made: its bytes must not name the test.
     ids=lambda value: "data" if isinstance(value, bytes) else str(value),
 )
-def test_what_is_wrong_has_a_reason(data, reason):
+def test_what_is_wrong_has_a_reason(data: bytes, reason: Reason):
     with pytest.raises(Rejected) as caught:
         decode(data)
     assert caught.value.reason is reason and caught.value.detail
@@ -93,13 +94,13 @@ def test_the_column_must_agree_with_the_header():
 
 def test_nobody_speaks_so_fast():
     assert len(decode(WAV, num_characters=15))
-    with pytest.raises(Rejected, match="25 characters in 0.5 s") as caught:
+    with pytest.raises(Rejected, match=r"25 characters in 0.5 s") as caught:
         decode(WAV, num_characters=25)
     assert caught.value.reason is Reason.SAMPLE_RATE
 
 
-def test_a_bomb_is_refused_by_its_header_alone(monkeypatch):
-    def read(*arguments, **options):
+def test_a_bomb_is_refused_by_its_header_alone(monkeypatch: pytest.MonkeyPatch):
+    def read(*arguments: Any, **options: Any):
         raise AssertionError("decoded")
 
     hours = encoded(np.zeros((3600 * 8000, 1), dtype=np.int16), 8000, "FLAC", "PCM_16")

@@ -5,6 +5,7 @@ A process of its own, without the checks of types under test, which cannot be co
 kernel has no CPU form: slow ones stand in for it here.
 """
 
+import itertools
 import json
 import sys
 
@@ -21,17 +22,25 @@ from trimask.model.rope import rotary_angles
 LENGTHS = ((5, 9), (7, 7, 3), (20,), (4, 3, 2, 30), (6,) * 9, (40, 2))
 
 
-def loop(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, *args) -> tuple[Tensor, Tensor, Tensor]:
+def loop(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, *args: object) -> tuple[Tensor, Tensor, Tensor]:
     out = attend_in_loop(q, k, v, ends.diff().tolist())
     return out.clone(), torch.zeros(q.shape[1], len(q)), torch.zeros(2, dtype=torch.uint64)
 
 
 def loop_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, ends: Tensor, *args, **kwargs
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    ends: Tensor,
+    *args: object,
+    **kwargs: object,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grads = tuple(torch.empty_like(x) for x in (q, k, v))
+    grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     bounds, factor = ends.tolist(), q.shape[-1] ** -0.5
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         a, b, c, g = (x[start:stop].transpose(0, 1) for x in (q, k, v, grad))
         p = (a @ b.mT * factor).softmax(-1)
         from_p = g @ c.mT

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from narrow import blocks_of
 from trimask import rng
 from trimask.model.attention import AttentionBackend, Documents, attend, attend_in_loop
 from trimask.model.denoiser import Denoiser, DenoiserConfig
@@ -162,7 +163,7 @@ def test_a_weighted_loss_of_nothing_has_gradients_of_zero() -> None:
 @pytest.mark.parametrize("recompute", Recompute)
 def test_states_of_some_positions_are_those_of_all(recompute: Recompute) -> None:
     one, other, batch = random_denoiser(), random_denoiser(), mixed_batch()
-    other.blocks[-1].recompute = recompute
+    blocks_of(other)[-1].recompute = recompute
     at = torch.arange(1, batch.num_positions, 3)
     expected, states = one(batch.tokens, batch)[at], other(batch.tokens, batch, at)
     torch.testing.assert_close(states, expected)
@@ -203,7 +204,7 @@ def test_initialization_is_named_by_its_seed() -> None:
     )
 
 
-@pytest.mark.parametrize("width, depth, num_heads", [(32, 2, 2), (64, 1, 4), (48, 3, 3)])
+@pytest.mark.parametrize(("width", "depth", "num_heads"), [(32, 2, 2), (64, 1, 4), (48, 3, 3)])
 def test_parameter_count(width: int, depth: int, num_heads: int) -> None:
     config = DenoiserConfig(width=width, depth=depth, num_heads=num_heads)
     denoiser = Denoiser(config, V)
@@ -222,7 +223,7 @@ def test_flops_of_the_matrices_alone() -> None:
     )
 
 
-@pytest.mark.parametrize("width, num_heads", [(32, 3), (30, 2), (0, 1)])
+@pytest.mark.parametrize(("width", "num_heads"), [(32, 3), (30, 2), (0, 1)])
 def test_bad_sizes_are_named(width: int, num_heads: int) -> None:
     with pytest.raises(ValueError, match=f"width {width}"):
         DenoiserConfig(width=width, depth=1, num_heads=num_heads)
@@ -295,7 +296,7 @@ def test_rotation_against_complex_numbers() -> None:
 
 def test_feed_forward_is_swiglu() -> None:
     denoiser = random_denoiser()
-    ff = denoiser.blocks[0].feed_forward
+    ff = blocks_of(denoiser)[0].feed_forward
     x = torch.from_numpy(rng.generator(4, "x").standard_normal((3, 32), dtype="float32"))
     gate, up = ff.gate_up.weight.chunk(2)
     expected = (F.silu(x @ gate.T) * (x @ up.T)) @ ff.down.weight.T

@@ -167,10 +167,10 @@ def test_logits_are_formed_in_chunks_and_not_kept() -> None:
     hidden, weight = tables()
     kept: list[tuple[int, ...]] = []
     shapes = _Shapes()
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(tuple(x.shape)) or x, lambda x: x):
-        with shapes:
-            loss, _ = weighted_cross_entropy(hidden, weight, **slots(MANY), ranges=RANGES, chunk_rows=5)
-            loss.backward()
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(tuple(x.shape)) or x, lambda x: x)
+    with hooks, shapes:
+        loss, _ = weighted_cross_entropy(hidden, weight, **slots(MANY), ranges=RANGES, chunk_rows=5)
+        loss.backward()
     assert sorted(kept) == sorted([tuple(hidden.shape), tuple(weight.shape)])
     sizes = {r.size for r in RANGES if r.size > 1}
     logits = [

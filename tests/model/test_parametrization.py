@@ -4,6 +4,7 @@ what both are for: activations and their changes that do not depend on the size.
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from narrow import blocks_of
 from trimask import rng
 from trimask.config import from_dict, to_dict
 from trimask.model.attention import AttentionBackend, Documents
@@ -188,7 +190,7 @@ def test_another_width_keeps_the_heads_dimension() -> None:
         ({"parametrization": "heads"}, "base_width 32 is not a multiple of base_num_heads 3"),
     ],
 )
-def test_errors_name_the_value(fields: dict, message: str) -> None:
+def test_errors_name_the_value(fields: dict[str, Any], message: str) -> None:
     def made() -> DenoiserConfig:
         if fields.get("parametrization") == "alpha":
             return replace(config(32, 2, base()), parametrization=replace(base(), alpha=0.4))
@@ -216,7 +218,7 @@ def test_branches_are_multiplied() -> None:
     h = torch.from_numpy(rng.generator(0, "h").standard_normal((5, 32), dtype="float32"))
     angles = {"cos": torch.ones(5, 1, HEAD_DIM // 2), "sin": torch.zeros(5, 1, HEAD_DIM // 2)}
     documents = Documents(backend=AttentionBackend.LOOP, lengths=(5,))
-    block = whole.blocks[0]
+    block = blocks_of(whole)[0]
     middle = h + block.attention(block.attention_norm(h), **angles, documents=documents) / 4
     expected = middle + block.feed_forward(block.feed_forward_norm(middle)) / 4
     torch.testing.assert_close(quarter.blocks[0](h, **angles, documents=documents), expected)

@@ -1,5 +1,7 @@
 """A denoiser in one file: nothing is lost, and what is not one is refused in one line."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -26,7 +28,7 @@ def denoiser() -> Denoiser:
     return made
 
 
-def test_weights_size_and_vocabulary_survive(denoiser, tmp_path):
+def test_weights_size_and_vocabulary_survive(denoiser: Denoiser, tmp_path: Path):
     save_denoiser(tmp_path / "model.safetensors", denoiser, recipe="x")
     loaded = load_denoiser(tmp_path / "model.safetensors")
     assert loaded.config == denoiser.config and loaded.vocabulary == VOCABULARY
@@ -34,7 +36,7 @@ def test_weights_size_and_vocabulary_survive(denoiser, tmp_path):
         assert torch.equal(a, b)
 
 
-def test_half_precision_is_half_the_size_and_close(denoiser, tmp_path):
+def test_half_precision_is_half_the_size_and_close(denoiser: Denoiser, tmp_path: Path):
     save_denoiser(tmp_path / "whole.safetensors", denoiser)
     save_denoiser(tmp_path / "half.safetensors", denoiser, dtype=torch.float16)
     for a, b in zip(
@@ -45,7 +47,7 @@ def test_half_precision_is_half_the_size_and_close(denoiser, tmp_path):
     assert sizes[0] < 0.7 * sizes[1]
 
 
-def test_weights_of_another_shape_are_refused(denoiser, tmp_path):
+def test_weights_of_another_shape_are_refused(denoiser: Denoiser, tmp_path: Path):
     path = tmp_path / "model.safetensors"
     save_denoiser(path, denoiser)
     artifact = io.load_tensors(path, kind="denoiser")
@@ -55,7 +57,7 @@ def test_weights_of_another_shape_are_refused(denoiser, tmp_path):
         load_denoiser(path)
 
 
-def test_a_tokenizer_is_no_denoiser(tmp_path):
+def test_a_tokenizer_is_no_denoiser(tmp_path: Path):
     io.save_tensors(tmp_path / "t.safetensors", {"a": torch.zeros(1)}, kind="image_tokenizer", config={})
     with pytest.raises(ValueError, match="image_tokenizer"):
         load_denoiser(tmp_path / "t.safetensors")

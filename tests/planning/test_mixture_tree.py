@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_what_is_shown_without_tokenizing_is_what_the_run_draws(
 
 
 def test_the_tree_adds_up_and_numbers_the_components() -> None:
-    def leaf(data: str, task: str, source: str, target_tokens: int) -> dict:
+    def leaf(data: str, task: str, source: str, target_tokens: int) -> dict[str, Any]:
         amounts = {"target_tokens": target_tokens, "share": target_tokens / 1000, "sequences": 7}
         return {
             "data": data,

@@ -12,7 +12,7 @@ CODEC = TextTokenizer.train(["a red apple is here. And there!", "\n\n"], 280)
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=300), st.integers(8, 40))
-def test_windows_end_to_end_are_the_text(text, length):
+def test_windows_end_to_end_are_the_text(text: str, length: int):
     found = list(windows(text, CODEC, length))
     assert all(0 < len(window) <= length for window in found)
     assert CODEC.decode([i for window in found for i in window]) == text
@@ -39,7 +39,7 @@ def test_windows_hold_whole_sentences_where_they_fit():
         (b"caf\xe9".decode("utf-8", "surrogateescape"), Reason.NOT_UTF8),
     ],
 )
-def test_what_is_no_text_has_a_reason(value, reason):
+def test_what_is_no_text_has_a_reason(value: str | bytes | int | None, reason: Reason):
     with pytest.raises(Rejected) as caught:
         clean_text(value)
     assert caught.value.reason is reason

@@ -450,10 +450,10 @@ def test_a_source_that_changes_meanwhile_and_files_that_are_damaged(tmp_path: Pa
             assert path.read_bytes() == data
     assert before == {path.name: path.read_bytes() for path in parts.iterdir()}
     (parts / "000000.splits.parquet").write_bytes(b"x")
-    with pytest.raises(ValueError, match="splits.parquet is damaged: the same command"):
+    with pytest.raises(ValueError, match=r"splits.parquet is damaged: the same command"):
         next(decided(tmp_path / "out", 0))
     (parts / "000000.items.parquet").write_bytes(b"x")
-    with pytest.raises(ValueError, match="items.parquet is damaged: delete it"):
+    with pytest.raises(ValueError, match=r"items.parquet is damaged: delete it"):
         decide(plan, options, tmp_path / "out")
 
 
@@ -492,7 +492,9 @@ def test_tokenizers_see_no_file_that_is_held_out(tmp_path: Path) -> None:
         max_size=3,
     )
 )
-def test_a_tokenizer_sees_no_file_of_another_source_that_is_held_out(sources) -> None:
+def test_a_tokenizer_sees_no_file_of_another_source_that_is_held_out(
+    sources: list[list[tuple[int, int, str]]],
+) -> None:
     """However many sources there are, and whatever each says itself."""
     with tempfile.TemporaryDirectory() as root:
         names = [Path(root) / f"source{number}" for number in range(len(sources))]

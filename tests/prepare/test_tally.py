@@ -72,7 +72,7 @@ def test_what_a_killed_process_left_counts_for_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "counts, left",
+    ("counts", "left"),
     [
         (Counts(num_done=0, num_parts=1, num_fresh=0, items=25, fresh_items=25, num_items=100), 3.0),
         (Counts(num_done=0, num_parts=1, num_fresh=0, items=25, fresh_items=0, num_items=100), None),

@@ -18,6 +18,7 @@ from trimask.model.denoiser import Denoiser
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.planning.figures import figures
 from trimask.recipes import catalog
+from trimask.recipes.quickstart import debug
 from trimask.runs.pretrain import build_denoiser
 from trimask.runs.vocabulary import vocabulary_of
 from trimask.tokenizer_training.kinds import TokenizerRun
@@ -34,7 +35,7 @@ def tokenizers() -> Tokenizers:
     return Tokenizers.load()
 
 
-def described(config: RunConfig, tokenizers: Tokenizers) -> dict:
+def described(config: RunConfig, tokenizers: Tokenizers) -> dict[str, Any]:
     if isinstance(config.data, StatedData):  # the references: large, and nothing is drawn
         with torch.device("meta"):
             denoiser = Denoiser(config.model, vocabulary_of(config, None))
@@ -56,7 +57,7 @@ def described(config: RunConfig, tokenizers: Tokenizers) -> dict:
     }
 
 
-def tensor(config: RunConfig, name: str, parameter: torch.Tensor) -> dict:
+def tensor(config: RunConfig, name: str, parameter: torch.Tensor) -> dict[str, Any]:
     """What a tensor is, how it starts, and its factors on the optimizer's values."""
     rule = config.model.rule(name)
     if not parameter.is_meta:
@@ -72,7 +73,7 @@ def tensor(config: RunConfig, name: str, parameter: torch.Tensor) -> dict:
     }
 
 
-def described_tokenizer(config: TokenizerRun | TextTokenizerRun) -> dict:
+def described_tokenizer(config: TokenizerRun | TextTokenizerRun) -> dict[str, Any]:
     if isinstance(config, TextTokenizerRun):
         return {"config": to_dict(config)}
     codec = training_of(config).untrained()
@@ -84,7 +85,7 @@ def described_tokenizer(config: TokenizerRun | TextTokenizerRun) -> dict:
 
 
 @pytest.mark.parametrize("name", list(catalog.RECIPES))
-def test_a_recipe_is_what_it_was(name, tokenizers):
+def test_a_recipe_is_what_it_was(name: str, tokenizers: Tokenizers):
     path = GOLDEN / f"{name}.json"
     config = catalog.resolve(name)
     is_model = isinstance(config, RunConfig)
@@ -95,14 +96,14 @@ def test_a_recipe_is_what_it_was(name, tokenizers):
 
 
 @pytest.mark.parametrize("name", list(catalog.RECIPES))
-def test_a_recipe_survives_json(name):
+def test_a_recipe_survives_json(name: str):
     config = catalog.resolve(name)
     assert from_dict(type(config), json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_overrides_reach_every_part():
     config = override(
-        catalog.resolve("debug"),
+        debug(),
         {"model.depth": "3", "optimizer.learning_rate": "1e-4", "slack.fraction": "0.5"},
     )
     assert (config.model.depth, config.optimizer.learning_rate, config.slack.fraction) == (3, 1e-4, 0.5)

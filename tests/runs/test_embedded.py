@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def tokenizers() -> Tokenizers:
     return Tokenizers.load()
 
 
-def test_a_choice_of_concepts_is_balanced_and_nested():
+def test_a_choice_of_concepts_is_balanced_and_nested() -> None:
     images = load_images("train")
     few = {row.base for row in select_concepts(images, QuickstartData(num_concepts=16))}
     more = {row.base for row in select_concepts(images, QuickstartData(num_concepts=40))}
@@ -49,7 +50,7 @@ def test_a_choice_of_concepts_is_balanced_and_nested():
     assert "flags" not in {groups[base] for base in more}
 
 
-def test_compositions_are_of_the_trained_concepts():
+def test_compositions_are_of_the_trained_concepts() -> None:
     data = QuickstartData(num_concepts=200)
     trained = {row.base for row in pictures("train", data)}
     shown = pictures("composition", data)
@@ -58,7 +59,7 @@ def test_compositions_are_of_the_trained_concepts():
     assert not {row.hexcode for row in shown} & {row.hexcode for row in pictures("train", data)}
 
 
-def test_more_readings_are_trained_on_and_nothing_that_is_held_out(tmp_path):
+def test_more_readings_are_trained_on_and_nothing_that_is_held_out(tmp_path: Path) -> None:
     """A table as `build` writes one, with a sentence more in each split."""
     rows = read_table("speech")[::100]
     splits = ("train", "validation", "test")
@@ -72,7 +73,7 @@ def test_more_readings_are_trained_on_and_nothing_that_is_held_out(tmp_path):
     assert readings("train", QuickstartData()) == load_speech("train")
 
 
-def test_variants_and_voices_are_kept_or_left_out():
+def test_variants_and_voices_are_kept_or_left_out() -> None:
     images, speech = load_images("train"), load_speech("train")
     plain = select_concepts(images, QuickstartData(has_variants=False))
     assert all(row.hexcode == row.base for row in plain)
@@ -83,12 +84,12 @@ def test_variants_and_voices_are_kept_or_left_out():
 
 
 @pytest.fixture
-def few_texts(monkeypatch) -> None:
+def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "load_text", lambda split: load_text(split)[:FEW])
 
 
 @pytest.mark.usefixtures("few_texts")
-def test_sources_hold_the_tokenizers_codes_and_are_kept(tokenizers, tmp_path):
+def test_sources_hold_the_tokenizers_codes_and_are_kept(tokenizers: Tokenizers, tmp_path: Path) -> None:
     load_or_encode(SMALL, tokenizers, tmp_path)
     sources = load_encoded(tmp_path, "validation")
     assert set(sources) == {"emoji", "spoken", "speeches", "triples"}
@@ -109,7 +110,7 @@ def test_sources_hold_the_tokenizers_codes_and_are_kept(tokenizers, tmp_path):
 
 
 @pytest.mark.usefixtures("few_texts")
-def test_variants_are_groups_numbered_in_order(tokenizers):
+def test_variants_are_groups_numbered_in_order(tokenizers: Tokenizers) -> None:
     data = QuickstartData(num_concepts=5, num_sentences=1, voices=("slt",))
     examples = encode(data, tokenizers, "composition")["emoji"] + encode(data, tokenizers, "train")["emoji"]
     rows = pictures("composition", data) + pictures("train", data)
@@ -120,7 +121,7 @@ def test_variants_are_groups_numbered_in_order(tokenizers):
     assert firsts == list(range(len(firsts)))
 
 
-def test_another_choice_is_encoded_anew(tokenizers):
+def test_another_choice_is_encoded_anew(tokenizers: Tokenizers) -> None:
     few = QuickstartData(num_concepts=100, voices=("slt",))
     more = QuickstartData(num_concepts=400, voices=("slt",))
     sizes = [len(encode(data, tokenizers, "composition")["emoji"]) for data in (few, more)]
@@ -128,7 +129,7 @@ def test_another_choice_is_encoded_anew(tokenizers):
 
 
 @pytest.mark.parametrize("length", [32, 128])
-def test_no_id_is_lost_between_windows(tokenizers, length):
+def test_no_id_is_lost_between_windows(tokenizers: Tokenizers, length: int) -> None:
     for row in load_text("validation")[:3]:
         spans = list(windows(row.text, tokenizers.text, length))
         assert [i for window in spans for i in window] == tokenizers.text.encode(row.text)
@@ -163,7 +164,9 @@ def by_document(source: ShardedTokens) -> dict[str, list[np.ndarray]]:
 @pytest.mark.parametrize("read", [embedded_ids, prepared_ids])
 @pytest.mark.parametrize("length", [8, 64, 128])
 @pytest.mark.usefixtures("few_texts")
-def test_each_id_of_the_text_is_there_once(tokenizers, tmp_path, read, length):
+def test_each_id_of_the_text_is_there_once(
+    tokenizers: Tokenizers, tmp_path: Path, read: Any, length: int
+) -> None:
     """End to end, the windows of a paragraph are its ids, whichever way it is prepared."""
     data = replace(SMALL, num_concepts=1, num_sentences=1, text_window=length)
     found = read(tmp_path, tokenizers, data)
@@ -176,7 +179,9 @@ def test_each_id_of_the_text_is_there_once(tokenizers, tmp_path, read, length):
 
 
 @pytest.mark.parametrize("length", [32, 64])
-def test_cut_passages_have_no_end(tokenizers, monkeypatch, tmp_path, length):
+def test_cut_passages_have_no_end(
+    tokenizers: Tokenizers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, length: int
+):
     """Embedded data: a window has an end just where its last sentence is whole."""
     monkeypatch.setattr(embedded, "load_text", lambda split: load_text(split)[:1])
     config = override(debug(), {"data.text_window": str(length), "data.num_concepts": "1"})
@@ -195,7 +200,7 @@ def test_cut_passages_have_no_end(tokenizers, monkeypatch, tmp_path, length):
 
 
 @pytest.fixture
-def one(tokenizers, tmp_path, monkeypatch) -> QuickstartData:
+def one(tokenizers: Tokenizers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> QuickstartData:
     """The smallest choice, encoded into `tmp_path / "tokens"`."""
     monkeypatch.setattr(embedded, "load_text", lambda split: load_text(split)[:1])
     data = QuickstartData(num_concepts=1, num_sentences=1, voices=("slt",), text_window=32)
@@ -203,7 +208,13 @@ def one(tokenizers, tmp_path, monkeypatch) -> QuickstartData:
     return data
 
 
-def test_what_is_of_something_else_is_set_aside(tokenizers, tmp_path, one, monkeypatch, caplog):
+def test_what_is_of_something_else_is_set_aside(
+    tokenizers: Tokenizers,
+    tmp_path: Path,
+    one: QuickstartData,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
     folder = tmp_path / "tokens"
     check_encoded(one, tokenizers.hashes, folder)
     others = {**tokenizers.hashes, "text.json": "0" * 64}
@@ -220,7 +231,9 @@ def test_what_is_of_something_else_is_set_aside(tokenizers, tmp_path, one, monke
     assert (tmp_path / "tokens.corrupt" / "manifest.json").is_file()
 
 
-def test_tokens_of_an_earlier_format_are_set_aside(tokenizers, tmp_path, one, caplog):
+def test_tokens_of_an_earlier_format_are_set_aside(
+    tokenizers: Tokenizers, tmp_path: Path, one: QuickstartData, caplog: pytest.LogCaptureFixture
+):
     folder = tmp_path / "tokens"
     (folder / "manifest.json").unlink()
     (folder / "train.json").write_text("{}")
@@ -229,8 +242,10 @@ def test_tokens_of_an_earlier_format_are_set_aside(tokenizers, tmp_path, one, ca
     assert "has no manifest.json; it is encoded again" in caplog.text
 
 
-def test_readings_are_recognised_by_their_content(tokenizers, tmp_path, one):
-    def write(name: str, rows: list[dict]) -> Path:
+def test_readings_are_recognised_by_their_content(
+    tokenizers: Tokenizers, tmp_path: Path, one: QuickstartData
+) -> None:
+    def write(name: str, rows: list[dict[str, Any]]) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         path = write_table(folder, "speech", rows, {})

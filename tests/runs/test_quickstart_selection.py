@@ -1,5 +1,7 @@
 """The pure parts of the quickstart build: hashes, spoken forms, sentences, base families, Ogg pages."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -69,7 +71,7 @@ def test_sentences_are_distinct_and_a_smaller_selection_is_a_prefix() -> None:
     assert spoken.select_sentences(quotes, 3) == chosen[:3]
 
 
-def test_quoted_examples_names_the_missing_file(tmp_path) -> None:
+def test_quoted_examples_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="apt-get install wordnet-base"):
         spoken.quoted_examples(tmp_path)
     for part in ("noun", "verb", "adj", "adv"):
@@ -78,7 +80,7 @@ def test_quoted_examples_names_the_missing_file(tmp_path) -> None:
     assert spoken.quoted_examples(tmp_path) == ["able to swim", "she was late"]
 
 
-def test_bases_join_look_alikes_only(tmp_path) -> None:
+def test_bases_join_look_alikes_only(tmp_path: Path) -> None:
     labels = ["astronaut", "man astronaut", "woman: red hair", "person", "cat", "boy", "mermaid", "merman"]
     entries = [
         {"hexcode": f"{i:X}", "label": label, "group": 0 if label == "cat" else 1}
@@ -118,8 +120,10 @@ def test_ogg_serial_is_zero_and_the_bytes_depend_on_the_audio_alone() -> None:
         voice.decode_opus(first, 99_999)
 
 
-def test_missing_packages_and_programs_say_what_to_do(tmp_path, monkeypatch) -> None:
-    with pytest.raises(ValueError, match="quickstart.fetch --out"):
+def test_missing_packages_and_programs_say_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"quickstart.fetch --out"):
         fetch.check_packages(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="apt-get install flite wordnet-base"):

@@ -1,5 +1,7 @@
 """Tiny tokenizers with an exact inverse, a tiny vocabulary, and a small denoiser that is not uniform."""
 
+from typing import Any
+
 import numpy as np
 import PIL.Image
 import torch
@@ -86,7 +88,7 @@ def random_denoiser(seed: int = 0) -> Denoiser:
 
 
 def tiny_generator(seed: int = 0, **options: object) -> Generator:
-    given: dict = {"text": FakeText(), "image": FakeImage(), "speech": FakeSpeech()} | options
+    given: dict[str, Any] = {"text": FakeText(), "image": FakeImage(), "speech": FakeSpeech()} | options
     lengths = LengthPolicy(caption_length=6, text_length=12, spoken_characters=5)
     return Generator(random_denoiser(seed), lengths=lengths, **given)
 

@@ -1,5 +1,7 @@
 """Every task through `Generator`, with tokenizers that invert exactly and a random denoiser."""
 
+from typing import Any
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -8,8 +10,9 @@ import torch
 from sampling.fakes import FakeImage, hum, picture, tiny_generator
 from trimask.sampling.generate import DEFAULTS, Generated, Generator
 from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
+from trimask.sampling.predictor import DenoiserPredictor
 
-TASKS: list[tuple[str, dict]] = [
+TASKS: list[tuple[str, dict[str, Any]]] = [
     ("text", {}),
     ("text", {"prompt": "once upon"}),
     ("text_to_image", {"prompt": "a red hat"}),
@@ -29,7 +32,9 @@ pytestmark = [
 
 def bias_end(generator: Generator, modality: str, amount: float) -> None:
     """Make every prediction of a modality be its end, or never."""
-    denoiser = generator.predictor.denoiser  # type: ignore[attr-defined]
+    predictor = generator.predictor
+    assert isinstance(predictor, DenoiserPredictor)
+    denoiser = predictor.denoiser
     plain = denoiser.logits
 
     def biased(hidden: torch.Tensor, range_index: int) -> torch.Tensor:
@@ -41,8 +46,8 @@ def bias_end(generator: Generator, modality: str, amount: float) -> None:
     denoiser.logits = biased
 
 
-@pytest.mark.parametrize("task, given", TASKS, ids=lambda value: str(value)[:30])
-def test_every_task(task: str, given: dict) -> None:
+@pytest.mark.parametrize(("task", "given"), TASKS, ids=lambda value: str(value)[:30])
+def test_every_task(task: str, given: dict[str, Any]) -> None:
     generator = tiny_generator()
     one = generator.generate_many(task, num_steps=4, seed=1, **given)[0]
     assert one.task == task
@@ -61,6 +66,7 @@ def test_every_task(task: str, given: dict) -> None:
     expected = one.value
     assert type(value) is type(expected)
     if isinstance(value, tuple):
+        assert one.waveform is not None
         assert value[1] == 100 and np.array_equal(value[0], one.waveform)
     elif isinstance(value, Generated):
         assert np.array_equal(value.tokens, one.tokens)
@@ -71,7 +77,7 @@ def test_every_task(task: str, given: dict) -> None:
 def test_results_do_not_depend_on_the_batch() -> None:
     generator = tiny_generator()
     prompts = ["a hat", "two red hats", "b", "a cat"]
-    settings: dict = {"num_steps": 4, "num_samples": 2, "seed": 7}
+    settings: dict[str, Any] = {"num_steps": 4, "num_samples": 2, "seed": 7}
     wide = generator.generate_many("text_to_speech", prompts, **settings)
     narrow = generator.generate_many("text_to_speech", prompts, batch_size=3, **settings)
     assert len(wide) == 8
@@ -145,7 +151,7 @@ def test_voice_tag_is_split_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "task, modality, given",
+    ("task", "modality", "given"),
     [
         ("text", "text", {}),
         ("image_to_text", "text", {"image": picture()}),
@@ -153,7 +159,7 @@ def test_voice_tag_is_split_off() -> None:
         ("speech_to_text", "text", {"speech": hum()}),
     ],
 )
-def test_span_without_an_end_warns(task: str, modality: str, given: dict) -> None:
+def test_span_without_an_end_warns(task: str, modality: str, given: dict[str, Any]) -> None:
     generator = tiny_generator()
     bias_end(generator, modality, -100.0)
     unit = "frames" if modality == "speech" else "tokens"
@@ -178,7 +184,7 @@ def test_filmstrip_ends_with_the_image() -> None:
 
 
 @pytest.mark.parametrize(
-    "task, given, match",
+    ("task", "given", "match"),
     [
         ("text_to_music", {"prompt": "a"}, "unknown task 'text_to_music': choose one of text, text_to_image"),
         ("text_to_image", {}, "needs prompt"),
@@ -206,7 +212,7 @@ def test_filmstrip_ends_with_the_image() -> None:
         ("text_to_image", {"prompt": []}, "empty list"),
     ],
 )
-def test_bad_input_is_named(task: str, given: dict, match: str) -> None:
+def test_bad_input_is_named(task: str, given: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         tiny_generator().generate_many(task, **given)
 

@@ -1,5 +1,6 @@
 """The loop, with an exact oracle, with counted predictions and with a random denoiser."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,9 @@ from design_space import ORDERS
 from oracle import Oracle
 from sampling.fakes import hum, random_denoiser, tiny_vocabulary
 from trimask.sampling.grid import Cosine, Uniform
-from trimask.sampling.guidance import ConstantGuidance, Guided, LinearGuidance
+from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, Guided, LinearGuidance
 from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks, Order
-from trimask.sampling.predictor import DenoiserPredictor, Prediction
+from trimask.sampling.predictor import DenoiserPredictor, Prediction, Predictor
 from trimask.sampling.sampler import SamplerConfig, make_canvas, sample
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -52,7 +53,7 @@ class OraclePredictor:
 class Spy:
     """Counts passes and the slots whose log-probabilities were asked for."""
 
-    def __init__(self, predictor):
+    def __init__(self, predictor: Predictor):
         self.predictor, self.num_passes, self.num_slots = predictor, 0, 0
         self.vocabulary = predictor.vocabulary
 
@@ -100,7 +101,7 @@ def documents(vocabulary: Vocabulary) -> list[Sequence]:
 
 
 @pytest.mark.parametrize(
-    "order, guidance_scale",
+    ("order", "guidance_scale"),
     [(ORDERS[0], 2.0), (ORDERS[2], 2.0), (ORDERS[2], 1.0), (ORDERS[4], 1.0)],
     ids=repr,
 )
@@ -133,7 +134,7 @@ def test_every_target_is_filled_from_its_own_range(order: Order, num_steps: int)
     assert ((tokens[batch.maskable] >= start) & (tokens[batch.maskable] < stop)).all()
     assert torch.equal(tokens[~batch.maskable], batch.tokens[~batch.maskable])
     assert len(seen) == num_steps + 1 and torch.equal(seen[-1], tokens)
-    for before, after in zip(seen, seen[1:], strict=False):  # what is revealed stays
+    for before, after in itertools.pairwise(seen):  # what is revealed stays
         is_revealed = before >= predictor.vocabulary.num_special
         assert torch.equal(before[is_revealed], after[is_revealed])
 
@@ -195,7 +196,7 @@ def test_blocks_go_strictly_left_to_right(inner: Order, num_steps: int) -> None:
             shown = block[row][~masked[row] & batch.maskable[row]]
             assert not len(left) or not len(shown) or shown.max() <= left.min()
     if num_steps == 20:  # enough steps that no two blocks are filled in one
-        for before, after in zip(masks, masks[1:], strict=False):
+        for before, after in itertools.pairwise(masks):
             for row in range(len(before)):
                 assert len(block[row][before[row] & ~after[row]].unique()) <= 1
 
@@ -216,7 +217,7 @@ def test_steps_that_reveal_nothing_cost_nothing() -> None:
     assert spy.num_passes == 3
 
 
-def count_passes(guidance_scale: float, ramp, chosen: slice) -> tuple[int, Tensor]:
+def count_passes(guidance_scale: float, ramp: GuidanceRamp, chosen: slice) -> tuple[int, Tensor]:
     batch = make_batch(documents(tiny_vocabulary())[chosen], [0])
     spy = Spy(DenoiserPredictor(random_denoiser()))
     config = SamplerConfig(num_steps=4, order=Confidence(), guidance_scale=guidance_scale, guidance_ramp=ramp)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -82,7 +83,7 @@ def test_grids_that_linger_at_the_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "make, match",
+    ("make", "match"),
     [
         (lambda: Temperature(value=-1.0), "temperature is -1.0"),
         (lambda: TopP(value=0.0), "top_p is 0.0"),
@@ -97,7 +98,7 @@ def test_grids_that_linger_at_the_start() -> None:
         (lambda: LengthPolicy(frames_per_character=0.0), "frames_per_character is 0.0"),
     ],
 )
-def test_bad_values_are_named(make, match: str) -> None:
+def test_bad_values_are_named(make: Callable[[], object], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         make()
 

@@ -33,6 +33,7 @@ from trimask.recipes.quickstart import debug
 from trimask.runs import embedded as tokens
 from trimask.runs.pretrain import build_denoiser
 from trimask.sampling.generate import Generated, Generator
+from trimask.sampling.predictor import DenoiserPredictor
 from trimask.scorecard.claims import claims
 from trimask.scorecard.examples_quickstart import QuickstartExamples
 from trimask.scorecard.images import Pictures, Reference, pixels_of, set_distances
@@ -86,7 +87,7 @@ def _hash(tokens: Int[Tensor, "n"]) -> int:
     return hash(tuple(tokens.tolist()))
 
 
-class _OracleGenerator(Generator):
+class _OracleGenerator(Generator):  # pyright: ignore[reportGeneralTypeIssues]  (final: a stand-in alone derives)
     """Answers from the data."""
 
     def generate_many(self, task: Any, prompt: Any = None, **options: Any) -> list[Generated]:
@@ -259,7 +260,8 @@ def test_a_model_that_knows_the_answers_meets_its_bounds(
     _play_judges(monkeypatch)
     generator = _generator(tokenizers, _OracleGenerator)
     denoiser = _OracleDenoiser(debug().model, generator.vocabulary).eval()
-    generator.predictor.denoiser = denoiser  # type: ignore[attr-defined]
+    assert isinstance(generator.predictor, DenoiserPredictor)
+    generator.predictor.denoiser = denoiser
     roles = ("recognizer", "speaker", "quality", "images", "sentences", "language-model")
     judges = Panel.of([f"{role}=judge" for role in roles])
     result = score(generator, QuickstartExamples(_DATA, tokenizers), suite=_few(16), judges=judges)

@@ -32,7 +32,7 @@ def test_columns_can_be_stated():
         (["text"], PrepareOptions(speaker_column="who"), "no column 'who' .--speaker-column., only text"),
     ],
 )
-def test_errors_list_the_columns(names, options, message):
+def test_errors_list_the_columns(names: list[str], options: PrepareOptions, message: str):
     with pytest.raises(ColumnError, match=message):
         find_columns(names, options, where="x")
 
@@ -47,7 +47,7 @@ def test_the_column_that_names_files():
 
 
 def test_options_say_what_is_wrong():
-    with pytest.raises(ValueError, match="validation 0.6 and test 0.5 leave nothing"):
+    with pytest.raises(ValueError, match=r"validation 0.6 and test 0.5 leave nothing"):
         PrepareOptions(validation=0.6, test=0.5)
     with pytest.raises(ValueError, match="text_window 3"):
         PrepareOptions(text_window=3)

@@ -4,6 +4,7 @@ import io
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -52,7 +53,7 @@ def test_errors_and_ends_are_told():
     assert list(confined(range, 2)) == [0, 1]
 
 
-def test_no_code_of_the_current_folder_runs(tmp_path, monkeypatch):
+def test_no_code_of_the_current_folder_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("pickle", "random", "trimask"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
     monkeypatch.chdir(tmp_path)
@@ -61,7 +62,7 @@ def test_no_code_of_the_current_folder_runs(tmp_path, monkeypatch):
     module._end_all()
 
 
-def test_one_large_value_that_all_rows_share(tmp_path):
+def test_one_large_value_that_all_rows_share(tmp_path: Path):
     """64 rows of one value of 60 MB take 3 kB on the disk, and 4 GB as rows."""
     shared = pa.DictionaryArray.from_arrays(pa.array([0] * 64, pa.int32()), pa.array([b"\0" * 60_000_000]))
     table = pa.table({"image": shared, "text": [str(n) for n in range(64)]})
@@ -74,7 +75,7 @@ def test_one_large_value_that_all_rows_share(tmp_path):
     ]
 
 
-def test_rows_of_more_bytes_than_fit_are_set_aside_alone(tmp_path):
+def test_rows_of_more_bytes_than_fit_are_set_aside_alone(tmp_path: Path):
     values = [b"x" * 10, b"x" * 5000, b"x" * 20]
     pq.write_table(pa.table({"image": values, "text": ["a", "b", "c"]}), tmp_path / "a.parquet")
     items, rejections = read(tmp_path / "a.parquet", PrepareOptions(limits=Limits(max_bytes=1000)))
@@ -82,18 +83,18 @@ def test_rows_of_more_bytes_than_fit_are_set_aside_alone(tmp_path):
     assert [(r.key, r.reason) for r in rejections] == [("a.parquet:1", Reason.OVERSIZED)]
 
 
-def test_too_many_rows_for_so_few_bytes(tmp_path):
+def test_too_many_rows_for_so_few_bytes(tmp_path: Path):
     pq.write_table(pa.table({"text": pa.array(["a"] * 3_000_000)}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=r"3000000 rows by its footer, too many for \d+ bytes"):
         list(rows_of(tmp_path / "a.parquet", ["text"], 1000))
 
 
-def test_rows_of_pages_that_do_not_fit_are_read_one_by_one(tmp_path, monkeypatch):
+def test_rows_of_pages_that_do_not_fit_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A batch that has no room is cut smaller, and no row is given twice."""
     pq.write_table(pa.table({"text": [str(n) for n in range(200)]}), tmp_path / "a.parquet")
     whole = pq.ParquetFile.iter_batches
 
-    def short_of_memory(self, batch_size, **others):
+    def short_of_memory(self: pq.ParquetFile, batch_size: int, **others: Any):
         for number, batch in enumerate(whole(self, batch_size=batch_size, **others)):
             if batch_size > 1 and number == 2:
                 raise MemoryError
@@ -104,7 +105,7 @@ def test_rows_of_pages_that_do_not_fit_are_read_one_by_one(tmp_path, monkeypatch
     assert [row["text"] for row in rows if isinstance(row, dict)] == [str(n) for n in range(200)]
 
 
-def test_damaged_files_are_reported(tmp_path):
+def test_damaged_files_are_reported(tmp_path: Path):
     drawn = random.Random(0)
     picture = io.BytesIO()
     PIL.Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(picture, format="PNG")

@@ -5,6 +5,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -63,19 +64,19 @@ def texts(found: list[Item | Rejection]) -> list[str]:
     return [item.text if isinstance(item, Item) else f"{item.reason}: {item.detail}" for item in found]
 
 
-def test_its_own_splits(tmp_path):
+def test_its_own_splits(tmp_path: Path):
     for name, words in (("train-0", ["a", "b"]), ("train-1", ["c"]), ("test-0", ["d"])):
         pq.write_table(pa.table({"text": words}), at(tmp_path) / f"{name}.parquet")
     found = {split: texts(items) for split, items in read(tmp_path).items()}
     assert found == {"train": ["a", "b", "c"], "test": ["d"]}
     ((reader, _), *_), _ = hub_readers(str(at(tmp_path)), DEFAULTS)
     reader.check(DEFAULTS)
-    with pytest.raises(ColumnError, match="no column 'words' .* only text"):
+    with pytest.raises(ColumnError, match=r"no column 'words' .* only text"):
         reader.check(PrepareOptions(text_column="words"))
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "txt"])
-def test_every_format_that_the_library_reads(tmp_path, kind):
+def test_every_format_that_the_library_reads(tmp_path: Path, kind: str):
     rows = [f"text {n}" for n in range(150)]
     path = at(tmp_path) / f"a.{kind}"
     if kind == "parquet":
@@ -88,7 +89,7 @@ def test_every_format_that_the_library_reads(tmp_path, kind):
     assert texts(found) == rows
 
 
-def test_archives_of_pictures(tmp_path):
+def test_archives_of_pictures(tmp_path: Path):
     picture = io.BytesIO()
     PIL.Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(picture, format="PNG")
     with tarfile.open(at(tmp_path) / "a.tar", "w") as archive:
@@ -102,7 +103,7 @@ def test_archives_of_pictures(tmp_path):
     assert [item.image for item in found if isinstance(item, Item)] == [picture.getvalue()] * 3
 
 
-def test_a_row_group_is_not_held_whole(tmp_path):
+def test_a_row_group_is_not_held_whole(tmp_path: Path):
     """The library would: a shard of one row group would take its whole size."""
     chunk = pa.array([b"x" * 100_000] * 20)
     table = pa.table({"image": pa.chunked_array([chunk] * 100), "text": [str(n) for n in range(2000)]})
@@ -115,7 +116,7 @@ def test_a_row_group_is_not_held_whole(tmp_path):
     assert count == 2000 and most < 40_000_000 < table.nbytes / 4
 
 
-def test_files_elsewhere_are_read_in_pieces(tmp_path, monkeypatch):
+def test_files_elsewhere_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import fsspec
 
     table = pa.table(
@@ -129,7 +130,7 @@ def test_files_elsewhere_are_read_in_pieces(tmp_path, monkeypatch):
     assert schema == table.schema
 
 
-def test_values_beyond_the_limit_are_set_aside_alone(tmp_path):
+def test_values_beyond_the_limit_are_set_aside_alone(tmp_path: Path):
     values = [b"x" * 10, b"x" * 5000, b"x" * 20]
     pq.write_table(pa.table({"image": values, "text": ["a", "b", "c"]}), at(tmp_path) / "a.parquet")
     (found,) = read(tmp_path, PrepareOptions(limits=Limits(max_bytes=1000))).values()
@@ -137,14 +138,14 @@ def test_values_beyond_the_limit_are_set_aside_alone(tmp_path):
     assert isinstance(found[1], Rejection) and found[1].reason == Reason.OVERSIZED
 
 
-def test_what_takes_too_much_memory_is_read_row_by_row(tmp_path, monkeypatch):
+def test_what_takes_too_much_memory_is_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import datasets
 
     lines = "".join(json.dumps({"text": str(n)}) + "\n" for n in range(200))
     (at(tmp_path) / "a.jsonl").write_text(lines)
     whole = datasets.IterableDataset.iter
 
-    def short_of_memory(self, batch_size, **others):
+    def short_of_memory(self: datasets.IterableDataset, batch_size: int, **others: Any):
         for number, batch in enumerate(whole(self, batch_size=batch_size, **others)):
             if batch_size > 1 and number == 2:
                 raise MemoryError
@@ -156,7 +157,7 @@ def test_what_takes_too_much_memory_is_read_row_by_row(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
-def test_damage_is_no_lost_connection(tmp_path, suffix):
+def test_damage_is_no_lost_connection(tmp_path: Path, suffix: str):
     rows = {"text": [f"a text of some words {n}" for n in range(5000)]}
     path = at(tmp_path) / f"a.{suffix}"
     if suffix == "parquet":
@@ -170,7 +171,7 @@ def test_damage_is_no_lost_connection(tmp_path, suffix):
     assert isinstance(found[-1], Rejection) and found[-1].reason == Reason.UNREADABLE_FILE
 
 
-def test_files_on_the_hub_are_fetched_as_far_as_they_may(monkeypatch):
+def test_files_on_the_hub_are_fetched_as_far_as_they_may(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("datasets.utils.file_utils.xopen", lambda path, mode: io.BytesIO(path.encode()))
     row = {
         "image": {"bytes": None, "path": "hf://x"},
@@ -181,15 +182,15 @@ def test_files_on_the_hub_are_fetched_as_far_as_they_may(monkeypatch):
     assert _with_bytes(row, 5) == 6
 
 
-def test_a_lost_connection_is_no_damage(monkeypatch):
+def test_a_lost_connection_is_no_damage(monkeypatch: pytest.MonkeyPatch):
     """Nothing is set aside for it: it travels out of the process that reads as what it is."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    with pytest.raises(SourceUnavailable, match="owner/none .* cannot be reached"):
+    with pytest.raises(SourceUnavailable, match=r"owner/none .* cannot be reached"):
         list(confined.confined(shards_of, HubData(dataset="owner/none", configuration=None, revision=None)))
 
 
-def test_the_hub_is_asked_once(monkeypatch):
+def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch):
     from huggingface_hub.errors import RepositoryNotFoundError
 
     def unreachable(*_: object, **__: object) -> None:

@@ -4,6 +4,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -187,7 +188,7 @@ def test_a_table_without_text_takes_no_file_from_its_caption(tmp_path: Path) -> 
     found, rejected = read(tmp_path)
     assert found == [("0.png", "red")] and "only box" in rejected["boxes.csv"]
     (tmp_path / "0.txt").unlink()
-    with pytest.raises(ColumnError, match="boxes.csv has no column of text, only box"):
+    with pytest.raises(ColumnError, match=r"boxes.csv has no column of text, only box"):
         read(tmp_path)
 
 
@@ -289,7 +290,7 @@ def test_values_of_parquet(tmp_path: Path) -> None:
         {"array": ["a"], "sampling_rate": 8000},
     ],
 )
-def test_arrays_that_are_no_recording(tmp_path: Path, audio: dict) -> None:
+def test_arrays_that_are_no_recording(tmp_path: Path, audio: dict[str, Any]) -> None:
     write(tmp_path, {"a.jsonl": json.dumps({"audio": audio, "text": "said"})})
     (part,) = make_plan(str(tmp_path), DEFAULTS).parts
     (found,) = read_part(part, DEFAULTS)
@@ -306,7 +307,7 @@ def test_a_mistyped_folder_is_told_at_once(tmp_path: Path, monkeypatch: pytest.M
     write(tmp_path, {"data/photos/0.png": "P"})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("trimask.sources.plan.hub_readers", None)  # the hub is not asked
-    with pytest.raises(FileNotFoundError, match="data/photoss does not exist .*has 'photos'"):
+    with pytest.raises(FileNotFoundError, match=r"data/photoss does not exist .*has 'photos'"):
         make_plan("data/photoss", DEFAULTS)
     with pytest.raises(FileNotFoundError, match="data/xyz does not exist"):
         make_plan("data/xyz", DEFAULTS)

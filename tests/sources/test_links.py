@@ -48,7 +48,7 @@ def num_links_out(source: Path) -> int:
     return listing.num_out
 
 
-def test_a_hub_cache(tmp_path, store):
+def test_a_hub_cache(tmp_path: Path, store: Path):
     """A snapshot's files are links to blobs; its table names them as if they stood there."""
     snapshot, blobs = tmp_path / "cache" / "snapshots" / "abc", tmp_path / "cache" / "blobs"
     snapshot.mkdir(parents=True)
@@ -74,7 +74,7 @@ def test_a_hub_cache(tmp_path, store):
     assert all("links are not followed" in rejection.detail for rejection in rejections)
 
 
-def test_linked_files(tmp_path, store):
+def test_linked_files(tmp_path: Path, store: Path):
     loose = tmp_path / "loose"
     loose.mkdir()
     for number in range(4):
@@ -86,7 +86,7 @@ def test_linked_files(tmp_path, store):
     assert not items and len(rejections) == 8
 
 
-def test_a_captions_link_is_refused_too(tmp_path, store):
+def test_a_captions_link_is_refused_too(tmp_path: Path, store: Path):
     picture(tmp_path / "own" / "0.png")
     (tmp_path / "own" / "0.txt").symlink_to(store / "0.txt")
     assert len(read(tmp_path / "own")[0]) == 1
@@ -94,7 +94,7 @@ def test_a_captions_link_is_refused_too(tmp_path, store):
     assert not items and {Reason.NO_TEXT, Reason.UNUSED_FILE} == {found.reason for found in rejections}
 
 
-def test_a_linked_folder(tmp_path, store):
+def test_a_linked_folder(tmp_path: Path, store: Path):
     parent = tmp_path / "parent"
     picture(parent / "own.png", 9)
     (parent / "own.txt").write_text("a black box")
@@ -106,14 +106,14 @@ def test_a_linked_folder(tmp_path, store):
     assert set(items) == {"own.png"} and [found.key for found in rejections] == ["more"]
 
 
-def test_a_source_may_itself_be_a_link(tmp_path, store):
+def test_a_source_may_itself_be_a_link(tmp_path: Path, store: Path):
     (tmp_path / "link").symlink_to(store)
     for options in (PrepareOptions(), REFUSED):
         assert len(read(tmp_path / "link", options)[0]) == 4
     assert num_links_out(tmp_path / "link") == 0
 
 
-def test_cycles_end_and_a_folder_is_read_once(tmp_path, store):
+def test_cycles_end_and_a_folder_is_read_once(tmp_path: Path, store: Path):
     (store / "up").symlink_to(tmp_path)  # which holds the source
     (store / "self").symlink_to(store)
     (store / "inner").mkdir()
@@ -132,7 +132,7 @@ def test_cycles_end_and_a_folder_is_read_once(tmp_path, store):
     assert set(listing.set_aside) == {"up", "self", "again", "y/sub", "y/back"} and listing.num_out == 2
 
 
-def test_links_that_lead_nowhere(tmp_path, store):
+def test_links_that_lead_nowhere(tmp_path: Path, store: Path):
     (store / "gone.png").symlink_to(tmp_path / "gone.png")
     (store / "loop.png").symlink_to(store / "loop.png")
     os.mkfifo(store / "pipe.png")
@@ -145,7 +145,7 @@ def test_links_that_lead_nowhere(tmp_path, store):
 @pytest.mark.parametrize(
     "name", ["../secret.png", "/{root}/secret.png", "sub/../../secret.png", "sub/link/../../secret.png"]
 )
-def test_a_name_in_a_table_never_leads_out(name, tmp_path, store):
+def test_a_name_in_a_table_never_leads_out(name: str, tmp_path: Path, store: Path):
     picture(tmp_path / "secret.png")
     picture(tmp_path / "else" / "where" / "0.png")
     (store / "sub").mkdir()
@@ -158,7 +158,7 @@ def test_a_name_in_a_table_never_leads_out(name, tmp_path, store):
     assert [r.key for r in rejections if r.reason is Reason.MISSING_FILE] == ["metadata.csv@15"]
 
 
-def test_within_is_told_by_names(tmp_path, store):
+def test_within_is_told_by_names(tmp_path: Path, store: Path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to(store)
     root = tmp_path / "in"

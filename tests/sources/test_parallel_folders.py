@@ -32,7 +32,7 @@ def read(source: Path, files: Mapping[str, str]) -> tuple[dict[str, tuple[str, s
     return found, rejected
 
 
-def test_vctk(tmp_path, caplog):
+def test_vctk(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     columns.tell_speakers.cache_clear()
     files = {}
     for speaker, number in (("p225", "001"), ("p225", "002"), ("p226", "001")):
@@ -57,27 +57,29 @@ def test_vctk(tmp_path, caplog):
 
 @pytest.mark.parametrize(
     ("media", "texts"),
-    [("wavs/a.wav", "texts/a.txt"), ("images/a.jpg", "captions/a.txt"), ("Images/a.jpg", "Captions/A.TXT")]
-    + [("wav/a.wav", "lab/a.lab"), ("data/set/images/a.png", "data/set/text/a.txt")]
-    + [("audio/a.mp3", "transcripts/a.mp3.txt"), ("train/images/x/a.png", "train/labels/x/a.txt")],
+    [
+        *[("wavs/a.wav", "texts/a.txt"), ("images/a.jpg", "captions/a.txt"), ("wav/a.wav", "lab/a.lab")],
+        *[("Images/a.jpg", "Captions/A.TXT"), ("data/set/images/a.png", "data/set/text/a.txt")],
+        *[("audio/a.mp3", "transcripts/a.mp3.txt"), ("train/images/x/a.png", "train/labels/x/a.txt")],
+    ],
 )
-def test_siblings(tmp_path, media, texts):
+def test_siblings(tmp_path: Path, media: str, texts: str):
     assert read(tmp_path, {media: "M", texts: "a text"}) == ({media: ("a text", None)}, {})
 
 
-def test_a_folder_called_after_a_split_is_no_speaker(tmp_path):
+def test_a_folder_called_after_a_split_is_no_speaker(tmp_path: Path):
     files = {"wav/train/anna/a.wav": "W", "txt/train/anna/a.txt": "one", "wav/test/b.wav": "W"}
     found, _ = read(tmp_path, {**files, "txt/test/b.txt": "two"})
     assert found == {"wav/train/anna/a.wav": ("one", "anna"), "wav/test/b.wav": ("two", None)}
 
 
-def test_a_text_beside_comes_first_and_other_documents_stay(tmp_path):
+def test_a_text_beside_comes_first_and_other_documents_stay(tmp_path: Path):
     files = {"images/a.png": "P", "images/a.txt": "beside", "texts/a.txt": "elsewhere"}
     found, rejected = read(tmp_path, files)
     assert found == {"images/a.png": ("beside", None), "texts/a.txt": ("elsewhere", None)} and not rejected
 
 
-def test_common_voice_names_its_speakers_by_client_id(tmp_path, caplog):
+def test_common_voice_names_its_speakers_by_client_id(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     columns.tell_speakers.cache_clear()
     table = f"client_id\tpath\tsentence\n{'0a' * 64}\tc0.mp3\tgood morning\n"
     (tmp_path / "train.tsv").write_text(table)

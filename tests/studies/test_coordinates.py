@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from narrow import blocks_of
 from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block
 from trimask.model.denoiser import Denoiser, DenoiserConfig
@@ -39,8 +40,8 @@ def halved() -> Denoiser:
     denoiser = Denoiser(DenoiserConfig(width=16, depth=2, num_heads=2), VOCABULARY)
     denoiser.initialize(0)
     torch.nn.init.normal_(denoiser.unembedding.weight, generator=torch.Generator().manual_seed(0))
-    for block in denoiser.blocks:
-        block.residual_multiplier = MULTIPLIER  # type: ignore[assignment]
+    for block in blocks_of(denoiser):
+        block.residual_multiplier = MULTIPLIER
     return denoiser
 
 

@@ -197,8 +197,7 @@ def test_flat_and_steep_coordinates():
 
     findings, _ = answer(study, figures)
     verdicts = {
-        tuple(claim.text.split(":")[0:1]) + (claim.text.split("over ")[1][:5],): claim
-        for claim in findings.claims
+        (claim.text.split(":")[0], claim.text.split("over ")[1][:5]): claim for claim in findings.claims
     }
     assert verdicts[COMPLETED_P, "width"].holds and verdicts[COMPLETED_P, "depth"].holds
     assert verdicts["standard", "depth"].holds

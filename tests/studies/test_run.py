@@ -150,6 +150,6 @@ def test_a_description_with_another_value_is_told(name: str, value: object, fini
     io.write_json(tmp_path / STUDY, {**stored, name: value})
     shutil.copy(finished / RESULTS, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match="study.json does not describe a study"):
+    with pytest.raises(ValueError, match=r"study.json does not describe a study"):
         report_study("batch_invariance", tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from trimask.studies.search import around_best, bracket
 
 
-def run(loss, factor: float) -> dict[float, float]:
+def run(loss: Callable[[float], float], factor: float) -> dict[float, float]:
     """Runs what is asked for until nothing more is."""
     done: dict[float, float] = {}
     while missing := set(bracket(done, factor=factor)) - set(done):

@@ -13,7 +13,7 @@ from trimask.media.rejection import Rejected, Rejection
 from trimask.prepare.decode import read_part
 from trimask.prepare.passages import clean_text
 from trimask.sources.item import Item
-from trimask.sources.options import PrepareOptions
+from trimask.sources.options import PrepareOptions, SampleBy
 from trimask.sources.plan import make_plan
 from trimask.tables.encoding import _copied, open_utf8, size_in_utf8
 
@@ -74,7 +74,7 @@ def test_tables(kind: str, texts: list[str], encoding: str) -> None:
 
 @pytest.mark.parametrize("sample_by", ["document", "paragraph", "line"])
 @pytest.mark.parametrize("encoding", MARKS)
-def test_texts(tmp_path, sample_by, encoding):
+def test_texts(tmp_path: Path, sample_by: SampleBy, encoding: str):
     text = "one\ntwo ê 漢 🍓\n\nthree\n" * 3
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     expected = read(tmp_path, PrepareOptions(sample_by=sample_by))
@@ -83,7 +83,7 @@ def test_texts(tmp_path, sample_by, encoding):
     assert found == expected and len(found) == {"document": 1, "paragraph": 4, "line": 9}[sample_by]
 
 
-def test_ranges_of_a_long_table_meet(tmp_path):
+def test_ranges_of_a_long_table_meet(tmp_path: Path):
     rows = "".join(f"{number},text {number} ê\n" for number in range(3000))
     (tmp_path / "a.csv").write_bytes(f"number,text\n{rows}".encode("utf-16"))
     plan = make_plan(str(tmp_path), PrepareOptions())
@@ -94,14 +94,14 @@ def test_ranges_of_a_long_table_meet(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"\x00\xd8", b"\x00\xdcx\x00", b"x"])
-def test_half_a_character_sets_its_row_aside(tmp_path, damage):
+def test_half_a_character_sets_its_row_aside(tmp_path: Path, damage: bytes):
     """A lone surrogate, of either half, and a byte too few."""
     head = codecs.BOM_UTF16_LE + "number,text\n1,one\n2,two\n3,thr".encode("utf-16-le")
     (tmp_path / "a.csv").write_bytes(head + damage)
     assert read(tmp_path, PrepareOptions()) == [(None, "one"), (None, "two"), ("not_utf8",)]
 
 
-def test_the_copy_goes_with_the_process_and_follows_the_file(tmp_path):
+def test_the_copy_goes_with_the_process_and_follows_the_file(tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_bytes("text\none\n".encode("utf-16"))
     with open_utf8(path) as file:

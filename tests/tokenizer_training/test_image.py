@@ -125,7 +125,7 @@ def test_batches_are_a_function_of_their_index(tmp_path: Path):
     ]
     assert len(set(found)) == 16
     few = stored(tmp_path / "few.arrow", squares(5))
-    with pytest.raises(ValueError, match="5 images do not fill a batch of 8: lower training.batch_size"):
+    with pytest.raises(ValueError, match=r"5 images do not fill a batch of 8: lower training.batch_size"):
         image_batches(few, batch_size=8, max_shift=0, seed=0)
 
 

@@ -54,19 +54,19 @@ def test_an_empty_file_has_no_rows(tmp_path: Path):
 
 
 def test_nothing_is_left_of_a_file_that_could_not_be_finished(tmp_path: Path):
-    with pytest.raises(RuntimeError, match="the source failed"):
-        with SignalWriter(tmp_path / "signals.arrow", shape=(-1, 2), dtype=np.int16) as writer:
-            writer.add(Signal(key="", text="", speaker="", values=recordings([3])[0]))
-            raise RuntimeError("the source failed")
+    signals = SignalWriter(tmp_path / "signals.arrow", shape=(-1, 2), dtype=np.int16)
+    with pytest.raises(RuntimeError, match="the source failed"), signals as writer:
+        writer.add(Signal(key="", text="", speaker="", values=recordings([3])[0]))
+        raise RuntimeError("the source failed")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_file_of_signals_is_named(tmp_path: Path):
     (tmp_path / "damaged.arrow").write_bytes(b"ARROW1 or not")
-    with pytest.raises(ValueError, match="damaged.arrow is damaged .*delete it, and it is made again"):
+    with pytest.raises(ValueError, match=r"damaged.arrow is damaged .*delete it, and it is made again"):
         Signals(tmp_path / "damaged.arrow")
     write(tmp_path / "cut.arrow", recordings([300]))
     whole = (tmp_path / "cut.arrow").read_bytes()
     (tmp_path / "cut.arrow").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cut.arrow is damaged"):
+    with pytest.raises(ValueError, match=r"cut.arrow is damaged"):
         Signals(tmp_path / "cut.arrow")

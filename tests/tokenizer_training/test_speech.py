@@ -95,7 +95,10 @@ def test_the_fitted_linear_code_is_better_than_the_mean(tokenizer: SpeechTokeniz
 
 @pytest.mark.parametrize("make_step", [CodeStep, VocoderStep])
 def test_the_loss_falls_and_a_resume_is_exact(
-    make_step, tokenizer: SpeechTokenizer, waveform: torch.Tensor, recording
+    make_step: type[CodeStep] | type[VocoderStep],
+    tokenizer: SpeechTokenizer,
+    waveform: torch.Tensor,
+    recording: Recording,
 ):
     if (
         make_step is VocoderStep

@@ -1,5 +1,6 @@
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,6 +219,6 @@ def test_shipped_weights_saw_the_training_split_only(path: Path):
         ({"depth": 0}, "depth=0: use 1 or more"),
     ],
 )
-def test_impossible_configurations_are_named(values: dict[str, int], message: str):
+def test_impossible_configurations_are_named(values: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         ImageTokenizerConfig(**values)

@@ -30,7 +30,7 @@ def movq(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reference(folder: Path, images: Tensor) -> tuple[Tensor, Tensor]:
     """The library's own codes and reconstruction."""
-    from diffusers import VQModel
+    from diffusers.models.autoencoders.vq_model import VQModel
 
     model = VQModel.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_emu3_is_the_librarys(images: Tensor, tmp_path: Path) -> None:
     model = Emu3VQVAE.from_pretrained(tmp_path).eval()
     codes = codec.encode(images)
     with torch.no_grad():
-        ids = model.encode(images, image_sizes=torch.tensor([[32, 32]] * 3)).image_tokens
+        ids: Any = model.encode(images, image_sizes=torch.tensor([[32, 32]] * 3)).image_tokens  # a list
         made = model.decode(torch.stack(ids))
     assert torch.equal(codes, torch.stack(ids).flatten(1)[..., None]) and len(codes.unique()) > 4
     torch.testing.assert_close(codec.decode(codes), made.clamp(-1, 1))
@@ -117,11 +117,11 @@ def test_wrong_images_and_codes_are_named(movq: Path, images: Tensor) -> None:
         codec.encode(images * 127)
     with pytest.raises(ValueError, match="codes of 9 cells; an image of this tokenizer has 16"):
         codec.decode(torch.zeros(1, 9, 1, dtype=torch.int64))
-    with pytest.raises(ValueError, match="code 32 is out of range; .* are 0 … 31"):
+    with pytest.raises(ValueError, match=r"code 32 is out of range; .* are 0 … 31"):
         codec.decode(torch.full((1, 16, 1), 32))
     with pytest.raises(ValueError, match="2 codebooks in the last dimension; this tokenizer has 1"):
         codec.decode(torch.zeros(1, 16, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="image_size=36: .* cells of 8 x 8 pixels, choose a multiple of 8"):
+    with pytest.raises(ValueError, match=r"image_size=36: .* cells of 8 x 8 pixels, choose a multiple of 8"):
         load_image_tokenizer(movq, image_size=36)
 
 

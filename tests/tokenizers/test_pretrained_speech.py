@@ -23,7 +23,7 @@ FAMILIES: list[tuple[str, Callable[[Path], Path], int, int, int]] = [
     ("higgs_audio_v2_tokenizer", save_higgs, 24_000, 960, 4),
 ]
 each_family = pytest.mark.parametrize(
-    "family, sample_rate, hop, num_codebooks", [(f, r, h, n) for f, _, r, h, n in FAMILIES]
+    ("family", "sample_rate", "hop", "num_codebooks"), [(f, r, h, n) for f, _, r, h, n in FAMILIES]
 )
 
 
@@ -140,7 +140,7 @@ def test_wrong_waveforms_and_codes_are_named(folders: dict[str, Path]) -> None:
         codec.decode(torch.zeros(0, 3, dtype=torch.int64))
     with pytest.raises(ValueError, match="2 codebooks in the last dimension; this tokenizer has 3"):
         codec.decode(torch.zeros(5, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="code 16 is out of range; .* are 0 … 15"):
+    with pytest.raises(ValueError, match=r"code 16 is out of range; .* are 0 … 15"):
         codec.decode(torch.full((5, 3), 16))
 
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_a_mono_tokenizer_is_refused(tmp_path: Path, folders: dic
     (tmp_path / "config.json").write_text((folders["mimi"] / "config.json").read_text())
     weights = (folders["mimi"] / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ValueError, match="no whole safetensors weights .* fetch or save it again"):
+    with pytest.raises(ValueError, match=r"no whole safetensors weights .* fetch or save it again"):
         load_speech_tokenizer(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_a_library_that_is_absent(folders: dict[str, Path], monkeypatch: pytest.
         load_speech_tokenizer(folders["dac"])
 
 
-@pytest.mark.parametrize("before, after", [(24_000, 16_000), (16_000, 24_000), (10, 7), (5, 5)])
+@pytest.mark.parametrize(("before", "after"), [(24_000, 16_000), (16_000, 24_000), (10, 7), (5, 5)])
 def test_resampling_is_its_formula(before: int, after: int) -> None:
     samples = waveform(60).double()
     cutoff = 0.99 * min(before, after)

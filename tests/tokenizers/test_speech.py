@@ -95,7 +95,7 @@ def test_errors_name_the_value_and_the_mend(tokenizer: SpeechTokenizer, tmp_path
         tokenizer.encode(torch.zeros(0))
     broken = noise(2000)
     broken[7] = torch.nan
-    with pytest.raises(ValueError, match="sample 7 .* nan"):
+    with pytest.raises(ValueError, match=r"sample 7 .* nan"):
         tokenizer.encode(broken)
     with pytest.raises(ValueError, match="0 frames"):
         tokenizer.decode(torch.zeros(0, 3, dtype=torch.int64))

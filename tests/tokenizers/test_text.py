@@ -1,5 +1,7 @@
 """Byte-level BPE: exact round trips, spelling, and the file."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,13 +13,13 @@ TOKENIZER = TextTokenizer.load(SHIPPED / "text.json")
 
 
 @given(st.text())
-def test_every_string_comes_back(text):
+def test_every_string_comes_back(text: str):
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
     assert TOKENIZER.decode(TOKENIZER.encode(text, is_spelled=True)) == text
 
 
 @given(st.text())
-def test_spelling_is_one_id_a_byte(text):
+def test_spelling_is_one_id_a_byte(text: str):
     ids = TOKENIZER.encode(text, is_spelled=True)
     assert len(ids) == len(text.encode())
     assert len(set(ids)) == len(set(text.encode()))
@@ -43,7 +45,7 @@ def test_invalid_utf8_is_shown_not_raised():
     assert TOKENIZER.decode(lone) == "\ufffd"
 
 
-def test_errors_name_the_value(tmp_path):
+def test_errors_name_the_value(tmp_path: Path):
     with pytest.raises(ValueError, match="vocabulary_size 100"):
         TextTokenizer.train(["a"], 100)
     with pytest.raises(ValueError, match="text id 99999"):
@@ -58,7 +60,7 @@ def test_errors_name_the_value(tmp_path):
         TextTokenizer.load(tmp_path / "none.json")
 
 
-def test_the_file_keeps_everything(tmp_path):
+def test_the_file_keeps_everything(tmp_path: Path):
     TOKENIZER.save(tmp_path / "text.json")
     again = TextTokenizer.load(tmp_path / "text.json")
     assert again.encode("red apple, naïve") == TOKENIZER.encode("red apple, naïve")

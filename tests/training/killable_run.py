@@ -6,9 +6,10 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
+from typing import IO, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +87,15 @@ class RegressionStep:
 
 def _happen(fault: str) -> None:
     if fault == "ENOSPC":
-        FileSystem.create_stream = lambda self, path, mode: open("/dev/full", mode)
+        FileSystem.create_stream = _full_disk  # pyright: ignore[reportAttributeAccessIssue]  (the fault)
     else:
         os.kill(os.getpid(), signal.Signals[fault])
+
+
+@contextmanager
+def _full_disk(self: FileSystem, path: str | os.PathLike[str], mode: str) -> Iterator[IO[Any]]:
+    with open("/dev/full", mode) as stream:
+        yield stream
 
 
 def batches(start: int) -> Iterator[Tensor]:

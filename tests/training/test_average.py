@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.step import DenoiserStep
+from trimask.vocabulary.batch import Batch
 
 CONFIG = WeightAverageConfig(half_life=64.0)
 
@@ -50,8 +52,8 @@ def test_a_half_life_is_the_same_at_any_batch():
 
 
 @pytest.mark.parametrize("fields", [{"half_life": 0.0}, {"half_life": 1.0, "ramp_up": 0.0}])
-def test_values_out_of_range_are_named(fields):
-    with pytest.raises(ValueError, match="0.0"):
+def test_values_out_of_range_are_named(fields: dict[str, float]):
+    with pytest.raises(ValueError, match=r"0.0"):
         WeightAverageConfig(**fields)
 
 
@@ -76,7 +78,7 @@ def weights_of(step: DenoiserStep) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in step.denoiser.named_parameters()}
 
 
-def test_training_does_not_know_of_the_average(batch):  # noqa: F811
+def test_training_does_not_know_of_the_average(batch: Batch):  # noqa: F811
     plain, averaged = make_step(None), make_step()
     for _ in range(5):
         assert float(plain(batch)["loss"]) == float(averaged(batch)["loss"])
@@ -86,7 +88,7 @@ def test_training_does_not_know_of_the_average(batch):  # noqa: F811
         assert torch.equal(weights_of(averaged)[name], tensor)
 
 
-def test_the_weights_come_back_also_after_an_error(batch):  # noqa: F811
+def test_the_weights_come_back_also_after_an_error(batch: Batch):  # noqa: F811
     step = make_step()
     for _ in range(3):
         step(batch)
@@ -97,7 +99,7 @@ def test_the_weights_come_back_also_after_an_error(batch):  # noqa: F811
     assert all(torch.equal(before[name], tensor) for name, tensor in weights_of(step).items())
 
 
-def test_a_resumed_average_is_the_average(batch):  # noqa: F811
+def test_a_resumed_average_is_the_average(batch: Batch):  # noqa: F811
     one, two = make_step(), make_step()
     for _ in range(3):
         one(batch)
@@ -126,7 +128,7 @@ def test_a_run_is_exported_sampled_and_resumed_by_its_average(tmp_path: Path):
     weights = load_denoiser(tmp_path / "plain" / MODEL).state_dict()
     assert any(not torch.equal(weights[name], tensor) for name, tensor in ended.items())
 
-    def rows(name: str) -> list[dict]:
+    def rows(name: str) -> list[dict[str, Any]]:
         text = (tmp_path / name / "metrics.jsonl").read_text()
         return [json.loads(line) for line in text.splitlines()]
 

@@ -14,12 +14,13 @@ from trimask.data.stream import dealt
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.distributed import World, open_world
 
+Run = tuple[list[dict[str, float]], dict[str, torch.Tensor]]
+"""The metrics of each update, and the weights and their average at the end."""
+
 SCRIPT = Path(__file__).parent / "distributed_steps.py"
 
 
-def launch(
-    out: Path, num_processes: int, *words: str
-) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+def launch(out: Path, num_processes: int, *words: str) -> Run:
     """Metrics of `distributed_steps.py`, its final weights and their average; with 1 process, without
     torchrun.
     """
@@ -33,6 +34,7 @@ def launch(
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((out / "metrics.json").read_text())
@@ -44,7 +46,7 @@ def launch(
     return metrics, tensors
 
 
-def assert_equal(one, other, *, rtol: float = 1e-4) -> None:
+def assert_equal(one: Run, other: Run, *, rtol: float = 1e-4) -> None:
     (rows, weights), (other_rows, other_weights) = one, other
     for row, other_row in zip(rows, other_rows, strict=True):
         assert row == pytest.approx(other_row, rel=rtol, nan_ok=True)
@@ -53,12 +55,12 @@ def assert_equal(one, other, *, rtol: float = 1e-4) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return launch(tmp_path_factory.mktemp("alone") / "run", 1)
 
 
 @pytest.mark.parametrize(
-    "num_processes, words",
+    ("num_processes", "words"),
     [
         (2, ["micro_batch=2", 'recompute="selective"']),
         (2, ["replicas=2"]),
@@ -68,20 +70,20 @@ def alone(tmp_path_factory):
         pytest.param(3, [], marks=pytest.mark.slow),
     ],
 )
-def test_the_same_updates_in_many_processes(alone, tmp_path, num_processes, words):
+def test_the_same_updates_in_many_processes(alone: Run, tmp_path: Path, num_processes: int, words: list[str]):
     """13 sequences of three tasks in rows of different number; parameters that no number divides."""
     assert_equal(alone, launch(tmp_path / "run", num_processes, *words))
 
 
 @pytest.mark.slow
-def test_the_same_updates_with_two_views(tmp_path):
+def test_the_same_updates_with_two_views(tmp_path: Path):
     words = ["anti_masking=true"]
     assert_equal(launch(tmp_path / "one", 1, *words), launch(tmp_path / "two", 2, *words, "micro_batch=2"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision, rtol", [("bf16", 0.03), ("float8", 0.2)])
-def test_low_precision_is_close(alone, tmp_path, precision, rtol):
+@pytest.mark.parametrize(("precision", "rtol"), [("bf16", 0.03), ("float8", 0.2)])
+def test_low_precision_is_close(alone: Run, tmp_path: Path, precision: str, rtol: float):
     """Matrix products alone are rounded: masters and moments are fp32."""
     rows, weights = launch(tmp_path / "run", 2, f'precision="{precision}"')
     for row, other in zip(rows, alone[0], strict=True):
@@ -91,7 +93,7 @@ def test_low_precision_is_close(alone, tmp_path, precision, rtol):
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 5, 8])
-def test_all_parts_have_as_much_to_do(num_parts):
+def test_all_parts_have_as_much_to_do(num_parts: int):
     sizes = [100, 3, 50, 50, 7, 99, 1, 20, 21, 22, 60, 61, 5]
     parts = [dealt(sizes, rank=rank, num_parts=num_parts) for rank in range(num_parts)]
     assert sorted(place for part in parts for place in part) == list(range(len(sizes)))
@@ -110,9 +112,9 @@ def test_a_world_of_one_decides_alone():
 
 
 def test_replicas_must_divide_the_processes():
-    with pytest.raises(ValueError, match="replicas 2: must divide the 1 processes"):
-        with open_world("cpu", replicas=2):
-            pass
+    world = open_world("cpu", replicas=2)
+    with pytest.raises(ValueError, match="replicas 2: must divide the 1 processes"), world:
+        pass
 
 
 def test_precision_follows_the_device():

@@ -100,7 +100,8 @@ def parts(run: Path) -> dict[str, Tensor]:
     found = {}
     for path in sorted((run / "checkpoints" / newest(run)).glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            found |= {f"{path.name} {name}": file.get_tensor(name) for name in file.keys()}
+            names = file.keys()  # (it is no dict, and cannot be iterated over)
+            found |= {f"{path.name} {name}": file.get_tensor(name) for name in names}
     return found
 
 

@@ -1,6 +1,7 @@
 """The κ rule against its formulas, its identities, its guard, and a run's values that follow."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -174,6 +175,6 @@ def test_a_run_derives_its_updates_and_values() -> None:
         (lambda: ComputeConfig(micro_batch=-1), "micro_batch -1"),
     ],
 )
-def test_errors_name_the_value(make, message: str) -> None:
+def test_errors_name_the_value(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -120,7 +120,9 @@ def test_the_denoisers_parts_add_up_and_nothing_moves() -> None:
         ([], [], (1, 2), "at least one"),
     ],
 )
-def test_errors_name_the_value(small, large, batches, message: str) -> None:
+def test_errors_name_the_value(
+    small: list[float], large: list[float], batches: tuple[int, int], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         noise_scale(small, large, small_batch=batches[0], large_batch=batches[1])
     with pytest.raises(ValueError, match="num_small 1"):

@@ -1,14 +1,18 @@
 """A denoiser on a mesh of one process, and what would make a GPU wait."""
 
 from collections.abc import Iterator
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.cuda._utils import _get_device_index
+from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage]  (documented)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp._fully_shard import _fsdp_state
+from torch.distributed.utils import _to_kwargs
 
 from training.distributed_steps import CONFIG, VOCABULARY, make_stream
 from trimask import devices
@@ -40,7 +44,7 @@ def make_step(denoiser: Denoiser, world: World) -> DenoiserStep:
 
 @pytest.fixture
 def sharded() -> Iterator[World]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     yield World(mesh=init_device_mesh("cpu", (1,), mesh_dim_names=("shard",)))
     dist.destroy_process_group()
 
@@ -64,8 +68,10 @@ def test_sharding_leaves_the_batch_on_the_host(sharded: World, monkeypatch: pyte
     seen: list[str] = []
     gather = _fsdp_state.FSDPState._root_pre_forward
 
-    def moving(state, module, args, kwargs):
-        moved = _fsdp_state._to_kwargs(args, kwargs, torch.device("meta"), False)
+    def moving(
+        state: _fsdp_state.FSDPState, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ):
+        moved = _to_kwargs(args, kwargs, torch.device("meta"), False)
         seen.extend(type(arg).__name__ for arg in args)
         is_root = isinstance(module, Denoiser)
         return gather(state, module, *((moved[0][0], moved[1][0]) if is_root else (args, kwargs)))
@@ -94,7 +100,7 @@ def test_one_process_takes_a_gpu_by_its_number(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "compute, device, message",
+    ("compute", "device", "message"),
     [
         (ComputeConfig(precision=Precision.BF16), "cpu", "precision bf16 on one CPU process"),
         (ComputeConfig(attention=AttentionBackend.VARLEN), "cpu", "attention varlen needs a GPU"),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def make_step(
     *,
     logical_batch: int | None = None,
     is_moved: bool = False,
-    **objective,
+    **objective: Any,
 ) -> DenoiserStep:
     """At the start, where each prediction costs ln V, or away from it."""
     denoiser = Denoiser(DenoiserConfig(width=32, depth=1, num_heads=1), VOCABULARY)
@@ -154,7 +155,7 @@ def uniform(modality: str) -> float:
     return math.log(VOCABULARY.space(modality).range_size)
 
 
-@pytest.mark.parametrize("texts, pictures", [(7, 1), (1, 7)])
+@pytest.mark.parametrize(("texts", "pictures"), [(7, 1), (1, 7)])
 @pytest.mark.parametrize("anti_masking", [False, True])
 def test_the_loss_is_unbiased_and_weighs_by_shares(texts: int, pictures: int, anti_masking: bool) -> None:
     """Where each prediction costs ln V, the loss is Σ share · ln V in expectation, at a batch so small that

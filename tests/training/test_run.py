@@ -52,7 +52,7 @@ def test_rows_that_do_not_fit_are_named() -> None:
     config, spaces = debug(), Tokenizers.load().spaces
     with pytest.raises(ValueError, match="no modality 'depth': choose one of text, image, speech"):
         config.with_modality("depth", weight=2.0).vocabulary(spaces)
-    with pytest.raises(ValueError, match="codebook_weights has 3 for image.*give 2"):
+    with pytest.raises(ValueError, match=r"codebook_weights has 3 for image.*give 2"):
         config.with_modality("image", codebook_weights=(1.0, 1.0, 1.0)).vocabulary(spaces)
     component = Component(source="emoji", task="image_to_speech", weight=1.0)
     with pytest.raises(ValueError, match="component emoji/image_to_speech: there is no such task, only text"):

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -12,10 +12,10 @@ from tests.training.test_step import VOCABULARY, batch, make_corruption, make_se
 
 from design_space import SCHEDULES, WEIGHTINGS
 from training.test_step import scheduled
-from trimask.diffusion.schedule import Cosine, Linear, Polynomial
+from trimask.diffusion.schedule import Cosine, Linear, Polynomial, Schedule
 from trimask.training.modalities import ModalityConfig
 from trimask.training.weighting import Bound, PowerOfBound, Unweighted, Weighting
-from trimask.vocabulary.batch import make_batch
+from trimask.vocabulary.batch import Batch, make_batch
 
 
 def test_every_weighting_is_tested():
@@ -26,7 +26,7 @@ def test_every_weighting_is_tested():
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=str)
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-def test_a_uniform_predictor_costs_ln_v_per_target(schedule, weighting):
+def test_a_uniform_predictor_costs_ln_v_per_target(schedule: Schedule, weighting: Weighting):
     """∫ mask_ratio(t) weight(t) dt = 1, by adaptive quadrature: a target is masked with that probability."""
 
     def density(t: float) -> float:
@@ -47,7 +47,7 @@ def test_constants_that_are_known():
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-def test_powers_lie_between_the_bound_and_no_weight(schedule):
+def test_powers_lie_between_the_bound_and_no_weight(schedule: Schedule):
     t = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
     bound, ratio = schedule.loss_weight(t), schedule.mask_ratio(t)
     for power, end in ((PowerOfBound(exponent=1.0), Bound()), (PowerOfBound(exponent=0.0), Unweighted())):
@@ -56,7 +56,7 @@ def test_powers_lie_between_the_bound_and_no_weight(schedule):
 
 
 @pytest.mark.parametrize("exponent", [-0.1, 1.5, math.nan])
-def test_an_exponent_outside_is_named(exponent):
+def test_an_exponent_outside_is_named(exponent: float):
     with pytest.raises(ValueError, match=f"exponent is {exponent}"):
         PowerOfBound(exponent=exponent)
 
@@ -73,7 +73,7 @@ def test_an_exponent_outside_is_named(exponent):
     ],
     ids=str,
 )
-def test_a_target_weighs_one_in_expectation(objective):
+def test_a_target_weighs_one_in_expectation(objective: dict[str, Any]):
     """By the masks that training draws, with the schedule of each modality."""
     corruption, sequences = make_corruption(**objective), make_sequences(240)
     means: dict[str, list[float]] = {modality: [] for modality in VOCABULARY.modalities}
@@ -95,7 +95,7 @@ def test_a_target_weighs_one_in_expectation(objective):
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=str)
-def test_the_bound_is_reported_whatever_is_trained_on(batch, weighting):  # noqa: F811
+def test_the_bound_is_reported_whatever_is_trained_on(batch: Batch, weighting: Weighting):  # noqa: F811
     """The first update has the same masks and weights: its NELBO does not know of the weighting."""
     plain = make_step(modalities=scheduled(speech=Cosine()))(batch)
     rows = {**scheduled(speech=Cosine()), "image": ModalityConfig(codebook_weights=(1.0, 0.5))}
@@ -106,7 +106,7 @@ def test_the_bound_is_reported_whatever_is_trained_on(batch, weighting):  # noqa
     assert (float(other["loss"]) == float(plain["loss"])) is False
 
 
-def test_weights_of_a_users_own_are_used(batch):  # noqa: F811
+def test_weights_of_a_users_own_are_used(batch: Batch):  # noqa: F811
     """Here: the cross-entropy of views above a half alone, each with its ratio."""
 
     @final
@@ -123,7 +123,7 @@ def test_weights_of_a_users_own_are_used(batch):  # noqa: F811
     torch.testing.assert_close(view.loss_weight[real], expected[real])
 
 
-def test_codebooks_weigh_what_is_stated(batch):  # noqa: F811
+def test_codebooks_weigh_what_is_stated(batch: Batch):  # noqa: F811
     """Against a sum over slots, one by one."""
     factors = {"text": (3.0,), "image": (1.0, 0.25), "speech": (0.0, 2.0)}
     rows = {

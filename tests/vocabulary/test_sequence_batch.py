@@ -42,7 +42,7 @@ def example(
     return build_sequence(V, task, {m: codes_of(m, seed, num_frames) for m in spans}, num_end=ends)
 
 
-@pytest.mark.parametrize("task, spans", SPANS, ids=str)
+@pytest.mark.parametrize(("task", "spans"), SPANS, ids=str)
 def test_template_spells_out(task: str, spans: tuple[str, ...]) -> None:
     sequence = example(task, spans)
     tokens, maskable, condition, ranges = [V.task_token(task)], [False], [False], [-1]
@@ -65,7 +65,7 @@ def test_template_spells_out(task: str, spans: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "task, codes, match",
+    ("task", "codes", "match"),
     [
         ("text_to_image", (TEXT,), r"text_to_image needs spans text\+image, not text"),
         ("joint", (IMAGE, SPEECH), r"joint needs spans text\+image or text\+speech"),
@@ -112,10 +112,12 @@ def test_transcript_is_laid_over_its_speech(task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "layout, per_frame", [(Parallel(), 1), (Flattened(), V.space("speech").num_codebooks)]
+    ("layout", "per_frame"), [(Parallel(), 1), (Flattened(), V.space("speech").num_codebooks)]
 )
 @pytest.mark.parametrize("task", ["text_to_speech", "speech_to_text", "joint", "triple"])
-def test_at_a_constant_rate_a_letter_stands_beside_its_frame(task: str, layout, per_frame: int) -> None:
+def test_at_a_constant_rate_a_letter_stands_beside_its_frame(
+    task: str, layout: Flattened | Parallel, per_frame: int
+) -> None:
     """However many letters and end frames there are: letter j at frame lead + (j + ½) · rate - ½, where the
     codebooks of frame f stand at f · per_frame … (f + 1) · per_frame - 1.
     """

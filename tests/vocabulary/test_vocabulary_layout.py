@@ -71,7 +71,7 @@ def test_end_in_any_codebook_closes_the_span() -> None:
 
 
 @pytest.mark.parametrize(
-    "codes, num_end, modality, match",
+    ("codes", "num_end", "modality", "match"),
     [
         (np.zeros((3, 1), dtype=np.int64), 0, "image", r"image codes have shape \(3, 1\)"),
         (np.full((3, 1), 11), 0, "text", r"span \[11, 11\]: the codebook has 11"),
@@ -138,7 +138,7 @@ def test_ids_are_data() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed, match",
+    ("changed", "match"),
     [
         ({"name": "no name"}, "task 'no name'"),
         ({"spans": ()}, "must name at least one modality"),

@@ -281,7 +281,7 @@ class Sample(Verb):
 
 # A model may write what moves a terminal's cursor: it is shown as a picture of itself (files keep it).
 _PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
-_PICTURES |= {0x7F: "\u2421"} | {code: "\ufffd" for code in range(0x80, 0xA0)}
+_PICTURES |= {0x7F: "\u2421"} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
 
 def _tell(sample: Mapping[str, Any]) -> None:

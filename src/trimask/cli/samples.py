@@ -75,11 +75,10 @@ class SampleFolder:
             if any(os.path.lexists(f"{place}{suffix}") for suffix in suffixes):
                 continue
             try:
-                file = Path(f"{place}.json").open("xb")
+                with Path(f"{place}.json").open("xb") as file:
+                    file.write(content)
             except FileExistsError:
                 continue
-            with file:
-                file.write(content)
             self._next[stem] = number + 1
             return place
         raise AssertionError("numbers do not end")

@@ -1,5 +1,6 @@
 """Overrides of a configuration by dotted path, as they are typed."""
 
+import contextlib
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -185,8 +186,6 @@ def _readings(members: tuple[Any, ...], text: str) -> Iterator[Any]:
     if text.lower() in ("true", "false"):
         yield text.lower() == "true"
     for kind in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             yield kind(text)
-        except ValueError:
-            pass
     yield text

@@ -118,11 +118,15 @@ def _write(folder: Path, collected: Collected, manifest: dict[str, Any]) -> None
 
 def _licences(collected: Collected, manifest: dict[str, Any]) -> str:
     lines = [f"# {manifest['set']}: whose work this is\n"]
-    for source in collected.sources:
-        lines.append(f"- **{source.work}**\n  - Licence: {source.licence}\n  - {source.attribution}")
+    lines += [
+        f"- **{source.work}**\n  - Licence: {source.licence}\n  - {source.attribution}"
+        for source in collected.sources
+    ]
     lines.append("\nFetched from these packages:\n")
-    for package in manifest["packages"]:
-        lines.append(f"- {package['name']} {package['version']}, SHA-256 {package['sha256']}")
+    lines += [
+        f"- {package['name']} {package['version']}, SHA-256 {package['sha256']}"
+        for package in manifest["packages"]
+    ]
     return "\n".join(lines) + "\n"
 
 

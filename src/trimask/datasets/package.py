@@ -122,7 +122,13 @@ def run_program(program: str, *arguments: str, folder: Path) -> str:
         )
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}  # error messages are looked into
     done = subprocess.run(
-        [path, *arguments], cwd=folder, capture_output=True, text=True, errors="replace", env=environment
+        [path, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+        check=False,
     )
     if done.returncode:
         errors = ("E: ", "npm error", "npm ERR")

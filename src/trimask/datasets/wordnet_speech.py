@@ -199,4 +199,6 @@ class _Reader:
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [self.program, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=dict(self.environment))
+        return subprocess.run(
+            command, capture_output=True, text=True, env=dict(self.environment), check=False
+        )

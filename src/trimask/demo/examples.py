@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TypeVar, final
 
 from trimask import rng
 from trimask.data.mixture import Mixture
@@ -13,6 +13,8 @@ from trimask.datasets.quickstart import CaptionedImage, Utterance, load_speech
 from trimask.runs.embedded import pictures, select_speech
 from trimask.runs.embedded_tokens import load_encoded
 from trimask.training.run import RunConfig
+
+_Row = TypeVar("_Row")
 
 
 @final
@@ -70,7 +72,7 @@ def draw_examples(
         row for row in select_speech(load_speech("validation"), data, set()) if row.kind == "sentence"
     ]
 
-    def some(rows: Sequence, count: int, name: str) -> list:
+    def some(rows: Sequence[_Row], count: int, name: str) -> list[_Row]:
         order = rng.generator(seed, "demo", name).permutation(len(rows))
         return [rows[i] for i in order[:count].tolist()]
 

@@ -13,7 +13,7 @@ from trimask.evaluation.continuation import ContinuationScorer
 from trimask.sampling.generate import Generator
 
 if TYPE_CHECKING:
-    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]  (an extra)
 
 _CHUNK = 64  # requests scored between two words of progress
 _DEFAULT_STEPS = 64

@@ -60,7 +60,5 @@ def decoded_pixels(
     codec: ImageCodec, codes: Int[Tensor, "n cells codebooks"]
 ) -> UInt8[np.ndarray, "n size size 3"]:
     """The pictures that codes stand for."""
-    parts = []
-    for start in range(0, len(codes), _BATCH):
-        parts.append(to_bytes(codec.decode(codes[start : start + _BATCH])))
-    return np.concatenate(parts)
+    starts = range(0, len(codes), _BATCH)
+    return np.concatenate([to_bytes(codec.decode(codes[start : start + _BATCH])) for start in starts])

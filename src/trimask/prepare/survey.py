@@ -52,10 +52,10 @@ class Survey(parallel.Work[Part, int]):
         with (
             Tally(self.out, part.number) as tally,
             io.atomic_write(survey_path(self.out, part.number)) as temporary,
+            pq.ParquetWriter(temporary, _SCHEMA, write_page_checksum=True) as writer,
         ):
-            with pq.ParquetWriter(temporary, _SCHEMA, write_page_checksum=True) as writer:
-                for rows in _batches(_rows(part, self.options, tally)):
-                    writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
+            for rows in _batches(_rows(part, self.options, tally)):
+                writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
         return part.number
 
 

@@ -1,7 +1,7 @@
 """A line chart as inline SVG: sharp at any size, and no library in the page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import final
@@ -10,6 +10,9 @@ from trimask.report.block import Block
 
 _WIDTH, _HEIGHT = 360.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38.0, 12.0, 18.0, 34.0
+
+_Place = Callable[[float | int, float | int], tuple[float, float]]
+"""Where a point of the curve stands in the picture."""
 
 
 @final
@@ -63,7 +66,7 @@ class Chart(Block):
         caption = f"<figcaption><b>{escape(self.title)}</b> <span>{last}</span></figcaption>"
         return f"<figure class=chart>{caption}<svg {box}>{''.join(parts)}</svg></figure>"
 
-    def _axes(self, x_ticks, y_ticks, place) -> list[str]:
+    def _axes(self, x_ticks: list[float], y_ticks: list[float], place: _Place) -> list[str]:
         parts = []
         for value in y_ticks:
             x, y = place(x_ticks[0], value)
@@ -80,7 +83,7 @@ class Chart(Block):
         )
         return parts
 
-    def _floors(self, place) -> list[str]:
+    def _floors(self, place: _Place) -> list[str]:
         parts = []
         for floor in self.floors:
             _, y = place(0.0, floor.value)

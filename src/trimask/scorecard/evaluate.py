@@ -178,7 +178,7 @@ def harness_scores(
     """
     try:
         from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]  (an extra)
-        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]  (an extra)
 
         from trimask.evaluation.harness import HarnessModel
     except ImportError as error:

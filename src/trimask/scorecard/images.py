@@ -56,10 +56,8 @@ def reconstruct(tokenizer: ImageCodec, pixels: UInt8[np.ndarray, "n h w 3"]) -> 
     """The pictures (at the tokenizer's size) after a round trip through it: the best that a model over its
     codes can do.
     """
-    codes = []
-    for start in range(0, len(pixels), 64):
-        codes.append(tokenizer.encode(to_pixels(pixels[start : start + 64])))
-    return decoded_pixels(tokenizer, torch.cat(codes))
+    batches = [pixels[start : start + 64] for start in range(0, len(pixels), 64)]
+    return decoded_pixels(tokenizer, torch.cat([tokenizer.encode(to_pixels(batch)) for batch in batches]))
 
 
 def make_pictures(

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from trimask import rng
 from trimask.data.source import ExampleSource
@@ -32,6 +32,8 @@ from trimask.scorecard.speech import speech_scores, transcript_scores
 from trimask.scorecard.suite import QUICK, Suite
 from trimask.scorecard.text import caption_scores, choice_scores, choices, text_scores
 from trimask.tokenizers.bundle import Tokenizers
+
+_Row = TypeVar("_Row")
 
 _NAMES = {"train": "seen", "composition": "composition", "validation": "unseen", "test": "unseen"}
 
@@ -274,7 +276,7 @@ class _Scorecard:
     def _is_trained(self, task: str) -> bool:
         return any(task == trained for _, trained in self.examples.tasks)
 
-    def _choose(self, rows: Sequence, count: int, *names: str) -> list:
+    def _choose(self, rows: Sequence[_Row], count: int, *names: str) -> list[_Row]:
         order = rng.generator(self.seed, "scorecard", *names).permutation(len(rows))
         return [rows[i] for i in order[:count].tolist()]
 

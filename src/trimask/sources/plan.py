@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
@@ -277,7 +277,9 @@ def _places_of_parquet(root: Path, name: str, options: PrepareOptions) -> set[st
         return set()
 
 
-def _chunks(names: list[str], split_of) -> Iterator[tuple[tuple[str, ...], str | None]]:
+def _chunks(
+    names: list[str], split_of: Callable[[str], str | None]
+) -> Iterator[tuple[tuple[str, ...], str | None]]:
     by_split: dict[str | None, list[str]] = {}
     for name in names:
         by_split.setdefault(split_of(name), []).append(name)

@@ -27,7 +27,7 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(f"a header of {self.size} bytes")
         if self.type == tarfile.GNUTYPE_SPARSE:  # its map has no bounds
             raise tarfile.ReadError(f"{self.name[:200]!r} is a sparse file, which is not read")
-        return super()._proc_member(archive)  # pyright: ignore[reportAttributeAccessIssue]
+        return super()._proc_member(archive)  # pyright: ignore[reportAttributeAccessIssue]  (private)
 
     def _proc_gnusparse_00(self, *arguments: object) -> None:
         raise tarfile.ReadError(f"{self.name[:200]!r} is a sparse file, which is not read")
@@ -48,7 +48,7 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]
         # Only forwards, as a stream; the library's own streams take several times as long for small members.
         unzipped = gzip.GzipFile(fileobj=raw) if is_zipped else raw
         with (
-            io.BufferedReader(unzipped, _BLOCK) as tape,  # pyright: ignore[reportArgumentType]
+            io.BufferedReader(unzipped, _BLOCK) as tape,  # pyright: ignore[reportArgumentType]  (it reads as one)
             tarfile.open(fileobj=tape, mode="r:", tarinfo=_Member) as archive,
         ):
             while (member := archive.next()) is not None:

@@ -56,6 +56,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
 def _curve(axes: Axes, curve: Curve, colour: str) -> None:
     style = "--" if curve.is_dashed else "-"
     axes.plot(curve.x, curve.y, style, marker="o", markersize=3, color=colour, label=curve.label)
-    if curve.low is not None and curve.high is not None:
-        if all(map(math.isfinite, (*curve.low, *curve.high))):
-            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+    if curve.low is None or curve.high is None:
+        return
+    if all(map(math.isfinite, (*curve.low, *curve.high))):
+        axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)

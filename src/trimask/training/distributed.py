@@ -134,7 +134,7 @@ def _meeting_place(rank: int, size: int) -> Store:
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun.
     """
     if size == 1:
-        return dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+        return dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]  (documented)
     store, _, _ = next(rendezvous("env://", rank, size, timeout=_TIMEOUT))
     store.set_timeout(_TIMEOUT)
     return PrefixStore(f"life_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

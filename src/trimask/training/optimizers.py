@@ -140,7 +140,7 @@ def skip_unless_finite(optimizer: torch.optim.AdamW, grad_norm: Float[Tensor, ""
     assert optimizer.defaults["fused"], "only the fused kernels can leave out an update"
     # What torch's gradient scaler sets: the kernel reads it on the device.
     skipped = (~grad_norm.isfinite()).float()
-    optimizer.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]
+    optimizer.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]  (no public name)
     return skipped
 
 

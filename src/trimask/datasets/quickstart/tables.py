@@ -55,7 +55,7 @@ REPETITIVE_COLUMNS = ("base", "group", "kind", "voice", "split", "president")
 ENCODED_COLUMNS = ("image", "audio")  # compressed already: zstd would only cost time
 
 
-def write_table(folder: Path, name: str, rows: list[dict], metadata: dict[str, str]) -> Path:
+def write_table(folder: Path, name: str, rows: list[dict[str, Any]], metadata: dict[str, str]) -> Path:
     """Writes `folder/name.parquet`, whole or not at all; the schema carries `metadata` and the version."""
     stamped = {
         "trimask.table": name,
@@ -88,7 +88,7 @@ def _leaf_columns(name: str) -> list[str]:
     ]
 
 
-def read_table(name: str, split: str | None = None, *, folder: Path = ASSETS) -> list[dict]:
+def read_table(name: str, split: str | None = None, *, folder: Path = ASSETS) -> list[dict[str, Any]]:
     """Rows of one table as dictionaries, in file order, of one split or all.
 
     Raises UserError with one line for a file that is missing, damaged, not ours or of another version.

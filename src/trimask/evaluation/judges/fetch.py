@@ -83,6 +83,7 @@ def _download(packages: Sequence[str], folder: Path) -> None:
         text=True,
         errors="replace",
         env=environment,
+        check=False,
     )
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
