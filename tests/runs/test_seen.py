@@ -73,5 +73,5 @@ def test_what_ships_is_of_the_data_that_the_model_has_seen() -> None:
     assert to_dict(seen) == to_dict(seen_of_embedded(recipe.data, recipe.mixture.components))
     for prompt in ("Strawberry", " strawberry.", "a strawberry", "The STRAWBERRY!"):
         assert seen.prompt(TASKS[1], prompt) == "strawberry"
-    assert seen.captions is not None and seen.captions.unseen("strawberry") == []
+    assert seen.captions is not None and seen.captions.find_unseen_words("strawberry") == []
     assert list(seen.voices) == ["slt", "rms"]

@@ -125,16 +125,16 @@ def test_span_lengths_follow_the_policy() -> None:
     codecs = tiny_generator().codecs
     policy = codecs.lengths
     sizes = {m: stop - start for m, (start, stop) in codecs.document("triple", {}).spans.items()}
-    frames = policy.speech_frames(policy.caption_characters)
+    frames = policy.estimate_speech_frames(policy.caption_characters)
     assert sizes == {
         "text": policy.joint_caption_length,
         "image": 8,
         "speech": 2 * frames,
     }
     start, stop = codecs.document("text_to_speech", {"text": "abcd"}).spans["speech"]
-    assert stop - start == 2 * policy.speech_frames(4)
+    assert stop - start == 2 * policy.estimate_speech_frames(4)
     start, stop = codecs.document("speech_to_text", {"speech": hum(6)}).spans["text"]
-    assert stop - start == policy.transcript_length(6)
+    assert stop - start == policy.estimate_transcript_length(6)
 
 
 def test_voice_tag_is_split_off() -> None:
@@ -184,7 +184,7 @@ def test_filmstrip_ends_with_the_image() -> None:
         ("text_to_image", {}, "needs prompt"),
         ("text_to_image", {"prompt": "  "}, "prompt '  ' is empty"),
         ("text", {"prompt": ""}, "prompt '' is empty"),
-        ("text_to_image", {"prompt": "a" * 300}, "takes 300 tokens, and 256 is the most"),
+        ("text_to_image", {"prompt": "a" * 300}, "takes 300 tokens, but the limit is 256"),
         ("text", {"prompt": "a" * 12}, "12 of the span's 12 tokens"),
         ("image_to_text", {}, "needs image"),
         ("speech_to_text", {}, "needs speech"),

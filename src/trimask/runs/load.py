@@ -24,7 +24,7 @@ from trimask.runs.pretrain import MODEL, TOKENIZERS, build_denoiser
 from trimask.runs.resume import MAY_CHANGE
 from trimask.runs.seen import load_seen
 from trimask.sampling.generate import Generator
-from trimask.sampling.request import shown
+from trimask.sampling.request import describe_value
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import NO_LONGER, Checkpoints
 from trimask.training.compute import ComputeConfig
@@ -48,9 +48,11 @@ def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: 
             message names it and the mend.
     """
     if not isinstance(run, str | Path):
-        raise UserError(f"run is {shown(run)}: give a run's directory, an exported file, or 'quickstart'")
+        raise UserError(
+            f"run is {describe_value(run)}: give a run's directory, an exported file, or 'quickstart'"
+        )
     if not isinstance(tokenizers, str | Path | None):
-        raise UserError(f"tokenizers is {shown(tokenizers)}: give a folder")
+        raise UserError(f"tokenizers is {describe_value(tokenizers)}: give a folder")
     run = _run_of_file(run)
     denoiser, facts = load_trained(run)
     path = Path(run)

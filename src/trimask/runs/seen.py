@@ -15,7 +15,7 @@ from trimask.data.selection import QuickstartData
 from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
 from trimask.runs.embedded import pictures, readings, select_speech
-from trimask.sampling.prompts import Seen, SeenTexts, bare_words, closing, opening
+from trimask.sampling.prompts import Seen, SeenTexts, find_closing, find_opening, normalize_prompt
 from trimask.vocabulary.tokenizer import TextCodec
 from trimask.vocabulary.transcript import parse_transcript
 
@@ -95,10 +95,10 @@ def spelling(texts: Iterable[str], *, is_all: bool = True) -> SeenTexts | None:
             continue
         num_texts += 1
         num_lower += text == text.lower()
-        longest = max(longest, len(bare_words(text)))
+        longest = max(longest, len(normalize_prompt(text)))
         words.update(own)
-        ends[closing(own[-1])] += 1
-        opened = opening(text)
+        ends[find_closing(own[-1])] += 1
+        opened = find_opening(text)
         if opened is not None:
             openings[opened] += 1
     if not num_texts:
