@@ -66,7 +66,7 @@ def test_tokenizers_are_taken_by_folder(tokenizers_folder: Path) -> None:
 class _Halving(BatchRule):
     """A user's own."""
 
-    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+    def scale(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
         return replace(optimizer, learning_rate=optimizer.learning_rate / 2)
 
     def formula(self, name: str) -> tuple[str, str]:

@@ -99,7 +99,7 @@ def test_a_world_of_one_decides_alone():
     with open_world("cpu") as world:
         assert (world.size, world.is_main, world.mesh) == (1, True, None)
         assert world.any(True) and not world.any(False)
-        assert world.gather(3) == [3] and world.main_first(lambda: 5) == 5
+        assert world.gather(3) == [3] and world.run_main_first(lambda: 5) == 5
         assert torch.equal(world.total(torch.tensor([1, 2])), torch.tensor([1, 2]))
     assert World().device.type == "cpu"
 

@@ -134,16 +134,16 @@ def pretrain(
         resolved["weights"] = io.sha256(weights)
     with ExitStack() as held:
         # A run that was started twice would write over itself.
-        world.main_only(lambda: held.enter_context(locks.locked(out)))
-        world.main_only(lambda: io.remove_partial(out))
+        world.run_on_main(lambda: held.enter_context(locks.locked(out)))
+        world.run_on_main(lambda: io.remove_partial(out))
         if resume:
-            resolved |= world.main_only(lambda: _began_with(out, config, has_weights=weights is not None))
+            resolved |= world.run_on_main(lambda: _began_with(out, config, has_weights=weights is not None))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, leftovers=LEFTOVERS, world=world)
         world.each(lambda: _see(out / CONFIG))
         if tokens is not None:
-            world.main_only(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
+            world.run_on_main(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
         check_data(config, tokenizers, report, world)
-        sources = world.main_first(
+        sources = world.run_main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
         )
         denoiser = build_denoiser(config, tokenizers, world)
@@ -152,7 +152,7 @@ def pretrain(
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
         step = build_step(config, denoiser, stream, world)
-        evaluate = world.main_first(lambda: validation(config, tokenizers, step, out / TOKENS, report))
+        evaluate = world.run_main_first(lambda: validation(config, tokenizers, step, out / TOKENS, report))
         report("")
         result = train(
             step,

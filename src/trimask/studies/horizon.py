@@ -15,7 +15,7 @@ from trimask.studies.pretraining import held_out, trained
 from trimask.studies.search import around_best, bracket
 from trimask.studies.study import LOSSES, Study, small_run
 from trimask.studies.trial import Result, Trial
-from trimask.training.logical_batch import rescaled
+from trimask.training.logical_batch import rescale
 from trimask.training.run import RunConfig
 
 _STEP = 4.0  # between values of κ: a factor of 2 on the learning rate
@@ -39,7 +39,7 @@ def horizon_short() -> "Horizon":
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Horizon(Study):
     """At each horizon, the κ with the least loss: learning rate, betas, ε and decay change together as the κ
-    rule says (`rescaled`), the batch stays. γ is the slope of −log κ over the logarithm of the horizon.
+    rule says (`rescale`), the batch stays. γ is the slope of −log κ over the logarithm of the horizon.
     """
 
     base: RunConfig
@@ -104,7 +104,7 @@ class Horizon(Study):
             config=replace(
                 self.base,
                 num_steps=self.base.num_steps * factor,
-                optimizer=rescaled(self.base.optimizer, kappa),
+                optimizer=rescale(self.base.optimizer, kappa),
                 seed=seed,
             ),
         )

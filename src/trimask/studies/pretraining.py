@@ -19,7 +19,7 @@ from trimask.runs.sources import token_sources, tokenizers_of_data
 from trimask.studies.study import ALL
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.loop import train
-from trimask.training.noise_scale import denoiser_noise_scale
+from trimask.training.noise_scale import measure_denoiser_noise_scale
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
 
@@ -112,7 +112,7 @@ def noise_scales(
     `noise_scale/…`; on batches that come after those of the run.
     """
     first = step.num_steps
-    found = denoiser_noise_scale(
+    found = measure_denoiser_noise_scale(
         step, lambda index: stream.batch(first + index), num_small=num_small, num_pairs=num_pairs
     )
     return {f"noise_scale/{name}": scale.batch for name, scale in found.items()} | {
