@@ -51,7 +51,7 @@ def blocks(page: str) -> list[str]:
 MINE = blocks("add-a-schedule.md")[0]
 HALVES = '''
 from trimask.recipes.quickstart import debug
-from trimask.studies.pretraining import trained
+from trimask.studies.pretraining import train
 from trimask.studies.study import Study
 from trimask.studies.findings import Claim, Findings
 from trimask.studies.trial import Trial
@@ -72,7 +72,7 @@ class Exponents(Study):
         return Trial(factors={"exponent": exponent}, config=config)
 
     def measure(self, trial, folder, tokens):
-        trained(trial.config, folder, tokens)
+        train(trial.config, folder, tokens)
         return {"loss": read_metrics(folder)[-1]["loss"]}
 
     def findings(self, results):
@@ -113,7 +113,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tokenizers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train(tokenizers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the user's recipe, whose file is gone."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "mine.py").write_text(MINE)
@@ -128,7 +128,7 @@ def trained(tokenizers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path, few_speeches: None) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+    return Path(shutil.copytree(train, tmp_path / "run"))
 
 
 def copy_in(run: Path) -> Path:

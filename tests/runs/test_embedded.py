@@ -25,7 +25,7 @@ from trimask.runs.embedded import (
     spoken_prompt,
 )
 from trimask.runs.pretrain import build_stream
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 
 SMALL = QuickstartData(num_concepts=6, has_variants=False, num_sentences=3, voices=("slt",), text_window=32)
@@ -128,7 +128,7 @@ def test_cut_passages_have_no_end(tokenizers, monkeypatch, length):
     text = load_text("train")[0].text
     joined = passages.codes["text"].values[:, 0].tolist()
     assert joined == tokenizers.text.encode(text)
-    stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
+    stream = build_stream(config, sources, build_vocabulary(config, tokenizers))
     end = stream.vocabulary.ranges_of("text")[0].stop - 1
     ended = [(stream.sequence(i).tokens == end).sum() > 0 for i in range(600)]
     whole = [len(passages.example(stream.mixture.example(i)[1])["text"]) < length for i in range(600)]

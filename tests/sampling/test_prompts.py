@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimask.runs.seen import spelling
+from trimask.runs.seen import measure_spelling
 from trimask.sampling.codecs import choose_spans
 from trimask.sampling.prompts import Seen, SeenTexts, UnseenPromptWarning, UntrainedTaskWarning
 from trimask.vocabulary.task import TASKS
@@ -19,7 +19,7 @@ ROWS = {task.name: task for task in TASKS}
 
 
 def seen_texts(texts: list[str]) -> SeenTexts:
-    found = spelling(texts)
+    found = measure_spelling(texts)
     assert found is not None
     return found
 
@@ -56,7 +56,7 @@ def test_captions_that_are_sentences(prompt: str, spelled: str) -> None:
 
 @given(st.lists(st.text(alphabet="aAbB.,! ñ", min_size=1, max_size=20), min_size=1, max_size=8))
 def test_what_the_data_has_is_left_as_it_is(texts: list[str]) -> None:
-    found = spelling(texts)
+    found = measure_spelling(texts)
     if found is None:
         assert not any(text.split() for text in texts)
         return

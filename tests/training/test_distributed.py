@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trimask import io
-from trimask.data.stream import dealt
+from trimask.data.stream import deal
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.distributed import World, open_world
 
@@ -88,7 +88,7 @@ def test_low_precision_is_close(alone, tmp_path, precision, rtol):
 @pytest.mark.parametrize("num_parts", [1, 2, 5, 8])
 def test_all_parts_have_as_much_to_do(num_parts):
     sizes = [100, 3, 50, 50, 7, 99, 1, 20, 21, 22, 60, 61, 5]
-    parts = [dealt(sizes, rank=rank, num_parts=num_parts) for rank in range(num_parts)]
+    parts = [deal(sizes, rank=rank, num_parts=num_parts) for rank in range(num_parts)]
     assert sorted(place for part in parts for place in part) == list(range(len(sizes)))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     loads = [sum(sizes[place] for place in part) for part in parts]

@@ -9,7 +9,7 @@ from typing import final
 
 import numpy as np
 
-from trimask.data.mixture import Component, drawn_per_epoch, mean_as_drawn, sequence_shares
+from trimask.data.mixture import Component, count_draws, mean_as_drawn, sequence_shares
 from trimask.data.selection import DataConfig, PreparedData, QuickstartData, StatedData
 from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN, TRIPLES
 from trimask.data.stream import target_ends
@@ -19,7 +19,7 @@ from trimask.model.flops import forward_flops
 from trimask.prepare.manifest import load_split
 from trimask.prepare.passages import windows
 from trimask.runs.embedded import readings, select_concepts, select_speech, spoken_prompt
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary import sequence as templates
@@ -57,7 +57,7 @@ class SourceSize:
         """From the group of each example and its codes per modality."""
         numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
         return cls(
-            drawn_per_epoch=int(drawn_per_epoch(np.bincount(numbers), group_exponent).sum()),
+            drawn_per_epoch=int(count_draws(np.bincount(numbers), group_exponent).sum()),
             codes={modality: int(np.sum(counts)) for modality, counts in codes.items()},
             mean_codes={m: mean_as_drawn(counts, numbers, group_exponent) for m, counts in codes.items()},
         )
@@ -92,7 +92,7 @@ def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ..
     Raises:
         UserError: the data has no source of a component's name.
     """
-    vocabulary = vocabulary_of(config, tokenizers)
+    vocabulary = build_vocabulary(config, tokenizers)
     sizes = source_sizes(config.data, tokenizers, config.mixture.group_exponent)
     components = config.mixture.components
     for component in components:

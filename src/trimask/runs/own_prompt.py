@@ -1,4 +1,4 @@
-"""What to try a finished run with: a task that it was trained on, and a prompt from its own data."""
+"""Suggest a first try of a finished run: a trained task and a prompt from its data."""
 
 from collections.abc import Iterator
 
@@ -23,9 +23,9 @@ _SAMPLED = 100  # texts of each source
 _LENGTH = 20  # characters that are easily typed
 
 
-def first_try(config: RunConfig, tokenizers: Tokenizers) -> tuple[Task, str | None]:
-    """The task of `config` that shows most, and a text of its training data as the prompt of a task that
-    needs one. Of the first texts that is the one that is easiest to type.
+def suggest_prompt(config: RunConfig, tokenizers: Tokenizers) -> tuple[Task, str | None]:
+    """Return the most telling task of `config` and, if it needs a prompt, the training text among the first
+    few that is easiest to type.
     """
     trained = {component.task for component in config.mixture.components}
     known = [*_ORDER, *(task.name for task in config.tasks if task.name not in _ORDER)]
@@ -41,7 +41,7 @@ def _trouble(text: str) -> tuple[bool, int, str]:
 
 
 def _texts(config: RunConfig, task: Task, tokenizers: Tokenizers) -> Iterator[str]:
-    """Captions or transcripts of the training split, each on one line."""
+    """Yield captions or transcripts of the training split, each on one line."""
     data = config.data
     if isinstance(data, QuickstartData):
         images = pictures("train", data)

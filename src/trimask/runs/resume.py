@@ -1,4 +1,4 @@
-"""How a run goes on: what it began with, and what may be otherwise from then on."""
+"""Resume a run: compare it with its start, and apply permitted changes."""
 
 import logging
 import os
@@ -35,17 +35,17 @@ MAY_CHANGE = (
     EXTENDED,
     *INTERVALS,
 )
-"""What a resumed run may have otherwise than its start."""
+"""Fields that a resumed run may change."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """What a run directory says of its run.
+    """What a run directory records of the run's start.
 
     Attributes:
-        tokenizers: SHA-256 of each, of a denoiser's run.
-        weights: SHA-256 of the file that it started from, if any.
+        tokenizers: SHA-256 of each, for a denoiser's run.
+        weights: SHA-256 of the weights file that it started from, if any.
     """
 
     recipe: str
@@ -55,8 +55,8 @@ class Begun:
     extended: Sequence[Mapping[str, int]]
 
 
-def begun(run: Path) -> Begun | None:
-    """What the directory `run` says; None where no run has begun.
+def read_start(run: Path) -> Begun | None:
+    """Read the start of the run in directory `run`; None if no run was started.
 
     Raises:
         UserError: its config.json is damaged, or describes no run.
@@ -86,13 +86,13 @@ def _stored(fields: Mapping[str, Any]) -> RunConfig | TokenizerRun | TextTokeniz
     return from_dict(SpeechTokenizerRun if "vocoder" in fields else ImageTokenizerRun, fields)
 
 
-def resumed(
+def override_run(
     start: Begun, overrides: Mapping[str, str], data: Sequence[Path] = ()
 ) -> RunConfig | TokenizerRun | TextTokenizerRun:
-    """The run's own configuration with `overrides`; `data` are where its data is now."""
+    """Return the run's own configuration with `overrides`; `data` are the current folders of its data."""
     config = start.config
     if data and isinstance(config, RunConfig) and isinstance(config.data, PreparedData):
-        config = replace(config, data=moved(config.data, data))
+        config = replace(config, data=relocate_data(config.data, data))
     elif data and isinstance(config.data, RawSignals):
         now = raw_signals([str(source) for source in data], config.data.options)
         same = replace(config.data, sources=now.sources, fingerprints=now.fingerprints)
@@ -102,11 +102,11 @@ def resumed(
     return override(config, overrides)
 
 
-def moved(data: PreparedData, folders: Sequence[Path]) -> PreparedData:
-    """`data` with `folders` in the place of those that have the same manifest, in any order.
+def relocate_data(data: PreparedData, folders: Sequence[Path]) -> PreparedData:
+    """Replace the folders of `data` by those of `folders` with the same manifest, in any order.
 
     Raises:
-        UserError: a folder is none of them.
+        UserError: a folder matches none of them.
     """
     places = list(data.folders)
     for folder in folders:
@@ -117,16 +117,16 @@ def moved(data: PreparedData, folders: Sequence[Path]) -> PreparedData:
         if not found:
             began = ", ".join(map(str, data.folders))
             raise UserError(
-                f"--data {folder} is not what the run began with ({began}): its {MANIFEST} is another; name "
-                "that data, wherever it is now, or train anew"
+                f"--data {folder} is not the data that the run began with ({began}): its {MANIFEST} differs; "
+                "name that data, wherever it is now, or train anew"
             )
         for number in found:
             places[number] = folder.resolve()
     return replace(data, folders=tuple(places))
 
 
-def tokenizers_for(start: Begun, run: Path) -> Path:
-    """Where the run's tokenizers are: in its directory, or as long as they are not, where they came from."""
+def find_tokenizers(start: Begun, run: Path) -> Path:
+    """Return the folder of the run's tokenizers: in its directory or, until copied there, their source."""
     folders = [run / TOKENIZERS]
     if isinstance(start.config, RunConfig) and isinstance(start.config.data, PreparedData):
         folders += [folder / TOKENIZERS for folder in start.config.data.folders]
@@ -143,7 +143,7 @@ def tokenizers_for(start: Begun, run: Path) -> Path:
 
 
 def check_horizon(start: Begun, config: RunConfig) -> None:
-    """UserError if `config` would end the run before what it began with."""
+    """Raise UserError if `config` would end the run earlier than it was started with."""
     assert isinstance(start.config, RunConfig)
     if config.num_steps < start.config.num_steps:
         raise UserError(
@@ -152,11 +152,11 @@ def check_horizon(start: Begun, config: RunConfig) -> None:
         )
 
 
-def extended(start: Begun, config: RunConfig, run: Path) -> list[dict[str, int]]:
-    """The record of horizons that a run was given after its start, the newest last; says what a new one does.
+def record_horizon(start: Begun, config: RunConfig, run: Path) -> list[dict[str, int]]:
+    """Return the record of the horizons that a run was extended to, newest last; log the effect of a new one.
 
-    Weights and optimizer's state go on; from the present update on, the learning rate, its schedule and the
-    other values are those of the new horizon. Such a run is not the one that was planned at that length.
+    Weights and optimizer state continue; from the current update on, the learning rate, its schedule and the
+    other values are those of the new horizon. Such a run differs from one planned at that length.
     """
     before = [dict(each) for each in start.extended]
     assert isinstance(start.config, RunConfig)

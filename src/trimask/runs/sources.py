@@ -16,7 +16,7 @@ from trimask.data.tokens import ExampleSource
 from trimask.errors import UserError
 from trimask.prepare.manifest import MANIFEST, TOKENIZERS, Manifest, damaged_shards, load_split
 from trimask.runs.embedded import cached_tokens
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.distributed import ALONE, World
 from trimask.training.run import RunConfig
@@ -79,7 +79,7 @@ def check_data(
     if not isinstance(data, PreparedData):
         return
     check_manifests(data)
-    vocabulary = vocabulary_of(config, tokenizers)
+    vocabulary = build_vocabulary(config, tokenizers)
     for folder in data.folders:
         share = Manifest.load(folder).shards[world.rank :: world.size]
         found = world.gather(damaged_shards(folder, share, report if world.is_main else lambda message: None))
@@ -124,7 +124,7 @@ def check_rows(config: RunConfig, tokenizers: Tokenizers) -> None:
     """
     if config.row_length is None or not isinstance(config.data, PreparedData):
         return
-    vocabulary = vocabulary_of(config, tokenizers)
+    vocabulary = build_vocabulary(config, tokenizers)
     sources = load_split(config.data.folders, "train")
     for component in config.mixture.components:
         if component.source not in sources:

@@ -6,8 +6,8 @@ from trimask.training.run import RunConfig
 from trimask.vocabulary.layout import Vocabulary
 
 
-def vocabulary_of(config: RunConfig, tokenizers: Tokenizers | None) -> Vocabulary:
-    """The token space of a run: over the code spaces that are stated, or those of `tokenizers`."""
+def build_vocabulary(config: RunConfig, tokenizers: Tokenizers | None) -> Vocabulary:
+    """Build the token space of a run from the stated code spaces, or those of `tokenizers`."""
     if isinstance(config.data, StatedData):
         return config.vocabulary(config.data.spaces)
     assert tokenizers is not None, "data that is there has tokenizers"

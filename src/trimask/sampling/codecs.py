@@ -247,7 +247,8 @@ class Codecs:
         is_voiced = "text" in task.condition and is_transcript(spans)
         if voice not in (None, DEFAULT_VOICE) and not (is_voiced and voice_tag(voice)):
             raise UserError(
-                f"voice {describe_value(voice)} has no effect on task {task.name}: use it with text_to_speech"
+                f"voice {describe_value(voice)} has no effect on task {task.name}: "
+                "name one voice, for text_to_speech"
             )
 
 

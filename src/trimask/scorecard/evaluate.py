@@ -20,8 +20,8 @@ from trimask.reading import problem_of
 from trimask.recipes.quickstart import quickstart
 from trimask.runs import load as runs
 from trimask.runs.embedded import kept_tokens
-from trimask.runs.load import run_config
-from trimask.runs.resume import moved
+from trimask.runs.load import load_run_config
+from trimask.runs.resume import relocate_data
 from trimask.runs.sources import check_data
 from trimask.sampling.generate import Generator
 from trimask.scorecard.claims import Claim, claims
@@ -206,13 +206,13 @@ def harness_scores(
 def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report) -> _Trained:
     generator = runs.load(run, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
-    folder = runs.run_folder(run)
+    folder = runs.find_run_folder(run)
     config = folder / CONFIG
-    recipe = run_config(folder) if os.path.lexists(config) else quickstart()
+    recipe = load_run_config(folder) if os.path.lexists(config) else quickstart()
     if data and not isinstance(recipe.data, PreparedData):
         raise UserError(f"{run} was trained on the embedded data: leave --data out")
     if isinstance(recipe.data, PreparedData):
-        recipe = replace(recipe, data=moved(recipe.data, data))
+        recipe = replace(recipe, data=relocate_data(recipe.data, data))
         check_data(recipe, tokenizers, report)
         examples = PreparedExamples(
             recipe,

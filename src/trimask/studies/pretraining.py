@@ -1,4 +1,4 @@
-"""A trial that trains a denoiser and scores it on held-out sequences."""
+"""Train a denoiser as a trial, and evaluate it on held-out sequences."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from trimask.runs.pretrain import build_denoiser, build_step, build_stream
 from trimask.runs.sources import token_sources, tokenizers_of_data
 from trimask.studies.study import ALL
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
-from trimask.training.loop import train
+from trimask.training import loop
 from trimask.training.noise_scale import measure_denoiser_noise_scale
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
@@ -29,12 +29,12 @@ _NATS = 1 / np.log(2)
 
 
 def load_tokenizers(config: RunConfig) -> Tokenizers:
-    """Those of prepared data, or those that ship."""
+    """Load the tokenizers of prepared data, or the shipped ones."""
     data = config.data
     return Tokenizers.load(tokenizers_of_data(data.folders) if isinstance(data, PreparedData) else SHIPPED)
 
 
-def sources_of(
+def load_sources(
     config: RunConfig,
     tokenizers: Tokenizers,
     split: Literal["train", "validation"],
@@ -42,22 +42,22 @@ def sources_of(
     *,
     report: Callable[[str], None] = lambda message: None,
 ) -> Mapping[str, ExampleSource]:
-    """The token sources of a split, kept in `tokens` for all trials on the same data."""
+    """Load the token sources of a split, cached in `tokens` for all trials on the same data."""
     return token_sources(config.data, tokenizers, split, tokens / fingerprint(config.data), report=report)
 
 
-def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, TrainingStream]:
-    """The finished step of a run in `folder`, and its stream. A run that was stopped goes on.
+def train(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, TrainingStream]:
+    """Train a run in `folder`, resuming a stopped one; return its step and stream.
 
     Raises:
-        NonFiniteLoss: it diverged.
-        KeyboardInterrupt: it was interrupted, and has saved where it was.
+        NonFiniteLoss: the run diverged.
+        KeyboardInterrupt: it was interrupted, after saving a checkpoint.
     """
     tokenizers = load_tokenizers(config)
     denoiser = build_denoiser(config, tokenizers)
-    stream = build_stream(config, sources_of(config, tokenizers, "train", tokens), denoiser.vocabulary)
+    stream = build_stream(config, load_sources(config, tokenizers, "train", tokens), denoiser.vocabulary)
     step = build_step(config, denoiser, stream)
-    result = train(
+    result = loop.train(
         step,
         stream.batches,
         out=folder,
@@ -73,14 +73,12 @@ def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep
     return step, stream
 
 
-def held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, float]:
-    """NELBO in bits per target token on sequences that no run is trained on: of all tokens, and of each
-    modality.
+def evaluate_held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, float]:
+    """Evaluate the NELBO in bits per target token on held-out sequences: of all tokens, and of each modality.
 
-    The same sequences under the same masks for every trial, mixed as in training: differences between trials
-    are differences between models.
+    Sequences and masks are the same for every trial, mixed as in training, so that only models differ.
     """
-    sources = sources_of(config, load_tokenizers(config), "validation", tokens)
+    sources = load_sources(config, load_tokenizers(config), "validation", tokens)
     known = tuple(c for c in config.mixture.components if c.source in sources)
     if not known:
         raise UserError("the data has no validation split, and a study compares held-out losses: prepare one")
@@ -105,11 +103,11 @@ def held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, f
     }
 
 
-def noise_scales(
+def measure_noise_scales(
     step: DenoiserStep, stream: TrainingStream, *, num_small: int, num_pairs: int
 ) -> dict[str, float]:
-    """B_simple in sequences at the present weights, of the whole loss and of each modality's part, as
-    `noise_scale/…`; on batches that come after those of the run.
+    """Measure B_simple in sequences at the current weights, of the whole loss and of each modality's part, as
+    `noise_scale/…`, on batches after those of the run.
     """
     first = step.num_steps
     found = measure_denoiser_noise_scale(
