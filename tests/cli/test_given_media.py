@@ -146,12 +146,12 @@ def test_sample(
     plain = Generator.generate_each
 
     def generate_each(self: Generator, *words: Any, **options: Any) -> Any:
-        kind = "image" if is_picture else "audio"
+        kind = "image" if is_picture else "speech"
         asked.append(codes_of(self, **{kind: options[kind]}))
         return plain(self, *words, **options)
 
     monkeypatch.setattr(Generator, "generate_each", generate_each)
-    words = ["image_to_text", "--image"] if is_picture else ["speech_to_text", "--audio"]
+    words = ["image_to_text", "--image"] if is_picture else ["speech_to_text", "--speech"]
     assert main(["sample", "quickstart", "--task", *words, str(path), "--num-steps=1", "--json"]) == 0
     np.testing.assert_array_equal(asked[0], prepared[name])
     printed = capsys.readouterr()
@@ -166,7 +166,7 @@ def test_what_is_hostile_is_one_line(
     monkeypatch.setattr("subprocess.check_call", lambda *words, **options: pytest.fail("started a program"))
     path = tmp_path / name
     path.write_bytes(HOSTILE[name])
-    words = ["image_to_text", "--image"] if name.endswith("png") else ["speech_to_text", "--audio"]
+    words = ["image_to_text", "--image"] if name.endswith("png") else ["speech_to_text", "--speech"]
     assert main(["sample", "quickstart", "--task", *words, str(path)]) == 1
     printed = capfd.readouterr()
     assert printed.out == "" and len(printed.err.splitlines()) == 1

@@ -130,7 +130,7 @@ def test_each_field_of_a_recipe(recipe: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     "path",
     ["model.width", "model.depth", "model.num_heads", "physical_batch", "logical_batch", "row_length"]
-    + ["slack.filled.image_to_text", "data.text_window", "compute.micro_batch", "compute.data_workers"],
+    + ["data.text_window", "compute.micro_batch", "compute.data_workers"],
 )
 def test_no_size_beyond_all_machines(path: str) -> None:
     config = resolve("debug")

@@ -134,7 +134,6 @@ def test_it_is_one_line_for_users(prepared, tmp_path, capsys):
         {"tokens": {"text": 5, "image": 5}},
         {"tokens": {}},
         {"source": "images", "file": SHARD.replace("text", "images")},
-        {"source": "others", "file": SHARD.replace("text", "others")},
     ],
 )
 def test_a_manifest_that_says_what_cannot_be(change, prepared, tmp_path):

@@ -80,7 +80,7 @@ def kept(source: Path, options: PrepareOptions = HALVES) -> list[tuple[bytes, st
     """Content of the file, text and split of each item that is not set aside."""
     rows = []
     for item, decision in verdicts(source, options)[0]:
-        media = item.image if item.image is not None else item.audio
+        media = item.image if item.image is not None else item.speech
         content = media.read_bytes() if isinstance(media, Path) else media or b""
         text = item.text.decode() if isinstance(item.text, bytes) else str(item.text)
         if decision.status == 0:

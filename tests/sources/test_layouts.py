@@ -41,7 +41,7 @@ def read(source: Path, options: PrepareOptions = DEFAULTS) -> tuple[list[tuple[s
                 rejected[item.key] = f"{item.reason.value}: {item.detail}"
                 continue
             assert isinstance(item, Item)
-            media = item.image or item.audio
+            media = item.image or item.speech
             name = media.relative_to(source).as_posix() if isinstance(media, Path) else ""
             found.append((name, clean_text(item.text)))
     return found, rejected
@@ -271,8 +271,8 @@ def test_values_of_parquet(tmp_path: Path) -> None:
     assert [item.key for item in items][:2] == ["a.parquet:0#0", "a.parquet:0#1"]
     assert [item.speaker for item in items] == [1, 1, 2, None]
     assert [item.rate for item in items] == [8000, 8000, None, 8000]
-    assert isinstance(items[0].audio, bytes)
-    heard = decode_recording(items[0].audio, sample_rate=8000, limits=DEFAULTS.limits, stated_rate=8000)
+    assert isinstance(items[0].speech, bytes)
+    heard = decode_recording(items[0].speech, sample_rate=8000, limits=DEFAULTS.limits, stated_rate=8000)
     np.testing.assert_allclose(heard, samples.astype(np.float32), atol=1e-7)
     features = datasets.Features({"text": datasets.ClassLabel(names=["cat", "dog"])})
     datasets.Dataset.from_dict({"text": [1, 0]}, features=features).to_parquet(tmp_path / "b.parquet")

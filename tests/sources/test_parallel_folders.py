@@ -26,7 +26,7 @@ def read(source: Path, files: Mapping[str, str]) -> tuple[dict[str, tuple[str, s
                 rejected[item.key] = item.detail
             else:
                 assert isinstance(item, Item)
-                media = item.image or item.audio
+                media = item.image or item.speech
                 name = media.relative_to(source).as_posix() if isinstance(media, Path) else item.key
                 found[name] = (item.text.decode(), item.speaker)
     return found, rejected

@@ -51,7 +51,7 @@ def test_captions_beside_files(tmp_path):
     write(tmp_path, {"README.txt": "x", ".hidden.png": "x", "notes.doc": "x"})
     items, rejected = read(tmp_path)
     assert [(item.key, item.text) for item in items] == [("a.png", b"an a"), ("sub/b.wav", b"a b")]
-    assert items[0].image == tmp_path / "a.png" and items[0].audio is None
+    assert items[0].image == tmp_path / "a.png" and items[0].speech is None
     assert items[1].modalities == {"text", "speech"}
     assert rejected == {"c.jpg": "no_text", "README.txt": "unused_file", "notes.doc": "unused_file"}
 
@@ -85,7 +85,7 @@ def test_a_table_names_the_files(tmp_path):
     items, rejected = read(source, PrepareOptions(speaker_column="speaker"))
     assert [item.text for item in items] == ['two\nlines, and "quotes"', "said", "last"]
     assert [item.speaker for item in items] == ["ann", "ben", "ann"]
-    assert items[0].image == source / "a.png" and items[1].audio == source / "clips/clip.wav"
+    assert items[0].image == source / "a.png" and items[1].speech == source / "clips/clip.wav"
     assert sorted(rejected.values()) == ["malformed_row", "missing_file", "missing_file", "no_text"]
     assert rejected["unnamed.png"] == "no_text"
 
@@ -110,7 +110,7 @@ def test_a_table_of_triples(tmp_path, first, suffix):
     write(source, {"a.png": "A", "b.png": "B", "a.wav": "a", "c.wav": "c"})
     items, rejected = read(source)
     pair, said = {"text", "image"}, {"text", "speech"}
-    assert [(item.text, item.modalities, item.image, item.audio) for item in items] == [
+    assert [(item.text, item.modalities, item.image, item.speech) for item in items] == [
         ("both", pair | said, source / "a.png", source / "a.wav"),
         ("no recording", pair, source / "b.png", None),
         ("no picture", said, None, source / "c.wav"),
@@ -122,10 +122,10 @@ def test_only_one_more_column_names_files_and_of_the_other_kind(tmp_path):
     row = {"file_name": "a.png", "image": "b.png", "audio": "a.wav", "speech": "b.wav", "text": "said"}
     source = write(tmp_path, {"metadata.jsonl": json.dumps(row), "a.png": "A", "a.wav": "a"})
     items, rejected = read(source)
-    assert [(item.image, item.audio) for item in items] == [(source / "a.png", source / "a.wav")]
+    assert [(item.image, item.speech) for item in items] == [(source / "a.png", source / "a.wav")]
     assert not rejected
     items, _ = read(source, PrepareOptions(audio_column="audio"))
-    assert [(item.image, item.audio) for item in items] == [(None, source / "a.wav")]
+    assert [(item.image, item.speech) for item in items] == [(None, source / "a.wav")]
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl"])

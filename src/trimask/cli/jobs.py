@@ -78,7 +78,9 @@ def job_of(
     if path.is_dir():
         found = resumed_job(path, overrides, data=data, tokenizers=tokenizers)
         if found is None:
-            raise UsageError(f"{path} is not a run directory: give one that `trimask train` made, or a recipe")
+            raise UsageError(
+                f"{path} is not a run directory: give one that `trimask train` made, or a recipe"
+            )
         return found
     from trimask import io
     from trimask.data.selection import PreparedData

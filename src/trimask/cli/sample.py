@@ -16,7 +16,7 @@ from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, reading_files
 from trimask.config import from_dict, to_dict
-from trimask.reading import problem_of
+from trimask.reading import problem_of, read_text
 from trimask.vocabulary.task import MODALITIES, TASKS, Task
 from trimask.vocabulary.transcript import is_transcript
 
@@ -302,9 +302,9 @@ def _tasks_of(model: Path) -> Sequence[Task] | None:
     if not model.exists():
         return TASKS
     try:
-        stored = json.loads((model / "config.json").read_bytes())["run"]["tasks"]
+        stored = json.loads(read_text(model / "config.json"))["run"]["tasks"]
         return [from_dict(Task, row) for row in stored]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):  # whoever loads the run says what is wrong
         return None
 
 

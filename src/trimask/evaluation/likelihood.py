@@ -14,6 +14,7 @@ from trimask.model.denoiser import Denoiser
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence
+from trimask.vocabulary.slots import SlotTables
 
 
 @final
@@ -59,6 +60,7 @@ def sequence_nelbo(
     does. `streams` says which masks each sequence gets; by default they are drawn from its number.
     """
     vocabulary, device = denoiser.vocabulary, next(denoiser.parameters()).device
+    tables = SlotTables(vocabulary, device)
     totals = {name: np.zeros(len(sequences)) for name in vocabulary.modalities}
     counts = [int(sequence.maskable.sum()) for sequence in sequences]
     if streams is None:
@@ -73,7 +75,7 @@ def sequence_nelbo(
         chunk = views[start : start + batch_size]
         chosen = np.array([number for number, _ in chunk])
         batch = make_batch([sequences[i] for i in chosen], chosen.tolist()).to(device)
-        mask_id, modality = _slot_tables(vocabulary, batch.range_index)
+        mask_id, modality = tables.mask_id(batch.range_index), tables.modality(batch.range_index)
         hidden = batch.maskable.new_zeros(batch.maskable.shape)
         hidden[batch.maskable] = torch.from_numpy(np.concatenate([v.is_masked for _, v in chunk])).to(device)
         clean = torch.where(batch.is_condition, mask_id, batch.tokens) if is_unconditional else batch.tokens
@@ -174,10 +176,3 @@ def unigram_bits(
             total += float(bits[sequence.tokens[here] - token_range.start].sum())
             count += float(here.sum())
     return total / count
-
-
-def _slot_tables(vocabulary: Vocabulary, range_index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    device = range_index.device
-    masks = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad], device=device)
-    modalities = torch.tensor([*vocabulary.modality_of_range.tolist(), -1], device=device)
-    return masks[range_index], modalities[range_index]

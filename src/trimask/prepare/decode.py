@@ -123,7 +123,7 @@ class Decoder:
         if self.sample_rate is None or "speech" not in item.modalities:
             return None
         return decode_recording(
-            _bytes(item.audio, self.options.limits.max_bytes, "recording"),
+            _bytes(item.speech, self.options.limits.max_bytes, "recording"),
             sample_rate=self.sample_rate,
             limits=self.options.limits,
             stated_rate=_rate(item.rate),
@@ -136,7 +136,7 @@ class Decoder:
             return rng.key(0, "group", str(item.group))
         if item.is_group_of_file:
             is_by_audio = self.options.group_by == "audio" or item.image is None
-            media = item.audio if is_by_audio and item.audio is not None else item.image
+            media = item.speech if is_by_audio and item.speech is not None else item.image
             if number := file_node(media, self.options.limits.max_bytes):
                 return rng.key(0, "file", number)
         return rng.key(0, "key", item.key)

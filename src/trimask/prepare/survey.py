@@ -100,7 +100,7 @@ def _row(item: Item, part: Part, options: PrepareOptions) -> dict[str, int]:
             return blank
         text = 0
     limit = options.limits.max_bytes
-    image, audio = file_node(item.image, limit), file_node(item.audio, limit)
+    image, audio = file_node(item.image, limit), file_node(item.speech, limit)
     if item.group is not None:
         subject = name_node(str(item.group))
     else:

@@ -19,7 +19,7 @@ from trimask.model.weights import stored_hashes
 from trimask.runs.lengths import load_lengths
 from trimask.runs.resume import read_start
 from trimask.runs.seen import SEEN, load_seen
-from trimask.sampling.defaults import DEFAULTS
+from trimask.sampling.defaults import DEFAULTS, Samplers
 from trimask.sampling.length import LengthPolicy
 from trimask.sampling.prompts import Seen
 from trimask.sampling.sampler import SamplerConfig
@@ -59,7 +59,15 @@ def load_samplers(folder: Path) -> Mapping[str, SamplerConfig]:
 
 def read_samplers(facts: Mapping[str, str], path: Path) -> Mapping[str, SamplerConfig]:
     """Return the sampler settings stored in the exported file `path`, or the defaults."""
-    return read_run_config(facts, path).sampler if _RUN in facts else DEFAULTS
+    run = _decode(dict, facts, _RUN, path)
+    if run is None:
+        return DEFAULTS
+    stored = {"sampler": run.get("sampler", {})}
+    modules.load_all(stored, path.parent)
+    try:
+        return from_dict(Samplers, stored).sampler
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({_RUN}: {error}): export it again") from error
 
 
 def seen_in(folder: Path) -> Seen:

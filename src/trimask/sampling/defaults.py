@@ -1,8 +1,9 @@
 """Default sampler settings of each task."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import final
 
 from trimask.sampling.filters import Temperature, TopP
 from trimask.sampling.grid import Cosine
@@ -46,3 +47,11 @@ DEFAULTS: Mapping[str, SamplerConfig] = MappingProxyType(
 )
 """By task name [D: compared on the shipped model, experiments/2026-11-22-sampling-defaults; the intervals
 overlap]. Text uses ancestral order: in confidence order it repeats itself."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samplers:
+    """Sampler settings by task name, as in a run's configuration."""
+
+    sampler: dict[str, SamplerConfig]

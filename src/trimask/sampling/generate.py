@@ -13,7 +13,7 @@ from trimask.config import override
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.sampling.codecs import Codecs, ImageInput, SpeechInput, choose_spans
-from trimask.sampling.defaults import DEFAULTS, OTHER
+from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
 from trimask.sampling.length import LengthPolicy, warn_of_length
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.prompts import Seen
@@ -64,12 +64,6 @@ class Generated:
             return self.waveform, self.sample_rate
         value = self.image if self.text is None else self.text
         return next(iter(self.codes.values())) if value is None else value
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Samplers:
-    sampler: dict[str, SamplerConfig]
 
 
 @final
@@ -248,7 +242,7 @@ class Generator:
             UserError: no such path, or a value that does not fit.
         """
         whole = {task.name: self.samplers.get(task.name, OTHER) for task in self.vocabulary.tasks}
-        self.samplers = override(_Samplers(sampler=whole), values).sampler
+        self.samplers = override(Samplers(sampler=whole), values).sampler
 
     def _respell(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:
         text = given["text"]

@@ -12,6 +12,7 @@ from trimask.errors import UserError
 from trimask.sampling.predictor import Prediction, Predictor
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.slots import SlotTables
 
 _STRONGEST = 10_000
 
@@ -68,7 +69,7 @@ class Guided:
 
     def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
         conditional = self.predictor(z, batch)
-        mask_id = torch.from_numpy(self.vocabulary.mask_of_range).to(z.device)[batch.range_index]
+        mask_id = SlotTables(self.vocabulary, z.device).mask_id(batch.range_index)
         is_revealed = (batch.maskable & (z != mask_id)).sum(1).double()
         w = self.ramp.scale(self.guidance_scale, is_revealed / batch.maskable.sum(1).clamp(min=1))
         if (w == 1).all() or not batch.is_condition.any():

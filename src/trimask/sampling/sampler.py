@@ -21,6 +21,7 @@ from trimask.sampling.order import Ancestral, Canvas, Order, Step
 from trimask.sampling.predictor import Prediction, Predictor
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.slots import SlotTables
 
 _MOST_STEPS = 100_000  # more than any sequence has slots
 
@@ -103,7 +104,7 @@ def sample(
         else predictor
     )
     canvas = make_canvas(batch, vocabulary)
-    mask_id = torch.from_numpy(vocabulary.mask_of_range).to(batch.tokens.device)[batch.range_index]
+    mask_id = SlotTables(vocabulary, batch.tokens.device).mask_id(batch.range_index)
     times = config.grid.times(config.num_steps).tolist()
 
     z = torch.where(batch.maskable, mask_id, batch.tokens)
@@ -127,14 +128,12 @@ def sample(
 
 def make_canvas(batch: Batch, vocabulary: Vocabulary) -> Canvas:
     """Build the canvas of a batch."""
-    ranges = batch.range_index
-    modality = torch.tensor([*vocabulary.modality_of_range.tolist(), -1], device=ranges.device)
-    codebook = torch.tensor([r.codebook for r in vocabulary.ranges] + [-1], device=ranges.device)
+    ranges, tables = batch.range_index, SlotTables(vocabulary, batch.range_index.device)
     return Canvas(
         maskable=batch.maskable,
         num_modalities=len(vocabulary.spaces),
-        modality=modality[ranges],  # index -1: the last entry
-        codebook=codebook[ranges],
+        modality=tables.modality(ranges),
+        codebook=tables.codebook(ranges),
         sample_index=batch.sample_index,
     )
 

@@ -272,7 +272,7 @@ class _Scorecard:
             self.scores["continuation"] = choice_scores(scorer, questions, judge, seed=self.seed)
 
     def _is_trained(self, task: str) -> bool:
-        return any(task is trained for _, trained in self.examples.tasks)
+        return any(task == trained for _, trained in self.examples.tasks)
 
     def _choose(self, rows: Sequence, count: int, *names: str) -> list:
         order = rng.generator(self.seed, "scorecard", *names).permutation(len(rows))

@@ -63,7 +63,7 @@ class MediaFiles(Reader):
             modalities=frozenset({"text", "image" if is_image else "speech"}),
             text=caption_of(self.root, path, options),
             image=path if is_image else None,
-            audio=None if is_image else path,
+            speech=None if is_image else path,
             speaker=None if is_image else speaker_of_folder(self.root, path),
             # Pictures of a class have its name, and are many things.
             is_group_of_file=options.group_by is not None or options.caption_from == "folder",

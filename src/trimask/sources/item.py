@@ -39,7 +39,7 @@ class Item:
     modalities: frozenset[str]
     text: Any
     image: Media = None
-    audio: Media = None
+    speech: Media = None
     group: Any = None
     speaker: Any = None
     language: Any = None
@@ -116,7 +116,7 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         modalities=frozenset(modalities),
         text=value_at(values, columns.text),
         group=plain(value_at(values, columns.group)),
-        speaker=plain(value_at(values, columns.speaker)) if columns.speaker else _reader(media.get("audio")),
+        speaker=plain(value_at(values, columns.speaker)) if columns.speaker else _reader(media.get("speech")),
         language=plain(value_at(values, columns.language)),
         split=plain(value_at(values, columns.split)),
         rate=plain(value_at(values, columns.rate)),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trimask.model.denoiser import Denoiser
 from trimask.training.corruption import View
 from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.slots import SlotTables
 
 EMBEDDING, ATTENTION, FEED_FORWARD, STREAM, TARGET = (
     "embedding",
@@ -84,7 +85,7 @@ def measure_coordinates(denoiser: Denoiser, batch: Batch, view: View) -> Coordin
     by_position = {name: torch.stack(values, dim=1) for name, values in seen.items()}
     position, target = batch.position[view.masked], batch.tokens[view.masked]
     range_index = batch.range_index[view.masked]
-    modality = torch.from_numpy(denoiser.vocabulary.modality_of_range)[range_index]
+    modality = SlotTables(denoiser.vocabulary, range_index.device).modality(range_index)
     logit = _target_logits(denoiser, hidden[position], range_index, target)
     found: dict[str, dict[str, Tensor]] = {}
     for number, name in enumerate(denoiser.vocabulary.modalities):

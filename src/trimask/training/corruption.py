@@ -19,6 +19,7 @@ from trimask.training.reduction import Reduction, TokenMean
 from trimask.training.weighting import Bound, Weighting
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.slots import SlotTables
 
 
 @final
@@ -59,22 +60,6 @@ class ObjectiveConfig:
             raise UserError(
                 "anti_masking draws mask ratios uniformly: set the schedules to Linear, or turn it off"
             )
-
-
-@final
-class SlotTables:
-    """Lookup tables on the device: the modality and mask token of each codebook range."""
-
-    def __init__(self, vocabulary: Vocabulary, device: torch.device):
-        # The last entry is for range −1: special tokens and padding have no modality and are never masked.
-        self._modality = torch.tensor([*vocabulary.modality_of_range.tolist(), -1], device=device)
-        self._mask_id = torch.tensor([*vocabulary.mask_of_range.tolist(), vocabulary.pad], device=device)
-
-    def modality(self, range_index: Int[Tensor, "*slots"]) -> Int[Tensor, "*slots"]:
-        return self._modality[range_index]
-
-    def mask_id(self, range_index: Int[Tensor, "rows slots"]) -> Int[Tensor, "rows slots"]:
-        return self._mask_id[range_index]
 
 
 @final
