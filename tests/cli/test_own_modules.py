@@ -323,7 +323,7 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
             "mine.py:fails",
             "mine.py:fails failed (code outside of trimask): UserError: logical_batch 0",
         ),
-        ("mine.py:fails", "(mine.py, line 48, in fails: return replace(quickstart_mini(), logical_batch=0))"),
+        ("mine.py:fails", "(mine.py, line 49, in fails: return replace(quickstart_mini(), logical_batch=0))"),
         ("cut.py:pictures", "cut.py failed (code outside of trimask): SyntaxError"),
         (
             "helped.py:pictures",
