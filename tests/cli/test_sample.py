@@ -244,9 +244,9 @@ def test_wrong_arguments(
 
 
 def test_no_such_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _fails(capsys, ["quikstart", "--task", "text"], 2, "no run directory", "did you mean quickstart")
+    _fails(capsys, ["quikstart", "--task", "text"], 2, "not a run directory", "did you mean quickstart")
     near = run.with_name("rum")
-    _fails(capsys, [str(near), "--task", "text"], 2, "no run directory", f"did you mean {run}")
+    _fails(capsys, [str(near), "--task", "text"], 2, "not a run directory", f"did you mean {run}")
     _fails(capsys, [str(run.parent), "--task", "text"], 1, "not a run directory", "config.json")
 
 
