@@ -64,8 +64,8 @@ def count_recomputed_by_block(
 def count_kept_after_attention(
     recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool
 ) -> Kept:
-    """Return the part of `kept_by_block` after attention, which the last block keeps only at positions that
-    the loss reads.
+    """Return the part of `count_kept_by_block` after attention, which the last block keeps only at positions
+    that the loss reads.
     """
     if recompute is Recompute.FULL:
         return Kept(widths=0)

@@ -86,7 +86,7 @@ class Noise:
 
 
 def fit_levels(losses: Mapping[float, Mapping[int, float]]) -> dict[float, float]:
-    """Return value -> m(value) as in `optimum`, infinite if a run diverged, for a search."""
+    """Return value -> m(value) as in `fit_optimum`, infinite if a run diverged, for a search."""
     finite = {value: row for value, row in losses.items() if all(map(math.isfinite, row.values()))}
     means = fit_additive(list(finite.values()))[0].tolist() if finite else []
     return dict.fromkeys(losses, math.inf) | dict(zip(finite, means, strict=True))
