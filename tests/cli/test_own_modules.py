@@ -113,7 +113,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def train(tokenizers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tokenizers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the user's recipe, whose file is gone."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "mine.py").write_text(MINE)
