@@ -128,7 +128,7 @@ def trained(tokenizers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path, few_speeches: None) -> Path:
-    return Path(shutil.copytree(train, tmp_path / "run"))
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def copy_in(run: Path) -> Path:
