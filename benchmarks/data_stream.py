@@ -23,7 +23,7 @@ from trimask.devices import describe, pick
 from trimask.recipes import catalog
 from trimask.runs.kinds import kind_of
 from trimask.runs.pretrain import build_denoiser, build_step, build_stream
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
@@ -57,7 +57,7 @@ def of_stated(config: RunConfig) -> dict[str, list[float]]:
     assert isinstance(config.data, StatedData)
     drawn = random_sources(config.data, num_examples=32)
     sources = {name: Drawn(source) for name, source in drawn.items()}  # drawing codes is no part of a run
-    stream = build_stream(config, sources, vocabulary_of(config, None))
+    stream = build_stream(config, sources, build_vocabulary(config, None))
     rates: dict[str, list[float]] = {DATA: [], "one of eight": []}
     for number in range(ROUNDS + 1):  # the first round warms up
         for name, num_parts in zip(rates, (1, 8), strict=True):

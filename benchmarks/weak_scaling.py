@@ -26,7 +26,7 @@ from trimask.devices import describe
 from trimask.model.denoiser import DenoiserConfig
 from trimask.recipes.reference import pilot_320m
 from trimask.runs.pretrain import build_step, build_stream
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.training.compute import ComputeConfig
 from trimask.training.distributed import open_world
 from trimask.training.placement import place
@@ -124,7 +124,7 @@ def work(batch: int, file: Path) -> None:
         row_length=None,
         compute=ComputeConfig(),
     )
-    vocabulary = vocabulary_of(config, None)
+    vocabulary = build_vocabulary(config, None)
     stream = build_stream(config, random_sources(data, num_examples=64), vocabulary)
     torch.set_num_threads(1)
     with open_world("cpu") as world:

@@ -127,8 +127,8 @@ STATED = AdamWConfig(learning_rate=3e-3)
 @pytest.mark.parametrize("rule", BATCH_RULES, ids=repr)
 def test_a_rule_changes_nothing_where_nothing_changes(rule: BatchRule) -> None:
     same = BatchChange(base_batch=16, base_horizon=16_000, logical_batch=16, batch=16, horizon=16_000)
-    assert rule.scaled(STATED, same) == STATED
-    moved = rule.scaled(STATED, CHANGE)
+    assert rule.scale(STATED, same) == STATED
+    moved = rule.scale(STATED, CHANGE)
     assert 0 < moved.learning_rate < math.inf and 0 < moved.beta1 < 1 and 0 < moved.beta2 < 1
     assert all(sentence.strip() for sentence in rule.cautions(CHANGE))
 
@@ -145,7 +145,7 @@ def test_the_learning_rate_never_exceeds_what_was_stated(
 
 @pytest.mark.parametrize("rule", BATCH_RULES, ids=repr)
 def test_a_rule_explains_the_values_that_it_gives(rule: BatchRule) -> None:
-    moved = rule.scaled(STATED, CHANGE)
+    moved = rule.scale(STATED, CHANGE)
     explained = {each.name: each for each in rule.explain(STATED, CHANGE)}
     for name in ("learning_rate", "beta1", "beta2", "eps", "weight_decay"):
         value, stated = getattr(moved, name), getattr(STATED, name)

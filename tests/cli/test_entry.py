@@ -88,7 +88,7 @@ def test_list_is_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> 
         (["demo", "--out", "OUT", "--minutes", "-1"], ["--minutes is -1", "from 0 to"]),
         (["demo", "--out", "OUT", "--minutes", "1e308"], ["--minutes is 1e+308", "from 0 to"]),
         (["evaluate"], ["give RUN", "--fetch-judges DIR"]),
-        (["evaluate", "quikstart"], ["no run directory", "did you mean quickstart?"]),
+        (["evaluate", "quikstart"], ["not a run directory", "did you mean quickstart?"]),
         (["evaluate", "quickstart", "--suite", "quik"], ["unknown suite 'quik'", "quick"]),
         (["evaluate", "quickstart", "--num-masks", "0"], ["num_masks is 0", "at least 1"]),
         (["evaluate", "quickstart", "--judges", "gone"], ["judge 'gone'", "role=NAME_OR_FOLDER"]),

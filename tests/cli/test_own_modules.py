@@ -52,7 +52,7 @@ def blocks(page: str) -> list[str]:
 MINE = blocks("add-a-schedule.md")[0]
 HALVES = '''
 from trimask.recipes.quickstart import debug
-from trimask.studies.pretraining import trained
+from trimask.studies.pretraining import train
 from trimask.studies.study import Study
 from trimask.studies.findings import Claim, Findings
 from trimask.studies.trial import Trial
@@ -73,7 +73,7 @@ class Exponents(Study):
         return Trial(factors={"exponent": exponent}, config=config)
 
     def measure(self, trial, folder, tokens):
-        trained(trial.config, folder, tokens)
+        train(trial.config, folder, tokens)
         return {"loss": read_metrics(folder)[-1]["loss"]}
 
     def findings(self, results):

@@ -32,10 +32,10 @@ from trimask.prepare.prepare import Progress, prepare
 from trimask.recipes.quickstart import debug
 from trimask.runs.embedded import pictures
 from trimask.runs.kinds import kind_of
-from trimask.runs.own_prompt import first_try
+from trimask.runs.own_prompt import suggest_prompt
 from trimask.runs.pretrain import build_stream
 from trimask.runs.sources import with_prepared
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.tokenizers.text import TextTokenizer
@@ -256,7 +256,7 @@ def test_what_to_try_is_of_the_data(prepared: list[Path], tokenizers_folder: Pat
     assert lines.endswith("--task text --out samples")
     embedded = job("debug", {}, tokenizers=tokenizers_folder)
     assert isinstance(embedded, DenoiserJob) and isinstance(embedded.config.data, QuickstartData)
-    task, prompt = first_try(embedded.config, embedded.tokenizers)
+    task, prompt = suggest_prompt(embedded.config, embedded.tokenizers)
     assert task.name == "text_to_image"
     assert prompt in {row.caption for row in pictures("train", embedded.config.data)}
     told = job("debug", {}, data=[prepared[1]]).caution(18.0)
@@ -316,7 +316,7 @@ def test_data_that_moved(prepared: list[Path], tmp_path: Path, capsys: pytest.Ca
         assert main(words) == 1
         assert f"{old} is where the run's data was" in capsys.readouterr().err
     assert main([*resume, "--data", str(prepared[0])]) == 2
-    assert "is not what the run began with" in capsys.readouterr().err
+    assert "is not the data that the run began with" in capsys.readouterr().err
     assert main([*resume, "--data", str(new)]) == 0
     assert io.read_json(run / "config.json")["run"]["data"]["folders"] == [str(new)]
     new.rename(old)
@@ -514,7 +514,7 @@ def test_cut_passages_have_no_end(tokenizers_folder: Path, tmp_path: Path) -> No
     config = with_prepared(debug(), [out])
     tokenizers = Tokenizers.load(tokenizers_folder)
     sources = kind_of(config.data).sources(tokenizers, "train", out / "unused")
-    stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
+    stream = build_stream(config, sources, build_vocabulary(config, tokenizers))
     end = stream.vocabulary.ranges_of("text")[0].stop - 1
     lengths = sources[TEXT].num_codes["text"]
     assert config.data.text_window == lengths.max() == 16

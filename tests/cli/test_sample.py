@@ -16,7 +16,7 @@ from trimask.io import read_json, write_json
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
 from trimask.runs.pretrain import MODEL, TOKENIZERS
-from trimask.runs.seen import SEEN, save_seen, spelling
+from trimask.runs.seen import SEEN, measure_spelling, save_seen
 from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.codebooks import CodebookLayout, Parallel
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tokenizers_folder: Path) -> Pa
     denoiser.initialize(0)
     save_denoiser(folder / MODEL, denoiser)
     write_json(folder / "config.json", {"recipe": "debug", "run": {}})
-    captions = spelling(["red apple", "Santa Claus", "x", "so"])
+    captions = measure_spelling(["red apple", "Santa Claus", "x", "so"])
     save_seen(
         folder, Seen(captions=captions, transcripts=captions, voices={"slt": 2, "rms": 1, "ana_maría": 1})
     )
@@ -244,9 +244,9 @@ def test_wrong_arguments(
 
 
 def test_no_such_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _fails(capsys, ["quikstart", "--task", "text"], 2, "no run directory", "did you mean quickstart")
+    _fails(capsys, ["quikstart", "--task", "text"], 2, "not a run directory", "did you mean quickstart")
     near = run.with_name("rum")
-    _fails(capsys, [str(near), "--task", "text"], 2, "no run directory", f"did you mean {run}")
+    _fails(capsys, [str(near), "--task", "text"], 2, "not a run directory", f"did you mean {run}")
     _fails(capsys, [str(run.parent), "--task", "text"], 1, "not a run directory", "config.json")
 
 

@@ -118,7 +118,7 @@ def test_from_a_recipe_to_samples(
     fails(["--out", str(run / "config.json")], 2, "is a file")
     for state in run.glob("checkpoints/*/*.safetensors"):
         state.write_bytes(state.read_bytes()[:1000])
-    fails([*steps, "--resume"], 1, "no checkpoint", "is whole", "another --out")
+    fails([*steps, "--resume"], 1, "no checkpoint", "is intact", "another --out")
     (run / "config.json").write_text("{")
     fails([*steps, "--resume"], 1, "config.json is not valid JSON")
 

@@ -10,7 +10,7 @@ import pytest
 
 from odd_media import coloured, motif, odd_pictures, saved
 from trimask.media.limits import Limits
-from trimask.media.picture import FORMATS, decode_picture, guarded, square_pixels
+from trimask.media.picture import FORMATS, crop_square, decode_picture, guarded
 from trimask.media.rejection import Reason, Rejected
 
 LIMITS = Limits()
@@ -33,7 +33,7 @@ def test_the_right_pixels(name: str) -> None:
 def test_a_loaded_picture_is_seen_as_its_file(name: str) -> None:
     with guarded(), PIL.Image.open(io.BytesIO(ODD[name][0])) as opened:
         place = opened.tell()
-        np.testing.assert_array_equal(square_pixels(opened, 64), decode(ODD[name][0], 64))
+        np.testing.assert_array_equal(crop_square(opened, 64), decode(ODD[name][0], 64))
         assert opened.tell() == place
 
 

@@ -9,7 +9,7 @@ import soundfile
 from odd_media import ENCODINGS, RATE, odd_sounds, sounded, tone, with_sizes, with_total
 from trimask.media import mp3
 from trimask.media.limits import Limits
-from trimask.media.recording import decode_recording, one_channel
+from trimask.media.recording import decode_recording, mix_down
 from trimask.media.recording_links import links
 from trimask.media.rejection import Reason, Rejected
 
@@ -95,11 +95,11 @@ def test_sound_that_is_no_sound() -> None:
 def test_channels() -> None:
     one = tone()
     other = np.random.default_rng(0).normal(size=len(one)).astype(np.float32) * 0.1
-    both = one_channel(np.stack([one, other], 1), RATE, RATE)
+    both = mix_down(np.stack([one, other], 1), RATE, RATE)
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
     six = np.stack([one, one, other * 0, other, other, other], 1)
-    np.testing.assert_allclose(one_channel(six, RATE, RATE), six.sum(1) / 5, atol=1e-6)
-    loudest = one_channel(np.stack([0.5 * one, -0.52 * one], 1), RATE, RATE)
+    np.testing.assert_allclose(mix_down(six, RATE, RATE), six.sum(1) / 5, atol=1e-6)
+    loudest = mix_down(np.stack([0.5 * one, -0.52 * one], 1), RATE, RATE)
     np.testing.assert_allclose(loudest, -0.52 * one, atol=1e-6)
 
 
@@ -112,12 +112,12 @@ def test_samples_of_any_type(kind: type) -> None:
         given = np.rint(one * 128 + 128).astype(np.uint8)
     else:
         given = np.rint(one * float(np.iinfo(kind).max)).astype(kind)
-    np.testing.assert_allclose(one_channel(given, RATE, RATE), one, atol=0.005)
+    np.testing.assert_allclose(mix_down(given, RATE, RATE), one, atol=0.005)
 
 
 def test_nothing_is_clipped_by_the_resampler() -> None:
     square = np.sign(np.sin(np.arange(44_100) * 0.05)).astype(np.float32)
-    made = one_channel(square, 44_100, RATE)
+    made = mix_down(square, 44_100, RATE)
     assert np.abs(made).max() == 1 and (np.abs(made) > 0.999).mean() < 0.01
 
 

@@ -19,7 +19,7 @@ from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.parametrization import CompletedP, Parametrization, Role, Standard, role_of
 from trimask.training.corruption import ObjectiveConfig, View
-from trimask.training.logical_batch import rescaled
+from trimask.training.logical_batch import rescale
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.step import DenoiserStep
@@ -103,7 +103,7 @@ def test_each_tensor_follows_the_table(width: int, depth: int, alpha: float) -> 
 def test_the_optimizer_has_the_tables_values(width: int, depth: int, alpha: float, kappa: float) -> None:
     """Rate, betas, ε and decay of every tensor, as AdamW gets them: the table times the row of the batch."""
     stated = AdamWConfig(learning_rate=3e-3, beta1=0.9, beta2=0.95, eps=1e-7, weight_decay=0.2)
-    step = make_step(config(width, depth, base(alpha=alpha)), rescaled(stated, kappa))
+    step = make_step(config(width, depth, base(alpha=alpha)), rescale(stated, kappa))
     names = set()
     for group in step.optimizer.param_groups:
         for name in group["param_names"]:

@@ -18,7 +18,7 @@ from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import Standard
 from trimask.recipes import catalog
 from trimask.runs.pretrain import build_step, build_stream
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.training.distributed import World
 from trimask.training.placement import place
 from trimask.training.run import RunConfig
@@ -37,7 +37,7 @@ def resting() -> int:
 
 def measure(config: RunConfig, *, is_small: bool) -> dict[str, Any]:
     assert isinstance(config.data, StatedData)
-    vocabulary = vocabulary_of(config, None)
+    vocabulary = build_vocabulary(config, None)
     stream = build_stream(config, random_sources(config.data), vocabulary)
     batch = stream.batch(0)
     base = resting()

@@ -12,7 +12,7 @@ import pytest
 import trimask
 from trimask.cli import main
 from trimask.recipes import catalog
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.logical_batch import BatchChange, BatchRule
 from trimask.training.lr_schedule import LearningRateSchedule
@@ -56,7 +56,7 @@ def test_tokenizers_are_taken_by_folder(tokenizers_folder: Path) -> None:
     found = trimask.describe("debug", tokenizers=str(tokenizers_folder))
     debug = catalog.resolve("debug")
     assert isinstance(debug, RunConfig)
-    vocabulary = vocabulary_of(debug, Tokenizers.load(tokenizers_folder))
+    vocabulary = build_vocabulary(debug, Tokenizers.load(tokenizers_folder))
     assert found.vocabulary == vocabulary.size
     assert all(row["epochs"] > 0 for row in found.mixture)
 
@@ -66,7 +66,7 @@ def test_tokenizers_are_taken_by_folder(tokenizers_folder: Path) -> None:
 class _Halving(BatchRule):
     """A user's own."""
 
-    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+    def scale(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
         return replace(optimizer, learning_rate=optimizer.learning_rate / 2)
 
     def formula(self, name: str) -> tuple[str, str]:

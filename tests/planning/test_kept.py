@@ -12,7 +12,12 @@ from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block
 from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles
-from trimask.planning.kept import is_loop, kept_after_attention, kept_by_block, recomputed_by_block
+from trimask.planning.kept import (
+    count_kept_after_attention,
+    count_kept_by_block,
+    count_recomputed_by_block,
+    is_loop,
+)
 
 WIDTH, HEADS, POSITIONS = 64, 2, 96
 ON_CPU = {"is_gpu": False, "is_looped": True, "is_compiled": False}
@@ -56,7 +61,7 @@ def run_block(
 def expected(recompute: Recompute) -> int:
     hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
     sizes = {"width": WIDTH, "hidden": hidden, "num_heads": HEADS, "element": 4}
-    return POSITIONS * kept_by_block(recompute, **ON_CPU).num_bytes(**sizes)
+    return POSITIONS * count_kept_by_block(recompute, **ON_CPU).num_bytes(**sizes)
 
 
 @pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])
@@ -70,7 +75,7 @@ def test_the_last_block_keeps_less_at_positions_that_are_not_read(recompute: Rec
     at = torch.arange(0, POSITIONS, 3)
     others, saved, _ = run_block(recompute, at=at)
     hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
-    after = kept_after_attention(recompute, **ON_CPU)
+    after = count_kept_after_attention(recompute, **ON_CPU)
     spared = after.num_bytes(width=WIDTH, hidden=hidden, num_heads=HEADS, element=4)
     assert size(saved, [*others, at]) == expected(recompute) - (POSITIONS - len(at)) * spared
 
@@ -82,7 +87,7 @@ def test_autograd_saves_what_is_listed_on_a_gpu(recompute: Recompute) -> None:
     others, saved, _ = run_block(
         recompute, device="cuda", dtype=torch.bfloat16, backend=AttentionBackend.VARLEN
     )
-    kept = kept_by_block(recompute, is_gpu=True, is_looped=False, is_compiled=False)
+    kept = count_kept_by_block(recompute, is_gpu=True, is_looped=False, is_compiled=False)
     hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
     listed = POSITIONS * kept.num_bytes(width=WIDTH, hidden=hidden, num_heads=HEADS, element=2)
     assert size(saved, others) == pytest.approx(listed, rel=0.02)
@@ -103,9 +108,9 @@ def test_selective_recomputation_holds_what_is_listed() -> None:
 
 
 def test_what_is_computed_again_completes_what_is_kept() -> None:
-    everything = kept_by_block(Recompute.NONE, **ON_CPU)
-    assert recomputed_by_block(Recompute.NONE, **ON_CPU).widths == 0
-    again = recomputed_by_block(Recompute.FULL, **ON_CPU)
+    everything = count_kept_by_block(Recompute.NONE, **ON_CPU)
+    assert count_recomputed_by_block(Recompute.NONE, **ON_CPU).widths == 0
+    again = count_recomputed_by_block(Recompute.FULL, **ON_CPU)
     assert (again.widths + 1, again.hiddens) == (everything.widths, everything.hiddens)
 
 

@@ -15,7 +15,7 @@ from trimask.planning.hardware import HARDWARE
 from trimask.planning.memory import MemoryModel
 from trimask.planning.plan import Assumptions, plan
 from trimask.recipes import catalog
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.training.run import RunConfig
 
 SCALED_DOWN = {
@@ -66,7 +66,7 @@ def measured(overrides: dict[str, str], *, is_allocator_plain: bool) -> dict[str
 def model_of(config: RunConfig) -> MemoryModel:
     return MemoryModel(
         model=config.model,
-        vocabulary=vocabulary_of(config, None),
+        vocabulary=build_vocabulary(config, None),
         compute=config.compute,
         hardware=HARDWARE["cpu"],
         num_devices=1,

@@ -15,7 +15,7 @@ from trimask.model.denoiser import Denoiser
 from trimask.planning.workload import workload
 from trimask.recipes import catalog
 from trimask.runs.pretrain import build_step, build_stream
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.training.run import RunConfig
 from trimask.vocabulary.batch import make_batch
 
@@ -49,7 +49,7 @@ def small() -> RunConfig:
 def test_the_flops_of_a_sequence_are_those_of_its_passes() -> None:
     config = small()
     assert isinstance(config.data, StatedData)
-    denoiser = Denoiser(config.model, vocabulary_of(config, None))
+    denoiser = Denoiser(config.model, build_vocabulary(config, None))
     denoiser.initialize(0)
     stream = build_stream(config, random_sources(config.data), denoiser.vocabulary)
     works = {(w.component.source, w.component.task): w for w in workload(config, None)}
@@ -81,7 +81,7 @@ def test_anti_masking_costs_as_much() -> None:
     for name in ("update_batch", "num_updates", "horizon", "batch_change", "scaled_optimizer"):
         assert getattr(both, name) == getattr(config, name), name
     assert isinstance(config.data, StatedData)
-    vocabulary, tokens = vocabulary_of(config, None), {}
+    vocabulary, tokens = build_vocabulary(config, None), {}
     for each in (config, both):
         stream = build_stream(each, random_sources(config.data), vocabulary)
         denoiser = Denoiser(config.model, vocabulary)

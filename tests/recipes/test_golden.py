@@ -20,7 +20,7 @@ from trimask.planning.figures import figures
 from trimask.recipes import catalog
 from trimask.recipes.quickstart import debug
 from trimask.runs.pretrain import build_denoiser
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizer_training.kinds import TokenizerRun
 from trimask.tokenizer_training.text import TextTokenizerRun
 from trimask.tokenizer_training.train import rates, training_of
@@ -38,7 +38,7 @@ def tokenizers() -> Tokenizers:
 def described(config: RunConfig, tokenizers: Tokenizers) -> dict[str, Any]:
     if isinstance(config.data, StatedData):  # the references: large, and nothing is drawn
         with torch.device("meta"):
-            denoiser = Denoiser(config.model, vocabulary_of(config, None))
+            denoiser = Denoiser(config.model, build_vocabulary(config, None))
         work: Any = figures(config, None)
     else:
         denoiser = build_denoiser(config, tokenizers)

@@ -12,7 +12,7 @@ from trimask.planning.workload import workload
 from trimask.recipes import catalog
 from trimask.recipes.reference import ROW
 from trimask.runs.pretrain import build_stream
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.training.run import RunConfig
 
 NAMES = ("pilot_320m", "trimodal_1b", "trimodal_3b")
@@ -27,14 +27,14 @@ def reference(name: str) -> RunConfig:
 
 def count(name: str) -> ParameterCount:
     config = reference(name)
-    return count_parameters(config.model, vocabulary_of(config, None))
+    return count_parameters(config.model, build_vocabulary(config, None))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_model_builds_on_the_meta_device_with_as_many_parameters_as_counted(name: str) -> None:
     config = reference(name)
     with torch.device("meta"):
-        denoiser = Denoiser(config.model, vocabulary_of(config, None))
+        denoiser = Denoiser(config.model, build_vocabulary(config, None))
     assert sum(p.numel() for p in denoiser.parameters()) == count(name).total
     assert config.model.head_dim == 128
     assert isinstance(config.model.parametrization, CompletedP)
@@ -77,7 +77,7 @@ def test_tuned_values_hold_almost_as_they_are(name: str) -> None:
 def test_rows_are_full_of_text_and_hold_any_pair() -> None:
     config = reference("trimodal_3b")
     assert isinstance(config.data, StatedData)
-    vocabulary = vocabulary_of(config, None)
+    vocabulary = build_vocabulary(config, None)
     stream = build_stream(config, random_sources(config.data), vocabulary)
     longest: dict[str, int] = {}
     for index in range(400):

@@ -26,7 +26,7 @@ from trimask.runs.embedded import encode, pictures, readings, select_concepts, s
 from trimask.runs.embedded_tokens import check_encoded, load_encoded, load_or_encode, write_encoded
 from trimask.runs.kinds import kind_of
 from trimask.runs.pretrain import build_stream
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
 
@@ -189,7 +189,7 @@ def test_cut_passages_have_no_end(
     config = replace(config, mixture=MixtureConfig(components=(component,)))
     sources = kind_of(config.data).sources(tokenizers, "train", tmp_path)
     passages = sources["speeches"]
-    stream = build_stream(config, sources, vocabulary_of(config, tokenizers))
+    stream = build_stream(config, sources, build_vocabulary(config, tokenizers))
     end = stream.vocabulary.ranges_of("text")[0].stop - 1
     ended = [(stream.sequence(i).tokens == end).sum() > 0 for i in range(600)]
     whole = [len(passages.example(stream.mixture.example(i)[1])["text"]) < length for i in range(600)]

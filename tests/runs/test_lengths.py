@@ -51,7 +51,7 @@ def test_rates_are_found_again_whatever_the_script(tokenizers: Tokenizers, tmp_p
     assert policy.max_prompt == 400 + len("annabel_the_third: ")
     # The whole transcript, tag included, fits the span that its frames give.
     for each, count in zip(words, frames, strict=True):
-        assert policy.transcript_length(count) > len(transcript(each, "annabel_the_third").encode())
+        assert policy.estimate_transcript_length(count) > len(transcript(each, "annabel_the_third").encode())
     save_lengths(tmp_path, policy)
     assert load_lengths(tmp_path) == policy and load_lengths(tmp_path / "elsewhere") is None
 

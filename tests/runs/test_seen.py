@@ -12,7 +12,7 @@ from trimask.data.mixture import Component
 from trimask.data.selection import QuickstartData
 from trimask.recipes.quickstart import quickstart
 from trimask.runs.load import QUICKSTART
-from trimask.runs.seen import fit_seen, load_seen, seen_of_embedded, spelling
+from trimask.runs.seen import fit_seen, fit_seen_of_embedded, load_seen, measure_spelling
 from trimask.sampling.prompts import UnseenPromptWarning
 from trimask.tokenizers.text import TextTokenizer
 from trimask.vocabulary.task import TASKS
@@ -45,8 +45,8 @@ def test_what_a_run_sees() -> None:
     seen = fit_seen(sources, parts, text, seed=0)
     assert seen.tasks == ("text_to_image", "text_to_speech")
     assert list(seen.voices.items()) == [("ana_maría", 2), ("bob", 1), ("slt", 1)]
-    assert seen.captions == spelling(captions)
-    assert seen.transcripts == spelling([words.lower() for words, _ in said])
+    assert seen.captions == measure_spelling(captions)
+    assert seen.transcripts == measure_spelling([words.lower() for words, _ in said])
 
 
 def test_the_shipped_model_knows_a_caption_however_it_is_typed() -> None:
@@ -70,8 +70,8 @@ def test_what_ships_is_of_the_data_that_the_model_has_seen() -> None:
     recipe = quickstart()
     assert isinstance(recipe.data, QuickstartData)
     seen = load_seen(QUICKSTART.parent)
-    assert to_dict(seen) == to_dict(seen_of_embedded(recipe.data, recipe.mixture.components))
+    assert to_dict(seen) == to_dict(fit_seen_of_embedded(recipe.data, recipe.mixture.components))
     for prompt in ("Strawberry", " strawberry.", "a strawberry", "The STRAWBERRY!"):
         assert seen.prompt(TASKS[1], prompt) == "strawberry"
-    assert seen.captions is not None and seen.captions.unseen("strawberry") == []
+    assert seen.captions is not None and seen.captions.find_unseen_words("strawberry") == []
     assert list(seen.voices) == ["slt", "rms"]

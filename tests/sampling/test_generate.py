@@ -131,16 +131,16 @@ def test_span_lengths_follow_the_policy() -> None:
     codecs = tiny_generator().codecs
     policy = codecs.lengths
     sizes = {m: stop - start for m, (start, stop) in codecs.document("triple", {}).spans.items()}
-    frames = policy.speech_frames(policy.caption_characters)
+    frames = policy.estimate_speech_frames(policy.caption_characters)
     assert sizes == {
         "text": policy.joint_caption_length,
         "image": 8,
         "speech": 2 * frames,
     }
     start, stop = codecs.document("text_to_speech", {"text": "abcd"}).spans["speech"]
-    assert stop - start == 2 * policy.speech_frames(4)
+    assert stop - start == 2 * policy.estimate_speech_frames(4)
     start, stop = codecs.document("speech_to_text", {"speech": hum(6)}).spans["text"]
-    assert stop - start == policy.transcript_length(6)
+    assert stop - start == policy.estimate_transcript_length(6)
 
 
 def test_voice_tag_is_split_off() -> None:
@@ -190,7 +190,7 @@ def test_filmstrip_ends_with_the_image() -> None:
         ("text_to_image", {}, "needs prompt"),
         ("text_to_image", {"prompt": "  "}, "prompt '  ' is empty"),
         ("text", {"prompt": ""}, "prompt '' is empty"),
-        ("text_to_image", {"prompt": "a" * 300}, "takes 300 tokens, and 256 is the most"),
+        ("text_to_image", {"prompt": "a" * 300}, "takes 300 tokens, but the limit is 256"),
         ("text", {"prompt": "a" * 12}, "12 of the span's 12 tokens"),
         ("image_to_text", {}, "needs image"),
         ("speech_to_text", {}, "needs speech"),
@@ -203,8 +203,8 @@ def test_filmstrip_ends_with_the_image() -> None:
         ("text", {"span_length": 0}, "span_length is 0"),
         ("joint", {"pair": "smell"}, "pair is 'smell'"),
         ("triple", {"pair": "speech"}, "no use for pair"),
-        ("text", {"voice": "rms"}, "voice 'rms' is of no use"),
-        ("text_to_speech", {"prompt": "a", "voice": ": ;"}, "voice ': ;' is of no use"),
+        ("text", {"voice": "rms"}, "voice 'rms' has no effect"),
+        ("text_to_speech", {"prompt": "a", "voice": ": ;"}, "voice ': ;' has no effect"),
         ("text", {"guidance_scale": 2.0}, "guidance_scale 2.0 has nothing to act on"),
         ("text", {"num_steps": 0}, "num_steps is 0"),
         ("text", {"temperature": -1.0}, "temperature is -1.0"),

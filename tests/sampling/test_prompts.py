@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimask.runs.seen import spelling
-from trimask.sampling.codecs import spans_asked
+from trimask.runs.seen import measure_spelling
+from trimask.sampling.codecs import choose_spans
 from trimask.sampling.prompts import Seen, SeenTexts, UnseenPromptWarning, UntrainedTaskWarning
 from trimask.vocabulary.task import TASKS
 
@@ -19,7 +19,7 @@ ROWS = {task.name: task for task in TASKS}
 
 
 def seen_texts(texts: list[str]) -> SeenTexts:
-    found = spelling(texts)
+    found = measure_spelling(texts)
     assert found is not None
     return found
 
@@ -43,7 +43,7 @@ def seen_texts(texts: list[str]) -> SeenTexts:
     ],
 )
 def test_captions_of_single_things(prompt: str, spelled: str) -> None:
-    assert seen_texts([*EMOJI, *["cat face"] * 20]).spelled(prompt) == spelled
+    assert seen_texts([*EMOJI, *["cat face"] * 20]).respell(prompt) == spelled
 
 
 @pytest.mark.parametrize(
@@ -51,47 +51,47 @@ def test_captions_of_single_things(prompt: str, spelled: str) -> None:
     [("a dog", "A dog."), ("The dog runs.", "The dog runs."), ("a girl in paris", "A girl in Paris.")],
 )
 def test_captions_that_are_sentences(prompt: str, spelled: str) -> None:
-    assert seen_texts(SENTENCES).spelled(prompt) == spelled
+    assert seen_texts(SENTENCES).respell(prompt) == spelled
 
 
 @given(st.lists(st.text(alphabet="aAbB.,! ñ", min_size=1, max_size=20), min_size=1, max_size=8))
 def test_what_the_data_has_is_left_as_it_is(texts: list[str]) -> None:
-    found = spelling(texts)
+    found = measure_spelling(texts)
     if found is None:
         assert not any(text.split() for text in texts)
         return
     for text in texts:
         if text.split() and text.rstrip().endswith(found.closing):
-            assert found.spelled(text) == " ".join(text.split())
-            assert not found.unseen(text)
+            assert found.respell(text) == " ".join(text.split())
+            assert not found.find_unseen_words(text)
 
 
 def test_far_prompts_are_told() -> None:
     seen = Seen(captions=seen_texts(EMOJI), transcripts=seen_texts(["good morning", "it's red"]))
     with pytest.warns(UnseenPromptWarning, match="'purple', 'xylophone' are not in its data"):
-        seen.warn_of_unseen(ROWS["text_to_image"], "a purple xylophone")
+        seen.warn_if_unseen(ROWS["text_to_image"], "a purple xylophone")
     with pytest.warns(UnseenPromptWarning, match="'4' is not in its data"):
-        seen.warn_of_unseen(ROWS["text_to_speech"], "good 4")
+        seen.warn_if_unseen(ROWS["text_to_speech"], "good 4")
     with pytest.warns(UnseenPromptWarning, match="it has 9 words, and the longest text of its data has 4"):
-        seen.warn_of_unseen(ROWS["text_to_image"], "red " * 9)
+        seen.warn_if_unseen(ROWS["text_to_image"], "red " * 9)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        seen.warn_of_unseen(ROWS["text_to_image"], "Red cat (face)")
-        seen.warn_of_unseen(ROWS["text_to_speech"], "Moon gid")
-        seen.warn_of_unseen(ROWS["text"], "anything at all")
-        Seen().warn_of_unseen(ROWS["text_to_image"], "anything at all")
+        seen.warn_if_unseen(ROWS["text_to_image"], "Red cat (face)")
+        seen.warn_if_unseen(ROWS["text_to_speech"], "Moon gid")
+        seen.warn_if_unseen(ROWS["text"], "anything at all")
+        Seen().warn_if_unseen(ROWS["text_to_image"], "anything at all")
 
 
 def test_scripts_without_spaces_are_told_by_character() -> None:
     texts = seen_texts(["红苹果", "猫"])
-    assert texts.unseen("红猫") == [] and texts.unseen("红狗") == ["狗"]
+    assert texts.find_unseen_words("红猫") == [] and texts.find_unseen_words("红狗") == ["狗"]
 
 
 def test_the_words_that_are_kept_are_bounded() -> None:
     texts = seen_texts([f"word{number}" for number in range(21_000)] + ["cat"] * 2)
     assert len(texts.words) == 20_000 and texts.words[0] == "cat" and not texts.is_whole
     with pytest.warns(UnseenPromptWarning, match="not in the 20,000 commonest words"):
-        Seen(captions=texts).warn_of_unseen(ROWS["text_to_image"], "dog")
+        Seen(captions=texts).warn_if_unseen(ROWS["text_to_image"], "dog")
 
 
 def test_voices() -> None:
@@ -104,7 +104,7 @@ def test_voices() -> None:
 
 
 def check(seen: Seen, task: str, pair: str | None = None) -> None:
-    seen.check_task(ROWS[task], spans_asked(ROWS[task], pair), TASKS)
+    seen.check_task(ROWS[task], choose_spans(ROWS[task], pair), TASKS)
 
 
 def test_tasks_that_were_not_trained() -> None:

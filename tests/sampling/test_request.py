@@ -103,10 +103,10 @@ def is_told(task: Any, asked: dict[str, Any]) -> None:
         ("text", "raw_prompt", 1, "raw_prompt is 1: give True or False"),
         ("text", "config", {}, "config is {}: give a SamplerConfig"),
         ("text_to_image", "prompt", "a\udcffb", "prompt is 'a.*b': give text"),
-        ("text", "voice", "a" * 100_000, "voice 'a{3,30}[.]{3}a+' is of no use for task text"),
+        ("text", "voice", "a" * 100_000, "voice 'a{3,30}[.]{3}a+' has no effect on task text"),
         ("text", "numbers", np.zeros((1, 1), int), "numbers is an array of shape"),
         ("text", "numbers", np.zeros((), int), "numbers is an array of shape"),
-        ("text_to_speech", "voice", "z" * 100_000, "the prompt takes 100007 tokens, and 256 is the most"),
+        ("text_to_speech", "voice", "z" * 100_000, "the prompt takes 100007 tokens, but the limit is 256"),
         ("text_to_image", "prompt", ["a", 3], "prompt is 3: give text"),
         (
             "image_to_text",

@@ -260,7 +260,7 @@ def test_packed_rows_are_refused() -> None:
     predictor = DenoiserPredictor(random_denoiser())
     text = documents(predictor.vocabulary)[1]
     batch = make_batch([text, text], range(2), row_length=80)
-    with pytest.raises(ValueError, match="one sequence a row"):
+    with pytest.raises(ValueError, match="one sequence per row"):
         sample(predictor, batch, SamplerConfig(num_steps=1), seed=0)
 
 

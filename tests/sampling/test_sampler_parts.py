@@ -111,8 +111,8 @@ def test_config_round_trip(task: str) -> None:
 
 def test_adjusted_replaces_what_is_given() -> None:
     config = SamplerConfig(num_steps=4, filters=(TopK(value=3), Temperature(value=1.0)))
-    assert config.adjusted() == config
-    adjusted = config.adjusted(num_steps=5, temperature=0.5, top_p=0.9, guidance_scale=2.0)
+    assert config.adjust() == config
+    adjusted = config.adjust(num_steps=5, temperature=0.5, top_p=0.9, guidance_scale=2.0)
     assert adjusted.filters == (Temperature(value=0.5), TopK(value=3), TopP(value=0.9))
     assert (adjusted.num_steps, adjusted.guidance_scale) == (5, 2.0)
 
@@ -124,21 +124,21 @@ def test_linear_guidance_grows_from_none() -> None:
 
 def test_length_policy() -> None:
     policy = LengthPolicy(frames_per_character=2.0, margin=0.5, silence_frames=4, extra_characters=3)
-    assert policy.speech_frames(10) == 36
-    assert policy.transcript_length(20) == 15
+    assert policy.estimate_speech_frames(10) == 36
+    assert policy.estimate_transcript_length(20) == 15
     assert policy.at(25) == policy
     # Twice the frames for the same sentence, and the same sentence for twice the frames.
-    assert policy.at(50.0).speech_frames(10) == 72
-    assert policy.at(50.0).transcript_length(40) == 15
+    assert policy.at(50.0).estimate_speech_frames(10) == 72
+    assert policy.at(50.0).estimate_transcript_length(40) == 15
 
 
 def test_length_warnings() -> None:
     with pytest.warns(SpanTooShortWarning, match="span of 7 tokens.*raise span_length"):
         warn_of_length(
-            "text", span_length=7, is_complete=False, is_empty=False, mend="raise span_length", stacklevel=1
+            "text", span_length=7, is_complete=False, is_empty=False, remedy="raise span_length", stacklevel=1
         )
     with pytest.warns(EmptySpanWarning, match="speech is empty"):
-        warn_of_length("speech", span_length=7, is_complete=True, is_empty=True, mend="", stacklevel=1)
+        warn_of_length("speech", span_length=7, is_complete=True, is_empty=True, remedy="", stacklevel=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_length("text", span_length=7, is_complete=True, is_empty=False, mend="", stacklevel=1)
+        warn_of_length("text", span_length=7, is_complete=True, is_empty=False, remedy="", stacklevel=1)

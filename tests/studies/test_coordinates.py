@@ -16,7 +16,7 @@ from trimask.studies.coordinates import (
     STREAM,
     TARGET,
     Coordinates,
-    coordinates,
+    measure_coordinates,
 )
 from trimask.training.corruption import Corruption, ObjectiveConfig, View
 from trimask.vocabulary.batch import Batch, make_batch
@@ -66,7 +66,7 @@ def rms(values: list[torch.Tensor]) -> float:
 def test_each_coordinate_is_what_the_network_computes():
     denoiser = halved()
     batch, view = masked()
-    found = coordinates(denoiser, batch, view)
+    found = measure_coordinates(denoiser, batch, view)
     assert set(found.activations) == {"text", "image"}
     real = batch.position >= 0
     h = torch.zeros(batch.num_positions, 16).index_add(
@@ -106,10 +106,10 @@ def test_each_coordinate_is_what_the_network_computes():
 def test_change_is_the_size_of_the_difference():
     denoiser = halved()
     batch, view = masked()
-    before = coordinates(denoiser, batch, view)
-    assert set(coordinates(denoiser, batch, view).change(before).values()) == {0.0}
+    before = measure_coordinates(denoiser, batch, view)
+    assert set(measure_coordinates(denoiser, batch, view).change(before).values()) == {0.0}
     with torch.no_grad():
         denoiser.embedding.weight.mul_(1.5)
-    after: Coordinates = coordinates(denoiser, batch, view)
+    after: Coordinates = measure_coordinates(denoiser, batch, view)
     name = f"text/{EMBEDDING}"
     assert after.change(before)[name] == pytest.approx(0.5 * before.sizes()[name], rel=1e-5)

@@ -2,8 +2,8 @@ import math
 from pathlib import Path
 
 from trimask.estimate import Estimate
-from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.studies.report import described, write_report
+from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
+from trimask.studies.report import findings_to_json, write_report
 
 FINDINGS = Findings(
     claims=(Claim(text="it is flat", holds=True), Claim(text="γ = 0.5", holds=None)),
@@ -42,11 +42,11 @@ def test_a_report_has_claims_pictures_and_tables(tmp_path: Path):
 
 
 def test_findings_as_json():
-    found = described(FINDINGS)
+    found = findings_to_json(FINDINGS)
     assert found["claims"][1] == {"text": "γ = 0.5", "holds": None}
     assert found["tables"] == [{"title": "Slopes", "header": ["what", "slope"], "rows": [["stream", "0.01"]]}]
 
 
 def test_an_estimate_without_interval_shows_none():
-    assert shown(Estimate(value=0.444, low=0.3, high=0.58)) == "0.44 [0.30, 0.58]"
-    assert shown(Estimate(value=0.444, low=-math.inf, high=math.inf)) == "0.44"
+    assert format_estimate(Estimate(value=0.444, low=0.3, high=0.58)) == "0.44 [0.30, 0.58]"
+    assert format_estimate(Estimate(value=0.444, low=-math.inf, high=math.inf)) == "0.44"

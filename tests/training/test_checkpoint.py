@@ -204,7 +204,7 @@ def _be_a_pipe(folder: Path) -> None:
         (_nest, "nested deeper than 100"),
         (_be_a_pipe, "is a pipe"),
         (_come_from_another_run, "another config: seed was 1, is 0"),
-        (_hold_other_tensors, "does not hold the tensors that are needed: Missing key .* count"),
+        (_hold_other_tensors, "does not hold the required tensors: Missing key .* count"),
     ],
 )
 def test_a_damaged_newest_is_set_aside(

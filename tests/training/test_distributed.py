@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trimask import io
-from trimask.data.stream import dealt
+from trimask.data.stream import deal
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.distributed import World, open_world
 
@@ -95,7 +95,7 @@ def test_low_precision_is_close(alone: Run, tmp_path: Path, precision: str, rtol
 @pytest.mark.parametrize("num_parts", [1, 2, 5, 8])
 def test_all_parts_have_as_much_to_do(num_parts: int):
     sizes = [100, 3, 50, 50, 7, 99, 1, 20, 21, 22, 60, 61, 5]
-    parts = [dealt(sizes, rank=rank, num_parts=num_parts) for rank in range(num_parts)]
+    parts = [deal(sizes, rank=rank, num_parts=num_parts) for rank in range(num_parts)]
     assert sorted(place for part in parts for place in part) == list(range(len(sizes)))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     loads = [sum(sizes[place] for place in part) for part in parts]
@@ -106,7 +106,7 @@ def test_a_world_of_one_decides_alone():
     with open_world("cpu") as world:
         assert (world.size, world.is_main, world.mesh) == (1, True, None)
         assert world.any(True) and not world.any(False)
-        assert world.gather(3) == [3] and world.main_first(lambda: 5) == 5
+        assert world.gather(3) == [3] and world.run_main_first(lambda: 5) == 5
         assert torch.equal(world.total(torch.tensor([1, 2])), torch.tensor([1, 2]))
     assert World().device.type == "cpu"
 

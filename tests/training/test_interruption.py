@@ -5,14 +5,14 @@ import signal
 
 import pytest
 
-from trimask.training.interruption import noted_signals
+from trimask.training.interruption import catch_signals
 
 
 def test_a_second_signal_has_its_usual_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), noted_signals() as interruption:
+        with pytest.raises(KeyboardInterrupt), catch_signals() as interruption:
             os.kill(os.getpid(), signal.SIGTERM)
             assert interruption.has_arrived
             os.kill(os.getpid(), signal.SIGINT)
@@ -23,7 +23,7 @@ def test_a_second_signal_has_its_usual_effect(monkeypatch: pytest.MonkeyPatch) -
 def test_under_torchrun_a_second_sigterm_is_the_first_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     before = signal.getsignal(signal.SIGTERM)
-    with noted_signals() as interruption:
+    with catch_signals() as interruption:
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.has_arrived
@@ -34,11 +34,11 @@ def test_a_signal_is_answered_at_once_and_once(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with noted_signals():
+    with catch_signals():
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
         assert capfd.readouterr().err.count("stopping at the end of this step") == 1
     monkeypatch.setenv("RANK", "1")
-    with noted_signals():
+    with catch_signals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert capfd.readouterr().err == ""

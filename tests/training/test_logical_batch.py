@@ -20,7 +20,7 @@ from trimask.training.logical_batch import (
     SquareRootRule,
     Tuned,
     critical_batch,
-    rescaled,
+    rescale,
 )
 from trimask.training.optimizers import AdamWConfig
 
@@ -45,7 +45,7 @@ def change(batch: int, *, base: int = 16, logical: int = 16, times: float = 1.0)
 def test_values_follow_the_method(batch: int, times: float, gamma: float) -> None:
     kappa = math.exp(gamma * (math.log(16_000) - math.log(16_000 * times)) + math.log(batch) - math.log(16))
     rule = KappaRule(gamma=gamma)
-    found = rule.scaled(STATED, change(batch, times=times))
+    found = rule.scale(STATED, change(batch, times=times))
     assert rule.kappa(change(batch, times=times)) == pytest.approx(kappa)
     assert found.learning_rate == pytest.approx(3e-3 * kappa**0.5)
     assert found.beta1 == pytest.approx(math.exp(kappa * math.log(0.9)))
@@ -57,7 +57,7 @@ def test_values_follow_the_method(batch: int, times: float, gamma: float) -> Non
 
 def test_a_rule_of_ones_own_is_named_or_explains_itself() -> None:
     class Halved(BatchRule):
-        def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+        def scale(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
             return replace(optimizer, learning_rate=optimizer.learning_rate / 2)
 
         def cautions(self, change: BatchChange) -> tuple[str, ...]:
@@ -79,22 +79,22 @@ def test_with_gamma_one_it_is_complete_d_p() -> None:
 
 
 def test_a_kappa_of_one_changes_no_bit() -> None:
-    assert rescaled(STATED, 1.0) == STATED
-    assert KappaRule().scaled(STATED, change(16)) == STATED
+    assert rescale(STATED, 1.0) == STATED
+    assert KappaRule().scale(STATED, change(16)) == STATED
 
 
 @given(first=kappas, second=kappas)
 def test_twice_is_once_with_the_product(first: float, second: float) -> None:
-    one, two = rescaled(rescaled(STATED, first), second), rescaled(STATED, first * second)
+    one, two = rescale(rescale(STATED, first), second), rescale(STATED, first * second)
     for name in ("learning_rate", "eps", "weight_decay", "beta1", "beta2"):
         assert getattr(one, name) == pytest.approx(getattr(two, name), rel=1e-9)
 
 
 @given(kappa=kappas)
 def test_betas_stay_betas_and_have_the_right_slope(kappa: float) -> None:
-    found = rescaled(STATED, kappa)
+    found = rescale(STATED, kappa)
     assert 0 < found.beta1 < 1 and 0 < found.beta2 < 1
-    small = rescaled(replace(STATED, beta1=1 - 1e-6), kappa)
+    small = rescale(replace(STATED, beta1=1 - 1e-6), kappa)
     assert 1 - small.beta1 == pytest.approx(kappa * 1e-6, rel=1e-4)
     # As much decay per token as before: lr · λ per update, κ times as many tokens in one.
     assert found.learning_rate * found.weight_decay == pytest.approx(kappa * 3e-3 * 0.1)
@@ -104,21 +104,21 @@ def test_the_logical_batch_drops_out() -> None:
     """From the base to (B̃, D), then from B̃ to B, is from the base to (B, D), whatever B̃."""
     rule = KappaRule()
     for logical in (8, 40):
-        stated = rule.scaled(STATED, change(logical, logical=logical, times=5))
+        stated = rule.scale(STATED, change(logical, logical=logical, times=5))
         onward = BatchChange(
             base_batch=logical, base_horizon=80_000, logical_batch=logical, batch=100, horizon=80_000
         )
-        direct = rule.scaled(STATED, change(100, logical=logical, times=5))
-        two = rule.scaled(stated, onward)
+        direct = rule.scale(STATED, change(100, logical=logical, times=5))
+        two = rule.scale(stated, onward)
         assert two.learning_rate == pytest.approx(direct.learning_rate)
         assert two.beta2 == pytest.approx(direct.beta2)
 
 
 def test_the_rules_to_compare_with() -> None:
     four_times = change(64, times=10)
-    assert SquareRootRule().scaled(STATED, four_times) == replace(STATED, learning_rate=6e-3)
-    assert LinearRule().scaled(STATED, four_times) == replace(STATED, learning_rate=1.2e-2)
-    assert NoRule().scaled(STATED, four_times) == STATED
+    assert SquareRootRule().scale(STATED, four_times) == replace(STATED, learning_rate=6e-3)
+    assert LinearRule().scale(STATED, four_times) == replace(STATED, learning_rate=1.2e-2)
+    assert NoRule().scale(STATED, four_times) == STATED
     for rule in (SquareRootRule(), LinearRule(), NoRule()):
         assert rule.cautions(four_times) == ()
         assert from_dict(type(debug()), to_dict(replace(debug(), batch_rule=rule))).batch_rule == rule
@@ -147,7 +147,7 @@ def test_a_run_derives_its_updates_and_values() -> None:
     assert run.scaled_optimizer == run.optimizer
     physical = replace(run, physical_batch=32)
     assert (physical.horizon, physical.update_batch, physical.num_updates) == (160, 32, 5)
-    assert physical.scaled_optimizer == rescaled(run.optimizer, 4.0)
+    assert physical.scaled_optimizer == rescale(run.optimizer, 4.0)
     assert replace(run, physical_batch=48).num_updates == 4  # 3⅓, rounded up
     carried = override(
         run,
@@ -160,7 +160,7 @@ def test_a_run_derives_its_updates_and_values() -> None:
         },
     )
     assert carried.compute.micro_batch == 4
-    assert carried.scaled_optimizer == rescaled(run.optimizer, (40 / 160) ** 0.5 * 16 / 4)
+    assert carried.scaled_optimizer == rescale(run.optimizer, (40 / 160) ** 0.5 * 16 / 4)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.noise_scale import (
     TOTAL,
-    denoiser_noise_scale,
+    estimate_noise_scale,
+    measure_denoiser_noise_scale,
     measure_noise_scale,
-    noise_scale,
 )
 from trimask.training.optimizers import AdamWConfig
 from trimask.training.step import DenoiserStep
@@ -27,7 +27,7 @@ CENTRE = torch.tensor([1.0, -2.0, 0.5, 0.0])
 
 def test_exact_moments_give_the_exact_answer() -> None:
     """E|G_B|² = |G|² + tr Σ / B with |G|² = 3, tr Σ = 60."""
-    found = noise_scale([3 + 60 / 4] * 2, [3 + 60 / 32] * 2, small_batch=4, large_batch=32)
+    found = estimate_noise_scale([3 + 60 / 4] * 2, [3 + 60 / 32] * 2, small_batch=4, large_batch=32)
     assert found.squared_gradient == pytest.approx(3) and found.noise == pytest.approx(60)
     assert found.batch == pytest.approx(20) and found.standard_error == pytest.approx(0, abs=1e-9)
 
@@ -35,10 +35,10 @@ def test_exact_moments_give_the_exact_answer() -> None:
 def test_it_averages_before_it_divides() -> None:
     draw = np.random.default_rng(0)
     small, large = (draw.exponential(3 + 60 / b, 1000).tolist() for b in (4, 32))
-    found = noise_scale(small, large, small_batch=4, large_batch=32)
+    found = estimate_noise_scale(small, large, small_batch=4, large_batch=32)
     assert abs(found.batch - 20) < 4 * found.standard_error < 16
     ratios = [
-        noise_scale([s], [b], small_batch=4, large_batch=32).batch
+        estimate_noise_scale([s], [b], small_batch=4, large_batch=32).batch
         for s, b in zip(small[:200], large[:200], strict=True)
     ]
     finite = [ratio for ratio in ratios if math.isfinite(ratio)]
@@ -72,7 +72,7 @@ def test_a_loss_that_some_batches_lack_counts_as_nothing_there() -> None:
 
     found = measure_noise_scale(losses, [weight], batch=1, num_small=2, num_pairs=3)
     # Gradients of `seldom`: 0, 0 | 2, 2 | 0, 2. Small squares: 0, 4, 2; of the means: 0, 4, 1.
-    expected = noise_scale([0.0, 4.0, 2.0], [0.0, 4.0, 1.0], small_batch=1, large_batch=2)
+    expected = estimate_noise_scale([0.0, 4.0, 2.0], [0.0, 4.0, 1.0], small_batch=1, large_batch=2)
     assert found["seldom"] == expected
     assert found["always"].noise == pytest.approx(0) and found["always"].squared_gradient == pytest.approx(1)
 
@@ -97,7 +97,7 @@ def test_the_denoisers_parts_add_up_and_nothing_moves() -> None:
 
     step(batches(0))
     before = [parameter.detach().clone() for parameter in denoiser.parameters()]
-    found = denoiser_noise_scale(step, batches, num_small=2, num_pairs=3)
+    found = measure_denoiser_noise_scale(step, batches, num_small=2, num_pairs=3)
     assert set(found) == {"text", "image", "speech", TOTAL}
     assert all(scale.noise > 0 and scale.num_pairs == 3 for scale in found.values())
     assert step.step == 1
@@ -124,11 +124,11 @@ def test_errors_name_the_value(
     small: list[float], large: list[float], batches: tuple[int, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        noise_scale(small, large, small_batch=batches[0], large_batch=batches[1])
+        estimate_noise_scale(small, large, small_batch=batches[0], large_batch=batches[1])
     with pytest.raises(ValueError, match="num_small 1"):
         measure_noise_scale(lambda index: {}, [], batch=1, num_small=1, num_pairs=1)
 
 
 def test_noise_alone_has_no_scale() -> None:
-    found = noise_scale([10.0, 10.0], [1.0, 1.0], small_batch=1, large_batch=8)
+    found = estimate_noise_scale([10.0, 10.0], [1.0, 1.0], small_batch=1, large_batch=8)
     assert found.squared_gradient < 0 and found.batch == math.inf and found.standard_error == math.inf

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, final
 
-from trimask.training.progress import clock
+from trimask.training.progress import format_clock
 
 COUNTING = "counting the tokens of the data"
 _LONGEST = 1000  # characters of a line
@@ -116,7 +116,7 @@ class Report:
         seconds = time.monotonic() - self._began
         if not (done.isdecimal() and total.isdecimal() and int(done) and seconds > 1):
             return ""
-        return f", {clock(seconds * (int(total) - int(done)) / int(done))} left"
+        return f", {format_clock(seconds * (int(total) - int(done)) / int(done))} left"
 
     def _say(self, line: str, *, is_last: bool = False) -> None:
         self._said = time.monotonic()
@@ -146,4 +146,4 @@ class Report:
         while not self._ended.wait(pause):
             with self._lock:
                 if time.monotonic() - self._said >= 0.9 * pause:
-                    self._say(f"{self._message}, {clock(time.monotonic() - self._began)} so far")
+                    self._say(f"{self._message}, {format_clock(time.monotonic() - self._began)} so far")

@@ -111,9 +111,9 @@ class DenoiserJob(Job):
         )
 
     def try_it(self, out: Path) -> str:
-        from trimask.runs.own_prompt import first_try
+        from trimask.runs.own_prompt import suggest_prompt
 
-        task, prompt = first_try(self.config, self.tokenizers)
+        task, prompt = suggest_prompt(self.config, self.tokenizers)
         words = ["sample", str(out), "--task", task.name]
         if prompt is not None:
             words += [f"--prompt={prompt}"] if prompt.startswith("-") else ["--prompt", prompt]

@@ -166,7 +166,7 @@ class Evaluate(Verb):
             beside = [str(path) for path in Path(self.model).parent.glob("*") if path.is_dir()]
             close = closest(self.model, ["quickstart", *beside])
             mend = f"did you mean {' or '.join(close)}?" if close else "give one that `trimask train` made"
-            raise UsageError(f"{self.model} is no run directory: {mend}")
+            raise UsageError(f"{self.model} is not a run directory: {mend}")
 
     def _check_out(self) -> None:
         if self.out is not None:

@@ -78,17 +78,19 @@ def job_of(
     if path.is_dir():
         found = resumed_job(path, overrides, data=data, tokenizers=tokenizers)
         if found is None:
-            raise UsageError(f"{path} is no run directory: give one that `trimask train` made, or a recipe")
+            raise UsageError(
+                f"{path} is not a run directory: give one that `trimask train` made, or a recipe"
+            )
         return found
     from trimask import io
     from trimask.model.weights import KIND
-    from trimask.runs.exported import config_of, tokenizers_for_file
+    from trimask.runs.exported import find_tokenizers_of_file, read_run_config
     from trimask.runs.kinds import kind_of
     from trimask.tokenizers.bundle import Tokenizers
 
     with reading_files():
         facts = io.load_tensors(path, kind=KIND).metadata
-        config = config_of(facts, path)
+        config = read_run_config(facts, path)
     kind = kind_of(config.data)
     if kind.folders and not data:
         names = ", ".join(folder.name for folder in kind.folders)
@@ -99,7 +101,7 @@ def job_of(
     with reading_files():
         if data:
             config = replace(config, data=kind.moved(data))
-        folder = tokenizers_for_file(path, facts, tokenizers)
+        folder = find_tokenizers_of_file(path, facts, tokenizers)
         loaded = Tokenizers.load(folder)
     config = override(config, overrides)
     recipe = facts.get("recipe", path.name)
@@ -121,13 +123,13 @@ def resumed_job(
         UsageError, ConfigError: another recipe, a field that does not exist, data that are not the run's.
         Failed: the directory is damaged.
     """
-    from trimask.runs.resume import begun, check_horizon, resumed, tokenizers_for
+    from trimask.runs.resume import check_horizon, find_tokenizers, override_run, read_start
     from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.run import RunConfig
 
     with reading_files():
-        start = begun(out)
+        start = read_start(out)
     if start is None:
         return None
     if recipe is not None and modules.label(recipe) != start.recipe:
@@ -138,7 +140,7 @@ def resumed_job(
     kept = None if recipe is None else modules.changed_since(recipe, to_dict(start.config))
     if kept is not None:
         say(f"{out} goes on with its own copy, {modules.MODULES}/{kept}: {recipe} is no longer the same")
-    config = resumed(start, overrides, data)
+    config = override_run(start, overrides, data)
     if not isinstance(config, RunConfig):
         for name, value in (("tokenizers", tokenizers), ("weights", weights)):
             if value is not None:
@@ -148,6 +150,6 @@ def resumed_job(
         return TokenizerJob(recipe=start.recipe, config=config)
     check_horizon(start, config)
     with reading_files():
-        folder = tokenizers_for(start, out) if tokenizers is None else tokenizer_folder(tokenizers)
+        folder = find_tokenizers(start, out) if tokenizers is None else tokenizer_folder(tokenizers)
         loaded = Tokenizers.load(folder)
     return DenoiserJob(recipe=start.recipe, config=config, folder=folder, tokenizers=loaded, weights=weights)

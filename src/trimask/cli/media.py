@@ -9,13 +9,13 @@ from jaxtyping import Float32, Int
 from trimask.cli.console import say
 from trimask.cli.failure import Failed
 from trimask.errors import UserError
-from trimask.sampling.given import given_pixels, given_waveform
+from trimask.sampling.given import load_pixels, load_waveform
 
 
 def read_image(path: Path, size: int) -> PIL.Image.Image:
     """The picture in `path` as the model sees it; says what that is. Failed if it is none."""
     try:
-        pixels = given_pixels(path, size)
+        pixels = load_pixels(path, size)
     except UserError as error:
         raise Failed(f"{error}: give a PNG, JPEG or WebP file") from error
     say(f"{path}: the model sees its middle square at {size} x {size}")
@@ -25,7 +25,7 @@ def read_image(path: Path, size: int) -> PIL.Image.Image:
 def read_speech(path: Path, sample_rate: int) -> Float32[np.ndarray, "samples"]:
     """The recording in `path` as the model hears it; says what that is. Failed if it is none."""
     try:
-        waveform = given_waveform(path, sample_rate)
+        waveform = load_waveform(path, sample_rate)
     except UserError as error:
         raise Failed(f"{error}: give a WAV, FLAC, Ogg or MP3 file") from error
     say(f"{path}: the model hears one channel at {sample_rate} Hz, {len(waveform) / sample_rate:.3g} s")

@@ -101,7 +101,7 @@ class Plan(Verb):
     def _recipe(self, overrides: Mapping[str, str]) -> "tuple[RunConfig, Tokenizers | None]":
         from trimask.cli.denoiser_job import DenoiserJob, StatedJob
         from trimask.cli.jobs import job_of
-        from trimask.planning.plan import with_tokens
+        from trimask.planning.plan import count_steps
         from trimask.planning.workload import workload
 
         for option, (least, most) in _RANGES.items():
@@ -113,7 +113,7 @@ class Plan(Verb):
         tokenizers = planned.tokenizers if isinstance(planned, DenoiserJob) else None
         config = planned.config
         if tokens is not None:
-            config = replace(config, num_steps=with_tokens(config, tokens, workload(config, tokenizers)))
+            config = replace(config, num_steps=count_steps(config, tokens, workload(config, tokenizers)))
         return config, tokenizers
 
     def _hardware(self) -> "Hardware":

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from trimask.cli.console import say
-from trimask.training.progress import clock
+from trimask.training.progress import format_clock
 
 _PLAIN_INTERVAL = 10.0  # seconds
 
@@ -34,7 +34,7 @@ class JobProgress:
         self, done: int, total: int, figures: str, *, seconds_left: float | None, unit: str = ""
     ) -> None:
         """`unit`: what is counted here, if not the job's items."""
-        left = "" if seconds_left is None else f"{clock(seconds_left)} left"
+        left = "" if seconds_left is None else f"{format_clock(seconds_left)} left"
         text = ", ".join(filter(None, (figures, left)))
         if self._bar is not None:
             self._bar.update(self._task, total=total, completed=done, figures=text)

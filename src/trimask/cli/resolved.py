@@ -86,6 +86,6 @@ def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenize
 def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
     """The denoiser's parameters over the vocabulary of `tokenizers`."""
     from trimask.model.flops import count_parameters
-    from trimask.runs.vocabulary import vocabulary_of
+    from trimask.runs.vocabulary import build_vocabulary
 
-    return count_parameters(config.model, vocabulary_of(config, tokenizers))
+    return count_parameters(config.model, build_vocabulary(config, tokenizers))

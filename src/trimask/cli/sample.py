@@ -232,7 +232,7 @@ class Sample(Verb):
                 if close
                 else "give one that `trimask train` made, a file that `trimask export` wrote, or quickstart"
             )
-            raise UsageError(f"{self.model} is no run directory: {mend}")
+            raise UsageError(f"{self.model} is not a run directory: {mend}")
         if self.tokenizers is not None and not path.is_file():
             raise UsageError(
                 f"--tokenizers is for an exported file, and {self.model} has its own: leave it out"

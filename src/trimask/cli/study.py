@@ -84,19 +84,19 @@ class Study(Verb):
         return override(study, overrides)
 
     def _plan(self, study: "Question") -> int:
-        from trimask.studies.run import cost
+        from trimask.studies.run import estimate_cost
         from trimask.studies.store import Results
 
         with reading_files():
             done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
         trials = study.trials(done)
-        whole = sum(map(cost, trials))
+        whole = sum(map(estimate_cost, trials))
         rows = [
             {
                 "trial": trial.name,
                 "sequences": trial.config.horizon,
                 "updates": trial.config.num_updates,
-                "share_of_cost": cost(trial) / whole,
+                "share_of_cost": estimate_cost(trial) / whole,
                 "seconds": done[trial.name].seconds if trial.name in done else None,
             }
             for trial in trials
@@ -155,13 +155,13 @@ class Study(Verb):
         return 0
 
     def _tell(self, path: Path, findings: "Findings") -> None:
-        from trimask.studies.report import claim_line, described
+        from trimask.studies.report import findings_to_json, format_claim
 
         if self.json:
-            print_json({"report": str(path), **described(findings)})
+            print_json({"report": str(path), **findings_to_json(findings)})
             return
         for claim in findings.claims:
-            print(claim_line(claim))
+            print(format_claim(claim))
         say(f"tables and pictures: {path}")
 
     def _engine(self) -> "Engine":

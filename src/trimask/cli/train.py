@@ -79,7 +79,7 @@ class Train(Verb):
 
         with open_world(self.device, replicas=planned.compute.replicas) as world:
             check(planned.compute, world)
-            world.main_only(lambda: self._check(planned))
+            world.run_on_main(lambda: self._check(planned))
             if not self.dry_run:
                 return self._train(planned, overrides, world)
             if world.is_main:

@@ -1,4 +1,4 @@
-"""Which examples of a source are read where not all of them are."""
+"""Choose which examples of a source to read if not all are needed."""
 
 import numpy as np
 
@@ -7,9 +7,7 @@ from trimask.data.source import ExampleSource
 
 
 def choose(source: ExampleSource, count: int, seed: int) -> list[int]:
-    """`count` examples (or all there are): one of each group in random order, then a second of each, and so
-    on.
-    """
+    """Choose `count` examples (or all): one of each group in random order, then a second of each, …."""
     shuffled = rng.generator(seed, "choose", source.name).permutation(len(source))
     groups = source.groups[shuffled]
     order = np.argsort(groups, kind="stable")

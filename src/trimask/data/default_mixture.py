@@ -1,4 +1,4 @@
-"""The mixture of prepared data whose recipe names none."""
+"""The default mixture of prepared data."""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
@@ -16,16 +16,16 @@ DEFAULT_WEIGHTS: Mapping[tuple[str, str], float] = MappingProxyType(
         (TRIPLES, "triple"): 0.025,
     }
 )
-"""Share of target tokens of each task on prepared data, relative to those that the data has [D]: as many of
-text as of pictures and of speech. With `TokenMean` they are shares of the loss too. Captions and transcripts
-have few tokens beside what they describe: their small shares are one sequence for one to three that generate
-the other side, over our tokenizers and at the reference geometry alike. More would take most of the compute,
-which goes by sequences; less, and a hundredth of the loss would be lost in the noise of the rest.
+"""Share of target tokens of each task, relative to the tasks that the data supports [D]: equal for text,
+pictures and speech. With `TokenMean` they are also shares of the loss. Captions and transcripts have few
+tokens: their small shares amount to one sequence per one to three that generate the other side, with our
+tokenizers and at the reference geometry alike. Larger shares would take most of the compute, which scales
+with sequences; at smaller ones, their hundredth of the loss would drown in noise.
 """
 
 
 def default_components(sources: Collection[str]) -> tuple[Component, ...]:
-    """The default mixture of those of the prepared `sources` that there are."""
+    """Return the default mixture of the given prepared `sources`."""
     return tuple(
         Component(source=source, task=task, weight=weight)
         for (source, task), weight in DEFAULT_WEIGHTS.items()

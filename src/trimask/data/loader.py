@@ -1,4 +1,4 @@
-"""Batches made ahead of the step, by processes of their own."""
+"""Prefetch batches in worker processes."""
 
 import itertools
 import signal
@@ -17,7 +17,8 @@ _AHEAD = 4  # batches of each process
 def load(
     stream: TrainingStream, start: int, *, rank: int = 0, num_parts: int = 1, num_workers: int = 0
 ) -> Iterator[Batch]:
-    """Part `rank` of the batches from step `start` on, without end: the same with any number of workers."""
+    """Yield part `rank` of the batches from step `start` on, endlessly: the same with any number of
+    workers."""
     if num_workers == 0:
         yield from stream.batches(start, rank=rank, num_parts=num_parts)
         return
@@ -45,6 +46,6 @@ class _Parts(Dataset[Batch]):
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ctrl-C reaches all processes: the main one ends the step that it is in, and then ends these."""
+    """Ignore Ctrl-C, which reaches all processes: the main one finishes its step, then ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

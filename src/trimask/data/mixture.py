@@ -1,4 +1,4 @@
-"""What stands where in the stream of training sequences: a pure function of (seed, index)."""
+"""The order of training sequences as a pure function of (seed, index)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from trimask.data.source import ExampleSource
 from trimask.errors import UserError
 from trimask.vocabulary.task import TASKS, Task
 
-_LONGEST_BLOCK = 1 << 20  # sequences: a block's order is held in memory
+_LONGEST_BLOCK = 1 << 20  # sequences: a block's order is kept in memory
 
 
 @final
@@ -21,10 +21,10 @@ _LONGEST_BLOCK = 1 << 20  # sequences: a block's order is held in memory
 class Component:
     """A task on a source. `weight` is its share of the run's *target tokens*, relative to the others'.
 
-    Counted are the codes (frames × codebooks) of the modalities that the task generates: the loss is on them.
-    Conditions and special tokens are left out, and so are the end frames that close a span: their number is
-    drawn anew for each sequence. All weights have one unit: that of a modality is the sum of its tasks', and
-    that of a task the sum of its sources'.
+    Target tokens are the codes (frames × codebooks) of the modalities that the task generates, on which the
+    loss is computed. Conditions, special tokens and end frames (a random number per sequence) do not count.
+    All weights have one unit: a modality's weight is the sum over its tasks, a task's the sum over its
+    sources.
     """
 
     source: str
@@ -45,8 +45,8 @@ class MixtureConfig:
     of *sequences*, rounded up or down, in an order shuffled by (seed, block) [L: levanter's
     block-deterministic mixture].
 
-    The shares of sequences follow from the weights and the sources (`sequence_shares`). The rounding evens
-    out over blocks, so that small shares are kept in the long run; those below 1 / block_length skip blocks.
+    The shares of sequences follow from weights and sources (`sequence_shares`). Rounding averages out over
+    blocks, so that small shares hold in the long run; those below 1 / block_length skip blocks.
 
     Attributes:
         group_exponent: an epoch draws n ** group_exponent examples (rounded, at least 1) of a group of n: 0
@@ -107,10 +107,10 @@ class Mixture:
         self._newest = (-1, np.zeros(0, dtype=np.int64))
 
     def component(self, index: int) -> tuple[int, int]:
-        """(component number, how many of that component came before) of sequence `index`."""
+        """Return sequence `index` as (component number, number of earlier sequences of that component)."""
         block, offset = divmod(index, self.config.block_length)
         cycle, place = divmod(block, NUM_BLOCKS)
-        if self._newest[0] != block:  # the whole block is needed soon
+        if self._newest[0] != block:  # the whole block will be needed soon
             numbers = np.repeat(np.arange(len(self.shares)), self._counts[place])
             self._newest = block, rng.generator(self.seed, "mixture", block).permutation(numbers)
         order = self._newest[1]
@@ -119,14 +119,14 @@ class Mixture:
         return number, before + int((order[:offset] == number).sum())
 
     def example(self, index: int) -> tuple[Component, int]:
-        """(component, example number in its source) of sequence `index`."""
+        """Return sequence `index` as (component, example number in its source)."""
         number, ordinal = self.component(index)
         component = self.config.components[number]
         return component, self._groups[component.source].example(ordinal, stream=number)
 
 
-def drawn_per_epoch(sizes: Int[np.ndarray, "groups"], group_exponent: float) -> Int[np.ndarray, "groups"]:
-    """How many examples an epoch draws of groups of `sizes`."""
+def count_draws(sizes: Int[np.ndarray, "groups"], group_exponent: float) -> Int[np.ndarray, "groups"]:
+    """Return how many examples an epoch draws from groups of `sizes`."""
     return np.rint(sizes.astype(np.float64) ** group_exponent).astype(np.int64)
 
 
@@ -135,24 +135,24 @@ def mean_as_drawn(
     groups: Int[np.ndarray, "examples"],
     group_exponent: float,
 ) -> float:
-    """The mean of a value that each example has, as a mixture draws examples: groups count as often as they
-    are drawn, and the examples within one equally.
+    """Return the mean of a per-example value as a mixture draws examples: groups are weighted by their draws,
+    examples within a group equally.
     """
     _, number = np.unique(groups, return_inverse=True)
     sizes = np.bincount(number)
     means = np.bincount(number, weights=values) / sizes
-    return float(np.average(means, weights=drawn_per_epoch(sizes, group_exponent)))
+    return float(np.average(means, weights=count_draws(sizes, group_exponent)))
 
 
 def target_tokens(task: Task, num_codes: Mapping[str, int | float]) -> float:
-    """Of an example with `num_codes` codes per modality, those that `task` generates."""
+    """Count the target tokens of `task` in an example with `num_codes` codes per modality."""
     return float(sum(num_codes[modality] for modality in task.targets_of(list(num_codes))))
 
 
 def sequence_shares(
     components: Sequence[Component], means: Mapping[str, Mapping[str, float]], tasks: Sequence[Task]
 ) -> Float[np.ndarray, "components"]:
-    """Shares of sequences that give the components their weights in target tokens:
+    """Return the shares of sequences that give the components their weights in target tokens:
     (weight / mean target tokens of an example), normalized. `means`: codes of an example per source and
     modality.
 
@@ -170,26 +170,26 @@ def sequence_shares(
 
 
 NUM_BLOCKS = 1024
-"""Blocks of a cycle, a power of 2: their counts are worked out once, and repeat."""
+"""Blocks per cycle, a power of 2; block counts repeat after a cycle."""
 
 
 def block_counts(shares: Float[np.ndarray, "components"], block_length: int) -> Int[np.ndarray, "blocks k"]:
-    """How many sequences each component has in each block of a cycle.
+    """Return how many sequences each component has in each block of a cycle.
 
-    All sequences of a cycle stand in a line, sorted by component, and block b takes every `NUM_BLOCKS`-th of
-    them, beginning at the bits of b reversed [L: systematic sampling; van der Corput's sequence]. So a block
-    is full and has each share rounded up or down, the counts up to any block are within a few of the exact
-    ones, and those of a cycle within one.
+    The sequences of a cycle are sorted by component, and block b takes every `NUM_BLOCKS`-th, starting at the
+    reversed bits of b [L: systematic sampling; van der Corput's sequence]. So a block is full and has each
+    share rounded up or down, the counts up to any block are within a few of the exact ones, and those of a
+    cycle within one.
     """
-    ends = np.cumsum(_apportioned(shares, block_length * NUM_BLOCKS))
+    ends = np.cumsum(_apportion(shares, block_length * NUM_BLOCKS))
     bits = NUM_BLOCKS.bit_length() - 1
     starts = np.array([int(f"{block:0{bits}b}"[::-1], 2) for block in range(NUM_BLOCKS)])
     taken = -((starts[:, None] - ends) // NUM_BLOCKS)  # of those that stand before each end
     return np.diff(taken, axis=1, prepend=0)
 
 
-def _apportioned(shares: Float[np.ndarray, "components"], total: int) -> Int[np.ndarray, "components"]:
-    """Integers that add up to `total`, in proportion to `shares`, each at least 1 (largest remainder)."""
+def _apportion(shares: Float[np.ndarray, "components"], total: int) -> Int[np.ndarray, "components"]:
+    """Apportion `total` in proportion to `shares` as integers of at least 1 (largest remainder)."""
     exact = shares * total
     counts = np.maximum(np.floor(exact).astype(np.int64), 1)
     while counts.sum() < total:
@@ -201,15 +201,15 @@ def _apportioned(shares: Float[np.ndarray, "components"], total: int) -> Int[np.
 
 @final
 class _GroupedOrder:
-    """The order of a source's examples: each epoch shuffles the turns of its groups, of which larger ones may
-    have several, and takes one example for each.
+    """The order of a source's examples: each epoch shuffles the groups' draws (several for larger groups) and
+    takes one example per draw.
     """
 
     def __init__(self, name: str, groups: Int[np.ndarray, "examples"], exponent: float, seed: int):
         self._order = np.argsort(groups, kind="stable")
         starts = np.flatnonzero(np.diff(groups[self._order])) + 1
         self._starts = np.concatenate([[0], starts, [len(groups)]])
-        self._num_turns = drawn_per_epoch(np.diff(self._starts), exponent)
+        self._num_turns = count_draws(np.diff(self._starts), exponent)
         self._first_turn = np.concatenate([[0], np.cumsum(self._num_turns)])
         self._name = name
         self._seed = seed
@@ -220,7 +220,7 @@ class _GroupedOrder:
         turn = rng.shuffled(place, int(self._first_turn[-1]), order)
         group = int(np.searchsorted(self._first_turn, turn, side="right")) - 1
         members = self._order[self._starts[group] : self._starts[group + 1]]
-        # Variants take turns from a start of their own, so that each is seen equally often.
+        # Variants take turns from a random start, so that each is seen equally often.
         start = rng.key(self._seed, "variant", self._name, stream, group)
         taken = epoch * int(self._num_turns[group]) + turn - int(self._first_turn[group])
         return int(members[(start + taken) % len(members)])

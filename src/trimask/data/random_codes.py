@@ -1,4 +1,4 @@
-"""Random codes in place of data: what steps are timed and measured on, of any recipe, without any data."""
+"""Random codes in place of data, for timing and measuring steps of any recipe."""
 
 from collections.abc import Mapping, Sequence
 from typing import final
@@ -14,8 +14,8 @@ from trimask.vocabulary.layout import CodeSpace
 
 @final
 class RandomCodes:
-    """An `ExampleSource` of codes drawn uniformly; each example has the lengths that are stated, and example
-    i is a function of (seed, i).
+    """An `ExampleSource` of uniformly random codes with the stated lengths; example i is a function of (seed,
+    i).
     """
 
     def __init__(self, source: StatedSource, spaces: Sequence[CodeSpace], *, num_examples: int, seed: int):
@@ -62,7 +62,7 @@ class RandomCodes:
 
 
 def random_sources(data: StatedData, *, num_examples: int = 4096, seed: int = 0) -> Mapping[str, RandomCodes]:
-    """Each source of `data` by name, as random codes."""
+    """Return random codes for each source of `data`, by name."""
     return {
         source.name: RandomCodes(source, data.spaces, num_examples=num_examples, seed=seed)
         for source in data.sources

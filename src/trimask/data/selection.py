@@ -1,5 +1,5 @@
-"""Which data a run trains on: a part of the embedded data, or folders that `trimask prepare` made, or data
-that is only stated; for tokenizers, raw pictures or recordings.
+"""The data of a run: part of the embedded data, prepared folders, or data that is only stated; for
+tokenizers, raw pictures or recordings.
 """
 
 import math
@@ -13,7 +13,7 @@ from trimask.errors import UserError
 from trimask.vocabulary.layout import CodeSpace
 
 _LONGEST_SPEECH = 86_400  # seconds
-_MOST_CODES = 1 << 22  # of an example: what is planned with is held in memory
+_MOST_CODES = 1 << 22  # of an example, since planning holds them in memory
 
 
 class Data(ABC):
@@ -37,7 +37,7 @@ class PreparedData(Data):
     """Prepared folders. Sources of one name (`images`, …) in several folders are read as one.
 
     Attributes:
-        manifests: SHA-256 of each folder's manifest.json, so that a run never goes on with other data.
+        manifests: SHA-256 of each folder's manifest.json, so that a run never continues on other data.
         text_window: ids of a text passage at most, as they were prepared; one that fills it was cut.
     """
 
@@ -64,12 +64,12 @@ class QuickstartData(Data):
     Attributes:
         num_concepts: base emoji to train on, spread over the groups (None: all).
         has_flags: whether country flags count among them.
-        has_variants: whether skin tones and the like are shown beside the base picture.
+        has_variants: whether variants such as skin tones are included.
         num_sentences: sentences read aloud (None: all).
         voices: readers to keep.
         readings: a folder that `python -m trimask.datasets.quickstart.readings` wrote, with more sentences:
-            its readings are trained on in the place of the embedded ones, which are among them. What is held
-            out stays held out.
+            its readings, which include the embedded ones, replace them in training. Held-out readings stay
+            held out.
         text_window: ids of a text passage at most; longer paragraphs are cut into windows. One that fills it
             was cut.
     """
@@ -99,7 +99,7 @@ class QuickstartData(Data):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatedSource:
-    """What an example of a source holds on average; how many there are is not known.
+    """The average example of a source; the number of examples is unknown.
 
     Attributes:
         lengths: of each modality that it has, by name: seconds where there is a frame rate, 1 for a picture,
@@ -119,10 +119,10 @@ class StatedSource:
                 )
 
     def num_frames(self, spaces: Sequence[CodeSpace]) -> dict[str, int]:
-        """Frames of each modality: ids, cells, or started 1 / frame_rate seconds.
+        """Return the frames of each modality: ids, cells, or started 1 / frame_rate seconds.
 
         Raises:
-            UserError: it has a modality that is none of `spaces`, or a length that such a span cannot have.
+            UserError: a modality is not in `spaces`, or a length is impossible for it.
         """
         rows = {space.name: space for space in spaces}
         unknown = sorted(set(self.lengths) - set(rows))
@@ -131,7 +131,7 @@ class StatedSource:
         return {name: _frames(rows[name], length, self.name) for name, length in self.lengths.items()}
 
     def num_codes(self, spaces: Sequence[CodeSpace]) -> dict[str, int]:
-        """Codes of each modality."""
+        """Return the codes of each modality."""
         books = {space.name: space.num_codebooks for space in spaces}
         return {modality: count * books[modality] for modality, count in self.num_frames(spaces).items()}
 

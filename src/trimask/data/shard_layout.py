@@ -1,4 +1,4 @@
-"""Whether a shard holds what it should: a hash tells who wrote it at best, and not that it is one."""
+"""Check a shard's tensors; a hash only proves who wrote the file, not that it is a valid shard."""
 
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -13,8 +13,8 @@ _CODE_TYPES = ("U16", "I32")
 
 
 def check_layout(file: Any, where: str, *, num_examples: int, tokens: dict[str, int]) -> None:
-    """UserError if an open shard's tensors are not those of so many examples with so many codes (modality ->
-    how many). Codes themselves are not read.
+    """Raise UserError unless an open shard's tensors fit `num_examples` and `tokens` (codes per modality).
+    Codes are not read.
     """
     names = set(file.keys())
     ragged = ["keys", *tokens, *(["languages"] if "languages.values" in names else [])]
@@ -40,10 +40,10 @@ def check_layout(file: Any, where: str, *, num_examples: int, tokens: dict[str, 
 def check_codes(
     file: Any, where: str, vocabulary: Vocabulary, *, tokens: dict[str, int], longest: int | None
 ) -> None:
-    """UserError if an open shard, whose layout is right, holds codes that these tokenizers do not give.
+    """Raise UserError if an open shard of valid layout holds codes that these tokenizers cannot produce.
 
     Args:
-        longest: frames of a text at most, where that is known.
+        longest: maximum frames of a text, if known.
     """
     for name in tokens:
         space = vocabulary.space(name)
@@ -86,4 +86,4 @@ def _check(
 
 
 def _fail(where: str, what: str) -> NoReturn:
-    raise UserError(f"{where} is no shard as `trimask prepare` writes them ({what}): prepare the data again")
+    raise UserError(f"{where} is not a shard as `trimask prepare` writes it ({what}): prepare the data again")

@@ -1,4 +1,4 @@
-"""Shards: files of tokenized examples that are never rewritten, and many of them as one source."""
+"""Shards: immutable files of tokenized examples, combined into one source."""
 
 import functools
 import re
@@ -32,7 +32,7 @@ class Example:
         key: where it came from: file, and row within it.
         group: examples of equal number are variants of one thing (`ExampleSource.groups`).
         codes: per modality, frames × codebooks.
-        language: that is spoken; "" where it is not known.
+        language: spoken language; "" if unknown.
     """
 
     key: str
@@ -48,10 +48,10 @@ class Example:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardEntry:
-    """What is known of a shard without opening it.
+    """The manifest entry of a shard.
 
     Attributes:
-        file: "SPLIT/SOURCE-PART-NUMBER.safetensors" in the prepared folder, and never out of it.
+        file: "SPLIT/SOURCE-PART-NUMBER.safetensors" inside the prepared folder.
     """
 
     file: str
@@ -65,7 +65,7 @@ class ShardEntry:
     def __post_init__(self) -> None:
         name = _NAME.fullmatch(self.file)
         if name is None or (name["split"], name["source"]) != (self.split, self.source):
-            raise UserError(f"{self.file[:200]!r} is no name of a shard of {self.split}/{self.source}")
+            raise UserError(f"{self.file[:200]!r} is not the name of a shard of {self.split}/{self.source}")
         unnamed = sorted(name for name in self.tokens if not name.isidentifier())
         if unnamed:
             raise UserError(f"{self.file}: tokens of {unnamed[0]!r}, which names no modality")
@@ -78,13 +78,13 @@ class ShardEntry:
 
     @property
     def part(self) -> int:
-        """The part of the input that it was made of."""
+        """The input part that it was made from."""
         name = _NAME.fullmatch(self.file)
         assert name is not None
         return int(name["part"])
 
     def path(self, folder: Path) -> Path:
-        """Where it lies in the prepared `folder`. UserError: a link stands there, which is not followed."""
+        """Return the path in the prepared `folder`. UserError: it is a link, which is not followed."""
         path = folder / self.file
         for place in (path.parent, path):
             if place.is_symlink():
@@ -133,12 +133,12 @@ def write_shard(
 
 @final
 class ShardedTokens:
-    """The examples of many shards as one source, in the order of the shards; memory-mapped."""
+    """The examples of many shards as one memory-mapped source, in shard order."""
 
     def __init__(self, name: str, shards: Sequence[tuple[Path, ShardEntry]]):
-        """`shards`: the prepared folder of each, and what is known of it.
+        """`shards`: the prepared folder and entry of each.
 
-        Raises UserError or FileNotFoundError for a shard that is missing or not as long as it was written.
+        Raises UserError or FileNotFoundError for a shard that is missing or of another size.
         """
         assert shards, f"source {name} has no shards"
         self._name = name
@@ -160,7 +160,7 @@ class ShardedTokens:
 
     @property
     def groups(self) -> Int[np.ndarray, "examples"]:
-        """Group of each example. Equal keys in two folders are two things."""
+        """Group of each example. Equal keys in two folders are distinct."""
         parts = []
         for number, (folder, _) in enumerate(self._shards):
             place = self._folders.index(folder)
@@ -175,7 +175,7 @@ class ShardedTokens:
 
     @property
     def num_codes(self) -> dict[str, Int[np.ndarray, "examples"]]:
-        """Codes of each example, from the boundaries that the shards hold."""
+        """Number of codes of each example, from the shards' offsets."""
         parts: dict[str, list[np.ndarray]] = {}
         for number, (_, entry) in enumerate(self._shards):
             file = self._open(number)
@@ -186,12 +186,12 @@ class ShardedTokens:
         return {modality: np.concatenate(counts) for modality, counts in parts.items()}
 
     def key(self, index: int) -> str:
-        """Where example `index` came from."""
+        """Return the origin of example `index`."""
         number, row = self._place(index)
         return self._read(number, "keys", row).tobytes().decode("utf-8", "replace")
 
     def language(self, index: int) -> str:
-        """What is spoken in example `index`; "" where that is not known."""
+        """Return the language spoken in example `index`; "" if unknown."""
         number, row = self._place(index)
         if "languages.offsets" not in self._open(number).keys():  # noqa: SIM118  (no mapping)
             return ""
@@ -212,7 +212,7 @@ class ShardedTokens:
 
 
 def open_shard(folder: Path, entry: ShardEntry) -> Any:
-    """The mapped tensors of a shard. UserError: it does not have those that its entry says."""
+    """Map the tensors of a shard. UserError: they differ from its entry."""
     path = entry.path(folder)
     file = io.open_tensors(path, kind=KIND)
     check_layout(file, str(path), num_examples=entry.num_examples, tokens=entry.tokens)
@@ -220,7 +220,7 @@ def open_shard(folder: Path, entry: ShardEntry) -> Any:
 
 
 def check_size(folder: Path, entry: ShardEntry) -> None:
-    """UserError if the shard is missing or not as long as it was written."""
+    """Raise UserError if the shard is missing or of another size."""
     path = entry.path(folder)
     size = path.stat().st_size if path.is_file() else None
     if size != entry.num_bytes:

@@ -1,4 +1,4 @@
-"""Names of the sources that data of ours have."""
+"""Names of the sources of prepared and embedded data."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,7 +15,7 @@ MODALITIES: Mapping[str, frozenset[str]] = MappingProxyType(
         TRIPLES: frozenset({"text", "image", "speech"}),
     }
 )
-"""What the examples of each are made of."""
+"""The modalities of each source's examples."""
 
 
 EMOJI, SPOKEN, SPEECHES = "emoji", "spoken", "speeches"

@@ -23,12 +23,12 @@ _LAST = np.nextafter(1.0, 0.0)  # the largest uniform
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpanSlack:
-    """How many end frames close a target span whose length varies.
+    """The number of end frames that close a target span of variable length.
 
-    A model that only ever saw spans of exactly the right length could not say where the content ends in a
-    span that is too long, which is what generation must give it. So a span carries 1 + U{0 … slack} end
-    frames, where slack is the larger of `minimum` and `fraction` of the content. A text passage that fills
-    the data's window was cut out of a longer one, or leaves no room, and carries no end.
+    A model trained only on spans of exactly the right length could not find the end of the content in the
+    longer spans that generation must use. So a span has 1 + U{0 … slack} end frames, where slack is the
+    larger of `minimum` and `fraction` of the content. A text passage that fills the data's window was cut, or
+    leaves no room, and has no end.
 
     Attributes:
         filled: tasks whose targets are filled up to a random length within so many frames instead.
@@ -49,8 +49,8 @@ class SpanSlack:
             )
 
     def num_end(self, task: Task, space: CodeSpace, length: int, uniform: float, *, text_window: int) -> int:
-        """End frames for a span of `length` content frames, given a uniform in [0, 1); passages are cut to
-        `text_window` ids.
+        """Return the end frames of a span of `length` content frames, given a uniform in [0, 1); passages are
+        cut to `text_window` ids.
         """
         if not space.has_end or (task.is_alone and length >= text_window):
             return 0
@@ -60,11 +60,11 @@ class SpanSlack:
         return 1 + int(uniform * (slack + 1))
 
     def most_end(self, task: Task, space: CodeSpace, length: int, *, text_window: int) -> int:
-        """The largest `num_end`."""
+        """Return the maximum of `num_end`."""
         return self.num_end(task, space, length, _LAST, text_window=text_window)
 
     def mean_end(self, task: Task, space: CodeSpace, length: int, *, text_window: int) -> float:
-        """Of `num_end` over the uniform: its counts are equally likely."""
+        """Return the mean of `num_end` over the uniform; its values are equally likely."""
         least = self.num_end(task, space, length, 0.0, text_window=text_window)
         return (least + self.most_end(task, space, length, text_window=text_window)) / 2
 
@@ -98,8 +98,8 @@ class TrainingStream:
         return frozenset(component.task for component in self.mixture.config.components)
 
     def target_tokens(self) -> tuple[float, ...]:
-        """Target tokens of a sequence per modality, in the vocabulary's order, in expectation over the
-        mixture: codes (frames × codebooks) and end frames alike.
+        """Return the expected target tokens of a sequence per modality, in the vocabulary's order: codes
+        (frames × codebooks) and end frames.
         """
         totals = dict.fromkeys(self.vocabulary.modalities, 0.0)
         for component, share in zip(self.mixture.config.components, self.mixture.shares, strict=True):
@@ -119,12 +119,12 @@ class TrainingStream:
         return tuple(totals.values())
 
     def sequence(self, index: int) -> Sequence:
-        """Sequence `index` of the run."""
+        """Build sequence `index` of the run."""
         return self._sequence(index, *self.mixture.example(index))
 
     def batch(self, step: int, *, rank: int = 0, num_parts: int = 1) -> Batch:
-        """Part `rank` of the batch of `step`, longest sequences first: documents of equal length then stand
-        side by side and attend in one call.
+        """Build part `rank` of the batch of `step`, longest sequences first, so that documents of equal
+        length are adjacent and attend in one call.
 
         UserError: there are fewer sequences than parts.
         """
@@ -139,7 +139,7 @@ class TrainingStream:
         indices = list(members)
         if num_parts > 1:
             sizes = [self._size(*member) for member in members.values()]
-            indices = [indices[place] for place in dealt(sizes, rank=rank, num_parts=num_parts)]
+            indices = [indices[place] for place in deal(sizes, rank=rank, num_parts=num_parts)]
         sequences = [self._sequence(index, *members[index]) for index in indices]
         order = sorted(range(len(sequences)), key=lambda i: -sequences[i].num_positions)
         return make_batch(
@@ -153,7 +153,7 @@ class TrainingStream:
         )
 
     def batches(self, start: int, *, rank: int = 0, num_parts: int = 1) -> Iterator[Batch]:
-        """Part `rank` of the batches from step `start` on, without end."""
+        """Yield part `rank` of the batches from step `start` on, endlessly."""
         for step in itertools.count(start):
             yield self.batch(step, rank=rank, num_parts=num_parts)
 
@@ -170,7 +170,7 @@ class TrainingStream:
         )
 
     def _size(self, component: Component, example: int) -> int:
-        """Positions of an example, end frames left out, told without its codes."""
+        """Return the positions of an example without end frames, without reading its codes."""
         positions = 0
         for modality, counts in self.mixture.sources[component.source].num_codes.items():
             num_codebooks = self.vocabulary.space(modality).num_codebooks
@@ -179,9 +179,9 @@ class TrainingStream:
         return positions
 
 
-def dealt(sizes: Rows[int], *, rank: int, num_parts: int) -> list[int]:
-    """Places of the items that part `rank` gets: dealt out from the largest to the smallest, back and forth,
-    so that all parts have about as much to do, and as many items or one less.
+def deal(sizes: Rows[int], *, rank: int, num_parts: int) -> list[int]:
+    """Return the indices of the items of part `rank`: dealt from largest to smallest, back and forth, so that
+    parts have similar total sizes, and item counts that differ by at most one.
     """
     order = sorted(range(len(sizes)), key=lambda place: (-sizes[place], place))
     rounds = [order[start : start + num_parts] for start in range(0, len(order), num_parts)]
@@ -198,7 +198,7 @@ def target_ends(
     *,
     text_window: int,
 ) -> dict[str, int]:
-    """End frames of each target span of an example (`uniforms`: one per modality, in their order)."""
+    """Return the end frames of each target span of an example (`uniforms`: one per modality, in order)."""
     row = vocabulary.task(task)
     return {
         modality: slack.num_end(

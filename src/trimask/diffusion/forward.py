@@ -25,7 +25,7 @@ def mask_tokens(
 def is_masked(
     z: Int[Tensor, "*shape"], *, maskable: Bool[Tensor, "*shape"], mask_id: Int[Tensor, "*shape"]
 ) -> Bool[Tensor, "*shape"]:
-    """Where `z` hides a maskable token; mask tokens elsewhere (a dropped condition) do not count."""
+    """Return where `z` hides a maskable token; mask tokens elsewhere (a dropped condition) do not count."""
     return maskable & (z == mask_id)
 
 
@@ -36,10 +36,10 @@ def complement(
     maskable: Bool[Tensor, "*shape"],
     mask_id: Int[Tensor, "*shape"],
 ) -> Int[Tensor, "*shape"]:
-    """The complementary view of anti-masking: masked exactly where `z_t` is maskable and visible.
+    """Return the complementary view of anti-masking: masked exactly where `z_t` is maskable and visible.
 
     If z_t was masked with ratio u, this is a draw with ratio 1 - u, and each maskable token is masked in
-    exactly one of the two. Tokens that are not maskable are those of `x` in both. Clean data has no mask
-    tokens at maskable positions.
+    exactly one of the two. Tokens that are not maskable equal `x` in both. Clean data has no mask tokens at
+    maskable positions.
     """
     return torch.where(maskable & (z_t != mask_id), mask_id, x)

@@ -1,8 +1,8 @@
 """The NELBO: weighted cross-entropy at masked positions, in nats.
 
-It is kept as terms until it is known what to divide by. The count to divide by is of *all* target tokens,
-masked or not: the weight already makes up for the ones that were visible. So a predictor that is uniform
-over V tokens has exactly ln V nats per token in expectation.
+It is kept as terms until the divisor is known: the number of *all* target tokens, masked or not, since the
+weight already accounts for visible ones. So a predictor that is uniform over V tokens has exactly ln V nats
+per token in expectation.
 """
 
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class NelboTerms:
     sequence: Int[Tensor, "masked"]
 
     def per_sequence(self, num_sequences: int) -> Float[Tensor, "sequences"]:
-        """The NELBO estimate of each sequence in nats: a sum over its tokens, 0 if none is masked."""
+        """Return the NELBO estimate of each sequence in nats: a sum over its tokens, 0 if none is masked."""
         return self.values.new_zeros(num_sequences).index_add(0, self.sequence, self.values)
 
     def per_modality(self, num_modalities: int) -> Float[Tensor, "modalities"]:
-        """The sum over the batch for each modality, in nats."""
+        """Return the sum over the batch for each modality, in nats."""
         # Masked sums, not index_add: its order on a GPU varies, and a rerun must give the same bits.
         zero = torch.zeros_like(self.values)
         sums = [
@@ -38,7 +38,7 @@ class NelboTerms:
         return torch.stack(sums)
 
     def nats_per_token(self, num_targets: Int[Tensor, "modalities"]) -> Float[Tensor, "modalities"]:
-        """The NELBO of each modality per target token (`count_targets`); NaN where the batch has none."""
+        """Return the NELBO of each modality per target token (`count_targets`); NaN if the batch has none."""
         return self.per_modality(num_targets.shape[0]) / num_targets
 
 
@@ -63,7 +63,7 @@ def nelbo_terms(
 def count_targets(
     maskable: Bool[Tensor, "*shape"], modality: Int[Tensor, "*shape"], *, num_modalities: int
 ) -> Int[Tensor, "modalities"]:
-    """How many maskable (target) tokens of each modality there are, masked or not."""
+    """Count the maskable (target) tokens of each modality, masked or not."""
     return torch.stack([(maskable & (modality == index)).sum() for index in range(num_modalities)])
 
 

@@ -1,5 +1,5 @@
-"""The reverse process: how likely a masked token is revealed, or a revealed one hidden again, in a step
-from t to s < t."""
+"""The reverse process: probabilities of revealing a masked token, or masking a revealed one, in a step from t
+to s < t."""
 
 import torch
 from jaxtyping import Float

@@ -44,7 +44,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def _unclipped_mask_ratio(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """A rising map of [0, 1] onto [0, 1], with full relative precision near t = 0."""
+        """Map [0, 1] onto [0, 1], increasing, with full relative precision near t = 0."""
 
     @abstractmethod
     def _slope(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -225,7 +225,7 @@ class LogLinear(Schedule):
 def per_modality(
     schedules: Sequence[Schedule], modality: Int[Tensor, "*shape"], t: Float[Tensor, "*#shape"]
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """(alpha, loss_weight) at each position, from the schedule of that position's modality:
+    """Return (alpha, loss_weight) at each position, from the schedule of that position's modality:
     `schedules[modality]`.
 
     `t` broadcasts against `modality`: one time per sequence is `t[:, None]`. Positions with any other index

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float32, Int, UInt8
 from torch import Tensor
 
-from trimask.media.picture import square_pixels
+from trimask.media.picture import crop_square
 from trimask.media.recording import resample
 from trimask.pixels import to_bytes
 from trimask.vocabulary.tokenizer import ImageCodec
@@ -47,7 +47,7 @@ class Recording(Protocol):
 
 def pixels_at(row: Picture, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """The picture at `size` pixels along each side, as any other is brought to it."""
-    return square_pixels(PIL.Image.fromarray(row.pixels()), size)
+    return crop_square(PIL.Image.fromarray(row.pixels()), size)
 
 
 def waveform_at(row: Recording, sample_rate: int) -> Float32[np.ndarray, "samples"]:

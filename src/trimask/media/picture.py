@@ -60,7 +60,7 @@ def decode_picture(data: bytes, *, size: int, limits: Limits) -> UInt8[np.ndarra
 
 
 def read_picture(data: bytes, *, size: int, limits: Limits) -> UInt8[np.ndarray, "size size 3"]:
-    """`square_pixels` of an encoded picture.
+    """Decode a picture and apply `crop_square`.
 
     Raises:
         Rejected: with what is wrong with the picture.
@@ -84,7 +84,7 @@ def read_picture(data: bytes, *, size: int, limits: Limits) -> UInt8[np.ndarray,
     return _decoded(bare, size, limits)
 
 
-def square_pixels(
+def crop_square(
     picture: PIL.Image.Image, size: int, limits: Limits = _LIMITS
 ) -> UInt8[np.ndarray, "size size 3"]:
     """What a tokenizer sees of a picture: RGB pixels of its middle square, over white, resized to `size`.
@@ -137,7 +137,7 @@ def _decoded(data: bytes, size: int, limits: Limits) -> UInt8[np.ndarray, "size 
         if opened.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
             raise Rejected(Reason.OVERSIZED, f"a JPEG of {scans} scans, the limit is {_MOST_SCANS}")
         opened.draft("RGB", (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
-        return square_pixels(opened, size, limits)
+        return crop_square(opened, size, limits)
 
 
 def _check_header(opened: PIL.Image.Image, limits: Limits) -> None:

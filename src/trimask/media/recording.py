@@ -32,7 +32,7 @@ _SILENT = Limits().silence
 def decode_recording(
     data: bytes, *, sample_rate: int, limits: Limits, stated_rate: object = None, num_characters: int = 0
 ) -> Float32[np.ndarray, "samples"]:
-    """`one_channel` of an encoded recording; of several end to end in one file, one after another.
+    """Decode a recording and apply `mix_down`; several recordings in one file are concatenated.
 
     Args:
         stated_rate: what a column of the source says of the rate; it must be the header's.
@@ -52,7 +52,7 @@ def decode_recording(
             samples, rate = _read(file), file.samplerate
             if file.format == "MP3" and len(samples) < (least := least_samples(link)):
                 raise Rejected(Reason.CORRUPT, f"damaged: {len(samples)} of {least} samples can be decoded")
-        pieces.append(one_channel(samples, rate, sample_rate))
+        pieces.append(mix_down(samples, rate, sample_rate))
     _check_length(seconds, limits, num_characters)
     waveform = np.concatenate(pieces)
     peak = float(np.abs(waveform).max(initial=0))
@@ -65,7 +65,7 @@ def decode_recording(
     return waveform
 
 
-def one_channel(samples: np.ndarray, rate: int, sample_rate: int) -> Float32[np.ndarray, "resampled"]:
+def mix_down(samples: np.ndarray, rate: int, sample_rate: int) -> Float32[np.ndarray, "resampled"]:
     """What a tokenizer hears of a recording: float samples in [-1, 1], one channel, at `sample_rate` Hz.
 
     Never clipped: floats up to 16 times full scale are scaled down to it; floats between 128 and 32,768 are

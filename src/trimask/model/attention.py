@@ -28,7 +28,8 @@ class AttentionBackend(enum.Enum):
 
     @classmethod
     def suited(cls, device: torch.device, dtype: torch.dtype) -> "AttentionBackend":
-        """The variable-length kernel has no CPU form, and FlexAttention no backward pass there."""
+        """Choose the backend: on CPUs there is no variable-length kernel, and FlexAttention has no
+        backward."""
         has_kernel = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
         return cls.VARLEN if has_kernel else cls.LOOP
 
@@ -36,14 +37,13 @@ class AttentionBackend(enum.Enum):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Documents:
-    """Where the documents of a pass lie, as its attention backend wants it.
+    """Document boundaries of a pass, in the form that the attention backend needs.
 
     Attributes:
-        lengths: positions of each document, in order; they add up to all positions. Host; for the loop
-            alone: compiled code is made for one number of documents if it is given a tuple of them.
-        boundaries: their running sum from 0, on the device; for the variable-length kernel.
-        longest: at least the longest length. A power of 2, so that few values occur: compiled code is made
-            for each.
+        lengths: positions of each document, in order. On the host; only for the loop, since compiled code
+            specializes on the number of documents in a tuple.
+        boundaries: cumulative lengths from 0, on the device; for the variable-length kernel.
+        longest: an upper bound on the length; a power of 2, since compiled code specializes on each value.
         mask: FlexAttention's.
     """
 
@@ -68,7 +68,7 @@ class Documents:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with QK-norm and RoPE; a document attends to itself alone.
+    """Multi-head attention with QK-norm and RoPE; a document attends only to itself.
 
     `attend` is the function of that name, or one that does the same.
     """
@@ -91,7 +91,7 @@ class Attention(nn.Module):
         documents: Documents,
         at: Int[Tensor, "kept"] | None = None,
     ) -> Float[Tensor, "kept width"]:
-        """The rows `at` alone, if given."""
+        """Return the output, only of rows `at` if given."""
         # A size of a weight, not a number of ours: compiled code would have kernels for any head dimension.
         head_dim = self.q_norm.weight.shape[0]
         q, k, v = self.qkv(h).view(len(h), 3, -1, head_dim).unbind(1)
@@ -106,7 +106,7 @@ def attend(
     v: Float[Tensor, "positions heads head_dim"],
     documents: Documents,
 ) -> Float[Tensor, "positions heads head_dim"]:
-    """softmax(q kᵀ / √head_dim) v over each document."""
+    """Compute softmax(q kᵀ / √head_dim) v over each document."""
     if documents.backend is AttentionBackend.LOOP:
         return attend_in_loop(q, k, v, documents.lengths)
     if documents.backend is AttentionBackend.FLEX:
@@ -127,7 +127,7 @@ def attend_in_loop(
     v: Float[Tensor, "positions heads head_dim"],
     lengths: Sequence[int],
 ) -> Float[Tensor, "positions heads head_dim"]:
-    """One SDPA call per run of equally long documents. On CPU this takes a quarter of the time of dense
+    """Call SDPA once per run of equally long documents. On CPUs this takes a quarter of the time of dense
     attention over the whole row.
     """
     outputs = []
@@ -152,7 +152,7 @@ def _runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _document_mask(boundaries: Int[Tensor, "boundaries"], num_positions: int) -> Any:
-    """FlexAttention's mask by blocks: those in which no document attends are never computed."""
+    """Build FlexAttention's block mask, which skips blocks without attention."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     places = torch.arange(num_positions, device=boundaries.device, dtype=boundaries.dtype)
@@ -170,7 +170,7 @@ def _document_mask(boundaries: Int[Tensor, "boundaries"], num_positions: int) ->
 
 
 def _flex_attention(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
-    """On a CPU it is computed step by step, which needs all scores at once: to check with, not to use."""
+    """Run FlexAttention; on a CPU the eager form holds all scores at once, for tests only."""
     from torch.nn.attention.flex_attention import flex_attention
 
     is_within_compiled = torch.compiler.is_compiling()

@@ -32,7 +32,7 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """h + c · attention(norm h), then h + c · feed_forward(norm h), with c the residual multiplier.
 
-    `recompute` says what its backward pass computes again. With `at`, only those positions come out; all are
+    `recompute` selects what is recomputed in backward. With `at`, only those positions are returned; all are
     attended to.
     """
 

@@ -20,14 +20,14 @@ from trimask.model.rope import rotary_angles
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
 
-_LARGEST = 100_000  # of any model that a machine of today could hold
+_LARGEST = 100_000  # more than any model that fits a machine
 _LARGEST_BASE = 1e12
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserConfig:
-    """Size of the transformer, and how its tensors start and learn. `width` = num_heads × head_dim; the
+    """Size of the transformer, and its parametrization. `width` = num_heads × head_dim; the
     feed-forward is 8/3 × width wide, rounded up to 32.
     """
 
@@ -65,7 +65,7 @@ class DenoiserConfig:
         return feed_forward_width(self.width)
 
     def resized(self, *, width: int | None = None, depth: int | None = None) -> "DenoiserConfig":
-        """Another width or depth with heads of the same dimension.
+        """Return the config with another width or depth and the same head dimension.
 
         UserError: the width is not a multiple of it.
         """
@@ -75,7 +75,7 @@ class DenoiserConfig:
         return replace(self, width=width, depth=depth, num_heads=width // self.head_dim)
 
     def rule(self, name: str) -> TensorRule:
-        """How the parameter `name` starts, and its factors on the optimizer's values."""
+        """Return the initialization and optimizer factors of the parameter `name`."""
         return self.parametrization.rule(name, width=self.width, depth=self.depth)
 
 
@@ -83,16 +83,16 @@ class Denoiser(nn.Module):
     """Pre-RMSNorm, QK-norm, SwiGLU, RoPE, no biases, no time input, untied embeddings [L: Quokka,
     Complete(d)P; D: combination].
 
-    `forward` gives hidden states; `logits` turns those of chosen slots into logits over one codebook's range.
-    There is no method that gives logits over the whole vocabulary: a slot's modality and codebook are always
-    known. `attention_backend` None takes what suits the device.
+    `forward` returns hidden states; `logits` maps those of chosen slots to logits over one codebook's range.
+    No method returns logits over the whole vocabulary, since a slot's modality and codebook are always known.
+    `attention_backend` None selects the best for the device.
     """
 
     def __init__(self, config: DenoiserConfig, vocabulary: Vocabulary):
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
-        # Not drawn here: on the meta device the draw alone imports a compiler, for seconds.
+        # Not drawn here: on the meta device, drawing imports a compiler, which takes seconds.
         self.embedding = nn.Embedding.from_pretrained(
             torch.zeros(vocabulary.size, config.width), freeze=False
         )
@@ -106,8 +106,8 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Fill every parameter from named streams of `seed`, as its rule says (`DenoiserConfig.rule`); of a
-        sharded one, the part that is here.
+        """Fill every parameter from named streams of `seed` by its rule (`DenoiserConfig.rule`); if sharded,
+        this rank's shard only.
         """
         for name, parameter in self.named_parameters():
             rule = self.config.rule(name)
@@ -119,7 +119,7 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def take(self, other: "Denoiser") -> None:
-        """Copy the weights of `other`, a whole one of the same size, equal in all processes."""
+        """Copy the weights of `other`, unsharded, of the same size, and equal in all processes."""
         weights = dict(other.named_parameters())
         for name, parameter in self.named_parameters():
             fill(parameter, weights[name])
@@ -127,11 +127,11 @@ class Denoiser(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "rows slots"], batch: Batch, at: Int[Tensor, "kept"] | None = None
     ) -> Float[Tensor, "kept width"]:
-        """Final hidden states for `tokens` (the batch's own, partly masked): of every position, or of those
-        in `at` alone, which spares the last block most of its work on the others.
+        """Return the final hidden states for `tokens` (the batch's, partly masked) at all positions, or only
+        those in `at`, which saves the last block most of its work on the others.
 
-        A batch on the host is best for a model on a GPU too: what depends on its shape is worked out there,
-        and nothing waits for the GPU.
+        Keep the batch on the host even for a model on a GPU: shapes are computed there, and nothing waits for
+            the GPU.
         """
         device = self.embedding.weight.device
         h = self._embedded(tokens, batch)
@@ -146,8 +146,8 @@ class Denoiser(nn.Module):
         return self.final_norm(h)
 
     def _embedded(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
-        """The sum of the embeddings of the slots that share a position, in the order of slots: the same bits
-        on each run, which atomic additions on a GPU would not give.
+        """Sum the embeddings of slots that share a position, in slot order: deterministic, unlike atomic
+        additions on a GPU.
         """
         real = batch.position >= 0
         position, order = batch.position[real].sort(stable=True)
@@ -157,16 +157,16 @@ class Denoiser(nn.Module):
         return F.embedding_bag(tokens, self.embedding.weight, starts, mode="sum")
 
     def logits(self, hidden: Float[Tensor, "slots width"], range_index: int) -> Float[Tensor, "slots codes"]:
-        """Logits over the codebook range `range_index` alone, for slots with these hidden states."""
+        """Return logits over the codebook range `range_index` for slots with these hidden states."""
         token_range = self.vocabulary.ranges[range_index]
         return F.linear(hidden, self.unembedding.weight[token_range.start : token_range.stop])
 
     def cross_entropy(
         self, tokens: Int[Tensor, "rows slots"], batch: Batch, is_predicted: Bool[Tensor, "rows slots"]
     ) -> Float[Tensor, "predicted"]:
-        """−log p(clean token | `tokens`) in nats at the slots `is_predicted`, in row-major order.
+        """Return −log p(clean token | `tokens`) in nats at the slots `is_predicted`, in row-major order.
 
-        Logits are formed at those slots only, one codebook's range at a time.
+        Logits are computed at those slots only, one codebook's range at a time.
         """
         hidden = self.forward(tokens, batch)
         target, position = batch.tokens[is_predicted], batch.position[is_predicted]
@@ -189,10 +189,10 @@ class Denoiser(nn.Module):
         is_predicted: Bool[Tensor, "rows slots"],
         scale: Float[Tensor, "predicted"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "predicted"]]:
-        """Σ scale · `cross_entropy`, and `cross_entropy` without its graph: the fast way, for training.
+        """Return Σ scale · `cross_entropy`, and the detached `cross_entropy`: the fast path for training.
 
-        No more than a chunk of logits is ever held, and the last block leaves out the positions that no slot
-        reads. The loss has gradients, zeros, even where no slot is predicted.
+        At most a chunk of logits is held, and the last block skips positions that no slot reads. The loss has
+        (zero) gradients even if no slot is predicted.
         """
         at, row = batch.position[is_predicted].unique(return_inverse=True)
         if not len(at):  # what scales float8 products has no largest of nothing
@@ -209,9 +209,7 @@ class Denoiser(nn.Module):
 
 
 def fill(parameter: Tensor, value: Tensor) -> None:
-    """Copy the whole tensor `value`, equal in all processes, into `parameter`, of which this one may hold a
-    part.
-    """
+    """Copy the full tensor `value`, equal in all processes, into `parameter`, which may be sharded."""
     if hasattr(parameter, "device_mesh"):
         from torch.distributed.tensor import DTensor, distribute_tensor  # takes half a second to import
 

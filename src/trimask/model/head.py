@@ -1,6 +1,6 @@
-"""The unembedding and the loss in one: weighted cross-entropy whose logits are never kept.
+"""Fused unembedding and loss: weighted cross-entropy that never keeps the logits.
 
-The weights of the loss are known beforehand, so the gradient follows from each chunk of logits at once: three
+The loss weights are known beforehand, so each chunk's gradient is computed right after its logits: three
 matrix products as with plain autograd, none repeated, and memory for one chunk.
 """
 
@@ -110,7 +110,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
 
 
 def _chunks(part: _Part, rows: int | None) -> list[_Part]:
-    """The slots of `part` in chunks of about equal size."""
+    """Split the slots of `part` into chunks of about equal size."""
     if rows is None:
         budget = _CHUNK_BYTES.get(part.scale.device.type, _CHUNK_BYTES["cuda"])
         rows = max(_MIN_ROWS, budget // (part.token_range.size * part.scale.element_size()))
@@ -129,7 +129,7 @@ def _add_chunk(
     hidden_grad: Float[Tensor, "positions width"] | None,
     weight_grad: Float[Tensor, "codes width"] | None,
 ) -> Float[Tensor, "slots"]:
-    """The cross-entropy of a chunk's slots; adds its gradients to those that are given."""
+    """Return the cross-entropy of a chunk's slots; add its gradients to those given."""
     h, target = hidden[chunk.position], chunk.target[:, None]
     logits = (h @ weight.T).to(chunk.scale.dtype)
     largest, right = logits.amax(1), logits.gather(1, target)[:, 0]

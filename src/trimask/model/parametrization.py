@@ -1,5 +1,5 @@
-"""How a tensor's start and its optimizer values follow from its role and the network's size: Complete(d)P, or
-the usual.
+"""Initialization and optimizer values of a tensor from its role and the network's size: Complete(d)P, or the
+standard one.
 """
 
 import enum
@@ -16,7 +16,7 @@ from trimask.model.block import feed_forward_width
 
 
 class Role(enum.Enum):
-    """What a tensor is to the network: all that Complete(d)P needs to know of it, beside its fan-in."""
+    """The role of a tensor in the network: all that Complete(d)P needs besides its fan-in."""
 
     INPUT_EMBEDDING = "input embedding"
     HIDDEN_WEIGHT = "hidden weight"
@@ -45,11 +45,10 @@ _GAINS = (Role.HIDDEN_VECTOR, Role.QK_NORM_GAIN, Role.FINAL_NORM_GAIN)
 
 
 def role_of(name: str) -> Role:
-    """The role of the denoiser's parameter `name`, such as `blocks.3.attention.qkv.weight`.
+    """Return the role of the denoiser's parameter `name`, such as `blocks.3.attention.qkv.weight`.
 
     Raises:
-        UserError: no role is stated for it. A tensor without a role would be trained with values that no
-            rule gives.
+        UserError: it has no role, so no rule would set its values.
     """
     module, _, kind = name.rpartition(".")
     role = _ROLES.get(module.rpartition(".")[2]) if kind == "weight" else None
@@ -80,7 +79,7 @@ class Power:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """The factors of one role on the values of the base."""
+    """The factors of one role on the base's values."""
 
     init_variance: Power = Power()
     learning_rate: Power = Power()
@@ -116,7 +115,7 @@ learning rate. Batch and duration are apart: `training.logical_batch`.
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorRule:
-    """How one tensor starts, N(`init_mean`, `init_std`²), and its factors on the optimizer's values."""
+    """Initialization N(`init_mean`, `init_std`²) and optimizer factors of one tensor."""
 
     role: Role
     init_mean: float
@@ -127,7 +126,7 @@ class TensorRule:
 
 
 class Parametrization(ABC):
-    """Maps a tensor's name and the network's size to how it starts and learns."""
+    """Maps a tensor's name and the network's size to its initialization and optimizer factors."""
 
     @property
     def source(self) -> str:
@@ -135,12 +134,12 @@ class Parametrization(ABC):
         return f"{type(self).__name__}'s own"
 
     def explain(self, *, width: int, depth: int, head_dim: int) -> tuple[Derived, ...]:
-        """The numbers that its rules go by; none unless it says so."""
+        """Return the intermediate numbers of the rules; none by default."""
         return ()
 
     @abstractmethod
     def check(self, *, width: int, num_heads: int) -> None:
-        """UserError where it says nothing about a network of this size."""
+        """Raise UserError if the rules do not cover a network of this size."""
 
     @abstractmethod
     def residual_multiplier(self, depth: int) -> float:
@@ -148,18 +147,18 @@ class Parametrization(ABC):
 
     @abstractmethod
     def row(self, role: Role) -> Row:
-        """The factors of a role, as formulas."""
+        """Return the factors of a role, as formulas."""
 
     @abstractmethod
     def rule(self, name: str, *, width: int, depth: int) -> TensorRule:
-        """The rule of the parameter `name`. UserError if it has no role."""
+        """Return the rule of the parameter `name`. UserError if it has no role."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standard(Parametrization):
-    """The usual: N(0, 1/fan_in), residual outputs divided by √(2·depth) [L: GPT-2], one learning rate, ε and
-    decay for all tensors. What is best for one size is not for another.
+    """The standard one: N(0, 1/fan_in), residual outputs divided by √(2·depth) [L: GPT-2], one learning rate,
+    ε and decay for all tensors. What is best for one size is not for another.
 
     The embedding is N(0, 1), gains start at 1. The unembedding starts at 0 [D], so that the first
     prediction is uniform: NELBO = ln V per token.
@@ -170,7 +169,7 @@ class Standard(Parametrization):
         return "the usual [L]"
 
     def check(self, *, width: int, num_heads: int) -> None:
-        """Any size will do."""
+        """Accept any size."""
 
     def residual_multiplier(self, depth: int) -> float:
         return 1.0
@@ -196,7 +195,7 @@ class CompletedP(Parametrization):
     multiplied by m_L^-α. The base starts as `Standard` does at the base size, so that the 1/√(2·depth) of its
     residual outputs is a constant.
 
-    The head dimension is held, and heads are added [D]: q · k / √head_dim is then the same at any width, and
+    The head dimension is fixed, and heads are added [D]: q · k / √head_dim is then the same at any width, and
     a QK-norm gain has no m_N, as in the table.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What the backward pass of a block computes again rather than keeps, to save memory."""
+"""Activation recomputation: what a block recomputes in backward to save memory."""
 
 import enum
 from collections.abc import Callable
@@ -19,18 +19,18 @@ class Recompute(enum.Enum):
 
 
 def run(recompute: Recompute, function: Callable[..., Tensor], h: Tensor, **arguments: Any) -> Tensor:
-    """`function(h, **arguments)`, of which the backward pass computes again what `recompute` says."""
+    """Call `function(h, **arguments)`, recomputing in backward what `recompute` selects."""
     if recompute is Recompute.NONE or not torch.is_grad_enabled():
         return function(h, **arguments)
     contexts = {}
     if recompute is Recompute.SELECTIVE:
         contexts["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
-    # No global random numbers are drawn in a block: nothing to put back.
+    # Blocks draw no global random numbers, so no state needs restoring.
     return checkpoint(function, h, use_reentrant=False, preserve_rng_state=False, **contexts, **arguments)
 
 
 def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    """Matrix products and attention cost the time, all else the memory."""
+    """Keep matrix products and attention, which take the time; recompute the rest, which takes the memory."""
     name = str(operation)
     is_kept = name.startswith(_KEPT)
     return CheckpointPolicy.MUST_SAVE if is_kept else CheckpointPolicy.PREFER_RECOMPUTE

@@ -1,4 +1,4 @@
-"""A denoiser in one file: weights, size, and the vocabulary that its ids mean."""
+"""Store a denoiser in one file: weights, size, and the vocabulary of its ids."""
 
 import logging
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def save_denoiser(
 ) -> None:
     """Write `denoiser` as safetensors, in `dtype` (float16 to ship, float32 to go on training).
 
-    A sharded one is gathered tensor by tensor, which takes all of its processes, and written by the main one.
+    A sharded denoiser is gathered tensor by tensor by all of its processes, and written by the main one.
     """
     config = {"denoiser": to_dict(denoiser.config), "vocabulary": to_dict(denoiser.vocabulary)}
     tensors = {}
@@ -43,12 +43,12 @@ def save_denoiser(
 
 
 def load_denoiser(path: Path) -> Denoiser:
-    """Read what `save_denoiser` wrote, as float32. Raises as `read_denoiser`."""
+    """Read what `save_denoiser` wrote, as float32. Raises like `read_denoiser`."""
     return read_denoiser(path)[0]
 
 
 def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
-    """As `load_denoiser`, with the further metadata.
+    """Read a denoiser like `load_denoiser`, with the additional metadata.
 
     Raises:
         FileNotFoundError, UserError: missing, damaged, not a denoiser of ours, weights that do not fit its
@@ -61,7 +61,7 @@ def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
         vocabulary = from_dict(Vocabulary, artifact.config.get("vocabulary"))
     except ValueError as error:
         raise UserError(f"{path}: its configuration is none of a denoiser ({error})") from error
-    with torch.device("meta"):  # a size that the file states and does not have is never allocated
+    with torch.device("meta"):  # never allocate a size that the file states but does not contain
         denoiser = Denoiser(config, vocabulary)
     try:
         weights = {name: tensor.float() for name, tensor in artifact.tensors.items()}

@@ -1,1 +1,1 @@
-"""What a run will need before it runs: memory, time and traffic, by arithmetic alone."""
+"""Compute the memory, time and traffic of a run before it starts."""

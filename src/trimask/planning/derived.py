@@ -1,4 +1,4 @@
-"""What a recipe's stated values become, each with its rule, its source and how well that is established."""
+"""Derive values from a recipe's stated ones, each with its rule, source and status."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from trimask.vocabulary.layout import Vocabulary
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorValues:
-    """How a kind of tensor starts, N(`init_mean`, `init_std`²), and the optimizer's values for it.
+    """Initialization N(`init_mean`, `init_std`²) and optimizer values of a kind of tensor.
 
     Attributes:
         tensor: its name; all blocks have the same.
@@ -39,7 +39,7 @@ class TensorValues:
 
 
 def derived_values(config: RunConfig, *, target_tokens: int) -> Iterator[Derived]:
-    """The numbers of the run. `target_tokens`: of the whole horizon."""
+    """Yield the derived numbers of the run. `target_tokens`: of the whole horizon."""
     model, change = config.model, config.batch_change
     yield from model.parametrization.explain(width=model.width, depth=model.depth, head_dim=model.head_dim)
     yield Derived(
@@ -72,7 +72,7 @@ def derived_values(config: RunConfig, *, target_tokens: int) -> Iterator[Derived
 
 
 def tensor_values(config: RunConfig, vocabulary: Vocabulary) -> Iterator[TensorValues]:
-    """The values of each kind of tensor."""
+    """Yield the values of each kind of tensor."""
     with torch.device("meta"):
         names = [name for name, _ in Denoiser(config.model, vocabulary).named_parameters()]
     optimizer, parametrization = config.scaled_optimizer, config.model.parametrization

@@ -1,4 +1,4 @@
-"""What follows from a model's configuration before it runs: its size, its cost, and derived values."""
+"""Describe a model's configuration before it runs: size, cost and derived values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from trimask.planning.figures import figures
 from trimask.planning.mixture_tree import tree
 from trimask.recipes.catalog import resolve
 from trimask.runs.kinds import kind_of
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
@@ -30,7 +30,7 @@ class Description:
         training_flops: of the whole run.
         values: numbers of the run that follow from others.
         tensors: how each kind of tensor starts and learns.
-        cautions: where a rule is used outside of what it was checked for.
+        cautions: rules used outside their validated domain.
     """
 
     parameters: Mapping[str, int]
@@ -103,13 +103,13 @@ def describe(config: RunConfig | str, *, tokenizers: Path | str | None = None) -
 
 
 def description(config: RunConfig, tokenizers: Tokenizers | None) -> Description:
-    """What follows from `config` over `tokenizers`; stated data has none."""
+    """Describe `config` with `tokenizers`; stated data has none."""
     found = figures(config, tokenizers)
     target_tokens = sum(row["target_tokens"] for row in found["mixture"])
     return Description(
         **found,
         values=tuple(derived_values(config, target_tokens=target_tokens)),
-        tensors=tuple(tensor_values(config, vocabulary_of(config, tokenizers))),
+        tensors=tuple(tensor_values(config, build_vocabulary(config, tokenizers))),
         cautions=config.batch_rule.cautions(config.batch_change),
     )
 

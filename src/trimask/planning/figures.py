@@ -1,20 +1,20 @@
-"""What a run will cost, without tokenizing its data: parameters, sequences, epochs, FLOPs."""
+"""Compute the cost of a run without tokenizing its data: parameters, sequences, epochs, FLOPs."""
 
 from typing import Any
 
 from trimask.data.mixture import target_tokens
 from trimask.model.flops import count_parameters
 from trimask.planning.workload import Work, workload
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
 
 def figures(config: RunConfig, tokenizers: Tokenizers | None) -> dict[str, Any]:
-    """Exact parameters, sequences and shares; epochs and FLOPs from the mean lengths of the training data.
-    Stated data needs no tokenizers, and has no epochs.
+    """Return exact parameters, sequences and shares, and epochs and FLOPs from mean lengths of the training
+    data. Stated data needs no tokenizers, and has no epochs.
     """
-    vocabulary = vocabulary_of(config, tokenizers)
+    vocabulary = build_vocabulary(config, tokenizers)
     count = count_parameters(config.model, vocabulary)
     works = workload(config, tokenizers)
     views = config.objective.num_views
@@ -38,7 +38,7 @@ def figures(config: RunConfig, tokenizers: Tokenizers | None) -> dict[str, Any]:
 
 
 def _described(work: Work, sequences: float, num_views: int) -> dict[str, Any]:
-    """A component: what its source has (`tokens`), and how much of it the run draws. Epochs count distinct
+    """Describe a component: its source's size (`tokens`) and how much the run draws. Epochs count distinct
     sequences.
     """
     task, size = work.task, work.size

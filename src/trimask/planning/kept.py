@@ -1,4 +1,4 @@
-"""What a block keeps between its forward and backward pass, tensor by tensor.
+"""Activations that a block keeps from forward to backward, tensor by tensor.
 
 Listed from what autograd saves (`torch.autograd.graph.saved_tensors_hooks`; tests/planning/test_kept.py
 does it again), per position, in numbers of width w, feed-forward width f and heads H. Unmeasured on GPUs [D].
@@ -36,8 +36,8 @@ class Kept:
         )
 
 
-def kept_by_block(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool) -> Kept:
-    """What one block keeps from its forward pass to its backward pass."""
+def count_kept_by_block(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool) -> Kept:
+    """Return the activation memory that one block keeps from forward to backward."""
     if recompute is Recompute.FULL:
         return Kept(widths=1)  # its input
     if recompute is Recompute.SELECTIVE or is_compiled:
@@ -47,21 +47,25 @@ def kept_by_block(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_com
     return _all(is_gpu=is_gpu, is_looped=is_looped)
 
 
-def recomputed_by_block(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool) -> Kept:
-    """What stands beside it while its backward pass computes again."""
-    kept = kept_by_block(recompute, is_gpu=is_gpu, is_looped=is_looped, is_compiled=is_compiled)
+def count_recomputed_by_block(
+    recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool
+) -> Kept:
+    """Return the extra activation memory held while the block is recomputed in backward."""
+    kept = count_kept_by_block(recompute, is_gpu=is_gpu, is_looped=is_looped, is_compiled=is_compiled)
     if recompute is Recompute.NONE and not is_compiled:
         return Kept(widths=0)
     everything = _all(is_gpu=is_gpu, is_looped=is_looped)
     if recompute is Recompute.FULL:
         return everything.minus(kept)
-    # Of what is kept, the outputs of `out` and `down` are not among what backward needs.
+    # Backward does not need the kept outputs of `out` and `down`.
     return everything.minus(Kept(widths=5, hiddens=2, head_statistics=1))
 
 
-def kept_after_attention(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool) -> Kept:
-    """Of what a block keeps, what comes after attention: the last block has it at the positions that the loss
-    reads alone.
+def count_kept_after_attention(
+    recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool
+) -> Kept:
+    """Return the part of `count_kept_by_block` after attention, which the last block keeps only at positions
+    that the loss reads.
     """
     if recompute is Recompute.FULL:
         return Kept(widths=0)
@@ -87,5 +91,5 @@ def _all(*, is_gpu: bool, is_looped: bool) -> Kept:
 
 
 def is_loop(backend: AttentionBackend | None, *, is_gpu: bool, is_half: bool) -> bool:
-    """Whether attention runs document by document, if `backend` is what the device is told to use."""
+    """Return whether attention with `backend` loops over documents."""
     return backend is AttentionBackend.LOOP or (backend is None and not (is_gpu and is_half))

@@ -1,7 +1,7 @@
-"""Memory of a device by part, at each moment of an update that can be the fullest.
+"""Memory of a device by part, at each moment of an update that can be the peak.
 
-All parts are counted from shapes. A sum over the parts of the fullest moment is what tensors take; the
-process and the allocator come on top (`Hardware`).
+All parts are computed from shapes. The sum over the parts at the peak is the memory of tensors; process and
+allocator overheads are added (`Hardware`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,12 @@ from typing import final
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.flops import block_parameters, count_parameters
 from trimask.planning.hardware import Hardware
-from trimask.planning.kept import is_loop, kept_after_attention, kept_by_block, recomputed_by_block
+from trimask.planning.kept import (
+    count_kept_after_attention,
+    count_kept_by_block,
+    count_recomputed_by_block,
+    is_loop,
+)
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.vocabulary.layout import Vocabulary
 
@@ -24,10 +29,10 @@ _SLOT_BYTES = 8 * 12  # of a row's slot on the host: ids, numbers, masks, and th
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moment:
-    """The fullest moment of an update.
+    """The moment of peak memory in an update.
 
     Attributes:
-        name: when it is.
+        name: when it occurs.
         parts: bytes by part.
     """
 
@@ -42,7 +47,7 @@ class Moment:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryModel:
-    """The memory of one device out of `num_devices` that run the same updates.
+    """The memory of one of `num_devices` devices that run the same updates.
 
     Attributes:
         has_average: whether the run keeps an average of its weights.
@@ -61,12 +66,12 @@ class MemoryModel:
 
     @property
     def is_sharded(self) -> bool:
-        """One CPU process holds plain tensors; a GPU shards, if only over itself."""
+        """A single CPU process holds plain tensors; GPUs always shard."""
         return self.hardware.is_gpu or self.num_devices > 1
 
     @property
     def group(self) -> int:
-        """Devices that hold the model together."""
+        """Devices that jointly hold one copy of the model."""
         return self.num_devices // self.compute.replicas
 
     @property
@@ -85,18 +90,19 @@ class MemoryModel:
         return self.vocabulary.size * self.model.width
 
     def state(self) -> dict[str, int]:
-        """What lies there between updates."""
+        """Return the bytes held between updates, by part."""
         shard = -(-count_parameters(self.model, self.vocabulary).total // self.group)
         held = {"fp32 parameters": _FP32 * shard, "AdamW moments": 2 * _FP32 * shard}
         return held | ({"average of the weights": _FP32 * shard} if self.has_average else {})
 
     def checkpoint_bytes(self) -> int:
-        """Parameters, both moments, and the average if there is one, in fp32, on all devices together."""
+        """Return the bytes of a checkpoint: parameters, both moments and any average, in fp32, over all
+        devices."""
         copies = 4 if self.has_average else 3
         return copies * _FP32 * count_parameters(self.model, self.vocabulary).total
 
     def fullest(self, *, slots: int, positions: Sequence[int], read: Sequence[int] | None = None) -> Moment:
-        """The fullest moment of an update.
+        """Return the moment of peak memory in an update.
 
         Args:
             slots: of the rows of the device's part of the batch.
@@ -118,12 +124,12 @@ class MemoryModel:
         yield self._at_embedding(positions, adds)
 
     def _gradients(self) -> int:
-        """All of them in fp32, as the update finds them."""
+        """Return the bytes of all gradients in fp32, as used by the update."""
         return self.state()["fp32 parameters"]
 
     def _gathered(self, num_blocks: int) -> int:
-        """Parameters that are gathered: the tables and the final norm for the whole pass, and the blocks that
-        are computed or on their way, or all of them where they are not given up.
+        """Return the bytes of gathered parameters: tables and final norm for the whole pass, plus the blocks
+        being computed or prefetched, or all blocks without resharding.
         """
         if not self.is_sharded:
             return 0
@@ -131,8 +137,9 @@ class MemoryModel:
         return self.element * (2 * self._table + self.model.width + held * self._block)
 
     def _per_position(self) -> tuple[int, int, int, int]:
-        """Bytes that a block keeps, computes again, and has in flight in its backward pass: two gradients of
-        its residual stream, and of gate and up as parts and as a whole. And those kept after attention.
+        """Return the bytes per position that a block keeps, recomputes, and has in flight in backward (two
+        gradients of its residual stream; gate and up as parts and as a whole), and those kept after
+        attention.
         """
         is_half = self.precision is not Precision.FP32
         how = {
@@ -146,14 +153,14 @@ class MemoryModel:
             "num_heads": self.model.num_heads,
             "element": self.element,
         }
-        kept = kept_by_block(self.compute.recompute, **how).num_bytes(**sizes)
-        again = recomputed_by_block(self.compute.recompute, **how).num_bytes(**sizes)
-        after = kept_after_attention(self.compute.recompute, **how).num_bytes(**sizes)
+        kept = count_kept_by_block(self.compute.recompute, **how).num_bytes(**sizes)
+        again = count_recomputed_by_block(self.compute.recompute, **how).num_bytes(**sizes)
+        after = count_kept_after_attention(self.compute.recompute, **how).num_bytes(**sizes)
         return kept, again, self.element * (2 * self.model.width + 2 * self.model.hidden), after
 
     def activations(self, positions: int, read: int | None = None) -> int:
-        """What a forward pass leaves: of the blocks, and of the final norm its input, its output, and what a
-        CPU keeps between them.
+        """Return the activations after a forward pass: those of the blocks, and the final norm's input,
+        output and, on a CPU, intermediates.
         """
         read = positions if read is None else read
         kept, _, _, after = self._per_position()
@@ -162,13 +169,12 @@ class MemoryModel:
         return blocks + read * ends + self._around(positions)
 
     def _around(self, positions: int) -> int:
-        """What the passes keep outside of blocks: the angles' cosines and sines in fp32, and places of tokens
-        in the table.
-        """
+        """Return the bytes kept outside of blocks: cosines and sines in fp32, and token indices."""
         return positions * (_FP32 * self.model.head_dim + 4 * 8)
 
     def _at_head(self, positions: int, read: int, adds: bool) -> Moment:
-        """Between the passes: all activations, the unembedding's gradient, and a chunk of logits."""
+        """Return the memory between forward and backward: all activations, the unembedding's gradient, and a
+        chunk of logits."""
         width, element = self.model.width, self.element
         largest = max(token_range.size for token_range in self.vocabulary.ranges)
         rows = max(_MIN_CHUNK_ROWS, _CHUNK_BYTES[self.hardware.is_gpu] // (_FP32 * largest))
@@ -189,7 +195,8 @@ class MemoryModel:
         )
 
     def _at_block(self, number: int, positions: int, read: int, adds: bool) -> Moment:
-        """In the backward pass of block `number`: it and those below still hold their activations."""
+        """Return the memory in the backward pass of block `number`: it and earlier blocks still hold their
+        activations."""
         kept, again, in_flight, after = self._per_position()
         done = self.model.depth - 1 - number
         computed, spared = (positions, 0) if done else (read, (positions - read) * after)
@@ -221,7 +228,8 @@ class MemoryModel:
         )
 
     def _at_embedding(self, positions: int, adds: bool) -> Moment:
-        """At its end: the tables' gradients are whole, and reduced together."""
+        """Return the memory at the end of backward: the tables' gradients are complete and reduced
+        together."""
         if self.is_sharded:
             before = (self.element + _FP32) * 2 * self._table
             blocks = _FP32 * (self._block * self.model.depth // self.group)

@@ -1,5 +1,5 @@
-"""Time of an update, what its devices exchange, and how often to save. All of it is a model: products at a
-share of the peak (MFU), exchange at full bandwidth without latencies.
+"""Model the time of an update, its communication, and how often to save: matrix products at a share of the
+peak (MFU), communication at full bandwidth without latency.
 """
 
 import math
@@ -15,11 +15,11 @@ _FP32 = 4
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exchange:
-    """What each device receives in an update, in bytes, and how long that takes, in seconds.
+    """Bytes that each device receives in an update, and the seconds that takes.
 
     Attributes:
-        gathered: parameters, in the precision of the products: before the forward pass, and those of blocks
-            before the backward pass again where they were given up.
+        gathered: parameters, in the precision of the products: before forward and, with resharding, those of
+            blocks again before backward.
         scattered: gradients in fp32, reduced within the group that holds the model.
         replicated: gradients in fp32, reduced over such groups (HSDP).
     """
@@ -35,7 +35,8 @@ class Exchange:
 
 
 def exchange(memory: MemoryModel, *, num_passes: int) -> Exchange:
-    """Of an update of `num_passes` passes: each of them gathers parameters and reduces gradients (FSDP2)."""
+    """Return the communication of an update of `num_passes` passes, each of which gathers parameters and
+    reduces gradients (FSDP2)."""
     count = count_parameters(memory.model, memory.vocabulary)
     group, replicas, hardware = memory.group, memory.compute.replicas, memory.hardware
     others = (group - 1) / group
@@ -49,7 +50,7 @@ def exchange(memory: MemoryModel, *, num_passes: int) -> Exchange:
 
 
 def saving_interval(*, write_seconds: float, failure_seconds: float) -> float:
-    """Seconds between checkpoints that lose the least time: √(2 · write · mean time between failures) [L:
-    Young 1974]. What is saved in the background costs less than its writing: an upper bound on the writing.
+    """Return the seconds between checkpoints that minimize lost time: √(2 · write · mean time between
+    failures) [L: Young 1974]. Saving in the background costs less, so this is an upper bound.
     """
     return math.sqrt(2 * write_seconds * failure_seconds)

@@ -1,4 +1,4 @@
-"""What a recipe needs on given devices: memory by part, batch, time, exchange, checkpoints, cautions."""
+"""Plan a recipe on given devices: memory by part, batch, time, communication, checkpoints, cautions."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from trimask.planning.hardware import GIB, Hardware
 from trimask.planning.memory import MemoryModel
 from trimask.planning.pace import Exchange, exchange, saving_interval
 from trimask.planning.workload import Work, workload
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
@@ -20,10 +20,10 @@ _MOST_ROWS = 1 << 14  # of a pass, when looking for the most that fit
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assumptions:
-    """What a plan takes for granted.
+    """The assumptions of a plan.
 
     Attributes:
-        mfu: share of the device's peak at which the FLOPs that are needed get done.
+        mfu: share of the device's peak achieved on the required FLOPs.
         mfu_source: where it comes from.
         price: of a device for an hour, in any currency.
         write_bandwidth: bytes/s at which a checkpoint is written, all devices together [D: a small shared
@@ -53,7 +53,7 @@ class Assumptions:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batching:
-    """How the batch of an update is passed through one device.
+    """How one device splits its part of a batch into passes.
 
     Attributes:
         rows: of the device.
@@ -70,9 +70,9 @@ class Batching:
     longest: int
 
 
-def with_tokens(config: RunConfig, tokens: int, works: tuple[Work, ...]) -> int:
-    """Steps of the logical batch that make a horizon of `tokens`: slots of rows, padding included; without
-    rows of one length, slots of sequences.
+def count_steps(config: RunConfig, tokens: int, works: tuple[Work, ...]) -> int:
+    """Return the number of logical batches in a horizon of `tokens`: slots of rows with padding or, without
+    `row_length`, slots of sequences.
     """
     length = config.row_length or sum(work.share * work.slots for work in works)
     return max(round(tokens / (length * config.logical_batch)), 1)
@@ -86,7 +86,7 @@ def plan(
     num_devices: int,
     assumptions: Assumptions,
 ) -> dict[str, Any]:
-    """As JSON. Bytes, seconds, FLOPs; stated data needs no tokenizers.
+    """Return the plan as JSON values in bytes, seconds and FLOPs; stated data needs no tokenizers.
 
     Raises:
         UserError: devices that the recipe's replicas do not divide.
@@ -99,7 +99,7 @@ def plan(
     works = workload(config, tokenizers)
     memory = MemoryModel(
         model=config.model,
-        vocabulary=vocabulary_of(config, tokenizers),
+        vocabulary=build_vocabulary(config, tokenizers),
         compute=config.compute,
         hardware=hardware,
         num_devices=num_devices,
@@ -143,7 +143,7 @@ def plan(
 
 
 def _batching(config: RunConfig, works: tuple[Work, ...], num_devices: int) -> Batching:
-    """As the step divides its rows: into as many passes as needed, of about equal size."""
+    """Split rows as the step does: into as few passes as allowed, of about equal size."""
     rows = math.ceil(config.distinct_batch / num_devices)
     row_passes = math.ceil(rows / (config.compute.micro_batch or rows))
     return Batching(
@@ -156,7 +156,7 @@ def _batching(config: RunConfig, works: tuple[Work, ...], num_devices: int) -> B
 
 
 def _needed(memory: MemoryModel, batching: Batching, *, pass_rows: int, num_passes: int) -> float:
-    """Bytes of a device at its fullest moment, with all that is no tensor."""
+    """Return a device's peak bytes, including non-tensor memory."""
     moment = memory.fullest(
         slots=batching.rows * batching.longest, positions=min(num_passes, 2) * (pass_rows * batching.longest,)
     )

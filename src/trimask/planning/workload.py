@@ -14,7 +14,7 @@ from trimask.errors import UserError
 from trimask.model.flops import forward_flops
 from trimask.runs.kinds import kind_of
 from trimask.runs.sizes import SourceSize
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary import sequence as templates
@@ -54,7 +54,7 @@ def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ..
     Raises:
         UserError: the data has no source of a component's name.
     """
-    vocabulary = vocabulary_of(config, tokenizers)
+    vocabulary = build_vocabulary(config, tokenizers)
     sizes = kind_of(config.data).sizes(tokenizers, config.mixture.group_exponent)
     components = config.mixture.components
     for component in components:

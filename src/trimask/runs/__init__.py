@@ -1,1 +1,1 @@
-"""What makes a run of a recipe, and a model of a run."""
+"""Turn a recipe into a run, and load a run's model."""

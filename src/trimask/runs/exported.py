@@ -1,6 +1,6 @@
-"""What travels with exported weights: which tokenizers, which run, which lengths and prompts.
+"""The metadata of exported weights: tokenizers, run, span lengths and prompt statistics.
 
-All of it stands in the header of the safetensors file, as JSON strings.
+It is stored in the header of the safetensors file, as JSON strings.
 """
 
 import json
@@ -16,7 +16,7 @@ from trimask.config import from_dict, to_dict
 from trimask.errors import UserError
 from trimask.model.weights import stored_hashes
 from trimask.runs.lengths import load_lengths
-from trimask.runs.resume import begun
+from trimask.runs.resume import read_start
 from trimask.runs.seen import SEEN, load_seen
 from trimask.sampling.defaults import DEFAULTS, Samplers
 from trimask.sampling.length import LengthPolicy
@@ -29,30 +29,30 @@ from trimask.training.run import RunConfig
 _RUN, _LENGTHS, _SEEN, _TOKENIZERS = "run", "lengths", "seen", "tokenizers"
 
 
-def facts_of_run(folder: Path, tokenizers: Path) -> dict[str, str]:
-    """What an export of the run in `folder` says beside recipe and steps. Of prepared folders the names are
-    told, not where they lie.
+def collect_facts(folder: Path, tokenizers: Path) -> dict[str, str]:
+    """Return the metadata of an export of the run in `folder`, besides recipe and steps. Prepared folders are
+    stored by name, without their path.
     """
     found: dict[str, Any] = {_TOKENIZERS: hashes(tokenizers), _SEEN: to_dict(seen_in(folder))}
     lengths = load_lengths(folder)
     if lengths is not None:
         found[_LENGTHS] = to_dict(lengths)
-    start = begun(folder)
+    start = read_start(folder)
     if start is not None and isinstance(start.config, RunConfig):
         config = replace(start.config, data=start.config.data.without_places())
         found[_RUN] = to_dict(config)
     return {name: json.dumps(value, ensure_ascii=False) for name, value in found.items()}
 
 
-def samplers_in(folder: Path) -> Mapping[str, SamplerConfig]:
-    """How the run in `folder` samples each task; an old one by the defaults."""
+def load_samplers(folder: Path) -> Mapping[str, SamplerConfig]:
+    """Return the sampler settings of the run in `folder`; the defaults for an old run."""
     config = _config_in(folder)
     return DEFAULTS if config is None else config.sampler
 
 
-def samplers_of(facts: Mapping[str, str], path: Path) -> Mapping[str, SamplerConfig]:
-    """How the run that the exported file `path` comes from samples each task, or the defaults."""
-    run = _decoded(dict, facts, _RUN, path)
+def read_samplers(facts: Mapping[str, str], path: Path) -> Mapping[str, SamplerConfig]:
+    """Return the sampler settings stored in the exported file `path`, or the defaults."""
+    run = _decode(dict, facts, _RUN, path)
     if run is None:
         return DEFAULTS
     stored = {"sampler": run.get("sampler", {})}
@@ -64,8 +64,8 @@ def samplers_of(facts: Mapping[str, str], path: Path) -> Mapping[str, SamplerCon
 
 
 def seen_in(folder: Path) -> Seen:
-    """What the run in `folder` knows of prompts; of one that kept nothing, its tasks, and the voices that its
-    configuration names.
+    """Return the prompt statistics of the run in `folder`; if it stored none, its tasks and the voices in its
+    configuration.
     """
     if os.path.lexists(folder / SEEN):
         return load_seen(folder)
@@ -77,45 +77,45 @@ def seen_in(folder: Path) -> Seen:
 
 
 def _config_in(folder: Path) -> RunConfig | None:
-    """The configuration of the run in `folder`; None of an old one, of which generating needs nothing."""
+    """Return the configuration of the run in `folder`; None for an old one, whose generation needs none."""
     try:
-        start = begun(folder)
+        start = read_start(folder)
     except ValueError:
         return None
     return start.config if start is not None and isinstance(start.config, RunConfig) else None
 
 
-def seen_of(facts: Mapping[str, str], path: Path) -> Seen:
-    """What the exported file `path` says of prompts, in `facts`."""
-    return _decoded(partial(from_dict, Seen), facts, _SEEN, path) or Seen()
+def read_seen(facts: Mapping[str, str], path: Path) -> Seen:
+    """Return the prompt statistics in `facts` of the exported file `path`."""
+    return _decode(partial(from_dict, Seen), facts, _SEEN, path) or Seen()
 
 
-def lengths_of(facts: Mapping[str, str], path: Path) -> LengthPolicy | None:
-    """The lengths of spans that the exported file `path` names."""
-    return _decoded(partial(from_dict, LengthPolicy), facts, _LENGTHS, path)
+def read_lengths(facts: Mapping[str, str], path: Path) -> LengthPolicy | None:
+    """Return the span lengths stored in the exported file `path`."""
+    return _decode(partial(from_dict, LengthPolicy), facts, _LENGTHS, path)
 
 
-def config_of(facts: Mapping[str, str], path: Path) -> RunConfig:
-    """The run that the weights in `path` come from.
+def read_run_config(facts: Mapping[str, str], path: Path) -> RunConfig:
+    """Return the configuration of the run that the weights in `path` come from.
 
     Raises:
-        UserError: the file does not say.
+        UserError: the file does not state it.
     """
-    stored = _decoded(lambda value: value, facts, _RUN, path)
+    stored = _decode(lambda value: value, facts, _RUN, path)
     if stored is None:
-        raise UserError(f"{path} does not say which run it comes from: export it again from the run")
+        raise UserError(f"{path} does not state which run it comes from: export it again from the run")
     modules.load_all(stored, path.parent)
-    found = _decoded(partial(from_dict, RunConfig), facts, _RUN, path)
+    found = _decode(partial(from_dict, RunConfig), facts, _RUN, path)
     assert found is not None
     return found
 
 
-def tokenizers_for_file(path: Path, facts: Mapping[str, str], given: Path | None) -> Path:
-    """The folder of tokenizers that the weights in `path` were trained over: `given`, one beside the file, or
-    those that ship.
+def find_tokenizers_of_file(path: Path, facts: Mapping[str, str], given: Path | None) -> Path:
+    """Find the tokenizers that the weights in `path` were trained with: `given`, a folder beside the file, or
+    the shipped ones.
 
     Raises:
-        UserError: none of them are, or the file does not say and none are given.
+        UserError: none match, or the file does not state them and none are given.
     """
     named = stored_hashes(path, facts)
     if named is None:
@@ -129,12 +129,12 @@ def tokenizers_for_file(path: Path, facts: Mapping[str, str], given: Path | None
             return folder
     where = "those that ship" if given is None else str(given)
     raise UserError(
-        f"{path} was trained over other tokenizers than {where}: give its own (RUN/tokenizers of its run) "
+        f"{path} was trained with other tokenizers than {where}: give its own (RUN/tokenizers of its run) "
         "with --tokenizers DIR"
     )
 
 
-def _decoded(read: Callable[[Any], Any], facts: Mapping[str, str], name: str, path: Path) -> Any:
+def _decode(read: Callable[[Any], Any], facts: Mapping[str, str], name: str, path: Path) -> Any:
     if name not in facts:
         return None
     try:

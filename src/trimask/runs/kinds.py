@@ -19,7 +19,7 @@ from trimask.prepare.manifest import MANIFEST, Manifest, damaged_shards, load_sp
 from trimask.runs.embedded import pictures, readings, select_speech
 from trimask.runs.embedded_tokens import load_encoded, load_or_encode
 from trimask.runs.lengths import fit_lengths
-from trimask.runs.seen import fit_seen, seen_of_embedded
+from trimask.runs.seen import fit_seen, fit_seen_of_embedded
 from trimask.runs.sizes import SourceSize, counted_sizes, embedded_sizes, stated_sizes
 from trimask.runs.sources import tokenizers_of_data
 from trimask.sampling.length import LengthPolicy
@@ -168,7 +168,7 @@ class _Embedded(Kind):
     def seen(
         self, config: RunConfig, sources: Mapping[str, ExampleSource], tokenizers: Tokenizers, report: Report
     ) -> Seen:
-        return seen_of_embedded(self.data, config.mixture.components)
+        return fit_seen_of_embedded(self.data, config.mixture.components)
 
     def texts(self, config: RunConfig, task: Task, tokenizers: Tokenizers) -> Iterable[str]:
         images = pictures("train", self.data)

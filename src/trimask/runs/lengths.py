@@ -1,4 +1,4 @@
-"""How long the spans of prepared data are: a run measures it, so that generation gives spans to fit."""
+"""Measure the span lengths of prepared data, from which generation sizes its spans."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from trimask.vocabulary.transcript import parse_transcript
 
 LENGTHS = "lengths.json"
 _MEND = "resume the run, which measures it again"
-_CLIPS = 4000  # that rates are measured on, at most
-_MOST = 0.95  # share of the captions that a caption's span has room for
-_TAG_MARKS = 3  # ": " after the voice's tag, and an end
+_CLIPS = 4000  # clips to measure rates on, at most
+_MOST = 0.95  # share of the captions that fit a caption's span
+_TAG_MARKS = 3  # ": " after the voice tag, and an end token
 
 
 def fit_lengths(
@@ -35,11 +35,12 @@ def fit_lengths(
     seed: int,
     spaces: Sequence[CodeSpace] = (),
 ) -> LengthPolicy:
-    """The length policy of a run on `sources`, its training split; what they lack keeps its default [D].
+    """Fit the length policy of a run to `sources`, its training split; modalities they lack keep the defaults
+    [D].
 
     Speech: least squares of frames on characters, over at most 4,000 clips; silence is not below 0. Captions:
-    95 % of them fit, and no fewer tokens than training fills. Passages: the window that they were cut to. Of
-    the modalities `spaces`, which have no tokenizer of ours, 95 % of the spans fit.
+        95 % of them fit, and at least the length filled in training. Passages: the window they were cut to.
+        Modalities in `spaces`, which have no tokenizer: 95 % of the spans fit.
     """
     policy = replace(LengthPolicy().at(tokenizers.speech.frame_rate), text_length=text_window)
     if IMAGES in sources:
@@ -86,8 +87,8 @@ def _with_speech(
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of least squares; through the origin where the intercept would be below 0, or the
-    slope not above it.
+    """Fit slope and intercept by least squares; through the origin if the intercept is negative or the slope
+    not positive.
     """
     spread = x - x.mean()
     slope = float((spread * y).sum() / max((spread**2).sum(), 1e-9))
@@ -102,8 +103,8 @@ def save_lengths(run: Path, policy: LengthPolicy) -> None:
 
 
 def load_lengths(run: Path) -> LengthPolicy | None:
-    """What `save_lengths` left in a run's directory; None for a run on the embedded data, which the defaults
-    are measured on.
+    """Load the policy that `save_lengths` wrote; None for a run on the embedded data, on which the defaults
+    were measured.
     """
     path = run / LENGTHS
     if not os.path.lexists(path):

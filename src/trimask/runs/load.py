@@ -1,4 +1,4 @@
-"""From a name or a folder to a model that generates."""
+"""Load a model by name or folder."""
 
 import json
 import os
@@ -11,20 +11,20 @@ from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser
 from trimask.recipes.quickstart import quickstart
 from trimask.runs.exported import (
-    facts_of_run,
-    lengths_of,
-    samplers_in,
-    samplers_of,
+    collect_facts,
+    find_tokenizers_of_file,
+    load_samplers,
+    read_lengths,
+    read_samplers,
+    read_seen,
     seen_in,
-    seen_of,
-    tokenizers_for_file,
 )
 from trimask.runs.lengths import load_lengths
 from trimask.runs.pretrain import MODEL, TOKENIZERS, build_denoiser
 from trimask.runs.resume import MAY_CHANGE
 from trimask.runs.seen import load_seen
 from trimask.sampling.generate import Generator
-from trimask.sampling.request import shown
+from trimask.sampling.request import describe_value
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import NO_LONGER, Checkpoints
 from trimask.training.compute import ComputeConfig
@@ -36,21 +36,23 @@ QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
 
 def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: bool = False) -> Generator:
-    """A generator from `run`: a run directory, the folder of one of its checkpoints, a file that `trimask
-    export` wrote, or `quickstart`, the model that ships.
+    """Load a generator from `run`: a run directory, one of its checkpoint folders, a file written by `trimask
+    export`, or `quickstart`, the shipped model.
 
     Args:
-        tokenizers: of an exported file, where they are not those that ship.
-        raw_prompts: take prompts as they are spelled, and say nothing of them: for scores.
+        tokenizers: for an exported file, if they are not the shipped ones.
+        raw_prompts: use prompts exactly as given, without warnings, for scoring.
 
     Raises:
-        FileNotFoundError, UserError: no such run, or a file in it that is damaged or not ours; the
-            message names it and the mend.
+        FileNotFoundError, UserError: no such run, or a damaged or foreign file in it; the message names it
+            and the remedy.
     """
     if not isinstance(run, str | Path):
-        raise UserError(f"run is {shown(run)}: give a run's directory, an exported file, or 'quickstart'")
+        raise UserError(
+            f"run is {describe_value(run)}: give a run's directory, an exported file, or 'quickstart'"
+        )
     if not isinstance(tokenizers, str | Path | None):
-        raise UserError(f"tokenizers is {shown(tokenizers)}: give a folder")
+        raise UserError(f"tokenizers is {describe_value(tokenizers)}: give a folder")
     run = _run_of_file(run)
     denoiser, facts = load_trained(run)
     path = Path(run)
@@ -61,14 +63,14 @@ def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: 
         samplers = quickstart().sampler
     elif path.is_file():
         given = None if tokenizers is None else Path(tokenizers)
-        codecs = Tokenizers.load(tokenizers_for_file(path, facts, given))
-        lengths, seen = lengths_of(facts, path), seen_of(facts, path)
-        samplers = samplers_of(facts, path)
+        codecs = Tokenizers.load(find_tokenizers_of_file(path, facts, given))
+        lengths, seen = read_lengths(facts, path), read_seen(facts, path)
+        samplers = read_samplers(facts, path)
     else:
-        folder = run_folder(run)
-        codecs, lengths = tokenizers_of(folder), load_lengths(folder)
+        folder = find_run_folder(run)
+        codecs, lengths = load_tokenizers_of(folder), load_lengths(folder)
         seen = seen_in(folder)
-        samplers = samplers_in(folder)
+        samplers = load_samplers(folder)
     return Generator(
         denoiser,
         text=codecs.text,
@@ -81,10 +83,9 @@ def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: 
 
 
 def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
-    """The weights of `run`, as `load` takes it, or of a file that `trimask export` wrote; and what is said of
-    them: `recipe`, `steps`.
+    """Load the weights of `run` (as in `load`) or of an exported file, and their facts: `recipe`, `steps`.
 
-    Of a run that is not finished, those of its newest whole checkpoint. Raises as `load`.
+    An unfinished run gives its newest intact checkpoint. Raises like `load`.
     """
     if _is_shipped(run):
         if not QUICKSTART.exists():
@@ -98,7 +99,7 @@ def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
         if _run_and_step(Path(run))[1] is not None:
             raise FileNotFoundError(f"{run} {NO_LONGER}")
         raise FileNotFoundError(
-            f"{run} is no run directory: give one that `trimask train` made, or `quickstart`"
+            f"{run} is not a run directory: give one that `trimask train` made, or `quickstart`"
         )
     folder, step = _run_and_step(Path(run))
     if not os.path.lexists(folder / CONFIG) or not (folder / TOKENIZERS).is_dir():
@@ -108,31 +109,31 @@ def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:
     return _load_checkpoint(folder, step)
 
 
-def run_folder(run: str | Path) -> Path:
-    """The run directory of `run`, as `load` takes it."""
+def find_run_folder(run: str | Path) -> Path:
+    """Return the run directory of `run` (as in `load`)."""
     return _run_and_step(Path(run))[0]
 
 
-def facts_of(run: str | Path) -> dict[str, str]:
-    """What an export of `run`, as `load` takes it, says beside recipe and steps."""
+def read_facts(run: str | Path) -> dict[str, str]:
+    """Return the export metadata of `run` (as in `load`), besides recipe and steps."""
     run = _run_of_file(run)
     if _is_shipped(run):
-        return {**facts_of_run(QUICKSTART.parent, SHIPPED), "run": json.dumps(to_dict(quickstart()))}
+        return {**collect_facts(QUICKSTART.parent, SHIPPED), "run": json.dumps(to_dict(quickstart()))}
     if Path(run).is_file():
         return {}
-    folder = run_folder(run)
-    return facts_of_run(folder, folder / TOKENIZERS)
+    folder = find_run_folder(run)
+    return collect_facts(folder, folder / TOKENIZERS)
 
 
 def _run_of_file(run: str | Path) -> str | Path:
-    """The weights that a run leaves in its directory stand for the run."""
+    """Map the weights file in a run's directory to the run."""
     path = Path(run)
     is_in_run = path.name == MODEL and path.is_file() and (path.parent / CONFIG).exists()
     return path.parent if is_in_run else run
 
 
-def run_config(folder: Path) -> RunConfig:
-    """The configuration of a run of the denoiser. UserError or FileNotFoundError if it is damaged."""
+def load_run_config(folder: Path) -> RunConfig:
+    """Read the configuration of a denoiser's run. UserError or FileNotFoundError if it is damaged."""
     stored = read_config(folder)
     try:
         return from_dict(RunConfig, stored["run"])
@@ -142,8 +143,8 @@ def run_config(folder: Path) -> RunConfig:
         ) from error
 
 
-def tokenizers_of(folder: Path) -> Tokenizers:
-    """The tokenizers of a run, if they are those that it began with. Raises as `Tokenizers.load`."""
+def load_tokenizers_of(folder: Path) -> Tokenizers:
+    """Load the tokenizers of a run, checked to be those it started with. Raises like `Tokenizers.load`."""
     expected = read_config(folder).get("tokenizers")
     is_listed = isinstance(expected, dict) and all(isinstance(item, str) for item in expected.values())
     return Tokenizers.load(folder / TOKENIZERS, expected=expected if is_listed else None)
@@ -154,7 +155,7 @@ def _is_shipped(run: str | Path) -> bool:
 
 
 def _run_and_step(folder: Path) -> tuple[Path, int | None]:
-    """A run directory as it is; of a checkpoint's folder, its run and step."""
+    """Return a run directory unchanged, or the run and step of a checkpoint folder."""
     name = folder.resolve().name.removeprefix("step_")
     if folder.resolve().parent.name == CHECKPOINTS and name.isdecimal():
         return folder.resolve().parents[1], int(name)
@@ -162,13 +163,13 @@ def _run_and_step(folder: Path) -> tuple[Path, int | None]:
 
 
 def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str, str]]:
-    """Of `step`, or the newest whole one."""
+    """Load the checkpoint of `step`, or the newest intact one."""
     stored = read_config(folder)
-    # Whatever it was computed on: here it is for generating, on one device.
-    config = run_config(folder)
+    # Generation uses one device, whatever the run was computed on.
+    config = load_run_config(folder)
     checkpoints = Checkpoints(folder, config={**stored, "run": config}, keep=1, may_change=MAY_CHANGE)
     config = replace(config, compute=ComputeConfig())
-    denoiser = build_denoiser(config, tokenizers_of(folder))
+    denoiser = build_denoiser(config, load_tokenizers_of(folder))
     prefix = WEIGHTS if config.average is None else AVERAGE
     weights = {f"{prefix}{name}": tensor for name, tensor in denoiser.state_dict().items()}
     found = checkpoints.peek_newest(weights) if step is None else checkpoints.load_step(step, weights)

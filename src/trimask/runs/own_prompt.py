@@ -1,4 +1,4 @@
-"""What to try a finished run with: a task that it was trained on, and a prompt from its own data."""
+"""Suggest a first try of a finished run: a trained task and a prompt from its data."""
 
 from trimask.runs.kinds import kind_of
 from trimask.tokenizers.bundle import Tokenizers
@@ -17,9 +17,9 @@ _ORDER = (
 _LENGTH = 20  # characters that are easily typed
 
 
-def first_try(config: RunConfig, tokenizers: Tokenizers) -> tuple[Task, str | None]:
-    """The task of `config` that shows most, and a text of its training data as the prompt of a task that
-    needs one. Of the first texts that is the one that is easiest to type.
+def suggest_prompt(config: RunConfig, tokenizers: Tokenizers) -> tuple[Task, str | None]:
+    """Return the most telling task of `config` and, if it needs a prompt, the training text among the first
+    few that is easiest to type.
     """
     trained = {component.task for component in config.mixture.components}
     known = [*_ORDER, *(task.name for task in config.tasks if task.name not in _ORDER)]

@@ -1,4 +1,4 @@
-"""A recipe becomes a run: tokenize, build, train, export."""
+"""Run a recipe: tokenize, build, train, export."""
 
 import json
 import logging
@@ -20,10 +20,10 @@ from trimask.model.denoiser import Denoiser
 from trimask.model.weights import check_fit, check_tokenizers, read_denoiser, save_denoiser
 from trimask.runs.kinds import kind_of
 from trimask.runs.lengths import LENGTHS, save_lengths
-from trimask.runs.resume import EXTENDED, MAY_CHANGE, begun, check_horizon, extended
+from trimask.runs.resume import EXTENDED, MAY_CHANGE, check_horizon, read_start, record_horizon
 from trimask.runs.seen import SEEN, save_seen
-from trimask.runs.validation import validation
-from trimask.runs.vocabulary import vocabulary_of
+from trimask.runs.validation import build_validation
+from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check, copy_tokenizer, hashes
 from trimask.training.checkpoint import Checkpoints
 from trimask.training.distributed import ALONE, World
@@ -41,16 +41,16 @@ _PATIENCE = 30  # seconds
 MODEL = "model.safetensors"
 TOKENIZERS, TOKENS = "tokenizers", "tokens"
 LEFTOVERS = (TOKENIZERS, TOKENS, LENGTHS, SEEN)
-"""What a run writes before it computes anything: can be made anew."""
+"""Files that a run writes before computing anything; they can be recreated."""
 
 
 def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World = ALONE) -> Denoiser:
-    """The untrained denoiser of a run, over the tokenizers' vocabulary, on the devices of `world` (one CPU
-    process by default).
+    """Build the untrained denoiser of a run over the tokenizers' vocabulary, on the devices of `world` (one
+    CPU process by default).
     """
     return place(
         config.model,
-        vocabulary_of(config, tokenizers),
+        build_vocabulary(config, tokenizers),
         seed=config.seed,
         compute=config.compute,
         world=world,
@@ -60,7 +60,7 @@ def build_denoiser(config: RunConfig, tokenizers: Tokenizers, world: World = ALO
 def build_stream(
     config: RunConfig, sources: Mapping[str, ExampleSource], vocabulary: Vocabulary
 ) -> TrainingStream:
-    """The batches of a run, drawn from its sources."""
+    """Build the batches of a run from its sources."""
     return TrainingStream(
         Mixture(config.mixture, sources, config.seed, tasks=config.tasks),
         vocabulary,
@@ -74,7 +74,7 @@ def build_stream(
 def build_step(
     config: RunConfig, denoiser: Denoiser, stream: TrainingStream, world: World = ALONE
 ) -> DenoiserStep:
-    """The update of a run on the batches of `stream`, with nothing done yet."""
+    """Build the update step of a run on the batches of `stream`."""
     return DenoiserStep(
         denoiser,
         objective=config.objective,
@@ -108,21 +108,20 @@ def pretrain(
     on_progress: Callable[[int, Mapping[str, Any]], None] | None = None,
     world: World = ALONE,
 ) -> TrainResult:
-    """Run `config` in the directory `out`, and leave there a model that `trimask.load(out)` can use.
+    """Run `config` in the directory `out`, and save there a model for `trimask.load(out)`.
 
-    The directory holds its tokenizers, the tokenized data (of prepared data, which stays where it is, the
-    lengths of spans), what prompts need to know of the data, checkpoints, metrics and at the end
-    `model.safetensors`, so that it can be moved and resumed alone, on other devices and by more or fewer
-    processes. All processes of `world` call this. With `weights`, a file that `trimask export` wrote, it
-    starts from them; to resume it is not needed again. With `tokens`, the folder of a run on the same data,
-    it takes over what that encoded. `report` is told what is done before the first update, and an empty
-    message at its end.
+    The directory holds the tokenizers, the tokenized embedded data or the span lengths of prepared data
+    (which stays in place), prompt statistics, checkpoints, metrics and finally `model.safetensors`; it can be
+    moved and resumed on its own, on other devices and by any number of processes. All processes of `world`
+    make this call. The run starts from `weights`, an exported file, if given (not needed to resume), and
+    reuses the encoded data in `tokens`, the folder of a run on the same data. `report` receives progress
+    messages before the first update, then an empty one.
     """
     if world.is_main:
         for caution in config.batch_rule.cautions(config.batch_change):
             logger.warning("%s", caution)
     tokenizers = Tokenizers.load(tokenizer_folder)
-    vocabulary = vocabulary_of(config, tokenizers)  # whether it fits, before data is read
+    vocabulary = build_vocabulary(config, tokenizers)  # check that it fits before data is read
     resolved = {"recipe": recipe, "run": config, "tokenizers": hashes(tokenizer_folder)}
     initial = None
     if weights is not None:
@@ -131,17 +130,17 @@ def pretrain(
         check_tokenizers(weights, metadata, resolved["tokenizers"])
         resolved["weights"] = io.sha256(weights)
     with ExitStack() as held:
-        # A run that was started twice would write over itself.
-        world.main_only(lambda: held.enter_context(locks.locked(out)))
-        world.main_only(lambda: io.remove_partial(out))
+        # Two processes started on one run would overwrite each other.
+        world.run_on_main(lambda: held.enter_context(locks.locked(out)))
+        world.run_on_main(lambda: io.remove_partial(out))
         if resume:
-            resolved |= world.main_only(lambda: _began_with(out, config, has_weights=weights is not None))
+            resolved |= world.run_on_main(lambda: _record_start(out, config, has_weights=weights is not None))
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, leftovers=LEFTOVERS, world=world)
-        world.each(lambda: _see(out / CONFIG))
+        world.each(lambda: _check_visible(out / CONFIG))
         if tokens is not None:
-            world.main_only(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
+            world.run_on_main(lambda: shutil.copytree(tokens, out / TOKENS, dirs_exist_ok=True))
         kind_of(config.data).check(config, tokenizers, report, world)
-        sources = world.main_first(
+        sources = world.run_main_first(
             lambda: _sources(config, tokenizers, tokenizer_folder, out, report, keeps=world.is_main)
         )
         denoiser = build_denoiser(config, tokenizers, world)
@@ -150,7 +149,9 @@ def pretrain(
             del initial
         stream = build_stream(config, sources, denoiser.vocabulary)
         step = build_step(config, denoiser, stream, world)
-        evaluate = world.main_first(lambda: validation(config, tokenizers, step, out / TOKENS, report))
+        evaluate = world.run_main_first(
+            lambda: build_validation(config, tokenizers, step, out / TOKENS, report)
+        )
         report("")
         result = train(
             step,
@@ -167,7 +168,7 @@ def pretrain(
             num_steps=config.num_updates,
             checkpoint_every=config.checkpoint_every,
             log_every=config.log_every,
-            resume=True,  # `open_run` has settled whether this directory may be used
+            resume=True,  # `open_run` has checked that this directory may be used
             deadline=deadline,
             evaluate=evaluate,
             evaluate_every=None if evaluate is None else config.evaluate_every,
@@ -188,32 +189,33 @@ def pretrain(
         return result
 
 
-def _began_with(out: Path, config: RunConfig, *, has_weights: bool) -> dict[str, Any]:
-    """What a run that goes on keeps of its start, beside its configuration."""
-    start = begun(out)
+def _record_start(out: Path, config: RunConfig, *, has_weights: bool) -> dict[str, Any]:
+    """Return what a resumed run keeps from its start, besides its configuration."""
+    start = read_start(out)
     if start is None or not isinstance(start.config, RunConfig):
         return {}
     check_horizon(start, config)
     kept: dict[str, Any] = {}
-    longer = extended(start, config, out)
+    longer = record_horizon(start, config, out)
     if longer:
         kept[EXTENDED] = longer
     if start.weights is not None and not has_weights:
         if not Checkpoints(out, config={}, keep=1).steps():
             raise UserError(
-                f"{out} was to start from weights, and has no checkpoint yet: give them again with "
+                f"{out} was started from weights, and has no checkpoint yet: give them again with "
                 "--weights FILE"
             )
         kept["weights"] = start.weights
     return kept
 
 
-def _see(file: Path) -> None:
-    """UserError if what the main process has just written is not seen by this one, on another machine."""
+def _check_visible(file: Path) -> None:
+    """Raise UserError if this process, on another machine, does not see what the main process has just
+    written."""
     for _ in range(_PATIENCE):
         if file.exists():
             return
-        time.sleep(1)  # a network's file system may be late
+        time.sleep(1)  # a network file system may be late
     raise UserError(
         f"{socket.gethostname()} does not see {file}: give a --out on a file system that all machines share"
     )
@@ -242,7 +244,7 @@ def _sources(
 
 
 def _keep_tokenizers(source: Path, kept: Path) -> None:
-    """Copy the tokenizers into the run; what is damaged there is set aside, and copied again."""
+    """Copy the tokenizers into the run; set damaged copies aside and copy again."""
     if kept.exists():
         try:
             check(kept, hashes(source))

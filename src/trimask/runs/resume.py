@@ -1,4 +1,4 @@
-"""How a run goes on: what it began with, and what may be otherwise from then on."""
+"""Resume a run: compare it with its start, and apply permitted changes."""
 
 import logging
 import os
@@ -34,17 +34,17 @@ MAY_CHANGE = (
     EXTENDED,
     *INTERVALS,
 )
-"""What a resumed run may have otherwise than its start."""
+"""Fields that a resumed run may change."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """What a run directory says of its run.
+    """What a run directory records of the run's start.
 
     Attributes:
-        tokenizers: SHA-256 of each, of a denoiser's run.
-        weights: SHA-256 of the file that it started from, if any.
+        tokenizers: SHA-256 of each, for a denoiser's run.
+        weights: SHA-256 of the weights file that it started from, if any.
     """
 
     recipe: str
@@ -54,8 +54,8 @@ class Begun:
     extended: Sequence[Mapping[str, int]]
 
 
-def begun(run: Path) -> Begun | None:
-    """What the directory `run` says; None where no run has begun.
+def read_start(run: Path) -> Begun | None:
+    """Read the start of the run in directory `run`; None if no run was started.
 
     Raises:
         UserError: its config.json is damaged, or describes no run.
@@ -85,10 +85,10 @@ def _stored(fields: Mapping[str, Any]) -> RunConfig | TokenizerRun | TextTokeniz
     return from_dict(SpeechTokenizerRun if "vocoder" in fields else ImageTokenizerRun, fields)
 
 
-def resumed(
+def override_run(
     start: Begun, overrides: Mapping[str, str], data: Sequence[Path] = ()
 ) -> RunConfig | TokenizerRun | TextTokenizerRun:
-    """The run's own configuration with `overrides`; `data` are where its data is now."""
+    """Return the run's own configuration with `overrides`; `data` are the current folders of its data."""
     config = start.config
     if data and isinstance(config, RunConfig):
         config = replace(config, data=kind_of(config.data).moved(data))
@@ -101,7 +101,7 @@ def resumed(
     return override(config, overrides)
 
 
-def tokenizers_for(start: Begun, run: Path) -> Path:
+def find_tokenizers(start: Begun, run: Path) -> Path:
     """Where the run's tokenizers are: in its directory, or as long as they are not, where they came from."""
     folders = [run / TOKENIZERS]
     if isinstance(start.config, RunConfig):
@@ -119,7 +119,7 @@ def tokenizers_for(start: Begun, run: Path) -> Path:
 
 
 def check_horizon(start: Begun, config: RunConfig) -> None:
-    """UserError if `config` would end the run before what it began with."""
+    """Raise UserError if `config` would end the run earlier than it was started with."""
     assert isinstance(start.config, RunConfig)
     if config.num_steps < start.config.num_steps:
         raise UserError(
@@ -128,11 +128,11 @@ def check_horizon(start: Begun, config: RunConfig) -> None:
         )
 
 
-def extended(start: Begun, config: RunConfig, run: Path) -> list[dict[str, int]]:
-    """The record of horizons that a run was given after its start, the newest last; says what a new one does.
+def record_horizon(start: Begun, config: RunConfig, run: Path) -> list[dict[str, int]]:
+    """Return the record of the horizons that a run was extended to, newest last; log the effect of a new one.
 
-    Weights and optimizer's state go on; from the present update on, the learning rate, its schedule and the
-    other values are those of the new horizon. Such a run is not the one that was planned at that length.
+    Weights and optimizer state continue; from the current update on, the learning rate, its schedule and the
+    other values are those of the new horizon. Such a run differs from one planned at that length.
     """
     before = [dict(each) for each in start.extended]
     assert isinstance(start.config, RunConfig)

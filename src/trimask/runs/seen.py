@@ -1,4 +1,4 @@
-"""What a run's data taught it of prompts: measured once, kept beside the weights, and carried with them."""
+"""Measure the prompt statistics of a run's data once, and store them beside the weights."""
 
 import os
 from collections import Counter
@@ -15,18 +15,18 @@ from trimask.data.selection import QuickstartData
 from trimask.data.source import ExampleSource
 from trimask.errors import UserError
 from trimask.runs.embedded import pictures, readings, select_speech
-from trimask.sampling.prompts import Seen, SeenTexts, bare_words, closing, opening
+from trimask.sampling.prompts import Seen, SeenTexts, find_closing, find_opening, normalize_prompt
 from trimask.vocabulary.tokenizer import TextCodec
 from trimask.vocabulary.transcript import parse_transcript
 
 SEEN = "seen.json"
-_TEXTS = 50_000  # of a kind that are read, at most
-_WORDS = 20_000  # that are kept, the commonest
+_TEXTS = 50_000  # texts of a kind to read, at most
+_WORDS = 20_000  # most common words to keep
 _OPENINGS = 1000
 _VOICES = 10_000
-_MOST = 0.95  # share of the texts that end with a mark for it to be the rule
-_OFTEN = 0.05  # share of the texts that open with an article for articles to be usual
-_LOWER = 0.8  # share of the texts without capitals for them to be the rule
+_MOST = 0.95  # share of texts ending with a mark that makes it the rule
+_OFTEN = 0.05  # share of texts beginning with an article that makes articles usual
+_LOWER = 0.8  # share of texts without capitals that makes lower case the rule
 _REPORT_EVERY = 20_000
 _MEND = "remove it and resume the run, which writes it again"
 
@@ -39,10 +39,10 @@ def fit_seen(
     seed: int,
     report: Callable[[str], None] = lambda message: None,
 ) -> Seen:
-    """What a run on `components` sees of `sources`, its training split.
+    """Measure what a run on `components` sees of `sources`, its training split.
 
     Captions are the texts beside pictures, transcripts those beside speech alone; at most 50,000 of each are
-    read, and their 20,000 commonest words kept. Voices are counted over all recordings.
+    read, and their 20,000 most common words kept. Voices are counted over all recordings.
     """
     used = {name: sources[name] for name in sorted({c.source for c in components} & sources.keys())}
     captioned = [s for s in used.values() if {"text", "image"} <= s.num_codes.keys()]
@@ -60,21 +60,21 @@ def fit_seen(
     is_all_said = all(len(source) <= _TEXTS for source in spoken)
     return Seen(
         tasks=_tasks(components),
-        captions=spelling(read("captions", captioned), is_all=is_all),
-        transcripts=spelling(said, is_all=is_all_said),
+        captions=measure_spelling(read("captions", captioned), is_all=is_all),
+        transcripts=measure_spelling(said, is_all=is_all_said),
         voices=_voices(spoken, text, report),
     )
 
 
-def seen_of_embedded(data: QuickstartData, components: Collection[Component]) -> Seen:
-    """As `fit_seen`, of the embedded data as they stand, tokenized or not."""
+def fit_seen_of_embedded(data: QuickstartData, components: Collection[Component]) -> Seen:
+    """Measure the embedded data like `fit_seen`, without tokenizing it."""
     images = pictures("train", data)
     speech = select_speech(readings("train", data), data, {row.base for row in images})
     voices = Counter(row.voice for row in speech)
     return Seen(
         tasks=_tasks(components),
-        captions=spelling(row.caption for row in images),
-        transcripts=spelling(row.text.lower() for row in speech),
+        captions=measure_spelling(row.caption for row in images),
+        transcripts=measure_spelling(row.text.lower() for row in speech),
         voices={voice: voices[voice] for voice in _commonest(voices, _VOICES)},
     )
 
@@ -83,8 +83,8 @@ def _tasks(components: Collection[Component]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(component.task for component in components))
 
 
-def spelling(texts: Iterable[str], *, is_all: bool = True) -> SeenTexts | None:
-    """How `texts` are spelled; None where there are none. `is_all`: whether there are no more of them."""
+def measure_spelling(texts: Iterable[str], *, is_all: bool = True) -> SeenTexts | None:
+    """Measure how `texts` are spelled; None if there are none. `is_all`: whether these are all texts."""
     words: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     openings: Counter[str] = Counter()
@@ -95,10 +95,10 @@ def spelling(texts: Iterable[str], *, is_all: bool = True) -> SeenTexts | None:
             continue
         num_texts += 1
         num_lower += text == text.lower()
-        longest = max(longest, len(bare_words(text)))
+        longest = max(longest, len(normalize_prompt(text)))
         words.update(own)
-        ends[closing(own[-1])] += 1
-        opened = opening(text)
+        ends[find_closing(own[-1])] += 1
+        opened = find_opening(text)
         if opened is not None:
             openings[opened] += 1
     if not num_texts:
@@ -119,8 +119,8 @@ def spelling(texts: Iterable[str], *, is_all: bool = True) -> SeenTexts | None:
 def _voices(
     spoken: Collection[ExampleSource], text: TextCodec, report: Callable[[str], None]
 ) -> dict[str, int]:
-    """Recordings of each voice. What stands before the first colon is all that is looked at of each: most are
-    decoded once.
+    """Count the recordings of each voice. Only the part before the first colon is decoded, once per distinct
+    value.
     """
     colon = text.encode(":", is_spelled=True)
     heads: Counter[tuple[int, ...]] = Counter()
@@ -140,7 +140,7 @@ def _voices(
 
 
 def _commonest(counts: Counter[str], most: int) -> list[str]:
-    """At most `most` of them, the commonest first; equally common ones in order of their letters."""
+    """Return at most `most` keys, most common first, ties in alphabetical order."""
     return sorted(counts, key=lambda name: (-counts[name], name))[:most]
 
 
@@ -149,7 +149,7 @@ def save_seen(folder: Path, seen: Seen) -> None:
 
 
 def load_seen(folder: Path) -> Seen:
-    """What `save_seen` left in a folder; of a run that kept nothing, nothing is known."""
+    """Load what `save_seen` wrote; an empty `Seen` if nothing was stored."""
     path = folder / SEEN
     if not os.path.lexists(path):
         return Seen()

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from trimask.data.mixture import drawn_per_epoch, mean_as_drawn
+from trimask.data.mixture import count_draws, mean_as_drawn
 from trimask.data.selection import QuickstartData, StatedData
 from trimask.data.source import ExampleSource
 from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN, TRIPLES
@@ -44,7 +44,7 @@ class SourceSize:
         """From the group of each example and its codes per modality."""
         numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
         return cls(
-            drawn_per_epoch=int(drawn_per_epoch(np.bincount(numbers), group_exponent).sum()),
+            drawn_per_epoch=int(count_draws(np.bincount(numbers), group_exponent).sum()),
             codes={modality: int(np.sum(counts)) for modality, counts in codes.items()},
             mean_codes={m: mean_as_drawn(counts, numbers, group_exponent) for m, counts in codes.items()},
         )

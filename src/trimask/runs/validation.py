@@ -1,4 +1,4 @@
-"""What a run is checked against while it trains: held-out sequences of every task."""
+"""Validate a run while it trains, on held-out sequences of every task."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,20 +15,20 @@ NUM_SEQUENCES = 128
 NUM_MASKS = 4
 
 
-def validation(
+def build_validation(
     config: RunConfig,
     tokenizers: Tokenizers,
     step: DenoiserStep,
     folder: Path,
     report: Callable[[str], None] = lambda message: None,
 ) -> Callable[[int], dict[str, float]] | None:
-    """A function of the step that gives the NELBO of held-out sequences: `{task}_{modality}_bits_per_token`,
-    and `{task}_bits_per_token` of a task that generates several modalities together.
+    """Build a function of the step that returns the NELBO of held-out sequences:
+    `{task}_{modality}_bits_per_token`, and `{task}_bits_per_token` for a task with several targets.
 
-    Always the same sequences under the same masks: differences between steps are differences between models.
-    Of a run that averages its weights, the model is the average.
-    Each task has as many, of its sources in the shares of the training mixture. Held out: other base emoji,
-    sentences and years than in training; of prepared data, its validation split. None where that is empty.
+    Sequences and masks are always the same, so that only models differ between steps; a run with a weight
+    average evaluates the average. Each task has equally many sequences, from its sources in the shares of the
+    training mixture. Held out: other base emoji, sentences and years than in training; for prepared data, its
+    validation split. Returns None if that is empty.
     """
     denoiser = step.denoiser
     sources = kind_of(config.data).sources(tokenizers, "validation", folder, report)

@@ -1,7 +1,7 @@
-"""From what a user gives to a sequence with masked targets, and from codes to what a user wants.
+"""Encode a user's inputs as a sequence with masked targets; decode codes into text, images and waveforms.
 
-The conventions are those of the training data: captions of images are merged text tokens, in a triple too;
-a transcript is spelled, lower-case, behind a tag that names the voice ("slt: good morning").
+The conventions are those of the training data: image captions are merged text tokens, also in a triple; a
+transcript is spelled in lower case after a tag that names the voice ("slt: good morning").
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 
 from trimask.errors import UserError
 from trimask.pixels import to_bytes, to_pixels
-from trimask.sampling.given import Encoded, given_pixels, given_waveform
+from trimask.sampling.given import Encoded, load_pixels, load_waveform
 from trimask.sampling.length import LengthPolicy
-from trimask.sampling.request import shown
+from trimask.sampling.request import describe_value
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.task import MODALITIES, Task
@@ -36,16 +36,16 @@ SpeechInput = np.ndarray | tuple[np.ndarray, int] | Encoded
 """A recording, or its codes (frames × codebooks)."""
 DEFAULT_PAIR = "image"
 _GREY = 128
-_LONGEST_SPAN = 65_536  # frames: far beyond what is trained on, within what memory holds
+_LONGEST_SPAN = 65_536  # frames: far beyond any training span, and still fits in memory
 _Codec = TypeVar("_Codec")
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Codecs:
-    """The tokenizers of a model, each of which may be absent, and the lengths of spans.
+    """The tokenizers of a model (each optional) and its span lengths.
 
-    Raises: UserError when a tokenizer's geometry is not that of the vocabulary.
+    Raises: UserError when a tokenizer's geometry differs from the vocabulary's.
     """
 
     vocabulary: Vocabulary
@@ -83,13 +83,13 @@ class Codecs:
         voice: str | None = None,
         span_length: int | None = None,
     ) -> Sequence:
-        """The sequence to fill: condition codes in place, targets zero. Checks all that the user gave.
+        """Build the sequence to fill: condition codes in place, targets zero. Check all inputs.
 
         Args:
-            given: by modality, what the sequence is made from.
+            given: the inputs by modality.
         """
         row = self.vocabulary.task(task)
-        spans = spans_asked(row, pair)
+        spans = choose_spans(row, pair)
         self._check_given(row, spans, given, pair=pair, voice=voice, span_length=span_length)
         spoken_by = (voice or DEFAULT_VOICE) if is_transcript(spans) else None
         codes = {m: self._encode(m, given[m], voice=spoken_by) for m in row.condition}
@@ -107,38 +107,38 @@ class Codecs:
             codes[modality] = np.zeros((length, space.num_codebooks), dtype=np.int64)
         sequence = build_sequence(self.vocabulary, task, codes)
         beginnings = [m for m in targets if given.get(m) is not None]
-        return self._begun(sequence, given["text"]) if beginnings else sequence
+        return self._keep_prefix(sequence, given["text"]) if beginnings else sequence
 
     def decode_text(self, codes: Int[np.ndarray, "frames 1"], *, is_spoken: bool) -> str:
-        """Text of the codes; a transcript loses the voice's tag."""
+        """Decode text; drop the voice tag of a transcript."""
         text = self._need_text().decode(codes[:, 0].tolist()) if len(codes) else ""
         return parse_transcript(text)[1] if is_spoken else text
 
     @torch.inference_mode()
     def decode_image(self, codes: Int[np.ndarray, "cells codebooks"]) -> PIL.Image.Image:
-        """RGB picture of the codes."""
+        """Decode an RGB picture."""
         return PIL.Image.fromarray(to_bytes(self._need_image().decode(torch.from_numpy(codes)[None]))[0])
 
     @torch.inference_mode()
     def decode_speech(
         self, codes: Int[np.ndarray, "frames codebooks"]
     ) -> tuple[Float[np.ndarray, "samples"], int]:
-        """Mono waveform of the codes and its rate in Hz."""
+        """Decode a mono waveform; return it with its rate in Hz."""
         codec = self._need_speech()
         if not len(codes):
             return np.zeros(0, dtype=np.float32), codec.sample_rate
         return codec.decode(torch.from_numpy(codes)).float().cpu().numpy(), codec.sample_rate
 
     def veil(self, image: PIL.Image.Image, masked: Float[np.ndarray, "cells"]) -> PIL.Image.Image:
-        """`image` with each cell mixed with grey by its `masked` share."""
+        """Mix each cell of `image` with grey in proportion to its `masked` share."""
         grid = self.vocabulary.space("image").grid
         assert grid is not None
         share = (masked.reshape(grid) * 255).round().astype(np.uint8)
         cover = PIL.Image.fromarray(share).resize(image.size, PIL.Image.Resampling.NEAREST)
         return PIL.Image.composite(PIL.Image.new("RGB", image.size, (_GREY,) * 3), image, cover)
 
-    def _begun(self, sequence: Sequence, prefix: str) -> Sequence:
-        """A passage with a prefix, which stands clean at its start."""
+    def _keep_prefix(self, sequence: Sequence, prefix: str) -> Sequence:
+        """Put `prefix` unmasked at the start of a text passage."""
         start, stop = sequence.spans["text"]
         codes, length = self._encode_text(prefix, is_prefix=True), stop - start
         if len(codes) >= length:
@@ -149,7 +149,7 @@ class Codecs:
         return replace(sequence, tokens=tokens, maskable=maskable)
 
     def _encode(self, modality: str, value: Any, *, voice: str | None) -> Int[np.ndarray, "frames codebooks"]:
-        """Codes of a condition."""
+        """Encode a condition."""
         if modality == "text":
             return self._encode_text(value, voice=voice)
         if modality == "image":
@@ -170,7 +170,7 @@ class Codecs:
             ids = codec.encode(transcript(prompt, voice), is_spelled=True)
         if len(ids) > self.lengths.max_prompt:
             raise UserError(
-                f"the prompt takes {len(ids)} tokens, and {self.lengths.max_prompt} is the most: shorten it"
+                f"the prompt takes {len(ids)} tokens, but the limit is {self.lengths.max_prompt}: shorten it"
             )
         return np.array(ids, dtype=np.int64).reshape(-1, 1)
 
@@ -179,7 +179,7 @@ class Codecs:
         codec = self._need_image()
         if isinstance(image, np.ndarray):
             return image.astype(np.int64)
-        pixels = to_pixels(given_pixels(image, codec.image_size)[None])
+        pixels = to_pixels(load_pixels(image, codec.image_size)[None])
         return codec.encode(pixels)[0].cpu().numpy().astype(np.int64)
 
     @torch.inference_mode()
@@ -189,12 +189,12 @@ class Codecs:
             if not 1 <= len(speech) <= _LONGEST_SPAN:
                 raise UserError(f"speech has {len(speech)} frames of codes: give 1 to {_LONGEST_SPAN:,}")
             return speech.astype(np.int64)
-        waveform = torch.from_numpy(given_waveform(speech, codec.sample_rate))
+        waveform = torch.from_numpy(load_waveform(speech, codec.sample_rate))
         return codec.encode(waveform).cpu().numpy().astype(np.int64)
 
     def _need(self, modality: str) -> None:
-        """UserError if its tokenizer is needed and not there; codes of other modalities go in and out as
-        they are.
+        """Raise UserError if the modality needs a tokenizer and has none; other modalities use codes
+        directly.
         """
         if modality in MODALITIES:
             _need(getattr(self, modality), modality)
@@ -218,7 +218,7 @@ class Codecs:
         voice: str | None,
         span_length: int | None,
     ) -> None:
-        """UserError for what the task lacks, or has no use for."""
+        """Raise UserError for a missing or unused input."""
         for modality, value in given.items():
             name = "prompt" if modality == "text" else modality
             is_prefix = task.is_alone and modality == "text" and "text" in spans
@@ -241,21 +241,22 @@ class Codecs:
                     f"span_length {span_length} is ambiguous for task {task.name}: set the LengthPolicy "
                     "instead"
                 )
-        # Defaults spelled out, as a command line does, are no request.
+        # A default given explicitly, as the command line does, is not an error.
         if pair not in (None, DEFAULT_PAIR) and len(task.spans) == 1:
             raise UserError(f"task {task.name} has no use for pair: leave it out")
         is_voiced = "text" in task.condition and is_transcript(spans)
         if voice not in (None, DEFAULT_VOICE) and not (is_voiced and voice_tag(voice)):
             raise UserError(
-                f"voice {shown(voice)} is of no use for task {task.name}: name one voice, for text_to_speech"
+                f"voice {describe_value(voice)} has no effect on task {task.name}: "
+                "name one voice, for text_to_speech"
             )
 
 
-def spans_asked(task: Task, pair: str | None) -> tuple[str, ...]:
-    """The spans of the sequence that is asked for: the first that has `pair`, of a task with several kinds.
+def choose_spans(task: Task, pair: str | None) -> tuple[str, ...]:
+    """Return the spans of the requested sequence: for a task with several kinds, the first that has `pair`.
 
     Raises:
-        UserError: none has it.
+        UserError: no kind has it.
     """
     if pair is None or len(task.spans) == 1:
         return task.spans[0]
@@ -269,7 +270,7 @@ def spans_asked(task: Task, pair: str | None) -> tuple[str, ...]:
 
 def _need(codec: _Codec | None, name: str) -> _Codec:
     if codec is None:
-        raise UserError(f"the task needs the {name} tokenizer, and this model was loaded without one")
+        raise UserError(f"the task needs the {name} tokenizer, but this model was loaded without one")
     return codec
 
 

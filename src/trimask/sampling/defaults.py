@@ -1,4 +1,4 @@
-"""How each task is sampled unless the run or the caller says otherwise."""
+"""Default sampler settings of each task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,14 +25,14 @@ _SPEECH = SamplerConfig(
     filters=(Temperature(value=0.8),),
     guidance_scale=2.0,
 )
-# In order of confidence alone the end tokens come first, and little is left for the words.
+# In pure confidence order the end tokens come first and leave little room for the words.
 _CAPTION = SamplerConfig(
     num_steps=24,
     order=LeftToRightBlocks(block_length=4, inner=Confidence()),
     filters=(Temperature(value=0.0),),
 )
 OTHER = replace(_IMAGE, order=Confidence(noise_temperature=0.5, codebook_penalty=5.0), guidance_scale=1.0)
-"""How a task is sampled that has no default of its own."""
+"""The settings of a task without a default of its own."""
 
 DEFAULTS: Mapping[str, SamplerConfig] = MappingProxyType(
     {
@@ -45,13 +45,13 @@ DEFAULTS: Mapping[str, SamplerConfig] = MappingProxyType(
         "triple": OTHER,
     }
 )
-"""By the name of the task [D: compared on the shipped model, experiments/2026-11-22-sampling-defaults; the
-intervals overlap]. Text is ancestral: in order of confidence it repeats itself."""
+"""By task name [D: compared on the shipped model, experiments/2026-11-22-sampling-defaults; the intervals
+overlap]. Text uses ancestral order: in confidence order it repeats itself."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Samplers:
-    """How tasks are sampled, as a run's configuration has it."""
+    """Sampler settings by task name, as in a run's configuration."""
 
     sampler: dict[str, SamplerConfig]

@@ -25,7 +25,7 @@ class Filter(ABC):
 def apply_filters(
     filters: Iterable[Filter], log_probabilities: Float[Tensor, "n codes"]
 ) -> Float[Tensor, "n codes"]:
-    """The filters one after another, in their order."""
+    """Apply the filters in order."""
     for each in filters:
         log_probabilities = each(log_probabilities)
     return log_probabilities
@@ -37,7 +37,7 @@ _COLDEST = 1e-4
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Temperature(Filter):
-    """p^(1/value): below 1 sharpens, 1 changes nothing, 0 leaves the most probable code alone.
+    """p^(1/value): below 1 sharpens, 1 changes nothing, 0 keeps only the most probable code.
 
     Raises: UserError when the value is negative or not finite.
     """
@@ -45,7 +45,7 @@ class Temperature(Filter):
     value: float
 
     def __post_init__(self) -> None:
-        # Log probabilities that are divided by less leave what float32 tells apart.
+        # Below this, divided log-probabilities exceed float32's resolution.
         if self.value != 0 and not _COLDEST <= self.value < math.inf:
             raise UserError(
                 f"temperature is {self.value}: give a finite number of at least 0 (0 is greedy, 1 as "
@@ -62,8 +62,7 @@ class Temperature(Filter):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopP(Filter):
-    """Keeps the fewest codes, most probable first, whose probabilities add up to at least `value`; 1 keeps
-    all.
+    """Keep the fewest codes, most probable first, whose probabilities sum to at least `value`; 1 keeps all.
 
     Raises: UserError unless 0 < value <= 1.
     """
@@ -81,7 +80,7 @@ class TopP(Filter):
             dim=-1, descending=True, stable=True
         )
         before = probability.cumsum(-1) - probability
-        # The first code has none before it, so one always stays.
+        # No probability precedes the first code, so at least one code stays.
         is_dropped = torch.zeros_like(before, dtype=torch.bool).scatter(1, code, before >= self.value)
         return log_probabilities.masked_fill(is_dropped, -math.inf)
 
@@ -89,7 +88,7 @@ class TopP(Filter):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopK(Filter):
-    """Keeps the `value` most probable codes (all where the range has no more).
+    """Keep the `value` most probable codes (all, if the range has fewer).
 
     Raises: UserError when the value is below 1.
     """

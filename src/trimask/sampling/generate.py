@@ -1,4 +1,4 @@
-"""`Generator`: prompts, images and waveforms in; text, images and waveforms out; for every task."""
+"""`Generator`: generate text, images and waveforms from prompts, images and waveforms, for every task."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from torch import Tensor
 from trimask.config import override
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
-from trimask.sampling.codecs import Codecs, ImageInput, SpeechInput, spans_asked
+from trimask.sampling.codecs import Codecs, ImageInput, SpeechInput, choose_spans
 from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
 from trimask.sampling.length import LengthPolicy, warn_of_length
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.prompts import Seen
-from trimask.sampling.request import check_example, check_request, shown
+from trimask.sampling.request import check_example, check_request, describe_value
 from trimask.sampling.sampler import SamplerConfig, sample
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.layout import Vocabulary
@@ -26,22 +26,22 @@ from trimask.vocabulary.task import Task
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 from trimask.vocabulary.transcript import is_transcript
 
-_MOST_SAMPLES = 100_000  # all are described before the first is drawn
+_MOST_SAMPLES = 100_000  # all sequences are built before the first is sampled
 _MOST_FRAMES = 1000  # of a filmstrip: each is a picture
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """What one sequence gave: only the targets of its task are set.
+    """The result for one sequence: only the targets of its task are set.
 
     Attributes:
         text: the text, without the voice's tag.
         image: RGB.
         waveform: mono float32 samples at `sample_rate` (Hz).
-        codes: of each target, what came before its end (frames × codebooks).
-        is_complete: every span whose length varies came to its end.
-        tokens: the sequence's tokens, as sampled.
+        codes: of each target, up to its end token (frames × codebooks).
+        is_complete: every span of variable length contains its end token.
+        tokens: the sampled sequence.
     """
 
     task: str
@@ -55,8 +55,8 @@ class Generated:
 
     @property
     def value(self) -> "str | PIL.Image.Image | tuple[np.ndarray, int] | np.ndarray | Generated":
-        """The text, the image, (waveform, sample_rate), or the codes of what has no tokenizer of ours; itself
-        where the task has several targets.
+        """The text, image, (waveform, sample_rate), or codes of a modality without a tokenizer; `self` if the
+        task has several targets.
         """
         if len(self.codes) > 1:
             return self
@@ -68,12 +68,12 @@ class Generated:
 
 @final
 class Generator:
-    """A denoiser with its tokenizers. A tokenizer that the task does not need may be absent.
+    """A denoiser with its tokenizers. A tokenizer that no requested task needs may be absent.
 
-    `samplers` has how each task is sampled, by name. `seen` is what it was trained on, as far as that is
-    known: prompts are spelled as its data were.
+    `samplers` are the sampler settings by task name. `seen` describes the training data, if known: prompts
+    are respelled like it.
 
-    Raises: UserError when a tokenizer's geometry is not that of the vocabulary.
+    Raises: UserError when a tokenizer's geometry differs from the vocabulary's.
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class Generator:
         self.seen = Seen() if seen is None else seen
 
     def generate(self, task: str, prompt: str | None = None, **options: Any) -> Any:
-        """One sample: the text, the PIL image or (waveform, sample_rate) itself; a `Generated` for `joint`
-        and `triple`.
+        """Generate one sample: the text, PIL image or (waveform, sample_rate); a `Generated` for `joint` and
+        `triple`.
 
         Takes the options of `generate_each`, with a single `image` or `speech`.
         """
@@ -110,7 +110,7 @@ class Generator:
     def generate_many(
         self, task: str, prompt: str | Sequence[str] | None = None, **options: Any
     ) -> list[Generated]:
-        """All that `generate_each` gives, which has the options."""
+        """Return all results of `generate_each`, with the same options."""
         return list(self.generate_each(task, prompt, **options))
 
     def generate_each(
@@ -135,41 +135,42 @@ class Generator:
         config: SamplerConfig | None = None,
         raw_prompt: bool = False,
     ) -> Iterator[Generated]:
-        """`num_samples` results for each prompt (or image, or waveform), prompt by prompt, as they are made.
+        """Yield `num_samples` results for each prompt (or image, or waveform), in order, as they are
+        generated.
 
-        Result k is the same at any `batch_size`, and whatever the other prompts are. All that is given is
-        checked before the first is made.
+        Result k does not depend on `batch_size` or the other prompts. All inputs are checked before the first
+        result is generated.
 
         Args:
             task: what to generate.
-            prompt: the caption or sentence, spelled as the model's data are where that is known; for `text`
-                an optional beginning that the result keeps and goes on from.
+            prompt: the caption or sentence, respelled like the training data if that is known; for `text` an
+                optional beginning, which the result continues.
             image: PIL image, file name or encoded bytes, for `image_to_text`: the model sees its middle
                 square, as in training; or its codes (cells × codebooks, an integer array).
-            speech: for `speech_to_text`, a file name or encoded bytes; (waveform, rate in Hz), of any rate
-                and type, samples or samples × channels; or a waveform alone, at the speech tokenizer's rate;
-                or its codes (frames × codebooks, an integer array).
-            codes: of modalities that have no tokenizer of ours, by name (integer arrays, frames × codebooks).
+            speech: for `speech_to_text`, a file name or encoded bytes; (waveform, rate in Hz) of any rate and
+                type, samples or samples × channels; a waveform at the speech tokenizer's rate; or its codes
+                (frames × codebooks, an integer array).
+            codes: of modalities without a tokenizer, by name (integer arrays, frames × codebooks).
             pair: "image" (the default) or "speech", the other side of `joint`.
-            voice: who speaks, for `text_to_speech`, as the data's column has the name; by default the
-                commonest voice.
-            numbers: of each result, which with the seed fixes its noise; 0, 1, … by default.
+            voice: the speaker, for `text_to_speech`, as named in the training data; by default the most
+                common voice.
+            numbers: one per result; with the seed it determines the result's noise. Default: 0, 1, …
             temperature: 0 takes the most probable code.
-            span_length: frames of the target span, instead of the length policy's: text tokens, or speech
-                frames.
-            config: replaces the task's default; the single settings go on top of it.
-            raw_prompt: take prompt and voice as they are spelled, and warn of neither.
+            span_length: length of the target span in text tokens or speech frames, instead of the length
+                policy's.
+            config: replaces the task's default; the individual settings override it.
+            raw_prompt: use prompt and voice exactly as given, without warnings.
 
         Raises:
-            UserError: unknown task, or one that the model cannot do; a prompt that is missing, empty, too
-                long or not used; an unknown voice; a picture or recording that cannot be read; a missing
-                tokenizer; settings out of range.
+            UserError: an unknown task, or one that the model cannot do; a missing, empty, overlong or unused
+                prompt; an unknown voice; an unreadable picture or recording; a missing tokenizer; settings
+                out of range.
 
         Warns:
             UntrainedTaskWarning: the model was trained on other tasks.
             UnseenPromptWarning: a prompt is far from what the model has seen.
-            SpanTooShortWarning: no end came out; the result has is_complete=False.
-            EmptySpanWarning: nothing came before the end.
+            SpanTooShortWarning: no end token was generated; the result has is_complete=False.
+            EmptySpanWarning: nothing was generated before the end token.
         """
         row = self.task(task)
         check_request(
@@ -200,11 +201,11 @@ class Generator:
             raise UserError(
                 f"guidance_scale {guidance_scale} has nothing to act on: task {row.name} has no condition"
             )
-        spans = spans_asked(row, pair)
+        spans = choose_spans(row, pair)
         self.seen.check_task(row, spans, self.vocabulary.tasks, stacklevel=3)
         if not raw_prompt and "text" in row.condition and is_transcript(spans):
             voice = self.seen.voice(voice)
-        asked = examples if raw_prompt else [self._spelled(row, example) for example in examples]
+        asked = examples if raw_prompt else [self._respell(row, example) for example in examples]
         documents = [
             self.codecs.document(row.name, example, pair=pair, voice=voice, span_length=span_length)
             for example in asked
@@ -212,7 +213,7 @@ class Generator:
         ]
         for example in asked:
             if example["text"] is not None and not raw_prompt:
-                self.seen.warn_of_unseen(row, example["text"], stacklevel=3)
+                self.seen.warn_if_unseen(row, example["text"], stacklevel=3)
         numbers = range(len(documents)) if numbers is None else numbers
         if len(numbers) != len(documents):
             raise UserError(
@@ -221,19 +222,20 @@ class Generator:
         return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size)
 
     def task(self, name: str) -> Task:
-        """The row of a task. UserError: the model has none of this name."""
+        """Return the row of a task. UserError: the model has no such task."""
         names = [task.name for task in self.vocabulary.tasks]
         if not isinstance(name, str) or name not in names:
-            raise UserError(f"unknown task {shown(name)}: choose one of {', '.join(names)}")
+            raise UserError(f"unknown task {describe_value(name)}: choose one of {', '.join(names)}")
         return self.vocabulary.task(name)
 
     def settings(self, task: str, *, config: SamplerConfig | None = None, **settings: Any) -> SamplerConfig:
-        """How `task` is sampled: by `config`, or else as the model has it, with single settings on top."""
+        """Return the sampler settings of `task`: `config` or the model's own, overridden by individual
+        settings."""
         check_request(config=config, **settings)
-        return (self.samplers.get(task, OTHER) if config is None else config).adjusted(**settings)
+        return (self.samplers.get(task, OTHER) if config is None else config).adjust(**settings)
 
     def override(self, values: Mapping[str, str]) -> None:
-        """Change how tasks are sampled, by dotted path as for a run's configuration: `{"sampler.text.order":
+        """Override sampler settings by dotted path, as in a run's configuration: `{"sampler.text.order":
         "Confidence", "sampler.text.order.noise_temperature": "1"}`.
 
         Raises:
@@ -242,7 +244,7 @@ class Generator:
         whole = {task.name: self.samplers.get(task.name, OTHER) for task in self.vocabulary.tasks}
         self.samplers = override(Samplers(sampler=whole), values).sampler
 
-    def _spelled(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:
+    def _respell(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:
         text = given["text"]
         return given if text is None else {**given, "text": self.seen.prompt(task, text)}
 
@@ -264,17 +266,16 @@ class Generator:
     def filmstrip(
         self, prompt: str, *, num_frames: int = 6, seed: int = 0, raw_prompt: bool = False, **settings: Any
     ) -> list[PIL.Image.Image]:
-        """How the image of `prompt` is unmasked: pictures evenly spread over the steps, cells greyed by their
-        masked share.
+        """Show how the image of `prompt` is unmasked: pictures evenly spread over the steps, cells greyed by
+        their masked share.
 
-        What is revealed stays, so every picture is the finished one under grey cells. The last is the image
-        that `generate("text_to_image", prompt, seed=seed, **settings)` gives. Settings: those of
-        `SamplerConfig.adjusted`.
+        Revealed codes stay, so every picture is the finished one under grey cells. The last equals
+        `generate("text_to_image", prompt, seed=seed, **settings)`. Settings: those of `SamplerConfig.adjust`.
         """
         check_example({"text": prompt})
         check_request(seed=seed, raw_prompt=raw_prompt, num_frames=num_frames)
         if prompt is None:
-            raise UserError("a filmstrip needs a prompt: none was given")
+            raise UserError("a filmstrip needs a prompt: give one")
         if not 2 <= num_frames <= _MOST_FRAMES:
             raise UserError(
                 f"num_frames is {num_frames}: give at least 2, the first and the last, and at most "
@@ -295,8 +296,8 @@ class Generator:
             document, self._sample([document], [0], config, seed=seed, callback=note)[0]
         ).image
         assert image is not None
-        shown = np.linspace(0, len(masked) - 1, num_frames).round().astype(int)
-        return [self.codecs.veil(image, masked[step]) for step in shown]
+        chosen = np.linspace(0, len(masked) - 1, num_frames).round().astype(int)
+        return [self.codecs.veil(image, masked[step]) for step in chosen]
 
     def _sample(
         self,
@@ -311,7 +312,7 @@ class Generator:
         return sample(self.predictor, batch, config, seed=seed, callback=callback).cpu().numpy()
 
     def _decode(self, document: Document, row: Int[np.ndarray, "slots"]) -> Generated:
-        """Turn the targets of one sequence into what they stand for; warn of spans that were too short."""
+        """Decode the targets of one sequence; warn of spans that were too short."""
         tokens = row[: document.num_slots]
         found: dict[str, Any] = {"codes": {}}
         is_all_complete = True
@@ -325,7 +326,7 @@ class Generator:
                 span_length=len(span),
                 is_complete=is_complete,
                 is_empty=len(codes) == 0,
-                mend=_mend(document, modality),
+                remedy=_remedy(document, modality),
                 stacklevel=3,
             )
             found["codes"][modality] = codes
@@ -338,8 +339,8 @@ class Generator:
         return Generated(task=document.task.name, is_complete=is_all_complete, tokens=tokens, **found)
 
 
-def _mend(document: Document, modality: str) -> str:
-    """How to give a span more room."""
+def _remedy(document: Document, modality: str) -> str:
+    """Say how to give a span more room."""
     if len(document.task.targets_of(list(document.spans))) == 1:
         return "raise span_length"
     if is_transcript(document.spans):
@@ -350,13 +351,14 @@ def _mend(document: Document, modality: str) -> str:
 
 
 def _is_many(value: Any) -> bool:
-    """A tuple that ends in a number is a waveform and its rate."""
+    """Return whether `value` lists several inputs; a tuple that ends in a number is a waveform and its
+    rate."""
     is_recording = isinstance(value, tuple) and len(value) == 2 and np.isscalar(value[1])
     return isinstance(value, list | tuple) and not (is_recording and not isinstance(value[1], str))
 
 
 def _align(task: str, given: dict[str, Any]) -> list[dict[str, Any]]:
-    """What each example is given by modality: the one that is a sequence says how many there are."""
+    """Return the inputs of each example by modality: the one given as a list sets their number."""
     many = [modality for modality, value in given.items() if _is_many(value)]
     names = ["prompt" if modality == "text" else modality for modality in many]
     if len(many) > 1:

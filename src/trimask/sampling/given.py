@@ -1,4 +1,4 @@
-"""Pictures and recordings that a user gives -> what the tokenizers see: the same as in training."""
+"""Read a user's pictures and recordings, processed as in training, for the tokenizers."""
 
 from pathlib import Path
 
@@ -8,68 +8,70 @@ from jaxtyping import Float32, UInt8
 
 from trimask.errors import UserError
 from trimask.media.limits import Limits
-from trimask.media.picture import guarded, read_picture, square_pixels
-from trimask.media.recording import decode_recording, one_channel
+from trimask.media.picture import crop_square, guarded, read_picture
+from trimask.media.recording import decode_recording, mix_down
 from trimask.media.rejection import Rejected
 from trimask.reading import problem_of
 
 Encoded = str | Path | bytes
-"""A file by its name, or its bytes."""
-# Whoever gives one picture means it, however small; what is too large is refused as elsewhere.
+"""A file name or encoded bytes."""
+# A picture that a user chose is accepted however small; the upper limits are the usual ones.
 _LIMITS = Limits(min_side=1, min_seconds=1e-3, max_seconds=600.0, silence=0.0)
 
 
-def given_pixels(picture: PIL.Image.Image | Encoded, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The middle square of a picture, as `square_pixels` has it.
+def load_pixels(picture: PIL.Image.Image | Encoded, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """Read the middle square of a picture, as `crop_square` cuts it.
 
     Raises:
-        UserError: it cannot be read; with the reason.
+        UserError: the picture cannot be read; with the reason.
     """
     try:
         if isinstance(picture, PIL.Image.Image):
             if not (picture.width and picture.height):
                 raise UserError(f"the picture has {picture.width} x {picture.height} pixels: give another")
             with guarded():
-                return square_pixels(picture, size, _LIMITS)
+                return crop_square(picture, size, _LIMITS)
         return read_picture(_bytes(picture), size=size, limits=_LIMITS)
     except Rejected as error:
         raise UserError(f"{_name(picture, 'the picture')} cannot be read: {error.detail}") from error
 
 
-def given_waveform(
+def load_waveform(
     recording: np.ndarray | tuple[np.ndarray, int] | Encoded, sample_rate: int
 ) -> Float32[np.ndarray, "samples"]:
-    """One channel of a recording at `sample_rate` Hz, as `one_channel` has it.
+    """Read one channel of a recording at `sample_rate` Hz, as `mix_down` makes it.
 
     Args:
         recording: samples or samples × channels, with their rate in Hz or at `sample_rate`.
 
     Raises:
-        UserError: it cannot be read, or holds nothing; with the reason.
+        UserError: the recording cannot be read or is empty; with the reason.
     """
     try:
         if isinstance(recording, Encoded):
             return decode_recording(_bytes(recording), sample_rate=sample_rate, limits=_LIMITS)
         samples, rate = recording if isinstance(recording, tuple) else (recording, sample_rate)
         _check_samples(samples, rate)
-        waveform = one_channel(samples, int(rate), sample_rate)
+        waveform = mix_down(samples, int(rate), sample_rate)
     except Rejected as error:
         raise UserError(f"{_name(recording, 'the recording')} cannot be read: {error.detail}") from error
     if not len(waveform):
-        raise UserError(f"{len(samples)} samples at {rate} Hz are none at {sample_rate} Hz: give more")
+        raise UserError(f"{len(samples)} samples at {rate} Hz are too few at {sample_rate} Hz: give more")
     return waveform
 
 
 def _check_samples(samples: np.ndarray, rate: int) -> None:
     is_rate = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
     if not isinstance(samples, np.ndarray) or not is_rate:
-        raise UserError("speech is no (waveform, rate): give an array of samples and their number a second")
+        raise UserError(
+            "speech is not a (waveform, rate) pair: give an array of samples and their rate in Hz"
+        )
     if not 0 < rate <= _LIMITS.max_rate:
         raise UserError(f"speech has a rate of {rate} Hz: give one of up to {_LIMITS.max_rate}")
     is_numeric = samples.dtype.kind in "fiu"
     channels = samples.shape[1] if samples.ndim == 2 else 1
     if samples.ndim and not len(samples):
-        raise UserError("speech holds no samples: give a recording of some speech")
+        raise UserError("speech has no samples: give a recording of some speech")
     is_shaped = samples.ndim in (1, 2) and 0 < channels <= min(_LIMITS.max_channels, len(samples))
     if not is_numeric or not is_shaped:
         raise UserError(

@@ -13,16 +13,16 @@ from trimask.errors import UserError
 
 
 class TimeGrid(ABC):
-    """A falling map from the fraction of steps done to time."""
+    """A decreasing map from the fraction of steps done to time."""
 
     __slots__ = ()
 
     @abstractmethod
     def _time(self, done: Float64[Tensor, "times"]) -> Float64[Tensor, "times"]:
-        """Time when the fraction `done` of the steps is done; 1 at 0 and 0 at 1 up to rounding."""
+        """Return the time after the fraction `done` of the steps; 1 at 0 and 0 at 1 up to rounding."""
 
     def times(self, num_steps: int) -> Float64[Tensor, "times"]:
-        """`num_steps` + 1 times, strictly falling from 1 to 0.
+        """Return `num_steps` + 1 times, strictly decreasing from 1 to 0.
 
         Raises:
             UserError: `num_steps` below 1.
@@ -57,8 +57,9 @@ class Cosine(TimeGrid):
 class Shifted(TimeGrid):
     """t = shift · u / (1 + (shift - 1) · u) with u = 1 - done [L].
 
-    A `shift` above 1 lingers near t = 1, so that few tokens are revealed early; 1 is uniform. Codes that
-    shift the *revealed* fraction instead, 1 - t, by a factor c (OmniVoice: 0.1) mean shift = 1/c here.
+    A `shift` above 1 takes small steps near t = 1, so that few tokens are revealed early; 1 is uniform.
+    Implementations that shift the *revealed* fraction 1 - t by a factor c (OmniVoice: 0.1) correspond to
+    shift = 1/c.
 
     Raises: UserError unless the shift is positive and finite.
     """

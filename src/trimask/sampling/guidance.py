@@ -18,13 +18,13 @@ _STRONGEST = 10_000
 
 
 class GuidanceRamp(ABC):
-    """How strong guidance is while tokens are revealed."""
+    """The guidance strength as tokens are revealed."""
 
     __slots__ = ()
 
     @abstractmethod
     def scale(self, guidance_scale: float, revealed: Float64[Tensor, "rows"]) -> Float64[Tensor, "rows"]:
-        """w of each sequence, given the fraction of its targets that is revealed."""
+        """Return w for each sequence, given the fraction of its targets already revealed."""
 
 
 @final
@@ -51,8 +51,8 @@ class Guided:
     """uncond + w · (cond - uncond) on log-probabilities, normalized again; w = 1 is exactly no guidance and
     costs no second pass.
 
-    The unconditional input has the mask tokens of their modality at the condition slots. Guidance comes
-    before temperature and top-p, which are filters on what it predicts.
+    The unconditional input has mask tokens of the matching modality at the condition slots. Filters such as
+    temperature and top-p act after guidance.
 
     Raises: UserError when the scale is negative or not finite.
     """
@@ -81,14 +81,14 @@ class Guided:
             cond, uncond = conditional(slots, range_index), unconditional(slots, range_index)
             w = w_of_slot[slots, None].to(cond.dtype)
             guided = torch.log_softmax(uncond + w * (cond - uncond), dim=-1)
-            # A sequence without guidance must not feel that its neighbours have some.
+            # Rows with w = 1 must be unaffected by guided rows in the same batch.
             return torch.where(w == 1, cond, guided)
 
         return log_probabilities
 
 
 def check_guidance_scale(scale: float) -> None:
-    """UserError unless the scale is at least 0, and small enough for float32."""
+    """Raise UserError unless the scale is at least 0 and small enough for float32."""
     if not 0 <= scale <= _STRONGEST:
         raise UserError(
             f"guidance_scale is {scale}: give a finite number of at least 0 (1 is no guidance), at most "

@@ -1,13 +1,13 @@
-"""The length policy: how many frames a span gets whose length is not known beforehand.
+"""The length policy: the number of frames of each span of unknown length.
 
-A masked model fills a span of fixed size. Text and speech spans are made somewhat longer than the content is
-expected to be, and the end token closes the content inside the span; what stands after it is not content.
-When no end token comes out, the span may have been too short: then `SpanTooShortWarning` says so, and the
-result is marked as incomplete. Nothing is cut silently.
+A masked model fills a span of fixed size. Text and speech spans are somewhat longer than the expected
+content, which the end token closes; whatever follows it is discarded. If no end token is generated, the span
+may have been too short: `SpanTooShortWarning` reports it, and the result is marked incomplete. Nothing is cut
+silently.
 
     speech:      ceil((silence + frames_per_character · characters) · (1 + margin))
     transcript:  ceil((frames - silence) / frames_per_character · (1 + margin)) + extra characters
-    caption, text passage, and all that is generated from nothing: a constant
+    caption, text passage, and unconditional targets: a constant
 """
 
 import math
@@ -23,7 +23,7 @@ _MEASURED_AT = 25.0
 
 
 class SpanTooShortWarning(UserWarning):
-    """No end token came out: the content may go on beyond its span."""
+    """No end token was generated: the content may continue beyond its span."""
 
 
 class EmptySpanWarning(UserWarning):
@@ -33,23 +33,22 @@ class EmptySpanWarning(UserWarning):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LengthPolicy:
-    """Sizes of spans. Rates are measured on the training data: they belong to a voice and a frame rate. A
-    character is a UTF-8 byte, as spelled text has it.
+    """Sizes of spans. Rates are measured on the training data and hold for one voice and frame rate. A
+    character is a UTF-8 byte, as in spelled text.
 
     Attributes:
-        frames_per_character: speech frames that a character of the spoken sentence takes (without the voice's
-            tag).
+        frames_per_character: speech frames per character of the spoken sentence (without the voice tag).
         silence_frames: speech frames before and after the words.
-        margin: room beyond the expected length, as a fraction of it; training has up to 30 % (`SpanSlack`).
-        extra_characters: room beyond that in transcripts, for the voice's tag and the end.
+        margin: slack beyond the expected length, as a fraction of it; training has up to 30 % (`SpanSlack`).
+        extra_characters: additional slack in transcripts, for the voice tag and the end token.
         caption_length: tokens of an image's caption, its end included.
         text_length: tokens of a text passage.
         joint_caption_length: tokens of a caption that is generated together with its image. Shorter than
-            `caption_length`: training fills only captions that are told from an image up to that length.
+            `caption_length`: only captions conditioned on an image are filled to that length in training.
         spoken_characters: characters of a sentence that is generated together with its speech.
         caption_characters: characters of a caption that is spoken, for the speech of `triple`.
         max_prompt: the most tokens that a prompt may have.
-        others: frames of a span of any other modality, by its name.
+        others: frames of a span of any other modality, by name.
     """
 
     # Least squares over the 2,590 training clips of slt, captions and sentences apart: 1.33-1.40 and 13-14
@@ -91,7 +90,7 @@ class LengthPolicy:
                 raise UserError(f"LengthPolicy.{name} is {getattr(self, name)}: give at least 0")
 
     def at(self, frame_rate: float | int) -> "LengthPolicy":
-        """These lengths, which are of 25 frames/s, for a speech tokenizer of `frame_rate` (frames/s)."""
+        """Convert these lengths from 25 frames/s to a speech tokenizer of `frame_rate` (frames/s)."""
         ratio = frame_rate / _MEASURED_AT
         return replace(
             self,
@@ -99,29 +98,29 @@ class LengthPolicy:
             silence_frames=math.ceil(self.silence_frames * ratio),
         )
 
-    def speech_frames(self, num_characters: int) -> int:
-        """Frames of the span for a sentence of so many characters."""
+    def estimate_speech_frames(self, num_characters: int) -> int:
+        """Return the span length in frames for a sentence of `num_characters`."""
         expected = self.silence_frames + self.frames_per_character * num_characters
         return math.ceil(expected * (1 + self.margin))
 
-    def transcript_length(self, num_frames: int) -> int:
-        """Characters of the span for so many frames of speech."""
+    def estimate_transcript_length(self, num_frames: int) -> int:
+        """Return the span length in characters for `num_frames` of speech."""
         expected = max(num_frames - self.silence_frames, 0) / self.frames_per_character
         return math.ceil(expected * (1 + self.margin)) + self.extra_characters
 
     def frames_of(self, modality: str, spans: Collection[str], known: Mapping[str, int]) -> int:
-        """Frames of a span of `modality`, whose length varies, in a sequence of `spans`.
+        """Return the frames of a variable-length span of `modality` in a sequence of `spans`.
 
         Args:
-            known: what is there already: characters of the text, frames of anything else.
+            known: lengths of the condition spans: characters of text, frames of other modalities.
 
         Raises:
-            UserError: nothing is said of such a span.
+            UserError: the policy has no length for the modality.
         """
         is_spoken = is_transcript(spans)
         if modality == "text":
             if "speech" in known:
-                return self.transcript_length(known["speech"])
+                return self.estimate_transcript_length(known["speech"])
             if len(spans) == 1:
                 return self.text_length
             if is_spoken:
@@ -129,7 +128,7 @@ class LengthPolicy:
             return self.caption_length if known else self.joint_caption_length
         if modality == "speech":
             expected = self.spoken_characters if is_spoken else self.caption_characters
-            return self.speech_frames(known.get("text", expected))
+            return self.estimate_speech_frames(known.get("text", expected))
         if modality not in self.others:
             raise UserError(
                 f"the length of {modality} is not known: give span_length, or set LengthPolicy.others"
@@ -138,18 +137,18 @@ class LengthPolicy:
 
     @property
     def spoken_length(self) -> int:
-        """Characters of the span of a sentence that is generated together with its speech."""
+        """Span length in characters of a sentence generated together with its speech."""
         return math.ceil(self.spoken_characters * (1 + self.margin)) + self.extra_characters
 
 
 def warn_of_length(
-    what: str, *, span_length: int, is_complete: bool, is_empty: bool, mend: str, stacklevel: int
+    what: str, *, span_length: int, is_complete: bool, is_empty: bool, remedy: str, stacklevel: int
 ) -> None:
-    """Warn when a span had no end, or nothing before it. `what`: its modality; `mend`: how to give it more
-    room."""
+    """Warn if a span has no end token, or nothing before it. `what`: its modality; `remedy`: how to give it
+    more room."""
     if not is_complete:
         span = f"its span of {span_length} {'tokens' if what == 'text' else 'frames'}"
-        message = f"the {what} did not end within {span} and may be cut short: {mend} (now {span_length})"
+        message = f"the {what} did not end within {span} and may be cut short: {remedy} (now {span_length})"
         warnings.warn(message, SpanTooShortWarning, stacklevel=stacklevel + 1)
     elif is_empty:
         message = f"the {what} is empty: its end token came first; try another seed or more training"

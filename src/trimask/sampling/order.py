@@ -1,9 +1,9 @@
-"""Orders: which masked slots a step reveals. Each decides per sequence and per modality, blind to the rest of
-the batch.
+"""Orders: which masked slots a step reveals. Each decides per sequence and per modality, independently of the
+rest of the batch.
 
-A step asks twice. `propose`, before the prediction, names the slots whose logits are needed at all: a random
-order knows its choice already, and then the rest is never computed. `reveal`, after codes are drawn there,
-names those that stay.
+Each step calls an order twice. `propose`, before the prediction, selects the slots whose logits are needed: a
+random order can choose them already, and saves the rest. `reveal`, after codes are drawn there, selects the
+slots that keep their code.
 """
 
 import math
@@ -25,13 +25,13 @@ from trimask.sampling.grid import TimeGrid
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Canvas:
-    """The slots to be filled, one sequence a row, and what an order may know of them.
+    """The slots to fill, one sequence per row, and what an order may know about them.
 
     Attributes:
         maskable: target slots.
         num_modalities: of the vocabulary.
         modality, codebook: of each slot, -1 for special tokens and padding.
-        sample_index: global index of each row's sequence: names its random streams.
+        sample_index: global index of each row's sequence; identifies its random streams.
     """
 
     maskable: Bool[Tensor, "rows slots"]
@@ -55,13 +55,14 @@ class Step:
     seed: int
 
     def uniforms(self, name: str, canvas: Canvas) -> Float64[Tensor, "rows slots"]:
-        """Uniforms of the stream `name` in this step: a function of (seed, sample, step, slot) alone."""
+        """Draw the uniforms of the stream `name` in this step: a function of (seed, sample, step, slot)
+        alone."""
         keys = rng.fold(rng.key(self.seed, "sample", name, self.index), canvas.sample_index)
         return rng.uniform(keys, canvas.maskable.shape[1])
 
 
 class Order(ABC):
-    """Which masked slots are revealed in a step; a step to s = 0 reveals all that are left."""
+    """Chooses the masked slots that a step reveals; a step to s = 0 reveals all that remain."""
 
     __slots__ = ()
 
@@ -69,7 +70,7 @@ class Order(ABC):
     def propose(
         self, masked: Bool[Tensor, "rows slots"], canvas: Canvas, step: Step
     ) -> Bool[Tensor, "rows slots"]:
-        """The masked slots at which codes are to be drawn in this step."""
+        """Return the masked slots at which this step draws codes."""
 
     @abstractmethod
     def reveal(
@@ -79,15 +80,15 @@ class Order(ABC):
         canvas: Canvas,
         step: Step,
     ) -> Bool[Tensor, "rows slots"]:
-        """The proposed slots that are revealed, given log p of the code drawn at each (any value
+        """Return the proposed slots to reveal, given log p of the code drawn at each (arbitrary
         elsewhere)."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ancestral(Order):
-    """Each masked slot by itself with P = (alpha(s) - alpha(t)) / (1 - alpha(t)) (MDLM) [L]: the exact
-    reverse process."""
+    """Reveal each masked slot independently with P = (alpha(s) - alpha(t)) / (1 - alpha(t)) (MDLM) [L]: the
+    exact reverse process."""
 
     def propose(
         self, masked: Bool[Tensor, "rows slots"], canvas: Canvas, step: Step
@@ -111,16 +112,16 @@ _QUANTUM = 1e-3
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confidence(Order):
-    """The slots with the largest log p(drawn code) + noise_temperature · s · Gumbel - codebook_penalty ·
-    codebook (MaskGIT) [L].
+    """Reveal the slots with the largest log p(drawn code) + noise_temperature · s · Gumbel - codebook_penalty
+    · codebook (MaskGIT) [L].
 
     After the step, round(n · mask_ratio(s)) of a modality's n slots stay masked. The noise fades with the
-    time s that is left; a `codebook_penalty` of a few nats fills coarse codebooks first. log p is that of the
-    model after guidance, before filters.
+    remaining time s; a `codebook_penalty` of a few nats fills coarse codebooks first. log p is taken after
+    guidance and before filters.
 
-    log p counts to a thousandth of a nat, and ties are broken by the sample's own noise: smaller differences
-    are rounding errors of the network, which depend on the batch size, and where the model is sure of
-    everything they would set the order [D].
+    log p is rounded to a thousandth of a nat, and the sample's own noise breaks ties: smaller differences are
+    the network's rounding errors, which depend on the batch size and would decide the order where the model
+    is certain [D].
 
     Raises: UserError when a parameter is negative or not finite.
     """
@@ -168,7 +169,7 @@ class Confidence(Order):
     def _count(
         masked: Bool[Tensor, "rows slots"], modality: int, canvas: Canvas, step: Step
     ) -> Int[Tensor, "rows"]:
-        """How many of a modality's `masked` slots are revealed in each row."""
+        """Return how many of a modality's `masked` slots to reveal in each row."""
         num_slots = (canvas.maskable & (canvas.modality == modality)).sum(1)
         stay = (num_slots * step.schedule.mask_ratio(step.s)).round().long()
         return (masked.sum(1) - stay).clamp(min=0)
@@ -177,11 +178,11 @@ class Confidence(Order):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeftToRightBlocks(Order):
-    """Blocks of `block_length` target slots, each filled by `inner` before the next is begun (LLaDA, BD3-LM)
-    [L].
+    """Fill blocks of `block_length` target slots from left to right, each by the order `inner` (LLaDA,
+    BD3-LM) [L].
 
-    A sequence of B blocks shares the steps out evenly among them, and time runs from 1 to 0 in each. With
-    fewer steps than blocks, a step fills several blocks at once.
+    The steps are divided evenly among a sequence's blocks, and time runs from 1 to 0 in each. With fewer
+    steps than blocks, a step fills several blocks.
 
     Raises: UserError when `block_length` is below 1.
     """
@@ -209,7 +210,7 @@ class LeftToRightBlocks(Order):
         return self.inner.reveal(proposed, log_confidence, *self._narrow(canvas, step))
 
     def _narrow(self, canvas: Canvas, step: Step) -> tuple[Canvas, Step]:
-        """The canvas with the blocks of this step alone, and the step in their own time."""
+        """Restrict the canvas to this step's blocks, and convert the step to their time."""
         k, num_steps = step.index, step.num_steps
         block = (canvas.maskable.long().cumsum(1) - 1) // self.block_length
         num_blocks = -(-canvas.maskable.sum(1) // self.block_length).clamp(max=-1)

@@ -1,7 +1,7 @@
-"""What the sampler asks of a model: log-probabilities at chosen slots, over one codebook's range.
+"""The sampler's interface to a model: log-probabilities at chosen slots over one codebook's range.
 
-A predictor is called once per step and answers with a function, because which slots are needed differs from
-order to order and logits over slots × vocabulary are never formed.
+A predictor is called once per step and returns a function of the slots, which depend on the order; so logits
+over slots × vocabulary are never materialized.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
 
 Prediction = Callable[[Int[Tensor, "n"], int], Float[Tensor, "n codes"]]
-"""`prediction(slots, range_index)`: normalized log p(code | z) at `slots`, places in the row-major flattening
-of z, which all belong to the codebook range `range_index`."""
+"""`prediction(slots, range_index)`: normalized log p(code | z) at `slots`, indices into z flattened in
+row-major order, all in the codebook range `range_index`."""
 
 
 @runtime_checkable
 class Predictor(Protocol):
-    """log p(code | z) for the partly masked tokens z of a batch."""
+    """Predicts log p(code | z) for the partly masked tokens z of a batch."""
 
     @property
     def vocabulary(self) -> Vocabulary: ...
@@ -32,7 +32,7 @@ class Predictor(Protocol):
 
 @final
 class DenoiserPredictor:
-    """The denoiser as a predictor: one pass per call, logits at the slots asked for alone."""
+    """The denoiser as a predictor: one forward pass per call, logits only at the requested slots."""
 
     def __init__(self, denoiser: Denoiser):
         self.denoiser = denoiser

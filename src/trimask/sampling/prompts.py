@@ -1,7 +1,7 @@
-"""What a model has seen in training, as far as prompts need it: spelling, voices, tasks.
+"""Statistics of the training data that prompts need: spelling, voices, tasks.
 
-A model knows a caption as its data spelled it. So a prompt is spelled as the data were, word by word, by what
-was measured on them and nothing else.
+A model knows captions only as its data spelled them, so prompts are respelled word by word, from statistics
+of the data alone.
 """
 
 import re
@@ -13,39 +13,40 @@ from functools import cached_property
 from typing import final
 
 from trimask.errors import UserError
-from trimask.sampling.request import shown
+from trimask.sampling.request import describe_value
 from trimask.vocabulary.task import Task
 from trimask.vocabulary.transcript import DEFAULT_VOICE, is_transcript, voice_tag
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _CLOSING = ".!?…,;。！？"
 _SHOWN = 5
-# Scripts that set no spaces between words: each character counts as one.
+# Scripts without spaces between words: each character counts as a word.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 class UnseenPromptWarning(UserWarning):
-    """A prompt is far from what the model has seen in training."""
+    """A prompt is far from the training data."""
 
 
 class UntrainedTaskWarning(UserWarning):
-    """The model was not trained on the task, but on others with its modalities."""
+    """The model was trained on other tasks with the same modalities, but not on this one."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class SeenTexts:
-    """How the captions, or the transcripts, of a run's data are spelled.
+    """The spelling of the captions or transcripts of a run's data.
 
     Attributes:
-        words: as they stand between spaces, the commonest first; of one that is spelled in several ways the
-            first is the usual one.
-        is_whole: whether these are all; else the commonest.
-        is_lower: whether most texts have no capitals: then words that are not known lose theirs.
-        closing: the mark that nearly all texts end with, or nothing.
-        has_articles: whether texts often open with an article.
-        openings: where they do not: those that some do open with, and the word after it, lower-case.
-        longest: words of the longest text.
+        words: as delimited by spaces, most common first; the first of several spellings of a word is the
+            usual one.
+        is_whole: whether `words` are all words, or only the most common.
+        is_lower: whether most texts have no capitals; unknown words are then lower-cased.
+        closing: the mark that nearly all texts end with, or "".
+        has_articles: whether texts often begin with an article.
+        openings: if they do not: the articles that some texts begin with, each with the next word, in lower
+            case.
+        longest: number of words of the longest text.
     """
 
     words: tuple[str, ...]
@@ -56,22 +57,22 @@ class SeenTexts:
     openings: tuple[str, ...]
     longest: int
 
-    def spelled(self, text: str, *, drops_article: bool = True) -> str:
-        """`text` as the data would have it: its words in their known spelling, with the usual closing mark,
-        and without an article that no text opens with.
+    def respell(self, text: str, *, drops_article: bool = True) -> str:
+        """Respell `text` like the data: known spellings, the usual closing mark, and no article that no text
+        begins with.
         """
         words = text.split()
-        if drops_article and not self.has_articles and opening(text) not in (None, *self.openings):
+        if drops_article and not self.has_articles and find_opening(text) not in (None, *self.openings):
             words = words[1:]
         last = len(words) - 1
         return " ".join(self._word(word, is_last=place == last) for place, word in enumerate(words))
 
-    def unseen(self, text: str) -> list[str]:
-        """Those words of `text` that no text of the data has, however they are spelled."""
-        return [word for word in dict.fromkeys(bare_words(text)) if word not in self._bare]
+    def find_unseen_words(self, text: str) -> list[str]:
+        """Return the words of `text` that the data has in no spelling."""
+        return [word for word in dict.fromkeys(normalize_prompt(text)) if word not in self._bare]
 
-    def unseen_characters(self, text: str) -> list[str]:
-        """Those characters of `text`, in lower case, that no text of the data has."""
+    def find_unseen_characters(self, text: str) -> list[str]:
+        """Return the characters of `text`, in lower case, that the data lacks."""
         return [c for c in dict.fromkeys("".join(text.lower().split())) if c not in self._characters]
 
     def _word(self, word: str, *, is_last: bool) -> str:
@@ -105,7 +106,7 @@ class SeenTexts:
 
     @cached_property
     def _bare(self) -> frozenset[str]:
-        return frozenset(bare for word in self.words for bare in bare_words(word))
+        return frozenset(bare for word in self.words for bare in normalize_prompt(word))
 
     @cached_property
     def _characters(self) -> frozenset[str]:
@@ -115,11 +116,11 @@ class SeenTexts:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a model was trained on, as far as prompts need it; what is not known is left out.
+    """What prompts need to know about a model's training data; unknown parts are left out.
 
     Attributes:
-        tasks: their names; empty where they are not known.
-        voices: tag of each voice and its recordings, the commonest first; empty where they are not known.
+        tasks: names; empty if unknown.
+        voices: number of recordings by voice tag, most common first; empty if unknown.
     """
 
     tasks: tuple[str, ...] = ()
@@ -128,25 +129,25 @@ class Seen:
     voices: dict[str, int] = field(default_factory=dict)
 
     def prompt(self, task: Task, prompt: str) -> str:
-        """`prompt` as the data of the task spell it; the beginning of a text is left as it is."""
+        """Respell `prompt` like the task's data; leave the beginning of a text unchanged."""
         texts = self._texts(task)
-        if texts is None or not prompt.strip():  # the latter is told by who reads it
+        if texts is None or not prompt.strip():  # an empty prompt is reported by the codecs
             return prompt
         if texts is self.transcripts:
-            return texts.spelled(prompt.lower(), drops_article=False)
-        return texts.spelled(prompt)
+            return texts.respell(prompt.lower(), drops_article=False)
+        return texts.respell(prompt)
 
     def _texts(self, task: Task) -> SeenTexts | None:
-        """What the condition of a task was among the data."""
+        """Return the statistics of the texts that condition `task`."""
         if "text" not in task.condition:
             return None
         return self.transcripts if is_transcript(task.spans[0]) else self.captions
 
     def voice(self, name: str | None) -> str:
-        """The tag of the voice `name`; of none, the commonest.
+        """Return the tag of the voice `name`, or of the most common voice.
 
         Raises:
-            UserError: no recording is of this voice.
+            UserError: the data has no recording of this voice.
         """
         if name is None:
             return next(iter(self.voices), DEFAULT_VOICE)
@@ -158,7 +159,7 @@ class Seen:
             listed = (listed or list(self.voices))[:40]
             more = f" and {len(self.voices) - 40} more" if len(self.voices) > 40 else ""
             raise UserError(
-                f"the model knows no voice {shown(name)}: choose one of {', '.join(listed)}{more} "
+                f"the model knows no voice {describe_value(name)}: choose one of {', '.join(listed)}{more} "
                 "(recordings in training)"
             )
         return tag
@@ -166,14 +167,14 @@ class Seen:
     def check_task(
         self, task: Task, spans: Collection[str], known: Collection[Task], *, stacklevel: int = 2
     ) -> None:
-        """Warn of a task that the model was not trained on.
+        """Warn if the model was not trained on `task`.
 
         Args:
-            spans: the modalities that are asked for.
-            known: the rows of the model's tasks.
+            spans: the requested modalities.
+            known: the model's tasks.
 
         Raises:
-            UserError: it was never trained to give one of the task's modalities, or has never met its
+            UserError: the model was never trained to generate one of the targets, or has never seen the
                 condition.
         """
         if not self.tasks or task.name in self.tasks:
@@ -184,18 +185,22 @@ class Seen:
         met = gives.union(*(row.condition for row in rows))
         if not set(task.targets_of(list(spans))) <= gives or not set(task.condition) <= met:
             raise UserError(f"the model was not trained on {task.name}: {trained}")
-        message = f"the model was not trained on {task.name}, and what comes may be noise: {trained}"
+        message = f"the model was not trained on {task.name}, and the result may be noise: {trained}"
         warnings.warn(message, UntrainedTaskWarning, stacklevel=stacklevel + 1)
 
-    def warn_of_unseen(self, task: Task, prompt: str, *, stacklevel: int = 2) -> None:
-        """Warn of a prompt that is far from what the model has seen: words that no caption has, characters
-        that no transcript has, or more words than any.
+    def warn_if_unseen(self, task: Task, prompt: str, *, stacklevel: int = 2) -> None:
+        """Warn of a prompt far from the training data: unknown words (captions), unknown characters
+        (transcripts), or more words than any text.
         """
         texts = self._texts(task)
         if texts is None:
             return
-        unseen = texts.unseen_characters(prompt) if texts is self.transcripts else texts.unseen(prompt)
-        length = len(bare_words(prompt))
+        unseen = (
+            texts.find_unseen_characters(prompt)
+            if texts is self.transcripts
+            else texts.find_unseen_words(prompt)
+        )
+        length = len(normalize_prompt(prompt))
         if unseen:
             listed = ", ".join(map(repr, unseen[:_SHOWN])) + (" …" if len(unseen) > _SHOWN else "")
             among = "its data" if texts.is_whole else f"the {len(texts.words):,} commonest words of its data"
@@ -204,24 +209,24 @@ class Seen:
             what = f"it has {length} words, and the longest text of its data has {texts.longest}"
         else:
             return
-        shown = prompt if len(prompt) <= 60 else f"{prompt[:59]}…"
-        message = f"the prompt {shown!r} is far from what the model has seen: {what}; expect a guess"
+        excerpt = prompt if len(prompt) <= 60 else f"{prompt[:59]}…"
+        message = f"the prompt {excerpt!r} is far from the training data: {what}; the result may be poor"
         warnings.warn(message, UnseenPromptWarning, stacklevel=stacklevel + 1)
 
 
-def opening(text: str) -> str | None:
-    """The article that `text` opens with and the word after it, lower-case; None where there are not both."""
+def find_opening(text: str) -> str | None:
+    """Return the article that `text` begins with and the next word, in lower case; None unless both exist."""
     words = text.lower().split(maxsplit=2)[:2]
     return " ".join(words).rstrip(_CLOSING) if len(words) == 2 and words[0] in _ARTICLES else None
 
 
-def closing(text: str) -> str:
-    """The mark that `text` ends with, or nothing."""
+def find_closing(text: str) -> str:
+    """Return the mark that `text` ends with, or ""."""
     return text[-1] if text and text[-1] in _CLOSING else ""
 
 
-def bare_words(text: str) -> list[str]:
-    """The words of `text` in one spelling, without the marks around them, to tell whether one is known."""
+def normalize_prompt(text: str) -> list[str]:
+    """Return the words of `text` in a normalized spelling, without surrounding marks, to look them up."""
     words = []
     for word in _UNSPACED.sub(r" \g<0> ", _key(text)).split():
         first = next((place for place, c in enumerate(word) if c.isalnum()), None)

@@ -1,4 +1,4 @@
-"""What a caller asks a generator for: each value is of its type, or named, before anything is computed."""
+"""Check the types of a generation request before anything is computed."""
 
 import math
 import reprlib
@@ -21,11 +21,11 @@ _ALWAYS = ("seed", "num_samples", "batch_size", "num_frames", "raw_prompt")
 
 
 def check_request(**given: Any) -> None:
-    """Check the types of options, as `Generator.generate_each` names them; those that are None are not given.
-    Bounds are for whoever knows them.
+    """Check the types of the options of `Generator.generate_each`; None means not given. Bounds are checked
+    by the code that knows them.
 
     Raises:
-        UserError: a value that is of another type, or text that is not UTF-8; with what to give.
+        UserError: a value of the wrong type, or text that is not UTF-8; with what to give.
     """
     for name, value in given.items():
         if value is None and name not in _ALWAYS:
@@ -45,10 +45,10 @@ def check_request(**given: Any) -> None:
 
 
 def check_example(given: Mapping[str, Any]) -> None:
-    """Check what one example is made from, by modality.
+    """Check the inputs of one example, by modality.
 
     Raises:
-        UserError: a value that is of another type, or text that is not UTF-8; with what to give.
+        UserError: a value of the wrong type, or text that is not UTF-8; with what to give.
     """
     for modality, value in given.items():
         if value is None:
@@ -64,8 +64,8 @@ def check_example(given: Mapping[str, Any]) -> None:
             _check(modality, value, _is_codes(value), "codes as an integer array (frames × codebooks)")
 
 
-def shown(value: Any) -> str:
-    """`value` in a few words on one line."""
+def describe_value(value: Any) -> str:
+    """Describe `value` briefly on one line."""
     if isinstance(value, np.ndarray):
         kind = "a masked array" if isinstance(value, np.ma.MaskedArray) else "an array"
         return f"{kind} of shape {value.shape} of {value.dtype}"
@@ -74,7 +74,7 @@ def shown(value: Any) -> str:
 
 def _check(name: str, value: Any, holds: bool, wanted: str) -> None:
     if not holds:
-        raise UserError(f"{name} is {shown(value)}: give {wanted}")
+        raise UserError(f"{name} is {describe_value(value)}: give {wanted}")
 
 
 def _is_whole(value: Any) -> bool:
@@ -112,7 +112,7 @@ def _is_file(value: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    """Whether it is an array all of whose values are there."""
+    """Return whether `value` is an unmasked array."""
     return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
 
 

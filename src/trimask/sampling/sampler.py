@@ -47,7 +47,7 @@ class SamplerConfig:
             raise UserError(f"num_steps is {self.num_steps}: give at least 1, at most {_MOST_STEPS:,}")
         check_guidance_scale(self.guidance_scale)
 
-    def adjusted(
+    def adjust(
         self,
         *,
         num_steps: int | None = None,
@@ -55,7 +55,7 @@ class SamplerConfig:
         temperature: float | None = None,
         top_p: float | None = None,
     ) -> "SamplerConfig":
-        """The same with what is not None replaced; a temperature comes first among the filters, top-p
+        """Replace the settings that are not None; the temperature becomes the first filter, top-p the
         last."""
         config = self
         if num_steps is not None:
@@ -80,23 +80,23 @@ def sample(
     seed: int,
     callback: Callable[[int, Tensor], None] | None = None,
 ) -> Int[Tensor, "rows slots"]:
-    """Tokens of the batch with every maskable slot filled by a code of its own range; what stands there
-    before is not read.
+    """Fill every maskable slot of the batch with a code of its range; return the tokens. Tokens given at
+    maskable slots are ignored.
 
     Sample k is the same at any batch size: its random numbers are a function of (seed, sample_index, step,
     slot).
 
     Args:
-        predictor: log-probabilities; asked once or, with guidance, twice a step, and not at all in a step
-            that reveals nothing.
-        batch: one sequence a row.
+        predictor: gives log-probabilities; called once per step, twice with guidance, never if the step
+            reveals nothing.
+        batch: one sequence per row.
         callback: called with (steps done, z) before the first step and after each one.
 
     Raises:
-        UserError: the batch packs several sequences in a row.
+        UserError: the batch packs several sequences into a row.
     """
     if not torch.equal(batch.sequence.amax(1), torch.arange(len(batch.tokens), device=batch.tokens.device)):
-        raise UserError("sampling needs one sequence a row: make the batch without a row_length")
+        raise UserError("sampling needs one sequence per row: make the batch without a row_length")
     vocabulary = predictor.vocabulary
     predict = (
         Guided(predictor, config.guidance_scale, config.guidance_ramp)
@@ -127,7 +127,7 @@ def sample(
 
 
 def make_canvas(batch: Batch, vocabulary: Vocabulary) -> Canvas:
-    """What an order may know of the batch."""
+    """Build the canvas of a batch."""
     ranges, tables = batch.range_index, SlotTables(vocabulary, batch.range_index.device)
     return Canvas(
         maskable=batch.maskable,
@@ -159,8 +159,8 @@ def _draw_tokens(
     filters: tuple[Filter, ...],
     uniforms: Float64[Tensor, "rows slots"],
 ) -> tuple[Int[Tensor, "rows slots"], Float64[Tensor, "rows slots"]]:
-    """A token for each proposed slot, and its log-probability before the filters; one codebook range at a
-    time."""
+    """Draw a token for each proposed slot, one codebook range at a time; return the tokens and their
+    log-probabilities before filters."""
     drawn = batch.tokens.flatten().clone()
     log_confidence = torch.full_like(uniforms, -math.inf).flatten()
     is_proposed, range_index = proposed.flatten(), batch.range_index.flatten()

@@ -21,7 +21,7 @@ from trimask.recipes.quickstart import quickstart
 from trimask.runs import load as runs
 from trimask.runs.embedded_tokens import check_encoded, load_encoded
 from trimask.runs.kinds import kind_of
-from trimask.runs.load import run_config
+from trimask.runs.load import load_run_config
 from trimask.runs.pretrain import TOKENIZERS, TOKENS
 from trimask.sampling.generate import Generator
 from trimask.scorecard.claims import Claim, claims
@@ -207,9 +207,9 @@ def harness_scores(
 def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report) -> _Trained:
     generator = runs.load(run, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
-    folder = runs.run_folder(run)
+    folder = runs.find_run_folder(run)
     config = folder / CONFIG
-    recipe = run_config(folder) if os.path.lexists(config) else quickstart()
+    recipe = load_run_config(folder) if os.path.lexists(config) else quickstart()
     kind = kind_of(recipe.data)
     if data:
         recipe = replace(recipe, data=kind.moved(data))

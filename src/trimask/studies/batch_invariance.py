@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import final
 
 from trimask.estimate import Estimate
-from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.studies.fit import differences
-from trimask.studies.pretraining import held_out, noise_scales, trained
+from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
+from trimask.studies.fit import fit_differences
+from trimask.studies.pretraining import evaluate_held_out, measure_noise_scales, train
 from trimask.studies.study import LOSSES, Study, small_run
 from trimask.studies.trial import Result, Trial
 from trimask.training.logical_batch import BatchRule, LinearRule, NoRule, SquareRootRule, Tuned
@@ -46,9 +46,9 @@ def batch_invariance_short() -> "BatchInvariance":
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchInvariance(Study):
-    """Runs of one horizon in other physical batches, under the base's batch rule (the κ rule) and under
-    others. The values are those of the base's batch; the logical
-    batch is the smallest of `batches`, so that times and modality counts are drawn alike in all of them.
+    """Runs of one horizon with different physical batches, under the κ rule and others. Values are tuned at
+    the base's batch; the logical batch is the smallest of `batches`, so that all runs draw the same times and
+    modality counts.
     """
 
     base: RunConfig
@@ -72,10 +72,12 @@ class BatchInvariance(Study):
         )
 
     def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
-        step, stream = trained(trial.config, folder, tokens)
-        figures = held_out(trial.config, step.denoiser, tokens)
+        step, stream = train(trial.config, folder, tokens)
+        figures = evaluate_held_out(trial.config, step.denoiser, tokens)
         if trial.config.update_batch == self.base.logical_batch:
-            figures |= noise_scales(step, stream, num_small=self.noise_batches, num_pairs=self.noise_pairs)
+            figures |= measure_noise_scales(
+                step, stream, num_small=self.noise_batches, num_pairs=self.noise_pairs
+            )
         return figures
 
     def findings(self, results: Sequence[Result]) -> Findings:
@@ -110,8 +112,8 @@ class BatchInvariance(Study):
         )
 
     def _changes(self, results: Sequence[Result], loss: str) -> dict[str, dict[int, Estimate]]:
-        """rule -> batch -> change of the loss from the base's batch in percent (100 × the logarithm of the
-        ratio), the level of each seed being taken out.
+        """Return rule -> batch -> change of the loss from the base's batch in percent (100 × the log ratio),
+        with seed effects removed.
         """
         found: dict[tuple[str, int], dict[int, float]] = {}
         for result in results:
@@ -121,9 +123,9 @@ class BatchInvariance(Study):
         finite = {at: row for at, row in found.items() if all(map(math.isfinite, row.values()))}
         if base not in finite:
             return {}
-        # In logarithms a change is a ratio, and the noise is about as large for all losses.
+        # In logarithms changes are ratios, and noise is similar for all losses.
         logs = [{seed: 100 * math.log(loss) for seed, loss in row.items()} for row in finite.values()]
-        above = dict(zip(finite, differences(logs, list(finite).index(base)), strict=True))
+        above = dict(zip(finite, fit_differences(logs, list(finite).index(base)), strict=True))
         never = Estimate(value=math.inf, low=math.inf, high=math.inf)
         changes: dict[str, dict[int, Estimate]] = {}
         for rule, batch in sorted(found, key=lambda at: at[1]):
@@ -134,7 +136,7 @@ class BatchInvariance(Study):
     def _table(self, loss: str, changes: Mapping[str, Mapping[int, Estimate]]) -> Table:
         columns = [batch for batch in self.batches if batch != self.base.logical_batch]
         rows = tuple(
-            (rule, *(shown(row[batch]) if batch in row else "–" for batch in columns))
+            (rule, *(format_estimate(row[batch]) if batch in row else "–" for batch in columns))
             for rule, row in changes.items()
         )
         return Table(
@@ -163,7 +165,7 @@ class BatchInvariance(Study):
         )
         if beyond:
             text += (
-                f"; it breaks at {beyond[0]} ({shown(row[beyond[0]])} %), where "
+                f"; it breaks at {beyond[0]} ({format_estimate(row[beyond[0]])} %), where "
                 f"{self.base.horizon // beyond[0]} updates are left: S_crit between that and "
                 f"{self.base.horizon // runs[-1]}"
             )
@@ -190,7 +192,7 @@ def _panel(loss: str, changes: Mapping[str, Mapping[int, Estimate]]) -> Panel:
 
 
 def _noise_table(results: Sequence[Result]) -> Table | None:
-    """B_simple of each seed at the end of the base's run."""
+    """Tabulate B_simple of each seed at the end of the base's run."""
 
     def cell(result: Result, loss: str) -> str:
         scale, error = (result.figure(f"{name}/{loss}") for name in ("noise_scale", "noise_scale_error"))

@@ -17,17 +17,17 @@ STUDIES = ("coordinate_check", "lr_transfer", "batch_invariance", "horizon")
 
 
 def purpose(name: str) -> str:
-    """The first sentence of the docstring of a study; of one of the user's own that has none, its name."""
+    """Return the first sentence of a study's docstring; the name of a user's study without one."""
     if modules.is_own(name):
         return first_sentence(inspect.getdoc(modules.load(name)) or modules.label(name))
     return purpose_in(Path(__file__).with_name(f"{name}.py"), name)
 
 
 def resolve_study(name: str, *, is_short: bool) -> "Study":
-    """The study, or its short form: minutes on a laptop.
+    """Return the study, or its short form (minutes on a laptop).
 
     Raises:
-        UserError: one of the user's own fails, or returns something else.
+        UserError: a user's study fails, or returns something else.
     """
     short = f"{name}_short" if is_short else name
     if modules.is_own(name):

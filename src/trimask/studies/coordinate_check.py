@@ -11,11 +11,11 @@ import numpy as np
 from trimask.estimate import Estimate
 from trimask.model.parametrization import Parametrization, Standard
 from trimask.runs.pretrain import build_denoiser, build_step, build_stream
-from trimask.studies.coordinates import COORDINATES, coordinates
-from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.studies.fit import line
+from trimask.studies.coordinates import COORDINATES, measure_coordinates
+from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
+from trimask.studies.fit import fit_line
 from trimask.studies.lr_transfer import COMPLETED_P, STANDARD
-from trimask.studies.pretraining import load_tokenizers, sources_of
+from trimask.studies.pretraining import load_sources, load_tokenizers
 from trimask.studies.study import LOSSES, Study, small_run
 from trimask.studies.trial import Result, Trial
 from trimask.training.lr_schedule import WarmupCosine
@@ -52,8 +52,8 @@ def coordinate_check_short() -> "CoordinateCheck":
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CoordinateCheck(Study):
-    """The size of each coordinate on held-back sequences at the start, and the size of its change after so
-    many updates at the full learning rate; slopes over width (at the base's depth) and depth (at its width).
+    """The size of each coordinate on held-out sequences at the start, and of its change after a number of
+    updates at the full learning rate; slopes over width (at the base's depth) and depth (at its width).
     """
 
     base: RunConfig
@@ -73,18 +73,18 @@ class CoordinateCheck(Study):
     def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
         config, tokenizers = trial.config, load_tokenizers(trial.config)
         denoiser = build_denoiser(config, tokenizers)
-        stream = build_stream(config, sources_of(config, tokenizers, "train", tokens), denoiser.vocabulary)
+        stream = build_stream(config, load_sources(config, tokenizers, "train", tokens), denoiser.vocabulary)
         step = build_step(config, denoiser, stream)
         batch = stream.batch(_MEASURED_BATCH)
         (view,) = step.passes.corruption.views(batch, _MEASURED_BATCH)
-        start = coordinates(denoiser, batch, view)
+        start = measure_coordinates(denoiser, batch, view)
         figures = {f"start/{name}": size for name, size in start.sizes().items()}
         done = 0
         for number in self.updates:
             for trained_on in islice(stream.batches(done), number - done):
                 step(trained_on)
             done = number
-            moved = coordinates(denoiser, batch, view).change(start)
+            moved = measure_coordinates(denoiser, batch, view).change(start)
             figures |= {f"change after {number}/{name}": size for name, size in moved.items()}
         return figures
 
@@ -138,7 +138,7 @@ class CoordinateCheck(Study):
     def _along(
         self, results: Sequence[Result], name: str, axis: str, figure: str
     ) -> Iterator[tuple[int, list[float]]]:
-        """Along an axis: its value, and the figure of each seed."""
+        """Yield the value along an axis, and the figure of each seed."""
         other, fixed = (
             ("depth", self.base.model.depth) if axis == "width" else ("width", self.base.model.width)
         )
@@ -163,7 +163,7 @@ class CoordinateCheck(Study):
         ]
         if len({x for x, _ in points}) < 2:
             return None  # exactly 0 at the start, as the logits are, or not run yet
-        return line([x for x, _ in points], [y for _, y in points])
+        return fit_line([x for x, _ in points], [y for _, y in points])
 
     def _panel(self, results: Sequence[Result], name: str, axis: str, time: str, coordinate: str) -> Panel:
         curves = []
@@ -187,7 +187,7 @@ def _claims(name: str, axis: str, slopes: Mapping[tuple[str, str, str], Estimate
     flat = sum(abs(slope.value) <= _FLAT for slope in slopes.values())
     yield Claim(
         text=f"{name}: all sizes are flat over {axis} (|slope| <= {_FLAT}): {flat} of {len(slopes)} are; "
-        f"steepest {coordinate} of {modality}, {time}: {shown(slopes[steepest])}",
+        f"steepest {coordinate} of {modality}, {time}: {format_estimate(slopes[steepest])}",
         holds=flat == len(slopes),
     )
 
@@ -200,7 +200,9 @@ def _table(axis: str, slopes: Mapping[tuple[str, str, str, str, str], Estimate])
             for modality in _MODALITIES:
                 cells = [slopes.get((name, axis, time, modality, coordinate)) for time in times]
                 if any(cells):
-                    rows.append((name, coordinate, modality, *(shown(c) if c else "0" for c in cells)))
+                    rows.append(
+                        (name, coordinate, modality, *(format_estimate(c) if c else "0" for c in cells))
+                    )
     return Table(
         title=f"Slope of log2 RMS over log2 {axis}",
         header=("parametrization", "coordinate", "modality", *times),

@@ -1,5 +1,5 @@
-"""The coordinate check (Yang et al. 2022, arXiv 2203.03466, appendix D.1): how large activations are, and how
-far training moves them.
+"""The coordinate check (Yang et al. 2022, arXiv 2203.03466, appendix D.1): the size of activations, and of
+their change in training.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,16 +30,15 @@ COORDINATES = (EMBEDDING, ATTENTION, FEED_FORWARD, STREAM, TARGET)
 class Coordinates:
     """Activations of a denoiser on one masked batch, one row per masked slot of each modality.
 
-    What the branches of the blocks give is before the residual multiplier, all blocks side by side; the
-    residual stream is what enters the final norm; the target logit is that of the right token less the mean
-    of its codebook's. Logits of all tokens are no coordinate: where the network is small, most of them are
-    of tokens that never occur.
+    Branch outputs of all blocks are taken before the residual multiplier; the residual stream is the input of
+    the final norm; the target logit is the right token's minus the mean of its codebook. Logits of all tokens
+    are not used: in a small network most of them belong to tokens that never occur.
     """
 
     activations: Mapping[str, Mapping[str, Float[Tensor, "slots *values"]]]
 
     def sizes(self) -> dict[str, float]:
-        """RMS of each coordinate, as `modality/coordinate`."""
+        """Return the RMS of each coordinate, as `modality/coordinate`."""
         return {
             f"{modality}/{name}": float(values.double().square().mean().sqrt())
             for modality, by_name in self.activations.items()
@@ -47,7 +46,7 @@ class Coordinates:
         }
 
     def change(self, before: "Coordinates") -> dict[str, float]:
-        """RMS of the difference from `before`, which is of the same batch, as `modality/coordinate`."""
+        """Return the RMS of the difference from `before` (the same batch), as `modality/coordinate`."""
         moved = {
             modality: {name: values - before.activations[modality][name] for name, values in by_name.items()}
             for modality, by_name in self.activations.items()
@@ -56,8 +55,8 @@ class Coordinates:
 
 
 @torch.no_grad()
-def coordinates(denoiser: Denoiser, batch: Batch, view: View) -> Coordinates:
-    """The activations of `denoiser` for the masked `view` of `batch`."""
+def measure_coordinates(denoiser: Denoiser, batch: Batch, view: View) -> Coordinates:
+    """Record the activations of `denoiser` for the masked `view` of `batch`."""
     seen: dict[str, list[Tensor]] = {EMBEDDING: [], ATTENTION: [], FEED_FORWARD: [], STREAM: []}
 
     def keep(name: str) -> Callable[..., None]:
@@ -103,7 +102,7 @@ def _target_logits(
     range_index: Int[Tensor, "slots"],
     target: Int[Tensor, "slots"],
 ) -> Float[Tensor, "slots"]:
-    """The right token's logit less the mean over its codebook."""
+    """Return the right token's logit minus the mean over its codebook."""
     found = hidden.new_zeros(len(hidden))
     for token_range in denoiser.vocabulary.ranges:
         here = range_index == token_range.index

@@ -1,4 +1,4 @@
-"""What a study found: claims, tables and pictures, as values."""
+"""The findings of a study: claims, tables and pictures, as values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from trimask.estimate import Estimate
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """A sentence with its figures, and whether it holds: None where the runs cannot tell."""
+    """A sentence with its figures, and whether it holds; None if the runs cannot decide."""
 
     text: str
     holds: bool | None
@@ -61,8 +61,8 @@ class Findings:
     notes: tuple[str, ...] = ()
 
 
-def shown(estimate: Estimate, digits: int = 2) -> str:
-    """`0.44 [0.30, 0.58]`; without an interval where there is none."""
+def format_estimate(estimate: Estimate, digits: int = 2) -> str:
+    """Format as `0.44 [0.30, 0.58]`, or without an interval if there is none."""
     value = f"{estimate.value:.{digits}f}"
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return value

@@ -1,4 +1,4 @@
-"""What is read from the losses of a study: where a parabola has its lowest point, and the slope of a line."""
+"""Fits to the losses of a study: the minimum of a parabola, and the slope of a line."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ _LEVEL = 0.95
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Optimum:
-    """The lowest point of a loss over the logarithm (base 2) of what was varied.
+    """The minimum of a loss over log2 of the varied value.
 
     Attributes:
         place: log2 of the best value, with its interval.
-        loss: the mean loss of the best point that was run.
-        is_bracketed: whether points on both sides of the best one are worse; else `place` is the edge, and
-            the optimum may lie beyond it.
-        draws: places that the noise makes as likely: what an interval of a function of optima is made from.
-            Empty where nothing is known of the noise.
+        loss: the mean loss of the best measured point.
+        is_bracketed: whether points on both sides of the best one are worse; otherwise `place` is the edge,
+            and the optimum may lie beyond it.
+        draws: draws of `place` under the noise, for intervals of functions of optima. Empty if the noise is
+            unknown.
     """
 
     place: Estimate
@@ -36,21 +36,21 @@ class Optimum:
     draws: Float[np.ndarray, "draws"]
 
 
-def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Optimum | None:
-    """The lowest point of the parabola through the best value and its neighbours, in log2.
+def fit_optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Optimum | None:
+    """Return the minimum of the parabola through the best value and its neighbours, in log2.
 
-    `losses`: value -> seed -> loss, infinite where a run diverged: such a value counts as worse than all. The
-    model is loss = m(value) + a(seed) + noise, by least squares: seeds have levels of their own, and
-    values need not have the same seeds. Interval: m drawn anew, as Student's t has it; infinite with one
-    seed, which says nothing about the noise. None where no value has finite losses.
+    `losses`: value -> seed -> loss, infinite if a run diverged, which ranks worst. The model loss = m(value)
+        + a(seed) + noise is fitted by least squares; values need not share seeds. The interval resamples m by
+        Student's t; it is infinite with one seed, which does not reveal the noise. Returns None if no value
+        has finite losses.
     """
     finite = {value: row for value, row in losses.items() if row and all(map(math.isfinite, row.values()))}
     if not finite:
         return None
     values = sorted(finite)
-    means, noise = additive([finite[value] for value in values])
+    means, noise = fit_additive([finite[value] for value in values])
     best = int(np.argmin(means))
-    # A neighbour that diverged closes the bracket, though no parabola passes through it.
+    # A diverged neighbour closes the bracket, but cannot enter the parabola.
     is_bracketed = min(losses) < values[best] < max(losses)
     loss = float(means[best])
     if not 0 < best < len(values) - 1:
@@ -69,7 +69,7 @@ def optimum(losses: Mapping[float, Mapping[int, float]], *, seed: int = 0) -> Op
 
 
 def interval(value: float, draws: Float[np.ndarray, "draws"]) -> Estimate:
-    """`value` with the 95 % of the draws around it; infinite without any."""
+    """Return `value` with the central 95 % of the draws; infinite without draws."""
     if not len(draws):
         return Estimate(value=value, low=-math.inf, high=math.inf)
     low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
@@ -79,24 +79,24 @@ def interval(value: float, draws: Float[np.ndarray, "draws"]) -> Estimate:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Noise:
-    """How uncertain means are: their covariance, and the degrees of freedom that it was estimated from."""
+    """Uncertainty of means: their covariance, and its degrees of freedom."""
 
     covariance: Float[np.ndarray, "rows rows"]
     freedom: int
 
 
-def levels(losses: Mapping[float, Mapping[int, float]]) -> dict[float, float]:
-    """Value -> m(value) as in `optimum`, infinite where a run diverged: what a search goes by."""
+def fit_levels(losses: Mapping[float, Mapping[int, float]]) -> dict[float, float]:
+    """Return value -> m(value) as in `fit_optimum`, infinite if a run diverged, for a search."""
     finite = {value: row for value, row in losses.items() if all(map(math.isfinite, row.values()))}
-    means = additive(list(finite.values()))[0].tolist() if finite else []
+    means = fit_additive(list(finite.values()))[0].tolist() if finite else []
     return dict.fromkeys(losses, math.inf) | dict(zip(finite, means, strict=True))
 
 
-def differences(rows: Sequence[Mapping[int, float]], base: int) -> list[Estimate]:
-    """What each row lies above row `base`, from loss = m(row) + a(seed) + noise of one size in all rows: with
-    few seeds the rows together tell how large it is. Row i is seed -> loss.
+def fit_differences(rows: Sequence[Mapping[int, float]], base: int) -> list[Estimate]:
+    """Return each row's difference from row `base` under loss = m(row) + a(seed) + noise, pooled over rows
+    because seeds are few. Row i is seed -> loss.
     """
-    means, noise = additive(rows)
+    means, noise = fit_additive(rows)
     found = []
     for number, value in enumerate(means - means[base]):
         margin = math.inf
@@ -108,15 +108,15 @@ def differences(rows: Sequence[Mapping[int, float]], base: int) -> list[Estimate
     return found
 
 
-def additive(
+def fit_additive(
     rows: Sequence[Mapping[int, float]],
 ) -> tuple[Float[np.ndarray, "rows"], Noise | None]:
-    """m of each row in loss = m(row) + a(seed) + noise, the a adding up to 0, and how uncertain they are;
-    None where the noise cannot be told. Row i is seed -> loss.
+    """Fit loss = m(row) + a(seed) + noise, with Σ a = 0; return m of each row and its uncertainty, None if
+    the noise cannot be estimated. Row i is seed -> loss.
     """
     seeds = sorted({seed for row in rows for seed in row})
     cells = [(number, seeds.index(seed), y) for number, row in enumerate(rows) for seed, y in row.items()]
-    # The last seed's level is minus the sum of the others'.
+    # The last seed's effect is minus the sum of the others.
     design = np.zeros((len(cells), len(rows) + len(seeds) - 1))
     for entries, (number, seed, _) in zip(design, cells, strict=True):
         entries[number] = 1.0
@@ -135,8 +135,8 @@ def additive(
     return means, Noise(covariance=covariance, freedom=freedom)
 
 
-def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
-    """The slope of y over x by least squares, with the interval of Student's t; infinite for two points."""
+def fit_line(x: Sequence[float], y: Sequence[float]) -> Estimate:
+    """Fit the slope of y over x by least squares, with Student's t interval; infinite for two points."""
     if len(x) != len(y) or len(set(x)) < 2:
         raise UserError(f"a slope needs two different x and as many y, not {list(x)} and {list(y)}")
     if len(x) == 2:
@@ -148,8 +148,8 @@ def line(x: Sequence[float], y: Sequence[float]) -> Estimate:
 
 
 def _vertices(x: Float[np.ndarray, "3"], y: Float[np.ndarray, "draws 3"]) -> Float[np.ndarray, "draws"]:
-    """Lowest points of the parabolas through three points each, held between the outer ones: noise can turn
-    one over, and then the lower end is taken.
+    """Return the minima of parabolas through three points each, clamped to the outer points; if noise turns a
+    parabola over, the lower end.
     """
     curvature, slope, _ = np.polyfit(x - x[1], y.T, 2)
     ends = np.where(y[:, 0] < y[:, -1], x[0], x[-1])

@@ -9,13 +9,13 @@ from typing import final
 import numpy as np
 
 from trimask.estimate import Estimate
-from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.studies.fit import Optimum, interval, levels, line, optimum
-from trimask.studies.pretraining import held_out, trained
-from trimask.studies.search import around_best, bracket
+from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
+from trimask.studies.fit import Optimum, fit_levels, fit_line, fit_optimum, interval
+from trimask.studies.pretraining import evaluate_held_out, train
+from trimask.studies.search import bracket_optimum, select_around_best
 from trimask.studies.study import LOSSES, Study, small_run
 from trimask.studies.trial import Result, Trial
-from trimask.training.logical_batch import rescaled
+from trimask.training.logical_batch import rescale
 from trimask.training.run import RunConfig
 
 _STEP = 4.0  # between values of κ: a factor of 2 on the learning rate
@@ -38,8 +38,8 @@ def horizon_short() -> "Horizon":
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Horizon(Study):
-    """At each horizon, the κ with the least loss: learning rate, betas, ε and decay change together as the κ
-    rule says (`rescaled`), the batch stays. γ is the slope of −log κ over the logarithm of the horizon.
+    """Finds the κ of least loss at each horizon: learning rate, betas, ε and decay change together by the κ
+    rule (`rescale`), the batch stays. γ is the slope of −log κ over the logarithm of the horizon.
     """
 
     base: RunConfig
@@ -51,15 +51,15 @@ class Horizon(Study):
         return tuple(trial for factor in self.factors for trial in self._at(results, factor))
 
     def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
-        step, _ = trained(trial.config, folder, tokens)
-        return held_out(trial.config, step.denoiser, tokens)
+        step, _ = train(trial.config, folder, tokens)
+        return evaluate_held_out(trial.config, step.denoiser, tokens)
 
     def findings(self, results: Sequence[Result]) -> Findings:
         rows, claims = [], []
         panels, laws = [], []
         for loss in LOSSES:
             losses = self._losses(results, loss)
-            found = {factor: optimum(row, seed=factor) for factor, row in losses.items()}
+            found = {factor: fit_optimum(row, seed=factor) for factor, row in losses.items()}
             optima = {factor: best for factor, best in found.items() if best is not None}
             bracketed = {factor: each for factor, each in optima.items() if each.is_bracketed}
             gamma = _gamma(bracketed) if len(bracketed) > 1 else None
@@ -67,12 +67,12 @@ class Horizon(Study):
                 (
                     loss,
                     *(
-                        shown(optima[f].place) + ("" if optima[f].is_bracketed else " (edge)")
+                        format_estimate(optima[f].place) + ("" if optima[f].is_bracketed else " (edge)")
                         if f in optima
                         else "–"
                         for f in self.factors
                     ),
-                    shown(gamma) if gamma else "–",
+                    format_estimate(gamma) if gamma else "–",
                 )
             )
             if gamma:
@@ -91,11 +91,11 @@ class Horizon(Study):
 
     def _at(self, results: Mapping[str, Result], factor: int) -> Iterator[Trial]:
         first, *others = self.seeds
-        done = levels(self._losses(list(results.values()), LOSSES[0])[factor])
-        for kappa in bracket(done, factor=_STEP):
+        done = fit_levels(self._losses(list(results.values()), LOSSES[0])[factor])
+        for kappa in bracket_optimum(done, factor=_STEP):
             yield self._trial(factor, kappa, first)
         for seed in others:
-            for kappa in around_best(done):
+            for kappa in select_around_best(done):
                 yield self._trial(factor, kappa, seed)
 
     def _trial(self, factor: int, kappa: float, seed: int) -> Trial:
@@ -104,7 +104,7 @@ class Horizon(Study):
             config=replace(
                 self.base,
                 num_steps=self.base.num_steps * factor,
-                optimizer=rescaled(self.base.optimizer, kappa),
+                optimizer=rescale(self.base.optimizer, kappa),
                 seed=seed,
             ),
         )
@@ -155,11 +155,11 @@ class Horizon(Study):
 
 
 def _gamma(optima: Mapping[int, Optimum]) -> Estimate:
-    """−slope of log κ over log horizon; the interval from the optima's own draws where all have some, else
-    from the scatter about the line.
+    """Return −slope of log κ over log horizon; the interval comes from the optima's draws if all have some,
+    else from the scatter about the line.
     """
     x = [math.log2(factor) for factor in optima]
-    slope = line(x, [each.place.value for each in optima.values()])
+    slope = fit_line(x, [each.place.value for each in optima.values()])
     draws = [each.draws for each in optima.values()]
     if all(map(len, draws)):
         slope = interval(slope.value, np.polyfit(x, np.stack(draws), 1)[0])
@@ -167,13 +167,13 @@ def _gamma(optima: Mapping[int, Optimum]) -> Estimate:
 
 
 def _claim(loss: str, gamma: Estimate) -> Claim:
-    """The paper's γ holds where the interval has it and not Complete(d)P's."""
+    """Claim the paper's γ if the interval contains it and not Complete(d)P's."""
     if not math.isfinite(gamma.low):
-        return Claim(text=f"{loss}: γ = {shown(gamma)}", holds=None)
+        return Claim(text=f"{loss}: γ = {format_estimate(gamma)}", holds=None)
     inside = [g for g in (_PAPER, _COMPLETED_P) if gamma.low <= g <= gamma.high]
     verdict = " and ".join(f"{g:g}" for g in inside) or "neither 0.44 nor 1"
     is_told = inside != [_PAPER, _COMPLETED_P]
     return Claim(
-        text=f"{loss}: γ = {shown(gamma)}; the interval has {verdict}",
+        text=f"{loss}: γ = {format_estimate(gamma)}; the interval has {verdict}",
         holds=_PAPER in inside if is_told else None,
     )

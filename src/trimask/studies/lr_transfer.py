@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import final
 
 from trimask.model.parametrization import Parametrization, Standard
-from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, shown
-from trimask.studies.fit import Optimum, additive, levels, optimum
-from trimask.studies.pretraining import held_out, trained
-from trimask.studies.search import around_best, bracket
+from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
+from trimask.studies.fit import Optimum, fit_additive, fit_levels, fit_optimum
+from trimask.studies.pretraining import evaluate_held_out, train
+from trimask.studies.search import bracket_optimum, select_around_best
 from trimask.studies.study import LOSSES, Study, small_run
 from trimask.studies.trial import Result, Trial
 from trimask.training.run import RunConfig
@@ -43,8 +43,8 @@ def lr_transfer_short() -> "LearningRateTransfer":
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearningRateTransfer(Study):
     """Learning rates around the base's in factors of 2, for networks of other widths (at the base's depth)
-    and depths (at the base's width), until the best has a worse one on both sides; further seeds run the
-    best and its neighbours alone.
+    and depths (at the base's width), until the best is bracketed; further seeds run only the best and its
+    neighbours.
     """
 
     base: RunConfig
@@ -61,13 +61,13 @@ class LearningRateTransfer(Study):
         )
 
     def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
-        step, _ = trained(trial.config, folder, tokens)
-        return held_out(trial.config, step.denoiser, tokens)
+        step, _ = train(trial.config, folder, tokens)
+        return evaluate_held_out(trial.config, step.denoiser, tokens)
 
     def findings(self, results: Sequence[Result]) -> Findings:
         tables, claims = [], []
         for loss in LOSSES:
-            found = {size: optimum(losses) for size, losses in self._losses(results, loss).items()}
+            found = {size: fit_optimum(losses) for size, losses in self._losses(results, loss).items()}
             optima = {size: best for size, best in found.items() if best is not None}
             if not optima:
                 continue
@@ -84,7 +84,7 @@ class LearningRateTransfer(Study):
         )
 
     def _sizes(self) -> list[tuple[int, int]]:
-        """The base's first, then wider ones, then deeper ones."""
+        """Return the base's size, then wider ones, then deeper ones."""
         width, depth = self.base.model.width, self.base.model.depth
         wider = [(w, depth) for w in self.widths if w != width]
         deeper = [(width, d) for d in self.depths if d != depth]
@@ -95,11 +95,11 @@ class LearningRateTransfer(Study):
     ) -> Iterator[Trial]:
         first, *others = self.seeds
         losses = self._losses(list(results.values()), LOSSES[0])
-        done = levels(losses.get((parametrization, width, depth), {}))
-        for rate in bracket(done, factor=_STEP):
+        done = fit_levels(losses.get((parametrization, width, depth), {}))
+        for rate in bracket_optimum(done, factor=_STEP):
             yield self._trial(parametrization, width, depth, rate, first)
         for seed in others:
-            for rate in around_best(done):
+            for rate in select_around_best(done):
                 yield self._trial(parametrization, width, depth, rate, seed)
 
     def _trial(self, name: str, width: int, depth: int, rate: float, seed: int) -> Trial:
@@ -155,7 +155,7 @@ class LearningRateTransfer(Study):
             base = optima.get((name, self.base.model.width, self.base.model.depth), best)
             carried = min(at_base, key=lambda rate: abs(math.log2(rate) - base.place.value))
             finite = {rate: row for rate, row in at_base.items() if all(map(math.isfinite, row.values()))}
-            means = dict(zip(finite, additive(list(finite.values()))[0], strict=True))
+            means = dict(zip(finite, fit_additive(list(finite.values()))[0], strict=True))
             cost = means.get(carried, math.inf) / min(means.values()) - 1
             rows.append(
                 (
@@ -163,7 +163,7 @@ class LearningRateTransfer(Study):
                     f"{width}",
                     f"{depth}",
                     f"{max(len(row) for row in at_base.values())}",
-                    shown(best.place) + ("" if best.is_bracketed else " (edge)"),
+                    format_estimate(best.place) + ("" if best.is_bracketed else " (edge)"),
                     f"{best.loss:.4f}",
                     f"{100 * cost:+.2f} %",
                 )

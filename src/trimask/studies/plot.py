@@ -1,4 +1,4 @@
-"""Panels as pictures."""
+"""Draw panels as pictures."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ _MOST_TICKS = 8
 
 
 def draw(rows: Sequence[Sequence[Panel]], path: Path) -> None:
-    """Writes rows of panels as one SVG (text stays text). Where all panels of a column show the same thing,
-    they share its scale. Equal panels give equal bytes.
+    """Write rows of panels as one SVG (text stays text). Panels of a column share a scale if they show the
+    same quantity. Equal panels give equal bytes.
     """
     columns = max(len(row) for row in rows)
     is_shared = all(len({panel.y_label for panel in column}) == 1 for column in zip(*rows, strict=False))

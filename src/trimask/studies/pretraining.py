@@ -1,4 +1,4 @@
-"""A trial that trains a denoiser and scores it on held-out sequences."""
+"""Train a denoiser as a trial, and evaluate it on held-out sequences."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ from trimask.runs.kinds import kind_of
 from trimask.runs.pretrain import build_denoiser, build_step, build_stream
 from trimask.studies.study import ALL
 from trimask.tokenizers.bundle import Tokenizers
-from trimask.training.loop import train
-from trimask.training.noise_scale import denoiser_noise_scale
+from trimask.training import loop
+from trimask.training.noise_scale import measure_denoiser_noise_scale
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
 
@@ -32,7 +32,7 @@ def load_tokenizers(config: RunConfig) -> Tokenizers:
     return Tokenizers.load(kind_of(config.data).tokenizers())
 
 
-def sources_of(
+def load_sources(
     config: RunConfig,
     tokenizers: Tokenizers,
     split: Literal["train", "validation"],
@@ -44,18 +44,18 @@ def sources_of(
     return kind_of(config.data).sources(tokenizers, split, tokens / fingerprint(config.data), report)
 
 
-def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, TrainingStream]:
-    """The finished step of a run in `folder`, and its stream. A run that was stopped goes on.
+def train(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, TrainingStream]:
+    """Train a run in `folder`, resuming a stopped one; return its step and stream.
 
     Raises:
-        NonFiniteLoss: it diverged.
-        KeyboardInterrupt: it was interrupted, and has saved where it was.
+        NonFiniteLoss: the run diverged.
+        KeyboardInterrupt: it was interrupted, after saving a checkpoint.
     """
     tokenizers = load_tokenizers(config)
     denoiser = build_denoiser(config, tokenizers)
-    stream = build_stream(config, sources_of(config, tokenizers, "train", tokens), denoiser.vocabulary)
+    stream = build_stream(config, load_sources(config, tokenizers, "train", tokens), denoiser.vocabulary)
     step = build_step(config, denoiser, stream)
-    result = train(
+    result = loop.train(
         step,
         stream.batches,
         out=folder,
@@ -71,14 +71,12 @@ def trained(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep
     return step, stream
 
 
-def held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, float]:
-    """NELBO in bits per target token on sequences that no run is trained on: of all tokens, and of each
-    modality.
+def evaluate_held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, float]:
+    """Evaluate the NELBO in bits per target token on held-out sequences: of all tokens, and of each modality.
 
-    The same sequences under the same masks for every trial, mixed as in training: differences between trials
-    are differences between models.
+    Sequences and masks are the same for every trial, mixed as in training, so that only models differ.
     """
-    sources = sources_of(config, load_tokenizers(config), "validation", tokens)
+    sources = load_sources(config, load_tokenizers(config), "validation", tokens)
     known = tuple(c for c in config.mixture.components if c.source in sources)
     if not known:
         raise UserError("the data has no validation split, and a study compares held-out losses: prepare one")
@@ -103,14 +101,14 @@ def held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, f
     }
 
 
-def noise_scales(
+def measure_noise_scales(
     step: DenoiserStep, stream: TrainingStream, *, num_small: int, num_pairs: int
 ) -> dict[str, float]:
-    """B_simple in sequences at the present weights, of the whole loss and of each modality's part, as
-    `noise_scale/…`; on batches that come after those of the run.
+    """Measure B_simple in sequences at the current weights, of the whole loss and of each modality's part, as
+    `noise_scale/…`, on batches after those of the run.
     """
     first = step.num_steps
-    found = denoiser_noise_scale(
+    found = measure_denoiser_noise_scale(
         step, lambda index: stream.batch(first + index), num_small=num_small, num_pairs=num_pairs
     )
     return {f"noise_scale/{name}": scale.batch for name, scale in found.items()} | {

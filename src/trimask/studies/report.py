@@ -1,4 +1,4 @@
-"""Findings as a page to read: Markdown with pictures beside it."""
+"""Write findings as Markdown with pictures beside it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,12 +13,12 @@ _VERDICTS = {True: "holds", False: "does not hold", None: "cannot tell"}
 
 
 def write_report(findings: Findings, folder: Path, *, title: str, facts: Mapping[str, Any]) -> Path:
-    """Writes `report.md` and its pictures into `folder`; `facts` say how the figures came about."""
+    """Write `report.md` and its pictures into `folder`; `facts` state how the figures were obtained."""
     pictures = {name: rows for name, rows in findings.pictures.items() if any(rows)}
     for name, rows in pictures.items():
         draw(rows, folder / f"{name}.svg")
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
-    lines += [f"- {claim_line(claim)}" for claim in findings.claims]
+    lines += [f"- {format_claim(claim)}" for claim in findings.claims]
     for name in pictures:
         lines += ["", f"![{name.replace('_', ' ')}]({name}.svg)"]
     for table in findings.tables:
@@ -31,8 +31,8 @@ def write_report(findings: Findings, folder: Path, *, title: str, facts: Mapping
     return path
 
 
-def described(findings: Findings) -> dict[str, Any]:
-    """Claims and tables as JSON."""
+def findings_to_json(findings: Findings) -> dict[str, Any]:
+    """Convert claims and tables to JSON values."""
     return {
         "claims": [{"text": claim.text, "holds": claim.holds} for claim in findings.claims],
         "tables": [
@@ -42,8 +42,8 @@ def described(findings: Findings) -> dict[str, Any]:
     }
 
 
-def claim_line(claim: Claim) -> str:
-    """The verdict and the sentence."""
+def format_claim(claim: Claim) -> str:
+    """Format the verdict and the sentence."""
     return f"{_VERDICTS[claim.holds]}: {claim.text}"
 
 

@@ -1,4 +1,4 @@
-"""A study becomes results: its trials run, in any number of processes, and none that is done runs again."""
+"""Run the trials of a study in any number of processes; finished trials never run again."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ from trimask.errors import UserError
 from trimask.model.flops import block_parameters
 from trimask.studies.catalog import purpose, resolve_study
 from trimask.studies.findings import Findings
-from trimask.studies.pretraining import load_tokenizers, sources_of
+from trimask.studies.pretraining import load_sources, load_tokenizers
 from trimask.studies.report import write_report
 from trimask.studies.store import Results
 from trimask.studies.study import Study
@@ -29,14 +29,14 @@ from trimask.training.run_directory import keep_modules
 
 STUDY = "study.json"
 _TOKENS, _TRIALS = "tokens", "trials"
-# What a position costs beside the blocks' weights, in parameters [D]: a network of 160,000 takes as long.
+# Cost of a position besides the blocks' weights, in parameters [D].
 _OVERHEAD = 300_000
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyProgress:
-    """How far the trials that are known to be needed are. `cost` is proportional to the time they take."""
+    """Progress over the trials known to be needed. `cost` is proportional to their time."""
 
     num_done: int
     num_trials: int
@@ -48,7 +48,7 @@ class StudyProgress:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measuring(parallel.Work[Trial, Result]):
-    """Runs a trial in a folder of its own, which goes when its figures are there."""
+    """Runs a trial in a temporary folder, removed once its metrics are stored."""
 
     study: Study
     out: Path
@@ -62,7 +62,7 @@ class Measuring(parallel.Work[Trial, Result]):
         try:
             figures = self.study.measure(item, folder, self.out / _TOKENS)
         except NonFiniteLoss:
-            figures = {}  # to diverge is a result
+            figures = {}  # divergence is a result
         finally:
             torch.set_num_threads(threads)
         seconds = time.monotonic() - began
@@ -85,15 +85,15 @@ def run_study(
     report: Callable[[str], None] = lambda message: None,
     on_progress: Callable[[StudyProgress], None] = lambda progress: None,
 ) -> list[Result]:
-    """Run all trials of `study` that `out` has no result of. `request` says how it was asked for.
+    """Run all trials of `study` without a result in `out`. `request` records how it was called.
 
-    The study may have more trials than when `out` was begun: each result is compared with its own. `threads`
-    of each trial must be as then: another number of them adds floats in another order. The number of trials
-    at once changes nothing.
+    The study may have more trials than when `out` was created: each result is checked against its own trial.
+        `threads` per trial must stay the same, since it determines the order of float additions. The number
+        of parallel trials has no effect.
 
     Raises:
         UserError: `out` holds another kind of study, or a result of another configuration.
-        OSError: no space, no permission; what is done stays.
+        OSError: no space, no permission; finished results are kept.
     """
     described = {
         "request": dict(request),
@@ -101,30 +101,30 @@ def run_study(
         "type": type(study).__name__,
         "study": to_dict(study),
     }
-    with _claimed(out, described):
+    with _claim(out, described):
         results = Results(out)
-        _pending(study, results)  # before anything is written: whether the results are of this study
+        _pending(study, results)  # check that the results belong to this study before anything is written
         keep_modules(described, out)
         io.write_sealed(out / STUDY, {**described, "environment": describe(torch.device("cpu"))})
         _make_tokens(study, out, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)
         on_progress(_progress(study, results, None))
         while pending := _pending(study, results):
-            # The longest first: so all workers end at about the same time.
-            for result in engine.run(work, sorted(pending, key=cost, reverse=True)):
+            # Longest first, so that all workers end at about the same time.
+            for result in engine.run(work, sorted(pending, key=estimate_cost, reverse=True)):
                 results.add(result)
                 on_progress(_progress(study, results, result))
-        return in_order(study, results)
+        return sort_results(study, results)
 
 
-def in_order(study: Study, results: Results) -> list[Result]:
-    """The results in the order in which the study names its trials."""
+def sort_results(study: Study, results: Results) -> list[Result]:
+    """Return the results in the order of the study's trials."""
     names = [trial.name for trial in study.trials(results.by_name)]
     return [results.by_name[name] for name in names if name in results.by_name]
 
 
 def report_study(name: str, out: Path) -> tuple[Path, Findings]:
-    """Writes what the results of study `name` in `out` say, finished or not, into `out`.
+    """Write the report of study `name`, finished or not, from and into `out`.
 
     Raises:
         UserError: `out` holds no study, or another one, or no result yet.
@@ -132,7 +132,7 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
     path = out / STUDY
     if not os.path.lexists(path):
         raise UserError(f"{out} holds no study: run one there first")
-    stored = _stored(path)
+    stored = _read_request(path)
     request = stored["request"]
     if modules.label(request["study"]) != modules.label(name):
         raise UserError(f"{out} holds the study {request['study']}, not {name}: name that one")
@@ -144,13 +144,13 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
         raise UserError(f"{path} does not describe a study ({error}): choose another --out") from error
     results = Results(out)
     if not results.by_name:
-        raise UserError(f"{out} has no result yet: go on with `trimask study run`")
-    done = in_order(study, results)
+        raise UserError(f"{out} has no result yet: run `trimask study run`")
+    done = sort_results(study, results)
     pending = len([trial for trial in study.trials(results.by_name) if trial.name not in results.by_name])
     findings = study.findings(done)
     environment = stored["environment"]
     facts = {
-        "command": f"`{command(request)}`",
+        "command": f"`{format_command(request)}`",
         "trials": f"{len(done)}" + (f", {pending} are still to run" if pending else ""),
         "time": f"{sum(result.seconds for result in done) / 60:,.0f} minutes of one process with "
         f"{stored['threads']} threads",
@@ -160,8 +160,8 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
     return write_report(findings, out, title=purpose(name), facts=facts), findings
 
 
-def command(request: Mapping[str, Any], out: str = "DIR") -> str:
-    """The command that a study was asked for with."""
+def format_command(request: Mapping[str, Any], out: str = "DIR") -> str:
+    """Return the command that started a study."""
     words = ["trimask", "study", "run", request["study"], "--out", out]
     words += ["--short"] if request["short"] else []
     for folder in request["data"]:
@@ -170,8 +170,8 @@ def command(request: Mapping[str, Any], out: str = "DIR") -> str:
     return shlex.join(words)
 
 
-def cost(trial: Trial) -> int:
-    """Proportional to the time of a trial, roughly: sequences times weights, and what comes beside them."""
+def estimate_cost(trial: Trial) -> int:
+    """Estimate the relative time of a trial: sequences times weights, plus overhead."""
     return trial.config.horizon * (block_parameters(trial.config.model) + _OVERHEAD)
 
 
@@ -188,10 +188,10 @@ def _pending(study: Study, results: Results) -> list[Trial]:
 
 
 def _make_tokens(study: Study, out: Path, report: Callable[[str], None]) -> None:
-    """Before the trials, which read them side by side."""
+    """Cache the tokens before trials read them concurrently."""
     tokenizers = load_tokenizers(study.base)
     for split in ("train", "validation"):
-        sources_of(study.base, tokenizers, split, out / _TOKENS, report=report)
+        load_sources(study.base, tokenizers, split, out / _TOKENS, report=report)
 
 
 def _progress(study: Study, results: Results, newest: Result | None) -> StudyProgress:
@@ -200,14 +200,14 @@ def _progress(study: Study, results: Results, newest: Result | None) -> StudyPro
     return StudyProgress(
         num_done=len(done),
         num_trials=len(trials),
-        cost_done=sum(map(cost, done)),
-        cost=sum(map(cost, trials)),
+        cost_done=sum(map(estimate_cost, done)),
+        cost=sum(map(estimate_cost, trials)),
         newest=newest,
     )
 
 
-def _stored(path: Path) -> dict[str, Any]:
-    """What `run_study` wrote there. UserError if it is damaged or something else."""
+def _read_request(path: Path) -> dict[str, Any]:
+    """Read what `run_study` wrote. UserError if it is damaged or something else."""
     stored = io.read_sealed(path)
     names = {"request": dict, "study": dict, "environment": dict, "threads": int}
     asked = {"study": str, "short": bool, "data": list, "overrides": dict}
@@ -218,17 +218,17 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def _has(stored: Any, kinds: Mapping[str, type]) -> bool:
-    """Whether `stored` is an object with these values."""
+    """Return whether `stored` is an object with these values."""
     return isinstance(stored, dict) and all(isinstance(stored.get(name), kinds[name]) for name in kinds)
 
 
 @contextmanager
-def _claimed(out: Path, described: dict[str, Any]) -> Iterator[None]:
-    """`out` for this process alone, if it is new or holds such a study."""
+def _claim(out: Path, described: dict[str, Any]) -> Iterator[None]:
+    """Lock `out` for this process, if it is new or holds such a study."""
     path = out / STUDY
     with locks.claimed(out, marker=STUDY, what="study"):
         if path.exists():
-            stored = _stored(path)
+            stored = _read_request(path)
             for what in ("type", "threads"):
                 if stored.get(what) != described[what]:
                     raise UserError(

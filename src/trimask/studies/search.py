@@ -1,16 +1,16 @@
-"""Where to run next: points on a grid of powers, until the best one has a worse neighbour on both sides."""
+"""Choose the next points on a grid of powers, until the best one is bracketed."""
 
 import math
 from collections.abc import Mapping
 
-_MOST = 10  # points: a loss that falls for ever is a broken setting, not an optimum far away
+_MOST = 10  # points: a loss that keeps falling is a broken setting, not a distant optimum
 
 
-def bracket(losses: Mapping[float, float], *, factor: float) -> tuple[float, ...]:
-    """The points to have run: 1 and its two neighbours, and one more beyond the best one while that is the
-    first or last.
+def bracket_optimum(losses: Mapping[float, float], *, factor: float) -> tuple[float, ...]:
+    """Return the points to run: 1 and its two neighbours, and one more beyond the best while it is the first
+    or last.
 
-    `losses`: of the points that have run, infinite where one diverged. Powers of a `factor` that is a power
+    `losses`: of the points already run, infinite if one diverged. Powers of a `factor` that is a power
     of two are exact, so points can be compared.
     """
     points = {1 / factor, 1.0, factor} | set(losses)
@@ -26,8 +26,8 @@ def bracket(losses: Mapping[float, float], *, factor: float) -> tuple[float, ...
     return tuple(sorted(points))
 
 
-def around_best(losses: Mapping[float, float]) -> tuple[float, ...]:
-    """The best point and its neighbours, once it has both; else nothing."""
+def select_around_best(losses: Mapping[float, float]) -> tuple[float, ...]:
+    """Return the best point and its neighbours once it has both; else nothing."""
     points = sorted(losses)
     best = min(points, key=lambda point: losses[point], default=None)
     if best is None or best in (points[0], points[-1]):

@@ -1,6 +1,4 @@
-"""The results of a study in one file of lines, kept as they come: what a study resumes from and what a report
-is made of.
-"""
+"""The results of a study in one file of lines, appended as they come, for resuming and reporting."""
 
 import json
 import logging
@@ -22,17 +20,17 @@ RESULTS = "results.jsonl"
 
 @final
 class Results:
-    """The results in `folder`, by the names of their trials. Reading changes nothing; a torn last line (from
-    a crash, or still being written) is left out, and cut off by whoever adds to it.
+    """The results in `folder`, by trial name. Reading changes nothing: an incomplete last line (a crash, or a
+    write in progress) is ignored, and removed by the next `add`.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / RESULTS
-        self._whole: str | None = None  # what to keep of a file whose end is torn
+        self._whole: str | None = None  # length of the complete part of the file
         self.by_name = {result.name: result for result in self._read()}
 
     def add(self, result: Result) -> None:
-        """Keeps a result; on the disk when this returns. For the process that has locked the folder."""
+        """Append a result and flush it to disk. For the process that has locked the folder."""
         line = json.dumps(seal(asdict(result)), allow_nan=False)
         if self._whole is not None:
             with atomic_write(self._path) as temporary:
@@ -48,7 +46,7 @@ class Results:
         if not os.path.lexists(self._path):
             return []
         lines = read_text(self._path, errors="replace").split("\n")
-        torn = lines.pop()  # what follows the last line feed: empty in a whole file
+        torn = lines.pop()  # text after the last line feed: empty in a complete file
         if torn:
             logger.warning("%s ends in a torn line, which is left out: its trial runs again", self._path)
             self._whole = "".join(line + "\n" for line in lines)
@@ -64,7 +62,7 @@ class Results:
 
 
 def _result(stored: Any) -> Result:
-    """UserError or TypeError for what `asdict` does not give."""
+    """Parse a stored result. UserError or TypeError if it is invalid."""
     found = Result(**stored)
     factors, figures = found.factors, found.figures
     if not isinstance(factors, dict) or not all(type(each) in (str, int, float) for each in factors.values()):

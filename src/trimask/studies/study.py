@@ -1,4 +1,4 @@
-"""What a study is, and the run that all studies vary."""
+"""The study interface, and the run that all studies vary."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -26,34 +26,34 @@ LOSSES = (ALL, "text", "image", "speech")
 
 
 class Study(ABC):
-    """A question, the trials that answer it, and how the answer is read from them."""
+    """A question, the trials that answer it, and the evaluation of their results."""
 
     __slots__ = ()
-    # All studies are dataclasses, which their base may not be.
+    # All studies are dataclasses; their base class may not be.
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     base: RunConfig
-    """What all trials are made from."""
+    """The run that all trials vary."""
 
     @abstractmethod
     def trials(self, results: Mapping[str, Result]) -> tuple[Trial, ...]:
-        """All trials that are known to be needed, done or not, when `results` (by name) are there. A study
-        that looks for an optimum asks for more as it goes.
+        """Return all trials known to be needed, done or not, given `results` (by name). A study that searches
+        for an optimum adds trials as results come in.
         """
 
     @abstractmethod
     def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
-        """Run a trial in `folder`, over the tokens kept in `tokens`; its figures."""
+        """Run a trial in `folder`, with the tokens cached in `tokens`; return its metrics."""
 
     @abstractmethod
     def findings(self, results: Sequence[Result]) -> Findings:
-        """What the results say. Those that are not there yet are left out."""
+        """Return the findings; results may be incomplete."""
 
 
 def small_run(*, learning_rate: float) -> RunConfig:
-    """The run that the studies vary: one task for each modality, over all of the embedded data; equal shares
-    of target tokens of pictures and speech, and half as much text. The loss is a mean over target tokens, as
-    `ALL` is: what is minimized is what is compared.
+    """Return the run that the studies vary: one task per modality on all of the embedded data, with equal
+    shares of target tokens for pictures and speech, and half as much text. The loss is a mean over target
+    tokens, like `ALL`: the minimized quantity is the compared one.
 
     No gradient clipping: it follows no rule, and would change with the batch. Decay and β₂ are [D].
     """

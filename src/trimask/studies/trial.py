@@ -1,4 +1,4 @@
-"""A run of a study, and what came out of it."""
+"""A run of a study, and its result."""
 
 import math
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ Factor = str | int | float
 
 
 def trial_name(factors: Mapping[str, Factor]) -> str:
-    """`width=64,rate=0.5,seed=0`: what names a trial and its result within a study."""
+    """Format the name of a trial and its result: `width=64,rate=0.5,seed=0`."""
     return ",".join(f"{name}={value}" for name, value in factors.items())
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One run: what it differs in from the study's others, and the whole configuration that follows."""
+    """One run: the factors that set it apart from the study's others, and its whole configuration."""
 
     factors: Mapping[str, Factor]
     config: RunConfig
@@ -31,14 +31,14 @@ class Trial:
 
     @property
     def fingerprint(self) -> str:
-        """Of the configuration, whatever it is computed on."""
+        """Fingerprint of the configuration without `compute`."""
         return fingerprint(replace(self.config, compute=ComputeConfig()))
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What a trial gave. Figures are None where they are not finite: of a run that diverged, all are."""
+    """The result of a trial. Non-finite figures are None: all of them if the run diverged."""
 
     factors: Mapping[str, Factor]
     fingerprint: str
@@ -50,6 +50,6 @@ class Result:
         return trial_name(self.factors)
 
     def figure(self, name: str) -> float:
-        """A figure, infinite where the run diverged."""
+        """Return a figure, infinite if the run diverged."""
         value = self.figures.get(name)
         return math.inf if value is None else value

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights: what a run is judged and exported by, if it keeps one."""
+"""An exponential moving average of the weights; a run that keeps one is evaluated and exported with it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ class WeightAverageConfig:
     """The average's half-life, in sequences, so that it is the same at any physical batch (EDM) [L].
 
     Attributes:
-        half_life: sequences after which weights count half.
-        ramp_up: share of the sequences so far that the half-life is at most, so that the first weights are
-            soon forgotten [L: EDM, 0.05].
+        half_life: sequences after which a weight's contribution halves.
+        ramp_up: upper bound on the half-life as a share of the sequences so far, so that the first weights
+            are soon forgotten [L: EDM, 0.05].
     """
 
     half_life: float
@@ -33,7 +33,7 @@ class WeightAverageConfig:
             raise UserError(f"ramp_up {self.ramp_up}: give a share above 0, and at most 1")
 
     def decay(self, *, batch: int, step: int) -> float:
-        """How much of the average stays at update `step` (from 1) of `batch` sequences."""
+        """Return the decay factor of the average at update `step` (from 1) of `batch` sequences."""
         return 0.5 ** (batch / min(self.half_life, self.ramp_up * batch * step))
 
 
@@ -55,13 +55,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after update `step` (from 1)."""
+        """Add the weights after update `step` (from 1) to the average."""
         mix = get_ema_multi_avg_fn(self.config.decay(batch=self.batch, step=step))
         mix(list(self._averages.values()), list(self._parameters.values()), step)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The average in the place of the weights meanwhile."""
+    def use(self) -> Iterator[None]:
+        """Use the average in place of the weights inside `with`."""
         weights = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         _copy(self._averages, self._parameters)
         try:
@@ -70,7 +70,7 @@ class WeightAverage:
             _copy(weights, self._parameters)
 
     def tensors(self) -> dict[str, Tensor]:
-        """By the parameters' names."""
+        """Return the average by parameter name."""
         return dict(self._averages)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
-"""A run's `checkpoints/step_00001234/`: written whole or not at all, verified when read.
+"""A run's `checkpoints/step_00001234/`: written atomically, verified when read.
 
-A checkpoint is a folder of safetensors files, by each process that wrote it, and `state.json`.
+A checkpoint is a folder with safetensors files from each process and `state.json`.
 """
 
 import logging
@@ -22,8 +22,8 @@ from trimask import io
 from trimask.errors import UserError
 from trimask.training.background import Background
 from trimask.training.distributed import ALONE, World
-from trimask.training.lease import about_to_remove, held
-from trimask.training.run_directory import CHECKPOINTS, changes, plain
+from trimask.training.lease import hold_for_reading, lock_for_removal
+from trimask.training.run_directory import CHECKPOINTS, list_changes, to_plain
 from trimask.training.sharded_tensors import (
     HostCopies,
     quiet_in_single_process,
@@ -44,11 +44,11 @@ _STEP = re.compile(r"step_(?P<step>\d{8,})(?P<suffix>\..*)?")
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """What the next step depends on beside the tensors, after `step` updates.
+    """The state after `step` updates that the next step needs besides the tensors.
 
-    `seconds`, `tokens` and `skipped` (updates left out) are totals since step 0, `skipped_in_a_row` those
-    just before; `window` holds the metrics of the steps since the last log point, whose tokens and skipped
-    updates are not yet in the totals. `metrics_sha256` is of the rows of `metrics.jsonl` up to this step.
+    `seconds`, `tokens` and `skipped` (updates) are totals since step 0; `skipped_in_a_row` counts the most
+    recent. `window` holds the metrics since the last log point, not yet included in the totals.
+    `metrics_sha256` covers the rows of `metrics.jsonl` up to this step.
     """
 
     step: int
@@ -62,10 +62,10 @@ class Checkpoint:
 
 @final
 class Checkpoints:
-    """The checkpoints of one run, of which the newest `keep` are kept.
+    """The checkpoints of one run; only the newest `keep` are kept.
 
-    Used by all processes of `world` alike. Writing happens in a thread of its own, at most one checkpoint at
-    a time, inside `with`, which ends when all is on disk.
+    All processes of `world` make the same calls. A background thread writes one checkpoint at a time; leaving
+    `with` waits until all is on disk.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Checkpoints:
         self._background = Background()
 
     def steps(self) -> list[int]:
-        """The steps of the checkpoints on disk, oldest first."""
+        """Return the steps of the checkpoints on disk, oldest first."""
         found = (_STEP.fullmatch(path.name) for path in self._folder.glob("step_*") if path.is_dir())
         return sorted(int(match["step"]) for match in found if match and match["suffix"] is None)
 
@@ -96,7 +96,8 @@ class Checkpoints:
         return self._folder / f"step_{step:08d}"
 
     def describe_newest(self) -> str:
-        """For error messages: which checkpoint a resume would start from, once the one under way is done."""
+        """Describe, for error messages, the checkpoint that a resume would start from; wait for the one being
+        written."""
         self._background.settle()
         return self._newest()
 
@@ -109,8 +110,8 @@ class Checkpoints:
     # Writing
 
     def __enter__(self) -> "Checkpoints":
-        """Removes what a process that was killed while it wrote or removed a checkpoint has left."""
-        self._world.main_only(self._remove_leftovers)
+        """Remove leftovers of a process that was killed while writing or removing a checkpoint."""
+        self._world.run_on_main(self._remove_leftovers)
         return self
 
     def __exit__(
@@ -118,7 +119,7 @@ class Checkpoints:
     ) -> None:
         try:
             self.wait()
-        except Exception as failure:  # of any kind: the error that ends the run is not hidden by it
+        except Exception as failure:  # any error: it must not hide the one that ended the run
             if error is None:
                 raise
             logger.error("%s", failure)
@@ -126,11 +127,11 @@ class Checkpoints:
             self._background.close()
 
     def save(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
-        """Waits for the one before, copies the tensors to the host, and returns: the rest is done meanwhile.
+        """Wait for the previous save, copy the tensors to the host, and return; write in the background.
 
-        Written into a hidden folder, renamed once all files of all processes are on disk; then checkpoints
-        beyond `keep` are removed. An OSError (no space, no permission) leaves the earlier checkpoints whole;
-        `wait` raises it.
+        The checkpoint is written to a hidden folder, which is renamed once all processes' files are on disk;
+        then checkpoints beyond `keep` are removed. An OSError (no space, no permission) leaves earlier
+        checkpoints intact; `wait` raises it.
         """
         self.wait()
         if self._world.control is None:
@@ -140,11 +141,11 @@ class Checkpoints:
 
     @property
     def has_failed(self) -> bool:
-        """Whether this process knows that the last one could not be written: time for all to `wait`."""
+        """Whether this process knows that the last save failed: then all processes must `wait`."""
         return self._background.has_failed
 
     def wait(self) -> None:
-        """Returns once all is on disk; raises what went wrong, the same in all processes."""
+        """Wait until all is on disk; raise the error of any process in all."""
         self._background.wait()
 
     def _write(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
@@ -154,8 +155,8 @@ class Checkpoints:
             torch.cuda.set_device(self._world.device)  # a thread begins on the first GPU
         try:
             hashes = write_tensors(temporary, tensors, self._writers)
-            self._writers.main_only(partial(self._commit, temporary, checkpoint, hashes))
-        except Exception as error:  # all of them: half a checkpoint goes, and the error goes on
+            self._writers.run_on_main(partial(self._commit, temporary, checkpoint, hashes))
+        except Exception as error:  # any error: remove the partial checkpoint and re-raise
             if self._world.is_main:
                 shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, OSError):
@@ -163,7 +164,7 @@ class Checkpoints:
                 # `OSError` picks the subclass (PermissionError, …) by the number.
                 raise OSError(error.errno, f"could not write {path}: {reason}; {self._newest()}") from error
             raise
-        self._writers.main_only(self._remove_old)
+        self._writers.run_on_main(self._remove_old)
 
     def _commit(self, temporary: Path, checkpoint: Checkpoint, hashes: Mapping[str, str]) -> None:
         path = self.path(checkpoint.step)
@@ -171,7 +172,7 @@ class Checkpoints:
         state = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
         more = {
             "num_processes": self._world.size,
-            "config": plain(self._config),
+            "config": to_plain(self._config),
             "may_change": self._may_change,
             "sha256": dict(sorted(hashes.items())),
         }
@@ -182,16 +183,16 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         for step in self.steps()[: -self._keep]:
-            # Renamed first: a process killed between two files must not leave half a checkpoint there.
+            # Rename first: a process killed between two files must not leave a partial checkpoint.
             hidden = self.path(step).with_name(f".{self.path(step).name}{_REMOVED}")
-            with about_to_remove(self.path(step) / STATE_FILE) as is_free:
+            with lock_for_removal(self.path(step) / STATE_FILE) as is_free:
                 if is_free:
                     os.replace(self.path(step), hidden)
-                    # What a file system still holds (.nfs…) goes at the next start.
+                    # Files that the file system still holds (.nfs…) are removed at the next start.
                     shutil.rmtree(hidden, ignore_errors=True)
 
     def _remove_leftovers(self) -> None:
-        # Nothing else is ours: .DS_Store, .nfs…
+        # Leave foreign files alone: .DS_Store, .nfs…
         for leftover in self._folder.glob(".step_*"):
             match = _STEP.fullmatch(leftover.name.removeprefix("."))
             if match and match["suffix"] in (_UNWRITTEN, _REMOVED):
@@ -200,36 +201,36 @@ class Checkpoints:
     # Reading
 
     def load_newest(self, into: Mapping[str, Tensor]) -> Checkpoint | None:
-        """Reads the newest whole checkpoint into the memory of `into`, which may be sharded over other
-        processes than those that wrote it and need not name all tensors; None if the run never wrote one.
+        """Load the newest intact checkpoint into the memory of `into`, which may be sharded differently and
+        name only some of the tensors. Return None if the run never wrote one.
 
-        One that is truncated, altered or of another run is reported, renamed to `*.corrupt`, and the one
-        before is used. UserError if none is whole. What happens, happens in all processes.
+        A checkpoint that is truncated, altered or from another run is reported and renamed to `*.corrupt`,
+        and the previous one is used. UserError if none is intact. All processes get the same result.
         """
         if self._world.control is None:
             quiet_in_single_process()
-        for step in reversed(self._world.main_only(self.steps)):
+        for step in reversed(self._world.run_on_main(self.steps)):
             try:
                 return self._read(step, into)
             except (ValueError, FileNotFoundError) as error:
-                aside = self._world.main_only(partial(io.set_aside, self.path(step)))
+                aside = self._world.run_on_main(partial(io.set_aside, self.path(step)))
                 if self._world.is_main:
                     logger.warning(
                         "checkpoint of step %d is unusable (%s); set aside as %s", step, error, aside
                     )
-        if self._world.main_only(lambda: any(self._folder.glob("*.corrupt*"))):
-            raise UserError(f"no checkpoint in {self._folder} is whole: start again with another --out")
+        if self._world.run_on_main(lambda: any(self._folder.glob("*.corrupt*"))):
+            raise UserError(f"no checkpoint in {self._folder} is intact: start again with another --out")
         return None
 
     def peek_newest(self, into: Mapping[str, Tensor]) -> Checkpoint | None:
-        """As `load_newest`, for who only reads, while the run may go on: nothing is renamed, and what is read
-        is not removed meanwhile. In one process.
+        """Load like `load_newest`, but read-only and in one process, while the run may continue: rename
+        nothing, and keep the writer from removing the checkpoint being read.
         """
         quiet_in_single_process()
         for _ in range(_TRIES):
             steps = self.steps()
             for step in reversed(steps):
-                with held(self.path(step) / STATE_FILE) as is_there:
+                with hold_for_reading(self.path(step) / STATE_FILE) as is_there:
                     if not is_there and not self.path(step).exists():
                         break  # replaced by a newer one
                     try:
@@ -238,20 +239,23 @@ class Checkpoints:
                         logger.warning("checkpoint of step %d is unusable (%s)", step, error)
             else:
                 if steps:
-                    raise UserError(f"no checkpoint in {self._folder} is whole: let the run write another")
+                    raise UserError(f"no checkpoint in {self._folder} is intact: let the run write another")
                 return None
-        raise UserError(f"the checkpoints in {self._folder} are replaced faster than read: try again")
+        raise UserError(
+            f"the checkpoints in {self._folder} are replaced faster than they can be read: try again"
+        )
 
     def load_step(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
-        """As `peek_newest`, of `step` alone. UserError or FileNotFoundError if it is not whole."""
+        """Load the checkpoint of `step` like `peek_newest`. UserError or FileNotFoundError if it is not
+        intact."""
         quiet_in_single_process()
-        with held(self.path(step) / STATE_FILE) as is_there:
+        with hold_for_reading(self.path(step) / STATE_FILE) as is_there:
             if not is_there and not self.path(step).exists():
                 raise FileNotFoundError(f"{self.path(step)} {NO_LONGER}")
             return self._read(step, into)
 
     def _read(self, step: int, into: Mapping[str, Tensor]) -> Checkpoint:
-        state = self._world.main_only(partial(self._read_state, step))
+        state = self._world.run_on_main(partial(self._read_state, step))
         verify_files(self.path(step), state["sha256"], self._world)
         read_tensors(self.path(step), into, self._world)
         return Checkpoint(**{f.name: state[f.name] for f in fields(Checkpoint) if f.name in state})
@@ -262,14 +266,14 @@ class Checkpoints:
         if not _is_state(state) or state["step"] != step:
             raise UserError(f"{path} is not the state of step {step}")
         may_change = {*self._may_change, *state["may_change"]}
-        changed = changes(state["config"], self._config, may_change)
+        changed = list_changes(state["config"], self._config, may_change)
         if changed:
             raise UserError(f"{path.parent} belongs to a run with another config: {'; '.join(changed)}")
         return state
 
 
 def _is_state(value: Any) -> bool:
-    """Whether each field of a state file is there and of its type."""
+    """Return whether a state file has all fields, each of its type."""
     counts = ("step", "tokens", "skipped", "skipped_in_a_row")
 
     def is_number(item: Any) -> bool:
@@ -286,7 +290,7 @@ def _is_state(value: Any) -> bool:
         and all(isinstance(row, dict) and all(map(is_number, row.values())) for row in value["window"])
         and isinstance(value.get("metrics_sha256"), str | None)
         and isinstance(value.get("sha256"), dict)
-        # A name that leads elsewhere is none of ours.
+        # A file name that leads out of the folder is invalid.
         and all(Path(name).name == name and isinstance(h, str) for name, h in value["sha256"].items())
     )
 

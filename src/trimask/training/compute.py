@@ -1,4 +1,4 @@
-"""How updates are computed: all that changes their time, memory and rounding, and nothing else."""
+"""How updates are computed: settings that change only time, memory and rounding."""
 
 import enum
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from trimask.model.recompute import Recompute
 
 
 class Precision(enum.Enum):
-    """Of the matrix products. Masters, optimizer state, the reduction of gradients and the loss are fp32 in
-    all of them.
+    """Precision of matrix products. Master weights, optimizer state, gradient reduction and the loss are
+    always fp32.
     """
 
     FP32 = "fp32"
@@ -24,20 +24,20 @@ class Precision(enum.Enum):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComputeConfig:
-    """How a run's updates are computed. A resumed run may choose anew, on other devices and more or fewer of
-    them: the numbers stay the same to rounding.
+    """How a run's updates are computed. A resumed run may change it, on other devices or another number of
+    them: results stay the same up to rounding.
 
     Attributes:
-        micro_batch: rows per forward and backward pass on each device, whose gradients are added up; None for
-            all of the device's at once.
+        micro_batch: rows per forward and backward pass on each device, with gradient accumulation; None for
+            all rows at once.
         precision: None for bf16 on GPUs and fp32 on CPUs, where bf16 is many times slower.
-        attention: None for what suits the device and precision.
-        recompute: what the backward pass computes again, to save memory.
+        attention: None for the best fit to device and precision.
+        recompute: what is recomputed in backward to save memory.
         compile: whether blocks are compiled: faster steps after a minute or so.
         replicas: groups of devices that each hold the whole model, sharded within the group (HSDP).
-        reshard: whether gathered parameters are given up between forward and backward pass, to save memory.
-        data_workers: processes that make batches ahead; None for 2 on GPUs, and none on CPUs, whose cores the
-            step needs.
+        reshard: whether gathered parameters are freed between forward and backward, to save memory.
+        data_workers: processes that prefetch batches; None for 2 on GPUs and 0 on CPUs, where the step needs
+            the cores.
     """
 
     micro_batch: int | None = None

@@ -1,4 +1,4 @@
-"""What a training batch looks like to the denoiser: which tokens are hidden, when, and what each weighs."""
+"""Corrupt training batches: draw times and masks, and set the weight of each masked token."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ from trimask.vocabulary.slots import SlotTables
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectiveConfig:
-    """How training tokens are masked and weighed.
+    """How training tokens are masked and weighted.
 
     Attributes:
         anti_masking: each sequence is seen twice, under a mask and its complement [P?; D: the definition].
-            Both views count in a batch: B of them are B/2 distinct sequences, at equal compute. So an
-            update, and the horizon, see half as many distinct sequences; beside times that are spread evenly
-            it may not pay. Ratios are drawn uniformly, so the schedules must be linear.
+            Both views count towards the batch: B rows are B/2 distinct sequences at equal compute, so updates
+                and the horizon hold half as many distinct sequences; with evenly spread times it may not pay.
+                Ratios are drawn uniformly, so schedules must be linear.
         condition_dropout: fraction of conditional sequences whose whole condition is masked, for guidance
             [L: OmniVoice].
-        weighting: how much a masked token weighs at each mask ratio; only `Bound` trains on the NELBO, which
-            is what is reported with any.
-        reduction: how much a target token of each modality weighs in the training loss, before the factors of
-            its row.
+        weighting: weight of a masked token by mask ratio; only `Bound` trains on the NELBO, which is always
+            the reported metric.
+        reduction: weight of a target token of each modality in the training loss, before the modality's own
+            factors.
     """
 
     anti_masking: bool = False
@@ -51,11 +51,11 @@ class ObjectiveConfig:
 
     @property
     def num_views(self) -> int:
-        """Masks under which an update sees each sequence; a batch counts each of them."""
+        """Number of masked views of each sequence in an update; a batch counts each view."""
         return 2 if self.anti_masking else 1
 
     def check(self, modalities: Modalities) -> None:
-        """UserError if the schedules of `modalities` are not those that it needs."""
+        """Raise UserError if the schedules of `modalities` do not fit the objective."""
         if self.anti_masking and any(not isinstance(row.schedule, Linear) for row in modalities.values()):
             raise UserError(
                 "anti_masking draws mask ratios uniformly: set the schedules to Linear, or turn it off"
@@ -69,7 +69,7 @@ class View:
 
     Attributes:
         z_t: noisy tokens.
-        masked: where they hide targets.
+        masked: where targets are hidden.
         weight: of each slot's cross-entropy in the NELBO.
         loss_weight: likewise in the training loss, before the factors of modalities and codebooks.
     """
@@ -81,11 +81,11 @@ class View:
 
 
 class Corruption:
-    """Draws times and masks for a batch: functions of (seed, step, sample index), on any device.
+    """Draws times and masks for a batch as functions of (seed, step, sample index), on any device.
 
-    Times are spread evenly over each logical batch, so that an update on several of them has the noise of
-    their mean, and the same times as they; over what the update holds of it, where that is less. With
-    `logical_batch` None, each update is one. A part of an update has the times and masks that the whole has.
+    Times are spread evenly over each logical batch, or the part of it in the update, so an update on several
+    logical batches uses the same times and has the noise of their mean. With `logical_batch` None, each
+    update is one logical batch. A part of an update gets the same times and masks as in the whole.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class Corruption:
         self.tables = SlotTables(vocabulary, device)
         self.seed = seed
         self.logical_batch = logical_batch
-        # The last answers for slots that are never masked.
+        # The last entry is for slots that are never masked.
         config.check(modalities)
         self._schedules = [row.schedule for row in rows_of(modalities, vocabulary)]
         constants = [*map(config.weighting.constant, self._schedules), 0.0]
         self._constants = torch.tensor(constants, dtype=torch.float64, device=device)
 
     def views(self, batch: Batch, step: int) -> list[View]:
-        """One view, or two complementary ones with anti-masking."""
+        """Return one view, or two complementary ones with anti-masking."""
         slot = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
         uniforms = self._slot_uniforms(batch, "mask", len(slot))
         clean = self._drop_conditions(batch)
@@ -142,7 +142,7 @@ class Corruption:
         ]
 
     def _slot_uniforms(self, batch: Batch, name: str, count: int) -> Float64[Tensor, "rows slots"]:
-        """A uniform for each slot, from its document's stream, counted from the document's first slot."""
+        """Draw a uniform for each slot from its document's stream, indexed from the document's first slot."""
         keys = rng.fold(rng.key(self.seed, name), batch.sample_index)
         table = rng.uniform(keys, count)
         real = batch.sequence >= 0
@@ -153,7 +153,7 @@ class Corruption:
         return table[sequence, (columns - first[sequence]).clamp(min=0)]
 
     def is_dropped(self, batch: Batch) -> Bool[Tensor, "sequences"]:
-        """Whether each sequence loses its condition, if it has one."""
+        """Return whether each sequence loses its condition, if it has one."""
         keys = rng.fold(rng.key(self.seed, "condition"), batch.sample_index)
         return rng.uniform(keys, 1)[:, 0] < self.config.condition_dropout
 
@@ -162,11 +162,11 @@ class Corruption:
         return torch.where(hide, self.tables.mask_id(batch.range_index), batch.tokens)
 
     def _times(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:
-        """Low-discrepancy times, task by task: each task sees times spread evenly over (0, 1)."""
+        """Draw low-discrepancy times per task: each task sees times spread evenly over (0, 1)."""
         return self._task_by_task(batch, step, lambda n, offset: low_discrepancy_times(n, offset=offset))
 
     def _mask_ratios(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:
-        """Likewise the mask ratio u of the first view of anti-masking; the second has 1 − u."""
+        """Draw the mask ratio u of the first anti-masking view likewise; the second has 1 − u."""
         return self._task_by_task(
             batch, step, lambda n, offset: low_discrepancy_mask_ratio_pairs(n, offset=offset)[0]
         )
@@ -174,8 +174,8 @@ class Corruption:
     def _task_by_task(
         self, batch: Batch, step: int, draw: Callable[[int, float], Float64[Tensor, "_members"]]
     ) -> Float64[Tensor, "sequences"]:
-        """One value for each document of the batch, drawn for the whole update that it belongs to."""
-        # By sample index, not by place: rows are sorted by length, and length says something of the content.
+        """Draw one value per document of the batch, as part of the whole update."""
+        # By sample index, not position: rows are sorted by length, which correlates with content.
         indices, order = batch.update_sample_index.sort()
         tasks = batch.update_task[order]
         values = torch.zeros(len(indices), dtype=torch.float64, device=indices.device)
@@ -190,8 +190,8 @@ class Corruption:
     def _logical_batches(
         self, indices: Int[Tensor, "update"], step: int
     ) -> Iterator[tuple[tuple[int, ...], Int[Tensor, "_members"]]]:
-        """Names and places of what the update (sorted sample indices) holds of each logical batch: its
-        number, and where the part begins if that is within it.
+        """Yield the name and positions of each logical batch's part in the update (sorted sample indices).
+        The name is its number and, if the part starts inside it, the start.
         """
         places = torch.arange(len(indices), device=indices.device)
         if self.logical_batch is None:

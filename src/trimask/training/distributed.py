@@ -1,4 +1,4 @@
-"""The processes of a run: one, or as many as torchrun started, each with a device of its own."""
+"""The processes of a run: one, or as many as torchrun started, each with its own device."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,25 +19,25 @@ from trimask.errors import UserError
 
 T = TypeVar("T")
 
-# A process that hangs is given up after this.
+# A hanging process is abandoned after this.
 _TIMEOUT = timedelta(minutes=30)
-# Hosts may wait longer: for the main process to encode or check data.
+# Hosts may wait longer, while the main process encodes or checks data.
 _HOST_TIMEOUT = timedelta(hours=24)
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class World:
-    """The processes that run the same updates together.
+    """The processes that jointly run the same updates.
 
     Attributes:
         rank: of this process, 0 … size - 1.
         size: processes.
         device: of this process.
         mesh: devices over which parameters are sharded (last dimension) and, with two dimensions, replicated
-            (the first); None where there is one process that shards nothing.
-        control: group for decisions on the host; None in a world of one.
-        background: another, for the thread that writes checkpoints: two threads must not share a group.
+            (the first); None for a single unsharded process.
+        control: process group for decisions on the host; None for a single process.
+        background: another group for the checkpoint thread: threads must not share a group.
     """
 
     rank: int = 0
@@ -49,19 +49,19 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes what all share, and talks to the user."""
+        """Whether this process writes shared files and reports to the user."""
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` holds in any process: all get the same answer. Waits for all, on the host."""
+        """Return whether `flag` holds in any process. Waits for all, on the host."""
         return bool(self.largest(int(flag)))
 
     def largest(self, value: int) -> int:
-        """The largest `value` of any process. Waits for all, on the host."""
+        """Return the largest `value` of any process. Waits for all, on the host."""
         return int(self._reduced(torch.tensor(value), dist.ReduceOp.MAX))
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of `values`, on the host, over all processes. Waits for all, on the host."""
+        """Return the sum of `values` over all processes. Waits for all, on the host."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
     def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
@@ -72,21 +72,21 @@ class World:
         return found
 
     def add(self, tensor: Tensor) -> Tensor:
-        """The sum of `tensor` over all processes, in place, on its device, without waiting for a GPU."""
+        """Sum `tensor` over all processes, in place, on its device, without waiting for a GPU."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def main_first(self, work: Callable[[], T]) -> T:
-        """`work()` in the main process, then in all others: what the first one keeps, the rest find. Its
-        OSError or UserError is raised in all.
+    def run_main_first(self, work: Callable[[], T]) -> T:
+        """Run `work()` in the main process, then in all others, which find what it cached. Raise its OSError
+        or UserError in all.
         """
         found: list[T] = []
-        self.main_only(lambda: found.append(work()))
+        self.run_on_main(lambda: found.append(work()))
         return found[0] if found else work()
 
     def gather(self, value: Any) -> list[Any]:
-        """The plain `value` of each process, in order of rank, on the host."""
+        """Return the plain `value` of each process, in order of rank, on the host."""
         if self.control is None:
             return [value]
         found: list[Any] = [None] * self.size
@@ -94,8 +94,8 @@ class World:
         return found
 
     def each(self, action: Callable[[], Any]) -> list[Any]:
-        """The plain result of `action` in each process, in order of rank; an OSError or UserError of any is
-        raised in all.
+        """Return the plain result of `action` in each process, in order of rank; raise an OSError or
+        UserError of any in all.
         """
         if self.control is None:
             return [action()]
@@ -110,9 +110,9 @@ class World:
                 raise error
         return [result for result, _ in outcomes]
 
-    def main_only(self, action: Callable[[], Any]) -> Any:
-        """The plain result of `action`, done by the main process alone; its OSError or UserError is raised
-        in all.
+    def run_on_main(self, action: Callable[[], Any]) -> Any:
+        """Run `action` in the main process only and return its plain result everywhere; raise its OSError or
+        UserError in all.
         """
         return self.each(lambda: action() if self.is_main else None)[0]
 
@@ -121,17 +121,16 @@ ALONE = World()
 
 
 def num_processes() -> int:
-    """Processes that torchrun started for this run; 1 without it."""
+    """Return the number of processes that torchrun started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _meeting_place(rank: int, size: int) -> Store:
-    """Where the processes tell each other their addresses.
+    """Return the store through which processes exchange addresses.
 
-    torchrun keeps one store over restarts, so that processes that were started again can read the addresses
-    of dead ones and wait for them (pytorch issue 135712): each life gets names of its own. How often they
-    were started again is the same in all processes of one node, but not of several: those need
-    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun.
+    torchrun keeps one store across restarts, so restarted processes could read addresses of dead ones and
+    wait for them (pytorch issue 135712); each restart therefore gets its own prefix. The restart count agrees
+    within one node only: several nodes need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment.
     """
     if size == 1:
         return dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]  (documented)
@@ -142,10 +141,10 @@ def _meeting_place(rank: int, size: int) -> Store:
 
 @contextmanager
 def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[World]:
-    """Join the processes that torchrun started, or be alone.
+    """Join the processes that torchrun started, or run as a single process.
 
-    On GPUs, process `LOCAL_RANK` takes the GPU of that number; a single process shards over itself alone, so
-    that precision and sharding are one path there. On CPUs they talk over gloo.
+    On GPUs, process `LOCAL_RANK` takes the GPU of that number; even a single process shards (over itself), so
+    that GPUs have one code path. On CPUs processes communicate over gloo.
 
     Raises:
         UserError: an unknown device, or `replicas` that do not divide the processes.
@@ -181,7 +180,7 @@ def open_world(device: str | None = None, *, replicas: int = 1) -> Iterator[Worl
 
 
 def _hosts() -> dist.ProcessGroup:
-    """A group of all processes that talks from host to host."""
+    """Create a group of all processes that communicates between hosts."""
     group = dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT)
     assert isinstance(group, dist.ProcessGroup)
     return group

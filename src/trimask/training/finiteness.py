@@ -1,4 +1,4 @@
-"""Whether updates went wrong: a value that is not finite stops a run, or is told if the step skipped it."""
+"""Check updates for non-finite values: stop the run, or report updates that the step skipped."""
 
 import logging
 import math
@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 
 # A non-finite value of these in a step's metrics stops the run.
 _GUARDED = ("loss", "grad_norm")
-# So many skipped updates in a row stop it too.
+# This many skipped updates in a row stop it too.
 _MAX_SKIPPED = 10
 
 
 class NonFiniteLoss(RuntimeError):
-    """An update went wrong: a loss, gradient norm or weight is NaN or infinite. No checkpoint holds it."""
+    """A loss, gradient norm or weight is NaN or infinite. No checkpoint contains it."""
 
 
 @final
 @dataclass(kw_only=True, slots=True)
 class FinitenessCheck:
-    """Looks at the metrics of each update once; comes to the same result in all processes.
+    """Checks the metrics of each update once, with the same result in all processes.
 
     Attributes:
-        checked: updates whose metrics were looked at.
-        skipped_in_a_row: how many of the last ones were skipped.
+        checked: updates whose metrics were checked.
+        skipped_in_a_row: number of most recent updates that were skipped.
     """
 
     batches: Callable[[int], Iterable[Any]]
@@ -42,8 +42,8 @@ class FinitenessCheck:
     skipped_in_a_row: int
 
     def metrics(self, window: Sequence[Mapping[str, float]], done: int) -> None:
-        """Looks at those of the last of `done` updates. NonFiniteLoss at a value that is not finite; but if
-        the step skipped the update (`skipped` is 1), that is logged, and too many in a row are the error.
+        """Check the metrics of the last of `done` updates. Raise NonFiniteLoss at a non-finite value; if the
+        step skipped the update (`skipped` is 1), log it, and raise only after too many in a row.
         """
         for number, metrics in enumerate(window, done - len(window) + 1):
             if number <= self.checked:
@@ -59,7 +59,8 @@ class FinitenessCheck:
                 raise self._error(number, what)
 
     def tensors(self, tensors: Mapping[str, Tensor], done: int) -> None:
-        """NonFiniteLoss if one is not finite: a finite loss can still have had an update that overflowed."""
+        """Raise NonFiniteLoss if a tensor is not finite: the update can overflow even if the loss was
+        finite."""
         finite = read_scalars([local(tensor).isfinite().all() for tensor in tensors.values()])
         bad = next((name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite), None)
         if self.world.any(bad is not None):
@@ -80,7 +81,7 @@ class FinitenessCheck:
 
     def _describe_batch(self, number: int) -> str:
         index = number - 1
-        # Made again rather than kept: a window of batches would hold memory.
+        # Recreate the batch: keeping a window of batches would hold memory.
         batch = next(iter(self.batches(index)), None)
         describe = getattr(batch, "describe", None)
         return f"Batch {index}: {describe() if callable(describe) else 'has no description'}"

@@ -1,4 +1,4 @@
-"""A polite stop: SIGINT and SIGTERM are noted, and the loop ends at the next whole step."""
+"""Graceful stop: after SIGINT or SIGTERM the loop ends at the next complete step."""
 
 import os
 import signal
@@ -15,22 +15,23 @@ _HEARD = b"\ntrimask: stopping at the end of this step, to save it (Ctrl-C again
 @final
 @dataclass(kw_only=True, slots=True)
 class Interruption:
-    """Whether a signal has arrived since `noted_signals` was entered."""
+    """Whether a signal has arrived since `catch_signals` was entered."""
 
     has_arrived: bool = False
 
 
 @contextmanager
-def noted_signals() -> Iterator[Interruption]:
-    """Notes the first SIGINT or SIGTERM; a second has its usual effect. Main thread only.
+def catch_signals() -> Iterator[Interruption]:
+    """Catch the first SIGINT or SIGTERM; a second has its usual effect. Main thread only.
 
-    Under torchrun another SIGTERM has none: it passes on what a scheduler may have sent to all already.
+    Under torchrun further SIGTERMs are ignored: it forwards a signal that the scheduler may already have
+        sent.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    # What is ignored (a job in the background of a script) stays ignored.
+    # A signal that was ignored (a script's background job) stays ignored.
     before = {
         number: handler
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -45,7 +46,7 @@ def noted_signals() -> Iterator[Interruption]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if not interruption.has_arrived and os.environ.get("RANK", "0") == "0":
-            # Not through Python's own streams: the signal may have come in the middle of their writing.
+            # Not through Python's streams: the signal may have interrupted their writing.
             os.write(2, _HEARD)
         if interruption.has_arrived and not (is_repeated and number == signal.SIGTERM):
             restore()

@@ -1,4 +1,4 @@
-"""A checkpoint that is being read is not removed: readers hold it, and the writer asks before it removes."""
+"""Keep checkpoints from being removed while they are read: readers lock them, and the writer checks first."""
 
 import fcntl
 import os
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# `flock`, which goes by the opened file: other readers of the same file in this process do not end it.
+# `flock` belongs to the open file: other readers of the same file in this process do not release it.
 
 
 @contextmanager
-def held(file: Path) -> Iterator[bool]:
-    """Whether `file` is there; if so, no writer removes it within this. Writes nothing.
+def hold_for_reading(file: Path) -> Iterator[bool]:
+    """Yield whether `file` exists; if so, no writer removes it inside `with`. Writes nothing.
 
-    On a file system without locks it is taken on trust.
+    On a file system without locks, this is not enforced.
     """
     try:
         handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
@@ -28,12 +28,12 @@ def held(file: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def about_to_remove(file: Path) -> Iterator[bool]:
-    """Whether nobody holds `file`; if so, nobody can within this."""
+def lock_for_removal(file: Path) -> Iterator[bool]:
+    """Yield whether no reader holds `file`; if so, none can inside `with`."""
     try:
         handle = os.open(file, os.O_RDWR | os.O_NONBLOCK)  # some file systems lock only what can be written
     except OSError:
-        yield True  # not whole, or not ours to read: nobody reads it
+        yield True  # incomplete or unreadable: nobody reads it
         return
     try:
         yield _lock(handle, fcntl.LOCK_EX)
@@ -52,7 +52,7 @@ def _lock(handle: int, kind: int) -> bool:
 
 
 def _is_at(handle: int, file: Path) -> bool:
-    """Whether the opened file is still what the path names: the writer may have come first."""
+    """Return whether the path still names the opened file: the writer may have been faster."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(file))
     except OSError:

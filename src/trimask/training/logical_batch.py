@@ -1,8 +1,8 @@
-"""Carrying the optimizer's values from the run that they were tuned in to another batch and horizon.
+"""Transfer optimizer values from the run in which they were tuned to another batch and horizon.
 
-The logical batch fixes the gradient noise, and with it the stochastic differential equation that training
-follows; the physical batch is what the hardware likes. At one horizon and one equation, a larger batch is a
-larger step along the same path.
+The logical batch sets the gradient noise, and with it the stochastic differential equation that training
+follows; the physical batch suits the hardware. For the same horizon and equation, a larger batch takes larger
+steps along the same path.
 """
 
 import math
@@ -18,7 +18,7 @@ from trimask.training.optimizers import AdamWConfig
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuned:
-    """Where the optimizer's values were tuned; with None, at the run's own logical batch and horizon.
+    """Where the optimizer values were tuned; None means the run's own logical batch and horizon.
 
     Attributes:
         logical_batch: sequences per update there (B_base).
@@ -43,10 +43,10 @@ class Tuned:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchChange:
-    """From the run in which values were tuned (base) to a run.
+    """The change from the run in which values were tuned (base) to a run.
 
-    Horizons are in sequences, which stand for tokens: D = L · sequences with the same mean length L in both
-    runs (the same mixture), and only their ratio counts.
+    Horizons are in sequences instead of tokens: D = L · sequences, with the same mean length L (the same
+        mixture) in both runs; only the ratio matters.
 
     Attributes:
         base_batch, base_horizon: B_base, D_base / L.
@@ -72,32 +72,31 @@ _UNCHANGED, _TO_COMPARE = "unchanged", "to compare with"
 
 
 class BatchRule(ABC):
-    """How the optimizer's values follow batch and horizon.
+    """How optimizer values scale with batch and horizon.
 
-    `trimask show` prints what `explain` returns. A rule words its own part in `numbers` and `formula`.
+    `trimask show` prints the result of `explain`, which a rule supplies through `numbers` and `formula`.
     """
 
     @abstractmethod
-    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
-        """The values for the run, from those of the base."""
+    def scale(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+        """Scale the base's optimizer values to the run."""
 
     @abstractmethod
     def cautions(self, change: BatchChange) -> tuple[str, ...]:
-        """Where the rule is used outside of what it was checked for: a sentence each, with the numbers."""
+        """Return a sentence, with numbers, for each way in which the rule is used outside its validated
+        domain."""
 
     def numbers(self, change: BatchChange) -> tuple[Derived, ...]:
-        """The numbers that the rule goes by; none unless it says so."""
+        """Return the rule's intermediate numbers; none by default."""
         return ()
 
     def formula(self, name: str) -> tuple[str, str]:
-        """What is done to the stated value of the optimizer's field `name`, such as "× √κ", and the source of
-        that.
-        """
+        """Return the scaling of the optimizer's field `name`, such as "× √κ", and its source."""
         return f"by {type(self).__name__}", "the rule's own"
 
     def explain(self, optimizer: AdamWConfig, change: BatchChange) -> tuple[Derived, ...]:
-        """`numbers`, then each value of `scaled` with its `formula`."""
-        scaled = self.scaled(optimizer, change)
+        """Return `numbers`, then each scaled value with its `formula`."""
+        scaled = self.scale(optimizer, change)
         values = []
         for name in _CARRIED:
             how, source = self.formula(name)
@@ -109,16 +108,16 @@ class BatchRule(ABC):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KappaRule(BatchRule):
-    """The SDE reparametrization [P]: κ = (D_base / D)^γ · (B / B_base), then as `rescaled`.
+    """The SDE reparametrization [P]: κ = (D_base / D)^γ · (B / B_base), then as `rescale`.
 
-    Applied twice it is applied once with the product of the κ, so the logical batch drops out: carried from
-    the base to (B̃, D), then from B̃ to the physical batch B, is carried from the base to (B, D).
+    Scaling twice multiplies the κ, so the logical batch drops out: from the base to (B̃, D), then from B̃ to
+        the physical batch B, equals from the base to (B, D).
 
     Attributes:
         gamma: horizon exponent; 0.44 was fitted for one schedule, data and shape [P]; 1 is Complete(d)P's
             κ = m_B / m_D [L]; 0 leaves the horizon out.
-        critical_steps: S_crit, below which so few updates follow no equation; with it B_crit = D / (L ·
-            S_crit) [P]. 500 [D]: our small runs break between 250 and 500
+        critical_steps: S_crit: with fewer updates, training no longer follows the equation; with it B_crit =
+            D / (L · S_crit) [P]. 500 [D]: our small runs break between 250 and 500
             (experiments/2026-11-22-batch-invariance).
         lowest_kappa, highest_kappa: where the rule is trusted [D].
     """
@@ -142,8 +141,8 @@ class KappaRule(BatchRule):
         horizon = (change.base_horizon / change.horizon) ** self.gamma
         return horizon * change.batch / change.base_batch
 
-    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
-        return rescaled(optimizer, self.kappa(change))
+    def scale(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+        return rescale(optimizer, self.kappa(change))
 
     def numbers(self, change: BatchChange) -> tuple[Derived, ...]:
         return (
@@ -174,7 +173,7 @@ class KappaRule(BatchRule):
     def cautions(self, change: BatchChange) -> tuple[str, ...]:
         found = []
         critical = critical_batch(change.horizon, self.critical_steps)
-        # With its own values a run has nothing to break, however short it is.
+        # A run with its own values violates nothing, however short.
         if change.batch > max(critical, change.logical_batch):
             found.append(
                 f"the physical batch of {change.batch:,} sequences is past the critical one of "
@@ -194,9 +193,9 @@ class KappaRule(BatchRule):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SquareRootRule(BatchRule):
-    """Learning rate × √(B / B_base), all else unchanged: what is often done with Adam; to compare with."""
+    """Learning rate × √(B / B_base), all else unchanged: common with Adam; for comparison."""
 
-    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+    def scale(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
         return _faster(optimizer, math.sqrt(change.batch / change.base_batch))
 
     def formula(self, name: str) -> tuple[str, str]:
@@ -209,9 +208,9 @@ class SquareRootRule(BatchRule):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearRule(BatchRule):
-    """Learning rate × B / B_base, all else unchanged [L: Goyal et al. 2017, for SGD]; to compare with."""
+    """Learning rate × B / B_base, all else unchanged [L: Goyal et al. 2017, for SGD]; for comparison."""
 
-    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+    def scale(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
         return _faster(optimizer, change.batch / change.base_batch)
 
     def formula(self, name: str) -> tuple[str, str]:
@@ -224,9 +223,9 @@ class LinearRule(BatchRule):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoRule(BatchRule):
-    """The base's values at any batch and horizon; to compare with."""
+    """The base's values at any batch and horizon; for comparison."""
 
-    def scaled(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
+    def scale(self, optimizer: AdamWConfig, change: BatchChange) -> AdamWConfig:
         return optimizer
 
     def formula(self, name: str) -> tuple[str, str]:
@@ -236,11 +235,11 @@ class NoRule(BatchRule):
         return ()
 
 
-def rescaled(optimizer: AdamWConfig, kappa: float) -> AdamWConfig:
+def rescale(optimizer: AdamWConfig, kappa: float) -> AdamWConfig:
     """lr · √κ, β → β^κ, ε / √κ, λ · √κ (docs/method.md) [P; λ: D, from Complete(d)P]; `clip_norm` stays [D].
 
-    β^κ is 1 − κ (1 − β) to first order, and never negative. With PyTorch's AdamW the decay of one update is
-    lr · λ, which goes with κ: as much per token as before.
+    β^κ is 1 − κ (1 − β) to first order, and never negative. PyTorch's AdamW decays by lr · λ per update,
+    which scales with κ: the decay per token is unchanged.
     """
     assert kappa > 0, kappa
     root = math.sqrt(kappa)

@@ -14,7 +14,7 @@ from trimask.training.checkpoint import Checkpoint, Checkpoints
 from trimask.training.distributed import ALONE, World
 from trimask.training.finiteness import FinitenessCheck
 from trimask.training.finiteness import NonFiniteLoss as NonFiniteLoss  # for those who call `train`
-from trimask.training.interruption import Interruption, noted_signals
+from trimask.training.interruption import Interruption, catch_signals
 from trimask.training.progress import ProgressReport
 from trimask.training.run_directory import open_run
 from trimask.training.tracker import SKIPPED, TOKENS, MetricsWindow, Tracker
@@ -26,38 +26,36 @@ OnProgress = Callable[[int, Mapping[str, Any]], None]
 
 @runtime_checkable
 class Step(Protocol):
-    """One update: forward, backward, optimizer; called in all processes of a run alike.
+    """One update: forward, backward, optimizer; all processes of a run make the same calls.
 
-    All that the next update depends on is in its state (weights, optimizer, its own count of steps) or
-    in the batch; it draws no numbers from global generators. Then a resumed run equals an uninterrupted one.
+    The next update depends only on the step's state (weights, optimizer, step count) and the batch, never on
+    global random generators, so that a resumed run equals an uninterrupted one.
     """
 
     def __call__(self, batch: Any) -> Mapping[str, Tensor | float | int]:
-        """Updates on `batch`; returns scalars of the whole update, the same in all processes, left on the
-        device.
+        """Update on `batch`; return scalars of the whole update, equal in all processes, left on the device.
 
-        `tokens` is a count (summed), the rest are averaged. `loss` and `grad_norm` must be finite; any other
-        may be NaN where the batch has nothing to measure. A step that leaves out an update whose gradient is
-        not finite reports `skipped`: 1 for such an update, else 0. The run then goes on, unless too many
-        follow each other.
+        `tokens` is a count (summed), the rest are averaged. `loss` and `grad_norm` must be finite; others may
+        be NaN if the batch has nothing to measure. A step that skips updates with a non-finite gradient
+        reports `skipped`: 1 for such an update, else 0. The run continues unless too many follow each other.
         """
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The whole state under flat names, all values finite; before the first update too, of the same names
-        and shapes: a checkpoint is read into this memory.
+        """Return the whole state under flat names, all values finite. Names and shapes are the same before
+        the first update, since a checkpoint is read into this memory.
         """
         ...
 
     def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
-        """Takes up a state that `state_dict` gave; may be given the step's own memory."""
+        """Load a state from `state_dict`; `tensors` may be the step's own memory."""
         ...
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """`steps` and `seconds` are totals of the run, including what came before a resume."""
+    """`steps` and `seconds` are totals of the run, including those before a resume."""
 
     steps: int
     seconds: float
@@ -85,25 +83,24 @@ def train(
     may_change: Collection[str] = (),
     world: World = ALONE,
 ) -> TrainResult:
-    """Runs `step` on batches 0 … num_steps - 1 in the run directory `out`, or until the deadline or a signal.
+    """Run `step` on batches 0 … num_steps - 1 in the run directory `out`, or until the deadline or a signal.
 
     `batches(start)` yields batch `start`, `start + 1`, …: pure in the index, so that a resume is exact.
-    `config` (JSON values and dataclasses) is written before the first step; what lies under its dotted
-    paths `may_change` may differ on resume. `deadline` counts seconds over all resumes.
-    `evaluate(step)` is called every `evaluate_every` steps; its figures go in as `evaluation/…`.
-    `on_progress(step, row)` is called with each row of `metrics.jsonl`; `is_quiet` leaves out the
-    progress report, which names the `stages` of a run whose loss changes its meaning, by their first
-    update. On SIGINT or SIGTERM the running step is finished and a checkpoint saved; a second
-    signal stops at once.
+    `config` (JSON values and dataclasses) is written before the first step; values under its dotted paths
+    `may_change` may differ on resume. `deadline` counts seconds over all resumes. `evaluate(step)` is called
+    every `evaluate_every` steps; its metrics are stored as `evaluation/…`. `on_progress(step, row)` is called
+    with each row of `metrics.jsonl`; `is_quiet` suppresses the progress report, which names the `stages` (by
+    first update) of a run whose loss changes its meaning. On SIGINT or SIGTERM the current step is finished
+    and a checkpoint saved; a second signal stops at once.
 
-    Checkpoints are written while the run goes on, and are on disk when it ends, however it ends. If one
-    cannot be written the run stops at the next step: what it would compute could be lost.
+    Checkpoints are written in the background, and are on disk when the run ends, however it ends. If one
+    cannot be written, the run stops at the next step, since later work could be lost.
 
-    All processes of `world` call this alike, with a step over their part of each batch; they stop at the same
-    step. `evaluate` is called in all, `on_progress` in the main one, which alone writes and shows.
+    All processes of `world` make this call, with a step over their part of each batch; they stop at the same
+    step. `evaluate` is called in all, `on_progress` only in the main process, which writes and reports.
 
     Raises UserError (a directory in use, another config, batches that end early), OSError (no space, no
-    permission) and NonFiniteLoss; in each case the last checkpoint is whole.
+    permission) and NonFiniteLoss; in each case the last checkpoint is intact.
     """
     intervals = {"num_steps": num_steps, "checkpoint_every": checkpoint_every, "log_every": log_every}
     for name, value in {**intervals, "keep_checkpoints": keep_checkpoints}.items():
@@ -130,7 +127,7 @@ def train(
             is_quiet=is_quiet,
             stages=stages,
         ) as progress,
-        noted_signals() as interruption,
+        catch_signals() as interruption,
         checkpoints,
     ):
         run = _Run(
@@ -163,7 +160,7 @@ def train(
             began=time.monotonic() - begin.seconds,
             rate_began=(begin.seconds, begin.tokens),
         )
-        stopped = run.until_stopped()
+        stopped = run.run_until_stopped()
         return TrainResult(steps=run.done, seconds=run.seconds(), stopped=stopped)
 
 
@@ -197,7 +194,7 @@ class _Run:
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def until_stopped(self) -> Stopped:
+    def run_until_stopped(self) -> Stopped:
         stopped = self._why_stop()
         if stopped:
             return stopped
@@ -215,7 +212,7 @@ class _Run:
         raise UserError(f"the batches ended after {self.done}, but the run needs {self.num_steps}")
 
     def _why_stop(self) -> Stopped | None:
-        """The same in all processes, and so is an error of the writers, which is raised here."""
+        """Return the same reason in all processes; raise the writers' errors in all."""
         reasons: dict[Stopped, bool] = {
             "interrupted": self.interruption.has_arrived,
             "deadline": self.seconds() >= self.deadline,
@@ -233,11 +230,11 @@ class _Run:
         return next((name for name, holds in reasons.items() if holds), None)
 
     def _log(self) -> None:
-        """Writes a row if a log point or an evaluation is due; never else: a stop leaves no trace."""
+        """Write a row only if a log point or an evaluation is due: a stop leaves no trace."""
         is_last = self.done == self.num_steps
         row: dict[str, float | int] = {}
         if self.done % self.log_every == 0 or is_last:
-            row |= self._logged()
+            row |= self._make_row()
         if self.evaluate and self.evaluate_every and (self.done % self.evaluate_every == 0 or is_last):
             self.check.metrics(self.window.gather(), self.done)
             figures = self.evaluate(self.done)
@@ -248,13 +245,13 @@ class _Run:
         whole = {"step": self.done, "seconds": self.seconds(), **finite}
         try:
             self.tracker.write(whole)
-        except OSError as error:  # the other processes must hear of it: see `_why_stop`
+        except OSError as error:  # `_why_stop` reports it to the other processes
             self.unwritten = error
         self.progress.figures(whole)
         if self.on_progress is not None:
             self.on_progress(self.done, whole)
 
-    def _logged(self) -> dict[str, float | int]:
+    def _make_row(self) -> dict[str, float | int]:
         self.check.metrics(self.window.gather(), self.done)
         means: dict[str, float | int] = {**self.window.mean()}
         self.window.clear()

@@ -14,10 +14,10 @@ class LearningRateSchedule(ABC):
 
     @abstractmethod
     def factor(self, progress: float) -> float:
-        """The factor on the base learning rate at `progress`; progress outside [0, 1] is clamped."""
+        """Return the factor on the base learning rate at `progress`, clamped to [0, 1]."""
 
     def phases(self) -> Mapping[str, float]:
-        """Stretches of the horizon that have a name, as fractions of it; none unless the schedule says so."""
+        """Return named phases as fractions of the horizon; none by default."""
         return {}
 
 
@@ -57,8 +57,8 @@ class WarmupCosine(LearningRateSchedule):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WarmupStableDecay(LearningRateSchedule):
     """Linear warm-up, then constant, then down as 1 - √ to `final_fraction` (MiniCPM; Hägele et al.,
-    arXiv 2405.18392) [L]. While it is constant a run can be given a longer horizon as if it had been planned
-    so, and an average of its weights is near what the decay would give.
+    arXiv 2405.18392) [L]. In the constant phase the horizon can be extended as if planned so, and the weight
+    average is close to the result of the decay.
 
     factor(p) = p / w                                   for p < w
     factor(p) = 1                                       for w <= p < 1 - d
@@ -95,7 +95,7 @@ class WarmupStableDecay(LearningRateSchedule):
 
 
 def warmup_fraction(horizon: float | int, *, warmup: float | int = 1000, cap: float = 0.25) -> float:
-    """The fraction of the horizon spent on warm-up: min(warmup / horizon, cap).
+    """Return the fraction of the horizon spent on warm-up: min(warmup / horizon, cap).
 
     `horizon` and `warmup` in one unit: steps, or tokens. Default: 1,000 steps, at most 25 % of the run [P?].
     """

@@ -1,4 +1,4 @@
-"""How each modality of a run is laid out, masked and weighed."""
+"""How each modality of a run is laid out, masked and weighted."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ class ModalityConfig:
     """The row of a modality.
 
     Attributes:
-        layout: how its codebooks share transformer positions.
-        schedule: how often each mask ratio is seen [P: schedules are studied; D: per modality].
-        weight: factor on its part of the training loss.
-        codebook_weights: factors on top, coarse to fine; empty for 1 each.
+        layout: how its codebooks map to transformer positions.
+        schedule: the distribution of mask ratios [P: schedules are studied; D: per modality].
+        weight: factor of its training loss.
+        codebook_weights: additional factors per codebook, coarse to fine; empty for 1 each.
 
     Raises: UserError for a factor that is negative or not finite.
     """
@@ -40,17 +40,17 @@ class ModalityConfig:
 
 
 Modalities = Mapping[str, ModalityConfig]
-"""The row of each modality by its name; one that has none counts as `ModalityConfig()`."""
+"""The row of each modality by name; `ModalityConfig()` by default."""
 
 NO_ROWS: Modalities = MappingProxyType({})
 
 
 def rows_of(modalities: Modalities, vocabulary: Vocabulary) -> list[ModalityConfig]:
-    """The row of each modality of `vocabulary`, in its order.
+    """Return the row of each modality of `vocabulary`, in its order.
 
     Raises:
-        UserError: a row is of no modality of the vocabulary, or has not as many codebook weights as that has
-            codebooks.
+        UserError: a row names no modality of the vocabulary, or its number of codebook weights differs from
+            the codebooks.
     """
     for name, row in modalities.items():
         count = vocabulary.space(name).num_codebooks
@@ -63,7 +63,7 @@ def rows_of(modalities: Modalities, vocabulary: Vocabulary) -> list[ModalityConf
 
 
 def range_weights(modalities: Modalities, vocabulary: Vocabulary) -> list[float]:
-    """The factor of each range of `vocabulary`, that is, of each codebook of each modality."""
+    """Return the factor of each codebook range of `vocabulary`."""
     weights: list[float] = []
     for row, space in zip(rows_of(modalities, vocabulary), vocabulary.spaces, strict=True):
         weights += row.codebook_weights or [1.0] * space.num_codebooks
@@ -71,6 +71,6 @@ def range_weights(modalities: Modalities, vocabulary: Vocabulary) -> list[float]
 
 
 def token_weights(modalities: Modalities, vocabulary: Vocabulary, divisors: Sequence[float]) -> list[float]:
-    """What a nat of each modality adds to the loss of one sequence (`Reduction.divisors`)."""
+    """Return how much a nat of each modality adds to the loss of one sequence (`Reduction.divisors`)."""
     rows = rows_of(modalities, vocabulary)
     return [row.weight / divisor for row, divisor in zip(rows, divisors, strict=True)]

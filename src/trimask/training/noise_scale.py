@@ -1,8 +1,9 @@
 """The gradient noise scale, from gradients at two batch sizes [L: McCandlish et al. 2018, appendix A].
 
 A gradient over B sequences has E|G_B|² = |G|² + tr Σ / B, so two batch sizes give both parts. B_simple = tr Σ
-/ |G|² is the batch at which noise and signal are equal: well below it, twice the batch is worth twice the
-progress, well above it hardly any more. It belongs to one point of one run, and grows while the loss falls.
+/ |G|² is the batch at which noise and signal are equal: well below it, doubling the batch doubles the
+progress per update; well above it hardly helps. It holds at one point of one run, and grows as the loss
+falls.
 """
 
 import math
@@ -24,12 +25,12 @@ TOTAL = "all"
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoiseScale:
-    """What pairs of squared gradient norms say.
+    """The noise scale estimated from pairs of squared gradient norms.
 
     Attributes:
-        squared_gradient: estimate of |G|², of the true gradient. May come out below 0 where noise drowns it.
+        squared_gradient: estimate of |G|² of the true gradient. Noise may make it negative.
         noise: estimate of tr Σ, the trace of one sequence's gradient covariance.
-        batch: B_simple = tr Σ / |G|² in sequences; infinite where |G|² is not above 0.
+        batch: B_simple = tr Σ / |G|² in sequences; infinite unless |G|² > 0.
         standard_error: of `batch`, by the jackknife over the pairs; infinite if fewer than two or if leaving
             one out makes |G|² vanish.
         num_pairs: how many pairs were averaged.
@@ -42,7 +43,7 @@ class NoiseScale:
     num_pairs: int
 
 
-def noise_scale(
+def estimate_noise_scale(
     small: Sequence[float], large: Sequence[float], *, small_batch: int, large_batch: int
 ) -> NoiseScale:
     """|G|² = (B₂|G₂|² − B₁|G₁|²) / (B₂ − B₁), tr Σ = (|G₁|² − |G₂|²) / (1/B₁ − 1/B₂).
@@ -84,11 +85,11 @@ def measure_noise_scale(
     num_small: int,
     num_pairs: int,
 ) -> dict[str, NoiseScale]:
-    """The noise scale of each named loss, and of their sum (`TOTAL`).
+    """Measure the noise scale of each named loss, and of their sum (`TOTAL`).
 
-    `losses(i)` gives the losses of the i-th batch of `batch` sequences, independent of all others; a loss
-    that a batch lacks counts as 0. Each pair takes `num_small` of them: |G₁|² is the mean of their squared
-    norms, and G₂ the mean of their gradients. Memory: a gradient for each name beside the parameters.
+    `losses(i)` returns the losses of the i-th batch of `batch` sequences, independent of all others; a
+    missing loss counts as 0. Each pair takes `num_small` of them: |G₁|² is the mean of their squared norms,
+    and G₂ the mean of their gradients. Memory: a gradient for each name beside the parameters.
     """
     if num_small < 2 or num_pairs < 1:
         raise UserError(f"num_small {num_small} must be at least 2, and num_pairs {num_pairs} at least 1")
@@ -107,26 +108,27 @@ def measure_noise_scale(
                     gradient if before is None else [a + b for a, b in zip(before, gradient, strict=True)]
                 )
         for name, gradient in sums.items():
-            # A name that first shows up now was 0 in all pairs before.
+            # A name that appears for the first time was 0 in all earlier pairs.
             small.setdefault(name, [0.0] * pair).append(norms[name])
             large.setdefault(name, [0.0] * pair).append(_squared(gradient) / num_small**2)
         for name in small.keys() - sums.keys():
             small[name].append(0.0)
             large[name].append(0.0)
     return {
-        name: noise_scale(small[name], large[name], small_batch=batch, large_batch=batch * num_small)
+        name: estimate_noise_scale(small[name], large[name], small_batch=batch, large_batch=batch * num_small)
         for name in small
     }
 
 
-def denoiser_noise_scale(
+def measure_denoiser_noise_scale(
     step: DenoiserStep, batches: Callable[[int], Batch], *, num_small: int, num_pairs: int
 ) -> dict[str, NoiseScale]:
-    """The noise scale at the denoiser's present weights: of the training loss, and of each modality's part.
+    """Measure the noise scale at the denoiser's current weights: of the training loss, and of each modality's
+    part.
 
-    `batches(i)` is batch i of a stream, all of one size; each is masked with the times of an update of its
-    own. Nothing is updated. Low-discrepancy times make a batch a little less noisy than so many single
-    sequences: measure with the batch that will be used.
+    `batches(i)` is batch i of a stream, all of one size; each is masked like an update of its own. Nothing is
+    updated. Low-discrepancy times make a batch slightly less noisy than independent sequences: measure with
+    the batch that will be used.
     """
 
     def losses(index: int) -> dict[str, Tensor]:
@@ -139,7 +141,7 @@ def denoiser_noise_scale(
 
 
 def _gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, list[Tensor]]:
-    """Of each loss, and of their sum."""
+    """Return the gradients of each loss, and of their sum."""
     found: dict[str, list[Tensor]] = {}
     total: list[Tensor] = [torch.zeros_like(parameter) for parameter in parameters]
     for number, (name, loss) in enumerate(losses.items(), 1):

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from trimask.devices import gathered
 from trimask.errors import UserError
 
-# What torch's AdamW keeps per parameter (without amsgrad, which nothing here uses).
+# State of torch's AdamW per parameter (without amsgrad, which is not used).
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE = ("step", *_MOMENTS)
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 class NonFinite(enum.Enum):
-    """What an update does whose gradient is not finite: stop the run, or leave the weights as they are, which
-    is counted and said.
+    """What to do if a gradient is not finite: stop the run, or skip the update, which is counted and
+    reported.
     """
 
     STOP = "stop"
@@ -32,8 +32,8 @@ class NonFinite(enum.Enum):
 class AdamWConfig:
     """AdamW as in PyTorch: the weight decay is multiplied by the learning rate.
 
-    `clip_norm` bounds the global norm of the gradient, which goes with the scale of the loss; None leaves it
-    as it is. Defaults for all but the learning rate are the customary ones of language-model pretraining [D].
+    `clip_norm` bounds the global gradient norm, which scales with the loss; None does not clip. All defaults
+    but the learning rate are customary in language-model pretraining [D].
     """
 
     learning_rate: float
@@ -59,7 +59,7 @@ class AdamWConfig:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParameterFactors:
-    """Factors of one tensor on the optimizer's base values: what a parametrization (Complete(d)P) sets."""
+    """Factors that a parametrization (Complete(d)P) applies to the optimizer's base values for one tensor."""
 
     learning_rate: float = 1.0
     eps: float = 1.0
@@ -79,7 +79,7 @@ def parameter_groups(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     factors: Callable[[str], ParameterFactors] = lambda name: ParameterFactors(),
 ) -> tuple[ParameterGroup, ...]:
-    """Groups trainable parameters by equal factors, in the order in which the factors first occur."""
+    """Group trainable parameters by equal factors, in order of first occurrence."""
     grouped: dict[ParameterFactors, list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in named_parameters:
         if parameter.requires_grad:
@@ -88,10 +88,10 @@ def parameter_groups(
 
 
 def build_adamw(groups: Iterable[ParameterGroup], config: AdamWConfig) -> torch.optim.AdamW:
-    """An AdamW over the groups, base values times factors; fused where the device has a fused kernel.
+    """Build an AdamW over the groups, with base values times factors; fused if the device supports it.
 
-    Its state is there before the first step, all zeros, which is where AdamW starts: a checkpoint can be read
-    into it.
+    Its state (all zeros, as AdamW starts) exists before the first step, so that a checkpoint can be read into
+    it.
     """
     groups = tuple(groups)
     parameters = [parameter for group in groups for _, parameter in group.parameters]
@@ -118,34 +118,35 @@ def build_adamw(groups: Iterable[ParameterGroup], config: AdamWConfig) -> torch.
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Sets each group's learning rate to `factor` (a schedule's) times the group's base learning rate."""
+    """Set each group's learning rate to `factor` (from the schedule) times its base learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_learning_rate"] * factor
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> Float[Tensor, ""]:
-    """Scales all gradients to a global norm of at most `clip_norm`; returns the norm before."""
+    """Scale all gradients to a global norm of at most `clip_norm`; return the norm before."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if clip_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
-    # Of sharded gradients, each process has its part of the norm.
+    # With sharded gradients, each process has only its part of the norm.
     return gathered(norm).detach()
 
 
 def skip_unless_finite(optimizer: torch.optim.AdamW, grad_norm: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Makes the next update do nothing, moments and step counts included, if `grad_norm` is not finite;
-    returns 1 then, else 0. Nothing waits for the device.
+    """Make the next update a no-op, including moments and step counts, if `grad_norm` is not finite; return 1
+    then, else 0. Does not wait for the device.
     """
     assert optimizer.defaults["fused"], "only the fused kernels can leave out an update"
-    # What torch's gradient scaler sets: the kernel reads it on the device.
+    # The flag of torch's gradient scaler, which the kernel reads on the device.
     skipped = (~grad_norm.isfinite()).float()
     optimizer.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]  (no public name)
     return skipped
 
 
 def optimizer_tensors(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """The state as `{parameter name}.{step | exp_avg | exp_avg_sq}`; learning rates are the schedule's."""
+    """Return the state as `{parameter name}.{step | exp_avg | exp_avg_sq}`, without learning rates, which the
+    schedule sets."""
     return {
         f"{name}.{part}": optimizer.state[parameter][part]
         for name, parameter in _named(optimizer)
@@ -154,7 +155,7 @@ def optimizer_tensors(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
-    """Inverse of `optimizer_tensors`, in place; UserError if names or shapes are not this optimizer's."""
+    """Load the result of `optimizer_tensors` in place; UserError if names or shapes differ."""
     own = optimizer_tensors(optimizer)
     named = dict(_named(optimizer))
     unknown = sorted(key for key in tensors if key.rpartition(".")[0] not in named)

@@ -1,6 +1,6 @@
-"""How an update is cut into forward and backward passes: by processes, micro-batches and views.
+"""Split an update into forward and backward passes: by process, micro-batch and view.
 
-Times and masks are the whole update's, so the update is the same to rounding, however it is cut.
+Times and masks are drawn for the whole update, so the result is the same up to rounding, however it is split.
 """
 
 import math
@@ -34,7 +34,7 @@ class Pass:
         scale: factor of each masked slot's cross-entropy in the loss.
         weight: factor of it in the NELBO, in nats.
         modality: of each masked slot.
-        bound: number of the reported bound that each masked slot belongs to, −1 for none.
+        bound: index of the reported bound of each masked slot, −1 for none.
         num_bounds: how many bounds are reported.
     """
 
@@ -48,7 +48,7 @@ class Pass:
     num_bounds: int
 
     def sums(self, loss: Float[Tensor, ""], cross_entropy: Float[Tensor, "masked"]) -> Float[Tensor, "_sums"]:
-        """The loss, then the NELBO of each reported bound in nats; without their graphs, on their device."""
+        """Return the loss, then the NELBO of each reported bound in nats; detached, on their device."""
         device = cross_entropy.device
         terms = nelbo_terms(
             cross_entropy,
@@ -60,16 +60,15 @@ class Pass:
 
 
 class Passes:
-    """Cuts each update into passes, and draws their masks.
+    """Splits each update into passes, and draws their masks.
 
-    Each process of `world` has its part of the batch. Masks are drawn on the host, while the device is busy
-    with the pass before: which slots they hide decides the shapes of what follows, and a GPU would have to be
-    waited for.
+    Each process of `world` has its part of the batch. Masks are drawn on the host while the device computes
+    the previous pass: masks determine tensor shapes, and drawing them on a GPU would stall.
 
     Args:
-        targets: target tokens of a sequence in expectation, per modality (`TrainingStream.target_tokens`).
-        tasks: names of those of the mixture: they decide which bounds are reported.
-        modalities: how each is masked and weighed.
+        targets: expected target tokens of a sequence per modality (`TrainingStream.target_tokens`).
+        tasks: task names of the mixture, which determine the reported bounds.
+        modalities: how each is masked and weighted.
         logical_batch: distinct sequences over which times are spread evenly, None for the batch's own.
         micro_batch: rows per pass, None for all.
     """
@@ -105,7 +104,7 @@ class Passes:
         self.world = world
 
     def __call__(self, batch: Batch, step: int) -> Iterator[Pass]:
-        """The passes of update `step` on `batch`, each made when its turn comes."""
+        """Yield the passes of update `step` on `batch`, built lazily."""
         batch = batch.to(_HOST)
         token_weights = self.token_weights / (len(batch.update_sample_index) * self.num_views)
         for rows, is_real in self._slices(len(batch.tokens)):
@@ -127,7 +126,7 @@ class Passes:
                 )
 
     def count(self, batch: Batch) -> tuple[Int[Tensor, "modalities"], Int[Tensor, "bounds"]]:
-        """Targets of each modality, and of each reported bound, in all views of all processes."""
+        """Count the targets of each modality and of each reported bound, in all views of all processes."""
         batch = batch.to(_HOST)
         modality = self.corruption.tables.modality(batch.range_index)
         bound = self.reported.of_slots(batch, self.corruption)
@@ -140,8 +139,9 @@ class Passes:
         return total[:num_modalities], total[num_modalities:]
 
     def _slices(self, num_rows: int) -> Iterator[tuple[slice | None, bool]]:
-        """Rows of each pass, None for all, and whether they count. There are as many passes in each process,
-        since each gathers parameters from all of them: one with fewer rows repeats a row that adds nothing.
+        """Yield the rows of each pass (None for all) and whether they count. All processes need the same
+        number of passes, since each gathers parameters from all: one with fewer rows repeats a row with zero
+        weight.
         """
         size = num_rows if self.micro_batch is None else self.micro_batch
         num_passes = self.world.largest(math.ceil(num_rows / size))

@@ -1,4 +1,4 @@
-"""An untrained denoiser onto the devices of a run: precision, recomputation, compilation, sharding."""
+"""Place an untrained denoiser on the devices of a run: precision, recomputation, compilation, sharding."""
 
 import importlib.util
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from trimask.vocabulary.layout import Vocabulary
 def place(
     config: DenoiserConfig, vocabulary: Vocabulary, *, seed: int, compute: ComputeConfig, world: World
 ) -> Denoiser:
-    """The denoiser as training needs it, initialized; of a sharded one, no process ever holds it whole.
+    """Build and initialize the denoiser for training; if sharded, no process ever holds all of it.
 
     Parameters are fp32 masters. Where `world` has a mesh they are sharded (FSDP2), block by block, and
     gathered in the precision of the matrix products.
@@ -49,10 +49,10 @@ def place(
 
 
 def check(compute: ComputeConfig, world: World) -> None:
-    """Before anything is built.
+    """Check the settings before anything is built.
 
     Raises:
-        UserError: a precision or attention that the device has no use for.
+        UserError: a precision or attention that does not suit the device.
         ImportError: float8 without its library.
     """
     precision, attention = compute.precision_on(world.device), compute.attention
@@ -69,11 +69,11 @@ def check(compute: ComputeConfig, world: World) -> None:
 
 
 def compile_blocks(denoiser: Denoiser) -> None:
-    """Each block by itself, for any number of positions."""
+    """Compile each block separately, for any number of positions."""
     for block in denoiser.blocks:
         assert isinstance(block, Block)
         if denoiser.attention_backend in (None, AttentionBackend.LOOP):
-            # A loop over documents differs from batch to batch: compiled, it would be so for each.
+            # The loop over documents differs between batches and would be recompiled for each.
             uncompiled: Any = torch.compiler.disable(attend)
             block.attention.attend = uncompiled
         block.compile(dynamic=True)
@@ -90,7 +90,7 @@ def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, wor
     for block in denoiser.blocks:
         fully_shard(block, mesh=world.mesh, mp_policy=policy, reshard_after_forward=compute.reshard)
     fully_shard(denoiser, mesh=world.mesh, mp_policy=policy)
-    # Whatever uses parameters must gather them first.
+    # Every method that uses parameters must gather them first.
     for method in ("weighted_loss", "cross_entropy"):
         _gather_before(denoiser, method)
 
@@ -98,8 +98,8 @@ def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, wor
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Arguments:
-    """Of a method, hidden from FSDP: it would copy tensors among them to the GPU, and wait; and what the
-    model works out on the host, it could not with some of them there.
+    """Method arguments hidden from FSDP, which would copy their tensors to the GPU and wait; the model needs
+    some of them on the host.
     """
 
     args: tuple[Any, ...]
@@ -107,7 +107,7 @@ class _Arguments:
 
 
 def _gather_before(denoiser: Denoiser, name: str) -> None:
-    """Makes the method `name` gather the parameters before, and its loss their gradients."""
+    """Wrap the method `name` to gather parameters before, and reduce gradients after its loss."""
     from torch.distributed.fsdp import register_fsdp_forward_method
 
     method: Callable[..., Any] = getattr(denoiser, name)
@@ -122,21 +122,21 @@ def _gather_before(denoiser: Denoiser, name: str) -> None:
 
 
 def release(denoiser: Denoiser) -> None:
-    """Give up what a forward pass without a backward one (an evaluation) has left gathered: parameters are
-    shards again, as the optimizer and checkpoints know them.
+    """Free parameters left gathered by a forward pass without backward (an evaluation), so that optimizer and
+    checkpoints see shards again.
     """
     for module in denoiser.modules():
-        reshard = getattr(module, "reshard", None)  # what FSDP adds to a module
+        reshard = getattr(module, "reshard", None)  # added by FSDP
         if reshard is not None:
             reshard()
 
 
 def _use_float8(denoiser: Denoiser) -> None:
-    """The linear layers of blocks in float8, forward and backward; each tensor has one scale."""
+    """Convert the blocks' linear layers to float8, forward and backward, with one scale per tensor."""
     from torchao.float8 import Float8LinearConfig, convert_to_float8_training
 
     is_gpu = torch.cuda.is_available()
-    # Padded: the gradient of a weight is a product over positions, of which there is any number.
+    # Padded, since the gradient of a weight is a product over an arbitrary number of positions.
     config = Float8LinearConfig(pad_inner_dim=True, emulate=not is_gpu)
 
     def is_in_block(module: nn.Module, name: str) -> bool:

@@ -49,7 +49,7 @@ class ProgressReport:
             self._task = self._bar.add_task(describe, total=num_steps, completed=start, figures="")
 
     def figures(self, row: Mapping[str, Any]) -> None:
-        """Takes the figures of a log point; an evaluation's (their names have a `/`) are not mixed in."""
+        """Update with the metrics of a log point, without an evaluation's (named with a `/`)."""
         names = [name for name in row if name.endswith(_BITS) and "/" not in name]
         for name in names or ["loss"]:
             value: float | None = row.get(name)
@@ -59,7 +59,7 @@ class ProgressReport:
         self._tokens_per_second = row.get("tokens_per_second", self._tokens_per_second)
 
     def advance(self, step: int, seconds: float) -> None:
-        """Shows that `step` updates are done, after `seconds` of training."""
+        """Show that `step` updates are done, after `seconds` of training."""
         if self._began_at is None:
             self._began_at = seconds
         self._enter_stage(step)
@@ -71,7 +71,7 @@ class ProgressReport:
             print(text.rstrip(), file=sys.stderr, flush=True)
 
     def _enter_stage(self, step: int) -> None:
-        """Start the figures anew, and say so, where update `step` belongs to another stage."""
+        """Reset the metrics, and report it, if update `step` starts another stage."""
         begun = [first for first in self._stages if first < step]
         stage = self._stages[max(begun)] if begun else ""
         if stage == self._stage:
@@ -93,14 +93,14 @@ class ProgressReport:
             parts.append(f"{self._tokens_per_second:,.0f} tokens/s")
         left = self._seconds_left(step, seconds)
         if left is not None:
-            parts.append(f"{clock(left)} left")
+            parts.append(f"{format_clock(left)} left")
         return "  ".join(parts)
 
     def _seconds_left(self, step: int, seconds: float) -> float | None:
         if step >= self._num_steps:
             return 0.0
         bounds = []
-        # The first step of this process is left out: it compiles and warms up.
+        # Excludes the first step of this process, which compiles and warms up.
         num_timed = step - self._start - 1
         if self._began_at is not None and num_timed > 0:
             bounds.append((seconds - self._began_at) / num_timed * (self._num_steps - step))
@@ -127,7 +127,7 @@ def _label(name: str) -> str:
     return f"{modality} bits/token".lstrip()
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """`4:05`, or `1:04:05`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

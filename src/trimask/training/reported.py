@@ -1,7 +1,7 @@
-"""Which bounds training reports: a token is part of one of them, or of none.
+"""The bounds that training reports: each token belongs to at most one.
 
-A sequence whose condition was dropped bounds something else than its task, and is left out. Of a sequence
-that generates several modalities together only the sum over them is a bound.
+A sequence with a dropped condition bounds another quantity than its task, and is left out. If a sequence
+generates several modalities together, only their sum is a bound.
 """
 
 from collections.abc import Collection
@@ -18,10 +18,10 @@ from trimask.vocabulary.layout import Vocabulary
 
 @final
 class ReportedBounds:
-    """The bounds of a mixture of `tasks`, on the host: by the modality that a task generates, or by the task.
+    """The bounds of a mixture of `tasks`, on the host: one per generated modality, or per task with several.
 
     Attributes:
-        names: of the bounds, in the order of their numbers.
+        names: names of the bounds, in index order.
     """
 
     def __init__(self, tasks: Collection[str], vocabulary: Vocabulary) -> None:
@@ -36,7 +36,7 @@ class ReportedBounds:
         self._has_condition = torch.tensor([bool(row.condition) for row in rows])
 
     def of_slots(self, batch: Batch, corruption: Corruption) -> Int[Tensor, "rows slots"]:
-        """The number of the bound that each slot is part of, if it is a target; −1 for none of them."""
+        """Return the index of each target slot's bound; −1 for none."""
         is_unconditional = corruption.is_dropped(batch) & self._has_condition[batch.task]
         of_sequence = torch.where(is_unconditional, -1, self._of_task[batch.task])
         return torch.where(batch.maskable, of_sequence[batch.sequence.clamp(min=0)], -1)

@@ -1,4 +1,4 @@
-"""What a run is: everything that fixes its numbers, in one frozen value."""
+"""The configuration that fully determines a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -30,31 +30,30 @@ _ROWS = {name: ModalityConfig() for name in MODALITIES}
 class RunConfig:
     """A pretraining run of the denoiser.
 
-    The logical batch and the horizon are what a run is; the physical batch and `compute` are how it is
-    computed. Parametrization and batch rule carry the optimizer's values from where they were tuned.
+    The logical batch and the horizon define a run; the physical batch and `compute` say how it is computed.
+    Parametrization and batch rule transfer the optimizer values from where they were tuned.
 
     Attributes:
         optimizer: values at the size of the parametrization's base, and at the batch and horizon of `tuned`.
-        tuned: where the optimizer's values come from, if not from this batch and horizon.
-        batch_rule: how they are carried to this horizon and physical batch.
-        lr_schedule: over the fraction of the horizon's tokens that are done, so that any batch sees the same.
-        logical_batch: sequences (B̃): with the optimizer's values, it fixes the gradient noise.
+        tuned: batch and horizon at which the optimizer values were tuned, if not these.
+        batch_rule: how they are scaled to this horizon and physical batch.
+        lr_schedule: a function of the fraction of the horizon done, independent of the batch.
+        logical_batch: sequences (B̃): with the optimizer values, it sets the gradient noise.
         num_steps: updates of the logical batch (S̃): with it, the horizon of `logical_batch` × `num_steps`
             sequences.
-        physical_batch: sequences per update, on all devices; None for the logical batch. The number of
-            updates follows. With anti-masking each of a sequence's two views counts, in all batches and in
-            the horizon: what is distinct is half of it.
-        row_length: slots of a row; None lays each sequence in a row of its own (CPU: padding is never
-            computed on).
-        average: of the weights: what the run is then evaluated and exported by; None for the weights as they
-            are.
-        non_finite: what an update does whose gradient is not finite.
-        compute: all that changes time, memory and rounding alone.
-        tasks: what can be asked for; those that the mixture has are trained.
-        spaces: further modalities, whose data are codes and need no tokenizer of ours.
-        modalities: how each is laid out, masked and weighed.
-        sampler: how each task is sampled, by its name; it can be changed at any time.
-        alignment: where text stands beside speech.
+        physical_batch: sequences per update, on all devices; None for the logical batch. It determines the
+            number of updates. With anti-masking both views of a sequence count, in all batches and in the
+            horizon: half of them are distinct.
+        row_length: slots per row; None puts each sequence into a row of its own (padding is never computed
+            on).
+        average: the weight average used for evaluation and export; None for the plain weights.
+        non_finite: what to do if a gradient is not finite.
+        compute: settings that change only time, memory and rounding.
+        tasks: all tasks of the model; those in the mixture are trained.
+        spaces: additional modalities, given directly as codes.
+        modalities: how each is laid out, masked and weighted.
+        sampler: sampler settings by task name; may be changed at any time.
+        alignment: position of text relative to speech.
         log_every, checkpoint_every, evaluate_every: in updates.
     """
 
@@ -109,17 +108,17 @@ class RunConfig:
                 )
 
     def with_modality(self, name: str, **changes: Any) -> "RunConfig":
-        """The run with fields of the row of modality `name` changed: `run.with_modality("image",
+        """Return the run with fields of modality `name` replaced: `run.with_modality("image",
         schedule=Cosine())`.
         """
         row = replace(self.modalities.get(name, ModalityConfig()), **changes)
         return replace(self, modalities={**self.modalities, name: row})
 
     def vocabulary(self, spaces: Sequence[CodeSpace]) -> Vocabulary:
-        """The token space over the `spaces` of its tokenizers and its own.
+        """Build the token space from the tokenizers' `spaces` and the run's own.
 
         Raises:
-            UserError: a row is of no modality that there is.
+            UserError: a row names an unknown modality.
         """
         vocabulary = Vocabulary(
             spaces=(*spaces, *self.spaces),
@@ -142,7 +141,7 @@ class RunConfig:
 
     @property
     def distinct_batch(self) -> int:
-        """Distinct sequences per update: of several views, one counts."""
+        """Distinct sequences per update: several views count once."""
         return self.update_batch // self.objective.num_views
 
     @property
@@ -151,7 +150,7 @@ class RunConfig:
 
     @property
     def batch_change(self) -> BatchChange:
-        """From where the optimizer's values were tuned to this run."""
+        """The change from where the optimizer values were tuned to this run."""
         batch, steps = self.tuned.logical_batch, self.tuned.num_steps
         return BatchChange(
             base_batch=batch or self.logical_batch,
@@ -164,4 +163,4 @@ class RunConfig:
     @property
     def scaled_optimizer(self) -> AdamWConfig:
         """The optimizer's values at this batch and horizon, before the factors of each tensor."""
-        return self.batch_rule.scaled(self.optimizer, self.batch_change)
+        return self.batch_rule.scale(self.optimizer, self.batch_change)

@@ -1,4 +1,4 @@
-"""A run's directory: made with its `config.json`, or found to be that of the same run."""
+"""A run's directory: create it with its `config.json`, or check that it belongs to the same run."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 INTERVALS = ("run.log_every", "run.checkpoint_every")
-"""What any resumed run may have otherwise than its start."""
+"""Fields that every run may change on resume."""
 
 
 def open_run(
@@ -34,18 +34,17 @@ def open_run(
     leftovers: Collection[str] = (),
     world: World = ALONE,
 ) -> None:
-    """Make `out` a run directory of `config`, or check that it is one.
+    """Create the run directory `out` for `config`, or check that it is one.
 
-    A value of `config` may be a configuration (a dataclass): a stored one that lacks fields, since it was
-    written before there were any such, counts as if it had their defaults. What lies under the dotted paths
-    `may_change` may differ on resume: `config.json` then takes the new values; each checkpoint keeps those
-    that it was computed with. A start that has left nothing but files of the names `leftovers`, no
-    checkpoint and no metrics, is begun anew.
+    A value of `config` may be a dataclass; fields missing from an older stored one get their defaults. Values
+    under the dotted paths `may_change` may differ on resume: `config.json` is updated, and each checkpoint
+    keeps the values it was computed with. A run that left only files named in `leftovers`, without checkpoint
+    or metrics, is started anew.
 
-    UserError, in all processes, if `out` holds anything and `resume` is not set, if it holds something other
-    than a run, or if the run's config differs elsewhere (the message names the fields).
+    Raises UserError in all processes if `out` is not empty and `resume` is not set, if it is not a run, or if
+    other fields of its config differ (the message names them).
     """
-    world.main_only(partial(_open_run, out, config, resume, may_change, leftovers))
+    world.run_on_main(partial(_open_run, out, config, resume, may_change, leftovers))
 
 
 def _open_run(
@@ -57,19 +56,19 @@ def _open_run(
 ) -> None:
     check_run(out, config, resume=resume, may_change=may_change, leftovers=leftovers)
     path = out / CONFIG
-    if not resume and os.path.lexists(path) and completed(read_config(out), config) != plain(config):
+    if not resume and os.path.lexists(path) and fill_defaults(read_config(out), config) != to_plain(config):
         for name in (*leftovers, MODULES, CONFIG):
             _remove(out / name)
-    keep_modules(plain(config), out)
+    keep_modules(to_plain(config), out)
     stored = read_config(out) if os.path.lexists(path) else None
-    if stored != plain(config):
+    if stored != to_plain(config):
         if stored is not None:
-            logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, plain(config)))))
-        io.write_sealed(path, plain(config))
+            logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, to_plain(config)))))
+        io.write_sealed(path, to_plain(config))
 
 
 def keep_modules(stored: Any, folder: Path) -> None:
-    """Leave in `folder` a copy of each file of the user's whose classes a stored configuration names."""
+    """Copy into `folder` each user file whose classes a stored configuration names."""
     for file in modules.files_of(stored):
         if not (folder / MODULES / file.copy).exists():
             with io.atomic_write(folder / MODULES / file.copy) as temporary:
@@ -77,8 +76,8 @@ def keep_modules(stored: Any, folder: Path) -> None:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The `config.json` of a run, whose modules of the user's are then imported. UserError or
-    FileNotFoundError if it is damaged or describes no run, or a module is missing.
+    """Read a run's `config.json` and import the user modules that it names. UserError or FileNotFoundError if
+    it is damaged, describes no run, or a module is missing.
     """
     path = run / CONFIG
     stored = io.read_sealed(path)
@@ -96,24 +95,24 @@ def check_run(
     may_change: Collection[str] = (),
     leftovers: Collection[str] = (),
 ) -> None:
-    """Whether `open_run` would make or find a run there: raises what it would, and writes nothing."""
+    """Raise the errors that `open_run` would; write nothing."""
     path = out / CONFIG
     if resume and os.path.lexists(path):
-        changed = changes(read_config(out), config, may_change)
+        changed = list_changes(read_config(out), config, may_change)
         if changed:
             raise UserError(
                 f"{out} was started with another config: {'; '.join(changed)}. "
                 "Resume with the same values, or choose another --out"
             )
-    # Hidden files are leftovers of a start that was killed while it wrote.
-    elif _visible(out) - {MODULES} and not holds_nothing(out, leftovers):
+    # Hidden files are leftovers of a start that was killed while writing.
+    elif _visible(out) - {MODULES} and not is_unstarted(out, leftovers):
         mend = "it is no run: choose another --out" if resume else "use --resume, or choose another --out"
         raise UserError(f"{out} is not empty: {mend}")
 
 
-def holds_nothing(out: Path, leftovers: Collection[str]) -> bool:
-    """Whether the run in `out` has ended before its first checkpoint and its first row of metrics, and there
-    is nothing else but files of the names `leftovers`.
+def is_unstarted(out: Path, leftovers: Collection[str]) -> bool:
+    """Return whether the run in `out` ended before its first checkpoint and metrics, leaving only files named
+    in `leftovers`.
     """
     metrics, checkpoints = out / METRICS_FILE, out / CHECKPOINTS
     return (
@@ -125,7 +124,7 @@ def holds_nothing(out: Path, leftovers: Collection[str]) -> bool:
 
 
 def _visible(folder: Path) -> set[str]:
-    """Names of the entries of a folder that are not hidden; none where there is no folder."""
+    """Return the names of a folder's visible entries; none if it does not exist."""
     return (
         {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
         if folder.exists()
@@ -140,14 +139,17 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def changes(stored: Mapping[str, Any], config: Mapping[str, Any], may_change: Collection[str]) -> list[str]:
-    """A line for each field in which a stored config differs from `config`, `may_change` apart; sorted."""
-    before, now = completed(stored, config), plain(config)
+def list_changes(
+    stored: Mapping[str, Any], config: Mapping[str, Any], may_change: Collection[str]
+) -> list[str]:
+    """Return a line for each field that differs between a stored config and `config`, except `may_change`;
+    sorted."""
+    before, now = fill_defaults(stored, config), to_plain(config)
     return sorted(differences(_without(before, may_change), _without(now, may_change)))
 
 
 def _without(config: Any, paths: Collection[str]) -> Any:
-    """A JSON value less what lies under the dotted `paths`."""
+    """Return a JSON value without the dotted `paths`."""
     if not isinstance(config, dict):
         return config
     kept = {}
@@ -158,19 +160,19 @@ def _without(config: Any, paths: Collection[str]) -> Any:
     return kept
 
 
-def completed(stored: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored config with defaults for the fields that its classes have gained since."""
+def fill_defaults(stored: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill a stored config with defaults of fields that its classes have gained since."""
     whole = dict(stored)
     for name, value in config.items():
         if is_dataclass(value) and name in stored:
             try:
                 whole[name] = to_dict(from_dict(type(value), stored[name]))
-            except ConfigError:  # of another class: the comparison says in what it differs
+            except ConfigError:  # another class: the comparison reports the difference
                 continue
     return whole
 
 
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: configurations become objects, tuples lists."""
+def to_plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert to plain JSON values: configurations become objects, tuples lists."""
     values = {name: to_dict(value) if is_dataclass(value) else value for name, value in config.items()}
     return json.loads(json.dumps(values, allow_nan=False))

@@ -1,4 +1,4 @@
-"""Tensors of one or many processes as a folder of safetensors files: each writes and reads its part."""
+"""Store tensors of one or many processes as a folder of safetensors files; each writes and reads its part."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,26 +13,26 @@ from trimask.errors import UserError
 from trimask.io import sha256
 from trimask.training.distributed import World
 
-# The library makes the bytes of a whole file before it writes them.
+# The library builds a whole file in memory before writing it.
 _FILE_SIZE = 2**30  # bytes
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of `tensor`: its shard, or all of a plain tensor. The same memory."""
-    # Asked, rather than compared with DTensor, whose module takes half a second to import.
+    """Return this rank's shard of `tensor`, or a plain tensor itself. Shares memory."""
+    # Duck-typed: importing DTensor takes half a second.
     to_local = getattr(tensor, "to_local", None)
     return (tensor if to_local is None else to_local()).detach()
 
 
 @final
 class HostCopies:
-    """Copies of tensors on the host, in memory that is used again each time."""
+    """Copies tensors to the host, reusing the same memory each time."""
 
     def __init__(self) -> None:
         self._copies: dict[str, Tensor] = {}
 
     def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies that share no memory with `tensors`, nor with each other (tied weights); sharded alike."""
+        """Return copies that share no memory with `tensors` or each other (tied weights); sharded alike."""
         self._copies = {name: self._copy(name, tensor) for name, tensor in tensors.items()}
         return dict(self._copies)
 
@@ -45,9 +45,9 @@ class HostCopies:
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, Tensor], world: World) -> dict[str, str]:
-    """Writes `tensors` (on the host, of the same names in all processes) into `folder`, flushed to disk.
+    """Write `tensors` (on the host, with the same names in all processes) into `folder`, flushed to disk.
 
-    Returns the SHA-256 of each file of all processes. An OSError of any process is raised in all.
+    Return the SHA-256 of each file of all processes. Raise an OSError of any process in all.
     """
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
@@ -68,7 +68,7 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], world: World) -> 
 
 
 def verify_files(folder: Path, hashes: Mapping[str, str], world: World) -> None:
-    """UserError or FileNotFoundError, in all processes, where the files are not those that were written.
+    """Raise UserError or FileNotFoundError in all processes unless the files match their hashes.
 
     Each process reads a share of them.
     """
@@ -76,7 +76,7 @@ def verify_files(folder: Path, hashes: Mapping[str, str], world: World) -> None:
 
 
 def read_tensors(folder: Path, into: Mapping[str, Tensor], world: World) -> None:
-    """Reads the tensors that `into` names into its memory, however many processes wrote them.
+    """Read the tensors named in `into` into its memory, however many processes wrote them.
 
     UserError, in all processes, if one is missing or has another shape.
     """
@@ -94,22 +94,22 @@ def read_tensors(folder: Path, into: Mapping[str, Tensor], world: World) -> None
                 process_group=world.control,
                 no_dist=world.control is None,
             )
-    except (OSError, MemoryError, OutOfMemoryError, DistError):  # not for what the files hold
+    except (OSError, MemoryError, OutOfMemoryError, DistError):  # not for the content of the files
         raise
-    except Exception as error:  # half a dozen kinds for a file that is cut short or of another shape
-        raise UserError(f"{folder} does not hold the tensors that are needed: {error}") from error
+    except Exception as error:  # half a dozen types for a truncated file or another shape
+        raise UserError(f"{folder} does not hold the required tensors: {error}") from error
 
 
 def quiet_in_single_process() -> None:
-    """Silences the library's remark that it is not distributed: for one process that is as it should be.
+    """Silence the library's warning that it is not distributed, as intended for one process.
 
-    For the whole process, since filters are no thread's own.
+    Process-wide, since warning filters are not per thread.
     """
     warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
 def _file_numbers(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """The file of each tensor, from 1; a process's part of a file is about `_FILE_SIZE` at most."""
+    """Assign each tensor to a file, from 1; a process's part of a file is at most about `_FILE_SIZE`."""
     numbers, number, size = {}, 1, 0
     for name, tensor in tensors.items():
         more = local(tensor).nbytes
@@ -130,8 +130,8 @@ def _verify(folder: Path, hashes: Mapping[str, str], names: Sequence[str]) -> No
 
 
 def _without_hidden() -> Any:
-    """The library's file system, less what a system has left in the folder (`._*`, .nfs…): the library reads
-    all that ends as a tensor file does.
+    """Return the library's file system without hidden files (`._*`, .nfs…), since the library reads every
+    file with a tensor suffix.
     """
     from torch.distributed.checkpoint.filesystem import FileSystem
 
@@ -144,7 +144,7 @@ def _without_hidden() -> Any:
 
 @contextmanager
 def _first_failure() -> Iterator[None]:
-    """The library collects the errors of all processes in one that is no `Exception`: the first is raised."""
+    """Raise the first error of those that the library collects from all processes in a non-`Exception`."""
     from torch.distributed.checkpoint.api import CheckpointException
 
     try:

@@ -32,30 +32,30 @@ from trimask.training.reduction import Targets
 from trimask.vocabulary.batch import Batch
 
 WEIGHTS, AVERAGE = "denoiser.", "average."
-"""How the names of weights, and of their average, begin in a checkpoint."""
+"""Prefixes of the weights, and of their average, in a checkpoint."""
 
 
 class DenoiserStep:
     """One update of the denoiser on a batch: the `Step` that the training loop runs.
 
     The loss is a mean over sequences: Σ NELBO / (their number · `targets`), each modality, codebook and mask
-    ratio with the weight that the objective gives it. What it is divided by is a constant of the run, so the
-    gradient of a batch is the mean of those of its parts, and in expectation that of the mixture.
+        ratio weighted by the objective. The divisor is a constant of the run, so a batch's gradient is the
+        mean of its parts' gradients, and unbiased for the mixture.
 
-    Each process of `world` gives its part of the batch. The update is the same to rounding, however it is
-    divided among processes and passes (`Passes`).
+    Each process of `world` passes its part of the batch. The update is the same up to rounding, however it is
+    split among processes and passes (`Passes`).
 
     Args:
         optimizer: values at this batch and horizon; the parametrization's factors come on top, per tensor.
         num_steps: updates of the whole run.
-        average: of the weights, kept beside them; None for none.
-        batch: sequences per update of all processes, as they count in the horizon: what an average goes by.
-        targets: target tokens of a sequence in expectation, per modality (`TrainingStream.target_tokens`).
-        tasks: names of those of the mixture: what bounds are reported.
-        modalities: how each is masked and weighed.
+        average: weight average to keep, or None.
+        batch: sequences per update over all processes, as counted in the horizon; used by the average.
+        targets: expected target tokens of a sequence per modality (`TrainingStream.target_tokens`).
+        tasks: task names of the mixture, which determine the reported bounds.
+        modalities: how each is masked and weighted.
         logical_batch: distinct sequences over which times are spread evenly, None for the batch's own.
         micro_batch: rows per forward and backward pass, None for all.
-        non_finite: what to do about a gradient that is not finite.
+        non_finite: what to do if a gradient is not finite.
     """
 
     def __init__(
@@ -106,9 +106,9 @@ class DenoiserStep:
         self.step = 0
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """Forward, backward, update; the loss, and the NELBO in bits per target token of each reported bound,
-        NaN where the batch has none of it. All figures are the whole batch's, in all processes, and stay on
-        the device.
+        """Run forward, backward and update; return the loss and each reported bound (NELBO in bits per target
+        token), NaN if the batch has none of its targets. All metrics cover the whole batch in all processes,
+        and stay on the device.
         """
         num_targets, num_reported = self.passes.count(batch)
         device = self.denoiser.embedding.weight.device
@@ -135,8 +135,8 @@ class DenoiserStep:
         return {**metrics, **dict(zip(names, bits, strict=True)), "tokens": float(num_targets.sum())}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """What each modality adds to the training loss of `batch` under the noise of update `step`, with its
-        graph; those that the batch lacks are left out. Nothing is updated.
+        """Return each modality's part of the training loss of `batch` under the noise of update `step`, with
+        its graph; without modalities that the batch lacks. Nothing is updated.
         """
         num_targets, _ = self.passes.count(batch)
         names = self.denoiser.vocabulary.modalities
@@ -148,13 +148,13 @@ class DenoiserStep:
         return {name: added[i] for i, name in enumerate(names) if num_targets[i]}
 
     def use_average(self) -> AbstractContextManager[None]:
-        """Put the average in the place of the weights meanwhile, to judge and export the run by; without one,
-        do nothing.
+        """Use the average in place of the weights inside `with`, for evaluation and export; without one, do
+        nothing.
         """
         if self.average is None:
             return nullcontext()
         release(self.denoiser)
-        return self.average.in_place()
+        return self.average.use()
 
     def state_dict(self) -> dict[str, Tensor]:
         release(self.denoiser)
@@ -173,7 +173,7 @@ class DenoiserStep:
 
 
 def optimizer_factors(config: DenoiserConfig, name: str) -> ParameterFactors:
-    """What the parametrization makes of the optimizer's values for the parameter `name`."""
+    """Return the parametrization's factors on the optimizer values for the parameter `name`."""
     rule = config.rule(name)
     return ParameterFactors(learning_rate=rule.learning_rate, eps=rule.eps, weight_decay=rule.weight_decay)
 

@@ -23,20 +23,21 @@ from trimask.training.distributed import ALONE, World
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
-# Fields that no resume can reproduce; everything else is equal bit for bit.
+# Fields that a resume cannot reproduce; all others are equal bit for bit.
 WALL_CLOCK_FIELDS = ("seconds", "tokens_per_second")
 # These metrics of a step are counts: they are summed, all others are averaged.
 TOKENS = "tokens"
-SKIPPED = "skipped"  # 1 for an update that was left out, since its gradient was not finite
+SKIPPED = "skipped"  # 1 for an update skipped because of a non-finite gradient
 COUNTS = (TOKENS, SKIPPED)
 
 
 @final
 class Tracker:
-    """Appends rows to a run's `metrics.jsonl`; first cuts rows after `keep_until`: a resume redoes them.
+    """Appends rows to a run's `metrics.jsonl`, after removing rows beyond `keep_until`, which a resume
+    recomputes.
 
-    Of many processes the main one writes; what goes wrong in the beginning is raised in all. Rows whose hash
-    is not `expected` are told of: nothing depends on them, but a curve may lie.
+    Only the main process writes; its initial errors are raised in all. Rows whose hash is not `expected` are
+    reported: nothing depends on them, but curves may be wrong.
     """
 
     def __init__(
@@ -45,11 +46,11 @@ class Tracker:
         self._path = run / METRICS_FILE
         self._file: TextIO | None = None
         self._digest = hashlib.sha256()
-        world.main_only(partial(self._open, keep_until, expected))
+        world.run_on_main(partial(self._open, keep_until, expected))
 
     @property
     def sha256(self) -> str | None:
-        """Of all rows so far; None in other processes than the main one."""
+        """Hash of all rows so far; None outside the main process."""
         return None if self._file is None else self._digest.hexdigest()
 
     def _open(self, keep_until: int, expected: str | None) -> None:
@@ -71,7 +72,7 @@ class Tracker:
             temporary.write_text(text, encoding="utf-8")
 
     def write(self, row: Mapping[str, float | int | None]) -> None:
-        """Appends one row and hands it to the system, so that a reader sees it at once."""
+        """Append one row and flush it, so that readers see it at once."""
         if self._file is not None:
             line = json.dumps(row, allow_nan=False) + "\n"
             self._file.write(line)
@@ -89,7 +90,8 @@ class Tracker:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's `metrics.jsonl`, oldest first; a torn last line (from a crash) is left out.
+    """Return the rows of a run's `metrics.jsonl`, oldest first, without an incomplete last line (from a
+    crash).
 
     UserError where the file is missing or a line before the last is not a row.
     """
@@ -100,9 +102,9 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Each whole line with the row that it holds."""
+    """Return each complete line with its row."""
     lines = read_text(path, errors="replace").split("\n")
-    torn = lines.pop()  # what follows the last line feed: empty in a whole file
+    torn = lines.pop()  # text after the last line feed: empty in a complete file
     if torn:
         logger.warning("%s ends in a torn line, which is left out", path)
     rows = []
@@ -119,9 +121,9 @@ def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 @final
 class MetricsWindow:
-    """The metrics of the steps since the last log point, kept as tensors until someone needs the figures.
+    """The metrics of the steps since the last log point, kept as tensors until their values are needed.
 
-    Reading a tensor waits for the device, so `gather` moves all that is pending at once.
+    Reading a tensor waits for the device, so `gather` reads all pending tensors at once.
     """
 
     def __init__(self, gathered: Sequence[Mapping[str, float | int]] = ()) -> None:
@@ -138,7 +140,7 @@ class MetricsWindow:
         )
 
     def gather(self) -> list[dict[str, float]]:
-        """The metrics of each step in the window as floats, oldest first; waits for the device once."""
+        """Return the metrics of each step in the window as floats, oldest first; wait for the device once."""
         tensors = [v for metrics in self._pending for v in metrics.values() if isinstance(v, Tensor)]
         values = iter(read_scalars(tensors))
         for metrics in self._pending:
@@ -149,10 +151,10 @@ class MetricsWindow:
         return self._gathered
 
     def mean(self) -> dict[str, float]:
-        """Means over the window; counts are summed.
+        """Return means over the window; counts are summed.
 
-        NaN and infinities are left out: a step reports NaN for a modality that its batch lacks. So are all
-        but the counts of skipped updates. A metric with no value left is absent.
+        NaN and infinite values are excluded (a step reports NaN for a modality that its batch lacks), as are
+        all metrics but counts of skipped updates. A metric without any value is absent.
         """
         gathered = self.gather()
         result = {}
@@ -169,7 +171,7 @@ class MetricsWindow:
 
 
 def read_scalars(tensors: Sequence[Tensor]) -> list[float]:
-    """The values of tensors of one element each; waits for the device once."""
+    """Read tensors of one element each; wait for the device once."""
     if not tensors:
         return []
     # Float64 holds float32 and counts exactly; mps has no float64.

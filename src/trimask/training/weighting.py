@@ -1,8 +1,8 @@
-"""How much a masked token's cross-entropy weighs in the training loss, by the mask ratio of its view.
+"""Weight of a masked token's cross-entropy in the training loss, by mask ratio.
 
-Only the NELBO's own weight gives a bound. Others train towards the same distribution, since each masked
-token's cross-entropy is least there whatever its weight, but share a finite model's capacity among the mask
-ratios otherwise. What is reported stays the NELBO.
+Only the NELBO's own weight gives a bound. Other weightings have the same optimum, since each masked token's
+cross-entropy is minimal there whatever its weight, but distribute a finite model's capacity differently over
+mask ratios. The reported metric is always the NELBO.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ _POINTS = 1 << 14  # of the midpoint rule that normalizes: exact to 1e-3 at a ju
 
 
 class Weighting(ABC):
-    """A function of the NELBO's weight and the mask ratio; has nothing to learn."""
+    """A function of the NELBO's weight and the mask ratio, without parameters."""
 
     __slots__ = ()
 
@@ -28,11 +28,12 @@ class Weighting(ABC):
     def relative(
         self, bound: Float64[Tensor, "*shape"], mask_ratio: Float64[Tensor, "*shape"]
     ) -> Float64[Tensor, "*shape"]:
-        """The weight up to a constant. `bound`: the NELBO's weight, per unit of time, at the same slot."""
+        """Return the weight up to a constant. `bound`: the NELBO's weight per unit of time at the same
+        slot."""
 
     def constant(self, schedule: Schedule) -> float:
-        """What `relative` is multiplied by, so that a predictor that is uniform over V tokens has a loss of
-        ln V per target token, as under the NELBO: 1 / ∫ mask_ratio(t) relative(t) dt.
+        """Return the normalization of `relative`: 1 / ∫ mask_ratio(t) relative(t) dt, so that a uniform
+        predictor over V tokens has loss ln V per target token, as under the NELBO.
         """
         # Over u with t = u⁸: some schedules have an integrable pole at t = 0.
         u = (torch.arange(_POINTS, dtype=torch.float64) + 0.5) / _POINTS
@@ -58,8 +59,8 @@ class Bound(Weighting):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unweighted(Weighting):
-    """Every masked token weighs the same (MaskGIT) [L]: the schedule alone says how often each mask ratio is
-    seen. Not a bound: high mask ratios weigh more than in the NELBO.
+    """Every masked token weighs the same (MaskGIT) [L]: the schedule alone determines the distribution of
+    mask ratios. Not a bound: high mask ratios weigh more than in the NELBO.
     """
 
     def relative(

@@ -1,7 +1,7 @@
-"""Where the words of a recording stand beside its frames, in rotary coordinates.
+"""Align the words of a recording with its frames, in rotary coordinates.
 
-Speech is read in order and at a nearly even rate. So text that stands beside speech has coordinates on the
-speech's axis: a letter is near the frames that say it, and attention finds them by their distance.
+Speech is read in order at a nearly constant rate. So a transcript has coordinates on the speech's axis: a
+letter is near the frames that say it, and attention can find them by distance.
 """
 
 from abc import ABC, abstractmethod
@@ -18,22 +18,22 @@ TEXT, SPEECH = "text", "speech"
 
 
 class TextAlignment(ABC):
-    """Coordinates of a transcript's tokens; has nothing to learn."""
+    """Coordinates of a transcript's tokens, without parameters."""
 
     __slots__ = ()
 
     @abstractmethod
     def frames(self, num_tokens: int, num_frames: int) -> Float[np.ndarray, "tokens"]:
-        """The frame beside which each of `num_tokens` stands, from 0 at the first frame's centre; it may lie
-        outside of the speech's span of `num_frames`, which counts end frames too.
+        """Return the frame of each of `num_tokens`, from 0 at the first frame's centre; it may lie outside
+        the speech's span of `num_frames`, which includes end frames.
         """
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Even(TextAlignment):
-    """Spread over the whole span [D]. End frames stretch it, and how many there are is random in training:
-    so letters stand near the frames that say them by about a tenth of the span.
+    """Spread over the whole span [D]. A random number of end frames stretches it in training, so letters are
+    within about a tenth of the span from their frames.
     """
 
     def frames(self, num_tokens: int, num_frames: int) -> Float[np.ndarray, "tokens"]:
@@ -46,11 +46,11 @@ EVEN = Even()
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConstantRate(TextAlignment):
-    """Where a voice says it on average, however long the span is [D].
+    """At the average rate of a voice, independent of the span's length [D].
 
     Attributes:
         frames_per_token: of speech, for a token of the transcript.
-        lead: the frame at which the first token begins. Before the words stand silence and the voice's tag.
+        lead: the frame of the first token, after silence and the voice tag.
 
     Raises: UserError unless the rate is positive and both are finite.
     """

@@ -1,9 +1,8 @@
-"""Sequences laid into rows: the one form in which the model, the loss and the sampler see data.
+"""Sequences in rows: the form in which the model, the loss and the sampler receive data.
 
-Text is packed (several documents a row); pairs are padded to the row length [P]. A row is a view for people
-and for fixed shapes on accelerators: what the model computes on are the documents, whose positions are
-numbered through the batch without padding, with boundaries `cu_positions`. So nothing can attend to padding
-or across documents.
+Text is packed (several documents a row); pairs are padded to the row length [P]. Rows give fixed shapes; the
+model computes on documents, whose positions are numbered across the batch without padding, with boundaries
+`cu_positions`. So nothing can attend to padding or across documents.
 """
 
 from collections.abc import Sequence as Rows
@@ -32,11 +31,11 @@ class Batch:
         sequence: document number of each slot, counted through the batch; -1 at padding.
         position: transformer position of each slot, counted through the batch; -1 at padding.
         task: number of each document's task, in the vocabulary.
-        sample_index: global index of each document: names its random streams.
+        sample_index: global index of each document; identifies its random streams.
         cu_positions: document boundaries in positions, from 0 to the number of positions.
         coordinates: rotary coordinates of each position.
-        update_sample_index, update_task: `sample_index` and `task` of all documents of the update that this
-            batch is a part of, in any order; its own where it is a whole one.
+        update_sample_index, update_task: `sample_index` and `task` of all documents of the update that
+            contains this batch, in any order; the batch's own if it is the whole update.
     """
 
     tokens: Int[Tensor, "rows slots"]
@@ -61,7 +60,7 @@ class Batch:
         return len(self.coordinates)
 
     def rows(self, rows: slice) -> "Batch":
-        """The documents of some rows as a batch of their own, numbered anew in their order."""
+        """Return the documents of some rows as a batch, renumbered in order."""
         position, sequence = self.position[rows], self.sequence[rows]
         real = sequence >= 0
         kept = sequence[real].unique()
@@ -95,14 +94,14 @@ class Batch:
         )
 
     def describe(self) -> str:
-        """Names the batch in messages: which samples it holds."""
+        """Describe the batch's samples, for messages."""
         indices = self.sample_index.tolist()
         return f"samples {indices[0]}…{indices[-1]}" if len(indices) > 1 else f"sample {indices[0]}"
 
 
 def pack_rows(sequences: Rows[Sequence], row_length: int) -> list[list[int]]:
-    """Rows of sequence numbers: sequences of one span, as text is, share rows (first fit, in
-    order), any other has its own.
+    """Assign sequences to rows: sequences of one span (text) share rows (first fit, in order), any other has
+    its own.
 
     Raises:
         UserError: a sequence is longer than `row_length` slots.
@@ -133,8 +132,8 @@ def make_batch(
     row_length: int | None = None,
     update: Rows[tuple[int, int]] | None = None,
 ) -> Batch:
-    """Lay `sequences` into rows of `row_length` slots; the longest sequence's length, one sequence a row, by
-    default. `update`: sample index and task number of all sequences of the update, if these are a part of it.
+    """Lay `sequences` into rows of `row_length` slots; by default one sequence per row of the longest's
+    length. `update`: sample index and task number of all sequences of the update, if these are a part of it.
 
     Raises:
         UserError: no sequences, or one that does not fit.

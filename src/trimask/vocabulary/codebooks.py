@@ -1,4 +1,4 @@
-"""Codebook layouts: at which transformer position each code of a frame stands.
+"""Codebook layouts: the transformer position of each code of a frame.
 
 A span of `frames × num_codebooks` codes is diffused code by code whatever the layout: each code is masked and
 predicted on its own. The layout only says which codes share a transformer position (their embeddings are
@@ -15,21 +15,22 @@ from jaxtyping import Int
 
 
 class CodebookLayout(ABC):
-    """Where the codes of a frame stand."""
+    """Maps the codes of a frame to transformer positions."""
 
     @abstractmethod
     def positions(self, num_frames: int, num_codebooks: int) -> Int[np.ndarray, "frames codebooks"]:
-        """Position of each code within its span, counted from 0; every position up to the largest is used."""
+        """Return the position of each code within its span, from 0; every position up to the largest is
+        used."""
 
     @abstractmethod
     def num_positions(self, num_frames: int, num_codebooks: int) -> int:
-        """Transformer positions that the span takes."""
+        """Return the number of transformer positions of the span."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flattened(CodebookLayout):
-    """One code a position, frame by frame, coarse codebook first: the reference layout [P?]."""
+    """One code per position, frame by frame, coarse codebook first: the reference layout [P?]."""
 
     def positions(self, num_frames: int, num_codebooks: int) -> Int[np.ndarray, "frames codebooks"]:
         return np.arange(num_frames * num_codebooks).reshape(num_frames, num_codebooks)
@@ -41,9 +42,7 @@ class Flattened(CodebookLayout):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parallel(CodebookLayout):
-    """One frame a position: the codebooks share it [L: OmniVoice]. Shortest, so the choice for small
-    machines.
-    """
+    """One frame per position, shared by its codebooks [L: OmniVoice]. The shortest, for small machines."""
 
     def positions(self, num_frames: int, num_codebooks: int) -> Int[np.ndarray, "frames codebooks"]:
         return np.repeat(np.arange(num_frames)[:, None], num_codebooks, axis=1)
@@ -55,7 +54,7 @@ class Parallel(CodebookLayout):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delayed(CodebookLayout):
-    """Codebook q of frame f stands at f + q [L: MusicGen]: finer codebooks see the coarser ones of their
+    """Codebook q of frame f is at position f + q [L: MusicGen]: finer codebooks see the coarser ones of their
     frame further left.
     """
 

@@ -5,8 +5,8 @@
 A contiguous range per codebook lets the model compute logits over one range only: a position's modality and
 codebook are always known, so normalizing over that range alone is exact [D].
 
-Ids are data: a vocabulary keeps the names of its special tokens, its modalities and its tasks in the order of
-their ids, and looks them up by name. So weights mean the same whatever is added to the package.
+Ids are data: a vocabulary stores the names of its special tokens, modalities and tasks in id order, and looks
+them up by name, so that weights keep their meaning whatever is added to the package.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,10 +36,10 @@ class CodeSpace:
     Attributes:
         name: of the modality.
         codebook_size: codes of each codebook.
-        has_end: whether spans vary in length and close with an end code inside the span (text, speech); the
-            length of others is known.
+        has_end: whether spans vary in length and close with an end code (text, speech); other spans have a
+            known length.
         grid: (rows, columns) of a span that is a picture; None for a line.
-        frame_rate: frames a second; None where frames are not time.
+        frame_rate: frames per second; None if frames are not time steps.
 
     Raises: UserError for sizes out of range, or a grid whose size varies.
     """
@@ -70,7 +70,7 @@ class CodeSpace:
 
     @property
     def range_size(self) -> int:
-        """Ids that one codebook takes: its codes, and its end code where the modality has one."""
+        """Number of ids of one codebook: its codes, and any end code."""
         return self.codebook_size + int(self.has_end)
 
 
@@ -98,12 +98,11 @@ class Vocabulary:
     Attributes:
         spaces: the modalities, in the order of their ranges.
         tasks: in the order of their numbers in a batch.
-        layouts: how the codebooks of a modality share transformer positions; `Flattened` where not given.
-        alignment: where text stands beside speech.
-        specials: names of the special tokens, in the order of their ids; by default all that the rows need.
+        layouts: codebook layout by modality; `Flattened` by default.
+        alignment: position of text relative to speech.
+        specials: names of the special tokens, in id order; by default all that the rows need.
 
-    Raises: UserError for rows of one name, a task with a modality that is not there, or a special token that
-        is missing.
+    Raises: UserError for duplicate names, a task with an unknown modality, or a missing special token.
     """
 
     spaces: tuple[CodeSpace, ...]
@@ -136,7 +135,7 @@ class Vocabulary:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Their names, in the order of their numbers."""
+        """Names of the modalities, in the order of their numbers."""
         return tuple(space.name for space in self.spaces)
 
     def space(self, modality: str) -> CodeSpace:
@@ -147,11 +146,11 @@ class Vocabulary:
         return _place("modality", modality, self.modalities)
 
     def layout(self, modality: str) -> CodebookLayout:
-        """How the codebooks of a modality share positions."""
+        """Return the codebook layout of a modality."""
         return self.layouts.get(modality, Flattened())
 
     def task(self, name: str) -> Task:
-        """The row of a task. UserError: there is none of this name."""
+        """Return the row of a task. UserError: there is no such task."""
         return self.tasks[self.task_number(name)]
 
     def task_number(self, name: str) -> int:
@@ -162,22 +161,22 @@ class Vocabulary:
         return self.special(PAD)
 
     def mask(self, modality: str) -> int:
-        """The mask token of a modality: the model must know what kind of code to predict [D]."""
+        """Return the mask token of a modality: the model must know what kind of code to predict [D]."""
         return self.special(f"mask:{modality}")
 
     def task_token(self, task: str) -> int:
         return self.special(f"task:{task}")
 
     def begin(self, modality: str) -> int:
-        """Boundary token that opens a span [P: modality boundary tokens delimit spans]."""
+        """Return the boundary token that opens a span [P: modality boundary tokens delimit spans]."""
         return self.special(f"begin:{modality}")
 
     def close(self, modality: str) -> int:
-        """Boundary token that closes a span."""
+        """Return the boundary token that closes a span."""
         return self.special(f"close:{modality}")
 
     def special(self, name: str) -> int:
-        """The id of a special token. UserError: there is none of this name."""
+        """Return the id of a special token. UserError: there is no such token."""
         if name not in self._special_ids:
             raise UserError(f"the vocabulary has no special token {name}: it has {', '.join(self.specials)}")
         return self._special_ids[name]
@@ -226,7 +225,7 @@ class Vocabulary:
     def tokens(
         self, modality: str, codes: Int[np.ndarray, "frames codebooks"], num_end: int = 0
     ) -> Int[np.ndarray, "span_frames codebooks"]:
-        """Token ids of `codes`, followed by `num_end` frames of end tokens."""
+        """Return the token ids of `codes`, followed by `num_end` frames of end tokens."""
         space = self.space(modality)
         if codes.ndim != 2 or codes.shape[1] != space.num_codebooks:
             raise UserError(
@@ -247,9 +246,9 @@ class Vocabulary:
     def codes(
         self, modality: str, tokens: Int[np.ndarray, "frames codebooks"]
     ) -> tuple[Int[np.ndarray, "content codebooks"], bool]:
-        """Inverse of `tokens`: the codes before the first end frame, and whether an end was found.
+        """Invert `tokens`: return the codes before the first end frame, and whether an end was found.
 
-        A frame ends the span when any of its codebooks holds the end token; what comes after is not content.
+        A frame ends the span if any of its codebooks holds the end token; later frames are not content.
         """
         space = self.space(modality)
         starts = np.array([r.start for r in self.ranges_of(modality)], dtype=np.int64)
@@ -265,7 +264,7 @@ class Vocabulary:
 
 
 def special_names(modalities: Sequence[str], tasks: Iterable[str]) -> tuple[str, ...]:
-    """The special tokens that these modalities and tasks need."""
+    """Return the special tokens that these modalities and tasks need."""
     return (
         PAD,
         *(f"mask:{name}" for name in modalities),

@@ -1,7 +1,7 @@
 """Templates: from the codes of an example to one sequence of slots.
 
-A *slot* holds one token. A *position* is one place in the transformer; slots share a position where the
-codebook layout says so. Every template reads
+A *slot* holds one token. A *position* is one place in the transformer; the codebook layout decides which
+slots share one. Every template reads
 
     task token | for each span: begin boundary, the span's slots, close boundary
 
@@ -24,10 +24,10 @@ from trimask.vocabulary.task import Task
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sequence:
-    """One document: tokens and what the model and the loss need to know of each.
+    """One document: tokens, and what the model and the loss need to know about each.
 
     Attributes:
-        task: what is to be generated.
+        task: the task, which names what to generate.
         task_number: its number in the vocabulary.
         tokens: clean token ids.
         range_index: codebook range of each slot (`Vocabulary.ranges`), -1 for special tokens.
@@ -35,7 +35,7 @@ class Sequence:
         maskable: target slots: the ones that are masked in training and filled in sampling.
         is_condition: condition slots, replaced by mask tokens for guidance; never part of the loss.
         coordinates: rotary coordinates of each position (two axes; equal ones but on pictures).
-        spans: where each modality's frames stand: slots [start, stop) hold frames × codebooks in order.
+        spans: slots [start, stop) of each modality's frames × codebooks, in order.
     """
 
     task: Task
@@ -64,17 +64,16 @@ def build_sequence(
     *,
     num_end: Mapping[str, int] | None = None,
 ) -> Sequence:
-    """The sequence of `task` for an example with `codes` per modality.
+    """Build the sequence of `task` for an example with `codes` per modality.
 
     Args:
         task: its name.
         codes: (frames, codebooks) per modality that the task has.
-        num_end: end frames appended inside a *target* span whose length varies; none by default.
-            Conditions never carry one.
+        num_end: end frames appended inside a *target* span of variable length; none by default. Conditions
+            never have one.
 
     Raises:
-        UserError: there is no such task, the example's modalities are not those of the task, or codes are
-            out of range.
+        UserError: an unknown task, modalities that differ from the task's, or codes out of range.
     """
     row = vocabulary.task(task)
     builder = _Builder(vocabulary, row)
@@ -176,10 +175,10 @@ class _Builder:
 def _span_coordinates(
     grid: tuple[int, int] | None, num_positions: int, num_frames: int
 ) -> tuple[np.ndarray, float]:
-    """Coordinates of a span's positions from 0, and how far the next span starts.
+    """Return the coordinates of a span's positions from 0, and the offset of the next span.
 
-    A line counts its positions on both axes, so it is ordinary RoPE. A picture counts (row, column) [D, as
-    M-RoPE]; codebooks that take positions of their own share their cell's coordinates.
+    A line has equal coordinates on both axes, as in ordinary RoPE; a picture has (row, column) [D, as
+    M-RoPE]. Codebooks at separate positions share their cell's coordinates.
     """
     if grid is None:
         line = np.arange(num_positions, dtype=np.float64)
@@ -195,7 +194,7 @@ def _align_text(
     num_frames: int,
     alignment: TextAlignment,
 ) -> None:
-    """Move the transcript's coordinates to the speech's axis, on which a frame may take several positions."""
+    """Move the transcript's coordinates to the speech's axis, where a frame may take several positions."""
     (text_start, text_stop), (speech_start, speech_stop) = text, speech
     if text_stop > text_start and num_frames:
         first = coordinates[speech_start, 0]

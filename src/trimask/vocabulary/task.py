@@ -1,4 +1,4 @@
-"""What a sequence can ask for: tasks are rows of a table, to which anyone adds."""
+"""Tasks: what a sequence generates. Tasks are rows of an extensible table."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,22 +7,21 @@ from typing import final
 from trimask.errors import UserError
 
 MODALITIES = ("text", "image", "speech")
-"""The modalities that our tokenizers give, by name; a run may have others (`RunConfig.spaces`)."""
+"""The modalities with a tokenizer, by name; a run may have others (`RunConfig.spaces`)."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What a sequence asks to be generated; each has its own task token [P: task tokens say what to
-    generate].
+    """What a sequence generates; each task has its own task token [P: task tokens say what to generate].
 
     Attributes:
         name: in configurations, in the vocabulary and on the command line.
-        spans: the modalities of its sequences, in order; several where examples of several kinds will do, as
-            pairs of either kind do for `joint`.
+        spans: the modalities of its sequences, in order; several alternatives if examples of several kinds
+            fit, as for `joint`.
         condition: the modalities that stay clean; every other span is a target.
 
-    Raises: UserError for a name that is no identifier, spans that are empty or repeat a modality, or a
+    Raises: UserError for a name that is not an identifier, spans that are empty or repeat a modality, or a
         condition that leaves no target.
     """
 
@@ -45,7 +44,7 @@ class Task:
                 )
 
     def spans_of(self, present: Collection[str]) -> tuple[str, ...]:
-        """The spans in order of an example that has the modalities `present`.
+        """Return the ordered spans of an example with the modalities `present`.
 
         Raises:
             UserError: the task has no such sequence.
@@ -57,24 +56,24 @@ class Task:
         raise UserError(f"task {self.name} needs spans {wanted}, not {'+'.join(present) or 'nothing'}")
 
     def targets_of(self, present: Collection[str]) -> tuple[str, ...]:
-        """The modalities of `present` that the task generates, in their order."""
+        """Return the modalities of `present` that the task generates, in order."""
         return tuple(modality for modality in present if modality not in self.condition)
 
     @property
     def targets(self) -> frozenset[str]:
-        """The modalities that it generates from one example or another."""
+        """All modalities that it can generate."""
         return frozenset(self.targets_of([modality for spans in self.spans for modality in spans]))
 
     @property
     def target(self) -> str | None:
-        """The modality that it generates; None where several are generated together: then their sum is the
-        bound, and a modality's share in it is none.
+        """The modality that it generates; None if several are generated together: then only their sum is a
+        bound.
         """
         return next(iter(self.targets)) if len(self.targets) == 1 else None
 
     @property
     def is_alone(self) -> bool:
-        """Whether its sequences have one span, as text passages do."""
+        """Whether its sequences have a single span, like text passages."""
         return all(len(spans) == 1 for spans in self.spans)
 
 

@@ -1,6 +1,4 @@
-"""What the rest of the system asks of a tokenizer: it declares its geometry, and turns a raw signal into
-codes and back.
-"""
+"""The tokenizer interfaces: declare a geometry, encode a raw signal into codes, and decode codes."""
 
 from typing import Protocol, runtime_checkable
 

@@ -1,11 +1,11 @@
-"""How the words of a recording stand in the text span: the voice's tag, then lower case."""
+"""Transcripts in the text span: the voice tag, then the words in lower case."""
 
 import re
 import unicodedata
 from collections.abc import Collection
 
 DEFAULT_VOICE = "slt"
-"""The tag of a recording whose speaker is not stated."""
+"""The tag of a recording with an unknown speaker."""
 _KEPT = ("L", "M", "N")  # letters, marks (vowels of many scripts) and digits, by Unicode's general category
 
 
@@ -13,12 +13,11 @@ _ID, _ID_KEPT = re.compile("[0-9a-f]{32,}"), 12
 
 
 def voice_tag(name: str) -> str:
-    """The tag of the voice `name`, as a column has it: `Ana María` is `ana_maría`; empty where nothing is
-    left.
+    """Return the tag of the voice `name`: `ana_maría` for `Ana María`; empty if nothing is left.
 
-    Lower case, composed (NFC), without joiners and other characters that nobody sees; each run of what is no
-    letter, mark or digit is one underscore [D]. The tag of a tag is itself.
-    An id of 32 or more hexadecimal digits is its first 12: each character of a tag is a token [D].
+    Lower case, composed (NFC), without joiners and other invisible characters; each run of other characters
+    than letters, marks and digits becomes one underscore [D]. The tag of a tag is itself. An id of 32 or more
+    hexadecimal digits is its first 12: each character of a tag is a token [D].
     """
     visible = "".join(c for c in name if unicodedata.category(c) != "Cf")
     composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", visible).lower())
@@ -28,20 +27,20 @@ def voice_tag(name: str) -> str:
 
 
 def transcript(text: str, voice: str | None = None) -> str:
-    """`good morning` of voice `slt` is `slt: good morning`."""
+    """Format a transcript: `slt: good morning` for `good morning` by voice `slt`."""
     tag = voice_tag(voice) if voice else ""
     return f"{tag or DEFAULT_VOICE}: {text.strip().lower()}"
 
 
 def is_transcript(spans: Collection[str]) -> bool:
-    """Whether the text of a sequence of these modalities is a transcript: it stands beside speech alone. The
-    text of a triple is the picture's caption.
+    """Return whether the text of a sequence of these modalities is a transcript: only next to speech alone,
+    since the text of a triple is the picture's caption.
     """
     return set(spans) == {"text", "speech"}
 
 
 def parse_transcript(text: str) -> tuple[str | None, str]:
-    """The voice's tag, None where there is none, and the words."""
+    """Return the voice tag (None if there is none) and the words."""
     tag, colon, words = text.partition(":")
     if colon and tag and all(c == "_" or unicodedata.category(c)[0] in _KEPT for c in tag):
         return tag, words.strip()
