@@ -88,7 +88,7 @@ class Kind(ABC):
 
         Raises:
             UserError: it is not what the run began with, is damaged, or holds what the tokenizers do not
-                give; with the mend.
+                give; with the remedy.
         """
         return None
 
@@ -302,8 +302,8 @@ class _Prepared(Kind):
             if not found:
                 began = ", ".join(map(str, data.folders))
                 raise UserError(
-                    f"--data {folder} is not what the run began with ({began}): its {MANIFEST} is another; "
-                    "name that data, wherever it is now, or train anew"
+                    f"--data {folder} is not the data that the run began with ({began}): its {MANIFEST} "
+                    "differs; name that data, wherever it is now, or train anew"
                 )
             for number in found:
                 places[number] = folder.resolve()
