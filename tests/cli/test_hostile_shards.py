@@ -112,7 +112,7 @@ def tokenizers(prepared: Path) -> Tokenizers:
 def test_a_shard_that_is_none(name: str, prepared: Path, tokenizers: Tokenizers, tmp_path: Path):
     folder = replaced(prepared, tmp_path, HOSTILE[name])
     config = with_prepared(debug(), [folder])
-    with pytest.raises(ValueError, match="is no shard as `trimask prepare` writes them") as caught:
+    with pytest.raises(ValueError, match="is not a shard as `trimask prepare` writes it") as caught:
         kind_of(config.data).check(config, tokenizers)
     said = str(caught.value)
     assert SHARD in said and "prepare the data again" in said and "\n" not in said

@@ -205,11 +205,11 @@ def test_text_is_printed_and_nothing_is_written(
         (["--task", "text_to_image", "--prompt", " ", "--out", "OUT"], ["' ' is empty"]),
         (
             ["--task", "text_to_image", "--prompt", "so " * 500, "--out", "OUT"],
-            ["256 is the most", "shorten"],
+            ["the limit is 256", "shorten"],
         ),
         (
             ["--task", "text_to_speech", "--prompt", "so " * 99, "--out", "OUT"],
-            ["256 is the most", "shorten"],
+            ["the limit is 256", "shorten"],
         ),
         (["--task", "text", "--prompt", "so " * 9, "--span-length", "4"], ["raise span_length"]),
         (["--task", "text", "--image", "red.png"], ["no use for --image"]),
