@@ -346,7 +346,7 @@ def test_a_field_that_was_added_since_counts_as_its_default(tmp_path: Path) -> N
     open_run(tmp_path, now, resume=True)
     assert io.read_sealed(tmp_path / "config.json") == {"run": {"seed": 0, "rate": 0.5}}
     assert Checkpoints(tmp_path, config=now, keep=2).load_newest(_tensors(0)) == _checkpoint(1)
-    with pytest.raises(ValueError, match=r"no checkpoint .* is whole"):
+    with pytest.raises(ValueError, match=r"no checkpoint .* is intact"):
         Checkpoints(tmp_path, config=changed, keep=2).load_newest(_tensors(0))
 
 
@@ -371,5 +371,5 @@ def test_what_may_change_is_noted_and_no_other_run(tmp_path: Path, caplog: pytes
     other = {"run": after["run"] | {"seed": 1}}
     with pytest.raises(ValueError, match=r"another config: run\.seed was 0, is 1\."):
         open_run(tmp_path, other, resume=True, may_change=may_change)
-    with pytest.raises(ValueError, match=r"no checkpoint .* is whole"):
+    with pytest.raises(ValueError, match=r"no checkpoint .* is intact"):
         Checkpoints(tmp_path, config=other, keep=2, may_change=may_change).load_newest(_tensors(0))

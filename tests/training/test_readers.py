@@ -100,7 +100,7 @@ def test_a_reader_passes_over_what_is_damaged_and_renames_nothing(
     assert _checkpoints(tmp_path).peek_newest(_tensors(0)) == Checkpoint(step=1)
     assert "checkpoint of step 2 is unusable" in caplog.text
     (checkpoints.path(1) / "state.json").unlink()
-    with pytest.raises(ValueError, match=r"no checkpoint in .* is whole"):
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is intact"):
         _checkpoints(tmp_path).peek_newest(_tensors(0))
     assert _names(tmp_path) == before
 
