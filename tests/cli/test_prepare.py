@@ -621,7 +621,7 @@ def test_resume_is_exact_and_other_data_is_an_error(
     io.write_json(folders[0] / "manifest.json", manifest | {"licence": "another"})
     capsys.readouterr()
     assert main([*words, "--out", str(tmp_path / "whole"), "--resume"]) == 2
-    assert "its manifest.json is another" in capsys.readouterr().err
+    assert "its manifest.json differs" in capsys.readouterr().err
 
 
 def test_show_prints_the_mixture(prepared: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
