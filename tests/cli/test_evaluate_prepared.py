@@ -126,7 +126,10 @@ def test_the_whole_table_from_shards(
 ) -> None:
     languages = play_judges(monkeypatch)
     roles = ("recognizer", "speaker", "quality", "images", "sentences")
-    scores = evaluate(run, capsys, "--judges", *(f"{role}=judge" for role in roles))
+    steps = "--sampler.text_to_speech.num_steps=5"
+    scores = evaluate(run, capsys, steps, "--judges", *(f"{role}=judge" for role in roles))
+    samplers = {task: sampler["num_steps"] for task, sampler in scores["sampler"].items()}
+    assert samplers["text_to_speech"] == 5 and samplers["text"] == 64
     assert scores["data"]["folders"] == [str(folder) for folder in prepared] and "claims" not in scores
     assert "round trip" in scores["reference"] and scores["held_out"] == "validation"
     rows = {(row["task"], row["split"], row["modality"]): row for row in scores["likelihood"]}

@@ -143,6 +143,11 @@ def test_no_size_beyond_all_machines(path: str) -> None:
             override(config, {path: value})
 
 
+def test_no_filled_length_beyond_all_machines() -> None:
+    with pytest.raises(ConfigError, match=r"SpanSlack\.filled\.image_to_text is 1000000000: .*at most"):
+        override(debug(), {"slack.filled.image_to_text": "1000000000"})
+
+
 @pytest.mark.parametrize(
     "path", ["slack.filled.image_to_text", "slack.minimum", "mixture.block_length", "model.width"]
 )

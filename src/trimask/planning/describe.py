@@ -119,7 +119,7 @@ def _tokenizers(config: RunConfig, folder: Path | str | None) -> Tokenizers | No
     if not kind.is_there:
         if folder is not None:
             raise UserError(
-                f"the data states its tokenizers' geometry: leave out tokenizers {folder}, or describe the "
+                f"the data states its code spaces: leave out tokenizers {folder}, or describe the "
                 "recipe on prepared data"
             )
         return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
 from trimask import rng
+from trimask.config import to_dict
 from trimask.data.source import ExampleSource
 from trimask.data.stream import SpanSlack
 from trimask.devices import describe
@@ -76,6 +77,7 @@ def score(
         "num_sequences": suite.num_sequences,
         "num_masks": suite.num_masks,
         "machine": describe(generator.device),
+        "sampler": {task: to_dict(config) for task, config in generator.samplers.items()},
         "judges": panel.as_json(),
         "left_out": panel.left_out() + examples.left_out(),
         "likelihood": [],
