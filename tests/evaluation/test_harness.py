@@ -38,7 +38,7 @@ def _dataset(rows: list[dict[str, Any]]) -> Callable[..., Any]:
 
 
 def test_requests_get_exact_likelihoods() -> None:
-    from lm_eval.api.instance import Instance
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]  (an extra)
 
     from trimask.evaluation.harness import HarnessModel
 
@@ -89,7 +89,7 @@ def test_perplexity_through_the_evaluator() -> None:
 
 
 def test_generation_stops_where_it_is_told() -> None:
-    from lm_eval.api.instance import Instance
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]  (an extra)
 
     from trimask.evaluation.continuation import ContinuationScorer
     from trimask.evaluation.harness import HarnessModel
