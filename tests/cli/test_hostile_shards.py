@@ -149,7 +149,9 @@ def test_a_manifest_that_says_what_cannot_be(change: dict[str, Any], prepared: P
         stored["counts"]["train"] = {entry["source"]: counted}
 
     reseal(folder, rewrite)
-    with pytest.raises(ValueError, match=r"manifest.json is damaged .* the command that prepared the data"):
+    with pytest.raises(
+        ValueError, match=r"manifest.json is damaged .* run the command that prepared the data"
+    ):
         Manifest.load(folder)
 
 

@@ -246,7 +246,7 @@ def test_a_folder_in_which_nothing_came_out_can_be_used(
     assert main([*words, "--caption-from", "folder"]) == 0
     assert Manifest.load(out).rejected == {"corrupt": 1}
     assert "speakers" not in io.read_json(out / "manifest.json")
-    assert main(words) == 2 and "was prepared otherwise" in capsys.readouterr().err
+    assert main(words) == 2 and "was prepared with other settings" in capsys.readouterr().err
 
 
 def test_what_to_try_is_of_the_data(prepared: list[Path], tokenizers_folder: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_damaged_manifest_has_one_mend(prepared: list[Path], tmp_path: Path) -
     path = tmp_path / "manifest.json"
     stored = io.read_json(prepared[0] / "manifest.json")
     io.write_json(path, {**stored, "licence": "MIT"})
-    with pytest.raises(ValueError, match=r"is damaged: the command that prepared the data writes it again$"):
+    with pytest.raises(ValueError, match=r"is damaged: run the command that prepared the data again$"):
         Manifest.load(tmp_path)
 
 
@@ -378,7 +378,9 @@ def test_what_was_decided_about_splits_is_told(
         (raw / f"{name}.jsonl").write_text("".join(json.dumps({"text": word}) + "\n" for word in words))
     assert main(["prepare", str(raw), "--out", str(out), *tokenized]) == 0
     told = capsys.readouterr().err
-    assert "splits: 1 set aside, since their text or file stands in a split that the source holds out" in told
+    assert (
+        "splits: 1 set aside, since their text or file is also in a split that the source holds out" in told
+    )
     assert "set aside: 1 held_out" in told and "--group-by image" not in told
     manifest = Manifest.load(out)
     assert manifest.splits is not None and manifest.splits.own == ("test", "train", "validation")
@@ -397,7 +399,7 @@ def test_what_was_decided_about_splits_is_told(
         io.write_json(out / name, kept)
     assert Manifest.load(out).splits is None and len(load_split([out], "train")["text"]) == 2
     assert main(["prepare", str(raw), "--out", str(out), *tokenized]) == 2
-    assert "decided splits otherwise" in capsys.readouterr().err
+    assert "assigned splits by other rules" in capsys.readouterr().err
 
 
 def test_texts_that_are_labels_are_told(
@@ -479,7 +481,7 @@ def test_twice_changes_nothing_and_otherwise_is_an_error(
     (raw / "0.jsonl").write_text('{"text": "new"}\n')
     fails(words, "is another source or has changed since")
     fails(["prepare", str(raw), "--out", str(tmp_path / "other"), *tokenized], "holds no prepared data")
-    fails(["prepare", str(raw), "--out", str(raw / "out"), *tokenized], "would be read itself")
+    fails(["prepare", str(raw), "--out", str(raw / "out"), *tokenized], "would be read as input")
     fails(["prepare", str(raw)], "trimask prepare SOURCE --out DIR")
     fails([*words, "--workers=0"], "--workers is 0")
     (raw / "columns.csv").write_text("a,b\n1,2\n")
@@ -535,7 +537,7 @@ def test_an_interrupted_preparation_goes_on(tokenizers_folder: Path, tmp_path: P
 
     with pytest.raises(KeyboardInterrupt):
         prepare(str(raw), out, options=options, tokenizer_folder=tokenizers_folder, on_progress=interrupt)
-    with pytest.raises(ValueError, match="is not finished: go on with `trimask prepare"):
+    with pytest.raises(ValueError, match="is not finished: continue with `trimask prepare"):
         Manifest.load(out)
     before = snapshot(out)
     (out / "train" / ".text-000001.x.tmp.safetensors").write_bytes(b"half")

@@ -21,7 +21,7 @@ from trimask.parallel import Local
 from trimask.prepare.decision import Decision
 from trimask.prepare.decode import Decoder, read_part
 from trimask.prepare.identity import name_node, text_key
-from trimask.prepare.splits import Decisions, decide, decided
+from trimask.prepare.splits import Decisions, decide, read_decisions
 from trimask.prepare.tally import Counts
 from trimask.sources.columns import ColumnError
 from trimask.sources.item import Item
@@ -67,7 +67,7 @@ def verdicts(
     with tempfile.TemporaryDirectory() as out:
         summary = decide(plan, options, Path(out))
         for part in plan.parts:
-            decisions = decided(Path(out), part.number)
+            decisions = read_decisions(Path(out), part.number)
             for item in read_part(part, options):
                 if isinstance(item, Rejection):
                     rejected[item.key] = item.reason.value
@@ -298,8 +298,8 @@ def test_a_table_against_a_folder_is_held_out_and_told(tmp_path: Path) -> None:
     _, summary, _ = verdicts(tmp_path)
     assert split_of(tmp_path) == {"zero": "train", "one": "test"}
     assert summary.counts == {"contradiction": 1} and len(summary.examples["contradiction"]) == 1
-    told = summary.told()
-    assert told == "splits: 1 in a table of one split and a folder of another are held out"
+    told = summary.describe()
+    assert told == "splits: 1 held out, since their table and their folder name different splits"
 
 
 def test_what_another_split_holds_out_is_set_aside(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_what_another_split_holds_out_is_set_aside(tmp_path: Path) -> None:
         "another.": "validation",
     }
     assert summary.counts == {"held_out": 3}
-    with pytest.raises(Rejected, match="its text stands in the source's own test split"):
+    with pytest.raises(Rejected, match="its text is also in the source's test split"):
         next(decision for item, decision in found if item.text == "a third").check()
 
 
@@ -435,9 +435,9 @@ def test_a_source_that_changes_meanwhile_and_files_that_are_damaged(tmp_path: Pa
     options = PrepareOptions()
     plan = make_plan(str(source), options)
     decide(plan, options, tmp_path / "out")
-    decisions = decided(tmp_path / "out", 0)
+    decisions = read_decisions(tmp_path / "out", 0)
     assert next(decisions).split in ("train", "validation", "test")
-    with pytest.raises(ValueError, match="changed while it was read"):
+    with pytest.raises(ValueError, match="changed while it was being read"):
         next(decisions)
     parts = tmp_path / "out" / "parts"
     before = {path.name: path.read_bytes() for path in parts.iterdir()}
@@ -450,8 +450,8 @@ def test_a_source_that_changes_meanwhile_and_files_that_are_damaged(tmp_path: Pa
             assert path.read_bytes() == data
     assert before == {path.name: path.read_bytes() for path in parts.iterdir()}
     (parts / "000000.splits.parquet").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"splits.parquet is damaged: the same command"):
-        next(decided(tmp_path / "out", 0))
+    with pytest.raises(ValueError, match=r"splits.parquet is damaged: run the same command"):
+        next(read_decisions(tmp_path / "out", 0))
     (parts / "000000.items.parquet").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"items.parquet is damaged: delete it"):
         decide(plan, options, tmp_path / "out")

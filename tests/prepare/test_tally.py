@@ -9,7 +9,7 @@ import pytest
 
 from trimask.parallel import Local, Work
 from trimask.prepare import tally
-from trimask.prepare.tally import RUNNING, Board, Counts, Tally
+from trimask.prepare.tally import RUNNING, Counts, ProgressTracker, Tally
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ class SlowPart(Work[int, int]):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_items_within_parts_are_told_before_any_part_is_done(tmp_path: Path, workers: int) -> None:
-    board = Board(tmp_path, num_parts=3, num_done=1, items=5, num_items=11)
+    tracker = ProgressTracker(tmp_path, num_parts=3, num_done=1, items=5, num_items=11)
     told: list[Counts] = []
 
     def show(counts: Counts) -> None:
@@ -45,10 +45,10 @@ def test_items_within_parts_are_told_before_any_part_is_done(tmp_path: Path, wor
         if counts.fresh_items >= 3 * workers or counts.items == 10:
             (tmp_path / "seen").touch()
 
-    with board.shown(show, interval=0.05) as now:
+    with tracker.report_periodically(show, interval=0.05) as now:
         now()
         for _ in Local(workers=workers).run(SlowPart(out=tmp_path), range(2)):
-            board.finish(3)
+            tracker.finish(3)
             now()
     within = [counts.items for counts in told if counts.num_fresh == 0]
     # The last item counts as done only when its part is.
@@ -62,7 +62,7 @@ def test_what_a_killed_process_left_counts_for_nothing(tmp_path: Path) -> None:
     (tmp_path / RUNNING).mkdir()
     (tmp_path / RUNNING / "000000").write_text("400")
     told: list[Counts] = []
-    with Board(tmp_path, num_parts=1, num_done=0, items=0).shown(told.append) as now:
+    with ProgressTracker(tmp_path, num_parts=1, num_done=0, items=0).report_periodically(told.append) as now:
         now()
         (tmp_path / RUNNING).mkdir()
         (tmp_path / RUNNING / "000000").write_text("")  # being written

@@ -251,7 +251,9 @@ def test_marks_and_encodings(tmp_path: Path) -> None:
 def test_letters_of_another_encoding_are_told(tmp_path: Path) -> None:
     table = "file_name,text\n0.png,une boîte\n".encode("latin-1")
     write(tmp_path, {"0.png": "P", "metadata.csv": table})
-    with pytest.raises(Exception, match="byte 0xee at 6 is no UTF-8: save it as UTF-8"):
+    with pytest.raises(
+        Exception, match="byte 0xee at character 6 is not valid UTF-8: save the file as UTF-8"
+    ):
         read(tmp_path)
 
 
@@ -299,7 +301,7 @@ def test_arrays_that_are_no_recording(tmp_path: Path, audio: dict[str, Any]) -> 
 
 def test_numbers_are_no_texts(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [0, 1]}), tmp_path / "a.parquet")
-    with pytest.raises(Exception, match="the number 0 instead of text: write the names of classes out"):
+    with pytest.raises(Exception, match="the number 0 instead of text: replace class numbers by names"):
         read(tmp_path)
 
 

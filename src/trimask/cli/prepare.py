@@ -188,16 +188,16 @@ class Prepare(Verb):
         )
 
     def _tell_splits(self, manifest: "Manifest") -> None:
-        from trimask.prepare.manifest import totals
+        from trimask.prepare.manifest import total_examples
 
         if manifest.splits is None:
             return
-        if told := manifest.splits.told():
+        if told := manifest.splits.describe():
             say(f"{told}; manifest.json has examples")
         trained = sum(found.examples for found in manifest.counts.get("train", {}).values())
         # Texts that are labels: few of them, each of many examples, in every split.
         is_label = manifest.splits.counts.get("held_out", 0) > trained
-        if is_label or 2 * manifest.splits.largest_group > totals(manifest.counts) > 1:
+        if is_label or 2 * manifest.splits.largest_group > total_examples(manifest.counts) > 1:
             say("texts that many examples share join them: --group-by image (or audio) compares files alone")
 
     def _verify(self, folder: Path) -> int:
@@ -205,14 +205,14 @@ class Prepare(Verb):
             raise UsageError("--verify DIR stands alone: it reads what was prepared")
         from trimask.cli.console import Report
         from trimask.locks import locked
-        from trimask.prepare.manifest import Manifest, damaged_shards, set_aside
+        from trimask.prepare.manifest import Manifest, find_damaged_shards, set_aside
         from trimask.runs.sources import tokenizers_of_data
 
         with reading_files():
             manifest = Manifest.load(folder)
             tokenizers_of_data([folder])
             with Report() as report:
-                damaged = damaged_shards(folder, manifest.shards, report)
+                damaged = find_damaged_shards(folder, manifest.shards, report)
             if damaged:
                 with locked(folder):
                     set_aside(folder, manifest, damaged)

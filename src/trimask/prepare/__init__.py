@@ -1,1 +1,1 @@
-"""Raw data -> token shards: readers, guards, and the tokenization of one part after another."""
+"""Convert raw data into token shards: decide splits, decode, tokenize part by part, and write a manifest."""

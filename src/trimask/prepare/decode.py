@@ -1,4 +1,4 @@
-"""Items -> text, pixels and samples: what everything that reads raw data begins with."""
+"""Decode items into text, pixels and audio samples."""
 
 import re
 from collections.abc import Iterator
@@ -25,9 +25,10 @@ from trimask.sources.stated import column_split
 
 
 def read_part(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]:
-    """The part's items; what goes wrong with the file as a whole ends it with a rejection.
+    """Yield the items of a part, with one rejection at the end if its file cannot be read further.
 
-    Raises SourceUnavailable if a remote source fails.
+    Raises:
+        SourceUnavailable: a remote source fails.
     """
     items = one_text_each(part.reader.items(options))
     label, count = part.reader.label, 0
@@ -39,7 +40,7 @@ def read_part(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]
         except ColumnError as error:
             yield Rejection(key=label, reason=Reason.COLUMNS, detail=str(error))
             return
-        except Exception as error:  # each format's library has its own
+        except Exception as error:  # each format's library raises its own types
             detail = f"after {count} items: {first_line(error)}"
             yield Rejection(key=label, reason=Reason.UNREADABLE_FILE, detail=detail)
             return
@@ -52,11 +53,13 @@ def read_part(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]
 @final
 @dataclass(kw_only=True, slots=True)
 class Decoded:
-    """An item as it is trained on.
+    """A decoded item.
 
     Attributes:
-        group: examples of equal number are variants of one thing.
-        text, language: "" where there is none and none is needed.
+        group: examples with equal numbers are variants of one thing.
+        text, language: "" if absent and not needed.
+        pixels: RGB; None if the item has no picture or pictures are left out.
+        waveform: mono, full scale ±1; None if the item has no recording or recordings are left out.
     """
 
     key: str
@@ -75,8 +78,8 @@ class Decoder:
     """Decodes the items of one part.
 
     Attributes:
-        image_size: pixels along each side; None leaves pictures out.
-        sample_rate: in Hz; None leaves recordings out.
+        image_size: pixels along each side; None skips pictures.
+        sample_rate: in Hz; None skips recordings.
     """
 
     options: PrepareOptions
@@ -84,7 +87,7 @@ class Decoder:
     sample_rate: int | None
 
     def __call__(self, item: Item, decision: Decision) -> Decoded:
-        """Raises Rejected for what is not to be trained on."""
+        """Decode an item. Raise Rejected if it cannot be used or is set aside by `decision`."""
         text = self._text(item)
         column_split(item.split)
         decision.check()
@@ -131,7 +134,7 @@ class Decoder:
         )
 
     def _group(self, item: Item) -> int:
-        """The number of what the item is a variant of; if nothing groups, each is a thing of its own."""
+        """Return the number of the item's group; without a group, each item has its own."""
         if item.group is not None:
             return rng.key(0, "group", str(item.group))
         if item.is_group_of_file:
@@ -154,7 +157,7 @@ def _bytes(media: Media, limit: int, what: str) -> bytes:
 
 
 def _rate(value: object) -> object:
-    """A rate as tables write it: "16000" and "16000.0" are numbers."""
+    """Convert a rate written as text in a table, such as "16000" or "16000.0", to a number."""
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}(\.0*)?\s*", value):
         return int(float(value))
     return value or None

@@ -1,4 +1,4 @@
-"""Which examples belong together: those that share a text or a file, and those that share with these."""
+"""Group examples that share a text or a file, directly or through other examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 Nodes = UInt64[ndarray, "rows"]
-"""What each row has of one kind (its text, its picture …), as a number; 0: nothing."""
+"""A 64-bit hash per row of one kind of content (its text, its picture …); 0: none."""
 _LAST = np.uint64(2**64 - 1)
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Marks:
-    """A number for each of some nodes."""
+    """A map from nodes to small numbers; `nodes` are sorted."""
 
     nodes: UInt64[ndarray, "marked"]
     values: UInt8[ndarray, "marked"]
@@ -27,7 +27,7 @@ class Marks:
     def largest(
         cls, nodes: Sequence[UInt64[ndarray, "_rows"]], values: Sequence[UInt8[ndarray, "_rows"]]
     ) -> "Marks":
-        """Each node with the largest of the values that it is given."""
+        """Map each node to the largest of its values."""
         every, marks = np.concatenate(nodes), np.concatenate(values)
         order = np.lexsort((marks, every))
         every, marks = every[order], marks[order]
@@ -35,7 +35,7 @@ class Marks:
         return cls(nodes=every[is_last], values=marks[is_last])
 
     def of(self, nodes: Nodes) -> UInt8[ndarray, "rows"]:
-        """The mark of each node; 0 where it has none."""
+        """Return the mark of each node; 0 for a node without one."""
         places, found = _find(self.nodes, nodes)
         return np.where(found, self.values[places] if len(self.values) else 0, 0).astype(np.uint8)
 
@@ -43,11 +43,13 @@ class Marks:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Groups:
-    """Examples that are drawn together.
+    """Groups of examples; all examples of a group are assigned to the same split.
 
     Attributes:
-        nodes, positions: what they share, and where in [0, 1) their group falls.
-        largest: examples of the largest group.
+        nodes: sorted; shared by several rows, or by a row of such a group alone.
+        positions: the position of each node's group in [0, 1), which determines the split; 1 for a group of
+            more than half of the rows.
+        largest: number of examples in the largest group.
     """
 
     nodes: UInt64[ndarray, "shared"]
@@ -56,14 +58,14 @@ class Groups:
 
     @classmethod
     def of(cls, subjects: Nodes, files: Sequence[Nodes]) -> "Groups":
-        """The connected components of rows, of which two are joined where they share a node.
+        """Find the connected components of rows, where rows that share a node are connected.
 
-        A group falls where the one of its subjects does that comes first in an order of their own, so that
-        it does not depend on the order of rows; a group of one subject falls as that subject does alone, and
-        need not be kept. A group of more than half of the rows is at 1: it is in no part that is drawn.
+        The position of a group is that of its subject with the smallest hash, so it does not depend on the
+        order of rows. A group with a single subject has that subject's own position and need not be stored.
+        A group of more than half of the rows has position 1, so it is never drawn for a held-out split.
         """
         columns = (subjects, *files)
-        shared = np.unique(np.concatenate([_repeated(column) for column in columns]))
+        shared = np.unique(np.concatenate([_find_repeated(column) for column in columns]))
         places, found = zip(*(_find(shared, column) for column in columns), strict=True)
         labels = _components(len(shared), places, found)
         row = np.full(len(subjects), -1, dtype=np.int64)
@@ -73,7 +75,7 @@ class Groups:
         sizes = np.bincount(row[grouped], minlength=1)
         positions = _positions(row[grouped], [column[grouped] for column in columns])
         positions[2 * sizes[: len(positions)] > len(subjects)] = 1.0
-        # A file of one row is not looked up, its subject may be: by rows that have no file.
+        # The subject of a grouped row may also occur in rows without files, which look it up later.
         is_alone = grouped & ~found[0] & (subjects != 0)
         nodes = np.concatenate([shared, subjects[is_alone]])
         falls = positions[np.concatenate([labels, row[is_alone]])]
@@ -81,7 +83,7 @@ class Groups:
         return cls(nodes=nodes[order], positions=falls[order], largest=int(sizes.max()))
 
     def of_rows(self, subjects: Nodes, files: Sequence[Nodes]) -> Float64[ndarray, "rows"]:
-        """Where the group of each row falls."""
+        """Return the position of each row's group."""
         alone = subjects.copy()
         for column in files:
             alone = np.where(alone == 0, column, alone)
@@ -92,8 +94,8 @@ class Groups:
         return position
 
 
-def repeated_rows(identity: Nodes) -> Bool[ndarray, "rows"]:
-    """Whether an earlier row is identical; 0 is identical to nothing."""
+def find_repeated_rows(identity: Nodes) -> Bool[ndarray, "rows"]:
+    """Return whether an earlier row has the same identity; 0 equals nothing."""
     order = np.argsort(identity, kind="stable")
     ordered = identity[order]
     again = np.zeros(len(identity), dtype=bool)
@@ -101,20 +103,20 @@ def repeated_rows(identity: Nodes) -> Bool[ndarray, "rows"]:
     return again
 
 
-def mixed(nodes: Nodes) -> Nodes:
-    """SplitMix64's finalizer: an order, or a start of a new number, that has nothing to do with the old."""
+def mix_bits(nodes: Nodes) -> Nodes:
+    """Hash numbers with SplitMix64's finalizer, so that their order is independent of the input's."""
     nodes = (nodes ^ (nodes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     nodes = (nodes ^ (nodes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return nodes ^ (nodes >> np.uint64(31))
 
 
 def _fraction(nodes: Nodes) -> Float64[ndarray, "rows"]:
-    """As `hash_fraction` of the name whose number it is."""
+    """Map nodes to [0, 1), as `hash_fraction` maps the names that they are hashes of."""
     return (nodes >> np.uint64(12)).astype(np.float64) / 2.0**52
 
 
-def _repeated(nodes: Nodes) -> UInt64[ndarray, "repeated"]:
-    """The nodes of more than one row."""
+def _find_repeated(nodes: Nodes) -> UInt64[ndarray, "repeated"]:
+    """Return the nodes that occur in more than one row, sorted."""
     ordered = np.sort(nodes)
     return np.unique(ordered[1:][(ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)])
 
@@ -122,7 +124,7 @@ def _repeated(nodes: Nodes) -> UInt64[ndarray, "repeated"]:
 def _find(
     ordered: UInt64[ndarray, "nodes"], wanted: Nodes
 ) -> tuple[Int64[ndarray, "rows"], Bool[ndarray, "rows"]]:
-    """Where each stands in `ordered`, and whether it does."""
+    """Return the index of each wanted node in `ordered`, and whether it is there."""
     if not len(ordered):
         return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted), dtype=bool)
     places = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
@@ -132,7 +134,7 @@ def _find(
 def _components(
     num_nodes: int, places: Sequence[Int64[ndarray, "rows"]], found: Sequence[Bool[ndarray, "rows"]]
 ) -> Int64[ndarray, "nodes"]:
-    """The number of each node's component: a row joins all the nodes that it has."""
+    """Return the component of each node; nodes of one row are connected."""
     ends: list[tuple[ndarray, ndarray]] = []
     for one in range(len(places)):
         for other in range(one):
@@ -148,13 +150,13 @@ def _components(
 
 
 def _positions(row: Int64[ndarray, "rows"], columns: Sequence[Nodes]) -> Float64[ndarray, "groups"]:
-    """Where each group falls: by the first subject of it, or the first file where it has none."""
+    """Return the position of each group: that of its first subject, or of its first file if it has none."""
     num_groups = int(row.max(initial=-1)) + 1
     positions = np.full(num_groups, -1.0)
     for column in columns:
         is_open = (column != 0) & (positions[row] < 0)
         group, nodes = row[is_open], column[is_open]
-        order, first = mixed(nodes), np.full(num_groups, _LAST)
+        order, first = mix_bits(nodes), np.full(num_groups, _LAST)
         np.minimum.at(first, group, order)
         is_first = order == first[group]
         positions[group[is_first]] = _fraction(nodes[is_first])

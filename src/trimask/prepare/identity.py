@@ -1,4 +1,4 @@
-"""What makes two texts the same text, and two files the same file, as splits see it: 64-bit numbers."""
+"""64-bit hashes by which splits recognize equal texts and equal files."""
 
 import hashlib
 import re
@@ -7,15 +7,14 @@ from pathlib import Path
 
 _NODE_DIGITS = 16
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-"""Byte-order marks, joiners, soft hyphens, choices of glyphs: nobody sees them."""
+"""Invisible characters: byte-order marks, joiners, soft hyphens and variation selectors."""
 
 
 def text_key(text: str) -> str:
-    """`text` as it counts for splits: texts of equal keys are the same text.
+    """Normalize `text` for comparison: texts with equal keys count as the same text.
 
-    Compatibility forms, accents however they are composed (NFKC), case, white space, byte-order marks and
-    other invisible characters, and punctuation at either end make no difference. A text of nothing but
-    punctuation keeps it.
+    Ignored are compatibility forms and the composition of accents (NFKC), case, differences in white space,
+    invisible characters, and punctuation at both ends, unless the text is nothing but punctuation.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     folded = " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFKC", folded)).split())
@@ -32,17 +31,17 @@ def _is_edge(character: str) -> bool:
 
 
 def name_node(name: str) -> int:
-    """The number of a text's key or a group's value: the first 64 bits of what `hash_fraction` draws with."""
+    """Hash a text's key or a group's value: the first 64 bits of the hash that `hash_fraction` uses."""
     return _node(hashlib.sha256(f"split\x1f{name}".encode("utf-8", "surrogatepass")))
 
 
 def text_node(text: str) -> int:
-    """The number of a text."""
+    """Hash a text by its key."""
     return name_node(text_key(text))
 
 
 def file_node(media: bytes | Path | None, limit: int) -> int:
-    """The number of a file's content; 0 where there is none, it cannot be read, or has over `limit` bytes."""
+    """Hash a file's content; 0 if it is absent, empty, unreadable or larger than `limit` bytes."""
     if media is None:
         return 0
     if isinstance(media, bytes):
@@ -57,5 +56,5 @@ def file_node(media: bytes | Path | None, limit: int) -> int:
 
 
 def _node(digest: "hashlib._Hash") -> int:
-    # 0 means that there is none.
+    # 0 is reserved for "none".
     return int(digest.hexdigest()[:_NODE_DIGITS], 16) or 1

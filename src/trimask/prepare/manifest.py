@@ -1,4 +1,4 @@
-"""The manifest of prepared data: what is in the folder, where it came from, and how to check it."""
+"""The manifest of prepared data: the content of the folder, its origin, and the hashes to check it."""
 
 import os
 from collections import Counter
@@ -21,8 +21,8 @@ REJECTED = "rejected.jsonl"
 TOKENIZERS = "tokenizers"
 FORMAT_VERSION = 2
 _CORRUPT = ".corrupt"
-_NAMED = 1000  # speakers whose recordings are counted one by one
-_MEND = "the command that prepared the data writes it again"
+_NAMED = 1000  # most speakers listed with their number of recordings
+_REMEDY = "run the command that prepared the data again"
 
 
 @final
@@ -37,7 +37,7 @@ class Count:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speakers:
-    """How many speakers are told apart, and the recordings of the commonest, by the tags of their voices."""
+    """The number of speakers, and the recordings of each of the most frequent ones, by voice tag."""
 
     number: int
     recordings: dict[str, int]
@@ -46,18 +46,18 @@ class Speakers:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What a prepared folder holds.
+    """The content of a prepared folder.
 
     Attributes:
-        source, licence: as they were stated.
-        tokenizers: SHA-256 of each tokenizer file, which lie in `tokenizers/`.
+        source, licence: as given by the user.
+        tokenizers: SHA-256 of each file in `tokenizers/`.
         input: fingerprint of the source (names, sizes and ends of files, or a commit).
-        links_out: links in the source that lead out of it, and were followed.
-        counts: split -> source -> how much.
-        rejected: reason -> how many items; rejected.jsonl names them.
-        splits: what was decided about splits against the source's own words; none in older folders.
+        links_out: number of followed links that lead out of the source.
+        counts: split -> source -> number of examples and codes.
+        rejected: reason -> number of items; rejected.jsonl lists them.
+        splits: how splits were decided; None in folders of earlier versions.
         damaged: shards that `--verify` set aside; preparing again restores them.
-        speakers: of all that was prepared; None: nobody is named, or an earlier version did not count.
+        speakers: None if no recording names its speaker, or an earlier version did not count them.
     """
 
     format_version: int
@@ -77,25 +77,31 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if len({entry.file for entry in self.shards}) < len(self.shards):
-            raise UserError("shards: one is named twice")
+            raise UserError("shards: a file is listed twice")
         if self.counts != count(self.shards):
-            raise UserError("counts: not those of the shards")
+            raise UserError("counts: they differ from the sums over the shards")
         for entry in self.shards:
-            if set(entry.tokens) != MODALITIES.get(entry.source, set(entry.tokens)):
-                raise UserError(f"{entry.file}: {entry.source} of {sorted(entry.tokens)}")
+            expected = MODALITIES.get(entry.source, set(entry.tokens))
+            if set(entry.tokens) != expected:
+                found = f"{sorted(entry.tokens)} instead of {sorted(expected)}"
+                raise UserError(f"{entry.file}: source {entry.source!r} has {found}")
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
-        """Raises UserError for a folder that is not prepared, not finished, or of another version."""
+        """Read the manifest of a folder.
+
+        Raises:
+            UserError: the folder is not prepared, unfinished, damaged, or of another format version.
+        """
         path = folder / MANIFEST
         if not path.exists():
             what = (
-                "is not finished: go on"
+                "is not finished: continue"
                 if (folder / "parts").is_dir()
-                else "holds no prepared data: make some"
+                else "holds no prepared data: create it"
             )
             raise UserError(f"{folder} {what} with `trimask prepare SOURCE --out {folder}`")
-        stored = io.read_sealed(path, mend=_MEND)
+        stored = io.read_sealed(path, mend=_REMEDY)
         version = stored.get("format_version") if isinstance(stored, dict) else None
         if version != FORMAT_VERSION:
             raise UserError(
@@ -104,24 +110,25 @@ class Manifest:
         try:
             return from_dict(cls, stored)
         except ConfigError as error:
-            raise UserError(f"{path} is damaged ({error}): {_MEND}") from error
+            raise UserError(f"{path} is damaged ({error}): {_REMEDY}") from error
 
     def save(self, folder: Path) -> None:
-        """Write it, with the hash of itself, unless it stands there already; one without stays, since runs
-        know it by its bytes.
+        """Write the manifest with its own hash, unless the folder has an equal one.
+
+        An equal manifest without a hash, of an earlier version, is kept: runs identify it by its bytes.
         """
         stored = to_dict(self)
-        if self.speakers is None:  # as earlier versions wrote it
+        if self.speakers is None:  # as in earlier versions
             del stored["speakers"]
         try:
             before = io.read_json(folder / MANIFEST)
-        except (FileNotFoundError, ValueError):  # none, or damaged
+        except (FileNotFoundError, ValueError):  # absent or damaged
             before = None
         if before not in (stored, seals.seal(stored)):
             io.write_sealed(folder / MANIFEST, stored)
 
     def sources(self, folder: Path, split: str) -> dict[str, list[tuple[Path, ShardEntry]]]:
-        """The shards of a split by source, in order."""
+        """Return the shards of a split by source, in order, each with its folder."""
         found: dict[str, list[tuple[Path, ShardEntry]]] = {}
         for entry in self.shards:
             if entry.split == split:
@@ -130,7 +137,7 @@ class Manifest:
 
 
 def load_split(folders: Sequence[Path], split: str) -> dict[str, ShardedTokens]:
-    """The sources of a split; those of one name in several folders are one source."""
+    """Open the sources of a split by name; sources of the same name in several folders are concatenated."""
     shards: dict[str, list[tuple[Path, ShardEntry]]] = {}
     for folder in folders:
         for name, entries in Manifest.load(folder).sources(folder, split).items():
@@ -139,7 +146,7 @@ def load_split(folders: Sequence[Path], split: str) -> dict[str, ShardedTokens]:
 
 
 def count(shards: Iterable[ShardEntry]) -> dict[str, dict[str, Count]]:
-    """Split -> source -> examples and codes."""
+    """Count examples and codes: split -> source -> counts."""
     examples: Counter[tuple[str, str]] = Counter()
     tokens: dict[tuple[str, str], Counter[str]] = {}
     for entry in shards:
@@ -155,7 +162,14 @@ def count(shards: Iterable[ShardEntry]) -> dict[str, dict[str, Count]]:
 
 
 def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str, int], Speakers | None]:
-    """The shards, rejections and speakers of all parts, in order; rejected.jsonl is written beside."""
+    """Combine the records of all parts and write rejected.jsonl.
+
+    Returns:
+        The shards in order of parts, the number of rejected items by reason, and the speakers.
+
+    Raises:
+        UserError: the record of a part is missing or damaged.
+    """
     shards: list[ShardEntry] = []
     reasons: Counter[str] = Counter()
     speakers: Counter[str] = Counter()
@@ -164,7 +178,7 @@ def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str
         for number in range(num_parts):
             record = read_record(out, number)
             if record is None:
-                raise UserError(f"{record_path(out, number)} is not what was written: run the command again")
+                raise UserError(f"{record_path(out, number)} is missing or damaged: run the command again")
             shards.extend(record.shards)
             reasons.update(record.rejected)
             speakers.update(record.speakers or {})
@@ -176,20 +190,20 @@ def collect(out: Path, num_parts: int) -> tuple[tuple[ShardEntry, ...], dict[str
         new.unlink()
     else:
         os.replace(new, old)
-    named = _commonest(speakers) if speakers and is_counted else None
+    named = _rank_speakers(speakers) if speakers and is_counted else None
     return tuple(shards), dict(sorted(reasons.items())), named
 
 
-def _commonest(recordings: Counter[str]) -> Speakers:
-    """The commonest first; equally common ones in order of their letters."""
+def _rank_speakers(recordings: Counter[str]) -> Speakers:
+    """Sort speakers by number of recordings, most first, then by tag."""
     ordered = sorted(recordings.items(), key=lambda item: (-item[1], item[0]))
     return Speakers(number=len(ordered), recordings=dict(ordered[:_NAMED]))
 
 
-def damaged_shards(
+def find_damaged_shards(
     folder: Path, shards: Sequence[ShardEntry], report: Callable[[str], None] = lambda message: None
 ) -> list[str]:
-    """The shards whose bytes are not those that were written, by name."""
+    """Return the names of the shards whose bytes differ from those written."""
     damaged = []
     for number, entry in enumerate(shards, 1):
         if not is_whole(folder, entry):
@@ -213,6 +227,6 @@ def set_aside(folder: Path, manifest: Manifest, damaged: Sequence[str]) -> Manif
     return changed
 
 
-def totals(counts: Mapping[str, Mapping[str, Count]]) -> int:
-    """Examples of all splits and sources."""
+def total_examples(counts: Mapping[str, Mapping[str, Count]]) -> int:
+    """Return the number of examples in all splits and sources."""
     return sum(found.examples for sources in counts.values() for found in sources.values())

@@ -1,4 +1,4 @@
-"""One part -> shards: a pure function of the part, the tokenizers and the options."""
+"""Tokenize one part into shards: a pure function of the part, the tokenizers and the options."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from trimask.prepare.decision import Decision
 from trimask.prepare.decode import Decoded, Decoder, read_part
 from trimask.prepare.passages import windows
 from trimask.prepare.record import PartRecord, rejected_path, save_record
-from trimask.prepare.splits import decided
+from trimask.prepare.splits import read_decisions
 from trimask.prepare.tally import Tally
 from trimask.sources.item import Item
 from trimask.sources.options import PrepareOptions
@@ -42,9 +42,11 @@ class Codecs(Protocol):
 
 
 def tokenize_part(part: Part, codecs: Codecs, options: PrepareOptions, out: Path) -> PartRecord:
-    """Write the shards of `part` into `out`, its rejections, and last its record.
+    """Write the shards of `part` and its rejections into `out`, then its record, which marks it as finished.
 
-    Raises OSError if they cannot be written, SourceUnavailable if a remote source fails.
+    Raises:
+        OSError: the files cannot be written.
+        SourceUnavailable: a remote source fails.
     """
     rejected = rejected_path(out, part.number)
     with io.atomic_write(rejected) as temporary, temporary.open("w", encoding="utf-8") as lines:
@@ -53,10 +55,10 @@ def tokenize_part(part: Part, codecs: Codecs, options: PrepareOptions, out: Path
             image_size=codecs.image.image_size,
             sample_rate=codecs.speech.sample_rate,
         )
-        writer = _Writer(part, codecs, options, decoder, decided(out, part.number), out, lines)
+        writer = _Writer(part, codecs, options, decoder, read_decisions(out, part.number), out, lines)
         with Tally(out, part.number) as tally:
             for item in read_part(part, options):
-                writer.take(item)
+                writer.add(item)
                 if not isinstance(item, Rejection):
                     tally.add()
             writer.finish()
@@ -91,8 +93,8 @@ class _Writer:
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     shards: list[ShardEntry] = field(default_factory=list)
 
-    def take(self, item: Item | Rejection) -> None:
-        """Encode the item: a document at once, a pair or triple with those that come after it."""
+    def add(self, item: Item | Rejection) -> None:
+        """Encode a document immediately; queue a pair or triple for its batch."""
         if isinstance(item, Rejection):
             self._reject(item)
             return
@@ -160,9 +162,9 @@ class _Writer:
         try:
             frames = self.codecs.speech.encode(torch.from_numpy(waveform)).cpu().numpy()
         except ValueError as error:
-            raise Rejected(Reason.CORRUPT, f"the tokenizer refuses it: {first_line(error)}") from error
+            raise Rejected(Reason.CORRUPT, f"the tokenizer rejects it: {first_line(error)}") from error
         if not len(frames):
-            raise Rejected(Reason.DURATION, f"{len(waveform)} samples are too few for a frame")
+            raise Rejected(Reason.DURATION, f"{len(waveform)} samples are too few for one frame")
         return frames
 
     def _add(self, split: str, source: str, example: Example) -> None:

@@ -1,4 +1,4 @@
-"""Text as it stands in files -> text that can be tokenized, and windows of its ids."""
+"""Clean text from files and cut it into windows of token ids."""
 
 import re
 from collections.abc import Iterator
@@ -9,42 +9,46 @@ from trimask.tables.encoding import decoded
 from trimask.vocabulary.tokenizer import TextCodec
 
 _LOST = "�"
-_PIECE = 100_000  # characters: what a tokenizer is given at once, however a document is written
+_PIECE = 100_000  # most characters passed to a tokenizer at once
 
 
 def clean_text(value: Any) -> str:
-    """`value` as text that has a UTF-8 form.
+    """Return `value` as text that can be encoded as UTF-8.
 
     Raises:
-        Rejected: no text, or text that lost something on its way here.
+        Rejected: it is no text, empty, or was damaged by an earlier wrong decoding.
     """
     if isinstance(value, bytes):
         value = decoded(value)
     if value is None:
-        raise Rejected(Reason.NO_TEXT, "there is none")
+        raise Rejected(Reason.NO_TEXT, "the text is missing")
     if isinstance(value, int | float):
-        remedy = "write the names of classes out, or state another --text-column"
+        remedy = "replace class numbers by names, or give another --text-column"
         raise Rejected(Reason.NO_TEXT, f"the number {value!r:.40} instead of text: {remedy}")
     if not isinstance(value, str):
         raise Rejected(Reason.NO_TEXT, f"{type(value).__name__} instead of text")
     value = value.removeprefix("\ufeff")  # a byte-order mark
     if _LOST in value or "\0" in value:
-        raise Rejected(Reason.NOT_UTF8, "a NUL or a replacement character: it was decoded wrongly before")
+        raise Rejected(
+            Reason.NOT_UTF8, "contains a NUL or replacement character: decode the original text correctly"
+        )
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         code = ord(value[error.start])
-        what = f"byte {code - 0xDC00:#x}" if 0xDC80 <= code < 0xDD00 else "half a character"
-        raise Rejected(Reason.NOT_UTF8, f"{what} at {error.start} is no UTF-8: save it as UTF-8") from error
+        what = f"byte {code - 0xDC00:#x}" if 0xDC80 <= code < 0xDD00 else "a lone surrogate"
+        raise Rejected(
+            Reason.NOT_UTF8, f"{what} at character {error.start} is not valid UTF-8: save the file as UTF-8"
+        ) from error
     if not value.strip():
-        raise Rejected(Reason.EMPTY_TEXT, "nothing but white space" if value else "no characters")
+        raise Rejected(Reason.EMPTY_TEXT, "only white space" if value else "no characters")
     return value
 
 
 def windows(text: str, codec: TextCodec, length: int) -> Iterator[list[int]]:
-    """The ids of `text` in windows of at most `length`: whole sentences as many as fit, longer ones cut.
+    """Tokenize `text` into windows of at most `length` ids, each of as many whole sentences as fit.
 
-    Nothing is left out: the windows, end to end, decode to `text`.
+    Sentences longer than a window are cut. The concatenated windows decode to `text`.
     """
     window: list[int] = []
     for sentence in _sentences(text):
@@ -61,7 +65,7 @@ def windows(text: str, codec: TextCodec, length: int) -> Iterator[list[int]]:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """`text` cut after sentences and lines; each piece but the first keeps the space before it."""
+    """Split `text` after sentences and lines; each piece but the first keeps the space before it."""
     for sentence in re.split(r"(?<=[.!?;:])(?= [A-Z\"])|(?<=\n)(?=[^\n])|(?<=[。！？])", text):
         for start in range(0, len(sentence), _PIECE):
             yield sentence[start : start + _PIECE]

@@ -1,4 +1,4 @@
-"""Anyone's raw data -> a folder of token shards that a recipe trains on."""
+"""Convert raw data into a folder of token shards that a recipe can train on."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ from trimask.prepare.part import Codecs
 from trimask.prepare.record import PARTS, load_record
 from trimask.prepare.splits import SUMMARY, decide
 from trimask.prepare.survey import num_surveyed
-from trimask.prepare.tally import Board, Counts
+from trimask.prepare.tally import Counts, ProgressTracker
 from trimask.prepare.work import CodecLoader, Work
 from trimask.sources.inventory import INVENTORY, check_inventory
 from trimask.sources.item import printable
@@ -41,7 +41,7 @@ _SPLITS = 2  # version of the rules by which splits are decided
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerFolder(CodecLoader):
-    """The tokenizers of a folder."""
+    """Loads the tokenizers stored in `folder`."""
 
     folder: Path
 
@@ -52,7 +52,7 @@ class TokenizerFolder(CodecLoader):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Parts and items done of all, and what is in the parts that are done."""
+    """Progress of tokenization; `examples` and `rejected` count the finished parts only."""
 
     counts: Counts
     examples: int
@@ -71,28 +71,32 @@ def prepare(
     on_survey: Callable[[Counts], None] = lambda counts: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Manifest:
-    """Tokenize `source` (a folder, a file, or a data set on the hub) into `out`, or go on where it stopped.
+    """Tokenize `source` (a folder, a file, or a data set on the hub) into `out`, resuming an interrupted run.
 
-    The same source, tokenizers and options give the same bytes, whatever the engine; what is done is not
-    done again. `out` keeps a copy of the tokenizers, so that it can be trained on alone. The source is read
-    twice: first to find what must share a split, then to tokenize it.
+    The same source, tokenizers and options give the same bytes, whatever the engine. Finished parts are not
+    repeated. `out` gets a copy of the tokenizers, so it is all that training needs. The source is read twice:
+    first to find the examples that must share a split, then to tokenize it.
 
     Args:
-        on_survey: called with what is looked through, now and then and at the end.
-        on_progress: called with what is tokenized, now and then and at the end.
+        report: called with progress messages while the source's files are hashed.
+        on_survey: called about once a second, and at the end, with the progress of the first reading.
+        on_progress: called about once a second, and at the end, with the progress of tokenization.
+
+    Returns:
+        The manifest, which is also saved as `out/manifest.json`.
 
     Raises:
-        UserError: the columns cannot be told, the source has changed, or `out` holds something else.
-        OSError: no space, no permission; what is done stays.
+        UserError: columns are missing or ambiguous, the source has changed, or `out` holds something else.
+        OSError: no space or no permission; finished parts are kept.
     """
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
-        raise UserError(f"{out} lies in {source}, and would be read itself: choose an --out elsewhere")
+        raise UserError(f"{out} is inside {source} and would be read as input: choose an --out outside it")
     plan = make_plan(source, options)
     listing = plan.listing
     for folder in listing.folders if listing else ():
         if out.resolve().is_relative_to(folder):
             raise UserError(
-                f"{out} lies in {folder}, to which {source} has a link: choose an --out elsewhere"
+                f"{out} is inside {folder}, which a link in {source} leads to: choose an --out outside it"
             )
     request = {
         "format_version": FORMAT_VERSION,
@@ -103,13 +107,13 @@ def prepare(
         "input": plan.fingerprint,
         "splits": _SPLITS,
     }
-    with _claimed(out, request):
-        _keep_tokenizers(tokenizer_folder, out)
+    with _claim_output(out, request):
+        _copy_tokenizers(tokenizer_folder, out)
         if listing is not None:
             check_inventory(out, listing.root, listing.names, report)
         engine = engine or Local(workers=1)
         decisions = decide(plan, options, out, engine=engine, on_survey=on_survey)
-        _do_parts(plan, options, out, engine, on_progress)
+        _tokenize_parts(plan, options, out, engine, on_progress)
         if listing is not None:
             _check_unchanged(out, listing, report)
         shards, rejected, speakers = collect(out, len(plan.parts))
@@ -133,8 +137,9 @@ def prepare(
 
 
 def _check_unchanged(out: Path, listing: Listing, report: Callable[[str], None]) -> None:
-    """Files that changed between the two readings would stand in splits that were decided of others. What was
-    made is removed then, since it cannot be told from what.
+    """Raise UserError if files changed between the two readings, and remove the output.
+
+    The splits were then decided from other content, and nothing records which shards are affected.
     """
     try:
         check_inventory(out, listing.root, listing.names, report)
@@ -144,17 +149,17 @@ def _check_unchanged(out: Path, listing: Listing, report: Callable[[str], None])
         raise
 
 
-def _do_parts(
+def _tokenize_parts(
     plan: Plan, options: PrepareOptions, out: Path, engine: Engine, on_progress: Callable[[Progress], None]
 ) -> None:
-    """Do the parts that have no record yet."""
+    """Tokenize the parts that have no valid record yet."""
     records = {part.number: load_record(out, part.number) for part in plan.parts}
     finished = [record for record in records.values() if record is not None]
     missing = [part for part in plan.parts if records[part.number] is None]
     examples = sum(record.num_examples for record in finished)
     rejected = sum(sum(record.rejected.values()) for record in finished)
     num_items = {part.number: num_surveyed(out, part.number) for part in plan.parts}
-    board = Board(
+    tracker = ProgressTracker(
         out,
         num_parts=len(plan.parts),
         num_done=len(finished),
@@ -165,8 +170,8 @@ def _do_parts(
     def show(counts: Counts) -> None:
         on_progress(Progress(counts=counts, examples=examples, rejected=rejected))
 
-    with board.shown(show) as show_now:
-        show_now()
+    with tracker.report_periodically(show) as report_now:
+        report_now()
         if not missing:
             return
         loader = TokenizerFolder(folder=(out / TOKENIZERS).resolve())
@@ -174,21 +179,21 @@ def _do_parts(
         for record in engine.run(work, missing):
             examples += record.num_examples
             rejected += sum(record.rejected.values())
-            board.finish(num_items[record.part])
-            show_now()
+            tracker.finish(num_items[record.part])
+            report_now()
 
 
 @contextmanager
-def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
-    """`out` for this process alone, if it is new or was begun with the same request."""
+def _claim_output(out: Path, request: dict[str, Any]) -> Iterator[None]:
+    """Lock `out` for this process. Raise UserError if it was started with another request."""
     path = out / REQUEST
     linked = sorted(str(entry) for entry in out.glob("*") if entry.is_symlink())
-    if linked:  # what is written there would go elsewhere
-        raise UserError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
+    if linked:  # writes would end up outside `out`
+        raise UserError(f"{linked[0]} is a link: replace it by its target, or choose another --out")
     with locks.claimed(out, marker=REQUEST, what="prepared data"):
         is_begun = os.path.lexists(path)
         stored = io.read_sealed(path, mend="choose another --out") if is_begun else None
-        if is_begun and not (stored != request and _forget_nothing(out)):
+        if is_begun and not (stored != request and _discard_if_empty(out)):
             _check_request(out, stored, request)
         else:
             io.write_sealed(path, request)
@@ -196,11 +201,11 @@ def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def _forget_nothing(out: Path) -> bool:
-    """Whether the preparation in `out` has ended with nothing: then what it left is removed."""
+def _discard_if_empty(out: Path) -> bool:
+    """Return whether the preparation in `out` finished without a single shard; if so, remove its files."""
     try:
         manifest = Manifest.load(out)
-    except ValueError:  # not finished, or damaged
+    except ValueError:  # unfinished or damaged
         return False
     if manifest.shards or manifest.damaged:
         return False
@@ -214,30 +219,30 @@ def _forget_nothing(out: Path) -> bool:
 def _check_request(out: Path, before: Any, now: dict[str, Any]) -> None:
     if isinstance(before, dict) and before.get("splits") != now["splits"]:
         raise UserError(
-            f"{out} was prepared by another version of trimask, which decided splits otherwise: it can be "
-            "trained on as it is, or choose another --out to prepare it anew"
+            f"{out} was prepared by another version of trimask, which assigned splits by other rules: train "
+            "on it as it is, or choose another --out to prepare the data again"
         )
     if not isinstance(before, dict) or before.keys() != now.keys():
-        raise UserError(f"{out / REQUEST} is damaged or not ours: choose another --out")
+        raise UserError(f"{out / REQUEST} is damaged or was not written by trimask: choose another --out")
     if not isinstance(before["source"], str):
         raise UserError(
             f"{out / REQUEST} is damaged (source = {before['source']!r:.80}): choose another --out"
         )
-    # However it is written: what counts is that its files are the same.
+    # The path may be spelled differently: only the files matter.
     changed = differences({**before, "source": ""}, {**now, "source": ""})
     if before["input"] != now["input"]:
         raise UserError(
-            f"{out} was prepared from {before['source']}, and {now['source']} is another source or has "
-            "changed since (its files, by name or content): choose another --out"
+            f"{out} was prepared from {before['source']}, but {now['source']} is another source or has "
+            "changed since (the names or content of its files): choose another --out"
         )
     if changed:
         raise UserError(
-            f"{out} was prepared otherwise: {'; '.join(sorted(changed))}. "
+            f"{out} was prepared with other settings: {'; '.join(sorted(changed))}. "
             "Use the same options and tokenizers, or choose another --out"
         )
 
 
-def _keep_tokenizers(folder: Path, out: Path) -> None:
+def _copy_tokenizers(folder: Path, out: Path) -> None:
     kept, temporary = out / TOKENIZERS, out / ".tokenizers.tmp"
     if not kept.exists():
         shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns("*.md"))

@@ -1,4 +1,4 @@
-"""What stands beside the shards of a finished part, by which interrupted work goes on."""
+"""Records of finished parts, from which an interrupted preparation resumes."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ _HASH = "sha256"
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartRecord:
-    """What stands beside the shards of a finished part."""
+    """The result of a finished part, stored next to its shards."""
 
     part: int
     label: str
     shards: tuple[ShardEntry, ...]
     rejected: dict[str, int]
     speakers: dict[str, int] | None = None
-    """recordings of each, by the tag of the voice; None: an earlier version did not count them"""
+    """number of recordings by voice tag; None: an earlier version did not count them"""
 
     @property
     def num_examples(self) -> int:
@@ -40,13 +40,13 @@ def rejected_path(out: Path, number: int) -> Path:
 
 
 def save_record(out: Path, record: PartRecord) -> None:
-    """Write the record, with a hash of itself."""
+    """Write the record together with its hash."""
     stored = to_dict(record)
     io.write_json(record_path(out, record.part), {**stored, _HASH: _hash(stored)})
 
 
 def load_record(out: Path, number: int) -> PartRecord | None:
-    """The record of a part whose shards are all there, byte for byte; else None: the part is to be done."""
+    """Return the record of a part whose shards are all intact, else None: the part must be tokenized."""
     record = read_record(out, number)
     if record is None or not all(is_whole(out, entry) for entry in record.shards):
         return None
@@ -54,7 +54,7 @@ def load_record(out: Path, number: int) -> PartRecord | None:
 
 
 def read_record(out: Path, number: int) -> PartRecord | None:
-    """The record of a part; None where there is none, or it is not as it was written."""
+    """Return the record of a part; None if it is missing or damaged."""
     try:
         stored = io.read_json(record_path(out, number))
         stated = stored.pop(_HASH, None) if isinstance(stored, dict) else None
@@ -66,7 +66,7 @@ def read_record(out: Path, number: int) -> PartRecord | None:
 
 
 def is_whole(folder: Path, entry: ShardEntry) -> bool:
-    """Whether the shard's bytes are those that were written. UserError: it is a link."""
+    """Return whether the shard's bytes are those written. Raise UserError if it is a link."""
     path = entry.path(folder)
     return path.is_file() and path.stat().st_size == entry.num_bytes and io.sha256(path) == entry.sha256
 

@@ -1,4 +1,4 @@
-"""What is known of each example before any is decoded: what of it must not stand in two splits."""
+"""Survey a source: hash the content of each example that must not occur in two splits, without decoding."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from trimask.sources.stated import stated_split
 _SCHEMA = pa.schema(
     [
         ("key", pa.string()),
-        # What examples of one split share: the text, or the value of the column that groups.
+        # Examples with equal subjects share a split: the text, or the value of the --group-by column.
         ("subject", pa.uint64()),
         ("image", pa.uint64()),
         ("audio", pa.uint64()),
@@ -33,7 +33,7 @@ _SCHEMA = pa.schema(
         ("note", pa.uint8()),
     ]
 )
-_ROWS = 65_536  # held at once
+_ROWS = 65_536  # written at once
 
 
 def survey_path(out: Path, number: int) -> Path:
@@ -43,7 +43,7 @@ def survey_path(out: Path, number: int) -> Path:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey(parallel.Work[Part, int]):
-    """Writes one row for each item of a part, in order; gives the part's number."""
+    """Writes one row for each item of a part, in order; returns the part's number."""
 
     options: PrepareOptions
     out: Path
@@ -60,7 +60,10 @@ class Survey(parallel.Work[Part, int]):
 
 
 def num_surveyed(out: Path, number: int) -> int:
-    """Items of a part that was surveyed; 0 where its file is damaged, which is told when it is read."""
+    """Return the number of items in a part's survey; 0 if its file is missing or damaged.
+
+    Damage is reported when the file is read.
+    """
     try:
         return pq.read_metadata(survey_path(out, number)).num_rows
     except (pa.ArrowException, OSError):
@@ -68,7 +71,7 @@ def num_surveyed(out: Path, number: int) -> int:
 
 
 def read_survey(out: Path, number: int, columns: list[str]) -> pa.Table:
-    """Columns of a part's survey.
+    """Read columns of a part's survey.
 
     Raises:
         UserError: the file is damaged.
@@ -77,7 +80,7 @@ def read_survey(out: Path, number: int, columns: list[str]) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns, page_checksum_verification=True)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise UserError(f"{path} is damaged: delete it, and it is made again by the same command") from error
+        raise UserError(f"{path} is damaged: delete it and run the same command again") from error
 
 
 def _rows(part: Part, options: PrepareOptions, tally: Tally) -> Iterator[dict[str, Any]]:
@@ -91,7 +94,7 @@ def _row(item: Item, part: Part, options: PrepareOptions) -> dict[str, int]:
     blank: dict[str, int] = {name: 0 for name in _SCHEMA.names if name != "key"}
     try:
         stated, note = stated_split(item.split, part.split, item.places)
-    except Rejected:  # it will be set aside
+    except Rejected:  # the decoder will set it aside
         return blank
     try:
         text = text_node(clean_text(item.text))

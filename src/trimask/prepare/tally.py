@@ -1,5 +1,7 @@
-"""How many items of a part are done, told while it runs: the worker writes it into a file that all see,
-whatever process or machine it is, and the one who waits reads it now and then.
+"""Progress within running parts.
+
+Each worker, in whatever process or machine, writes its count into a file of the shared output folder, and
+the process that shows progress reads these files.
 """
 
 import contextlib
@@ -14,13 +16,13 @@ from pathlib import Path
 from typing import final
 
 RUNNING = "running"
-"""The folder of these files in prepared data, while parts are done."""
+"""The folder of these files in the output, which exists only while parts run."""
 _INTERVAL = 0.5  # seconds
 
 
 @final
 class Tally:
-    """Counts the items of part `number`. That it cannot be told is no fault of the part."""
+    """Counts the items of part `number` while it runs. Errors in writing the count are ignored."""
 
     def __init__(self, out: Path, number: int) -> None:
         self._path = out / RUNNING / f"{number:06d}"
@@ -46,7 +48,7 @@ class Tally:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """Parts done of all, and items. `num_fresh` and `fresh_items` were done by this call."""
+    """Finished parts and items. `num_fresh` and `fresh_items` count those finished by this call."""
 
     num_done: int
     num_parts: int
@@ -54,11 +56,11 @@ class Counts:
     items: int
     fresh_items: int
     num_items: int | None = None
-    """of all parts, as far as that can be told before; None: it cannot"""
+    """expected items of all parts; None: unknown"""
 
     @property
     def share_left(self) -> float | None:
-        """What is left, as a multiple of what this call has done; None: cannot be told yet."""
+        """Remaining work as a multiple of the work done by this call; None: unknown yet."""
         if self.num_done == self.num_parts:
             return 0.0
         if self.num_items is not None:
@@ -67,8 +69,8 @@ class Counts:
 
 
 @final
-class Board:
-    """What is done of all parts: of those that are finished, and within those that run."""
+class ProgressTracker:
+    """Adds up the progress of finished and running parts."""
 
     def __init__(
         self, out: Path, *, num_parts: int, num_done: int, items: int, num_items: int | None = None
@@ -79,17 +81,17 @@ class Board:
         self._num_fresh = self._finished = self._most = 0
 
     def finish(self, items: int) -> None:
-        """A part of so many items is done."""
+        """Record that a part with `items` items is finished."""
         self._num_fresh += 1
         self._finished += items
 
     def counts(self) -> Counts:
-        # A part that ends meanwhile is in neither for a moment: nothing goes backwards for that.
+        # A part that is just ending is briefly in neither count: never show less than before.
         self._most = max(self._most, self._finished + sum(self._running()))
         fresh = self._most
         num_done = self._num_before + self._num_fresh
         if self._num_items is not None and num_done < self._num_parts:
-            # What is read last may still be worked on.
+            # All items may have been read while a part is still at work: never show it as complete.
             fresh = max(min(fresh, self._num_items - self._items_before - 1), 0)
         return Counts(
             num_done=num_done,
@@ -103,13 +105,15 @@ class Board:
     def _running(self) -> Iterator[int]:
         with contextlib.suppress(OSError):
             for path in self._folder.iterdir():
-                with contextlib.suppress(OSError, ValueError):  # it has just ended, or is being written
+                with contextlib.suppress(OSError, ValueError):  # just removed, or being written
                     yield int(path.read_bytes()[:20])
 
     @contextmanager
-    def shown(self, show: Callable[[Counts], None], *, interval: float = 1.0) -> Iterator[Callable[[], None]]:
-        """Calls `show` every `interval` seconds; gives what calls it at once."""
-        shutil.rmtree(self._folder, ignore_errors=True)  # of a process that was killed
+    def report_periodically(
+        self, show: Callable[[Counts], None], *, interval: float = 1.0
+    ) -> Iterator[Callable[[], None]]:
+        """Call `show` every `interval` seconds in the background; yield a function that calls it now."""
+        shutil.rmtree(self._folder, ignore_errors=True)  # left by a process that was killed
         lock, ended = threading.Lock(), threading.Event()
 
         def now() -> None:
@@ -117,7 +121,7 @@ class Board:
                 show(self.counts())
 
         def watch() -> None:
-            # Ctrl-C is for the main thread, which may be holding it off.
+            # Ctrl-C must reach the main thread, which may be blocking it.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             while not ended.wait(interval):
                 now()

@@ -1,4 +1,4 @@
-"""What a worker does with a part of the input: tokenize it."""
+"""The work of one worker process: tokenize parts."""
 
 import functools
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from trimask.sources.plan import Part
 
 
 class CodecLoader(ABC):
-    """Loads the tokenizers, in whatever process it is called. Equal loaders load equal tokenizers."""
+    """Loads the tokenizers in the process that calls it. Equal loaders load equal tokenizers."""
 
     @abstractmethod
     def __call__(self) -> Codecs: ...
@@ -25,23 +25,23 @@ class CodecLoader(ABC):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work(parallel.Work[Part, PartRecord]):
-    """What is done with each part."""
+    """Tokenizes a part."""
 
     codecs: CodecLoader
     options: PrepareOptions
     out: Path
 
     def __call__(self, part: Part) -> PartRecord:
-        # One thread: another number of them would add floats in another order, and give other codes.
+        # With more threads, floats would be summed in another order, which can change codes.
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return tokenize_part(part, _loaded(self.codecs), self.options, self.out)
+            return tokenize_part(part, _load_once(self.codecs), self.options, self.out)
         finally:
             torch.set_num_threads(threads)
 
 
 @functools.cache
-def _loaded(codecs: CodecLoader) -> Codecs:
-    """Once per process."""
+def _load_once(codecs: CodecLoader) -> Codecs:
+    """Load the tokenizers once per process."""
     return codecs()

@@ -1,4 +1,4 @@
-"""Prepared data from code: for data that is tokenized already, or by a tokenizer of one's own."""
+"""Write prepared data from Python, for data that is already tokenized or needs a custom tokenizer."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from trimask.tokenizers.bundle import SHIPPED, copy_tokenizer, hashes
 
 _OPTIONS = PrepareOptions()
 Sources = Mapping[str, Mapping[str, Iterable[Example]]]
-"""Split -> source -> its examples, which all have the same modalities."""
+"""Split -> source -> examples; all examples of a source have the same modalities."""
 
 
 def write_prepared(
@@ -24,18 +24,19 @@ def write_prepared(
     tokenizers: Path | Mapping[str, str] = SHIPPED,
     options: PrepareOptions = _OPTIONS,
 ) -> Manifest:
-    """Write examples as prepared data, whole or not at all: what a run reads (`trimask train --data FOLDER`).
+    """Write examples as a prepared folder, atomically. Runs read it with `trimask train --data FOLDER`.
 
     Args:
-        folder: does not exist yet, or is empty.
-        source: where the data comes from, for people.
-        fingerprint: of the data: equal data, equal fingerprints.
-        tokenizers: folder of those that made the codes, which is copied, or their hashes alone where they are
-            kept elsewhere; modalities that they do not give are declared by the run (`RunConfig.spaces`).
-        options: the text window that passages were cut to, and how many codes a shard holds.
+        folder: must not exist, or be empty.
+        sources: split -> source -> examples.
+        source: a description of the data's origin, for readers of the manifest.
+        fingerprint: identifies the data: equal data must have equal fingerprints.
+        tokenizers: the folder of the tokenizers that made the codes, which is copied, or only their hashes if
+            they are kept elsewhere. The run declares modalities that they do not cover (`RunConfig.spaces`).
+        options: `text_window` must be the length that passages were cut to; `shard_codes` limits each shard.
 
     Raises:
-        UserError: the folder is in use, a source is empty, or its examples have different modalities.
+        UserError: the folder is not empty, a source is empty, or its examples have different modalities.
     """
     with io.atomic_folder(folder) as temporary:
         if isinstance(tokenizers, Path):
@@ -71,7 +72,7 @@ def _write_source(
         modalities = {frozenset(example.codes) for example in part}
         if len(modalities) > 1:
             raise UserError(
-                f"{split}/{source}: its examples have different modalities, give them two sources"
+                f"{split}/{source}: its examples have different modalities: split them into two sources"
             )
         file = f"{split}/{source}-000000-{number:03d}.safetensors"
         entries.append(write_shard(folder, file, source=source, split=split, examples=part))

@@ -12,7 +12,7 @@ from trimask import io
 from trimask.data.selection import QuickstartData
 from trimask.data.shards import ShardedTokens
 from trimask.errors import UserError
-from trimask.prepare.manifest import MANIFEST, Manifest, damaged_shards, load_split
+from trimask.prepare.manifest import MANIFEST, Manifest, find_damaged_shards, load_split
 from trimask.prepare.write import write_prepared
 from trimask.runs.embedded import Split, encode
 from trimask.sources.options import PrepareOptions
@@ -97,7 +97,7 @@ def check_encoded(data: QuickstartData, tokenizers: Mapping[str, str], folder: P
         raise UserError(f"{folder} holds other data, or was encoded by other tokenizers or another version")
     if readings != _readings(data) and (data.readings is None or data.readings.is_dir()):
         raise UserError(f"{folder} was encoded from other readings (now: {data.readings or 'embedded'})")
-    damaged = damaged_shards(folder, manifest.shards)
+    damaged = find_damaged_shards(folder, manifest.shards)
     if damaged:
         raise UserError(f"{folder / damaged[0]} is damaged or gone")
 

@@ -15,7 +15,7 @@ from trimask.data.shard_layout import check_codes
 from trimask.data.shards import ShardEntry, open_shard
 from trimask.data.source import ExampleSource
 from trimask.errors import UserError
-from trimask.prepare.manifest import MANIFEST, Manifest, damaged_shards, load_split
+from trimask.prepare.manifest import MANIFEST, Manifest, find_damaged_shards, load_split
 from trimask.runs.embedded import pictures, readings, select_speech
 from trimask.runs.embedded_tokens import load_encoded, load_or_encode
 from trimask.runs.lengths import fit_lengths
@@ -241,7 +241,7 @@ class _Prepared(Kind):
         for folder in data.folders:
             share = Manifest.load(folder).shards[world.rank :: world.size]
             found = world.gather(
-                damaged_shards(folder, share, report if world.is_main else lambda message: None)
+                find_damaged_shards(folder, share, report if world.is_main else lambda message: None)
             )
             damaged = sorted(file for files in found for file in files)
             if damaged:

@@ -16,7 +16,7 @@ from trimask.media.encoded import pixels_at, waveform_at
 from trimask.media.rejection import Rejected, Rejection
 from trimask.prepare.decision import Decision
 from trimask.prepare.decode import Decoder, read_part
-from trimask.prepare.splits import decide, decided
+from trimask.prepare.splits import decide, read_decisions
 from trimask.sources.item import Item
 from trimask.sources.options import PrepareOptions
 from trimask.sources.plan import joined, make_plan
@@ -201,10 +201,10 @@ def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[
         place,
         on_survey=lambda counts: report(f"comparing texts and files {counts.items:,}"),
     )
-    if told := decisions.told():
+    if told := decisions.describe():
         report(told)
     for part in plan.parts:
-        decided_of_part = decided(place, part.number)
+        decided_of_part = read_decisions(place, part.number)
         for item in read_part(part, data.options):
             yield item if isinstance(item, Rejection) else (item, next(decided_of_part))
 
