@@ -190,7 +190,7 @@ def test_groups_of_a_column(tokenizers_folder: Path, tmp_path: Path) -> None:
     rows = [f"{number:03d}.png,caption {number},{number % 5}" for number in range(NUM_IMAGES)]
     (raw / "metadata.csv").write_text("\n".join(["file,text,scene", *rows]) + "\n")
     options = PrepareOptions(group_by="scene", validation=0.4)
-    with pytest.raises(ValueError, match="files without a table, hence no column 'scene'"):
+    with pytest.raises(ValueError, match="files without a table, so there is no column 'scene'"):
         prepare(str(make_photos(tmp_path / "x")), tmp_path / "y", options=options)
     prepare(str(raw), tmp_path / "data", options=options, tokenizer_folder=tokenizers_folder)
     groups = {}

@@ -273,7 +273,7 @@ def test_what_each_says_about_a_row() -> None:
     }
     for (column, own, place), expected in cases.items():
         assert stated_split(column, own, [place]) == expected
-    with pytest.raises(Rejected, match="'elsewhere' is none of train"):
+    with pytest.raises(Rejected, match="'elsewhere' is not one of train"):
         stated_split("elsewhere", None, [])
     names = {
         "metadata_train": "train",

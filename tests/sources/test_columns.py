@@ -23,7 +23,7 @@ def test_columns_can_be_stated():
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (["image", "label"], PrepareOptions(), "x has no column of text, only image, label.*--text-column"),
+        (["image", "label"], PrepareOptions(), "x has no text column, only image, label.*--text-column"),
         ([], PrepareOptions(), "only none at all"),
         (["text", "caption"], PrepareOptions(), "text and caption could each be the text.*--text-column"),
         (["png", "jpg", "text"], PrepareOptions(), "png and jpg could each be the image.*--image-column"),
@@ -42,7 +42,7 @@ def test_the_column_that_names_files():
     assert find_file_column(["text", "image"], PrepareOptions(), where="x") == "image"
     assert find_file_column(["a", "text"], PrepareOptions(audio_column="a"), where="x") == "a"
     assert find_file_column(["text", "label"], PrepareOptions(), where="x") is None
-    with pytest.raises(ColumnError, match="path and file could both name the files"):
+    with pytest.raises(ColumnError, match="path and file could each name the files"):
         find_file_column(["path", "file", "text"], PrepareOptions(), where="x")
 
 

@@ -16,7 +16,7 @@ from trimask.media.limits import Limits
 from trimask.media.rejection import Reason, Rejection
 from trimask.prepare.decode import read_part
 from trimask.sources import confined as module
-from trimask.sources.confined import confined
+from trimask.sources.confined import run_confined
 from trimask.sources.item import Item
 from trimask.sources.options import PrepareOptions
 from trimask.sources.plan import make_plan
@@ -30,27 +30,27 @@ def read(path: Path, options: PrepareOptions) -> tuple[list[Item], list[Rejectio
 
 
 def test_values_come_one_by_one_and_a_process_is_used_again():
-    assert list(confined(range, 3)) == [0, 1, 2]
+    assert list(run_confined(range, 3)) == [0, 1, 2]
     assert len(module._idle) == 1
     first = module._idle[0]
-    assert list(confined(os.listdir, "/proc/self/fd")) and module._idle == [first]
-    assert next(confined(range, 5)) == 0  # nobody wants the rest
-    assert list(confined(sorted, "ba")) == ["a", "b"]
+    assert list(run_confined(os.listdir, "/proc/self/fd")) and module._idle == [first]
+    assert next(run_confined(range, 5)) == 0  # nobody wants the rest
+    assert list(run_confined(sorted, "ba")) == ["a", "b"]
 
 
 def test_two_at_once():
-    both = zip(confined(range, 4), confined(range, 4), strict=True)
+    both = zip(run_confined(range, 4), run_confined(range, 4), strict=True)
     assert list(both) == [(n, n) for n in range(4)]
 
 
 def test_errors_and_ends_are_told():
     with pytest.raises(ValueError, match="no-such-file"):
-        list(confined(os.listdir, "no-such-file"))
+        list(run_confined(os.listdir, "no-such-file"))
     with pytest.raises(ValueError, match="ended"):
-        list(confined(os._exit, 1))
+        list(run_confined(os._exit, 1))
     with pytest.raises(ValueError, match="needs more than 2 GB of memory"):
-        list(confined(bytes, 4 << 30))
-    assert list(confined(range, 2)) == [0, 1]
+        list(run_confined(bytes, 4 << 30))
+    assert list(run_confined(range, 2)) == [0, 1]
 
 
 def test_no_code_of_the_current_folder_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -58,7 +58,7 @@ def test_no_code_of_the_current_folder_runs(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "_idle", [])
-    assert list(confined(range, 2)) == [0, 1]
+    assert list(run_confined(range, 2)) == [0, 1]
     module._end_all()
 
 

@@ -187,7 +187,9 @@ def test_a_lost_connection_is_no_damage(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     with pytest.raises(SourceUnavailable, match=r"owner/none .* cannot be reached"):
-        list(confined.confined(shards_of, HubData(dataset="owner/none", configuration=None, revision=None)))
+        list(
+            confined.run_confined(shards_of, HubData(dataset="owner/none", configuration=None, revision=None))
+        )
 
 
 def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch):
@@ -207,5 +209,5 @@ def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch):
         raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unknown)
-    with pytest.raises(ValueError, match="no file or folder here, and no data set on the hub"):
+    with pytest.raises(ValueError, match="neither a local file or folder nor a data set on the hub"):
         list(shards_of(none))

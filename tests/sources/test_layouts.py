@@ -87,7 +87,7 @@ def test_common_voice(tmp_path: Path) -> None:
     write(tmp_path, {"clip_durations.tsv": durations} | {f"clips/c{n}.mp3": "M" for n in range(4)})
     found, rejected = read(tmp_path)
     assert sorted(found) == [(f"clips/c{n}.mp3", said[n]) for n in range(4)]
-    assert len(rejected) == 1 and "no column of text, only duration" in next(iter(rejected.values()))
+    assert len(rejected) == 1 and "no text column, only duration" in next(iter(rejected.values()))
 
 
 @pytest.mark.parametrize("indent", [None, 1])
@@ -133,7 +133,7 @@ def test_folders_of_classes(tmp_path: Path) -> None:
     assert not found and all("--caption-from folder" in detail for detail in rejected.values())
     found, rejected = read(tmp_path, PrepareOptions(caption_from="folder"))
     assert found == [("train/golden_retriever/0.jpg", "golden retriever"), ("val/cat/0.jpg", "cat")]
-    assert rejected == {"train/1.jpg": "no_text: it stands in no folder whose name could be its caption"}
+    assert rejected == {"train/1.jpg": "no_text: it is in no folder whose name could be its caption"}
 
 
 def test_captions_of_what_is_not_read_are_no_documents(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_captions_of_what_is_not_read_are_no_documents(tmp_path: Path) -> None:
     assert not found and set(rejected) == {"0.svg", "metadata.csv@15"}
     write(tmp_path / "links", {"table.csv": "url,caption\nhttps://x.org/a.jpg,a red box\n"})
     found, rejected = read(tmp_path / "links")
-    assert not found and "nothing is fetched" in rejected["table.csv@12"]
+    assert not found and "URLs are not downloaded" in rejected["table.csv@12"]
 
 
 def test_each_folder_is_what_it_is(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_each_folder_is_what_it_is(tmp_path: Path) -> None:
         "README.txt",
         "more/README.md",
     }
-    assert "does not stand beside it" in rejected["said/a.txt"]
+    assert "is not in the same folder" in rejected["said/a.txt"]
 
 
 def test_a_table_of_text_beside_pictures(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_table_without_text_takes_no_file_from_its_caption(tmp_path: Path) -> 
     found, rejected = read(tmp_path)
     assert found == [("0.png", "red")] and "only box" in rejected["boxes.csv"]
     (tmp_path / "0.txt").unlink()
-    with pytest.raises(ColumnError, match=r"boxes.csv has no column of text, only box"):
+    with pytest.raises(ColumnError, match=r"boxes.csv has no text column, only box"):
         read(tmp_path)
 
 

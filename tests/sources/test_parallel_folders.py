@@ -33,7 +33,7 @@ def read(source: Path, files: Mapping[str, str]) -> tuple[dict[str, tuple[str, s
 
 
 def test_vctk(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    columns.tell_speakers.cache_clear()
+    columns.warn_speaker_source.cache_clear()
     files = {}
     for speaker, number in (("p225", "001"), ("p225", "002"), ("p226", "001")):
         files[f"txt/{speaker}/{speaker}_{number}.txt"] = f"said {speaker} {number}"
@@ -51,7 +51,7 @@ def test_vctk(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     }
     assert list(rejected) == ["wav48_silence_trimmed/p227/p227_001_mic1.flac"]
     assert [record.message for record in caplog.records] == [
-        "speakers are told by folders (p225 of wav48_silence_trimmed/p225/p225_001_mic1.flac)"
+        "speakers are identified by folders (p225 of wav48_silence_trimmed/p225/p225_001_mic1.flac)"
     ]
 
 
@@ -80,7 +80,7 @@ def test_a_text_beside_comes_first_and_other_documents_stay(tmp_path: Path):
 
 
 def test_common_voice_names_its_speakers_by_client_id(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    columns.tell_speakers.cache_clear()
+    columns.warn_speaker_source.cache_clear()
     table = f"client_id\tpath\tsentence\n{'0a' * 64}\tc0.mp3\tgood morning\n"
     (tmp_path / "train.tsv").write_text(table)
     (tmp_path / "clips").mkdir()
@@ -89,7 +89,7 @@ def test_common_voice_names_its_speakers_by_client_id(tmp_path: Path, caplog: py
     (item,) = read_part(part, PrepareOptions())
     assert isinstance(item, Item) and item.speaker == "0a" * 64
     assert [record.message for record in caplog.records] == [
-        "speakers are told by the column client_id (state another with --speaker-column)"
+        "speakers are identified by the column client_id (choose another with --speaker-column)"
     ]
     stated = columns.find_columns(["client_id", "speaker", "audio", "text"], PrepareOptions(), where="x")
     assert stated.speaker == "speaker"

@@ -297,7 +297,7 @@ def test_sources_that_are_none(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         make_plan(str(tmp_path / "nowhere"), DEFAULTS)
     write(tmp_path, {"a.csv": "x,y\n1,2\n"})
-    with pytest.raises(ColumnError, match=r"a.csv has no column of text, only x, y"):
+    with pytest.raises(ColumnError, match=r"a.csv has no text column, only x, y"):
         make_plan(str(tmp_path), DEFAULTS)
     for mistyped in ("photos", "photos/"):  # no name of a data set: the hub is not asked
         with pytest.raises(FileNotFoundError, match="owner/name"):

@@ -104,9 +104,9 @@ def test_long_names_are_read(tmp_path: Path):
 def test_sparse_files_are_told(headers: dict[str, str], tmp_path: Path):
     sparse = member("b.png", b"x", pax_headers=headers)
     items, rejections = read(tmp_path / "a.tar", BROKEN + sparse + END)
-    assert len(items) == 1 and "is a sparse file, which is not read" in rejections[0].detail
+    assert len(items) == 1 and "is a sparse file, which is not supported" in rejections[0].detail
     items, rejections = read(tmp_path / "a.tar", BROKEN + header(tarfile.GNUTYPE_SPARSE, 5) + END)
-    assert len(items) == 1 and "is a sparse file, which is not read" in rejections[0].detail
+    assert len(items) == 1 and "is a sparse file, which is not supported" in rejections[0].detail
 
 
 def test_headers_upon_headers(tmp_path: Path):

@@ -15,7 +15,7 @@ from trimask.prepare.passages import clean_text
 from trimask.sources.item import Item
 from trimask.sources.options import PrepareOptions, SampleBy
 from trimask.sources.plan import make_plan
-from trimask.tables.encoding import _copied, open_utf8, size_in_utf8
+from trimask.tables.encoding import _convert, open_utf8, size_in_utf8
 
 MARKS = {
     "utf-16-le": codecs.BOM_UTF16_LE,
@@ -110,5 +110,5 @@ def test_the_copy_goes_with_the_process_and_follows_the_file(tmp_path: Path):
     path.write_bytes("text\nanother\n".encode("utf-16"))
     with open_utf8(path) as file:
         assert file.read() == b"text\nanother\n"
-    _copied.cache_clear()
+    _convert.cache_clear()
     assert not place.exists()

@@ -23,19 +23,19 @@ FOLDERS = ("", "images", "audio", "clips", "wavs", "wav")
 _NUMBERED = re.compile(r"#\d+$")  # "dog.jpg#0": one of several captions
 
 
-def same_name(name: str) -> str:
+def name_key(name: str) -> str:
     """Equal for names that differ in capitals, or in how their accents are composed."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def composed(name: str) -> str:
+def compose_accents(name: str) -> str:
     """The name with its accents composed."""
     return unicodedata.normalize("NFC", name)
 
 
-def names_alike(folder: Path) -> Mapping[str, tuple[str, ...]]:
-    """The names in a folder by `same_name`."""
-    return _names_alike(folder, folder.stat().st_mtime_ns)
+def names_by_key(folder: Path) -> Mapping[str, tuple[str, ...]]:
+    """The names in a folder by `name_key`."""
+    return _names_by_key(folder, folder.stat().st_mtime_ns)
 
 
 def find_named(folder: Path, name: str) -> Path | None:
@@ -66,7 +66,7 @@ def kind_within(folder: Path, name: object) -> Literal["image", "audio"] | None:
     return kind
 
 
-def names_media(folder: Path, name: str) -> bool:
+def refers_to_media(folder: Path, name: str) -> bool:
     """Whether `name` means a picture or recording that is there."""
     found = find_named(folder, name)
     return found is not None and media_kind(found.name) is not None
@@ -92,16 +92,16 @@ def _walk(folder: Path, parts: list[str]) -> Path | None:
     if not parts or not folder.is_dir():
         return None
     for part in parts[:-1]:
-        folder_names = names_alike(folder).get(same_name(part), ())
+        folder_names = names_by_key(folder).get(name_key(part), ())
         folder_names = [found for found in folder_names if (folder / found).is_dir()]
         if len(folder_names) != 1:
             return None
         folder /= folder_names[0]
-    alike = names_alike(folder)
-    for names in (alike.get(same_name(parts[-1]), ()), alike.get(_stem_key(parts[-1]), ())):
+    alike = names_by_key(folder)
+    for names in (alike.get(name_key(parts[-1]), ()), alike.get(_stem_key(parts[-1]), ())):
         files = [found for found in names if (folder / found).is_file()]
         # Of names that differ in capitals alone, the one with those that were asked for.
-        exact = [found for found in files if composed(found).startswith(composed(parts[-1]))]
+        exact = [found for found in files if compose_accents(found).startswith(compose_accents(parts[-1]))]
         files = exact if len(files) > 1 else files
         if len(files) == 1:
             return folder / files[0]
@@ -109,15 +109,15 @@ def _walk(folder: Path, parts: list[str]) -> Path | None:
 
 
 def _stem_key(name: str) -> str:
-    return "/" + same_name(name)  # no name of a file has a slash
+    return "/" + name_key(name)  # no name of a file has a slash
 
 
 @functools.lru_cache(maxsize=64)
-def _names_alike(folder: Path, _time: int) -> Mapping[str, tuple[str, ...]]:
+def _names_by_key(folder: Path, _time: int) -> Mapping[str, tuple[str, ...]]:
     # Pictures and recordings also without their suffix.
     found: dict[str, tuple[str, ...]] = {}
     for path in sorted(folder.iterdir()):
-        keys = [same_name(path.name)]
+        keys = [name_key(path.name)]
         if path.suffix.lower() in MEDIA:
             keys.append(_stem_key(path.name[: -len(path.suffix)]))
         for key in keys:

@@ -16,7 +16,7 @@ from trimask.media.rejection import Reason, Rejected, Rejection, first_line
 from trimask.prepare.decision import Decision
 from trimask.prepare.identity import file_node
 from trimask.prepare.passages import clean_text
-from trimask.sources.captions import one_text_each
+from trimask.sources.captions import expand_text_lists
 from trimask.sources.columns import ColumnError
 from trimask.sources.item import Item, Media, SourceUnavailable
 from trimask.sources.options import PrepareOptions
@@ -30,7 +30,7 @@ def read_part(part: Part, options: PrepareOptions) -> Iterator[Item | Rejection]
     Raises:
         SourceUnavailable: a remote source fails.
     """
-    items = one_text_each(part.reader.items(options))
+    items = expand_text_lists(part.reader.items(options))
     label, count = part.reader.label, 0
     while True:
         try:

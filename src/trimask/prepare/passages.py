@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trimask.media.rejection import Reason, Rejected
-from trimask.tables.encoding import decoded
+from trimask.tables.encoding import decode_text
 from trimask.vocabulary.tokenizer import TextCodec
 
 _LOST = "�"
@@ -19,7 +19,7 @@ def clean_text(value: Any) -> str:
         Rejected: it is no text, empty, or was damaged by an earlier wrong decoding.
     """
     if isinstance(value, bytes):
-        value = decoded(value)
+        value = decode_text(value)
     if value is None:
         raise Rejected(Reason.NO_TEXT, "the text is missing")
     if isinstance(value, int | float):

@@ -1,1 +1,1 @@
-"""Raw data as it is found, files, tables, archives, data sets of a hub: to items, in any order, by part."""
+"""Read raw data (files, tables, archives, data sets on the hub) as encoded items, divided into parts."""

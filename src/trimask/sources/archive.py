@@ -1,4 +1,4 @@
-"""Reader of WebDataset archives: files of one key, one after another, are one example."""
+"""Read WebDataset archives, in which consecutive files with the same key form one example."""
 
 import contextlib
 import json
@@ -16,12 +16,12 @@ from trimask.sources.options import PrepareOptions
 from trimask.sources.tape import members
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
-_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key, and all that stands after the first dot of the name
+_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key, and everything after the first dot of the name
 _KEY = "__key__"
 _HEAD_SAMPLES = 16
-_MOST_KINDS = 64  # of samples, whose columns are remembered
+_MOST_KINDS = 64  # sets of member names whose columns are cached
 _MOST_FIELDS = 64  # members of one key
-_LARGEST_SAMPLE = 4  # times what a picture may have
+_LARGEST_SAMPLE = 4  # as a multiple of `max_bytes`
 
 
 @final
@@ -29,7 +29,7 @@ _LARGEST_SAMPLE = 4  # times what a picture may have
 class Archive(Reader):
     """A tar file, read as a stream.
 
-    By its own code: the reader of `datasets` gives up a whole archive where one example lacks a field or has
+    The reader of `datasets` is not used: it fails for the whole archive if one example lacks a field or has
     damaged JSON.
     """
 
@@ -54,7 +54,7 @@ class Archive(Reader):
             raise error
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        wanted, known = self._wanted(options), {}
+        wanted, known = self._expected_modalities(options), {}
         for sample in self._samples(options.limits.max_bytes):
             if isinstance(sample, Rejection):
                 yield sample
@@ -64,17 +64,18 @@ class Archive(Reader):
                 item = self._item(sample, options, key, known)
                 missing = ", ".join(m for m in sorted(wanted - item.modalities))
                 if missing:
-                    raise Rejected(
-                        Reason.EMPTY, f"it has no {missing}, as other examples of the archive have"
-                    )
+                    raise Rejected(Reason.EMPTY, f"no {missing}, which other examples of the archive have")
                 yield item
             except Rejected as error:
                 yield Rejection(key=key, reason=error.reason, detail=error.detail)
 
-    def _wanted(self, options: PrepareOptions) -> frozenset[str]:
-        """What any of the first examples has: a caption whose picture is missing is no text to train on."""
+    def _expected_modalities(self, options: PrepareOptions) -> frozenset[str]:
+        """Return the modalities that any of the first examples has.
+
+        An example that lacks one is rejected: a caption without its picture must not become a document.
+        """
         found: set[str] = set()
-        with contextlib.suppress(Exception):  # whatever is wrong with the archive is met again by the reader
+        with contextlib.suppress(Exception):  # any error occurs again when the items are read
             for sample in islice(self._samples(options.limits.max_bytes), _HEAD_SAMPLES):
                 with contextlib.suppress(Rejected):
                     if not isinstance(sample, Rejection):
@@ -88,7 +89,7 @@ class Archive(Reader):
         key: str,
         known: dict[tuple[str, ...], Columns],
     ) -> Item:
-        """`known`: the columns of samples before, by their names."""
+        """Convert a sample to an item; `known` caches columns by the names of the members."""
         names = tuple(_columns_of(sample))
         columns = known.get(names)
         if columns is None:
@@ -102,12 +103,12 @@ class Archive(Reader):
         return replace(item, places=(*item.places, sample[_KEY]))
 
     def _samples(self, limit: int) -> Iterator[dict[str, Any] | Rejection]:
-        """Files of one key; of two files of one name in it neither is believed, since one is another's."""
+        """Yield the members of each key. A key with two members of one name is rejected."""
         sample: dict[str, Any] = {}
         size = 0
         doubled: dict[str, None] = {}
 
-        def finished() -> Iterator[dict[str, Any] | Rejection]:
+        def finish_sample() -> Iterator[dict[str, Any] | Rejection]:
             place = f"{self.label}:{sample.get(_KEY)}"
             if doubled:
                 detail = f"two or more members are called .{', .'.join(doubled)}"
@@ -123,7 +124,7 @@ class Archive(Reader):
                 continue
             key, field = printable(match[1]), match[2].lower()
             if sample and sample[_KEY] != key:
-                yield from finished()
+                yield from finish_sample()
                 sample, size, doubled = {}, 0, {}
             sample[_KEY] = key
             place = f"{self.label}:{printable(member.name)}"
@@ -145,7 +146,7 @@ class Archive(Reader):
                 sample[field] = json.loads(data)
             except (ValueError, RecursionError) as error:
                 yield Rejection(key=place, reason=Reason.MALFORMED_ROW, detail=f"not JSON: {error}")
-        yield from finished()
+        yield from finish_sample()
 
 
 def _columns_of(sample: Mapping[str, Any]) -> list[str]:

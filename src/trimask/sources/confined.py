@@ -1,7 +1,7 @@
-"""Work on files that may be hostile, in a process of its own that gets so much memory and no more.
+"""Read untrusted files in a separate process with limited memory.
 
-Libraries that read columns allocate what a file says, in their own code: a file of two kilobytes may ask for
-gigabytes, a damaged one may end the process. There it ends, or is told no, without harm.
+Libraries that read columnar files allocate as much as a file's header says: a file of two kilobytes can
+request gigabytes, and a damaged one can crash the process. The separate process contains both.
 """
 
 import atexit
@@ -23,17 +23,19 @@ from trimask.sources.item import SourceUnavailable
 Result = TypeVar("Result")
 
 MEMORY = 2 << 30
-"""Bytes, beyond what the libraries take themselves."""
+"""Data limit of the process in bytes."""
 _DONE, _VALUE, _ERROR = "done", "value", "error"
 _PROGRAM = "import sys; from trimask.sources.confined import serve; serve(int(sys.argv[1]))"
 
 
-def confined(function: Callable[..., Iterable[Result]], *arguments: Any) -> Iterator[Result]:
-    """What `function(*arguments)` gives, computed elsewhere, one by one; all of it must be picklable.
+def run_confined(function: Callable[..., Iterable[Result]], *arguments: Any) -> Iterator[Result]:
+    """Yield the results of `function(*arguments)`, computed in the separate process one at a time.
+
+    The function, its arguments and its results must be picklable.
 
     Raises:
-        SourceUnavailable: as it was raised there.
-        UserError: whatever else went wrong there, with its message; also that the process ended.
+        SourceUnavailable: the function raised it.
+        UserError: the function raised another exception, with its message, or the process ended.
     """
     process = _idle.pop() if _idle else _Process()
     is_free = False
@@ -50,16 +52,16 @@ def confined(function: Callable[..., Iterable[Result]], *arguments: Any) -> Iter
             yield value
             process.connection.send(True)
     except (EOFError, ConnectionError, pickle.UnpicklingError) as error:
-        raise UserError("the process that read it ended: the file is damaged, or made to do that") from error
+        raise UserError("the process that read the file crashed: the file is damaged or malicious") from error
     finally:
         if is_free:
             _idle.append(process)
-        else:  # in the middle of its work
+        else:  # the caller stopped early
             process.end()
 
 
 def serve(handle: int) -> None:
-    """The other process: does what it is asked for, until nobody asks any more."""
+    """Run in the separate process: serve requests until the connection is closed."""
     with contextlib.suppress(EOFError, ConnectionError), Connection(handle) as connection:
         while True:
             function, arguments = connection.recv()
@@ -69,13 +71,13 @@ def serve(handle: int) -> None:
                     connection.send((_VALUE, value))
                     connection.recv()
             except MemoryError:
-                said = f"it needs more than {MEMORY >> 30} GB of memory: write it with smaller row groups"
-                connection.send((_ERROR, UserError(said)))
+                message = f"it needs more than {MEMORY >> 30} GB of memory: write it with smaller row groups"
+                connection.send((_ERROR, UserError(message)))
             except SourceUnavailable as error:
                 connection.send((_ERROR, error))
             except (EOFError, ConnectionError):
                 return
-            except Exception as error:  # whatever its format's library raises
+            except Exception as error:  # each format's library raises its own types
                 connection.send((_ERROR, UserError(str(error) or type(error).__name__)))
             else:
                 connection.send((_DONE, None))
@@ -85,7 +87,7 @@ def serve(handle: int) -> None:
 class _Process:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        path = os.pathsep.join(entry for entry in sys.path if entry)  # nothing of the current folder
+        path = os.pathsep.join(entry for entry in sys.path if entry)  # without the current folder
         with theirs, holding_interrupts():
             self._popen = subprocess.Popen(
                 [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
@@ -102,7 +104,7 @@ class _Process:
 
 
 _idle: list[_Process] = []
-"""Processes that wait for work: to start one takes longer than to read a small file."""
+"""Idle processes, kept since starting one takes longer than reading a small file."""
 
 
 @atexit.register

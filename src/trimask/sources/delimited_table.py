@@ -1,4 +1,4 @@
-"""CSV, TSV and other tables of delimited text, with a header or without."""
+"""Tables of delimited text (CSV, TSV …), with or without a header."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
-from trimask.media.names import names_media
+from trimask.media.names import refers_to_media
 from trimask.media.rejection import Rejected
 from trimask.sources.columns import AUDIO_NAMES, FILE_NAMES, IMAGE_NAMES, TEXT_NAMES
 from trimask.tables.delimited import Cells, Dialect, records
@@ -17,7 +17,7 @@ from trimask.tables.encoding import open_utf8, size_in_utf8
 DELIMITED = {
     ".csv": (",", ";", "\t", "|"),
     ".tsv": ("\t", ",", ";", "|"),
-    # "ID transcript" as LibriSpeech has it, "picture,caption" …
+    # "ID transcript" as in LibriSpeech, "picture,caption" …
     ".txt": ("\t", "|", ",", ";", " "),
 }
 _KNOWN = AUDIO_NAMES | FILE_NAMES | IMAGE_NAMES | TEXT_NAMES
@@ -28,7 +28,7 @@ _HEAD_BYTES = 64_000
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DelimitedTable:
-    """Names of the columns, and where the rows begin."""
+    """The dialect of a table, the names of its columns, and the byte at which its rows begin."""
 
     dialect: Dialect
     names: tuple[str, ...]
@@ -36,19 +36,20 @@ class DelimitedTable:
 
 
 def delimited_rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
-    """(offset, row) of the rows that begin in [start, stop), `start` being 0 or where one does."""
+    """Yield (offset, row) for the rows that begin in [start, stop); `start` is 0 or the offset of a row."""
     table = delimited_table(path)
     for offset, cells in records(path, table.dialect, max(start, table.start), stop):
         yield offset, cells if isinstance(cells, Rejected) else dict(zip(table.names, cells, strict=True))
 
 
 def delimited_table(path: Path) -> DelimitedTable:
+    """Determine the dialect, columns and first row of a table; cached until the file changes."""
     status = path.stat()
     return _table(path, size_in_utf8(path), status.st_mtime_ns)
 
 
 def is_list_of_files(path: Path) -> bool:
-    """Whether most rows of a `.txt` begin with the name of a picture or recording that is there."""
+    """Return whether most rows of a `.txt` begin with the name of an existing picture or recording."""
     return _delimiter_after_files(path) is not None
 
 
@@ -71,14 +72,14 @@ def _table(path: Path, size: int, _time: int) -> DelimitedTable:
 
 
 def _names_without_header(folder: Path, head: Sequence[Cells]) -> tuple[str, ...] | None:
-    """Names for the columns of a table whose first row is an example; None if it is a header.
+    """Return column names for a table without a header; None if the first row is a header.
 
-    The text is the last column of several words: the transcript with numbers in words, of LJSpeech.
+    The text is the last column with several words: in LJSpeech, the transcript with numbers spelled out.
     """
     first = head[0] if head else []
     if {cell.strip().lower() for cell in first} & _KNOWN:
         return None
-    files = [number for number, cell in enumerate(first) if names_media(folder, cell)]
+    files = [number for number, cell in enumerate(first) if refers_to_media(folder, cell)]
     others = [number for number in range(len(first)) if number not in files]
     if len(files) != 1 or not others:
         return None
@@ -91,13 +92,13 @@ def _names_without_header(folder: Path, head: Sequence[Cells]) -> tuple[str, ...
 
 
 def _delimiter_after_files(path: Path) -> str | None:
-    """What follows the name of a file that is there, with which most rows begin."""
+    """Return the delimiter after the name of an existing file with which most rows begin; None if few do."""
     with open_utf8(path) as file:
         head = file.read(_HEAD_BYTES)
     lines = head.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
     lines = [line.strip("\r") for line in lines if line.strip()][:_HEAD_ROWS]
     for delimiter in DELIMITED[path.suffix.lower()]:
         firsts = [line.split(delimiter, 1)[0].strip('"') for line in lines if delimiter in line]
-        if firsts and 2 * sum(names_media(path.parent, first) for first in firsts) > len(lines):
+        if firsts and 2 * sum(refers_to_media(path.parent, first) for first in firsts) > len(lines):
             return delimiter
     return None

@@ -1,4 +1,4 @@
-"""Readers of loose files: pictures and recordings with a caption beside, and text documents."""
+"""Read loose files: pictures and recordings with captions, and text documents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import final
 from trimask.media import picture, recording
 from trimask.media.rejection import Reason, Rejected, Rejection, first_line
 from trimask.sources.captions import caption_of, speaker_of_folder
-from trimask.sources.columns import GROUPS_OF_FILES, ColumnError, tell_speakers
+from trimask.sources.columns import GROUPS_OF_FILES, ColumnError, warn_speaker_source
 from trimask.sources.item import Item, Reader, printable
 from trimask.sources.options import PrepareOptions
 from trimask.sources.stated import place_within
@@ -19,7 +19,7 @@ from trimask.tables.lines import bounded_lines
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaFiles(Reader):
-    """Pictures and recordings, each with its text in a file of the same name beside it."""
+    """Pictures and recordings, each with its text in another file or in the name of its folder."""
 
     root: Path
     names: tuple[str, ...]
@@ -38,14 +38,14 @@ class MediaFiles(Reader):
             is_by_file = option == "group-by" and column in GROUPS_OF_FILES
             if column is not None and not is_by_file:
                 raise ColumnError(
-                    f"{self.root} has files without a table, hence no column {column!r} (--{option}): "
-                    "put a metadata.csv beside them"
+                    f"{self.root} has files without a table, so there is no column {column!r} (--{option}): "
+                    "add a metadata.csv next to them"
                 )
 
         recordings = (name for name in self.names if Path(name).suffix.lower() in recording.SUFFIXES)
         first = next(recordings, None)
         if first is not None and (name := speaker_of_folder(self.root, self.root / first)) is not None:
-            tell_speakers(f"folders ({printable(name)} of {printable(first)})")
+            warn_speaker_source(f"folders ({printable(name)} of {printable(first)})")
 
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
         for name in self.names:
@@ -65,7 +65,7 @@ class MediaFiles(Reader):
             image=path if is_image else None,
             speech=None if is_image else path,
             speaker=None if is_image else speaker_of_folder(self.root, path),
-            # Pictures of a class have its name, and are many things.
+            # Pictures of one class share its name but show different things.
             is_group_of_file=options.group_by is not None or options.caption_from == "folder",
             places=(place_within(self.root, path),),
         )
@@ -74,7 +74,7 @@ class MediaFiles(Reader):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextFiles(Reader):
-    """Text files; a document is a file, a paragraph (between blank lines) or a line of it."""
+    """Text files; each document is a file, a paragraph (between blank lines) or a line."""
 
     root: Path
     names: tuple[str, ...]
@@ -104,14 +104,14 @@ def _documents(path: Path, key: str, options: PrepareOptions) -> Iterator[Item |
     if options.sample_by != "document":
         yield from _pieces(path, key, by_line=options.sample_by == "line", limit=limit)
     elif size > limit:
-        detail = f"{size} bytes, the limit is {limit}: use --sample-by paragraph or line"
+        detail = f"{size} bytes, the limit is {limit}: use --sample-by paragraph or --sample-by line"
         yield Rejection(key=key, reason=Reason.OVERSIZED, detail=detail)
     else:
         yield Item(key=key, modalities=frozenset({"text"}), text=path.read_bytes())
 
 
 def _pieces(path: Path, key: str, *, by_line: bool, limit: int) -> Iterator[Item | Rejection]:
-    """The lines or paragraphs of a file that are not blank; nothing beyond `limit` bytes is held."""
+    """Yield the non-blank lines or paragraphs of a file, holding at most `limit` bytes in memory."""
     held: list[bytes] = []
     began, size = 0, 0
 

@@ -1,5 +1,7 @@
-"""What a data set on the hub holds, read a few rows at a time through `datasets`. What reads data runs where
-memory is bounded (`confined`): shards, and the values in them, can be larger than memory.
+"""Read data sets on the Hugging Face hub, a few rows at a time, through `datasets`.
+
+The functions that read data run in a process with limited memory (`run_confined`), since shards and single
+values can be larger than memory.
 """
 
 import functools
@@ -11,17 +13,17 @@ from typing import Any, TypeVar, final
 from trimask.errors import UserError
 from trimask.media.rejection import first_line
 from trimask.sources.item import SourceUnavailable
-from trimask.tables.parquet import BATCH_ROWS, handed_over, rows_of, schema_of
+from trimask.tables.parquet import BATCH_ROWS, rows_of, schema_of, split_batch
 
 Found = TypeVar("Found")
 
-_SECONDS = 5.0  # until the hub must have answered
+_SECONDS = 5.0  # timeout of the first request
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubData:
-    """A data set that `datasets.load_dataset` finds, at a fixed revision."""
+    """A data set that `datasets.load_dataset` can load, at a revision."""
 
     dataset: str
     configuration: str | None
@@ -29,11 +31,11 @@ class HubData:
 
 
 def shards_of(data: HubData) -> Iterator[dict[str, int]]:
-    """The number of shards of each split.
+    """Yield one dictionary: the number of shards of each split.
 
     Raises:
         SourceUnavailable: the hub cannot be reached.
-        UserError: it has no data set of this name, or it needs to be told which configuration.
+        UserError: it has no data set of this name, or the data set needs a configuration.
     """
     files = _parquet_files(data)
     if files is not None:
@@ -43,12 +45,12 @@ def shards_of(data: HubData) -> Iterator[dict[str, int]]:
 
 
 def hub_schema(data: HubData, split: str) -> Iterator[Any]:
-    """The arrow schema of a split, as it is stated; else of its first file or row."""
+    """Yield the arrow schema of a split: the declared one, or else that of its first file or row."""
     import pyarrow as pa
 
     files, stated = _parquet_files(data), _builder(data).info.features
     if stated is None and files is not None:
-        yield from _told(schema_of(files[split][0]), data)
+        yield from _convert_errors(schema_of(files[split][0]), data)
         return
     stated = stated if files is not None else _streams(data)[split].features
     if stated is not None:
@@ -61,13 +63,13 @@ def hub_schema(data: HubData, split: str) -> Iterator[Any]:
 def hub_rows(
     data: HubData, split: str, shard: tuple[int, int], columns: list[str], limit: int
 ) -> Iterator[list[dict[str, Any] | int]]:
-    """Rows of a shard in order, several at a time; of one with more than `limit` bytes, how many it has.
+    """Yield the rows of a shard in order, in lists. A row of more than `limit` bytes is replaced by its size.
 
     Args:
-        shard: its number, and that of all.
+        shard: its index and the number of shards.
 
     Raises:
-        UserError, MemoryError: it is damaged, or too large; as its format's library says.
+        UserError, MemoryError: the shard is damaged or too large.
         SourceUnavailable: the connection is lost.
     """
     files = _parquet_files(data)
@@ -77,7 +79,7 @@ def hub_rows(
         found = _rows_of_stream(
             _streams(data)[split].select_columns(columns).shard(shard[1], shard[0]), limit
         )
-    for rows in _told(found, data):
+    for rows in _convert_errors(found, data):
         yield [_with_bytes(row, limit) for row in rows]
 
 
@@ -88,7 +90,7 @@ def _rows_of_stream(stored: Any, limit: int) -> Iterator[list[dict[str, Any] | i
         try:
             for batch in stored.with_format("arrow").iter(batch_size=batch_rows):
                 start += len(batch)
-                for rows, _ in handed_over(batch.slice(max(0, len(batch) - start + num_read)), limit):
+                for rows, _ in split_batch(batch.slice(max(0, len(batch) - start + num_read)), limit):
                     yield rows
                     num_read += len(rows)
             return
@@ -97,22 +99,22 @@ def _rows_of_stream(stored: Any, limit: int) -> Iterator[list[dict[str, Any] | i
                 raise
 
 
-def _told(found: Iterator[Found], data: HubData) -> Iterator[Found]:
-    """`found`, with what is raised told apart: damage, or a fault of the connection."""
+def _convert_errors(found: Iterator[Found], data: HubData) -> Iterator[Found]:
+    """Yield from `found`, raising UserError for damaged data and SourceUnavailable for connection errors."""
     try:
         yield from found
     except (ValueError, MemoryError):
         raise
     except Exception as error:
-        if type(error) is OSError and error.errno is None:  # arrow's word for damage
+        if type(error) is OSError and error.errno is None:  # how arrow reports damage
             raise UserError(first_line(error)) from error
-        # Each layer of the connection has its own.
+        # Each layer of the connection raises its own types.
         raise SourceUnavailable(f"{data.dataset}: {first_line(error)}: try again later") from error
 
 
 @functools.lru_cache(maxsize=4)
 def _builder(data: HubData) -> Any:
-    """What the library makes of the data set. Raises as `shards_of`."""
+    """Return the library's builder for the data set. Raise as `shards_of` does."""
     from datasets.exceptions import DatasetNotFoundError
 
     import datasets
@@ -122,15 +124,16 @@ def _builder(data: HubData) -> Any:
         _look_up(data)
         return datasets.load_dataset_builder(data.dataset, data.configuration, revision=data.revision)
     except (DatasetNotFoundError, FileNotFoundError) as error:
-        message = f"{data.dataset} is no file or folder here, and no data set on the hub"
+        message = f"{data.dataset} is neither a local file or folder nor a data set on the hub"
         raise UserError(f"{message} ({first_line(error)})") from error
     except OSError as error:
         raise _unreachable(data, error) from error
 
 
 def _parquet_files(data: HubData) -> dict[str, list[str]] | None:
-    """The files of each split, where they are parquet: the library would hold a row group of it at a time,
-    which may be a whole file.
+    """Return the files of each split if they are parquet, else None.
+
+    They are read without the library, which would load a whole row group, perhaps a whole file, at a time.
     """
     from datasets.packaged_modules.parquet.parquet import ParquetConfig
 
@@ -142,7 +145,7 @@ def _parquet_files(data: HubData) -> dict[str, list[str]] | None:
 
 @functools.lru_cache(maxsize=4)
 def _streams(data: HubData) -> Any:
-    """The splits of a data set, by name, as streams."""
+    """Return the splits of a data set as streams, by name."""
     try:
         return _builder(data).as_streaming_dataset()
     except FileNotFoundError as error:
@@ -152,7 +155,7 @@ def _streams(data: HubData) -> Any:
 
 
 def current_revision(data: HubData) -> str | None:
-    """The commit that its revision (by default the newest) names on the hub; None for a local data set."""
+    """Return the commit of the revision (by default the latest) on the hub; None for a local data set."""
     if Path(data.dataset).exists():
         return None
     from huggingface_hub import HfApi
@@ -161,7 +164,7 @@ def current_revision(data: HubData) -> str | None:
 
 
 def _look_up(data: HubData) -> None:
-    """Ask the hub once whether it has the data set: the library asks again and again, for half a minute."""
+    """Ask the hub once whether it has the data set; the library itself would retry for half a minute."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -171,21 +174,19 @@ def _look_up(data: HubData) -> None:
         HfApi().dataset_info(data.dataset, revision=data.revision, timeout=_SECONDS)
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise FileNotFoundError(first_line(error)) from error
-    except Exception as error:  # the connection's faults: each layer has its own
+    except Exception as error:  # each layer of the connection raises its own types
         raise _unreachable(data, error) from error
 
 
 def _unreachable(data: HubData, error: Exception) -> SourceUnavailable:
     return SourceUnavailable(
-        f"{data.dataset} is no file or folder here, and the hub cannot be reached ({first_line(error)}): "
-        "check the name, or the connection"
+        f"{data.dataset} is no local file or folder, and the hub cannot be reached ({first_line(error)}): "
+        "check the name or the connection"
     )
 
 
 def _with_bytes(values: Mapping[str, Any] | int, limit: int) -> dict[str, Any] | int:
-    """Files that stand by themselves on the hub are fetched: the row has only their address there. More than
-    `limit` bytes: how many were read.
-    """
+    """Fetch the files for which a row has only a hub address. Return the size read if it exceeds `limit`."""
     from datasets.utils.file_utils import xopen
 
     if isinstance(values, int):
@@ -203,7 +204,7 @@ def _with_bytes(values: Mapping[str, Any] | int, limit: int) -> dict[str, Any] |
 
 
 def _quiet() -> None:
-    """What is wrong with a file stands in rejected.jsonl; the library's lines and bars would hide ours."""
+    """Silence the library's messages and progress bars; rejected.jsonl reports what is wrong with a file."""
     import datasets
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Readers of parquet files, and of data sets on the hub; nothing is decoded."""
+"""Read parquet files and data sets on the hub, without decoding media."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from typing import Any, final
 
 from trimask.media.rejection import Reason, Rejected, Rejection
 from trimask.sources.columns import Columns, find_columns
-from trimask.sources.confined import confined
+from trimask.sources.confined import run_confined
 from trimask.sources.hub import HubData, hub_rows, hub_schema
 from trimask.sources.item import Item, Reader, item_of_row, printable
 from trimask.sources.options import PrepareOptions
@@ -18,7 +18,7 @@ from trimask.tables.parquet import rows_of, schema_of
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParquetFile(Reader):
-    """A parquet file; pictures and recordings as bytes, as `datasets` stores them, or as names of files."""
+    """A parquet file with pictures and recordings as bytes, as `datasets` stores them, or as file names."""
 
     root: Path
     name: str
@@ -34,30 +34,30 @@ class ParquetFile(Reader):
         import datasets
 
         path = self.root / self.name
-        (schema,) = confined(schema_of, path)
+        (schema,) = run_confined(schema_of, path)
         columns, names = self._columns(options)
-        limit = 2 * options.limits.max_bytes  # a picture and a recording, say
-        rows = chain.from_iterable(confined(rows_of, path, _needed(columns, names), limit))
+        limit = 2 * options.limits.max_bytes  # a row may have both a picture and a recording
+        rows = chain.from_iterable(run_confined(rows_of, path, _needed(columns, names), limit))
         classes = _class_names(datasets.Features.from_arrow_schema(schema), columns)
         yield from _items(rows, columns, classes, self.label, self.root, path.parent)
 
     def named_files(self, options: PrepareOptions) -> Iterator[str]:
-        """The pictures and recordings that its rows name, where a column is of names."""
+        """Yield the names of pictures and recordings, if a column has names rather than bytes."""
         import pyarrow as pa
 
         columns, _ = self._columns(options)
         path = self.root / self.name
-        (schema,) = confined(schema_of, path)
+        (schema,) = run_confined(schema_of, path)
         types = {field.name: field.type for field in schema}
         for name in filter(None, (columns.image, columns.audio)):
             kind = types.get(name)
             if kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                rows = chain.from_iterable(confined(rows_of, path, [name], options.limits.max_bytes))
+                rows = chain.from_iterable(run_confined(rows_of, path, [name], options.limits.max_bytes))
                 yield from (row[name] for row in rows if isinstance(row, dict) and row[name])
 
     def _columns(self, options: PrepareOptions) -> tuple[Columns, list[str]]:
-        """The columns that are read, and the names of all."""
-        (schema,) = confined(schema_of, self.root / self.name)
+        """Return the columns to read, and the names of all columns."""
+        (schema,) = run_confined(schema_of, self.root / self.name)
         return find_columns(_names(schema), options, where=self.label), schema.names
 
 
@@ -85,13 +85,13 @@ class HubShard(Reader):
         columns = self._columns(schema, options)
         limit = 2 * options.limits.max_bytes
         shard = (self.index, self.num_shards)
-        found = confined(hub_rows, self.data, self.split, shard, _needed(columns, schema.names), limit)
+        found = run_confined(hub_rows, self.data, self.split, shard, _needed(columns, schema.names), limit)
         classes = _class_names(datasets.Features.from_arrow_schema(schema), columns)
         folder = Path(self.data.dataset)
         yield from _items(chain.from_iterable(found), columns, classes, self.label, folder, folder)
 
     def _schema(self) -> Any:
-        (schema,) = confined(hub_schema, self.data, self.split)
+        (schema,) = run_confined(hub_schema, self.data, self.split)
         return schema
 
     def _columns(self, schema: Any, options: PrepareOptions) -> Columns:
@@ -115,12 +115,12 @@ def _items(
 
 
 def _class_names(features: Mapping[str, Any], columns: Columns) -> Sequence[str]:
-    """What the numbers in the column of texts stand for, if it is one of classes."""
+    """Return the class names if the text column holds class numbers, else nothing."""
     return getattr(features.get(columns.text or ""), "names", None) or ()
 
 
 def _names(schema: Any) -> list[str]:
-    """The columns of an arrow schema, with the fields of objects as `object.field`."""
+    """Return the column names of an arrow schema, with fields of structs as `struct.field`."""
     import pyarrow as pa
 
     names = []
@@ -132,7 +132,7 @@ def _names(schema: Any) -> list[str]:
 
 
 def _needed(columns: Columns, all_names: list[str]) -> list[str]:
-    """The columns to read, of which `all_names` are there: for a field of an object, the object."""
+    """Return the top-level columns to read; for a field of a struct, the struct."""
     stated = (columns.text, columns.image, columns.audio, columns.speaker, columns.group, columns.split)
     names = [name for name in (*stated, columns.rate, columns.language) if name is not None]
     return sorted({name if name in all_names else name.partition(".")[0] for name in names})

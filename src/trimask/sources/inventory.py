@@ -1,4 +1,4 @@
-"""Whether a source is still the same: perhaps touched, copied or linked anew, but not changed."""
+"""Detect changes to the content of a source; copies, new links and new time stamps do not count."""
 
 import hashlib
 import json
@@ -18,9 +18,7 @@ Report = Callable[[str], None]
 
 
 def fingerprint(root: Path, names: Iterable[str]) -> str:
-    """Of the names of files, their sizes, and their first and last 4 kB; what links lead to counts, and times
-    do not.
-    """
+    """Hash the names and sizes of files, and the first and last 4 KiB of each. Links are followed."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(os.fsencode(name) + b"\0")
@@ -31,21 +29,24 @@ def fingerprint(root: Path, names: Iterable[str]) -> str:
                 if size > _ENDS:
                     file.seek(max(size - _ENDS, _ENDS))
                     digest.update(file.read(_ENDS))
-        except OSError:  # a pipe, or not ours to read: told where it is read
+        except OSError:  # a pipe, or not readable: its reader reports it
             digest.update(b"\0")
     return digest.hexdigest()
 
 
 def check_inventory(out: Path, root: Path, names: Iterable[str], report: Report = lambda m: None) -> None:
-    """Keep the SHA-256 of every file in `out`; where they are kept already, compare.
+    """Store the SHA-256 of every file under `out`, or compare the files with the stored hashes.
 
-    A file is read again only if its times, its size or its place on the disk are others than they were.
+    A file is hashed again only if its size, times or inode have changed.
+
+    Args:
+        report: called with progress messages.
 
     Raises:
         UserError: a file has changed.
     """
     path = out / INVENTORY
-    before = dict(_kept(path))
+    before = dict(_read_stored(path))
     now: dict[str, tuple[list[int], str]] = {}
     fresh: list[str] = []
     for name in names:
@@ -67,14 +68,14 @@ def check_inventory(out: Path, root: Path, names: Iterable[str], report: Report 
     changed = [name for name in fresh if name in before and before[name][1] != now[name][1]]
     if changed:
         raise UserError(
-            f"{root / changed[0]} has changed since {out} was begun: put it back, or choose another --out"
+            f"{root / changed[0]} has changed since {out} was started: restore it, or choose another --out"
         )
     if before != now:
         _write(path, now)
 
 
 def _stamp(path: Path) -> list[int] | None:
-    """What changes when a file's bytes do; None for what is no file."""
+    """Return values that change whenever the file's bytes do; None if it is no regular file."""
     try:
         status = path.stat()
     except OSError:
@@ -84,7 +85,7 @@ def _stamp(path: Path) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino]
 
 
-def _kept(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
+def _read_stored(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
     if not path.is_file():
         return
     try:

@@ -1,4 +1,4 @@
-"""What readers give: items, still encoded, and rejections of what could not be read."""
+"""The output of readers: encoded items, and rejections of rows and files that could not be read."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -18,21 +18,21 @@ Media = bytes | Path | None
 
 
 class SourceUnavailable(RuntimeError):
-    """A remote source cannot be reached now: nothing is set aside for that."""
+    """A remote source cannot be reached at the moment. Preparation stops; no items are set aside for it."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """One example before anything of it is decoded.
+    """One example before decoding.
 
     Attributes:
-        key: file, and the place within it.
-        modalities: what the item is to have; a picture that is not there is a fault of the item.
-        text: caption, transcript or document: `str`, bytes, or whatever else stood there.
-        group, speaker, language, split, rate: of the columns that say so.
-        is_group_of_file: whether examples of one file belong together, rather than those of one text.
-        places: of its files within the source, whose folders may name a split.
+        key: the file and the position in it.
+        modalities: those that the item must have; if one is missing, the item is rejected.
+        text: caption, transcript or document: `str`, bytes, or whatever else the source has there.
+        group, speaker, language, split, rate: values of the columns with these meanings.
+        is_group_of_file: whether examples of one file form a group, rather than those of one text.
+        places: paths of its files relative to the source; their folders may name a split.
     """
 
     key: str
@@ -50,31 +50,31 @@ class Item:
 
 
 class Reader(ABC):
-    """A part of the input that one worker reads from beginning to end. Always gives the same items."""
+    """A part of the input that one worker reads from beginning to end. Each reading gives the same items."""
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """What reports call it."""
+        """The name of the part in reports."""
 
     @property
     def num_expected(self) -> int | None:
-        """How many items there may be, where that is known before anything is read."""
+        """The number of items, if it is known before reading; else None."""
         return None
 
     @abstractmethod
     def check(self, options: PrepareOptions) -> None:
-        """Raises `ColumnError` if the options do not fit the columns that are there."""
+        """Raise `ColumnError` if the options do not fit the columns of the source."""
 
     @abstractmethod
     def items(self, options: PrepareOptions) -> Iterator[Item | Rejection]:
-        """The items in order. May raise whatever its file format's library does: the rest is then lost."""
+        """Yield the items in order. May raise any exception of the file format's library."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnusedFile(Reader):
-    """A file that holds nothing to train on."""
+    """A file without training data; it yields one rejection that says why."""
 
     name: str
     detail: str
@@ -96,10 +96,10 @@ class UnusedFile(Reader):
 
 
 def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: Path, folder: Path) -> Item:
-    """The item of a table's row. Names of files are taken from `folder`, and never lead out of `root`.
+    """Convert a table row to an item. File names are relative to `folder` and must stay within `root`.
 
     Raises:
-        Rejected: a file that is missing, or a value that is no picture or recording.
+        Rejected: a file is missing, or a value is no picture or recording.
     """
     modalities = {"text"}
     media: dict[str, Media] = {}
@@ -115,11 +115,13 @@ def item_of_row(values: Mapping[str, Any], columns: Columns, *, key: str, root: 
         key=key,
         modalities=frozenset(modalities),
         text=value_at(values, columns.text),
-        group=plain(value_at(values, columns.group)),
-        speaker=plain(value_at(values, columns.speaker)) if columns.speaker else _reader(media.get("speech")),
-        language=plain(value_at(values, columns.language)),
-        split=plain(value_at(values, columns.split)),
-        rate=plain(value_at(values, columns.rate)),
+        group=normalize_value(value_at(values, columns.group)),
+        speaker=normalize_value(value_at(values, columns.speaker))
+        if columns.speaker
+        else _reader(media.get("speech")),
+        language=normalize_value(value_at(values, columns.language)),
+        split=normalize_value(value_at(values, columns.split)),
+        rate=normalize_value(value_at(values, columns.rate)),
         is_group_of_file=columns.is_group_of_file,
         places=tuple(places),
         **media,
@@ -131,7 +133,7 @@ def _reader(recording: Media) -> str | None:
 
 
 def value_at(values: Mapping[str, Any], name: str | None) -> Any:
-    """The value of a column; "json.caption" is the field `caption` of the object in column `json`."""
+    """Return the value of a column; "json.caption" is the field `caption` of the object in column `json`."""
     if name is None or name in values:
         return values.get(name) if name is not None else None
     outer, _, inner = name.partition(".")
@@ -139,15 +141,18 @@ def value_at(values: Mapping[str, Any], name: str | None) -> Any:
     return value.get(inner) if isinstance(value, Mapping) else None
 
 
-def plain(value: Any) -> Any:
-    """A value as it was meant: in a column of numbers with gaps 3 stands as 3.0, and nothing as NaN or ""."""
+def normalize_value(value: Any) -> Any:
+    """Normalize a value: whole floats to `int`, and NaN and blank strings to None.
+
+    A column of whole numbers with missing values is often stored as floats, with 3.0 for 3.
+    """
     if isinstance(value, float):
         return None if value != value else int(value) if value.is_integer() else value
     return None if isinstance(value, str) and not value.strip() else value
 
 
 def column_names(values: Mapping[str, Any]) -> list[str]:
-    """The columns of a row, with the fields of objects as `object.field`."""
+    """Return the column names of a row, with fields of objects as `object.field`."""
     names: list[str] = []
     for name, value in values.items():
         names.append(str(name))
@@ -157,33 +162,35 @@ def column_names(values: Mapping[str, Any]) -> list[str]:
 
 
 def file_within(root: Path, folder: Path, name: str, *, follow_links: bool = True) -> Path:
-    """The file `name` of `folder`, or of the subfolders in which data sets keep their files. It may be a link
-    that leads out of `root`, as in a hub's cache: the user put that there, and the name does not lead out.
+    """Find the file `name` in `folder` or in the subfolders where data sets usually keep their files.
+
+    The file may be a link that leads out of `root`, as in a hub's cache: the user created it, whereas the
+    name, which is untrusted, must not lead out.
 
     Raises:
-        Rejected: there is none, or it lies outside `root`.
+        Rejected: there is no such file, or it is outside `root`.
     """
     path = find_named(folder, name)
     if path is None:
-        what = "nothing is fetched from an address" if "://" in name else "there is no such file"
+        what = "URLs are not downloaded: give local files" if "://" in name else "there is no such file"
         raise Rejected(Reason.MISSING_FILE, f"{name[:200]!r}: {what}")
     if not is_within(root, path, follow_links=follow_links):
-        raise Rejected(Reason.MISSING_FILE, f"{name!r} lies outside the source, or is a link")
+        raise Rejected(Reason.MISSING_FILE, f"{name!r} is outside the source, or is a link")
     return path
 
 
 def printable(name: str) -> str:
-    """A file name as valid text: bytes that are no UTF-8 are written as \\xNN."""
+    """Make a file name valid text: bytes that are not UTF-8 are written as \\xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _places(value: Any, media: Media, root: Path) -> list[str]:
-    """Where the file of a row stands in the source; of an embedded one, where it stood, if that is told."""
+    """Return the path of a row's file relative to the source; of embedded bytes, the stored relative path."""
     if isinstance(media, Path):
         return [place_within(root, media)]
     path = value.get("path") if isinstance(value, Mapping) else None
-    is_told = isinstance(path, str) and "://" not in path and not path.startswith("/")
-    return [path] if isinstance(path, str) and is_told else []
+    is_relative = isinstance(path, str) and "://" not in path and not path.startswith("/")
+    return [path] if isinstance(path, str) and is_relative else []
 
 
 def _media(value: Any, root: Path, folder: Path, *, follow_links: bool) -> Media:

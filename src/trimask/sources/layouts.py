@@ -1,7 +1,7 @@
-"""What the files of a folder are to one another: captions, documents, lists, or nothing to train on.
+"""Classify the text files of a source as captions, documents, lists of media, or unused.
 
-Each is judged by its own folder: documents beside a stray picture stay documents, and captions that lost
-their pictures are no documents.
+The decision depends on each file's folder: documents next to a single picture stay documents, and captions
+whose pictures are missing do not become documents.
 """
 
 import re
@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import final
 
-from trimask.media.names import same_name, unread_kind
+from trimask.media.names import name_key, unread_kind
 from trimask.sources.captions import caption_beside, caption_in_parallel
 from trimask.sources.delimited_table import is_list_of_files
 from trimask.sources.options import PrepareOptions
@@ -20,7 +20,7 @@ from trimask.sources.options import PrepareOptions
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|copying|notice|changelog|attribution|credits|authors|citation)\b.*", re.IGNORECASE
 )
-ROWS_PER_STRAY = 10  # a table of so many texts is one beside a picture that has none
+ROWS_PER_STRAY = 10  # a table with more rows than this for each picture without text holds documents
 
 
 @final
@@ -29,8 +29,8 @@ class Layout:
     """The pictures, recordings and `.txt` files of a source.
 
     Attributes:
-        media: also those of kinds that are not read.
-        has_others: whether there are tables, archives or parquet.
+        media: includes files in formats that are not supported.
+        has_others: whether there are tables, archives or parquet files.
     """
 
     root: Path
@@ -41,7 +41,7 @@ class Layout:
 
     @cached_property
     def beside(self) -> dict[str, str]:
-        """Picture or recording -> the file that holds its text, beside it or in a folder of texts."""
+        """Picture or recording -> its text file, next to it or in a parallel folder."""
         paths = ((name, self.root / name) for name in self.media)
         found = ((name, caption_beside(path) or caption_in_parallel(self.root, path)) for name, path in paths)
         return {
@@ -50,7 +50,7 @@ class Layout:
 
     @cached_property
     def captions(self) -> dict[str, str]:
-        """Text file -> a file whose caption it is, of a kind that is read if there is one."""
+        """Text file -> the picture or recording that it describes, preferably in a supported format."""
         found: dict[str, str] = {}
         for name, caption in self.beside.items():
             if caption not in found or unread_kind(found[caption]):
@@ -59,7 +59,7 @@ class Layout:
 
     @cached_property
     def lists(self) -> frozenset[str]:
-        """Text files that name pictures or recordings, with their texts."""
+        """Text files that are tables of pictures or recordings with their texts."""
         if not self.media:
             return frozenset()
         texts = (name for name in self.texts if name not in self.captions)
@@ -67,13 +67,13 @@ class Layout:
 
     @cached_property
     def captioned(self) -> frozenset[str]:
-        """Pictures and recordings that have a text without a table."""
+        """Pictures and recordings whose text does not come from a table."""
         if self.options.caption_from == "folder":
             return frozenset(self.media)
         return frozenset(self.beside)
 
     def unused_texts(self, named: frozenset[str]) -> Iterator[tuple[str, str]]:
-        """(name, why) of the text files that are no documents.
+        """Yield (name, reason) for the text files that are not documents.
 
         Args:
             named: pictures and recordings that tables name.
@@ -87,30 +87,30 @@ class Layout:
             if _ABOUT.fullmatch(PurePosixPath(name).name) and (self.has_others or self.media):
                 yield name, "a file about the data"
             elif folder in with_captions:
-                yield name, "the caption of no file"
+                yield name, "a caption without its picture or recording"
             elif _stem(name) in stems and _folder(stems[_stem(name)]) != folder:
-                yield name, f"has the name of {stems[_stem(name)]}, and does not stand beside it"
+                yield name, f"has the name of {stems[_stem(name)]}, but is not in the same folder"
             elif self.num_below[folder] >= num_texts[folder]:
-                detail = "the caption of no file, beside as many pictures or recordings as such texts"
-                yield name, f"{detail}: documents are read in a folder of their own"
+                detail = "a text that matches none of the pictures or recordings in its folder"
+                yield name, f"{detail}: put documents into a folder of their own"
 
     def num_left_below(self, named: frozenset[str]) -> Counter[str]:
-        """Folder -> pictures and recordings in it and below that have no text."""
+        """Count pictures and recordings without text: folder -> those in it and below."""
         left = (name for name in self.media if name not in named and name not in self.captioned)
         return Counter(folder for name in left for folder in _folders(name))
 
     @cached_property
     def num_below(self) -> Counter[str]:
-        """Pictures and recordings in a folder and those below."""
+        """Folder -> number of pictures and recordings in it and below."""
         return Counter(folder for name in self.media for folder in _folders(name))
 
 
 def is_table_of_text(name: str, num_rows: int, num_left: int) -> bool:
-    """Whether a table that names no file is one of texts, rather than of captions that miss their files.
+    """Return whether a table that names no files holds documents, rather than captions without their files.
 
     Args:
-        num_rows: as far as it is counted.
-        num_left: pictures and recordings in its folder and below that have no text.
+        num_rows: number of rows; counting may stop after `ROWS_PER_STRAY * num_left + 1`.
+        num_left: number of pictures and recordings without text in its folder and below.
     """
     is_metadata = PurePosixPath(name).stem.lower() == "metadata"
     return not num_left or (not is_metadata and num_rows > ROWS_PER_STRAY * num_left)
@@ -125,4 +125,4 @@ def _folders(name: str) -> Iterable[str]:
 
 
 def _stem(name: str) -> str:
-    return same_name(PurePosixPath(name).stem)
+    return name_key(PurePosixPath(name).stem)

@@ -1,4 +1,4 @@
-"""What of a source is linked: links that a user made on disk are followed, names in files never lead out."""
+"""List a source. Links on disk, which the user made, are followed; file names in tables never lead out."""
 
 import os
 from collections import deque
@@ -10,14 +10,14 @@ from typing import final
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """The files of a source, hidden ones left out.
+    """The files of a source, without hidden ones.
 
     Attributes:
-        names: relative to `root`, sorted. A folder that is reached in two ways is listed once: as itself
-            rather than by a link, and by the first of several links.
-        set_aside: links that are not followed -> why.
-        num_out: links that were followed and lead out of `root`.
-        folders: where followed links to folders lead.
+        names: sorted paths relative to `root`. A folder that can be reached by several paths is listed once:
+            by the path without links, or else by the first link.
+        set_aside: links that are not followed -> reason.
+        num_out: number of followed links that lead out of `root`.
+        folders: targets of the followed links to folders.
     """
 
     root: Path
@@ -28,29 +28,29 @@ class Listing:
 
 
 def list_source(path: Path, *, follow_links: bool) -> Listing:
-    """The files of a folder and below, or the one file. The source itself may be a link."""
+    """List the files in a folder and below, or the one file. The source itself may be a link."""
     if path.is_file():
         return Listing(root=path.parent, names=(path.name,), set_aside={}, num_out=0)
     return _Walk(path, follow_links).listing()
 
 
 def is_within(root: Path, path: Path, *, follow_links: bool) -> bool:
-    """Whether `path` lies in `root` by its name; without `follow_links` also by all that it leads through."""
-    inside = os.path.relpath(path, root)  # ".." is taken back, links are not looked at
+    """Return whether `path` is in `root` by name and, without `follow_links`, contains no links."""
+    inside = os.path.relpath(path, root)  # resolves "..", ignores links
     if inside == os.pardir or inside.startswith(os.pardir + os.sep):
         return False
     if ".." in path.parts and path.resolve() != Path(os.path.normpath(path)).resolve():
-        return False  # ".." after a link: the name means another place than it says
+        return False  # ".." after a link: the real location differs from the name
     return follow_links or not is_linked(root, Path(inside))
 
 
 def is_linked(root: Path, inside: Path) -> bool:
-    """Whether `inside` or a folder that it is in is a link, from `root` on."""
+    """Return whether `inside`, relative to `root`, or one of its parent folders is a link."""
     return any((root / place).is_symlink() for place in (inside, *inside.parents[:-1]))
 
 
 class _Walk:
-    """Folders first as they are, then those that links lead to, each real folder once."""
+    """Walks real folders first, then those that links lead to, each real folder once."""
 
     def __init__(self, root: Path, follow_links: bool) -> None:
         self._root = root
@@ -76,7 +76,7 @@ class _Walk:
         )
 
     def _folder(self, inside: str) -> None:
-        """List a folder; links to others wait until all that is no link has been seen."""
+        """List a folder and queue the links to folders in it."""
         base = self._root / inside
         linked: list[str] = []
         for folder, subfolders, files in os.walk(base):

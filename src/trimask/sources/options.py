@@ -1,4 +1,4 @@
-"""What decides the bytes of prepared data, beside the input and the tokenizers."""
+"""The options that, with the input and the tokenizers, determine the bytes of prepared data."""
 
 from dataclasses import dataclass
 from typing import Literal, final
@@ -16,23 +16,24 @@ class PrepareOptions:
     """How a source is read, split and cut.
 
     Attributes:
-        image_column, text_column, audio_column: where these stand; by default found by their names.
-        speaker_column: names the voice of a recording, which becomes the tag before its transcript.
-        language_column: names the language of a recording, in which a recognizer listens later; by default
-            found by its name.
-        group_by: column whose equal values never cross splits and are variants of one thing in training;
-            "image" or "audio": examples of one file are. By default equal texts never cross splits, and each
-            example counts by itself. Examples of one file never cross splits in any case.
-        caption_from: whether the text of a picture or recording that no table names stands in a file beside
-            it, or is the name of its folder.
-        sample_by: what of a .txt file is one document.
-        text_window: ids of a text example at most; longer documents are cut into windows, of whole sentences
-            where they fit.
-        validation, test: share of the groups; the source's own splits come first.
-        shard_codes: a shard is closed when it holds so many codes.
-        revision: of a data set on the hub.
-        follow_links: whether links in the source are followed, or set aside.
-        needs_text: whether a picture or recording without text is set aside; tokenizers do without.
+        image_column, text_column, audio_column: names of these columns; by default found by usual names.
+        speaker_column: column with the speaker of a recording, who becomes the voice tag of its transcript.
+        language_column: column with the language of a recording, which speech recognition uses in evaluation;
+            by default found by usual names.
+        group_by: column whose equal values stay in one split and count as variants of one thing in training;
+            "image" or "audio" groups the examples of one file. By default equal texts stay in one split, and
+            each example counts separately. Examples of one file always stay in one split.
+        caption_from: where the text of a picture or recording comes from if no table names it: a file next
+            to it, or the name of its folder.
+        sample_by: the unit of a .txt file that is one document.
+        text_window: most ids in a text example; longer documents are cut into windows, at sentence ends where
+            possible.
+        validation, test: share of the groups; a split that the source names itself is not drawn.
+        shard_codes: a shard is closed once it holds this many codes.
+        revision: branch, tag or commit of a data set on the hub.
+        follow_links: whether links in the source are followed rather than set aside.
+        needs_text: whether a picture or recording without text is set aside; tokenizer training needs none.
+        limits: bounds beyond which items are set aside.
     """
 
     image_column: str | None = None

@@ -1,4 +1,4 @@
-"""A source -> parts: what is read by one worker, in an order that depends on the source alone."""
+"""Divide a source into parts, each read by one worker, in an order that depends on the source alone."""
 
 import os
 from collections import Counter
@@ -14,8 +14,8 @@ from trimask.media.names import MEDIA, find_named, unread_kind
 from trimask.media.rejection import Reason, first_line
 from trimask.sources import archive, table
 from trimask.sources.archive import Archive
-from trimask.sources.columns import ColumnError, listed
-from trimask.sources.confined import confined
+from trimask.sources.columns import ColumnError, format_names
+from trimask.sources.confined import run_confined
 from trimask.sources.delimited_table import DELIMITED
 from trimask.sources.files import MediaFiles, TextFiles
 from trimask.sources.hub import HubData, current_revision, shards_of
@@ -39,7 +39,7 @@ _TABLE_BYTES = 8_000_000  # of a table of text
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """The unit of work. `split`: the source's own name for where all of it belongs, if it has one."""
+    """The unit of work. `split` is the split that the source names for the whole part, or None."""
 
     number: int
     reader: Reader
@@ -52,9 +52,10 @@ class Plan:
     """All parts of a source.
 
     Attributes:
-        own_splits: splits that the source names by its files or folders: they are kept, and not drawn.
-        fingerprint: changes when the source does: of its files (`inventory`), or a commit.
-        listing: the files of a source on the disk.
+        own_splits: splits named by files or folders of the source; they are kept, and no examples are drawn
+            for them.
+        fingerprint: a hash of the source's files (see `inventory`), or its commit on the hub.
+        listing: the files of a local source; None for the hub.
     """
 
     parts: tuple[Part, ...]
@@ -64,13 +65,13 @@ class Plan:
 
 
 def make_plan(source: str, options: PrepareOptions) -> Plan:
-    """The parts of a file, a folder, or a data set on the hub (`owner/name` or `owner/name:configuration`).
+    """Plan the parts of a file, a folder, or a data set on the hub (`owner/name[:configuration]`).
 
     Raises:
-        ColumnError: the columns cannot be told.
-        FileNotFoundError, UserError: there is no such source, or nothing in it.
+        ColumnError: a column is missing or ambiguous.
+        FileNotFoundError, UserError: the source does not exist or is empty.
     """
-    path = Path(source).absolute()  # workers may stand in another folder
+    path = Path(source).absolute()  # workers may have another current folder
     if path.exists():
         listing = list_source(path, follow_links=options.follow_links)
         names = list(listing.names)
@@ -95,8 +96,8 @@ def make_plan(source: str, options: PrepareOptions) -> Plan:
     return Plan(parts=tuple(parts), own_splits=own, fingerprint=mark, listing=listing)
 
 
-def joined(plans: Sequence[Plan]) -> Plan:
-    """Several sources as one. A split that any of them names is drawn from none."""
+def join_plans(plans: Sequence[Plan]) -> Plan:
+    """Combine several plans into one. A split that any of the sources names is drawn from none of them."""
     parts = [part for plan in plans for part in plan.parts]
     return Plan(
         parts=tuple(replace(part, number=number) for number, part in enumerate(parts)),
@@ -107,16 +108,16 @@ def joined(plans: Sequence[Plan]) -> Plan:
 
 
 def _may_be_on_the_hub(source: str) -> bool:
-    """Whether it has the form of a name there, and is no mistyped file in a folder that there is."""
+    """Return whether `source` looks like `owner/name` rather than a mistyped path in an existing folder."""
     is_path = source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") != 1
     return not is_path and not Path(source).parent.is_dir()
 
 
 def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader, str | None]], str]:
-    """The shards of each split of a data set that `datasets.load_dataset` finds, and its commit."""
+    """Return readers for the shards of each split of a data set on the hub, and its commit."""
     name, _, configuration = source.partition(":")
     named = HubData(dataset=name, configuration=configuration or None, revision=options.revision)
-    (splits,) = confined(shards_of, named)
+    (splits,) = run_confined(shards_of, named)
     found = replace(named, revision=current_revision(named))
     readers: list[tuple[Reader, str | None]] = []
     for split, num_shards in splits.items():
@@ -127,8 +128,8 @@ def hub_readers(source: str, options: PrepareOptions) -> tuple[list[tuple[Reader
 
 
 def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[tuple[Reader, str | None]]:
-    """Each file's readers: tables first, since they tell which pictures and recordings they name."""
-    # A pipe would never end, a link may lead nowhere.
+    """Yield the readers of each file with its split; tables come first, since they claim media files."""
+    # Only regular files: reading a pipe might never end, and a link may be broken.
     kinds = {name: _kind(name) if (root / name).is_file() else "other" for name in names}
 
     def of_kind(*wanted: str) -> tuple[str, ...]:
@@ -160,10 +161,12 @@ def _readers(root: Path, names: list[str], options: PrepareOptions) -> Iterator[
         for reader in _text_table_readers(root, name, options, num_left[Path(name).parent.as_posix()]):
             yield reader, file_split(name)
     unused = dict(layout.unused_texts(named))
-    unused |= {name: f"{Path(name).suffix} is not read: save it as PNG or WAV" for name in of_kind("unread")}
+    unused |= {
+        name: f"{Path(name).suffix} is not supported: save it as PNG or WAV" for name in of_kind("unread")
+    }
     unused |= {caption: f"the text of {of}" for caption, of in layout.captions.items() if of in unused}
     others = (name for name in of_kind("other") if name not in layout.captions)
-    unused |= dict.fromkeys(others, "no kind of file that is read")
+    unused |= dict.fromkeys(others, "a type of file that is not read")
     for name, detail in sorted(unused.items()):
         yield UnusedFile(name=printable(name), detail=printable(detail)), None
     for chosen, split in _chunks([name for name in of_kind("media") if name not in named], folder_split):
@@ -188,20 +191,20 @@ def _kind(name: str) -> str:
 def _table_readers(
     root: Path, name: str, options: PrepareOptions, paths: set[str], *, has_captions: bool
 ) -> Iterator[Reader]:
-    """Ranges of the rows of a table that names files, whose paths are added to `paths`; none for another."""
+    """Yield readers for a table that names media files, and add their paths to `paths`; else none."""
     path = root / name
     try:
         if why := _why_without_rows(path):
             yield UnusedFile(name=printable(name), detail=why, reason=Reason.EMPTY)
             return
         media = table.media_columns(path, options, where=printable(name))
-    except ColumnError:  # raised again when the part is checked
+    except ColumnError:  # raised again by `_check_columns`
         media = ()
     except OSError as error:
         yield UnusedFile(name=printable(name), detail=first_line(error))
         return
     if media and (error := _missing_columns(root, name, options)) is not None:
-        # Durations or boxes do not take files from their captions.
+        # A table of durations or boxes must not claim files that have captions.
         yield (
             UnusedFile(name=printable(name), detail=str(error))
             if has_captions
@@ -217,7 +220,7 @@ def _table_readers(
 
 
 def _why_without_rows(path: Path) -> str | None:
-    """Why a table says nothing; by its columns it would stop what lies beside it."""
+    """Return why a table has no rows to read, else None. Its missing columns must not stop preparation."""
     first = next((row for _, row in table.rows(path, 0, size_in_utf8(path))), None)
     if first is None:
         return "a table without rows"
@@ -227,18 +230,19 @@ def _why_without_rows(path: Path) -> str | None:
 
 
 def _text_table_readers(root: Path, name: str, options: PrepareOptions, num_left: int) -> Iterator[Reader]:
-    """Ranges of the rows of a table that names no files, if it is one of texts.
+    """Yield readers for a table that names no files, if it holds documents; else one that sets it aside.
 
     Args:
-        num_left: pictures and recordings in its folder and below that have no text.
+        num_left: number of pictures and recordings without text in its folder and below.
     """
     path = root / name
     size = size_in_utf8(path)
     if num_left:
         num_rows = sum(1 for _ in islice(table.rows(path, 0, size), ROWS_PER_STRAY * num_left + 1))
         if not is_table_of_text(name, num_rows, num_left):
-            what = "a table beside pictures or recordings that names no files"
-            detail = f"{what} (it has {listed(table.header(path))}): state --image-column or --audio-column"
+            what = "a table next to pictures or recordings that names none of them"
+            columns = format_names(table.header(path))
+            detail = f"{what} (its columns are {columns}): give --image-column or --audio-column"
             yield UnusedFile(name=printable(name), detail=detail)
             return
     if table.is_cut_anywhere(path):
@@ -263,17 +267,17 @@ def _ranges(root: Path, name: str, starts: list[int]) -> list[TableRows]:
 
 
 def _places(folder: Path, file: str) -> set[str]:
-    """Where a row's file may stand (as `file_within` looks for it)."""
+    """Return the path of a row's file (as `file_within` finds it), if there is one."""
     found = find_named(folder, file)
     return set() if found is None else {str(found.resolve())}
 
 
 def _places_of_parquet(root: Path, name: str, options: PrepareOptions) -> set[str]:
-    """Where the files stand that a parquet file names; one that cannot be read is met again by its reader."""
+    """Return the paths of the files that a parquet file names; errors occur again when it is read."""
     try:
         files = ParquetFile(root=root, name=name).named_files(options)
         return {place for file in files for place in _places((root / name).parent, file)}
-    except Exception:  # whatever its format's library raises
+    except Exception:  # the library raises many types
         return set()
 
 
@@ -289,7 +293,7 @@ def _chunks(
 
 
 def _check_columns(readers: list[Reader], options: PrepareOptions) -> None:
-    """Raises `ColumnError` if no part of a kind fits, of the first ones; a damaged one says nothing."""
+    """Raise `ColumnError` if none of the first parts of a kind fits the options; skip damaged parts."""
     errors: dict[type[Reader], ColumnError] = {}
     checked: Counter[type[Reader]] = Counter()
     fitting: set[type[Reader]] = set()
@@ -305,12 +309,12 @@ def _check_columns(readers: list[Reader], options: PrepareOptions) -> None:
             raise
         except ColumnError as error:
             errors.setdefault(kind, error)
-        except Exception:  # whatever its format's library raises: it stands in the report once it is read
+        except Exception:  # the library raises many types; the error is reported when the part is read
             continue
     has_tables = bool(fitting - {UnusedFile, MediaFiles, TextFiles})
     for kind, error in errors.items():
-        # Loose files have no columns; beside a table that has them, they do without.
-        # Pictures can be grouped by themselves; documents among them are grouped by their text.
+        # Loose files have no columns, which is accepted next to a table that has them. If media files fit
+        # (--group-by image), documents next to them are grouped by their text.
         is_excused = has_tables if kind is MediaFiles else has_tables or MediaFiles in fitting
         if kind not in fitting and not (is_excused and kind in (MediaFiles, TextFiles)):
             raise error

@@ -1,4 +1,4 @@
-"""Readers of CSV, TSV and JSON: text, or rows that name picture and sound files."""
+"""Read CSV, TSV and JSON tables of documents, or of rows that name picture and audio files."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, final
 
-from trimask.media.names import kind_within, media_kind, names_media, unread_kind
+from trimask.media.names import kind_within, media_kind, refers_to_media, unread_kind
 from trimask.media.rejection import Reason, Rejected, Rejection
 from trimask.sources.columns import (
     AUDIO_NAMES,
@@ -31,8 +31,8 @@ JSON = frozenset({".jsonl", ".ndjson", ".json"})
 ADDRESS_NAMES = frozenset({"url", "image_url", "audio_url"})
 _MAY_NAME = FILE_NAMES | IMAGE_NAMES | AUDIO_NAMES | ADDRESS_NAMES
 _HEAD_ROWS = 64
-_NUM_LOOKED_FOR = 16  # rows whose values are looked for among the files
-_MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
+_NUM_LOOKED_FOR = 16  # rows whose values are compared with the names of files
+_MARK = b"\xef\xbb\xbf"  # byte-order mark, which some programs write before UTF-8
 
 
 @final
@@ -40,7 +40,7 @@ _MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
 class TableRows(Reader):
     """The rows that begin in the bytes [start, stop) of a table.
 
-    If the table names files, each row is a picture or a recording with its text; else its text is a document.
+    If the table names files, each row is a picture or recording (or both) with its text; else a document.
     """
 
     root: Path
@@ -74,7 +74,7 @@ class TableRows(Reader):
         folder = self.path.parent
         if not media:
             return item_of_row(row, columns, key=key, root=self.root, folder=folder)
-        # A triple's picture may have no recording: it is a captioned picture then.
+        # A row of a table of triples may lack the recording: it is then a captioned picture.
         named = [column for column in media if row.get(column) not in (None, "")]
         if not named:
             raise Rejected(
@@ -83,10 +83,10 @@ class TableRows(Reader):
         for column in named:
             kind = kind_within(folder, row[column])
             if kind is None:
-                detail = f"{str(row[column])[:200]!r} is no picture and no recording by its name"
+                detail = f"{str(row[column])[:200]!r} is not the name of a picture or recording"
                 raise Rejected(Reason.UNUSED_FILE, detail)
             if getattr(columns, kind) is not None:
-                raise Rejected(Reason.MALFORMED_ROW, f"{' and '.join(named)} name two files of one kind")
+                raise Rejected(Reason.MALFORMED_ROW, f"{' and '.join(named)} name two files of the same kind")
             columns = replace(columns, image=column) if kind == "image" else replace(columns, audio=column)
         return item_of_row(row, columns, key=key, root=self.root, folder=folder)
 
@@ -98,7 +98,7 @@ class TableRows(Reader):
             return (), find_columns(names, options, where=where)
         rest = [name for name in names if name not in media]
         is_group_of_file = groups_by_file(options, rest, media)
-        # The stated columns of pictures and recordings are those that name the files.
+        # The given picture and recording columns are those that name the files.
         plain = replace(options, image_column=None, audio_column=None)
         plain = replace(plain, group_by=None) if is_group_of_file else plain
         columns = find_columns(rest, plain, where=where)
@@ -106,7 +106,7 @@ class TableRows(Reader):
 
 
 def header(path: Path) -> list[str]:
-    """The columns of a table: its first row, or what the first JSON objects have."""
+    """Return the columns of a table: its first row, or the names in the first JSON objects."""
     if path.suffix.lower() in DELIMITED:
         return list(delimited_table(path).names)
     names: dict[str, None] = {}
@@ -116,15 +116,19 @@ def header(path: Path) -> list[str]:
 
 
 def media_columns(path: Path, options: PrepareOptions, *, where: str) -> tuple[str, ...]:
-    """The columns that name pictures or recordings: those that are stated; else the one that is called
-    `file_name` and beside it one of the other kind; else the one whose values are names of files that are
-    there. Columns that name other files are of no matter.
+    """Find the columns that name pictures or recordings; columns that name other files are ignored.
+
+    These are the columns given in `options`; else one with a usual name such as `file_name`, and one of the
+    other kind of media if there is one; else the column whose values are names of existing media files.
+
+    Raises:
+        ColumnError: several columns are candidates.
     """
     names = header(path)
     head = [row for _, row in islice(rows(path, 0, size_in_utf8(path)), _HEAD_ROWS)]
     head = [row for row in head if not isinstance(row, Rejected)]
     kinds = {name: _kind_of_column(path.parent, name, head) for name in names if name.lower() in _MAY_NAME}
-    # Of several called so, those are meant that name pictures or recordings.
+    # Ignore columns with the usual names whose files are neither pictures nor recordings.
     idle = {name for name in names if name.lower() in FILE_NAMES and kinds[name] is None}
     first = find_file_column([name for name in names if name not in idle], options, where=where)
     stated = [name for name in (options.image_column, options.audio_column) if name in names]
@@ -136,14 +140,14 @@ def media_columns(path: Path, options: PrepareOptions, *, where: str) -> tuple[s
         if kind is not None and kind not in found:
             found[kind] = column
         elif kind is not None and first is None:
-            return ()  # two could be meant: told where the columns are looked for
+            return ()  # ambiguous: `find_columns` raises the error
     return tuple(found.values()) or _column_of_files(path.parent, names, head)
 
 
 def rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
-    """(offset, row) of the rows that begin in [start, stop), and why a row cannot be read.
+    """Yield (offset, row) for the rows that begin in [start, stop); a row that cannot be read is `Rejected`.
 
-    In all but JSON lines, `start` is 0 or where a row begins.
+    Except in JSON lines, `start` must be 0 or the offset of a row.
     """
     if path.suffix.lower() in DELIMITED:
         return delimited_rows(path, start, stop)
@@ -153,13 +157,13 @@ def rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Mapping[str, 
 
 
 def is_cut_anywhere(path: Path) -> bool:
-    """Whether a table's ranges may begin within a row: in JSON lines, where the next one begins is told."""
+    """Return whether ranges of the table may start within a row, as in JSON lines."""
     suffix = path.suffix.lower()
     return suffix in JSON and not (suffix == ".json" and is_document(path))
 
 
 def named_files(path: Path, media: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """(offset, names) of the files that a table's rows name."""
+    """Yield (offset, names of files) for each row of a table."""
     for offset, row in rows(path, 0, size_in_utf8(path)):
         values = [] if isinstance(row, Rejected) else [row.get(column) for column in media]
         yield offset, [name for name in values if isinstance(name, str) and name]
@@ -168,7 +172,7 @@ def named_files(path: Path, media: tuple[str, ...]) -> Iterator[tuple[int, list[
 def _kind_of_column(
     folder: Path, column: str, head: Sequence[Mapping[str, Any]]
 ) -> Literal["image", "audio"] | None:
-    """What a column names by its first value that names anything of the kind."""
+    """Return the kind of media that a column names, judged by its first value that names any."""
     for row in head:
         value = row.get(column)
         is_address = column.lower() in ADDRESS_NAMES
@@ -181,10 +185,10 @@ def _kind_of_column(
 def _column_of_files(
     folder: Path, names: Sequence[str], head: Sequence[Mapping[str, Any]]
 ) -> tuple[str, ...]:
-    """The column of which most values mean files that are there."""
+    """Return the column most of whose values name existing media files, if there is one."""
     head = head[:_NUM_LOOKED_FOR]
     counts = {
-        name: sum(names_media(folder, value) for value in values)
+        name: sum(refers_to_media(folder, value) for value in values)
         for name in names
         if name.lower() not in TEXT_NAMES
         if (values := [value for row in head if isinstance(value := row.get(name), str)])

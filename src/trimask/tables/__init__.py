@@ -1,1 +1,1 @@
-"""Rows of tables, in whatever way a file writes them: separators, JSON, parquet."""
+"""Read the rows of tables: delimited text, JSON and parquet."""

@@ -1,4 +1,4 @@
-"""Rows of delimited text (CSV, TSV and kin), of which none swallows another or leaves a rest behind."""
+"""Split delimited text (CSV, TSV …) into rows, without merging rows at stray quotation marks."""
 
 import csv
 import functools
@@ -16,20 +16,20 @@ Quoting = Literal["doubled", "escaped", "none"]
 Cells = list[str]
 
 ROW_LIMIT = 16_000_000  # bytes
-_LIBRARY_LIMIT = 100_000  # characters of a cell that the library reads
+_LIBRARY_LIMIT = 100_000  # longest line passed to `csv`, which limits cells to 131,072 characters
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dialect:
-    """How a file of rows was written.
+    """The format of a delimited file.
 
     Attributes:
-        spans_lines: quoted cells hold line breaks; else each line is a row.
+        spans_lines: quoted cells may contain line breaks; else each line is a row.
         is_certain: no other quoting fits the file; else rows of several lines are set aside.
-        num_cells: of the first row, which the others must have.
-        first_shape: of the first cell of the second row, if it is a number or name; see `shape_of`.
-        start: byte where the first row begins.
+        num_cells: number of cells in the first row, required of all rows; 0 for no requirement.
+        first_shape: shape of the first cell of the second row if it is a number or name; see `shape_of`.
+        start: byte offset of the first row.
     """
 
     delimiter: str
@@ -42,16 +42,18 @@ class Dialect:
 
 
 def records(path: Path, dialect: Dialect, start: int, stop: int) -> Iterator[tuple[int, Cells | Rejected]]:
-    """(offset, cells) of the rows that begin in [start, stop), `start` being where one does; and why a row
-    cannot be read. Blank lines are no rows.
+    """Yield (offset, cells) for the rows that begin in [start, stop); an unreadable row is `Rejected`.
+
+    `start` must be the offset of a row. Blank lines are skipped.
     """
     for offset, cells, _, _ in rows_under(path, dialect, start, stop):
         yield offset, cells
 
 
 def lines_of(path: Path, start: int) -> Iterator[tuple[int, str | None, int]]:
-    """(offset, line, quotation marks in it) from `start` on; None for a line that is too long to be held.
-    Bytes that are no UTF-8 become surrogates.
+    """Yield (offset, line, number of quotation marks) from `start` on; a line over `ROW_LIMIT` is None.
+
+    Bytes that are not UTF-8 become surrogates.
     """
     with open_utf8(path) as file:
         file.seek(start)
@@ -74,7 +76,7 @@ def lines_of(path: Path, start: int) -> Iterator[tuple[int, str | None, int]]:
 def rows_under(
     path: Path, dialect: Dialect, start: int, stop: int
 ) -> Iterator[tuple[int, Cells | Rejected, bool, bool]]:
-    """(offset, cells, whether it has the form of a row, whether it is one of several lines)."""
+    """Yield (offset, cells, fits the dialect, has several lines) for the rows that begin in [start, stop)."""
     lines = lines_of(path, start)
     for offset, line, num_quotes in takewhile(lambda found: found[0] < stop, lines):
         if line is not None and not line.strip("\r\n"):
@@ -94,12 +96,12 @@ def rows_under(
 
 
 def _row_of_line(line: str | None, num_quotes: int, dialect: Dialect) -> Cells | None:
-    """The cells of a line that is a row by itself, where that is plain."""
+    """Return the cells of a line that is certainly a whole row; None if that takes a full scan."""
     if line is None:
         return None
     if dialect.quoting == "none" or not num_quotes:
         return _split(line, dialect.delimiter)
-    # The library knows no spaces before quotation marks, and has a limit of its own.
+    # `csv` does not accept spaces before quotation marks, and limits the length of cells.
     if dialect.quoting == "doubled" and len(line) < _LIBRARY_LIMIT and f'{dialect.delimiter} "' not in line:
         try:
             return next(csv.reader((line,), delimiter=dialect.delimiter, strict=True), None)
@@ -114,24 +116,24 @@ def _split(line: str, delimiter: str) -> Cells:
 
 
 def _wrong_number(cells: Cells, dialect: Dialect) -> Rejected:
-    return Rejected(Reason.MALFORMED_ROW, f"{len(cells)} cells, and the header names {dialect.num_cells}")
+    return Rejected(Reason.MALFORMED_ROW, f"{len(cells)} cells, but the header has {dialect.num_cells}")
 
 
 @final
 class _Row:
-    """A row while its lines are read."""
+    """Assembles a row from its lines."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._cells: Cells = []
-        self._held: list[str] = []  # of the cell whose quotes are open
+        self._held: list[str] = []  # pieces of the open quoted cell
         self._size = 0
         self._is_open = self._is_broken = self._ends_quoted = False
         self._has_swallowed = False
         self._num_lines = 0
 
     def add(self, line: str | None, num_quotes: int) -> None:
-        """One more line of the row."""
+        """Add the next line of the row."""
         self._num_lines += 1
         self._size += ROW_LIMIT + 1 if line is None else len(line)
         self._ends_quoted = line is None or line.rstrip().endswith('"')
@@ -142,44 +144,48 @@ class _Row:
             self._held.append(line)
         elif not self._is_broken:
             self._scan(line)
-        if self._size > ROW_LIMIT:  # it is set aside, and need not be held
+        if self._size > ROW_LIMIT:  # it will be rejected: free the memory
             self._cells, self._held = [], []
 
     @property
     def goes_on(self) -> bool:
-        """Whether the next line belongs to it. If quotes are broken it may be within quotes still: what
-        follows is no row until they close.
+        """Whether the next line belongs to the row.
+
+        After a quoting error it may still be inside quotes: lines are consumed until one ends with a quote.
         """
         return self._dialect.spans_lines and (self._is_open or (self._is_broken and not self._ends_quoted))
 
     @property
     def fits(self) -> bool:
-        """Whether it has the form of a row under the dialect, though it may be set aside."""
+        """Whether the row is well-formed under the dialect; it may still be rejected."""
         has_form = not (self._is_open or self._is_broken)
         return has_form and (self._size > ROW_LIMIT or self._dialect.num_cells in (0, len(self._cells)))
 
     @property
     def is_long(self) -> bool:
-        """Whether its cells hold line breaks."""
+        """Whether the row's cells contain line breaks."""
         return self._num_lines > 1 and self.fits and not self._has_swallowed
 
     def result(self) -> Cells | Rejected:
+        """Return the cells, or why the row is rejected."""
         counted = f"{self._num_lines} lines" if self._num_lines > 1 else "1 line"
         if self._is_broken or self._is_open:
-            detail = f"quotation marks that do not close as they open ({counted})"
+            detail = f"unbalanced quotation marks ({counted})"
             return Rejected(Reason.MALFORMED_ROW, detail)
         if self._size > ROW_LIMIT:
             return Rejected(Reason.OVERSIZED, f"a row of more than {ROW_LIMIT} bytes")
         if not self.fits:
             return _wrong_number(self._cells, self._dialect)
         if self._has_swallowed or (self._num_lines > 1 and not self._dialect.is_certain):
-            what = "a row in quotation marks, or several rows with stray ones"
+            what = "ambiguous: one row with quoted line breaks, or several rows with stray quotation marks"
             return Rejected(Reason.MALFORMED_ROW, f"{what} ({counted}): write the table as JSON lines")
         return self._cells
 
     def _looks_like_row(self, line: str) -> bool:
-        """Whether a line within quotes begins as rows do and has as many cells, or one in quotes: then a
-        stray mark took it in.
+        """Return whether a line inside quotes looks like a row of its own, taken in by a stray quote.
+
+        It does if its first cell has the usual shape, and it has as many cells as the header, or at least as
+        many with one in quotes.
         """
         dialect = self._dialect
         first, *others = line.split(dialect.delimiter)
@@ -189,6 +195,7 @@ class _Row:
         return len(others) == dialect.num_cells - 1 or (is_quoted and len(others) >= dialect.num_cells - 1)
 
     def _scan(self, line: str) -> None:
+        """Split the line into cells, continuing an open quoted cell."""
         opening, closing, after, unescape = _patterns(self._dialect.delimiter, self._dialect.quoting)
         place = 0
         while True:
@@ -219,7 +226,7 @@ class _Row:
 
 
 def shape_of(cell: str) -> str | None:
-    """What a number or name looks like: "a_0.a" for "img_17.png"; None for text of several words."""
+    """Return the shape of a number or name, such as "a_0.a" for "img_17.png"; None for several words."""
     cell = cell.strip().strip('"')
     if not cell or len(cell) > 200 or " " in cell:
         return None
@@ -228,7 +235,7 @@ def shape_of(cell: str) -> str | None:
 
 @functools.lru_cache(maxsize=16)
 def _patterns(delimiter: str, quoting: Quoting) -> tuple[re.Pattern[str], ...]:
-    """What opens a quoted cell, what it holds until it closes, what may follow, and what stands for what."""
+    """Compile patterns for an opening quote, the rest of a quoted cell, what follows it, and escapes."""
     if quoting == "escaped":
         closing, escaped = r'((?:[^"\\]++|\\.)*+)"', r'\\["\\]'
     else:

@@ -1,8 +1,7 @@
-"""How delimited text was written: which delimiter, and which quoting.
+"""Detect the delimiter and the quoting of delimited text.
 
-Programs write such files in several ways: quotation marks inside quotes doubled, or escaped by a backslash,
-or no quoting at all. Which way a file was written is told by the file: that one, under which the fewest bytes
-have to be set aside.
+Programs double quotation marks inside quotes, escape them by a backslash, or do not quote at all. The chosen
+dialect is the one under which the fewest bytes of the file are rejected.
 """
 
 import functools
@@ -17,17 +16,20 @@ from trimask.media.rejection import Rejected
 from trimask.tables.delimited import Cells, Dialect, lines_of, records, rows_under, shape_of
 from trimask.tables.encoding import open_utf8, size_in_utf8
 
-_HEAD = 256_000  # bytes by which the delimiter is told
-_WINDOW = 4_000_000  # bytes by which the quoting is told
-_MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
-_STATED = re.compile(rb'"?sep=([,;|\t])"?\r?\n')  # a first line for Excel
+_HEAD = 256_000  # bytes examined to detect the delimiter
+_WINDOW = 4_000_000  # bytes examined at first to detect the quoting
+_MARK = b"\xef\xbb\xbf"  # byte-order mark, which some programs write before UTF-8
+_STATED = re.compile(rb'"?sep=([,;|\t])"?\r?\n')  # first line that tells Excel the delimiter
 _DOUBLED = re.compile(r'[^"\s]""[^"\s]|"""|""\w')
-_BAD_SHARE = 0.2  # a delimiter under which more of the head is set aside is another's
+_BAD_SHARE = 0.2  # a delimiter under which more of the head is rejected is the wrong one
 
 
 def find_dialect(path: Path, delimiters: Sequence[str], known_names: frozenset[str]) -> Dialect:
-    """How the file was written: with which of `delimiters`, by the names in its header (those in
-    `known_names` count) and the shape of its rows, and with which quoting.
+    """Detect the dialect of a file; cached until the file changes.
+
+    Args:
+        delimiters: the candidates, in order of preference.
+        known_names: column names that count in favour of a delimiter under which the header has them.
     """
     status = path.stat()
     return _find_dialect(path, size_in_utf8(path), status.st_mtime_ns, tuple(delimiters), known_names)
@@ -48,10 +50,11 @@ def _find_dialect(
     is_quoted = _has_quotes(path)
 
     def cost(delimiter: str) -> tuple[int, bool, bool, int]:
+        """Rank by known names in the header, share of rejected bytes, and number of columns."""
         best = _readings(path, start, min(size, _HEAD), delimiter, is_quoted=is_quoted)[0]
         names = {name.strip().lower() for name in best.header}
-        is_another = best.num_bad > _BAD_SHARE * min(size, _HEAD)
-        return -len(names & known_names), is_another, len(best.header) < 2, best.num_bad
+        is_wrong = best.num_bad > _BAD_SHARE * min(size, _HEAD)
+        return -len(names & known_names), is_wrong, len(best.header) < 2, best.num_bad
 
     delimiter = min(delimiters, key=cost)
     window = _WINDOW
@@ -70,10 +73,10 @@ def _has_quotes(path: Path) -> bool:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Reading:
-    """What comes of the beginning of a file under a dialect.
+    """The result of reading the beginning of a file under a dialect.
 
     Attributes:
-        num_bad: bytes of rows that are set aside.
+        num_bad: bytes in rows that do not fit the dialect.
         has_long_rows: whether there are rows of several lines.
     """
 
@@ -84,7 +87,7 @@ class _Reading:
 
 
 def _readings(path: Path, start: int, stop: int, delimiter: str, *, is_quoted: bool) -> list[_Reading]:
-    """The ways to read a file, best first; of equal ones, the usual."""
+    """Read the bytes [start, stop) under each dialect; sort by rejected bytes, the usual ones first."""
     blank = Dialect(
         delimiter=delimiter,
         quoting="doubled",
@@ -98,7 +101,7 @@ def _readings(path: Path, start: int, stop: int, delimiter: str, *, is_quoted: b
     ways = [blank, replace(blank, spans_lines=False), replace(blank, quoting="escaped"), plain]
     is_quoted &= delimiter != " "
     found = [_read(path, dialect, stop) for dialect in (ways if is_quoted else [plain])]
-    if found[0].has_long_rows:  # cells do hold line breaks
+    if found[0].has_long_rows:  # then cells contain line breaks
         del found[1]
     return sorted(found, key=lambda reading: reading.num_bad)
 
@@ -120,11 +123,13 @@ def _read(path: Path, dialect: Dialect, stop: int) -> _Reading:
 
 
 def _choose(path: Path, readings: list[_Reading], stop: int, *, is_whole: bool) -> Dialect:
-    """The reading that sets the least aside. Where text without quoting and quoted text fit equally well, and
-    differ in where rows end, it cannot be told, and such rows are set aside.
+    """Choose the reading that rejects the fewest bytes.
+
+    If reading with and without quoting fits equally well but the rows end in different places, the dialect
+    is marked as uncertain, and the rows in question are rejected later.
 
     Args:
-        is_whole: the readings are of the whole file; else rows of several lines may come later.
+        is_whole: whether the readings cover the whole file; else rows of several lines may come later.
     """
     best, plain = readings[0], _plain(readings)
     if not is_whole and not best.dialect.spans_lines:
@@ -132,9 +137,9 @@ def _choose(path: Path, readings: list[_Reading], stop: int, *, is_whole: bool) 
     if readings[0] is plain or plain.num_bad > readings[0].num_bad:
         return plain.dialect if readings[0] is plain else best.dialect
     if best.has_long_rows:
-        # A table of one column has nothing by which its rows are told from lines.
+        # With a single column, the number of cells cannot show that quoting is wrong.
         return replace(best.dialect, is_certain=best.dialect.num_cells < 2)
-    # In TSV, quotation marks are text unless they stand as only quoting puts them.
+    # In TSV, quotation marks are text unless their positions can only result from quoting.
     is_plain = best.dialect.delimiter == "\t" and not _shows_quoting(path, best.dialect, stop)
     return plain.dialect if is_plain else best.dialect
 
@@ -144,7 +149,7 @@ def _plain(readings: list[_Reading]) -> _Reading:
 
 
 def _shows_quoting(path: Path, dialect: Dialect, stop: int) -> bool:
-    """Whether the names of the header are in quotation marks, or all cells of a row, or some are doubled."""
+    """Return whether all cells of the header or of a row are quoted, or quotation marks are doubled."""
     lines = takewhile(lambda found: found[0] < stop, lines_of(path, dialect.start))
     for number, (_, line, num_quotes) in enumerate(lines):
         cells = (line or "").strip("\r\n").split(dialect.delimiter)

@@ -1,5 +1,7 @@
-"""Rows of a JSON file that is one document: an array of objects, a list within an object, captions by the
-names of files, or the annotations of COCO.
+"""Read the rows of a JSON file that is one document.
+
+It may be an array of objects, an object with such an array, an object of captions by file name, or COCO
+annotations.
 """
 
 import functools
@@ -16,21 +18,21 @@ from trimask.tables.json_values import JsonError, JsonText, elements, members
 from trimask.tables.lines import bounded_lines
 
 _MARK = b"\xef\xbb\xbf"
-_NUM_NAMES = 16  # by which captions are told
-_LINE = 1_000_000  # bytes of a line by which lines are told from a document
+_NUM_NAMES = 16  # keys examined to recognize captions by file name
+_LINE = 1_000_000  # bytes examined to distinguish JSON lines from one document
 Row = Mapping[str, Any] | Rejected
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """What a document is, and where its rows begin.
+    """The kind of a document and the position of its rows.
 
     Attributes:
-        kind: `list`: of objects or texts; `captions`: an object, file -> caption; `coco`: a list of
-            annotations that name pictures by number; `object`: one row.
-        start: byte of the first row.
-        files: of COCO: number of a picture -> its file.
+        kind: `list`: an array of objects or texts; `captions`: an object, file -> caption; `coco`: an array
+            of annotations that refer to pictures by id; `object`: a single row.
+        start: byte offset of the first row.
+        files: for COCO, picture id -> file.
     """
 
     kind: Literal["list", "captions", "coco", "object"]
@@ -39,7 +41,7 @@ class Document:
 
 
 def is_document(path: Path) -> bool:
-    """Whether a `.json` file is one document, rather than an object in each line."""
+    """Return whether a `.json` file is one document, rather than one object per line."""
     lines = (line for _, line in bounded_lines(path, 0, min(size_in_utf8(path), _LINE), _LINE))
     first = next((line for line in lines if line is None or line.strip()), b"")
     if first is None:
@@ -60,7 +62,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def document_rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Row]]:
-    """(offset, row) of the rows that begin in [start, stop), `start` being 0 or where one does."""
+    """Yield (offset, row) for the rows that begin in [start, stop); `start` is 0 or the offset of a row."""
     status = path.stat()
     try:
         document = _document(path, size_in_utf8(path), status.st_mtime_ns)
@@ -71,7 +73,7 @@ def document_rows(path: Path, start: int, stop: int) -> Iterator[tuple[int, Row]
                 yield offset, _row(value, document)
     except JsonError as error:
         if error.offset < stop:
-            detail = f"no JSON from byte {error.offset} on, and what follows is not read: {error}"
+            detail = f"invalid JSON at byte {error.offset}, the rest is not read: {error}"
             yield error.offset, Rejected(Reason.MALFORMED_ROW, detail)
 
 
@@ -95,7 +97,7 @@ def _row(value: Any, document: Document) -> Row:
         return value
     file = document.files.get(value.get("image_id"))
     if file is None:
-        detail = f"image_id {value.get('image_id')!r:.80} is the id of no picture"
+        detail = f"image_id {value.get('image_id')!r:.80} is not in `images`"
         return Rejected(Reason.MISSING_FILE, detail)
     return {"file_name": file} | {name: found for name, found in value.items() if name != "file_name"}
 
@@ -124,8 +126,11 @@ def _document(path: Path, _size: int, _time: int) -> Document:
 
 
 def _lists(text: JsonText) -> tuple[dict[str, int], dict[Any, str], list[str]]:
-    """Of an object: where its lists of objects begin, the files of `images` by their numbers, and the first
-    names of what else it has.
+    """Scan an object.
+
+    Returns:
+        The byte offsets of its arrays of objects, by key; the files in `images`, by id; and the first of its
+        other keys.
     """
     lists: dict[str, int] = {}
     files: dict[Any, str] = {}
@@ -152,8 +157,9 @@ def _lists(text: JsonText) -> tuple[dict[str, int], dict[Any, str], list[str]]:
 
 
 def _folder_of(path: Path, first: str) -> str:
-    """Where the pictures of COCO lie, from the folder of its annotations: `../train2017/` for
-    `annotations/captions_train2017.json`.
+    """Return the folder of COCO's pictures, relative to that of the annotations; "" if not found.
+
+    For example, `../train2017/` for `annotations/captions_train2017.json`.
     """
     part = path.stem.rpartition("_")[2]
     for folder in ("", "../"):

@@ -1,4 +1,4 @@
-"""The values of a JSON document one after another: a document of any size, of which one value is held."""
+"""Parse a JSON document of any size one value at a time."""
 
 import codecs
 import json
@@ -17,10 +17,10 @@ _DECODER = json.JSONDecoder()
 
 
 class JsonError(UserError):
-    """The document is no JSON from here on, or one value is too large to be held.
+    """The document is invalid from here on, or a value is too large.
 
     Attributes:
-        offset: byte where the value begins that cannot be read.
+        offset: byte offset of the value that cannot be read.
     """
 
     def __init__(self, message: str, offset: int) -> None:
@@ -30,10 +30,10 @@ class JsonError(UserError):
 
 @final
 class JsonText:
-    """A cursor in the text of a document. Bytes that are no UTF-8 become surrogates.
+    """A cursor in a document. Bytes that are not UTF-8 become surrogates.
 
     Attributes:
-        offset: byte at which it stands.
+        offset: its position in bytes.
     """
 
     def __init__(self, path: Path, start: int = 0) -> None:
@@ -50,7 +50,7 @@ class JsonText:
         self._file.close()
 
     def peek(self) -> str:
-        """The next character that is no white space; "" at the end."""
+        """Return the next character that is not white space; "" at the end."""
         while True:
             match = _SPACE.match(self._text, self._place)
             assert match is not None
@@ -61,17 +61,17 @@ class JsonText:
                 return ""
 
     def take(self, character: str) -> bool:
-        """Go past `character`, if it is the next."""
+        """Skip `character` if it is next; return whether it was."""
         is_next = self.peek() == character
         if is_next:
             self._move(self._place + 1)
         return is_next
 
     def expect(self, characters: str) -> str:
-        """Go past the next character, one of `characters`.
+        """Skip and return the next character, which must be one of `characters`.
 
         Raises:
-            JsonError: it is another.
+            JsonError: it is not.
         """
         found = self.peek()
         if not found or found not in characters:
@@ -81,10 +81,10 @@ class JsonText:
         return found
 
     def value(self) -> Any:
-        """Go past the next value.
+        """Skip and return the next value.
 
         Raises:
-            JsonError: it is no JSON, or too large.
+            JsonError: it is invalid or too large.
         """
         if not self.peek():
             raise JsonError("it ends too early", self.offset)
@@ -92,12 +92,12 @@ class JsonText:
         while True:
             try:
                 found, end = _DECODER.raw_decode(self._text, self._place)
-                # A number at the end of what is read may go on.
+                # A number at the end of the buffer may continue.
                 if end < len(self._text) or not self._read(size):
                     self._move(end)
                     return found
             except RecursionError as error:
-                raise JsonError("it is nested too deep", self.offset) from error
+                raise JsonError("it is nested too deeply", self.offset) from error
             except ValueError as error:
                 if len(self._text) - self._place > VALUE_LIMIT:
                     message = f"a value of more than {VALUE_LIMIT} characters, or an error in it"
@@ -113,7 +113,7 @@ class JsonText:
             self._text, self._place = self._text[self._place :], 0
 
     def _read(self, size: int) -> bool:
-        """Whether there was more."""
+        """Read more text into the buffer; return whether there was any."""
         data = b"" if self._is_whole else self._file.read(size)
         self._is_whole = not data
         self._text = self._text[self._place :] + self._decode(data, final=not data)
@@ -122,7 +122,7 @@ class JsonText:
 
 
 def elements(text: JsonText) -> Iterator[tuple[int, Any]]:
-    """(offset, value) of what is left of the array in which `text` stands.
+    """Yield (offset, value) for the remaining elements of the array that `text` is in.
 
     Raises:
         JsonError: as `JsonText.value`.
@@ -136,7 +136,9 @@ def elements(text: JsonText) -> Iterator[tuple[int, Any]]:
 
 
 def members(text: JsonText) -> Iterator[tuple[int, str]]:
-    """(offset, name) of what is left of the object in which `text` stands; who iterates takes each value.
+    """Yield (offset, name) for the remaining members of the object that `text` is in.
+
+    The caller must read each value before requesting the next member.
 
     Raises:
         JsonError: as `JsonText.value`.

@@ -1,4 +1,4 @@
-"""Lines of a range of a file, of which none is longer than fits."""
+"""Read the lines of a range of a file, with a limit on their length."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +7,9 @@ from trimask.tables.encoding import open_utf8
 
 
 def bounded_lines(path: Path, start: int, stop: int, limit: int) -> Iterator[tuple[int, bytes | None]]:
-    """(offset, line) of the lines that begin in [start, stop); None for one of more than `limit` bytes.
+    """Yield (offset, line) for the lines that begin in [start, stop); None for a line over `limit` bytes.
 
-    A line belongs to the range in which its first byte stands, so ranges that meet share no line.
+    A line belongs to the range that contains its first byte, so adjacent ranges share no line.
     """
     with open_utf8(path) as file:
         if start:

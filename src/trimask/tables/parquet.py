@@ -1,4 +1,4 @@
-"""What a parquet file holds, read a few rows at a time. Runs where memory is bounded (`confined`)."""
+"""Read parquet files a few rows at a time. Runs in a process with limited memory (`run_confined`)."""
 
 import os
 from collections.abc import Iterator
@@ -9,32 +9,33 @@ from typing import Any
 from trimask.errors import UserError
 
 BATCH_ROWS = 64
-_SENT_BYTES = 4_000_000  # of rows that are handed over together, at most
+_SENT_BYTES = 4_000_000  # most bytes in rows that are sent together
 _BUFFER = 1 << 20  # bytes of a column that are read at once; row groups can be larger than memory
-_REMOTE_BUFFER = 8 << 20  # a request takes long, however little it asks for
+_REMOTE_BUFFER = 8 << 20  # larger, since each request has high latency
 _FREE_ROWS, _ROWS_PER_BYTE = 1_000_000, 8
 _FREE_BYTES, _INFLATION = 256_000_000, 200
-"""What a file may hold whatever its size, and for each of its bytes: more is made to keep us busy."""
+"""Most rows and unpacked bytes in any file, plus those allowed per byte of its size: more is a bomb."""
 
 
 def schema_of(file: Path | str) -> Iterator[Any]:
-    """The arrow schema."""
-    with _opened(file) as (parquet, _):
+    """Yield the arrow schema of a file."""
+    with _open(file) as (parquet, _):
         yield parquet.schema_arrow
 
 
 def rows_of(file: Path | str, columns: list[str], limit: int) -> Iterator[list[dict[str, Any] | int]]:
-    """Rows in order, several at a time; of one with more than `limit` bytes, how many it has.
+    """Yield the rows in order, in lists. A row of more than `limit` bytes is replaced by its size.
 
     Args:
-        file: on the disk, or the address of one elsewhere.
+        file: a path, or the URL of a remote file.
 
     Raises:
-        UserError, MemoryError, or whatever the library raises.
+        UserError: the file has too many rows or bytes for its size.
+        MemoryError, or any exception of the library.
     """
     num_read, num_bytes = 0, 0
     for batch_rows in (BATCH_ROWS, 1):
-        with _opened(file) as (parquet, size):
+        with _open(file) as (parquet, size):
             num_rows = parquet.metadata.num_rows
             if num_rows > _FREE_ROWS + _ROWS_PER_BYTE * size:
                 raise UserError(f"{num_rows} rows by its footer, too many for {size} bytes")
@@ -43,7 +44,7 @@ def rows_of(file: Path | str, columns: list[str], limit: int) -> Iterator[list[d
                 for batch in parquet.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False):
                     start += batch.num_rows
                     fresh = batch.slice(max(0, batch.num_rows - start + num_read))
-                    for rows, taken in handed_over(fresh, limit):
+                    for rows, taken in split_batch(fresh, limit):
                         yield rows
                         num_read, num_bytes = num_read + len(rows), num_bytes + taken
                         if num_bytes > _FREE_BYTES + _INFLATION * size:
@@ -55,8 +56,8 @@ def rows_of(file: Path | str, columns: list[str], limit: int) -> Iterator[list[d
 
 
 @contextmanager
-def _opened(file: Path | str) -> Iterator[tuple[Any, int]]:
-    """The file, and its size in bytes."""
+def _open(file: Path | str) -> Iterator[tuple[Any, int]]:
+    """Open a file; yield it and its size in bytes."""
     import pyarrow.parquet as pq
 
     if "://" not in str(file):
@@ -65,7 +66,7 @@ def _opened(file: Path | str) -> Iterator[tuple[Any, int]]:
     else:
         import fsspec
 
-        # Nothing is read ahead: columns lie far apart, and what was read for one would be of no use.
+        # No read-ahead: columns are far apart, so it would fetch bytes that are not needed.
         opened: Any = fsspec.open(file, "rb", cache_type="none")
         with opened as remote:
             size = remote.seek(0, os.SEEK_END)
@@ -73,9 +74,9 @@ def _opened(file: Path | str) -> Iterator[tuple[Any, int]]:
                 yield parquet, size
 
 
-def handed_over(batch: Any, limit: int) -> Iterator[tuple[list[dict[str, Any] | int], int]]:
-    """Rows, and the bytes in them."""
-    # A value that rows share is small here, and not as their own.
+def split_batch(batch: Any, limit: int) -> Iterator[tuple[list[dict[str, Any] | int], int]]:
+    """Convert a batch to rows; yield lists of rows with their size. A row over `limit` becomes its size."""
+    # A value shared by rows is stored once here, but copied into each row.
     is_shared = any(word in str(batch.schema) for word in ("dictionary<", "run_end_encoded<"))
     if batch.nbytes <= min(_SENT_BYTES, limit) and not is_shared:
         yield batch.to_pylist(), batch.nbytes

@@ -19,7 +19,7 @@ from trimask.prepare.decode import Decoder, read_part
 from trimask.prepare.splits import decide, read_decisions
 from trimask.sources.item import Item
 from trimask.sources.options import PrepareOptions
-from trimask.sources.plan import joined, make_plan
+from trimask.sources.plan import join_plans, make_plan
 from trimask.tokenizer_training.data import EmbeddedSignals, RawSignals, SignalData
 from trimask.tokenizer_training.signals import Signal, Signals, SignalWriter
 
@@ -194,7 +194,7 @@ def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[
     for source, fingerprint, plan in zip(data.sources, data.fingerprints, plans, strict=True):
         if plan.fingerprint != fingerprint:
             raise UserError(f"{source} has changed since the run began: choose another --out")
-    plan, place = joined(plans), folder / SPLITS
+    plan, place = join_plans(plans), folder / SPLITS
     decisions = decide(
         plan,
         data.options,
