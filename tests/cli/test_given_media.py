@@ -13,7 +13,7 @@ import soundfile
 import trimask
 from odd_media import ENCODINGS, RATE, coloured, odd_pictures, odd_sounds, saved, sounded, tone
 from trimask.cli import main
-from trimask.media.picture import guarded
+from trimask.media.picture import reject_decoder_errors
 from trimask.prepare.manifest import load_split
 from trimask.sampling.generate import Generator
 
@@ -73,12 +73,12 @@ def test_pictures(name: str, prepared: dict[str, np.ndarray], generator: Generat
     for given in (path, str(path), PICTURES[name][0]):
         np.testing.assert_array_equal(codes_of(generator, image=given), prepared[name])
     try:
-        with guarded(), PIL.Image.open(path) as opened:
+        with reject_decoder_errors(), PIL.Image.open(path) as opened:
             opened.load()
     except Exception:
         assert name in ("long_text.png", "without_end.jpg", "padded_with_zeros.jpg")  # Pillow alone cannot
         return
-    with guarded(), PIL.Image.open(path) as opened:
+    with reject_decoder_errors(), PIL.Image.open(path) as opened:
         np.testing.assert_array_equal(codes_of(generator, image=opened), prepared[name])
 
 

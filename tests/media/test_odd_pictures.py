@@ -10,7 +10,7 @@ import pytest
 
 from odd_media import coloured, motif, odd_pictures, saved
 from trimask.media.limits import Limits
-from trimask.media.picture import FORMATS, crop_square, decode_picture, guarded
+from trimask.media.picture import FORMATS, crop_square, decode_picture, reject_decoder_errors
 from trimask.media.rejection import Reason, Rejected
 
 LIMITS = Limits()
@@ -31,7 +31,7 @@ def test_the_right_pixels(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(ODD.keys() - MENDED))
 def test_a_loaded_picture_is_seen_as_its_file(name: str) -> None:
-    with guarded(), PIL.Image.open(io.BytesIO(ODD[name][0])) as opened:
+    with reject_decoder_errors(), PIL.Image.open(io.BytesIO(ODD[name][0])) as opened:
         place = opened.tell()
         np.testing.assert_array_equal(crop_square(opened, 64), decode(ODD[name][0], 64))
         assert opened.tell() == place

@@ -10,7 +10,7 @@ from odd_media import ENCODINGS, RATE, odd_sounds, sounded, tone, with_sizes, wi
 from trimask.media import mp3
 from trimask.media.limits import Limits
 from trimask.media.recording import decode_recording, mix_down
-from trimask.media.recording_links import links
+from trimask.media.recording_links import split_recordings
 from trimask.media.rejection import Reason, Rejected
 
 LIMITS = Limits()
@@ -87,7 +87,7 @@ def test_an_mp3_without_a_count() -> None:
 def test_sound_that_is_no_sound() -> None:
     assert rejected(sounded(np.full(8000, 0.5))).reason is Reason.SILENT
     quiet = rejected(sounded(tone() * 1e-3))
-    assert quiet.reason is Reason.SILENT and "the least is 0.001" in quiet.detail
+    assert quiet.reason is Reason.SILENT and "the minimum is 0.001" in quiet.detail
     assert rejected(sounded(tone() * 70, "float.wav")).reason is Reason.RANGE
     assert rejected(sounded(tone() * 1e6, "float.wav")).reason is Reason.RANGE
 
@@ -123,7 +123,7 @@ def test_nothing_is_clipped_by_the_resampler() -> None:
 
 def test_many_recordings_in_one_file_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Rejected, match="more than 1000"):
-        links(sounded(tone(0.001)) * 1001)
+        split_recordings(sounded(tone(0.001)) * 1001)
     assert "no frame" in rejected(b"ID3\3\0\0\0\0\0\0" * 10_000).detail
     monkeypatch.setattr(mp3, "_MOST_FRAMES", 500)
     assert "more than 500 frames" in rejected((b"\xff\xf3\x18\xc4" + bytes(32)) * 501).detail

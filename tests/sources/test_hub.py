@@ -202,7 +202,7 @@ def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("datasets.load_dataset_builder", None)
-    with pytest.raises(SourceUnavailable, match="check the name, or the connection"):
+    with pytest.raises(SourceUnavailable, match="check the name or the connection"):
         list(shards_of(none))
 
     def unknown(*_: object, **__: object) -> None:

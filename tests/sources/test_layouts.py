@@ -180,7 +180,7 @@ def test_a_table_of_text_beside_pictures(tmp_path: Path) -> None:
     assert len(read(tmp_path)[0]) == 12
     write(tmp_path, {"back.jpg": "J"})
     found, rejected = read(tmp_path)
-    assert len(found) == 1 and "it has text" in rejected["stories.jsonl"]
+    assert len(found) == 1 and "its columns are text" in rejected["stories.jsonl"]
 
 
 def test_a_table_without_text_takes_no_file_from_its_caption(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Raw pictures and recordings, as they are found: to pixels and samples, or a word why not."""
+"""Decode untrusted pictures and recordings into pixels and samples, or reject them with a reason."""

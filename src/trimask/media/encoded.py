@@ -1,4 +1,4 @@
-"""Pictures and recordings as a model's tokenizers take them: at their picture size and their sample rate."""
+"""Pictures and recordings at the image size and the sample rate of a model's tokenizers."""
 
 from typing import Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ _BATCH = 64  # pictures decoded together
 
 @runtime_checkable
 class Picture(Protocol):
-    """A captioned picture. `key` tells it from the others; variants of one thing share their `concept`."""
+    """A captioned picture. Its `key` is unique; variants of one thing share a `concept`."""
 
     @property
     def key(self) -> str: ...
@@ -31,8 +31,10 @@ class Picture(Protocol):
 
 @runtime_checkable
 class Recording(Protocol):
-    """A reading of `text`, by the voice of that tag, in the language of that code ("" where it is not known);
-    samples at `sample_rate` (Hz)."""
+    """A recording of `text` with samples at `sample_rate` (Hz).
+
+    `voice` is a voice tag; `language` a language code, "" if unknown.
+    """
 
     @property
     def text(self) -> str: ...
@@ -46,19 +48,19 @@ class Recording(Protocol):
 
 
 def pixels_at(row: Picture, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The picture at `size` pixels along each side, as any other is brought to it."""
+    """Return the picture cropped and resized to `size` pixels along each side, as in preparation."""
     return crop_square(PIL.Image.fromarray(row.pixels()), size)
 
 
 def waveform_at(row: Recording, sample_rate: int) -> Float32[np.ndarray, "samples"]:
-    """The reading, at `sample_rate` (Hz)."""
+    """Return the recording's samples at `sample_rate` (Hz)."""
     return resample(row.waveform(), row.sample_rate, sample_rate)
 
 
 @torch.inference_mode()
-def decoded_pixels(
+def decode_pixels(
     codec: ImageCodec, codes: Int[Tensor, "n cells codebooks"]
 ) -> UInt8[np.ndarray, "n size size 3"]:
-    """The pictures that codes stand for."""
+    """Decode codes into RGB pictures, in batches."""
     starts = range(0, len(codes), _BATCH)
     return np.concatenate([to_bytes(codec.decode(codes[start : start + _BATCH])) for start in starts])

@@ -1,58 +1,58 @@
-"""FLAC: the number of the last frame says how many samples are there; the header's count may lie."""
+"""Check FLAC streams: the last frame's number gives the true number of samples, unlike the header's count."""
 
 import re
 
 from trimask.media.rejection import Reason, Rejected
 
 _HEAD = re.compile(rb"fLaC[\0\x80]\0\0\x22", re.DOTALL)  # followed by STREAMINFO of 34 bytes
-_MOST_TRIES = 10_000  # two bytes in 65,536 look like the beginning of a frame by chance
+_MOST_TRIES = 10_000  # places that look like the start of a frame by chance
 _LONGEST_HEADER = 16
 
 
 def read_flac(data: bytes, start: int) -> tuple[bytes, int]:
-    """The recording at `start` with its true count of samples, and where it ends.
+    """Return the recording at `start` with its sample count corrected, and the offset of its end.
 
     Raises:
-        Rejected: it holds less than it states, or is damaged.
+        Rejected: it has fewer samples than its header states, or is damaged.
     """
     if not _HEAD.match(data, start) or start + 42 > len(data):
-        raise Rejected(Reason.CORRUPT, "no FLAC header after its name")
+        raise Rejected(Reason.CORRUPT, "cut short or damaged: no FLAC header")
     begin = _first_frame(data, start + 4)
     following = _HEAD.search(data, begin)
     end = len(data) if following is None else following.start()
     stated = int.from_bytes(data[start + 21 : start + 26], "big") & 0xFFFFFFFFF
-    there = _samples(data, begin, end, int.from_bytes(data[start + 10 : start + 12], "big"))
-    if stated > there:
-        raise Rejected(Reason.CORRUPT, f"cut short: {there} of {stated} samples are there")
-    made = bytearray(data[start:end])
-    made[21] = made[21] & 0xF0 | there >> 32
-    made[22:26] = (there & 0xFFFFFFFF).to_bytes(4, "big")
-    return bytes(made), end
+    found = _count_samples(data, begin, end, int.from_bytes(data[start + 10 : start + 12], "big"))
+    if stated > found:
+        raise Rejected(Reason.CORRUPT, f"cut short: it has {found} of {stated} samples")
+    fixed = bytearray(data[start:end])
+    fixed[21] = fixed[21] & 0xF0 | found >> 32
+    fixed[22:26] = (found & 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes(fixed), end
 
 
 def _first_frame(data: bytes, place: int) -> int:
     is_last = False
     while not is_last:
         if place + 4 > len(data):
-            raise Rejected(Reason.CORRUPT, "cut short: it ends before its sound begins")
+            raise Rejected(Reason.CORRUPT, "cut short: it ends before its audio data")
         is_last = bool(data[place] & 0x80)
         place += 4 + int.from_bytes(data[place + 1 : place + 4], "big")
     return place
 
 
-def _samples(data: bytes, begin: int, end: int, block: int) -> int:
-    """Samples of the frames between `begin` and `end`.
+def _count_samples(data: bytes, begin: int, end: int, block: int) -> int:
+    """Count the samples in the frames between `begin` and `end`.
 
     Args:
-        block: samples of each frame but the last, where frames are numbered rather than samples.
+        block: samples in each frame but the last, used if the stream numbers frames rather than samples.
     """
     first = _header(data, begin)
     if first is None:
-        raise Rejected(Reason.CORRUPT, "cut short or damaged: no frame where its sound begins")
+        raise Rejected(Reason.CORRUPT, "cut short or damaged: no frame where its audio data should begin")
     place = end
     for _ in range(_MOST_TRIES):
         place = data.rfind(data[begin : begin + 2], begin, place)
-        # The rate and the bits of a sample stay the same.
+        # The sample rate and the sample size do not change within a stream.
         is_alike = all((data[begin + at] ^ data[place + at]) & 15 == 0 for at in (2, 3) if place + at < end)
         last = _header(data[:end] if place + _LONGEST_HEADER > end else data, place) if is_alike else None
         if last is not None:
@@ -62,12 +62,12 @@ def _samples(data: bytes, begin: int, end: int, block: int) -> int:
 
 
 def _header(data: bytes, place: int) -> tuple[int, int] | None:
-    """Number and samples of the frame whose header stands at `place`; None if none does."""
+    """Parse the frame header at `place`: the frame's number and its samples; None if there is none."""
     head = data[place : place + _LONGEST_HEADER]
     if len(head) < 6 or head[0] != 0xFF or head[1] & 0xFE != 0xF8:
         return None
     block, rate = head[2] >> 4, head[2] & 15
-    length = max(1, 8 - (head[4] ^ 0xFF).bit_length())  # of a number written as UTF-8 writes letters
+    length = max(1, 8 - (head[4] ^ 0xFF).bit_length())  # bytes of the number, coded like UTF-8
     number = head[4] & (0x7F if length == 1 else 0x7F >> length)
     for byte in head[5 : 4 + length]:
         number = number << 6 | byte & 0x3F

@@ -1,4 +1,4 @@
-"""What is set aside rather than decoded."""
+"""Bounds beyond which pictures, recordings and texts are rejected."""
 
 from dataclasses import dataclass
 from typing import final
@@ -9,19 +9,19 @@ from trimask.errors import UserError
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What is set aside rather than tokenized.
+    """Bounds beyond which an item is set aside rather than tokenized.
 
     Attributes:
-        max_bytes: of an encoded picture or recording, and of a text document.
-        max_pixels: width × height by the picture's header, before it is decoded.
-        min_side: pixels.
-        min_seconds, max_seconds: of a recording, by its header.
-        min_rate, max_rate: samples a second.
-        max_channels: of a recording.
+        max_bytes: size of an encoded picture or recording, or of a text document.
+        max_pixels: width × height in the picture's header, checked before decoding.
+        min_side: smallest width and height in pixels.
+        min_seconds, max_seconds: duration of a recording by its header.
+        min_rate, max_rate: samples per second.
+        max_channels: channels of a recording.
         silence: a recording whose loudest sample is below this is silent (−60 dB of full scale).
-        max_characters_per_second: nobody speaks faster [D: fast English is 25]; the rate in the recording's
-            header is wrong, or the transcript is another's.
-        max_caption: characters of a caption or transcript.
+        max_characters_per_second: a higher rate means a wrong sample rate in the header, or the transcript
+            of another recording [D: fast English is 25].
+        max_caption: length of a caption or transcript in characters.
     """
 
     max_bytes: int = 64_000_000

@@ -1,6 +1,4 @@
-"""MP3: its frames are counted, and compared with the count in its first frame (Xing, Info, VBRI), if there is
-one.
-"""
+"""Check MP3 streams by comparing their number of frames with the count in the Xing, Info or VBRI frame."""
 
 from dataclasses import dataclass
 from typing import final
@@ -12,28 +10,28 @@ _KILOBITS = {  # by whether it is MPEG-1
     False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES = (44100, 48000, 32000)
-_DELAY = 4608  # samples at both ends that are no sound
+_DELAY = 4608  # encoder and decoder delay at both ends, in samples
 _MOST_TAGS = 100
 _MOST_FRAMES = 500_000  # more than three hours
-_LEAD = 65_536  # bytes of something else before the first frame
+_LEAD = 65_536  # most bytes of other data before the first frame
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    kind: tuple[int, int]  # version and rate: a stream keeps them
+    kind: tuple[int, int]  # version and rate, constant within a stream
     length: int
-    side: int  # bytes before the sound, or before the count
-    stated: int | None  # frames of the stream, if this is the frame that states them
+    side: int  # bytes before the audio data, or before the frame count
+    stated: int | None  # number of frames in the stream, if this frame states it
 
 
 def is_mp3(data: bytes, start: int) -> bool:
-    """Whether a stream of frames stands at `start`, after tags or not."""
+    """Return whether a stream of frames, or a tag before one, begins at `start`."""
     return data.startswith(b"ID3", start) or _frame(data, start) is not None
 
 
 def id3_end(data: bytes, start: int) -> int:
-    """Where the ID3 tags at `start` end."""
+    """Return the offset of the end of the ID3 tags at `start`."""
     for _ in range(_MOST_TAGS):
         if not data.startswith(b"ID3", start) or start + 10 > len(data):
             break
@@ -45,10 +43,10 @@ def id3_end(data: bytes, start: int) -> int:
 
 
 def read_mp3(data: bytes, start: int) -> tuple[bytes, int]:
-    """The frames of the stream at `start`, and where they end.
+    """Return the frames of the stream at `start`, with a correct frame count, and the offset of its end.
 
     Raises:
-        Rejected: it holds fewer frames than it states, ends within one, or something else stands between.
+        Rejected: it has fewer frames than it states, ends within a frame, or has other data between frames.
     """
     begin = place = _first_frame(data, id3_end(data, start))
     head = _frame(data, begin)
@@ -65,12 +63,12 @@ def read_mp3(data: bytes, start: int) -> tuple[bytes, int]:
     is_cut = frame is not None and place + frame.length > len(data)
     if head.stated is None:
         missing = "cut short within a frame" if is_cut else None
-        made = _stating(data[begin : begin + 4], count)
+        made = _make_count_frame(data[begin : begin + 4], count)
     else:
         is_short = count < head.stated - 1
-        missing = f"cut short: {count} of {head.stated} frames are there" if is_short else None
+        missing = f"cut short: it has {count} of {head.stated} frames" if is_short else None
         if count > head.stated + 1:
-            made, begin = _stating(data[begin : begin + 4], count), begin + head.length
+            made, begin = _make_count_frame(data[begin : begin + 4], count), begin + head.length
     if missing is not None:
         raise Rejected(Reason.CORRUPT, missing)
     if not is_cut and not _is_over(data, end):
@@ -78,8 +76,11 @@ def read_mp3(data: bytes, start: int) -> tuple[bytes, int]:
     return made + data[begin:place], len(data) if is_cut else end
 
 
-def least_samples(data: bytes) -> int:
-    """Samples that a decoder gives at least of what `read_mp3` gave; at some damage it stops early."""
+def min_decoded_samples(data: bytes) -> int:
+    """Return the fewest samples that a decoder must give for the output of `read_mp3`.
+
+    Decoders stop early, without an error, at some kinds of damage.
+    """
     count, place = 0, 0
     while (frame := _frame(data, place)) is not None:
         count += frame.stated is None
@@ -87,11 +88,10 @@ def least_samples(data: bytes) -> int:
     return max(0, count * (1152 if data[1] >> 3 & 3 == 3 else 576) - _DELAY)
 
 
-def _stating(header: bytes, count: int) -> bytes:
-    """A frame that states the count; without it a decoder guesses from the first, and stops early."""
-    made = bytes(
-        (header[0], header[1] | 1, header[2] & 0x0D | 0x80, header[3])
-    )  # the eighth bit rate, no sum
+def _make_count_frame(header: bytes, count: int) -> bytes:
+    """Make a frame that states the frame count; without it, decoders guess the length and stop early."""
+    # No checksum, and a bit rate at which the frame is long enough.
+    made = bytes((header[0], header[1] | 1, header[2] & 0x0D | 0x80, header[3]))
     frame = _frame(made, 0)
     assert frame is not None
     tag = b"Xing" + (1).to_bytes(4, "big") + count.to_bytes(4, "big")
@@ -99,7 +99,7 @@ def _stating(header: bytes, count: int) -> bytes:
 
 
 def _first_frame(data: bytes, start: int) -> int:
-    """Where two frames stand one after another, or the only one."""
+    """Find the first frame that is followed by another frame or by the end of the stream."""
     place = start
     while (place := data.find(b"\xff", place, start + _LEAD)) >= 0:
         frame = _frame(data, place)
@@ -112,11 +112,11 @@ def _first_frame(data: bytes, start: int) -> int:
             ):
                 return place
         place += 1
-    raise Rejected(Reason.CORRUPT, "no frame of MP3 at its beginning")
+    raise Rejected(Reason.CORRUPT, "no MP3 frame at its beginning")
 
 
 def _tags_end(data: bytes, place: int) -> int:
-    """Where the tags at `place`, which end a stream, end."""
+    """Return the offset of the end of the trailing tags (ID3v1, APE) at `place`."""
     while True:
         if data.startswith(b"TAG", place):
             place += 128
@@ -127,7 +127,7 @@ def _tags_end(data: bytes, place: int) -> int:
 
 
 def _is_over(data: bytes, place: int) -> bool:
-    """Whether no more frames come, or those of another stream."""
+    """Return whether the stream ends at `place`: nothing but zeros or another stream follows."""
     return (
         is_mp3(data, place)
         or data.find(b"\xff", place) < 0
@@ -147,13 +147,13 @@ def _frame(data: bytes, place: int) -> _Frame | None:
     bits = _KILOBITS[is_first][rate_of_bits - 1] * 1000
     length = (144 if is_first else 72) * bits // rate + (head[2] >> 1 & 1)
     side = 4 + ((17 if is_mono else 32) if is_first else (9 if is_mono else 17))
-    return _Frame((version, rate), length, side, _stated(data, place, side))
+    return _Frame((version, rate), length, side, _read_frame_count(data, place, side))
 
 
-def _stated(data: bytes, place: int, side: int) -> int | None:
-    """The count of frames that the frame at `place` states; 0 if it is made to, and does not; None if not."""
+def _read_frame_count(data: bytes, place: int, side: int) -> int | None:
+    """Return the frame count in the frame at `place`; 0 if its tag omits it; None if it is an audio frame."""
     tag = place + side
-    if any(data[place + 4 : tag]):  # where sound has what it takes to decode it
+    if any(data[place + 4 : tag]):  # the side information of an audio frame
         return None
     if data[tag : tag + 4] in (b"Xing", b"Info"):
         flags = int.from_bytes(data[tag + 4 : tag + 8], "big")

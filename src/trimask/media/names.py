@@ -1,7 +1,7 @@
-"""Names of files as tables and people write them -> the file that is meant.
+"""Find the files that tables name, despite differences in spelling.
 
-A name that was typed elsewhere may have its accents composed otherwise (NFC, NFD), other capitals,
-backslashes between folders, or no suffix.
+A name written on another system may differ in the composition of accents (NFC, NFD), in case, in slashes and
+backslashes, or lack its suffix.
 """
 
 import functools
@@ -19,47 +19,47 @@ UNREAD_PICTURES = frozenset(
 UNREAD_RECORDINGS = frozenset({".m4a", ".aac", ".wma", ".amr", ".webm", ".mp4", ".mov", ".mkv", ".avi"})
 MEDIA = picture.SUFFIXES | recording.SUFFIXES
 FOLDERS = ("", "images", "audio", "clips", "wavs", "wav")
-"""Where data sets keep the files that a table beside these folders names."""
+"""Folders, relative to a table, in which data sets keep the files that the table names."""
 _NUMBERED = re.compile(r"#\d+$")  # "dog.jpg#0": one of several captions
 
 
 def name_key(name: str) -> str:
-    """Equal for names that differ in capitals, or in how their accents are composed."""
+    """Normalize a name: names that differ only in case or in the composition of accents have equal keys."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def compose_accents(name: str) -> str:
-    """The name with its accents composed."""
+    """Compose the accents of a name (NFC)."""
     return unicodedata.normalize("NFC", name)
 
 
 def names_by_key(folder: Path) -> Mapping[str, tuple[str, ...]]:
-    """The names in a folder by `name_key`."""
+    """Return the names in a folder by `name_key`, those of media also by stem; cached until it changes."""
     return _names_by_key(folder, folder.stat().st_mtime_ns)
 
 
 def find_named(folder: Path, name: str) -> Path | None:
-    """The file that `name` means, in `folder` or the subfolders in which data sets keep their files."""
+    """Find the file that `name` refers to, in `folder` or one of `FOLDERS`; None if it is not unique."""
     try:
         return _find(folder, name) or _find(folder, _NUMBERED.sub("", name))
-    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+    except (OSError, ValueError):  # the name is too long or contains a NUL
         return None
 
 
 def media_kind(name: object) -> Literal["image", "audio"] | None:
-    """What a file is by its name."""
+    """Return the kind of media that a file's suffix indicates, if its format is supported."""
     suffix = Path(name).suffix.lower() if isinstance(name, str) else ""
     return "image" if suffix in picture.SUFFIXES else "audio" if suffix in recording.SUFFIXES else None
 
 
 def unread_kind(name: object) -> Literal["image", "audio"] | None:
-    """The same for a kind of file that is not read."""
+    """Return the kind of media that a file's suffix indicates, if its format is not supported."""
     suffix = Path(name).suffix.lower() if isinstance(name, str) else ""
     return "image" if suffix in UNREAD_PICTURES else "audio" if suffix in UNREAD_RECORDINGS else None
 
 
 def kind_within(folder: Path, name: object) -> Literal["image", "audio"] | None:
-    """What a file is, by its name or by that of the file which is meant."""
+    """Return the kind of media by the suffix of `name`, or else of the file in `folder` that it refers to."""
     kind = media_kind(name)
     if kind is None and isinstance(name, str) and name and (found := find_named(folder, name)):
         return media_kind(found.name)
@@ -67,7 +67,7 @@ def kind_within(folder: Path, name: object) -> Literal["image", "audio"] | None:
 
 
 def refers_to_media(folder: Path, name: str) -> bool:
-    """Whether `name` means a picture or recording that is there."""
+    """Return whether `name` refers to an existing picture or recording."""
     found = find_named(folder, name)
     return found is not None and media_kind(found.name) is not None
 
@@ -100,7 +100,7 @@ def _walk(folder: Path, parts: list[str]) -> Path | None:
     alike = names_by_key(folder)
     for names in (alike.get(name_key(parts[-1]), ()), alike.get(_stem_key(parts[-1]), ())):
         files = [found for found in names if (folder / found).is_file()]
-        # Of names that differ in capitals alone, the one with those that were asked for.
+        # Of names that differ only in case, prefer the exact one.
         exact = [found for found in files if compose_accents(found).startswith(compose_accents(parts[-1]))]
         files = exact if len(files) > 1 else files
         if len(files) == 1:
@@ -109,12 +109,11 @@ def _walk(folder: Path, parts: list[str]) -> Path | None:
 
 
 def _stem_key(name: str) -> str:
-    return "/" + name_key(name)  # no name of a file has a slash
+    return "/" + name_key(name)  # cannot collide with a file name, which has no slash
 
 
 @functools.lru_cache(maxsize=64)
 def _names_by_key(folder: Path, _time: int) -> Mapping[str, tuple[str, ...]]:
-    # Pictures and recordings also without their suffix.
     found: dict[str, tuple[str, ...]] = {}
     for path in sorted(folder.iterdir()):
         keys = [name_key(path.name)]
@@ -126,8 +125,9 @@ def _names_by_key(folder: Path, _time: int) -> Mapping[str, tuple[str, ...]]:
 
 
 def reader_of(path: Path) -> str | None:
-    """Who reads the recording, where it stands as LibriSpeech has it: READER/CHAPTER/READER-CHAPTER-0000.flac
-    (LibriTTS: with underscores).
+    """Return the reader of a recording in the layout of LibriSpeech, else None.
+
+    That is READER/CHAPTER/READER-CHAPTER-0000.flac, with underscores in LibriTTS.
     """
     chapter, reader = path.parent.name, path.parent.parent.name
     is_named = reader and path.stem.startswith((f"{reader}-{chapter}-", f"{reader}_{chapter}_"))

@@ -1,4 +1,4 @@
-"""Ogg: a recording is the pages of one stream, from that which begins it to that which ends it."""
+"""Check Ogg streams: a recording consists of all pages of one stream, from its first to its last."""
 
 import struct
 import zlib
@@ -11,15 +11,15 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def read_ogg(data: bytes, start: int) -> tuple[bytes, int]:
-    """The recording at `start`, and where it ends.
+    """Return the recording at `start`, and the offset of its end.
 
     Raises:
-        Rejected: pages are missing or damaged, or of several streams at once.
+        Rejected: pages are missing or damaged, or several streams are interleaved.
     """
     place, serial, number = start, None, 0
     while True:
         if place + _HEADER.size > len(data):
-            raise Rejected(Reason.CORRUPT, "cut short: the page that ends it is missing")
+            raise Rejected(Reason.CORRUPT, "cut short: its last page is missing")
         magic, _, flags, _, owner, sequence, checksum, segments = _HEADER.unpack_from(data, place)
         body = place + _HEADER.size + segments
         end = body + sum(data[place + _HEADER.size : body])
@@ -32,7 +32,7 @@ def read_ogg(data: bytes, start: int) -> tuple[bytes, int]:
         if serial is None:
             serial, number = owner, sequence
         if owner != serial or (place > start and flags & _BEGINS):
-            what = "another stream begins before the first has ended: only one after another is read"
+            what = "several interleaved streams, which are not supported: save them as separate files"
             raise Rejected(Reason.CORRUPT, what)
         if sequence != number:
             raise Rejected(Reason.CORRUPT, f"pages are missing before byte {place}")
@@ -42,7 +42,7 @@ def read_ogg(data: bytes, start: int) -> tuple[bytes, int]:
 
 
 def _checksum(page: bytes) -> int:
-    """Ogg's CRC-32: that of zlib, with the bits of each byte and of the sum the other way round."""
+    """Compute Ogg's CRC-32: zlib's, with the bits of each byte and of the sum reversed."""
     blank = page[:22] + bytes(4) + page[26:]
     found = zlib.crc32(blank.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{found:032b}"[::-1], 2)

@@ -1,4 +1,4 @@
-"""What C libraries print by themselves, kept from the user's screen."""
+"""Suppress what C libraries print to standard error."""
 
 import os
 import threading
@@ -10,11 +10,11 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Within this, nothing reaches the process's standard error: what matters is raised."""
+    """Discard the process's standard error in the `with` block; the libraries also return their errors."""
     with _LOCK:
         try:
             kept = os.dup(2)
-        except OSError:  # it is closed
+        except OSError:  # standard error is closed
             yield
             return
         nowhere = os.open(os.devnull, os.O_WRONLY)

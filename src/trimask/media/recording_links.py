@@ -1,9 +1,9 @@
-"""What stands in the file of a recording: one recording, or several end to end; each of them whole.
+"""Split a file into its recordings, one or several end to end, and check that each is complete.
 
-A decoder stops at what is missing, and at the end of the first of several, without a word; the transcript is
-that of the whole. So the sizes that headers state are compared with the bytes that are there. What recorders
-and pipes write that cannot know the size (0, 0xFFFFFFFF, 0x7FFFFFFF and the like) means: up to the end of the
-file. Of an MP3 without a count of frames only a cut within the last frame can be told.
+Decoders stop silently where data is missing, and at the end of the first of several recordings, whereas the
+transcript covers the whole. So the sizes in headers are compared with the bytes of the file. The placeholder
+sizes of recorders and pipes that cannot know the size (0, 0xFFFFFFFF, 0x7FFFFFFF and similar) mean: up to the
+end of the file. In an MP3 without a frame count, only a cut within the last frame can be detected.
 """
 
 import re
@@ -17,23 +17,23 @@ from trimask.media.rejection import Reason, Rejected
 
 _MOST = 1000  # recordings in a file, and chunks in a recording
 _CHUNK = re.compile(rb"[A-Za-z0-9_ ]{4}")
-_UNKNOWN = 0x7F000000  # sizes from here on are of streams: no file that is read is as large
-_SLACK = 64  # bytes: some writers count the header in
+_UNKNOWN = 0x7F000000  # sizes from here on are placeholders: no accepted file is as large
+_SLACK = 64  # bytes: some writers include the header in the size
 Link = tuple[bytes, int]
-"""A recording as a decoder takes it, and where it ends in the file."""
+"""A recording with corrected sizes, ready to decode, and the offset of its end in the file."""
 
 
-def links(data: bytes) -> list[bytes]:
-    """The recordings of a file, in order, with the sizes in their headers as they are.
+def split_recordings(data: bytes) -> list[bytes]:
+    """Split a file into its recordings, in order, with the sizes in their headers corrected.
 
     Raises:
-        Rejected: cut short, damaged, or of no kind that is read here.
+        Rejected: it is cut short, damaged, or in an unsupported format.
     """
     start = id3_end(data, 0)
     start = start if data.startswith(b"fLaC", start) else 0
     read = _reader(data, start)
     if read is None:
-        raise Rejected(Reason.CORRUPT, "it begins neither as WAV, AIFF, AU, FLAC, Ogg nor MP3")
+        raise Rejected(Reason.CORRUPT, "its first bytes are not those of WAV, AIFF, AU, FLAC, Ogg or MP3")
     found: list[bytes] = []
     while not found or _reader(data, start) is read:
         if len(found) == _MOST:
@@ -43,7 +43,8 @@ def links(data: bytes) -> list[bytes]:
     rest = data[start:].strip(b"\0")
     if read is not read_mp3 and len(rest) > _SLACK and not rest.startswith(b"TAG"):
         raise Rejected(
-            Reason.CORRUPT, f"{len(data) - start} bytes follow its sound: the size in its header is wrong"
+            Reason.CORRUPT,
+            f"{len(data) - start} bytes follow its audio data: the size in its header is wrong",
         )
     return found
 
@@ -67,9 +68,9 @@ def _read_aiff(data: bytes, start: int) -> Link:
 
 
 def _read_chunks(data: bytes, start: int, order: str, sound: bytes) -> Link:
-    """A recording that consists of chunks, each with its name and size; one of them is the sound."""
+    """Read a recording that consists of named chunks; `sound` is the name of the one with audio data."""
     place, count, long_size = start + 12, 0, None
-    sizes: dict[int, int] = {}  # by the places where they stand
+    sizes: dict[int, int] = {}  # offset of the size field -> corrected size
     while place + 8 <= len(data):
         name = data[place : place + 4]
         (size,) = struct.unpack_from(f"{order}I", data, place + 4)
@@ -89,10 +90,10 @@ def _read_chunks(data: bytes, start: int, order: str, sound: bytes) -> Link:
         if size % 2 and not _is_next(data, place):
             place += 1
     if not sizes:
-        raise Rejected(Reason.CORRUPT, "cut short: it ends before its sound begins")
+        raise Rejected(Reason.CORRUPT, "cut short: it ends before its audio data")
     end = min(place, len(data))
     made = bytearray(data[start:end])
-    if long_size is not None:  # a decoder then reads the short sizes, which are large enough
+    if long_size is not None:  # make decoders read the 32-bit sizes, which are large enough
         made[:4] = b"RIFF"
         made[sizes_of_64_bits - start : sizes_of_64_bits + 4 - start] = b"JUNK"
     for at, size in {start + 4: end - start - 8, **sizes}.items():
@@ -101,26 +102,26 @@ def _read_chunks(data: bytes, start: int, order: str, sound: bytes) -> Link:
 
 
 def _is_next(data: bytes, place: int) -> bool:
-    """Whether another recording in chunks begins at `place`."""
+    """Return whether another recording in chunks begins at `place`."""
     return _reader(data, place) in (_read_wav, _read_aiff)
 
 
 def _sound_size(data: bytes, begin: int, stated: int, order: str = "") -> int:
-    """Bytes of sound from `begin` on, of which a header states a number.
+    """Return the size of the audio data from `begin` on, given the size `stated` in the header.
 
     Args:
-        order: of the bytes in sizes of chunks, where chunks may follow.
+        order: byte order of chunk sizes, if chunks may follow the audio data.
     """
     there = len(data) - begin
     if stated == 0 and not (order and _are_chunks(data, begin, order)):
         return there
     if stated > there + _SLACK and stated < _UNKNOWN:
-        raise Rejected(Reason.CORRUPT, f"cut short: {there} of {stated} bytes of sound are there")
+        raise Rejected(Reason.CORRUPT, f"cut short: it has {there} of {stated} bytes of audio data")
     return min(stated, there)
 
 
 def _are_chunks(data: bytes, place: int, order: str) -> bool:
-    """Whether chunks alone stand from `place` to the end."""
+    """Return whether the rest of the file, from `place` on, consists of chunks."""
     count = 0
     while place + 8 <= len(data) and _CHUNK.fullmatch(data, place, place + 4) and count < _MOST:
         (size,) = struct.unpack_from(f"{order}I", data, place + 4)
@@ -131,10 +132,10 @@ def _are_chunks(data: bytes, place: int, order: str) -> bool:
 
 def _read_au(data: bytes, start: int) -> Link:
     if start + 24 > len(data):
-        raise Rejected(Reason.CORRUPT, "cut short: it ends before its sound begins")
+        raise Rejected(Reason.CORRUPT, "cut short: it ends before its audio data")
     offset, stated = struct.unpack_from(">II", data, start + 4)
     if offset < 24 or start + offset > len(data):
-        raise Rejected(Reason.CORRUPT, f"cut short or damaged: its sound begins at byte {offset}")
+        raise Rejected(Reason.CORRUPT, f"cut short or damaged: its audio data should begin at byte {offset}")
     size = _sound_size(data, start + offset, stated)
     end = start + offset + size
     made = bytearray(data[start:end])

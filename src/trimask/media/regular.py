@@ -1,4 +1,4 @@
-"""Regular files, opened without waiting for anyone and read no further than allowed."""
+"""Open regular files without blocking, and read them up to a limit."""
 
 import errno
 import os
@@ -10,19 +10,24 @@ from trimask.media.rejection import Reason, Rejected
 
 
 def open_file(path: Path) -> BinaryIO:
-    """A regular file, to be read. OSError for a pipe or a device, which might keep us waiting."""
+    """Open a regular file for reading.
+
+    Raises:
+        OSError: it cannot be opened, or it is a pipe, device or folder; reading a pipe could block forever.
+    """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OSError(errno.EINVAL, "no file, but a pipe, a device or a folder", str(path))
+        raise OSError(errno.EINVAL, "not a regular file but a pipe, device or folder", str(path))
     return os.fdopen(handle, "rb")
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file, also of one that grows, or that says it is shorter.
+    """Read the bytes of a regular file, even if it grows or reports a wrong size.
 
     Raises:
-        Rejected: there are more than `limit`. OSError: it cannot be read.
+        Rejected: it has more than `limit` bytes.
+        OSError: it cannot be read.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""What is set aside, and why."""
+"""Rejections: items that are set aside, with reasons."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import final
 
 
 class Reason(StrEnum):
-    """Why an item is not trained on."""
+    """The reason why an item is set aside."""
 
     EMPTY = "empty"
     CORRUPT = "corrupt"
@@ -36,20 +36,20 @@ class Reason(StrEnum):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejection:
-    """A line of rejected.jsonl. `key` says where the item stands, as `Example.key` does."""
+    """A line of rejected.jsonl. `key` identifies the item in the source, as `Example.key` does."""
 
     key: str
     reason: Reason
     detail: str
 
     def line(self) -> str:
-        # ASCII: names of files may hold bytes that are no text.
+        # ASCII, since file names may contain bytes that are not valid text.
         return json.dumps({"key": self.key, "reason": self.reason.value, "detail": self.detail}) + "\n"
 
 
 @final
 class Rejected(Exception):
-    """Raised while one item is looked at; it alone is set aside."""
+    """Raised when one item cannot be used; only this item is set aside."""
 
     def __init__(self, reason: Reason, detail: str):
         super().__init__(detail)
@@ -58,7 +58,7 @@ class Rejected(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says went wrong, short enough for a report."""
-    # An address in memory would make each report another.
+    """Format a library's error in one line of at most 200 characters, for a report."""
+    # Memory addresses would make each report different.
     text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "", " ".join(str(error).split())).strip()
     return (text if len(text) <= 200 else text[:199] + "…") or type(error).__name__

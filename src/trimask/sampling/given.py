@@ -8,7 +8,7 @@ from jaxtyping import Float32, UInt8
 
 from trimask.errors import UserError
 from trimask.media.limits import Limits
-from trimask.media.picture import crop_square, guarded, read_picture
+from trimask.media.picture import crop_square, read_picture, reject_decoder_errors
 from trimask.media.recording import decode_recording, mix_down
 from trimask.media.rejection import Rejected
 from trimask.reading import problem_of
@@ -29,7 +29,7 @@ def load_pixels(picture: PIL.Image.Image | Encoded, size: int) -> UInt8[np.ndarr
         if isinstance(picture, PIL.Image.Image):
             if not (picture.width and picture.height):
                 raise UserError(f"the picture has {picture.width} x {picture.height} pixels: give another")
-            with guarded():
+            with reject_decoder_errors():
                 return crop_square(picture, size, _LIMITS)
         return read_picture(_bytes(picture), size=size, limits=_LIMITS)
     except Rejected as error:

@@ -11,7 +11,7 @@ from trimask.data.choice import choose
 from trimask.data.source import ExampleSource
 from trimask.data.source_names import IMAGES, SPEECH, TEXT
 from trimask.evaluation.words import normalize_words
-from trimask.media.encoded import decoded_pixels
+from trimask.media.encoded import decode_pixels
 from trimask.prepare.manifest import load_split
 from trimask.runs.kinds import kind_of
 from trimask.scorecard.examples import DecodedPicture, DecodedRecording, Examples
@@ -80,7 +80,7 @@ class PreparedExamples(Examples):
             return []
         self._report(f"decoding {len(chosen)} real pictures, {split}")
         codes = np.stack([example["image"] for _, _, example in chosen]).astype(np.int64)
-        pixels = decoded_pixels(self.tokenizers.image, torch.from_numpy(codes))
+        pixels = decode_pixels(self.tokenizers.image, torch.from_numpy(codes))
         return [
             DecodedPicture(
                 key=f"{split}/{number}",

@@ -15,7 +15,7 @@ from trimask.evaluation.distances import frechet, kernel, least_for_frechet
 from trimask.evaluation.image import Agreement, agreement, lab_features
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.retrieval import fit_linear_map, retrieval
-from trimask.media.encoded import Picture, decoded_pixels, pixels_at
+from trimask.media.encoded import Picture, decode_pixels, pixels_at
 from trimask.pixels import to_pixels
 from trimask.sampling.generate import Generator
 from trimask.scorecard.examples import DecodedPicture
@@ -57,7 +57,7 @@ def reconstruct(tokenizer: ImageCodec, pixels: UInt8[np.ndarray, "n h w 3"]) -> 
     codes can do.
     """
     batches = [pixels[start : start + 64] for start in range(0, len(pixels), 64)]
-    return decoded_pixels(tokenizer, torch.cat([tokenizer.encode(to_pixels(batch)) for batch in batches]))
+    return decode_pixels(tokenizer, torch.cat([tokenizer.encode(to_pixels(batch)) for batch in batches]))
 
 
 def make_pictures(
