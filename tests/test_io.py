@@ -310,25 +310,25 @@ def test_a_folder_is_for_one_process(tmp_path: Path):
     ) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == "held\n"
-            with pytest.raises(ValueError, match="in use by another process"), locks.locked(folder):
+            with pytest.raises(ValueError, match="in use by another process"), locks.lock(folder):
                 pass
             process.kill()
             process.wait()
-            with locks.locked(folder):
+            with locks.lock(folder):
                 pass
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_only_what_is_ours_is_claimed(tmp_path: Path):
-    with locks.claimed(tmp_path / "new", marker="x.json", what="study"):
+    with locks.claim(tmp_path / "new", marker="x.json", what="study"):
         (tmp_path / "new" / "x.json").write_text("{}")
-    with locks.claimed(tmp_path / "new", marker="x.json", what="study"):
+    with locks.claim(tmp_path / "new", marker="x.json", what="study"):
         pass
-    occupied = locks.claimed(tmp_path / "new", marker="y.json", what="run")
+    occupied = locks.claim(tmp_path / "new", marker="y.json", what="run")
     with pytest.raises(ValueError, match="is not empty and holds no run"), occupied:
         pass
-    file = locks.claimed(tmp_path / "new" / "x.json", marker="y.json", what="run")
+    file = locks.claim(tmp_path / "new" / "x.json", marker="y.json", what="run")
     with pytest.raises(ValueError, match="is a file"), file:
         pass
 

@@ -80,7 +80,7 @@ def test_what_is_no_plain_json_is_a_value_error(text: str, problem: str) -> None
 
 
 def test_an_older_file_is_read_and_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    seals._told.cache_clear()
+    seals._warned_files.cache_clear()
     for name in ("a.json", "b.json"):
         io.write_json(tmp_path / name, {"step": 1})
         assert io.read_sealed(tmp_path / name) == {"step": 1}

@@ -45,7 +45,7 @@ class Estimate:
     def has_interval(self) -> bool:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
-    def rising(self, function: Callable[[float], float]) -> "Estimate":
+    def apply_increasing(self, function: Callable[[float], float]) -> "Estimate":
         """The estimate of a rising function of the value."""
         value = function(self.value)
         if not self.has_interval:
@@ -101,7 +101,7 @@ def change_of_rate(changes: np.ndarray, sizes: np.ndarray) -> Estimate:
     return _estimate(value, change_bounds(changes[None], sizes[None]), len(changes))
 
 
-def by_error(value: float, standard_error: float, n: int, *, freedom: int) -> Estimate:
+def from_standard_error(value: float, standard_error: float, n: int, *, freedom: int) -> Estimate:
     """A value whose standard error was estimated with `freedom` degrees of freedom."""
     if freedom < 1:
         return Estimate(value=value, low=-math.inf, high=math.inf, n=n)

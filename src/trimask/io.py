@@ -22,7 +22,7 @@ from torch import Tensor
 
 from trimask import seals
 from trimask.errors import UserError
-from trimask.reading import existing, naming, read_text
+from trimask.reading import name_path_in_errors, read_text, require_file
 
 FORMAT = "trimask"
 FORMAT_VERSION = "2"
@@ -183,9 +183,9 @@ def load_tensors(path: str | os.PathLike[str], *, kind: str) -> Artifact:
     Raises `FileNotFoundError`, or `UserError` for a file that is damaged (one bit is enough), not one of
     this project's, of another version or of another kind.
     """
-    existing(path)
+    require_file(path)
     try:
-        with naming(path), safe_open(path, framework="pt") as file:
+        with name_path_in_errors(path), safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             _check_header(path, metadata, kind)
             _check_content(Path(path), metadata)
@@ -210,9 +210,9 @@ def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
     For files that are never rewritten in place: what is read follows the file. Raises as `load_tensors`, but
     does not look at the content: that is for whoever holds the file's hash.
     """
-    existing(path)
+    require_file(path)
     try:
-        with naming(path):
+        with name_path_in_errors(path):
             file = safe_open(path, framework="numpy")
     except SafetensorError as error:
         problem = f"{path} is cut short, damaged or no safetensors file ({error})"
@@ -223,7 +223,7 @@ def open_tensors(path: str | os.PathLike[str], *, kind: str) -> Any:
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, as hex."""
-    return seals.file_sha256(existing(path))
+    return seals.file_sha256(require_file(path))
 
 
 def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kind: str) -> None:
@@ -243,7 +243,7 @@ def _check_header(path: str | os.PathLike[str], metadata: Mapping[str, str], kin
 def _check_content(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata["format_version"] == _BEFORE_SEALS:
         if not seals.check_indexed(path):
-            seals.tell_unsealed(path)
+            seals.warn_unsealed(path)
     else:
         seals.check_tensors(path)
 

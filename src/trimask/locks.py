@@ -23,7 +23,7 @@ class InUse(UserError):
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def lock(folder: str | os.PathLike[str]) -> Iterator[None]:
     """`folder`, made if need be, for this process alone; the lock goes with the process, however it ends.
 
     InUse: another process has it. On a file system without locks, it is taken on trust.
@@ -47,7 +47,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
-def claimed(folder: str | os.PathLike[str], *, marker: str, what: str) -> Iterator[None]:
+def claim(folder: str | os.PathLike[str], *, marker: str, what: str) -> Iterator[None]:
     """As `locked`, for a folder that is new, or empty, or holds the file `marker`: then it is of `what`.
 
     UserError: it holds something else, is a file, or another process has it.
@@ -58,7 +58,7 @@ def claimed(folder: str | os.PathLike[str], *, marker: str, what: str) -> Iterat
     is_empty = not folder.exists() or all(entry.name.startswith(".") for entry in folder.iterdir())
     if not is_empty and not (folder / marker).exists():
         raise UserError(f"{folder} is not empty and holds no {what}: choose another --out")
-    with locked(folder):
+    with lock(folder):
         yield
 
 

@@ -77,7 +77,7 @@ class SourceFile(ExecutionLoader):
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
             try:
-                with of_the_users(self.path.name, self.path):
+                with run_user_code(self.path.name, self.path):
                     self.exec_module(module)
             except BaseException:
                 del sys.modules[name]
@@ -116,10 +116,10 @@ def load(name: str) -> Any:
     """
     where, _, what = name.rpartition(":") if ":" in name else (name, "", "")
     if where.endswith(".py") or (where and Path(where).is_file()):
-        return _within(SourceFile.read(Path(where)).load(), where, what)
+        return _get_member(SourceFile.read(Path(where)).load(), where, what)
     if not _PACKAGE.fullmatch(where):
         raise UserError(f"{where or name!r} is neither a Python file nor a package: {_FORMS}")
-    return _within(_package(where), where, what)
+    return _get_member(_import_package(where), where, what)
 
 
 def call(name: str, kinds: tuple[type[T], ...], what: str) -> T:
@@ -134,7 +134,7 @@ def call(name: str, kinds: tuple[type[T], ...], what: str) -> T:
         raise UserError(f"{name} is no function, but {kind}: name a function that takes nothing")
     if any(each.default is each.empty for each in inspect.signature(function).parameters.values()):
         raise UserError(f"{name} takes arguments: name a function that takes nothing")
-    with of_the_users(name, Path(function.__code__.co_filename)):
+    with run_user_code(name, Path(function.__code__.co_filename)):
         made = function()
     if not isinstance(made, kinds):
         raise UserError(f"{name} returned {type(made).__name__}: return {what}")
@@ -149,14 +149,14 @@ def load_tagged(name: str) -> Any:
     """
     where, _, what = name.rpartition(":")
     if _PACKAGE.fullmatch(where):
-        return _within(_package(where), where, what)
+        return _get_member(_import_package(where), where, what)
     loaded = {file.copy: file for file in loaded_files()}
     if where not in loaded:
         raise UserError(f"{where!r} is no package and no file that is loaded: {_FORMS}")
-    return _within(loaded[where].load(), where, what)
+    return _get_member(loaded[where].load(), where, what)
 
 
-def _within(module: ModuleType, where: str, what: str) -> Any:
+def _get_member(module: ModuleType, where: str, what: str) -> Any:
     found = functools.reduce(lambda value, part: getattr(value, part, None), what.split("."), module)
     if found is not None:
         return found
@@ -169,8 +169,8 @@ def _within(module: ModuleType, where: str, what: str) -> Any:
     raise UserError(f"{where} has no {what}: {mend}")
 
 
-def _package(name: str) -> ModuleType:
-    with of_the_users(name, None):
+def _import_package(name: str) -> ModuleType:
+    with run_user_code(name, None):
         return importlib.import_module(name)
 
 
@@ -208,7 +208,7 @@ def _script(path: str) -> SourceFile:
 def files_of(stored: Any) -> list[SourceFile]:
     """The files whose classes a stored configuration names. All are loaded."""
     known = _known_files()
-    return [known[name] for name in sorted(_modules_named(stored)) if _COPY.fullmatch(name)]
+    return [known[name] for name in sorted(_named_modules(stored)) if _COPY.fullmatch(name)]
 
 
 def load_all(stored: Any, folder: Path) -> None:
@@ -219,20 +219,20 @@ def load_all(stored: Any, folder: Path) -> None:
         UserError: one is missing, or a copy has changed; the message names it and the mend.
     """
     known = _known_files()
-    for name in sorted(_modules_named(stored)):
+    for name in sorted(_named_modules(stored)):
         if _PACKAGE.fullmatch(name):
             _load_package(name, folder)
         elif _COPY.fullmatch(name) and name not in known:
             _load_copy(folder / MODULES / name)
 
 
-def changed_since(name: str, stored: Any) -> str | None:
+def find_changed_copy(name: str, stored: Any) -> str | None:
     """The copy that a stored configuration names of the file in `name`, where the file is now another one."""
     path = Path(name.rpartition(":")[0])
     if path.suffix != ".py" or not path.is_file():
         return None
     now = SourceFile.read(path).copy
-    copies = [copy for copy in _modules_named(stored) if _COPY.fullmatch(copy) and copy[:-20] == now[:-20]]
+    copies = [copy for copy in _named_modules(stored) if _COPY.fullmatch(copy) and copy[:-20] == now[:-20]]
     return copies[0] if copies and now not in copies else None
 
 
@@ -264,24 +264,24 @@ def _load_copy(path: Path) -> None:
 
 def _load_package(name: str, folder: Path) -> None:
     try:
-        _package(name)
+        _import_package(name)
     except UserError as error:
         raise UserError(f"{folder} was made with code of its own, in {name}: {error}") from error
 
 
-def _modules_named(stored: Any) -> Collection[str]:
+def _named_modules(stored: Any) -> Collection[str]:
     if isinstance(stored, Mapping):
         kind = stored.get("type")
         own = {kind.rpartition(":")[0]} if isinstance(kind, str) and ":" in kind else set()
-        return own.union(*map(_modules_named, stored.values()))
-    return set().union(*map(_modules_named, stored)) if isinstance(stored, list | tuple) else set()
+        return own.union(*map(_named_modules, stored.values()))
+    return set().union(*map(_named_modules, stored)) if isinstance(stored, list | tuple) else set()
 
 
 # Failures
 
 
 @contextlib.contextmanager
-def of_the_users(name: str, file: Path | None) -> Iterator[None]:
+def run_user_code(name: str, file: Path | None) -> Iterator[None]:
     """Within this, code of the user's runs: what it raises becomes a UserError that says where."""
     try:
         yield
@@ -292,10 +292,12 @@ def of_the_users(name: str, file: Path | None) -> Iterator[None]:
             mend = "keep all in one file, or install what it needs as a package"
             raise UserError(f"{name} imports {error.name}, which is not installed: {mend}") from error
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{name} failed (code outside of trimask): {what}{_place(error, file)}") from error
+        raise UserError(
+            f"{name} failed (code outside of trimask): {what}{_error_place(error, file)}"
+        ) from error
 
 
-def _place(error: BaseException, file: Path | None) -> str:
+def _error_place(error: BaseException, file: Path | None) -> str:
     """The innermost line of the user's that led to `error`."""
     if isinstance(error, SyntaxError):  # it says itself
         return ""

@@ -65,12 +65,12 @@ class Local(Engine):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([type(work).__module__])
         resource_tracker.ensure_running()  # which would let Ctrl-C through again
-        with holding_interrupts():
+        with block_interrupts():
             forkserver.ensure_running()
         with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter_pool) as pool:
             try:
                 submit = functools.partial(_submit, pool, work)
-                yield from _windowed(submit, iter(items), 2 * self.workers)
+                yield from _run_windowed(submit, iter(items), 2 * self.workers)
             except BrokenProcessPool as error:
                 raise WorkerLost(
                     "a worker was killed, perhaps for its memory: run the same command again to go on, with "
@@ -102,8 +102,8 @@ class Ray(Engine):
             except Exception as error:  # a bare one where a part of it is late to start
                 reason = str(error).strip().partition("\n")[0]
                 raise WorkerLost(f"Ray did not start: {reason}: run the same command again") from error
-        remote: Any = ray.remote(num_cpus=1)(_do)
-        rest = (_packed(work, item) for item in items)
+        remote: Any = ray.remote(num_cpus=1)(_run_packed)
+        rest = (_pack(work, item) for item in items)
         running = [remote.remote(*each) for each in islice(rest, 2 * self.workers)]
         while running:
             done, running = ray.wait(running)
@@ -111,19 +111,19 @@ class Ray(Engine):
             yield from ray.get(done)
 
 
-def _packed(work: Work[Item, Any], item: Item) -> tuple[list[modules.SourceFile], bytes]:
+def _pack(work: Work[Item, Any], item: Item) -> tuple[list[modules.SourceFile], bytes]:
     """What goes to another process: files of the user's, which it must load before it unpickles the rest."""
     return modules.loaded_files(), pickle.dumps((work, item))
 
 
 def _submit(pool: ProcessPoolExecutor, work: Work[Item, Result], item: Item) -> "Future[Result]":
     try:
-        return pool.submit(_do, *_packed(work, item))
+        return pool.submit(_run_packed, *_pack(work, item))
     except OSError as error:  # a worker was lost at this very moment: the pool has closed its pipe
         raise BrokenProcessPool(str(error)) from error
 
 
-def _do(files: list[modules.SourceFile], packed: bytes) -> Any:
+def _run_packed(files: list[modules.SourceFile], packed: bytes) -> Any:
     for file in files:
         file.load()
     work, item = pickle.loads(packed)
@@ -131,7 +131,7 @@ def _do(files: list[modules.SourceFile], packed: bytes) -> Any:
 
 
 @contextmanager
-def holding_interrupts() -> Iterator[None]:
+def block_interrupts() -> Iterator[None]:
     """Within this, Ctrl-C waits; a process that is started, and those that it starts, never get it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -148,7 +148,7 @@ def _end_at_once(pool: ProcessPoolExecutor) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _windowed(
+def _run_windowed(
     submit: Callable[[Item], "Future[Result]"], items: Iterator[Item], size: int
 ) -> Iterator[Result]:
     """Results as they come, with at most `size` items handed out: a long list is never all in flight."""

@@ -13,7 +13,7 @@ _MOST_TEXT = 2**30  # bytes
 _GONE = "does not exist: give another name"
 
 
-def problem_of(path: str | os.PathLike[str]) -> str | None:
+def find_problem(path: str | os.PathLike[str]) -> str | None:
     """What is in the way of reading a file at `path`, with the mend: the rest of a sentence that begins with
     the path. None if nothing is.
     """
@@ -34,14 +34,14 @@ def problem_of(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
+def require_file(path: str | os.PathLike[str]) -> Path:
     """`path`, if a file is there.
 
     Raises:
         FileNotFoundError: nothing is, or a link that leads nowhere.
         UserError: something else is.
     """
-    problem = problem_of(path)
+    problem = find_problem(path)
     if problem is None:
         return Path(path)
     if problem == _GONE:
@@ -54,8 +54,8 @@ def read_text(path: str | os.PathLike[str], *, errors: str = "strict", mend: str
     """The text of the UTF-8 file at `path`. Raises as `existing`; UserError too for one that is no UTF-8, or
     larger than any of ours; with the `mend`.
     """
-    path = existing(path)
-    with naming(path):
+    path = require_file(path)
+    with name_path_in_errors(path):
         size = path.stat().st_size
         if size > _MOST_TEXT:
             raise UserError(f"{path} has {size:,} bytes, too many for what it should be: {mend}")
@@ -66,7 +66,7 @@ def read_text(path: str | os.PathLike[str], *, errors: str = "strict", mend: str
 
 
 @contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+def name_path_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Within this, an error of the system names `path`: what a disk cannot read comes without a name."""
     try:
         yield

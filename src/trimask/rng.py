@@ -48,7 +48,7 @@ def uniform(keys: Int[Tensor, "*n"], count: int) -> Float64[Tensor, "*n count"]:
     return _shift_right(bits, 11).to(torch.float64) * 2.0**-53
 
 
-def shuffled(place: int, length: int, stream_key: int) -> int:
+def permute_index(place: int, length: int, stream_key: int) -> int:
     """What stands at `place` of a random order of 0 … length - 1, in O(1) time and memory.
 
     A Feistel network of eight rounds permutes the smallest 4^b >= max(length, 64); results past the end are

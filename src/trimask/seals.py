@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from trimask.errors import UserError
-from trimask.reading import naming, read_text
+from trimask.reading import name_path_in_errors, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ def parse_json(text: str) -> Any:
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        _too_deep()
+        _raise_too_deep()
     level = _containers([value])
     for _ in range(_MOST_NESTED):
         if not level:
             return value
         level = [child for item in level for child in _containers(item)]
-    _too_deep()
+    _raise_too_deep()
 
 
 def seal(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,12 +64,12 @@ def unseal(value: Any, name: str | Path, *, mend: str = _MEND) -> Any:
         return value
     if SEAL not in value:
         if any(isinstance(item, str) and item.startswith(_PREFIX) for item in value.values()):
-            _altered(name, mend)
-        tell_unsealed(name)
+            _raise_altered(name, mend)
+        warn_unsealed(name)
         return value
     rest = {key: item for key, item in value.items() if key != SEAL}
     if seal(rest) != value:
-        _altered(name, mend)
+        _raise_altered(name, mend)
     return rest
 
 
@@ -96,7 +96,7 @@ def check_tensors(path: Path) -> None:
         _, header = _header(file)
         found = header["__metadata__"].pop(SEAL, None)
         if found != _PREFIX + _digest(file, header):
-            _altered(path)
+            _raise_altered(path)
 
 
 def write_index(folder: Path, hashes: Mapping[str, str]) -> None:
@@ -123,25 +123,25 @@ def check_indexed(path: Path) -> bool:
     """Whether the index beside `path`, if there is one, has it. UserError if it has another hash for it."""
     expected = (read_index(path.parent) or {}).get(path.name)
     if expected is not None and file_sha256(path) != expected:
-        _altered(path)
+        _raise_altered(path)
     return expected is not None
 
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as hex."""
-    with naming(path), open(path, "rb") as file:
+    with name_path_in_errors(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache
-def _told() -> set[str]:
+def _warned_files() -> set[str]:
     return set()
 
 
-def tell_unsealed(name: str | Path) -> None:
+def warn_unsealed(name: str | Path) -> None:
     """Say, once in the life of this process, that there are files whose content cannot be checked."""
-    if not _told():
-        _told().add(str(name))
+    if not _warned_files():
+        _warned_files().add(str(name))
         logger.warning(
             "%s (and perhaps other files) has no hash, since an earlier version wrote it: damage to it goes "
             "unnoticed",
@@ -175,9 +175,9 @@ def _refuse(constant: str) -> NoReturn:
     raise UserError(f"{constant} is not JSON")
 
 
-def _too_deep() -> NoReturn:
+def _raise_too_deep() -> NoReturn:
     raise UserError(f"it is nested deeper than {_MOST_NESTED}")
 
 
-def _altered(name: str | Path, mend: str = _MEND) -> NoReturn:
+def _raise_altered(name: str | Path, mend: str = _MEND) -> NoReturn:
     raise UserError(f"{name} is not as it was written, it is damaged: {mend}")

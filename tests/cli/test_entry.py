@@ -9,7 +9,7 @@ import pytest
 
 from trimask import __version__
 from trimask.cli import destination, main
-from trimask.cli.console import shortened
+from trimask.cli.console import shorten
 from trimask.cli.entry import VERBS
 
 HEAVY = ("torch", "matplotlib", "pyarrow", "PIL")
@@ -184,10 +184,10 @@ def test_differences_of_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_long_line_is_cut_between_words() -> None:
     words = [f"language{number}" for number in range(200)]
     line = f"error: no language 'x': choose one of {', '.join(words)} (--language)"
-    said = shortened(line)
+    said = shorten(line)
     head, _, tail = said.partition(" … ")
     assert len(said) <= 1003 and line.startswith(f"{head} ") and line.endswith(f" {tail}")
     assert head.startswith("error: no language 'x'") and tail.endswith("(--language)")
-    assert shortened("short") == "short"
-    whole = shortened(f"error: {'x' * 5000} is no name")  # one word of what was given
+    assert shorten("short") == "short"
+    whole = shorten(f"error: {'x' * 5000} is no name")  # one word of what was given
     assert len(whole) <= 1003 and whole.startswith("error: xxx") and whole.endswith("xxx is no name")

@@ -82,12 +82,12 @@ def test_a_recognizer_is_a_folder_or_a_name_that_is_known(
     library.available_models = lambda: ["tiny", "base"]
     library.download_model = lambda name: name
     monkeypatch.setitem(sys.modules, "faster_whisper", library)
-    assert Panel.of(["recognizer=base"]).problems() == []
-    assert Panel.of(["recognizer=owner/name"]).problems() == []
-    assert "one of tiny, base" in Panel.of(["recognizer=bsae"]).problems()[0]
-    assert "no model.bin" in Panel.of([f"recognizer={tmp_path}"]).problems()[0]
+    assert Panel.parse(["recognizer=base"]).problems() == []
+    assert Panel.parse(["recognizer=owner/name"]).problems() == []
+    assert "one of tiny, base" in Panel.parse(["recognizer=bsae"]).problems()[0]
+    assert "no model.bin" in Panel.parse([f"recognizer={tmp_path}"]).problems()[0]
     (tmp_path / "model.bin").touch()
-    assert Panel.of([f"recognizer={tmp_path}"]).problems() == []
+    assert Panel.parse([f"recognizer={tmp_path}"]).problems() == []
 
 
 @pytest.mark.parametrize(

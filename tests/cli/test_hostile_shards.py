@@ -204,7 +204,7 @@ def test_a_manifest_of_an_earlier_version_is_read_and_stays(
     stored = io.read_sealed(folder / "manifest.json")
     io.write_json(folder / "manifest.json", stored)
     before = (folder / "manifest.json").read_bytes()
-    seals._told.cache_clear()
+    seals._warned_files.cache_clear()
     manifest = Manifest.load(folder)
     assert manifest == Manifest.load(prepared) and "has no hash" in caplog.text
     manifest.save(folder)  # a run knows it by its bytes

@@ -22,7 +22,7 @@ import soundfile
 from trimask import io, seals
 from trimask.cli import main
 from trimask.cli.denoiser_job import DenoiserJob
-from trimask.cli.jobs import job
+from trimask.cli.jobs import make_job
 from trimask.data.mixture import Mixture
 from trimask.data.selection import QuickstartData
 from trimask.data.source_names import TEXT
@@ -250,16 +250,16 @@ def test_a_folder_in_which_nothing_came_out_can_be_used(
 
 
 def test_what_to_try_is_of_the_data(prepared: list[Path], tokenizers_folder: Path) -> None:
-    photos, clips, lines = (job("debug", {}, data=[folder]).try_it(Path("a run")) for folder in prepared)
+    photos, clips, lines = (make_job("debug", {}, data=[folder]).try_it(Path("a run")) for folder in prepared)
     assert "sample 'a run' --task text_to_image --prompt 'picture " in photos
     assert "--task text_to_speech --prompt 'clip " in clips
     assert lines.endswith("--task text --out samples")
-    embedded = job("debug", {}, tokenizers=tokenizers_folder)
+    embedded = make_job("debug", {}, tokenizers=tokenizers_folder)
     assert isinstance(embedded, DenoiserJob) and isinstance(embedded.config.data, QuickstartData)
     task, prompt = suggest_prompt(embedded.config, embedded.tokenizers)
     assert task.name == "text_to_image"
     assert prompt in {row.caption for row in pictures("train", embedded.config.data)}
-    told = job("debug", {}, data=[prepared[1]]).caution(18.0)
+    told = make_job("debug", {}, data=[prepared[1]]).caution(18.0)
     assert told is not None and told.startswith("18 seconds") and "speech" in told and "pictures" not in told
 
 

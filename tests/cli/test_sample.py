@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trimask.cli import main
-from trimask.cli.sample import _tell
+from trimask.cli.sample import _print_sample
 from trimask.io import read_json, write_json
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
@@ -182,7 +182,7 @@ def test_voices_have_any_name(run: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_printed_text_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    _tell({"text": "a\x1b[2Jb\r\tc\x7f\x9b\nд"})
+    _print_sample({"text": "a\x1b[2Jb\r\tc\x7f\x9b\nд"})
     assert capsys.readouterr().out == "a␛[2Jb␍\tc␡�\nд\n"
 
 

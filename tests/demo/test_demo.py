@@ -14,8 +14,8 @@ import pytest
 from trimask import io
 from trimask.demo import demo, showcase
 from trimask.demo import report as demo_report
-from trimask.demo.demo import fitted, run_demo
-from trimask.demo.report import about_shipped, card_blocks
+from trimask.demo.demo import fit_num_steps, run_demo
+from trimask.demo.report import card_blocks, describe_shipped
 from trimask.model.weights import save_denoiser
 from trimask.recipes.quickstart import debug
 from trimask.runs import load as runs
@@ -62,7 +62,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_denoiser(folder / "model.safetensors", denoiser)
     (folder / "README.md").write_text("# Card\n\n## What it cannot do\n- count **sheep**\n", encoding="utf-8")
     monkeypatch.setattr(runs, "QUICKSTART", folder / "model.safetensors")
-    monkeypatch.setattr(demo, "about_shipped", lambda: about_shipped(folder))
+    monkeypatch.setattr(demo, "describe_shipped", lambda: describe_shipped(folder))
     return folder
 
 
@@ -179,10 +179,10 @@ def test_absent_weights_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest
 
 
 def test_steps_fill_the_minutes() -> None:
-    config = fitted(debug(), seconds=300, seconds_a_step=0.5)
+    config = fit_num_steps(debug(), seconds=300, seconds_a_step=0.5)
     assert config.num_steps == 570
     assert config.log_every <= 14 and config.checkpoint_every == 114
-    assert fitted(debug(), seconds=1, seconds_a_step=10.0).num_steps == 1
+    assert fit_num_steps(debug(), seconds=1, seconds_a_step=10.0).num_steps == 1
 
 
 def test_card_gives_only_what_the_model_can_and_cannot_do(tmp_path: Path) -> None:
@@ -196,4 +196,4 @@ def test_card_gives_only_what_the_model_can_and_cannot_do(tmp_path: Path) -> Non
         "A para graph",
     ]
     assert "made of" not in html and "much" not in html and "| a |" not in html
-    assert demo_report.about_shipped(tmp_path) is None
+    assert demo_report.describe_shipped(tmp_path) is None

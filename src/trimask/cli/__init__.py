@@ -3,19 +3,19 @@
 import sys
 from collections.abc import Sequence
 
-from trimask.cli.interrupt import INTERRUPTED, answer, leave
+from trimask.cli.interrupt import INTERRUPTED, exit_process, handle_interrupts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` and return its exit status; by default the process's own, which it ends."""
     if argv is not None:
         return _run(argv)
-    answer()
+    handle_interrupts()
     try:
         status = _run(None)
     except KeyboardInterrupt:  # another one, while the first was told
         status = INTERRUPTED
-    leave(status)
+    exit_process(status)
 
 
 def _run(argv: Sequence[str] | None) -> int:

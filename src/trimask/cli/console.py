@@ -15,10 +15,10 @@ _LONGEST = 1000  # characters of a line
 
 def say(line: str) -> None:
     """A line for the person who waits; never a screen of what was given."""
-    print(f"trimask: {shortened(line)}", file=sys.stderr, flush=True)
+    print(f"trimask: {shorten(line)}", file=sys.stderr, flush=True)
 
 
-def shortened(line: str) -> str:
+def shorten(line: str) -> str:
     """Its beginning and its end, where the mend stands, of whole words as far as there are any."""
     if len(line) <= _LONGEST:
         return line
@@ -67,7 +67,7 @@ class Report:
             self._message, self._kind = message, kind
             is_last = bool(is_counted) and done == total
             if message and (is_new or is_last or self._is_terminal or now - self._said >= self._interval):
-                self._say(message if is_last else message + self._left(done, total), is_last=is_last)
+                self._say(message if is_last else message + self._time_left(done, total), is_last=is_last)
         if message and not is_last:
             self._start()
         else:
@@ -111,7 +111,7 @@ class Report:
         self._stop()
         self._is_open = False
 
-    def _left(self, done: str, total: str) -> str:
+    def _time_left(self, done: str, total: str) -> str:
         """The time left, of a message that counts, once it can be told."""
         seconds = time.monotonic() - self._began
         if not (done.isdecimal() and total.isdecimal() and int(done) and seconds > 1):
@@ -131,7 +131,7 @@ class Report:
         # The thread lives only while something goes on: the data loader forks, and threads do not survive it.
         if self._is_open and self._watch is None:
             self._ended.clear()
-            self._watch = threading.Thread(target=self._tell, daemon=True)
+            self._watch = threading.Thread(target=self._keep_reporting, daemon=True)
             self._watch.start()
 
     def _stop(self) -> None:
@@ -141,7 +141,7 @@ class Report:
             self._watch = None
         self.end_line()
 
-    def _tell(self) -> None:
+    def _keep_reporting(self) -> None:
         pause = self._pause
         while not self._ended.wait(pause):
             with self._lock:

@@ -12,7 +12,7 @@ import tyro
 from trimask.cli.arguments import Verb, choose
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.cli.program import program
 
 _USED = {"show": ("out",), "list": (), "fetch": ("name", "out", "packages", "any_version")}
@@ -81,7 +81,7 @@ class Data(Verb):
         from trimask.datasets.quickstart.show import write_contact_sheet
 
         out.parent.mkdir(parents=True, exist_ok=True)
-        with reading_files():
+        with convert_file_errors():
             write_contact_sheet(out)
         if self.json:
             print_json({"page": str(out)})
@@ -123,7 +123,7 @@ class Data(Verb):
         benchmark = entry.benchmark(**self._options(entry.options))
         check_writable(out.absolute().parent, num_bytes=2 * entry.download + entry.size)
         try:
-            with reading_files():
+            with convert_file_errors():
                 manifest, is_new = fetch(
                     benchmark, out, packages=self.packages, any_version=self.any_version, report=_report()
                 )
@@ -135,10 +135,12 @@ class Data(Verb):
             raise error if error.errno is not None else Failed(str(error)) from error
         if self.json:
             print_json({"out": str(out), "fetched": is_new, **manifest})
-        self._tell(manifest, out, is_new, benchmark.prepare_options)
+        self._print_result(manifest, out, is_new, benchmark.prepare_options)
         return 0
 
-    def _tell(self, manifest: Mapping[str, Any], out: Path, is_new: bool, prepare_options: str) -> None:
+    def _print_result(
+        self, manifest: Mapping[str, Any], out: Path, is_new: bool, prepare_options: str
+    ) -> None:
         counts = ", ".join(f"{count:,} {split}" for split, count in manifest["counts"].items())
         say(f"{out} {'holds' if is_new else 'was there:'} {manifest['set']}: {counts}")
         if is_new:

@@ -10,7 +10,7 @@ from trimask.cli.console import Report
 from trimask.cli.failure import UsageError
 from trimask.cli.job import DATA_BYTES, STATE_BYTES, Job
 from trimask.cli.program import program
-from trimask.cli.resolved import parameters
+from trimask.cli.recipe import count_denoiser_parameters
 from trimask.cli.sample import option_of
 from trimask.config import to_dict
 
@@ -47,7 +47,9 @@ class DenoiserJob(Job):
     @property
     def num_bytes(self) -> int:
         copied = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
-        return parameters(self.config, self.tokenizers).total * STATE_BYTES + DATA_BYTES + copied
+        return (
+            count_denoiser_parameters(self.config, self.tokenizers).total * STATE_BYTES + DATA_BYTES + copied
+        )
 
     @property
     def compute(self) -> "ComputeConfig":

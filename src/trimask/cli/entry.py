@@ -108,11 +108,11 @@ def _dispatch(words: Sequence[str]) -> int:
         return 0
     check_words(words)
     name = choose("verb", words[0], VERBS)
-    arguments, overrides = parse(_verb(VERBS[name][0]), name, words[1:])
+    arguments, overrides = parse(_load_verb(VERBS[name][0]), name, words[1:])
     return arguments.run(overrides)
 
 
-def _verb(module: str) -> type[Verb]:
+def _load_verb(module: str) -> type[Verb]:
     loaded = importlib.import_module(f"trimask.cli.{module}")
     (verb,) = (
         value

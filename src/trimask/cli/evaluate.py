@@ -11,7 +11,7 @@ import tyro
 from trimask.cli.arguments import Verb, check_parallel, check_paths, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.errors import UserError
 from trimask.scorecard.suite import HELD_OUT, SUITES, Suite
 
@@ -80,9 +80,9 @@ class Evaluate(Verb):
 
         judges = self._panel()
         self._limit_threads()
-        self._tell_of_another()
+        self._warn_overwrite()
         try:
-            with Report() as report, reading_files():
+            with Report() as report, convert_file_errors():
                 scores = evaluate(
                     self.model,
                     suite=self._suite(),
@@ -99,7 +99,7 @@ class Evaluate(Verb):
                 )
         except Failed as error:
             if isinstance(error.__cause__, NamesError):
-                _tell_all(error.__cause__.problems)
+                _fail_with_all(error.__cause__.problems)
             raise
         except ImportError as error:
             raise Failed(str(error)) from error
@@ -111,7 +111,7 @@ class Evaluate(Verb):
             _print_tables(scores)
         if self.out is not None:
             say(f"wrote {self.out} after {scores['seconds']:.0f} s")
-        return self._tell_of_failures(scores.get("failed", []))
+        return self._print_failures(scores.get("failed", []))
 
     def _save(self, scores: dict[str, Any]) -> None:
         """What there is so far: an evaluation that is stopped keeps it."""
@@ -120,12 +120,12 @@ class Evaluate(Verb):
         if self.out is not None:
             io.write_json(self.out, {**scores, "is_finished": False})
 
-    def _tell_of_another(self) -> None:
+    def _warn_overwrite(self) -> None:
         """A scorecard that stands at --out is made anew, whatever it holds."""
         if self.out is not None and self.out.is_file():
             say(f"{self.out} is there already: it is made anew")
 
-    def _tell_of_failures(self, failed: Sequence[Mapping[str, str]]) -> int:
+    def _print_failures(self, failed: Sequence[Mapping[str, str]]) -> int:
         for row in failed:
             say(f"not scored: {row['scores']}: {row['why']}")
         return 1 if failed else 0
@@ -154,7 +154,7 @@ class Evaluate(Verb):
             except UserError as error:
                 wrong.append(str(error))
         if wrong:
-            _tell_all(wrong)
+            _fail_with_all(wrong)
 
     def _check_model(self) -> None:
         if self.model is None:
@@ -180,7 +180,7 @@ class Evaluate(Verb):
         from trimask.evaluation.judges.fetch import fetch
 
         check_writable(folder, num_bytes=_JUDGES_BYTES)
-        with reading_files():
+        with convert_file_errors():
             fetched = fetch(folder, report=Report())
         say(f"{folder} holds all pinned judges ({len(fetched)} fetched): score with --judges {folder}")
         if self.json and self.model is None:
@@ -193,7 +193,7 @@ class Evaluate(Verb):
         if not words and self.fetch_judges is not None:
             words = (str(self.fetch_judges),)
         try:
-            return Panel.of(words)
+            return Panel.parse(words)
         except UserError as error:
             raise UsageError(str(error)) from error
 
@@ -204,7 +204,7 @@ class Evaluate(Verb):
             torch.set_num_threads(self.threads)
 
 
-def _tell_all(problems: Sequence[str]) -> NoReturn:
+def _fail_with_all(problems: Sequence[str]) -> NoReturn:
     """A line for each."""
     for problem in problems[:-1]:
         say(f"error: {problem}")

@@ -10,7 +10,7 @@ import tyro
 from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.failure import UsageError, convert_file_errors
 
 
 @final
@@ -41,7 +41,7 @@ class Export(Verb):
 
         from trimask.runs.export import export
 
-        with reading_files():
+        with convert_file_errors():
             metadata = export(self.model, self.out, dtype=getattr(torch, self.dtype))
         size = self.out.stat().st_size
         if self.json:

@@ -18,7 +18,7 @@ class Failed(RuntimeError):
 
 
 @contextmanager
-def reading_files() -> Iterator[None]:
+def convert_file_errors() -> Iterator[None]:
     """Within this, a `UserError` is the fault of a file (damaged, not ours), not of the arguments."""
     try:
         yield

@@ -12,7 +12,7 @@ _IMPORTING = "<frozen importlib"
 _LINE = b"trimask: interrupted\n"
 
 
-def answer() -> None:
+def handle_interrupts() -> None:
     """From here on SIGINT raises `KeyboardInterrupt`; while something is imported it ends the process: what a
     library has half imported fails in ways of its own, and no work of ours is under way.
     """
@@ -32,7 +32,7 @@ def answer() -> None:
     signal.signal(signal.SIGINT, interrupt)
 
 
-def leave(status: int) -> NoReturn:
+def exit_process(status: int) -> NoReturn:
     """End this process, whose work is done and told: to take the libraries down one by one costs up to two
     seconds, in which Ctrl-C would have an effect of the interpreter's.
     """

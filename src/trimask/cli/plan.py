@@ -78,14 +78,14 @@ class Plan(Verb):
     def run(self, overrides: Mapping[str, str]) -> int:
         with Report() as report:
             report.expect(COUNTING)
-            found = self._found(overrides)
+            found = self._plan(overrides)
         if self.json:
             print_json(found)
         else:
-            print("\n".join(lines(found)))
+            print("\n".join(format_plan(found)))
         return 0
 
-    def _found(self, overrides: Mapping[str, str]) -> dict[str, Any]:
+    def _plan(self, overrides: Mapping[str, str]) -> dict[str, Any]:
         config, tokenizers = self._recipe(overrides)
         from trimask.planning.plan import plan
 
@@ -100,14 +100,14 @@ class Plan(Verb):
 
     def _recipe(self, overrides: Mapping[str, str]) -> "tuple[RunConfig, Tokenizers | None]":
         from trimask.cli.denoiser_job import DenoiserJob, StatedJob
-        from trimask.cli.jobs import job_of
+        from trimask.cli.jobs import find_job
         from trimask.planning.plan import count_steps
         from trimask.planning.workload import workload
 
         for option, (least, most) in _RANGES.items():
             check_range(f"--{option}", getattr(self, option), least, most)
         tokens = None if self.tokens is None else parse_tokens(self.tokens)
-        planned = job_of(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
+        planned = find_job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
         if not isinstance(planned, DenoiserJob | StatedJob):
             raise UsageError(f"{self.recipe} is a tokenizer's recipe: plan one of a model")
         tokenizers = planned.tokenizers if isinstance(planned, DenoiserJob) else None
@@ -138,7 +138,7 @@ class Plan(Verb):
             "failure_hours": self.failures,
         }
         if self.mfu is not None:
-            values["mfu"], values["mfu_source"] = _mfu(self.mfu)
+            values["mfu"], values["mfu_source"] = _parse_mfu(self.mfu)
         return Assumptions(**values)
 
 
@@ -156,18 +156,18 @@ def parse_tokens(text: str) -> int:
     return round(tokens)
 
 
-def _mfu(text: str) -> tuple[float, str]:
+def _parse_mfu(text: str) -> tuple[float, str]:
     """A share and where it comes from."""
     try:
         share, source = float(text), "given"
     except ValueError:
-        share, source = _measured(text)
+        share, source = _read_mfu(text)
     if not 0 < share <= 1:
         raise UsageError(f"--mfu is {share:g}: give a share above 0 and up to 1")
     return share, source
 
 
-def _measured(text: str) -> tuple[float, str]:
+def _read_mfu(text: str) -> tuple[float, str]:
     """From `FILE` or `FILE:NAME`, where NAME is the end of the path of what was measured."""
     path, name = Path(text), ""
     if not path.is_file() and ":" in text:
@@ -175,7 +175,7 @@ def _measured(text: str) -> tuple[float, str]:
     if not path.is_file():
         raise UsageError(f"--mfu is {text!r}: give a share such as 0.5, or a JSON file")
     try:
-        found = dict(_all_mfu(parse_json(path.read_text(encoding="utf-8"))))
+        found = dict(_find_mfu(parse_json(path.read_text(encoding="utf-8"))))
     except ValueError as error:
         raise Failed(f"{path} cannot be read ({error}): give a benchmark's result, or a share") from error
     chosen = {where: share for where, share in found.items() if where.endswith(name)}
@@ -186,7 +186,7 @@ def _measured(text: str) -> tuple[float, str]:
     return share, f"measured: {path.name}{where and ', '}{where}"
 
 
-def _all_mfu(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+def _find_mfu(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
     """Each `mfu` in a JSON value, a number or one with its median, by the path of what has it."""
     if isinstance(value, list):
         value = {str(number): item for number, item in enumerate(value)}
@@ -197,10 +197,10 @@ def _all_mfu(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
     if isinstance(share, int | float):
         yield path, float(share)
     for name, item in value.items():
-        yield from _all_mfu(item, f"{path}/{name}" if path else name)
+        yield from _find_mfu(item, f"{path}/{name}" if path else name)
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
+def format_plan(found: Mapping[str, Any]) -> Iterator[str]:
     """A plan for reading."""
     batch, time, saved = found["batch"], found["time"], found["checkpoint"]
     yield (
@@ -219,26 +219,26 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             f"at most      {batch['largest_micro_batch']:,} rows in a pass; a physical batch of "
             f"{batch['largest_physical_batch_in_one_pass']:,} in one pass, of any size in more"
         )
-    tokens = "" if time["row_tokens"] is None else f", {_short(time['row_tokens'])} tokens of rows"
+    tokens = "" if time["row_tokens"] is None else f", {_format_tokens(time['row_tokens'])} tokens of rows"
     yield (
-        f"horizon      {time['updates']:,} updates{tokens}, {_short(time['target_tokens'])} target tokens, "
+        f"horizon      {time['updates']:,} updates{tokens}, {_format_tokens(time['target_tokens'])} target tokens, "
         f"{time['training_flops']:.2e} FLOPs"
     )
     yield (
-        f"update       {_seconds(time['step_seconds'])}: {100 * time['mfu']:.3g} % of "
+        f"update       {_format_seconds(time['step_seconds'])}: {100 * time['mfu']:.3g} % of "
         f"{time['peak_flops_per_second'] / 1e12:,.4g} TFLOP/s ({time['mfu_source']}); "
         f"{time['positions_per_second_per_device']:,.0f} positions/s a device"
     )
     cost = "" if time["cost"] is None else f", cost {time['cost']:,.0f}"
-    yield f"whole run    {_seconds(86_400 * time['days'])}, {_few(time['device_hours'])} device-hours{cost}"
+    yield f"whole run    {_format_seconds(86_400 * time['days'])}, {_format_number(time['device_hours'])} device-hours{cost}"
     yield from _exchange_lines(found["exchange"])
     yield (
-        f"checkpoint   {_few(saved['bytes'] / 1e9, 1)} GB, written in {_seconds(saved['write_seconds'])} at "
+        f"checkpoint   {_format_number(saved['bytes'] / 1e9, 1)} GB, written in {_format_seconds(saved['write_seconds'])} at "
         f"{saved['write_bandwidth'] / 1e9:,.3g} GB/s"
     )
     yield (
-        f"save every   {saved['every_updates']:,} updates ({_seconds(saved['every_seconds'])}), if a device "
-        f"fails every {_seconds(3600 * saved['hours_between_failures'])}"
+        f"save every   {saved['every_updates']:,} updates ({_format_seconds(saved['every_seconds'])}), if a device "
+        f"fails every {_format_seconds(3600 * saved['hours_between_failures'])}"
     )
     for caution in found["cautions"]:
         yield f"caution      {caution}"
@@ -256,23 +256,23 @@ def _exchange_lines(exchange: Mapping[str, Any]) -> Iterator[str]:
     sizes = {name: exchange[f"{name}_bytes"] / 1e9 for name in ("gathered", "scattered", "replicated")}
     if any(sizes.values()):
         each = ", ".join(f"{size:,.1f} GB {name}" for name, size in sizes.items() if size)
-        took = _seconds(exchange["seconds"])
+        took = _format_seconds(exchange["seconds"])
         yield f"exchange     {each} an update: {took} at full bandwidth, beside the products"
 
 
-def _short(tokens: float | int) -> str:
+def _format_tokens(tokens: float | int) -> str:
     for unit, size in reversed(_UNITS.items()):
         if tokens >= size:
             return f"{tokens / size:,.3g}{unit}"
     return f"{tokens:,.0f}"
 
 
-def _few(value: float, digits: int = 0) -> str:
+def _format_number(value: float, digits: int = 0) -> str:
     """With so many digits behind the point, or three that count where that would be none or one."""
     return f"{value:,.{digits}f}" if value >= 10 else f"{value:.3g}"
 
 
-def _seconds(seconds: float | int) -> str:
+def _format_seconds(seconds: float | int) -> str:
     if seconds < 1:
         return f"{1000 * seconds:,.3g} ms"
     if seconds < 120:

@@ -14,8 +14,8 @@ import tyro
 from trimask.cli.arguments import Verb, check_parallel
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.prepare_progress import paced, prepare_progress, survey_progress
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
+from trimask.cli.prepare_progress import prepare_progress, survey_progress, throttle_say
 from trimask.cli.program import program
 from trimask.cli.progress import JobProgress
 
@@ -102,12 +102,12 @@ class Prepare(Verb):
         return self._prepare(self.source, self.out)
 
     def _prepare(self, source: str, out: Path) -> int:
-        from trimask.cli.resolved import tokenizer_folder
+        from trimask.cli.recipe import find_tokenizer_folder
         from trimask.parallel import WorkerLost
         from trimask.prepare.prepare import prepare
         from trimask.sources.item import SourceUnavailable
 
-        options, engine, folder = self._options(), self._engine(), tokenizer_folder(self.tokenizers)
+        options, engine, folder = self._options(), self._engine(), find_tokenizer_folder(self.tokenizers)
         try:
             with JobProgress("preparing", "item") as progress:
                 manifest = prepare(
@@ -117,7 +117,7 @@ class Prepare(Verb):
                     licence=self.licence,
                     tokenizer_folder=folder,
                     engine=engine,
-                    report=paced(),
+                    report=throttle_say(),
                     on_survey=survey_progress(progress),
                     on_progress=prepare_progress(progress),
                 )
@@ -126,10 +126,10 @@ class Prepare(Verb):
         except KeyboardInterrupt:
             say(f"interrupted; {out} keeps what is done: go on with the same command")
             return _INTERRUPTED
-        self._tell(manifest, out)
+        self._print_result(manifest, out)
         return 0 if manifest.counts else 1
 
-    def _tell(self, manifest: "Manifest", out: Path) -> None:
+    def _print_result(self, manifest: "Manifest", out: Path) -> None:
         from trimask.config import to_dict
 
         described = to_dict(manifest)
@@ -138,16 +138,16 @@ class Prepare(Verb):
             shown = {name: described[name] for name in names}
             print_json({"out": str(out), **shown, "num_shards": len(manifest.shards)})
         else:
-            for line in count_lines(manifest):
+            for line in format_counts(manifest):
                 print(line)
             if manifest.speakers is not None:
-                print(_speakers_line(manifest.speakers))
+                print(_format_speakers(manifest.speakers))
         if manifest.rejected:
             reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.rejected.items())
             say(f"set aside: {reasons}; {out / 'rejected.jsonl'} names them")
         if manifest.links_out:
             say(f"links that lead out of the source, and were followed: {manifest.links_out:,}")
-        self._tell_splits(manifest)
+        self._print_splits(manifest)
         if not manifest.counts:
             say(f"error: nothing is left to train on{self._first_rejection(out)}")
             return
@@ -161,7 +161,7 @@ class Prepare(Verb):
                 "no validation split came out, so runs will not be evaluated: prepare again with a larger "
                 f"--validation (now {self.validation:g}) and another --out"
             )
-        self._tell_cost_of_text(out)
+        self._warn_costly_text(out)
         command = f"{program()} train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine"
         say(f"train on it: {command}")
 
@@ -174,7 +174,7 @@ class Prepare(Verb):
             return f"; the first that was set aside, {first['key']}: {first['detail']}"
         return ""
 
-    def _tell_cost_of_text(self, out: Path) -> None:
+    def _warn_costly_text(self, out: Path) -> None:
         from trimask.tokenizer_training.text import bytes_per_token_of_prepared
 
         found = bytes_per_token_of_prepared(out)
@@ -187,7 +187,7 @@ class Prepare(Verb):
             f"texts are dear to learn. Train one, and prepare over it: {program()} {shlex.join(words)}"
         )
 
-    def _tell_splits(self, manifest: "Manifest") -> None:
+    def _print_splits(self, manifest: "Manifest") -> None:
         from trimask.prepare.manifest import totals
 
         if manifest.splits is None:
@@ -204,17 +204,17 @@ class Prepare(Verb):
         if self.source is not None or self.out is not None:
             raise UsageError("--verify DIR stands alone: it reads what was prepared")
         from trimask.cli.console import Report
-        from trimask.locks import locked
+        from trimask.locks import lock
         from trimask.prepare.manifest import Manifest, damaged_shards, set_aside
         from trimask.runs.sources import tokenizers_of_data
 
-        with reading_files():
+        with convert_file_errors():
             manifest = Manifest.load(folder)
             tokenizers_of_data([folder])
             with Report() as report:
                 damaged = damaged_shards(folder, manifest.shards, report)
             if damaged:
-                with locked(folder):
+                with lock(folder):
                     set_aside(folder, manifest, damaged)
         if self.json:
             print_json({"folder": str(folder), "num_shards": len(manifest.shards), "damaged": damaged})
@@ -254,14 +254,14 @@ class Prepare(Verb):
         return Ray(workers=workers) if self.engine == "ray" else Local(workers=workers)
 
 
-def _speakers_line(speakers: "Speakers") -> str:
+def _format_speakers(speakers: "Speakers") -> str:
     """How many there are, and the commonest."""
     first = list(speakers.recordings.items())[:_SHOWN]
     named = ", ".join(f"{tag} {count:,}" for tag, count in first)
     return f"speakers    {speakers.number:,}: {named}{', …' if speakers.number > _SHOWN else ''}"
 
 
-def count_lines(manifest: "Manifest") -> list[str]:
+def format_counts(manifest: "Manifest") -> list[str]:
     """Examples and tokens of each split and source."""
     lines = []
     for split, sources in manifest.counts.items():

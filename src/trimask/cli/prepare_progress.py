@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _INTERVAL = 5.0  # seconds
 
 
-def paced() -> Callable[[str], None]:
+def throttle_say() -> Callable[[str], None]:
     """Says a line, but none sooner than five seconds after the last, or after the beginning."""
     last = time.monotonic()
 

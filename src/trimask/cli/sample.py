@@ -14,9 +14,9 @@ from trimask import __version__
 from trimask.cli.arguments import Verb, check_paths, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.config import from_dict, to_dict
-from trimask.reading import problem_of, read_text
+from trimask.reading import find_problem, read_text
 from trimask.vocabulary.task import MODALITIES, TASKS, Task
 from trimask.vocabulary.transcript import is_transcript
 
@@ -89,14 +89,14 @@ class Sample(Verb):
 
     def run(self, overrides: Mapping[str, str]) -> int:
         check_paths(overrides, "sampler", verb=Sample)
-        tasks = _tasks_of(Path(self.model))
+        tasks = _read_tasks(Path(self.model))
         if tasks is not None:
-            self._check(self._chosen(tasks))
+            self._check(self._choose_task(tasks))
         if self.out is not None:
             check_writable(self.out)
         generator = self._load()
         generator.override(overrides)
-        task = self._chosen(generator.vocabulary.tasks)
+        task = self._choose_task(generator.vocabulary.tasks)
         if tasks is None:
             self._check(task)
         prompts = self._prompts(task)
@@ -104,7 +104,7 @@ class Sample(Verb):
         for sample in self._samples(generator, task, prompts):
             described.append(sample)
             if not self.json:
-                _tell(sample)
+                _print_sample(sample)
         if self.json:
             files = [each[kind] for each in described for kind in each if kind not in _NO_FILES]
             shown = {"model": self.model, "task": task.name, "seed": self.seed}
@@ -122,7 +122,7 @@ class Sample(Verb):
         report, folder = Report(), None if self.out is None else SampleFolder(self.out)
         given = [self.prompt] if prompts is None else prompts
         asked = [(prompt, number) for prompt in given for number in range(self.num_samples)]
-        with telling_warnings():
+        with print_warnings_once():
             made = generator.generate_each(
                 task.name,
                 self.prompt if prompts is None else prompts,
@@ -145,12 +145,14 @@ class Sample(Verb):
                     sample |= folder.write(
                         result,
                         stem=_stem(task.name, prompt, self.seed),
-                        made_with=self._made_with(generator, task, prompt, number, result.is_complete),
+                        made_with=self._describe_settings(
+                            generator, task, prompt, number, result.is_complete
+                        ),
                         filmstrip=strip,
                     )
                 yield sample
 
-    def _made_with(
+    def _describe_settings(
         self, generator: "Generator", task: Task, prompt: str | None, number: int, is_complete: bool
     ) -> dict[str, Any]:
         """All that fixes a sample: with `number` counted from 0, it is that of `trimask sample` with
@@ -169,7 +171,7 @@ class Sample(Verb):
                 found[name] = str(value) if isinstance(value, Path) else value
         return found | {"sampler": to_dict(generator.settings(task.name, **self._settings()))}
 
-    def _chosen(self, tasks: Sequence[Task]) -> Task:
+    def _choose_task(self, tasks: Sequence[Task]) -> Task:
         name = choose("task", self.task, [task.name for task in tasks])
         return next(task for task in tasks if task.name == name)
 
@@ -191,7 +193,7 @@ class Sample(Verb):
             option = " ".join(option_of(name, str(path)))
             if name not in task.condition:
                 raise UsageError(f"task {task.name} has no use for {option}: leave it out")
-            if (problem := problem_of(path)) is not None:
+            if (problem := find_problem(path)) is not None:
                 raise UsageError(f"{option} {problem}")
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
@@ -206,7 +208,7 @@ class Sample(Verb):
             raise UsageError("--prompt and --prompts: give one of them")
         if "text" not in task.condition and not task.is_alone:
             raise UsageError(f"task {task.name} has no use for --prompts: leave it out")
-        if (problem := problem_of(self.prompts)) is not None:
+        if (problem := find_problem(self.prompts)) is not None:
             raise UsageError(f"--prompts {self.prompts} {problem}")
         size = self.prompts.stat().st_size
         if size > _MOST_BYTES:
@@ -241,7 +243,7 @@ class Sample(Verb):
             raise UsageError(f"--tokenizers {self.tokenizers} is no folder: give RUN/tokenizers of its run")
         import trimask
 
-        with reading_files():
+        with convert_file_errors():
             return trimask.load(self.model, tokenizers=self.tokenizers)
 
     def _options(self, generator: "Generator") -> dict[str, Any]:
@@ -284,7 +286,7 @@ _PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in 
 _PICTURES |= {0x7F: "\u2421"} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
 
-def _tell(sample: Mapping[str, Any]) -> None:
+def _print_sample(sample: Mapping[str, Any]) -> None:
     if "text" in sample:
         print(sample["text"].translate(_PICTURES))
     for kind in sample:
@@ -297,7 +299,7 @@ def option_of(modality: str, file: str) -> list[str]:
     return [f"--{modality}", file] if modality in MODALITIES else ["--codes", f"{modality}={file}"]
 
 
-def _tasks_of(model: Path) -> Sequence[Task] | None:
+def _read_tasks(model: Path) -> Sequence[Task] | None:
     """The tasks of a model, told without loading it; None where it has to be loaded for that."""
     if not model.exists():
         return TASKS
@@ -309,7 +311,7 @@ def _tasks_of(model: Path) -> Sequence[Task] | None:
 
 
 @contextmanager
-def telling_warnings() -> Iterator[None]:
+def print_warnings_once() -> Iterator[None]:
     """Within this, warnings are told in a line each, once."""
     told: set[str] = set()
 

@@ -48,7 +48,7 @@ class SampleFolder:
             ),
         )
         suffixes = {kind: suffix for kind, suffix, value in kinds if value is not None}
-        place = self._claimed(stem, made_with, suffixes.values())
+        place = self._claim(stem, made_with, suffixes.values())
         # Appended, not `with_suffix`: a stem may hold dots.
         paths = {kind: place.with_name(f"{place.name}{suffix}") for kind, suffix in suffixes.items()}
         try:
@@ -65,7 +65,7 @@ class SampleFolder:
             written["sample_rate"] = result.sample_rate
         return written | {"settings": f"{place}.json"}
 
-    def _claimed(self, stem: str, made_with: Mapping[str, Any], suffixes: Collection[str]) -> Path:
+    def _claim(self, stem: str, made_with: Mapping[str, Any], suffixes: Collection[str]) -> Path:
         """The next place that no file has; its JSON is written first, so that no other process takes it."""
         text = json.dumps(made_with, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         content = text.encode("utf-8")
@@ -94,10 +94,10 @@ def _write(kind: str, result: Generated, filmstrip: Sequence[PIL.Image.Image] | 
     elif kind in result.codes:
         np.save(path, result.codes[kind], allow_pickle=False)
     elif filmstrip is not None:
-        side_by_side(filmstrip).save(path)
+        join_side_by_side(filmstrip).save(path)
 
 
-def side_by_side(images: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
+def join_side_by_side(images: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
     """One picture of several of one size."""
     width, height = images[0].size
     strip = PIL.Image.new("RGB", (width * len(images), height))

@@ -11,8 +11,8 @@ import tyro
 
 from trimask.cli.arguments import Verb
 from trimask.cli.console import print_json
-from trimask.cli.jobs import job_of
-from trimask.cli.resolved import resolved
+from trimask.cli.jobs import find_job
+from trimask.cli.recipe import resolve_recipe
 from trimask.config import to_dict
 
 
@@ -42,15 +42,17 @@ class Show(Verb):
 
     def run(self, overrides: Mapping[str, str]) -> int:
         if self.diff is not None:
-            return self._differences(resolved(self.recipe, overrides, self.data), resolved(self.diff, {}))
-        planned = job_of(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
+            return self._print_differences(
+                resolve_recipe(self.recipe, overrides, self.data), resolve_recipe(self.diff, {})
+            )
+        planned = find_job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
         if not self.json:
             print_json(to_dict(planned.config))
             sys.stdout.flush()
         planned.print_summary(as_json=self.json)
         return 0
 
-    def _differences(self, config: Any, other: Any) -> int:
+    def _print_differences(self, config: Any, other: Any) -> int:
         mine, theirs = dict(_leaves(to_dict(config))), dict(_leaves(to_dict(other)))
         paths = [path for path in {**mine, **theirs} if mine.get(path) != theirs.get(path)]
         if self.json:
@@ -59,7 +61,7 @@ class Show(Verb):
             return 0
         width = max(map(len, paths), default=0)
         for path in paths:
-            print(f"{path:<{width}}  {_shown(mine, path)}  ({self.diff}: {_shown(theirs, path)})")
+            print(f"{path:<{width}}  {_format_leaf(mine, path)}  ({self.diff}: {_format_leaf(theirs, path)})")
         if not paths:
             print(f"{self.recipe} and {self.diff} are equal")
         return 0
@@ -76,5 +78,5 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(item, f"{path}.{name}" if path else str(name))
 
 
-def _shown(values: Mapping[str, Any], path: str) -> str:
+def _format_leaf(values: Mapping[str, Any], path: str) -> str:
     return json.dumps(values[path]) if path in values else "absent"

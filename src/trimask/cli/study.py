@@ -12,7 +12,7 @@ from trimask import modules
 from trimask.cli.arguments import Verb, check_parallel, choose
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.cli.progress import JobProgress
 from trimask.cli.study_progress import study_progress
 from trimask.config import override
@@ -68,14 +68,14 @@ class Study(Verb):
             choose("study", self.study, STUDIES)
         check_parallel(workers=self.workers, threads=self.threads)
         if self.action == "plan":
-            return self._plan(self._resolved(overrides))
+            return self._plan(self._resolve(overrides))
         if self.out is None:
             raise UsageError(f"give the study's folder: trimask study {self.action} {self.study} --out DIR")
         if self.action == "report":
             return self._report(self.out)
-        return self._run(self._resolved(overrides), self.out, overrides)
+        return self._run(self._resolve(overrides), self.out, overrides)
 
-    def _resolved(self, overrides: Mapping[str, str]) -> "Question":
+    def _resolve(self, overrides: Mapping[str, str]) -> "Question":
         study = resolve_study(self.study, is_short=self.short)
         if self.data:
             from trimask.runs.sources import with_prepared
@@ -87,7 +87,7 @@ class Study(Verb):
         from trimask.studies.run import estimate_cost
         from trimask.studies.store import Results
 
-        with reading_files():
+        with convert_file_errors():
             done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
         trials = study.trials(done)
         whole = sum(map(estimate_cost, trials))
@@ -148,13 +148,13 @@ class Study(Verb):
     def _report(self, out: Path) -> int:
         from trimask.studies.run import report_study
 
-        with reading_files(), Report() as report:
+        with convert_file_errors(), Report() as report:
             report.expect("drawing what was found")
             path, findings = report_study(self.study, out)
-        self._tell(path, findings)
+        self._print_findings(path, findings)
         return 0
 
-    def _tell(self, path: Path, findings: "Findings") -> None:
+    def _print_findings(self, path: Path, findings: "Findings") -> None:
         from trimask.studies.report import findings_to_json, format_claim
 
         if self.json:

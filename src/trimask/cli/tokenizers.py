@@ -11,9 +11,9 @@ import tyro
 from trimask.cli.arguments import Verb
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.failure import UsageError, convert_file_errors
 from trimask.cli.program import program
-from trimask.cli.resolved import load_tokenizers
+from trimask.cli.recipe import load_tokenizers
 from trimask.errors import UserError
 
 if TYPE_CHECKING:  # they take torch
@@ -78,12 +78,15 @@ class ShowTokenizers(Verb):
             folder = self.out
         if self.measure is not None:
             return self._measure(self.measure, folder)
-        shown = _described(folder)
+        shown = _describe(folder)
         if self.json:
             print_json(shown)
             return 0
         for name in ("text", "image", "speech"):
-            print(f"{name:<7} " + ", ".join(f"{key} {_value(value)}" for key, value in shown[name].items()))
+            print(
+                f"{name:<7} "
+                + ", ".join(f"{key} {_format_value(value)}" for key, value in shown[name].items())
+            )
         for name, digest in shown["hashes"].items():
             print(f"sha256  {digest}  {name}")
         return 0
@@ -125,13 +128,13 @@ class ShowTokenizers(Verb):
             chosen["image"] = self._image(self.image)
         if self.speech is not None:
             chosen["speech"] = self._speech(self.speech)
-        with reading_files():
+        with convert_file_errors():
             assemble(out, **chosen)
 
     def _image(self, name: str) -> "ImageCodec | Path":
         from trimask.tokenizers.pretrained import load_image_tokenizer
 
-        ours = _ours(name, "image")
+        ours = _find_own_weights(name, "image")
         if ours is None:
             return load_image_tokenizer(name, image_size=self.image_size)
         if self.image_size is not None:
@@ -141,7 +144,7 @@ class ShowTokenizers(Verb):
     def _speech(self, name: str) -> "SpeechCodec | Path":
         from trimask.tokenizers.pretrained import load_speech_tokenizer
 
-        ours = _ours(name, "speech")
+        ours = _find_own_weights(name, "speech")
         if ours is None:
             return load_speech_tokenizer(name, num_codebooks=self.num_codebooks)
         if self.num_codebooks is not None:
@@ -160,10 +163,10 @@ class ShowTokenizers(Verb):
 
         check_writable(out)
         try:
-            judges = Panel.of(self.judges)
+            judges = Panel.parse(self.judges)
         except UserError as error:
             raise UsageError(str(error)) from error
-        with reading_files():
+        with convert_file_errors():
             if self.out is None and (self.image is not None or self.speech is not None):
                 image = None if self.image is None else self._image(self.image)
                 speech = None if self.speech is None else self._speech(self.speech)
@@ -185,12 +188,12 @@ class ShowTokenizers(Verb):
         return 0
 
 
-def _described(folder: Path | None) -> dict[str, Any]:
+def _describe(folder: Path | None) -> dict[str, Any]:
     """Geometry and rates of a folder's tokenizers, and its hashes."""
     from trimask.tokenizers.bundle import SHIPPED, hashes
 
     tokenizers = load_tokenizers(folder)
-    with reading_files():
+    with convert_file_errors():
         return {**_geometry(tokenizers), "hashes": hashes(SHIPPED if folder is None else folder)}
 
 
@@ -208,7 +211,7 @@ def _geometry(tokenizers: "Tokenizers") -> dict[str, Any]:
     }
 
 
-def _ours(name: str, kind: str) -> Path | None:
+def _find_own_weights(name: str, kind: str) -> Path | None:
     """The weights of ours that `name` is: the file, that of a run which trained it, or one that ships."""
     from trimask.tokenizers.bundle import FINE
 
@@ -218,7 +221,7 @@ def _ours(name: str, kind: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
         return " x ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else f"{value:,g}" if isinstance(value, float) else value

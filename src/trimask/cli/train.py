@@ -12,9 +12,9 @@ import tyro
 from trimask.cli.arguments import MOST_MINUTES, Verb, check_parallel
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.cli.job import Job
-from trimask.cli.jobs import job, resumed_job
+from trimask.cli.jobs import make_job, resume_job
 from trimask.cli.program import program
 
 if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
@@ -72,7 +72,7 @@ class Train(Verb):
         check_parallel(threads=self.threads)
         if self.group_by is not None and not self.data:
             raise UsageError("--group-by is of a tokenizer's raw data: name it with --data")
-        planned = self._planned(overrides)
+        planned = self._make_job(overrides)
         planned.check()
         from trimask.training.distributed import open_world
         from trimask.training.placement import check
@@ -83,12 +83,12 @@ class Train(Verb):
             if not self.dry_run:
                 return self._train(planned, overrides, world)
             if world.is_main:
-                self._tell_plan(planned)
+                self._print_plan(planned)
         return 0
 
-    def _planned(self, overrides: Mapping[str, str]) -> Job:
+    def _make_job(self, overrides: Mapping[str, str]) -> Job:
         given = {"data": self.data, "tokenizers": self.tokenizers, "weights": self.weights}
-        found = resumed_job(self.out, overrides, recipe=self.recipe, **given) if self.resume else None
+        found = resume_job(self.out, overrides, recipe=self.recipe, **given) if self.resume else None
         if found is not None:
             if self.group_by is not None:
                 raise UsageError(f"{self.out} has begun, grouped as it was then: leave out --group-by")
@@ -96,9 +96,9 @@ class Train(Verb):
         if self.recipe is None:
             mend = f"no run has begun in {self.out}: name its recipe" if self.resume else "name a recipe"
             raise UsageError(f"{mend}, one of `trimask list`")
-        return job(self.recipe, overrides, group_by=self.group_by, **given)
+        return make_job(self.recipe, overrides, group_by=self.group_by, **given)
 
-    def _tell_plan(self, planned: Job) -> None:
+    def _print_plan(self, planned: Job) -> None:
         planned.print_summary(as_json=self.json)
         say(f"dry run: {planned.recipe} can start in {self.out}; nothing was written")
 
@@ -118,7 +118,7 @@ class Train(Verb):
             return
         stored: Any = {}
         if self.resume and (self.out / "config.json").exists():
-            with reading_files():
+            with convert_file_errors():
                 stored = read_config(self.out)
         wanted = stored | {"recipe": planned.recipe, "run": planned.config}
         check_run(
@@ -137,7 +137,7 @@ class Train(Verb):
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:
-            with reading_files():
+            with convert_file_errors():
                 deadline = None if self.minutes is None else self.minutes * 60
                 result = planned.run(self.out, resume=self.resume, deadline=deadline, world=world)
         except NonFiniteLoss as error:
@@ -146,10 +146,10 @@ class Train(Verb):
             say(f"interrupted; {self.out} keeps what was saved; go on with: {self._command(overrides)}")
             return _INTERRUPTED
         if world.is_main:
-            self._tell_end(planned, overrides, result)
+            self._print_result(planned, overrides, result)
         return _INTERRUPTED if result.stopped == "interrupted" else 0
 
-    def _tell_end(self, planned: Job, overrides: Mapping[str, str], result: "TrainResult") -> None:
+    def _print_result(self, planned: Job, overrides: Mapping[str, str], result: "TrainResult") -> None:
         if self.json:
             print_json(
                 {

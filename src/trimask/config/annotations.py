@@ -69,7 +69,7 @@ def _final_subclasses(cls: type) -> Iterator[type]:
         yield from _final_subclasses(subclass)
 
 
-def named_class(annotation: Any, classes: Mapping[str, type], name: Any, path: str, more: str = "") -> type:
+def find_class(annotation: Any, classes: Mapping[str, type], name: Any, path: str, more: str = "") -> type:
     """The class that `name` names at `path`, of those that the annotation allows (`classes`, by their tags).
     A class of the user's is imported by its tag, and its name alone is enough once it is imported.
     """
@@ -80,7 +80,7 @@ def named_class(annotation: Any, classes: Mapping[str, type], name: Any, path: s
             cls = modules.load_tagged(name)
         except UserError as error:
             raise ConfigError(f"{path}: {error}") from error
-        return checked_class(annotation, cls, name, path)
+        return require_class(annotation, cls, name, path)
     namesakes = [tag for tag in classes if tag.rpartition(":")[2] == name]
     if len(namesakes) > 1:
         fail(path, name, f"say which is meant, {' or '.join(namesakes)}")
@@ -91,13 +91,13 @@ def named_class(annotation: Any, classes: Mapping[str, type], name: Any, path: s
 
 def check_class(annotation: Any, value: Any, path: str) -> None:
     """ConfigError if the class of `value` may not be configured where the annotation leaves it open."""
-    checked_class(annotation, type(value), value, path)
+    require_class(annotation, type(value), value, path)
     if modules.tag(type(value)) is None:
         name = type(value).__qualname__
         fail(path, value, f"{name} could not be imported again: put it at the top of a .py file")
 
 
-def checked_class(annotation: Any, cls: Any, shown: Any, path: str) -> type:
+def require_class(annotation: Any, cls: Any, shown: Any, path: str) -> type:
     """`cls` if it may be configured where the annotation leaves the class open; else ConfigError, about
     `shown`.
     """
@@ -159,7 +159,7 @@ def item_types(arguments: tuple[Any, ...], items: Any, path: str) -> list[Any]:
     return list(arguments)
 
 
-def numbered(kinds: Iterable[Any], items: Iterable[Any]) -> Iterator[tuple[int, Any, Any]]:
+def number_items(kinds: Iterable[Any], items: Iterable[Any]) -> Iterator[tuple[int, Any, Any]]:
     return ((i, kind, item) for i, (kind, item) in enumerate(zip(kinds, items, strict=True)))
 
 

@@ -11,18 +11,18 @@ from trimask.config.annotations import (
     TAG,
     ConfigError,
     annotations_of,
-    checked_class,
     choices_of,
     classes_of,
     describe,
     fail,
+    find_class,
     item_types,
     join,
     members_of,
-    named_class,
-    numbered,
+    number_items,
     one_of,
     plain_names,
+    require_class,
 )
 from trimask.config.values import check_size, decode, encode, from_dict, to_dict
 from trimask.errors import UserError
@@ -56,7 +56,7 @@ def _set(annotation: Any, data: Any, path: str, text: str) -> None:
     for depth, name in enumerate(names):
         if depth:
             if holder[slot] is None:
-                holder[slot] = _made(annotation, ".".join(names[:depth]), text)
+                holder[slot] = _make_group(annotation, ".".join(names[:depth]), text)
             holder = holder[slot]
         options = _children(annotation, holder)
         if name not in options:
@@ -102,7 +102,7 @@ def _class_of(annotation: Any, data: Mapping[str, Any]) -> type | None:
     """The dataclass that `data` stores; None where the annotation has none."""
     classes = classes_of(annotation)
     if classes is not None:
-        return named_class(annotation, classes, data[TAG], TAG)
+        return find_class(annotation, classes, data[TAG], TAG)
     return next((cast(type, member) for member in members_of(annotation) if is_dataclass(member)), None)
 
 
@@ -114,16 +114,16 @@ def _paths(annotation: Any, data: Any) -> Iterator[str]:
         yield from (f"{name}.{path}" for path in _paths(kind, below))
 
 
-def _made(annotation: Any, path: str, text: str) -> dict[str, Any]:
+def _make_group(annotation: Any, path: str, text: str) -> dict[str, Any]:
     """The JSON value of the only group that may stand at `path`, where there is none yet."""
     groups = [member for member in members_of(annotation) if is_dataclass(member)]
     classes = classes_of(annotation)
     if classes is not None:
         fail(path, text, f"it is null: choose its class first, {one_of(plain_names(classes))}")
-    return _fresh(cast(type, groups[0])) if groups else {}
+    return _default_values(cast(type, groups[0])) if groups else {}
 
 
-def _fresh(cls: type) -> dict[str, Any]:
+def _default_values(cls: type) -> dict[str, Any]:
     """The JSON value of `cls` with its defaults; fields that have none are left out."""
     hints, found = annotations_of(cls), {}
     for field in fields(cls):
@@ -143,10 +143,10 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
         if get_origin(member) is tuple:
             items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
             kinds = item_types(get_args(member), items, path)
-            return [_parse(kind, item, join(path, i), None) for i, kind, item in numbered(kinds, items)]
+            return [_parse(kind, item, join(path, i), None) for i, kind, item in number_items(kinds, items)]
     classes = classes_of(annotation)
     if classes is not None:
-        return _chosen(annotation, classes, text, path, current)
+        return _choose_class(annotation, classes, text, path, current)
     if any(is_dataclass(member) or get_origin(member) is dict for member in members):
         below = [join(path, name) for name in _children(annotation, current)]
         fail(path, text, f"it is a group, set {one_of(below)}" if below else "it is a group")
@@ -161,7 +161,7 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
     return fail(path, text, f"expected {one_of(choices, text) if choices else describe(annotation)}")
 
 
-def _chosen(
+def _choose_class(
     annotation: Any, classes: Mapping[str, type], text: str, path: str, current: Any
 ) -> dict[str, Any]:
     """The class that `text` names (`Cosine`, `mine.py:Steep`) with its defaults, or as it stands there
@@ -172,13 +172,13 @@ def _chosen(
             chosen = modules.load(text)
         except UserError as error:
             raise ConfigError(f"{path}: {error}") from error
-        cls = checked_class(annotation, chosen, text, path)
+        cls = require_class(annotation, chosen, text, path)
     else:
-        cls = named_class(annotation, classes, text, path, f", and its fields below ({path}.…)")
+        cls = find_class(annotation, classes, text, path, f", and its fields below ({path}.…)")
     tag = modules.tag(cls)
     if isinstance(current, dict) and current.get(TAG) == tag:
         return current
-    return {TAG: tag, **_fresh(cls)}
+    return {TAG: tag, **_default_values(cls)}
 
 
 def _readings(members: tuple[Any, ...], text: str) -> Iterator[Any]:

@@ -22,11 +22,11 @@ from trimask.config.annotations import (
     classes_of,
     describe,
     fail,
+    find_class,
     item_types,
     join,
     members_of,
-    named_class,
-    numbered,
+    number_items,
     one_of,
     word_of,
 )
@@ -97,7 +97,7 @@ def encode(annotation: Any, value: Any, path: str) -> Any:
         origin, arguments = get_origin(member), get_args(member)
         if origin is tuple and isinstance(value, tuple):
             kinds = item_types(arguments, value, path)
-            return [encode(kind, item, join(path, i)) for i, kind, item in numbered(kinds, value)]
+            return [encode(kind, item, join(path, i)) for i, kind, item in number_items(kinds, value)]
         if origin is dict and isinstance(value, dict):
             assert arguments[0] is str, f"{path}: only dict[str, X] can be stored"
             return {name: encode(arguments[1], item, join(path, name)) for name, item in value.items()}
@@ -116,7 +116,7 @@ def _encode_fields(value: Any, path: str) -> dict[str, Any]:
 def decode(annotation: Any, data: Any, path: str) -> Any:
     tagged = classes_of(annotation)
     if isinstance(data, Mapping) and tagged is not None:
-        cls = named_class(annotation, tagged, data.get(TAG), join(path, TAG))
+        cls = find_class(annotation, tagged, data.get(TAG), join(path, TAG))
         return _build(cls, {key: item for key, item in data.items() if key != TAG}, path)
     for member in members_of(annotation):
         origin, arguments = get_origin(member), get_args(member)
@@ -124,7 +124,7 @@ def decode(annotation: Any, data: Any, path: str) -> Any:
             return _build(cast(type, member), data, path)
         if origin is tuple and isinstance(data, (list, tuple)):
             kinds = item_types(arguments, data, path)
-            return tuple(decode(kind, item, join(path, i)) for i, kind, item in numbered(kinds, data))
+            return tuple(decode(kind, item, join(path, i)) for i, kind, item in number_items(kinds, data))
         if origin is dict and isinstance(data, Mapping):
             return {name: decode(arguments[1], item, join(path, name)) for name, item in data.items()}
         if isinstance(member, type) and issubclass(member, enum.Enum) and isinstance(data, str):

@@ -15,8 +15,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from trimask import io, locks
 from trimask.data.selection import QuickstartData
-from trimask.demo.examples import draw_examples, drawn_by, plain_caption
-from trimask.demo.report import about_shipped, about_training, figures_of, how_to_go_on
+from trimask.demo.examples import draw_examples, find_drawn, plain_caption
+from trimask.demo.report import describe_shipped, describe_training, list_next_commands, measure_figures
 from trimask.demo.showcase import Showcase
 from trimask.errors import UserError
 from trimask.recipes.quickstart import quickstart, quickstart_mini
@@ -73,7 +73,7 @@ def run_demo(
         raise UserError(f"minutes is {minutes}: give a number of at least 0")
     began = time.monotonic()
     generator = runs.load(model, raw_prompts=True)
-    with locks.claimed(out, marker=_MARKER, what="demo"):
+    with locks.claim(out, marker=_MARKER, what="demo"):
         _clear(out, seed=seed, minutes=minutes)
         demo = _Demo(out, seed=seed, program=program, report=report)
         demo.say(
@@ -91,7 +91,7 @@ def run_demo(
             demo.add_section(Section(title="The shipped model", blocks=demo.blocks))
             demo.generate(showcase.shipped())
             if model == "quickstart":
-                demo.add_section(about_shipped())
+                demo.add_section(describe_shipped())
             demo.note("shipped", time.monotonic() - began)
             if minutes:
                 demo.write(is_last=False)
@@ -103,7 +103,7 @@ def run_demo(
             # Whatever went wrong, what there is is shown.
             demo.write(is_last=True)
         demo.say(f"\nThe report: {demo.report.resolve()} (open it in a browser)\n\nTry next:")
-        demo.say(how_to_go_on(out, demo.prompts, program))
+        demo.say(list_next_commands(out, demo.prompts, program))
         return demo.report
 
 
@@ -140,7 +140,7 @@ class _Demo:
         if not is_last:
             text = "A small model is training; this page is written again when it is done."
             sections.append(Section(title="Fresh run", blocks=(Prose(text=text, is_note=True),)))
-        commands = how_to_go_on(self.out, self.prompts, self.program)
+        commands = list_next_commands(self.out, self.prompts, self.program)
         sections.append(Section(title="Go on", blocks=(Code(text=commands),)))
         Page(title=_TITLE, lead=_LEAD, sections=sections).write(self.report)
 
@@ -167,11 +167,11 @@ class _Demo:
         config, run, warm_up = replace(config, seed=self.seed), self.out / "run", self.out / "warm-up"
         self.say("measuring this machine's speed …")
         try:
-            seconds_a_step = self._seconds_a_step(config, warm_up)
+            seconds_a_step = self._measure_step_seconds(config, warm_up)
             if seconds_a_step is None:
                 self.say("stopped before the training began")
                 return
-            config = fitted(config, seconds=60 * minutes, seconds_a_step=seconds_a_step)
+            config = fit_num_steps(config, seconds=60 * minutes, seconds_a_step=seconds_a_step)
             self.say(f"training: {config.num_steps} steps of {seconds_a_step:.2f} s (Ctrl-C ends it cleanly)")
             result = pretrain(
                 config,
@@ -186,11 +186,11 @@ class _Demo:
         if result.stopped == "interrupted":
             self.say(f"stopped after {result.steps} steps; generating with what there is")
         generator = runs.load(run, raw_prompts=True)
-        self.blocks = about_training(run, config, generator, result)
+        self.blocks = describe_training(run, config, generator, result)
         self.add_section(Section(title="Fresh run", blocks=self.blocks))
         data = kind_of(config.data).embedded
         assert data is not None, "a demo shows the embedded data"
-        drawn = drawn_by(config, run / TOKENS, num_updates=result.steps)
+        drawn = find_drawn(config, run / TOKENS, num_updates=result.steps)
         examples = draw_examples(
             data, seed=self.seed, num_images=num_images, num_clips=num_clips, drawn=drawn
         )
@@ -203,9 +203,9 @@ class _Demo:
     def _with_figures(self, showcase: Showcase, generator: Generator, config: RunConfig) -> Stage:
         name, data = "figures: are the pictures their captions'?", kind_of(config.data).embedded
         assert data is not None, "a demo shows the embedded data"
-        return [*showcase.fresh(), (name, lambda: figures_of(generator, data, seed=self.seed))]
+        return [*showcase.fresh(), (name, lambda: measure_figures(generator, data, seed=self.seed))]
 
-    def _seconds_a_step(self, config: RunConfig, folder: Path) -> float | None:
+    def _measure_step_seconds(self, config: RunConfig, folder: Path) -> float | None:
         """Measure the wall-clock time of a step by a short run in `folder`; None if stopped."""
         times: list[float] = []
 
@@ -220,7 +220,7 @@ class _Demo:
         return (times[-2] - times[2]) / (len(times) - 4)
 
 
-def fitted(config: RunConfig, *, seconds: float | int, seconds_a_step: float) -> RunConfig:
+def fit_num_steps(config: RunConfig, *, seconds: float | int, seconds_a_step: float) -> RunConfig:
     """`config` with as many steps as fit into `seconds`, so that the learning rate ends its cosine with the
     time.
 

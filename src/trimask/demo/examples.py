@@ -38,7 +38,7 @@ class Drawn:
     utterances: Collection[int]
 
 
-def drawn_by(config: RunConfig, tokens: Path, *, num_updates: int) -> Drawn:
+def find_drawn(config: RunConfig, tokens: Path, *, num_updates: int) -> Drawn:
     """What the first updates of a run on the embedded data have drawn; `tokens` keeps its data."""
     mixture = Mixture(config.mixture, load_encoded(tokens, "train"), config.seed)
     found: dict[str, set[int]] = {EMOJI: set(), SPOKEN: set()}
@@ -72,17 +72,17 @@ def draw_examples(
         row for row in select_speech(load_speech("validation"), data, set()) if row.kind == "sentence"
     ]
 
-    def some(rows: Sequence[_Row], count: int, name: str) -> list[_Row]:
+    def pick(rows: Sequence[_Row], count: int, name: str) -> list[_Row]:
         order = rng.generator(seed, "demo", name).permutation(len(rows))
         return [rows[i] for i in order[:count].tolist()]
 
     few = num_clips // 2
     return Examples(
-        seen=some(plain, num_images, "seen"),
-        compositions=some(others, num_images // 2, "composition"),
-        unseen=some(unseen, num_images // 2, "unseen"),
-        seen_speech=some(captions, few, "captions") + some(sentences, num_clips - few, "sentences"),
-        unseen_speech=some(held_out, num_clips - 1, "held-out"),
+        seen=pick(plain, num_images, "seen"),
+        compositions=pick(others, num_images // 2, "composition"),
+        unseen=pick(unseen, num_images // 2, "unseen"),
+        seen_speech=pick(captions, few, "captions") + pick(sentences, num_clips - few, "sentences"),
+        unseen_speech=pick(held_out, num_clips - 1, "held-out"),
     )
 
 

@@ -18,7 +18,7 @@ from trimask.runs.load import QUICKSTART
 from trimask.runs.pretrain import TOKENS, build_stream
 from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
-from trimask.scorecard.images import gallery_features, image_scores, make_pictures
+from trimask.scorecard.images import gallery_features, make_pictures, score_images
 from trimask.scorecard.score import tokenizers_of
 from trimask.scorecard.tables import scorecard_blocks
 from trimask.training.loop import TrainResult
@@ -32,7 +32,7 @@ _KEPT = 0.8  # of the smoothed curve at each point
 _FIGURES = 24  # pictures that the fresh run's figures are over
 
 
-def about_shipped(folder: Path = QUICKSTART.parent) -> Section | None:
+def describe_shipped(folder: Path = QUICKSTART.parent) -> Section | None:
     """The shipped model's own account: what its card says of what it can and cannot do, and its scorecard."""
     blocks: list[Block] = []
     for card in sorted(folder.glob("*.md")):
@@ -70,7 +70,7 @@ def card_blocks(card: str) -> list[Block]:
     return blocks
 
 
-def about_training(run: Path, config: RunConfig, generator: Generator, result: TrainResult) -> list[Block]:
+def describe_training(run: Path, config: RunConfig, generator: Generator, result: TrainResult) -> list[Block]:
     """Curves of the fresh run beside their floors, and a table of where they ended."""
     rows = read_metrics(run) if (run / "metrics.jsonl").is_file() else []
     floors = _floors(run, config, generator)
@@ -79,7 +79,7 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
     for modality, (uniform, unigram) in floors.items():
         name = f"{modality}_bits_per_token"
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        smooth = _smoothed([y for _, y in points])
+        smooth = _smooth([y for _, y in points])
         charts.append(
             Chart(
                 title=modality.capitalize(),
@@ -122,18 +122,18 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
     ]
 
 
-def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Block | None:
+def measure_figures(generator: Generator, data: QuickstartData, *, seed: int) -> Block | None:
     """Agreement of pictures for trained captions, beside chance and the tokenizer's ceiling."""
     gallery = pictures("train", data)
     order = rng.generator(seed, "demo", "figures").permutation(len(gallery))
     chosen = [gallery[i] for i in order[:_FIGURES].tolist()]
     made = make_pictures(generator, tokenizers_of(generator).image, chosen, seed=seed)
-    scores = image_scores(made, gallery, gallery_features(gallery), seed=seed)
+    scores = score_images(made, gallery, gallery_features(gallery), seed=seed)
     blocks = scorecard_blocks({"images": {"seen": scores, "measure": MEASURE}}) if scores else []
     return blocks[0] if blocks else None
 
 
-def how_to_go_on(out: Path, prompts: Mapping[str, str], program: str) -> str:
+def list_next_commands(out: Path, prompts: Mapping[str, str], program: str) -> str:
     """Commands that lead on from the demo.
 
     Args:
@@ -170,7 +170,7 @@ def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[str, tup
     return floors
 
 
-def _smoothed(values: list[float]) -> list[float]:
+def _smooth(values: list[float]) -> list[float]:
     """Exponential moving average, without the start's bias."""
     smooth, total, weight = [], 0.0, 0.0
     for value in values:

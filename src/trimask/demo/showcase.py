@@ -17,7 +17,7 @@ from trimask.media.encoded import waveform_at
 from trimask.report import Block, Card, Cards, Picture, Sound
 from trimask.sampling.generate import Generated, Generator
 from trimask.scorecard.speech import speak
-from trimask.scorecard.text import without_length_warnings
+from trimask.scorecard.text import ignore_length_warnings
 
 
 @final
@@ -144,7 +144,7 @@ class Showcase:
         if not rows:
             return None
         images = [Image.fromarray(row.pixels()) for row in rows]
-        with without_length_warnings():
+        with ignore_length_warnings():
             made = self.generator.generate_many("image_to_text", image=images, seed=self.seed)
         cards = [
             Card(
@@ -164,7 +164,7 @@ class Showcase:
         codec = self.generator.codecs.speech
         assert codec is not None
         clips = [waveform_at(row, codec.sample_rate) for row in rows]
-        with without_length_warnings():
+        with ignore_length_warnings():
             made = self.generator.generate_many("speech_to_text", speech=clips, seed=self.seed)
         cards = [
             Card(
@@ -183,7 +183,7 @@ class Showcase:
 
     def passages(self, beginnings: Sequence[str]) -> Block:
         """Text from nothing, and from each beginning."""
-        with without_length_warnings():
+        with ignore_length_warnings():
             results = self.generator.generate_many("text", seed=self.seed)
             results += self.generator.generate_many("text", list(beginnings), seed=self.seed)
         cards = []
@@ -211,7 +211,7 @@ class Showcase:
 
     def from_nothing(self) -> Block:
         """A picture with its own caption, and a triple: all masked at the start."""
-        with without_length_warnings():
+        with ignore_length_warnings():
             pair = self.generator.generate_many("joint", pair="image", seed=self.seed)[0]
             triple = self.generator.generate_many("triple", seed=self.seed)[0]
         cards = []

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from trimask import rng
 from trimask.errors import UserError
-from trimask.estimate import Estimate, by_error
+from trimask.estimate import Estimate, from_standard_error
 
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> float:
@@ -37,7 +37,7 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) 
     )
 
 
-def least_for_frechet(width: int) -> int:
+def min_frechet_examples(width: int) -> int:
     """Examples that each set needs for a Fréchet distance: halves of fewer have no covariance of full rank,
     and what a distance says then is how many examples there were.
     """
@@ -66,7 +66,7 @@ def frechet(
     Raises:
         UserError: fewer than `least_for_frechet` examples, or features of different width.
     """
-    _check(a, b, least=least_for_frechet(a.shape[1]))
+    _check(a, b, least=min_frechet_examples(a.shape[1]))
     draw = rng.generator(seed, "frechet")
     middle = np.concatenate([a, b]).mean(0, dtype=np.float64)
     a, b = a - middle, b - middle
@@ -88,7 +88,7 @@ def frechet(
         for _ in range(num_resamples)
     ]
     error = float(np.std(resampled, ddof=1))
-    return by_error(value, error, len(a), freedom=min(len(a), len(b), num_resamples) - 1)
+    return from_standard_error(value, error, len(a), freedom=min(len(a), len(b), num_resamples) - 1)
 
 
 def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> Estimate:
@@ -118,7 +118,7 @@ def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> Estimat
     variance = sum(
         (len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum() for left in (without_a, without_b)
     )
-    return by_error(float(value), float(np.sqrt(variance)), n, freedom=min(n, m) - 1)
+    return from_standard_error(float(value), float(np.sqrt(variance)), n, freedom=min(n, m) - 1)
 
 
 def _from_products(own_a: np.ndarray, own_b: np.ndarray, cross: np.ndarray) -> float:

@@ -143,7 +143,7 @@ def speech_figures(
         "mel_cepstral_distance": {"measure": MEASURE} | _spectral(real, after, noise, seed),
     }
     if judges.recognizer is not None and any(map(normalize_words, clips.texts)):
-        figures["word_error_rate"] = _understood(clips, real, after, judges)
+        figures["word_error_rate"] = _word_error_rates(clips, real, after, judges)
     if judges.speaker is not None:
         own = judges.speaker.vectors(real, _JUDGE_RATE)
         compared = {"round_trip": after, "noise": noise}
@@ -176,7 +176,7 @@ def _spectral(
     }
 
 
-def _understood(
+def _word_error_rates(
     clips: Clips,
     real: list[Float32[np.ndarray, "_"]],
     made: list[Float32[np.ndarray, "_"]],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trimask.errors import UserError
 from trimask.estimate import Estimate, change_of_rate, rate
-from trimask.evaluation.words import compared, normalize_words
+from trimask.evaluation.words import normalize_pair, normalize_words
 
 _JUDGE_RATE = 16_000
 
@@ -62,7 +62,7 @@ def _word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[
         raise UserError(
             f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each clip"
         )
-    pairs = [compared(r, h) for r, h in zip(references, hypotheses, strict=True)]
+    pairs = [normalize_pair(r, h) for r, h in zip(references, hypotheses, strict=True)]
     lengths = np.array([len(reference) for reference, _ in pairs], dtype=np.float64)
     if not lengths.sum():
         raise UserError("the references hold no word: a word error rate needs at least one")

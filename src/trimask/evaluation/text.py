@@ -10,18 +10,18 @@ from trimask import rng
 from trimask.errors import UserError
 from trimask.estimate import Estimate, rate
 from trimask.evaluation.speech import edit_distance
-from trimask.evaluation.words import characters, compared, normalize_words
+from trimask.evaluation.words import normalize_pair, normalize_words, split_characters
 
 
 def is_exact(reference: str, hypothesis: str) -> bool:
     """The same words in the same order; case and punctuation aside."""
-    wanted, got = compared(reference, hypothesis)
+    wanted, got = normalize_pair(reference, hypothesis)
     return wanted == got
 
 
 def word_f1(reference: str, hypothesis: str) -> float:
     """Harmonic mean of the shares of words that both have (as bags), as in SQuAD; 0 where either is empty."""
-    wanted, got = map(Counter, compared(reference, hypothesis))
+    wanted, got = map(Counter, normalize_pair(reference, hypothesis))
     common = (wanted & got).total()
     return 2 * common / (wanted.total() + got.total()) if common else 0.0
 
@@ -49,7 +49,7 @@ def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -
     """
     if len(references) != len(hypotheses):
         raise UserError(f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each")
-    pairs = [map(characters, compared(r, h)) for r, h in zip(references, hypotheses, strict=True)]
+    pairs = [map(split_characters, normalize_pair(r, h)) for r, h in zip(references, hypotheses, strict=True)]
     edits, lengths = [], []
     for reference, hypothesis in pairs:
         edits.append(edit_distance(reference, hypothesis))
@@ -91,7 +91,7 @@ def unigram_entropy(texts: Sequence[str]) -> float:
     return -math.fsum(c / total * math.log2(c / total) for c in counts.values())
 
 
-def equal_amounts(texts: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:
+def cut_to_equal_length(texts: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:
     """Both lists cut, text by text, to the same number of words, so that their variety can be compared."""
     pairs = [(normalize_words(a), normalize_words(b)) for a, b in zip(texts, others, strict=False) if a and b]
     cut = [(a[: min(len(a), len(b))], b[: min(len(a), len(b))]) for a, b in pairs]

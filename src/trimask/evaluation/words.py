@@ -49,11 +49,11 @@ BOTH = "words, and characters where a script has no spaces"
 
 def normalize_words(text: str) -> list[str]:
     """The words of `text`, as this module says what they are."""
-    return list(_normalized(text))
+    return list(_normalize(text))
 
 
 @lru_cache(maxsize=4096)  # a reference is compared with many hypotheses
-def _normalized(text: str) -> tuple[str, ...]:
+def _normalize(text: str) -> tuple[str, ...]:
     text = _THOUSANDS.sub(lambda found: _SEPARATOR.sub("", found[0]), text)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = regex.sub(r"[^\D0-9]", lambda found: str(unicodedata.decimal(found[0])), text)
@@ -65,7 +65,7 @@ def _normalized(text: str) -> tuple[str, ...]:
     return tuple(as_digits([found[0] for found in _WORD.finditer(text)]))
 
 
-def compared(reference: str, hypothesis: str) -> tuple[list[str], list[str]]:
+def normalize_pair(reference: str, hypothesis: str) -> tuple[list[str], list[str]]:
     """The words of both, without the vowel points that one of them leaves out."""
     first, second = unicodedata.normalize("NFD", reference), unicodedata.normalize("NFD", hypothesis)
     if bool(_POINTS.search(first)) != bool(_POINTS.search(second)):
@@ -73,7 +73,7 @@ def compared(reference: str, hypothesis: str) -> tuple[list[str], list[str]]:
     return normalize_words(first), normalize_words(second)
 
 
-def characters(words: Sequence[str]) -> list[str]:
+def split_characters(words: Sequence[str]) -> list[str]:
     """The characters of normalized words, with one space between those that are written with spaces."""
     found: list[str] = []
     was_character = True
@@ -85,7 +85,7 @@ def characters(words: Sequence[str]) -> list[str]:
     return found
 
 
-def pieces(text: str) -> list[str]:
+def split_pieces(text: str) -> list[str]:
     """`text` as it stands, cut at spaces, and into characters where its script has none."""
     return [
         piece
@@ -94,7 +94,7 @@ def pieces(text: str) -> list[str]:
     ]
 
 
-def joined(parts: Sequence[str]) -> str:
+def join_pieces(parts: Sequence[str]) -> str:
     """What `pieces` cut, or another order of it."""
     text = ""
     for part in parts:

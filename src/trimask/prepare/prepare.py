@@ -185,7 +185,7 @@ def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
     linked = sorted(str(entry) for entry in out.glob("*") if entry.is_symlink())
     if linked:  # what is written there would go elsewhere
         raise UserError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
-    with locks.claimed(out, marker=REQUEST, what="prepared data"):
+    with locks.claim(out, marker=REQUEST, what="prepared data"):
         is_begun = os.path.lexists(path)
         stored = io.read_sealed(path, mend="choose another --out") if is_begun else None
         if is_begun and not (stored != request and _forget_nothing(out)):

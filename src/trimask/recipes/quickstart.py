@@ -27,7 +27,7 @@ def quickstart() -> RunConfig:
     """
     return RunConfig(
         seed=0,
-        model=_own_base(width=192, depth=7, num_heads=3),
+        model=_base_denoiser(width=192, depth=7, num_heads=3),
         data=QuickstartData(num_concepts=600),
         # Of 100 sequences, 36 each generate pictures and speech, 8 are text, 8 caption a picture and 6 write
         # down speech (few tokens each), and 2 each have both sides or all three masked. A CPU's minutes buy
@@ -75,7 +75,7 @@ def quickstart_mini() -> RunConfig:
     base = quickstart()
     return replace(
         base,
-        model=_own_base(width=128, depth=4, num_heads=2),
+        model=_base_denoiser(width=128, depth=4, num_heads=2),
         data=QuickstartData(num_concepts=96, has_variants=False, num_sentences=96, voices=("slt",)),
         optimizer=replace(base.optimizer, learning_rate=4e-3),
         logical_batch=24,
@@ -92,7 +92,7 @@ def debug() -> RunConfig:
     base = quickstart_mini()
     return replace(
         base,
-        model=_own_base(width=32, depth=2, num_heads=2),
+        model=_base_denoiser(width=32, depth=2, num_heads=2),
         data=QuickstartData(
             num_concepts=8, has_variants=False, num_sentences=8, voices=("slt",), text_window=32
         ),
@@ -104,7 +104,7 @@ def debug() -> RunConfig:
     )
 
 
-def _own_base(*, width: int, depth: int, num_heads: int) -> DenoiserConfig:
+def _base_denoiser(*, width: int, depth: int, num_heads: int) -> DenoiserConfig:
     """A size at which optimizer values were chosen: from here Complete(d)P carries them to any other."""
     return DenoiserConfig(
         width=width,

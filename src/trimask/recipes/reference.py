@@ -47,7 +47,7 @@ def pilot_320m() -> RunConfig:
     return RunConfig(
         seed=0,
         model=DenoiserConfig(width=1024, depth=6, num_heads=8, parametrization=_BASE),
-        data=_stated(),
+        data=_stated_data(),
         mixture=MixtureConfig(components=default_components((TEXT, IMAGES, SPEECH))),
         # A mean over tokens: text, pictures and speech are a third of the targets and of the loss each,
         # captions and transcripts a hundredth and a fiftieth (and a tenth and a fifth of the FLOPs).
@@ -78,7 +78,7 @@ def trimodal_1b() -> RunConfig:
     hold almost as they are [D]. Cost: 6.7e20 FLOPs, 380 H100-hours at half of their peak [D].
     Expect: no figures yet; nobody has run it with this code.
     """
-    return _larger(
+    return _scale_up(
         pilot_320m(),
         width=1792,
         depth=14,
@@ -97,7 +97,7 @@ def trimodal_3b() -> RunConfig:
     peak [D].
     Expect: no figures yet; nobody has run it with this code.
     """
-    return _larger(
+    return _scale_up(
         pilot_320m(),
         width=2816,
         depth=24,
@@ -107,7 +107,7 @@ def trimodal_3b() -> RunConfig:
     )
 
 
-def _larger(
+def _scale_up(
     pilot: RunConfig, *, width: int, depth: int, logical_batch: int, tokens: int, compute: ComputeConfig
 ) -> RunConfig:
     """The pilot at another size, batch and horizon, its optimizer's values carried there."""
@@ -126,7 +126,7 @@ def _steps(tokens: int, batch: int) -> int:
     return round(tokens / (batch * ROW))
 
 
-def _stated() -> StatedData:
+def _stated_data() -> StatedData:
     """Mean lengths [D]. Passages fill a row; a caption of 64 ids; the longest clips that fit a row, whose
     transcripts `trimask prepare` spells: an id per byte.
     """

@@ -131,7 +131,7 @@ def pretrain(
         resolved["weights"] = io.sha256(weights)
     with ExitStack() as held:
         # Two processes started on one run would overwrite each other.
-        world.run_on_main(lambda: held.enter_context(locks.locked(out)))
+        world.run_on_main(lambda: held.enter_context(locks.lock(out)))
         world.run_on_main(lambda: io.remove_partial(out))
         if resume:
             resolved |= world.run_on_main(lambda: _record_start(out, config, has_weights=weights is not None))

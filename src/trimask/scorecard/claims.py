@@ -23,7 +23,7 @@ class Claim(NamedTuple):
     passed: bool
 
 
-def claims(scores: Mapping[str, Any]) -> list[Claim]:
+def check_claims(scores: Mapping[str, Any]) -> list[Claim]:
     """The bounds of a scorecard that `score` made; what it has no figures for is not claimed."""
     return [
         *_likelihood(scores.get("likelihood", [])),

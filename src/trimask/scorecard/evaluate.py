@@ -16,7 +16,7 @@ from trimask.errors import UserError
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.languages import whisper_language
 from trimask.evaluation.judges.panel import Panel
-from trimask.reading import problem_of
+from trimask.reading import find_problem
 from trimask.recipes.quickstart import quickstart
 from trimask.runs import load as runs
 from trimask.runs.embedded_tokens import check_encoded, load_encoded
@@ -24,7 +24,7 @@ from trimask.runs.kinds import kind_of
 from trimask.runs.load import load_run_config
 from trimask.runs.pretrain import TOKENIZERS, TOKENS
 from trimask.sampling.generate import Generator
-from trimask.scorecard.claims import Claim, claims
+from trimask.scorecard.claims import Claim, check_claims
 from trimask.scorecard.examples import Examples
 from trimask.scorecard.examples_prepared import PreparedExamples
 from trimask.scorecard.examples_quickstart import QuickstartExamples
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Trained:
+class _TrainedModel:
     """A model, what it was trained on, and the bounds that a good one holds, where there are some."""
 
     generator: Generator
@@ -117,7 +117,7 @@ def evaluate(
                 text_window=trained.examples.text_window,
             )
             result.setdefault("harness", {}).update(
-                harness_scores(trained.generator, scorer, [task], limit=suite.num_choices, seed=seed)
+                run_harness(trained.generator, scorer, [task], limit=suite.num_choices, seed=seed)
             )
     return result
 
@@ -131,7 +131,7 @@ def check_names(
 ) -> None:
     """Raises `NamesError` with all that cannot be used."""
     report("checking the judges and tasks")
-    problems = judges.problems() + _unknown_tasks(harness_tasks)
+    problems = judges.problems() + _find_unknown_tasks(harness_tasks)
     if language is not None:
         try:
             whisper_language(language)
@@ -141,7 +141,7 @@ def check_names(
         raise NamesError(problems)
 
 
-def _unknown_tasks(tasks: Sequence[str]) -> list[str]:
+def _find_unknown_tasks(tasks: Sequence[str]) -> list[str]:
     """What is wrong with the names of lm-eval's tasks."""
     if not tasks:
         return []
@@ -152,7 +152,7 @@ def _unknown_tasks(tasks: Sequence[str]) -> list[str]:
     problems, known = [], None
     for task in tasks:
         if task.endswith((".yaml", ".yml")):
-            if (problem := problem_of(task)) is not None:
+            if (problem := find_problem(task)) is not None:
                 problems.append(f"lm-eval task {task} {problem}")
             continue
         known = known or TaskManager()
@@ -162,7 +162,7 @@ def _unknown_tasks(tasks: Sequence[str]) -> list[str]:
     return problems
 
 
-def harness_scores(
+def run_harness(
     generator: Generator,
     scorer: ContinuationScorer,
     tasks: Sequence[str | dict[str, Any]],
@@ -204,7 +204,9 @@ def harness_scores(
     }
 
 
-def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report) -> _Trained:
+def _load(
+    run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report
+) -> _TrainedModel:
     generator = runs.load(run, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
     folder = runs.find_run_folder(run)
@@ -216,9 +218,9 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
         kind = kind_of(recipe.data)
     kind.check(recipe, tokenizers, report)
     if kind.embedded is not None:
-        kept = _kept(kind.embedded, folder) if os.path.lexists(config) else None
+        kept = _load_kept(kind.embedded, folder) if os.path.lexists(config) else None
         examples = QuickstartExamples(kind.embedded, tokenizers, held_out=held_out, kept=kept, report=report)
-        return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)
+        return _TrainedModel(generator=generator, examples=examples, slack=recipe.slack, bounds=check_claims)
     if not kind.folders:
         name = type(recipe.data).__name__
         raise UserError(f"{run} was trained on {name}: scorecards are of embedded or prepared data")
@@ -230,10 +232,10 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
         seed=seed,
         report=report,
     )
-    return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
+    return _TrainedModel(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
 
 
-def _kept(data: QuickstartData, run: Path) -> Mapping[str, ExampleSource] | None:
+def _load_kept(data: QuickstartData, run: Path) -> Mapping[str, ExampleSource] | None:
     """The training data that a run has kept; None where a part of it is to be encoded again."""
     folder = run / TOKENS
     if not os.path.lexists(folder):

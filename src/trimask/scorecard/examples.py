@@ -45,12 +45,12 @@ class DecodedRecording:
         return self.decoded
 
 
-def shown(row: Picture) -> Image.Image | Int[np.ndarray, "cells codebooks"]:
+def image_input(row: Picture) -> Image.Image | Int[np.ndarray, "cells codebooks"]:
     """What a model is given of a picture: the codes where they were kept, so as not to code them twice."""
     return row.codes if isinstance(row, DecodedPicture) else Image.fromarray(row.pixels())
 
 
-def heard(row: Recording, sample_rate: int) -> np.ndarray:
+def speech_input(row: Recording, sample_rate: int) -> np.ndarray:
     """What a model is given of a recording: the codes where they were kept, else samples at its rate."""
     return row.codes if isinstance(row, DecodedRecording) else waveform_at(row, sample_rate)
 
@@ -101,5 +101,5 @@ class Examples(ABC):
         """What the data is."""
 
     @abstractmethod
-    def left_out(self) -> list[dict[str, str]]:
+    def list_left_out(self) -> list[dict[str, str]]:
         """Scores that the data has nothing for, and why."""

@@ -132,7 +132,7 @@ class PreparedExamples(Examples):
         }
         return {"type": "PreparedData", **to_dict(self.data), "examples": examples}
 
-    def left_out(self) -> list[dict[str, str]]:
+    def list_left_out(self) -> list[dict[str, str]]:
         found = []
         for task, (source, scores) in _NEEDS.items():
             if (source, task) not in self.tasks:

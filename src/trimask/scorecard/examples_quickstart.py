@@ -104,5 +104,5 @@ class QuickstartExamples(Examples):
     def as_json(self) -> dict[str, Any]:
         return to_dict(self.data)
 
-    def left_out(self) -> list[dict[str, str]]:
+    def list_left_out(self) -> list[dict[str, str]]:
         return []

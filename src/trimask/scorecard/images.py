@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 from trimask import rng
 from trimask.evaluation import text as words
-from trimask.evaluation.distances import frechet, kernel, least_for_frechet
+from trimask.evaluation.distances import frechet, kernel, min_frechet_examples
 from trimask.evaluation.image import Agreement, agreement, lab_features
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.retrieval import fit_linear_map, retrieval
@@ -86,7 +86,7 @@ def gallery_features(rows: Sequence[Picture]) -> Float[np.ndarray, "n features"]
     return np.concatenate([lab_features(pixels_of(rows[i : i + 256])) for i in range(0, len(rows), 256)])
 
 
-def image_scores(
+def score_images(
     made: Pictures,
     gallery: Sequence[Picture],
     features: Float[np.ndarray, "m features"],
@@ -135,7 +135,7 @@ class Reference:
         return self.judges.sentences.vectors([row.caption for row in self.rows])
 
 
-def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[str, Any] | None:
+def measure_set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[str, Any] | None:
     """Fréchet and kernel distance to the pictures of `reference` that are not among the chosen ones, per kind
     of features.
 
@@ -161,7 +161,7 @@ def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[st
     result: dict[str, Any] = {}
     for name, features in _features(reference.judges).items():
         target = reference.features[name][free]
-        least = least_for_frechet(target.shape[1])
+        least = min_frechet_examples(target.shape[1])
         result[name] = {"n": size, "num_references": len(target), "frechet_needs": least}
         for kind, pixels in sets.items():
             own = features(pixels)
@@ -171,7 +171,7 @@ def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[st
     return result
 
 
-def caption_agreement(
+def measure_caption_agreement(
     made: Pictures, captions: Sequence[str], training: Reference, *, seed: int
 ) -> dict[str, Any] | None:
     """How often a picture's own caption is the nearest of `captions`, by a linear map from image features to

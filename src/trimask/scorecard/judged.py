@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimask.report.block import Block
-from trimask.report.figures import SPLITS, figure
+from trimask.report.figures import SPLITS, format_figure
 from trimask.report.page import Prose, Table
 
 _SETS = {
@@ -63,7 +63,7 @@ def caption_agreement(scores: Mapping[str, Any]) -> Block | None:
             cells.append(
                 [
                     f"{SPLITS[split]}, {label}",
-                    *(figure(made[name], is_share=True) for name in ("top1", "top5", "rank_fraction")),
+                    *(format_figure(made[name], is_share=True) for name in ("top1", "top5", "rank_fraction")),
                     f"{made['gallery']:,}",
                     str(made["top1"]["n"]),
                 ]
@@ -103,7 +103,7 @@ def likeness(generated: Mapping[str, Any]) -> Block | None:
                 cells.append(
                     [
                         f"{label}, {SPLITS[split]}",
-                        figure(made),
+                        format_figure(made),
                         _listed(found, floors),
                         _listed(found, ceilings),
                         str(made["n"]),
@@ -148,7 +148,7 @@ def continuation(scores: Mapping[str, Any]) -> Block | None:
         "outside_language_model": "ceiling: outside language model",
     }
     cells = [
-        [label, figure(scores[name], is_share=True), str(scores[name]["n"])]
+        [label, format_figure(scores[name], is_share=True), str(scores[name]["n"])]
         for name, label in labels.items()
         if name in scores
     ]
@@ -169,14 +169,14 @@ def harness(scores: Mapping[str, Any]) -> Block | None:
     return Table(heading="lm-eval", header=header, rows=cells, note=note) if cells else None
 
 
-def left_out(rows: Sequence[Mapping[str, str]]) -> Block | None:
+def list_left_out(rows: Sequence[Mapping[str, str]]) -> Block | None:
     """What was not scored, and why."""
     if not rows:
         return None
     return Prose(text="Left out: " + "; ".join(f"{row['scores']} ({row['why']})" for row in rows) + ".")
 
 
-def failed(rows: Sequence[Mapping[str, str]]) -> Block | None:
+def list_failed(rows: Sequence[Mapping[str, str]]) -> Block | None:
     """What could not be scored, and why."""
     if not rows:
         return None

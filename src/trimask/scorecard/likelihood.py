@@ -26,7 +26,7 @@ _UNIGRAM_SEQUENCES = 1000
 Codes = Mapping[str, np.ndarray]
 
 
-def task_likelihood(
+def measure_likelihood(
     denoiser: Denoiser,
     splits: Mapping[str, Mapping[str, ExampleSource]],
     name: str,

@@ -21,17 +21,17 @@ from trimask.sampling.predictor import DenoiserPredictor
 from trimask.scorecard.examples import Examples
 from trimask.scorecard.images import (
     Reference,
-    caption_agreement,
     gallery_features,
-    image_scores,
     make_pictures,
-    set_distances,
+    measure_caption_agreement,
+    measure_set_distances,
+    score_images,
 )
-from trimask.scorecard.likelihood import task_likelihood
+from trimask.scorecard.likelihood import measure_likelihood
 from trimask.scorecard.sections import Report, Save, Sections
-from trimask.scorecard.speech import speech_scores, transcript_scores
+from trimask.scorecard.speech import score_speech, score_transcripts
 from trimask.scorecard.suite import QUICK, Suite
-from trimask.scorecard.text import caption_scores, choice_scores, choices, text_scores
+from trimask.scorecard.text import make_choices, score_captions, score_choices, score_text
 from trimask.tokenizers.bundle import Tokenizers
 
 _Row = TypeVar("_Row")
@@ -79,7 +79,7 @@ def score(
         "machine": describe(generator.device),
         "sampler": {task: to_dict(config) for task, config in generator.samplers.items()},
         "judges": panel.as_json(),
-        "left_out": panel.left_out() + examples.left_out(),
+        "left_out": panel.list_left_out() + examples.list_left_out(),
         "likelihood": [],
         "images": {"measure": MEASURE},
         "image_distances": {},
@@ -155,7 +155,7 @@ class _Scorecard:
         """NELBO of each task and split."""
         for name, task in self.examples.tasks:
             with self.sections.part(f"likelihood: {task} ({name})"):
-                self.scores["likelihood"] += task_likelihood(
+                self.scores["likelihood"] += measure_likelihood(
                     self.denoiser,
                     splits,
                     name,
@@ -202,17 +202,17 @@ class _Scorecard:
         gallery = [row for each in beside for row in rows[each]]
         with self.sections.part(f"images: {name}"):
             made = make_pictures(self.generator, self.tokenizers.image, chosen, seed=self.seed)
-            found = image_scores(made, gallery, gallery_features(gallery), seed=self.seed)
+            found = score_images(made, gallery, gallery_features(gallery), seed=self.seed)
             self.scores["images"][name] = found
         if made is None:
             return
         with self.sections.part(f"sets of images: {name}"):
-            distances = set_distances(made, references[split], seed=self.seed)
+            distances = measure_set_distances(made, references[split], seed=self.seed)
             self.scores["image_distances"] |= {name: distances} if distances else {}
         with self.sections.part(f"caption agreement: {name}"):
             known = list(dict.fromkeys(row.caption for row in gallery))
             training = references.get("train", references[split])
-            agreement = caption_agreement(made, known, training, seed=self.seed)
+            agreement = measure_caption_agreement(made, known, training, seed=self.seed)
             self.scores["caption_agreement"] |= {name: agreement} if agreement else {}
 
     def speech(self) -> None:
@@ -230,10 +230,10 @@ class _Scorecard:
             if writes:
                 clips = chosen[: self.suite.num_sequences]
                 with self.sections.part(f"transcripts: {name}"):
-                    scores["transcripts"][name] = transcript_scores(self.generator, clips, seed=self.seed)
+                    scores["transcripts"][name] = score_transcripts(self.generator, clips, seed=self.seed)
             if says:
                 with self.sections.part(f"speech: {name} sentences"):
-                    scores["generated"][name] = speech_scores(
+                    scores["generated"][name] = score_speech(
                         self.generator,
                         self.tokenizers.speech,
                         chosen[: self.suite.num_clips],
@@ -255,7 +255,7 @@ class _Scorecard:
             with self.sections.part("the outside language model"):
                 judge = self.judges.language_model.load()
         with self.sections.part("text passages"):
-            self.scores["text"] = text_scores(
+            self.scores["text"] = score_text(
                 self.generator,
                 text,
                 self.examples.texts(held_out, self.suite.num_sequences),
@@ -265,7 +265,9 @@ class _Scorecard:
                 judge=judge,
             )
         with self.sections.part("continuations"):
-            questions = choices(held_out, text, window=window, count=self.suite.num_choices, seed=self.seed)
+            questions = make_choices(
+                held_out, text, window=window, count=self.suite.num_choices, seed=self.seed
+            )
             scorer = ContinuationScorer(
                 denoiser=self.denoiser,
                 text=text,
@@ -273,7 +275,7 @@ class _Scorecard:
                 num_masks=self.suite.num_masks,
                 text_window=window,
             )
-            self.scores["continuation"] = choice_scores(scorer, questions, judge, seed=self.seed)
+            self.scores["continuation"] = score_choices(scorer, questions, judge, seed=self.seed)
 
     def _is_trained(self, task: str) -> bool:
         return any(task == trained for _, trained in self.examples.tasks)
@@ -287,4 +289,4 @@ class _Scorecard:
 
     def _captions(self, chosen: Sequence[Picture], training: Sequence[Picture]) -> dict[str, Any] | None:
         candidates = list(dict.fromkeys(row.caption for row in training))[:200]
-        return caption_scores(self.generator, chosen, candidates, seed=self.seed)
+        return score_captions(self.generator, chosen, candidates, seed=self.seed)

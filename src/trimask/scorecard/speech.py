@@ -21,9 +21,9 @@ from trimask.evaluation.words import unit_of
 from trimask.media.encoded import Recording, waveform_at
 from trimask.media.recording import resample
 from trimask.sampling.generate import Generated, Generator
-from trimask.scorecard.examples import DecodedRecording, heard
+from trimask.scorecard.examples import DecodedRecording, speech_input
 from trimask.scorecard.sections import Sections
-from trimask.scorecard.text import without_length_warnings
+from trimask.scorecard.text import ignore_length_warnings
 from trimask.vocabulary.tokenizer import SpeechCodec
 
 Clips = list[Float32[np.ndarray, "_"]]
@@ -55,7 +55,7 @@ class Readings:
         return self.teacher is self.round_trip
 
 
-def transcript_scores(
+def score_transcripts(
     generator: Generator, chosen: Sequence[Recording], *, seed: int
 ) -> dict[str, Any] | None:
     """Character error rate of the model's own transcripts of real clips; floor: the same transcripts
@@ -63,10 +63,10 @@ def transcript_scores(
     """
     if len(chosen) < 2:
         return None
-    with without_length_warnings():
+    with ignore_length_warnings():
         codec = generator.codecs.speech
         assert codec is not None
-        clips = [heard(row, codec.sample_rate) for row in chosen]
+        clips = [speech_input(row, codec.sample_rate) for row in chosen]
         results = generator.generate_many("speech_to_text", speech=clips, seed=seed, batch_size=16)
     given, true = [result.text or "" for result in results], [row.text for row in chosen]
     other = [given[j] for j in words.derangement(len(given), seed)]
@@ -82,7 +82,7 @@ def speak(generator: Generator, rows: Sequence[Recording], *, seed: int) -> list
     spoken: dict[int, Generated] = {}
     for voice in dict.fromkeys(row.voice for row in rows):
         here = [i for i, row in enumerate(rows) if row.voice == voice]
-        with without_length_warnings():
+        with ignore_length_warnings():
             results = generator.generate_many(
                 "text_to_speech", [rows[i].text for i in here], voice=voice, seed=seed, batch_size=16
             )
@@ -90,7 +90,7 @@ def speak(generator: Generator, rows: Sequence[Recording], *, seed: int) -> list
     return [spoken[i] for i in range(len(rows))]
 
 
-def speech_scores(
+def score_speech(
     generator: Generator,
     codec: SpeechCodec,
     chosen: Sequence[Recording],

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimask.report.block import Block
-from trimask.report.figures import SPLITS, by_unit, error_rate, figure
+from trimask.report.figures import SPLITS, error_rate_name, format_figure, unit_suffix
 from trimask.report.page import Prose, Table
 from trimask.scorecard.judged import (
     caption_agreement,
     continuation,
-    failed,
     harness,
-    left_out,
     likeness,
+    list_failed,
+    list_left_out,
     perplexity,
     set_distances,
 )
@@ -34,8 +34,8 @@ def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
         continuation(scores.get("continuation") or {}),
         harness(scores.get("harness") or {}),
         _claims(scores.get("claims") or []),
-        failed(scores.get("failed") or []),
-        left_out(scores.get("left_out") or []),
+        list_failed(scores.get("failed") or []),
+        list_left_out(scores.get("left_out") or []),
     ]
     return [block for block in tables if block is not None]
 
@@ -90,9 +90,9 @@ def _images(scores: Mapping[str, Any]) -> Block | None:
                 cells.append(
                     [
                         f"{SPLITS[name]}, {label}",
-                        figure(made["top1"], is_share=True),
-                        figure(made["top5"], is_share=True),
-                        figure(made["rank_fraction"], is_share=True),
+                        format_figure(made["top1"], is_share=True),
+                        format_figure(made["top5"], is_share=True),
+                        format_figure(made["rank_fraction"], is_share=True),
                         f"{made['gallery']:,}",
                         str(made["top1"]["n"]),
                     ]
@@ -121,11 +121,11 @@ def _images(scores: Mapping[str, Any]) -> Block | None:
 def _captions(scores: Mapping[str, Any]) -> Block | None:
     cells = [
         [
-            f"{SPLITS[split]}{by_unit(here)}",
-            figure(here["word_f1"], is_share=True),
-            f"{figure(here['floor_constant'], is_share=True)}",
-            figure(here["floor_shuffled"], is_share=True),
-            figure(here["exact_match"], is_share=True),
+            f"{SPLITS[split]}{unit_suffix(here)}",
+            format_figure(here["word_f1"], is_share=True),
+            f"{format_figure(here['floor_constant'], is_share=True)}",
+            format_figure(here["floor_shuffled"], is_share=True),
+            format_figure(here["exact_match"], is_share=True),
             str(here["word_f1"]["n"]),
         ]
         for split, here in scores.items()
@@ -144,22 +144,30 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
             rate, floor = here["character_error_rate"], here["floor_shuffled"]
             label = f"own transcripts of real clips, {SPLITS[split]}: character error rate"
             cells.append(
-                [label, figure(rate, is_share=True), figure(floor, is_share=True), "0 %", str(rate["n"])]
+                [
+                    label,
+                    format_figure(rate, is_share=True),
+                    format_figure(floor, is_share=True),
+                    "0 %",
+                    str(rate["n"]),
+                ]
             )
     generated = scores.get("generated") or {}
     for split, here in generated.items():
         if not here:
             continue
         ratio = here["duration_ratio"]
-        cells.append([f"length over the reader's, {SPLITS[split]}", figure(ratio), "–", "1", str(ratio["n"])])
+        cells.append(
+            [f"length over the reader's, {SPLITS[split]}", format_figure(ratio), "–", "1", str(ratio["n"])]
+        )
         if "generated_word_error_rate" in here:
-            floor = figure(here["shuffled_word_error_rate"], is_share=True)
+            floor = format_figure(here["shuffled_word_error_rate"], is_share=True)
             best = here.get("teacher_word_error_rate") or here["round_trip_word_error_rate"]
             for kind, label in (("round_trip", "codec round trip"), ("generated", "text to speech")):
                 rate = here[f"{kind}_word_error_rate"]
-                name = f"{label}, {SPLITS[split]}: {error_rate(here)}"
-                ceiling = figure(best, is_share=True)
-                cells.append([name, figure(rate, is_share=True), floor, ceiling, str(rate["n"])])
+                name = f"{label}, {SPLITS[split]}: {error_rate_name(here)}"
+                ceiling = format_figure(best, is_share=True)
+                cells.append([name, format_figure(rate, is_share=True), floor, ceiling, str(rate["n"])])
     if not cells:
         return None
     judge = scores.get("judge", "")
@@ -183,8 +191,8 @@ def _text(scores: Mapping[str, Any]) -> Block | None:
     }
     cells = [
         [
-            f"{label}{by_unit(scores[name])}",
-            figure(scores[name]["known_words"], is_share=True),
+            f"{label}{unit_suffix(scores[name])}",
+            format_figure(scores[name]["known_words"], is_share=True),
             f"{scores[name]['distinct_1']:.2f}",
             f"{scores[name]['distinct_2']:.2f}",
             f"{scores[name]['unigram_entropy']:.2f}",

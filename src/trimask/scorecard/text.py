@@ -13,18 +13,18 @@ from trimask.estimate import mean, proportion, rate
 from trimask.evaluation import text as words
 from trimask.evaluation.continuation import Choice, ContinuationScorer, choose_by_bytes
 from trimask.evaluation.judges.language_model import LoadedLanguageModel
-from trimask.evaluation.words import joined, normalize_words, pieces, unit_of
+from trimask.evaluation.words import join_pieces, normalize_words, split_pieces, unit_of
 from trimask.media.encoded import Picture
 from trimask.sampling.generate import Generator
 from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
-from trimask.scorecard.examples import shown
+from trimask.scorecard.examples import image_input
 from trimask.vocabulary.tokenizer import TextCodec
 
 _NUM_OPTIONS = 4
 
 
 @contextmanager
-def without_length_warnings():
+def ignore_length_warnings():
     """An early model leaves many spans open: here that is counted, not said each time."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SpanTooShortWarning)
@@ -32,7 +32,7 @@ def without_length_warnings():
         yield
 
 
-def caption_scores(
+def score_captions(
     generator: Generator, chosen: Sequence[Picture], candidates: Sequence[str], *, seed: int
 ) -> dict[str, Any] | None:
     """Exact match and word F1 of the captions given to real pictures; floors: shuffled, and the best
@@ -40,8 +40,8 @@ def caption_scores(
     """
     if len(chosen) < 2:
         return None
-    images = [shown(row) for row in chosen]
-    with without_length_warnings():
+    images = [image_input(row) for row in chosen]
+    with ignore_length_warnings():
         results = generator.generate_many("image_to_text", image=images, seed=seed)
     given = [result.text or "" for result in results]
     true = [row.caption for row in chosen]
@@ -63,7 +63,7 @@ def _word_f1(true: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
     return mean(scores, is_share=True).as_json()
 
 
-def text_scores(
+def score_text(
     generator: Generator,
     text: TextCodec,
     real: Sequence[str],
@@ -79,9 +79,9 @@ def text_scores(
     Floors: ids drawn uniformly, decoded (`noise`); for the perplexity also real passages with their words in
     random order (`scrambled`). Ceiling: `real`.
     """
-    with without_length_warnings():
+    with ignore_length_warnings():
         results = generator.generate_many("text", num_samples=count, seed=seed, batch_size=16)
-    samples, passages = words.equal_amounts([result.text or "" for result in results], real)
+    samples, passages = words.cut_to_equal_length([result.text or "" for result in results], real)
     ids = rng.generator(seed, "noise").integers(0, text.vocabulary_size, (count, 64))
     noise = [text.decode(row.tolist()) for row in ids]
     if not any(samples):
@@ -114,17 +114,19 @@ def _perplexities(
 ) -> dict[str, Any]:
     """Of the texts as they are, with case and punctuation: those are part of what a language model reads."""
     draw = rng.generator(seed, "scorecard", "scrambled")
-    scrambled = [joined(draw.permutation(pieces(text)).tolist()) for text in real]
+    scrambled = [join_pieces(draw.permutation(split_pieces(text)).tolist()) for text in real]
     found = {}
     for name, texts in {"samples": samples, "real": real, "scrambled": scrambled, "noise": noise}.items():
-        texts = [text for text in texts if len(pieces(text)) > 1]
+        texts = [text for text in texts if len(split_pieces(text)) > 1]
         if texts:
             perplexity, tokens = judge.perplexity(texts)
             found[name] = perplexity.as_json() | {"tokens_per_text": float(tokens.mean())}
     return found
 
 
-def choices(source: ExampleSource, text: TextCodec, *, window: int, count: int, seed: int) -> list[Choice]:
+def make_choices(
+    source: ExampleSource, text: TextCodec, *, window: int, count: int, seed: int
+) -> list[Choice]:
     """Questions from passages: after half of a window, which of four pieces of a quarter window comes next?
 
     The wrong ones stand at the same place in other passages. Passages that are too short are left out.
@@ -136,22 +138,24 @@ def choices(source: ExampleSource, text: TextCodec, *, window: int, count: int, 
     if len(chosen) < _NUM_OPTIONS:
         return []
     ids = [source.example(i)["text"][:, 0].tolist() for i in chosen]
-    contexts, pieces = (
+    contexts, split_pieces = (
         [text.decode(each[:half]) for each in ids],
         [text.decode(each[half : half + piece]) for each in ids],
     )
     questions = []
     for number, context in enumerate(contexts):
-        others = draw.choice([j for j in range(len(pieces)) if j != number], _NUM_OPTIONS - 1, replace=False)
-        options = [pieces[j] for j in others.tolist()]
+        others = draw.choice(
+            [j for j in range(len(split_pieces)) if j != number], _NUM_OPTIONS - 1, replace=False
+        )
+        options = [split_pieces[j] for j in others.tolist()]
         answer = int(draw.integers(_NUM_OPTIONS))
-        options.insert(answer, pieces[number])
+        options.insert(answer, split_pieces[number])
         if all(options):
             questions.append(Choice(context=context, options=tuple(options), answer=answer))
     return questions
 
 
-def choice_scores(
+def score_choices(
     scorer: ContinuationScorer, questions: Sequence[Choice], judge: LoadedLanguageModel | None, *, seed: int
 ) -> dict[str, Any] | None:
     """Share of questions in which the true continuation has the highest bound per byte. Floors: chance, and

@@ -138,7 +138,7 @@ def check(folder: Path, expected: Mapping[str, str] | None = None) -> dict[str, 
     expected = seals.read_index(folder) if expected is None else expected
     found = hashes(folder)
     if expected is None:
-        seals.tell_unsealed(folder)
+        seals.warn_unsealed(folder)
         return found
     wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     if wrong:

@@ -20,8 +20,8 @@ _RATE = 16_000
 
 @pytest.fixture(scope="module")
 def panel(judges_folder: Path) -> Panel:
-    panel = Panel.of([str(judges_folder)])
-    assert panel.left_out() == []
+    panel = Panel.parse([str(judges_folder)])
+    assert panel.list_left_out() == []
     return panel
 
 

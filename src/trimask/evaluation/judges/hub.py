@@ -9,10 +9,10 @@ def check_hub(judge: str, source: str) -> None:
     Raises:
         ImportError: it is not installed. OSError, ValueError: it knows no such model.
     """
-    transformers_for(judge).AutoConfig.from_pretrained(source)
+    import_transformers(judge).AutoConfig.from_pretrained(source)
 
 
-def transformers_for(judge: str) -> Any:
+def import_transformers(judge: str) -> Any:
     """The library, without its progress bars.
 
     Raises:

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.hub import check_hub, import_transformers
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
 
@@ -59,7 +59,7 @@ class ImageJudge:
         """
         if pinned_name(self.source) == "efficientnet-lite0":
             network = EfficientNetLite0.load(Path(self.source))
-            return _in_batches(pixels, lambda images: network(_standardized(images)))
+            return _run_in_batches(pixels, lambda images: network(_standardize(images)))
         return _hub_features(self.source, pixels)
 
 
@@ -139,13 +139,13 @@ def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return conv(F.pad(x, (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2)))
 
 
-def _standardized(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
+def _standardize(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
     images = F.interpolate(images, (_SIZE, _SIZE), mode="bicubic", antialias=True).clamp(0, 1)
     return (images - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_STD)[:, None, None]
 
 
 @torch.inference_mode()
-def _in_batches(pixels: UInt8[np.ndarray, "n h w 3"], network: Any) -> Float[np.ndarray, "n d"]:
+def _run_in_batches(pixels: UInt8[np.ndarray, "n h w 3"], network: Any) -> Float[np.ndarray, "n d"]:
     parts = []
     for start in range(0, len(pixels), _BATCH):
         images = torch.from_numpy(pixels[start : start + _BATCH].copy()).permute(0, 3, 1, 2).float() / 255
@@ -154,7 +154,7 @@ def _in_batches(pixels: UInt8[np.ndarray, "n h w 3"], network: Any) -> Float[np.
 
 
 def _hub_features(source: str, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-    transformers = transformers_for("image")
+    transformers = import_transformers("image")
     network = transformers.AutoModel.from_pretrained(source).eval()
     network = getattr(network, "vision_model", network)  # of a pair such as CLIP
     processor = transformers.AutoImageProcessor.from_pretrained(source)
@@ -165,4 +165,4 @@ def _hub_features(source: str, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[np
         pool = getattr(output, "pooler_output", None)
         return output.last_hidden_state.mean(1) if pool is None else pool.flatten(1)
 
-    return _in_batches(pixels, pooled)
+    return _run_in_batches(pixels, pooled)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from trimask.errors import UserError
 from trimask.estimate import Estimate, ratio
-from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.hub import check_hub, import_transformers
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import pinned_name
 
@@ -42,7 +42,7 @@ class LanguageJudge:
         if not Path(self.source).is_dir() or not any(Path(self.source).glob("*.gguf")):
             check_hub("language-model", self.source)
             return
-        transformers_for("language-model")
+        import_transformers("language-model")
         if importlib.util.find_spec("gguf") is None:
             raise ImportError("the language-model judge needs gguf: install trimask[eval-offline]")
 
@@ -54,7 +54,7 @@ class LanguageJudge:
         """
         if pinned_name(self.source) == "smollm2":
             check(Path(self.source), "smollm2")
-        transformers = transformers_for("language-model")
+        transformers = import_transformers("language-model")
         files = sorted(Path(self.source).glob("*.gguf")) if Path(self.source).is_dir() else []
         options = {"gguf_file": files[0].name} if files else {}
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.source, **options)
@@ -99,4 +99,4 @@ class LoadedLanguageModel:
         if not kept.any():
             raise UserError("no text has two tokens: a perplexity needs at least one such text")
         rate = ratio(nats[kept], tokens[kept])
-        return rate.rising(math.exp), tokens
+        return rate.apply_increasing(math.exp), tokens

@@ -45,7 +45,7 @@ class Panel:
     language_model: LanguageJudge | None = None
 
     @classmethod
-    def of(cls, words: Sequence[str]) -> "Panel":
+    def parse(cls, words: Sequence[str]) -> "Panel":
         """From words: a folder that `fetch` filled (or some of it), or `role=NAME_OR_FOLDER`; later ones win.
 
         Raises:
@@ -59,7 +59,7 @@ class Panel:
             if equals and role in _KINDS and source:
                 sources[role] = source
             elif Path(word).is_dir():
-                found = in_folder(Path(word))
+                found = find_judges(Path(word))
                 if not found:
                     wrong.append(
                         f"{word} holds none of the judges {', '.join(PINNED)}: fill it with "
@@ -100,7 +100,7 @@ class Panel:
             if judge is not None
         }
 
-    def left_out(self) -> list[dict[str, str]]:
+    def list_left_out(self) -> list[dict[str, str]]:
         """What cannot be scored, and why."""
         missing = [
             (role.replace("_", "-"), scores)
@@ -113,7 +113,7 @@ class Panel:
         ]
 
 
-def in_folder(folder: Path) -> dict[str, str]:
+def find_judges(folder: Path) -> dict[str, str]:
     """The pinned judges that lie in `folder`: role -> its own folder."""
     return {
         judge.role: str(folder / name)

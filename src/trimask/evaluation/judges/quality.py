@@ -68,7 +68,7 @@ class DistillMos(nn.Module):
     def forward(self, segments: Float[Tensor, "b samples"]) -> Float[Tensor, "b"]:
         """Scores of segments of 122,880 samples."""
         peak = segments.abs().amax(1, keepdim=True)
-        features = self.cnn["cnn"](_compressed(segments / (peak + 1e-8)))
+        features = self.cnn["cnn"](_compress_spectrum(segments / (peak + 1e-8)))
         return 1 + 4 * self.transformer_pool_attn(features.flatten(1, 2).transpose(1, 2))
 
     @torch.inference_mode()
@@ -98,7 +98,7 @@ def _convolutions() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _compressed(x: Float[Tensor, "b samples"]) -> Float[Tensor, "b 2 bins frames"]:
+def _compress_spectrum(x: Float[Tensor, "b samples"]) -> Float[Tensor, "b 2 bins frames"]:
     """Real and imaginary parts of the spectrum with magnitudes to the power 0.3."""
     pad = (_WINDOW - _HOP) // 2
     x = F.pad(x, (pad, pad), mode="reflect")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.hub import check_hub, import_transformers
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import pinned_name
 
@@ -44,7 +44,7 @@ class SentenceJudge:
         """
         if pinned_name(self.source) == "minilm":
             check(Path(self.source), "minilm")
-        transformers = transformers_for("sentence")
+        transformers = import_transformers("sentence")
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.source)
         network = transformers.AutoModel.from_pretrained(self.source).eval()
         parts = []

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from trimask.errors import UserError
-from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.hub import check_hub, import_transformers
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
 
@@ -141,7 +141,7 @@ def _part_starts(num_samples: int) -> list[int]:
 
 
 def _hub_encoder(source: str) -> Any:
-    transformers = transformers_for("speaker")
+    transformers = import_transformers("speaker")
     network = transformers.AutoModelForAudioXVector.from_pretrained(source).eval()
     extractor = transformers.AutoFeatureExtractor.from_pretrained(source)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trimask import modules
 from trimask.cli.arguments import choose
-from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.failure import UsageError, convert_file_errors
 from trimask.config import override
 from trimask.recipes.catalog import RECIPES, resolve
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # they take torch, and an unknown recipe should be told at on
     from trimask.training.run import RunConfig
 
 
-def resolved(
+def resolve_recipe(
     recipe: str, overrides: Mapping[str, str], data: Sequence[Path] = (), *, group_by: str | None = None
 ) -> "Recipe":
     """The configuration of `recipe`, on `data` if there is any (prepared folders; for a tokenizer raw
@@ -28,10 +28,10 @@ def resolved(
         UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
     """
     config = resolve(recipe if modules.is_own(recipe) else choose("recipe", recipe, RECIPES))
-    return _on(config, overrides, data, group_by) if data else override(config, overrides)
+    return _use_data(config, overrides, data, group_by) if data else override(config, overrides)
 
 
-def _on(
+def _use_data(
     config: "Recipe", overrides: Mapping[str, str], data: Sequence[Path], group_by: str | None
 ) -> "Recipe":
     from trimask.runs.sources import with_prepared
@@ -54,11 +54,11 @@ def _on(
     config = override(replace(config, data=unread), overrides)
     if not isinstance(config.data, RawSignals):
         return config
-    with reading_files():
+    with convert_file_errors():
         return replace(config, data=raw_signals(config.data.sources, config.data.options))
 
 
-def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:
+def find_tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:
     """`folder`, or that of the prepared `data`, or the one that ships."""
     from trimask.runs.sources import tokenizers_of_data
     from trimask.tokenizers.bundle import SHIPPED
@@ -78,12 +78,12 @@ def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenize
     """The tokenizers of `tokenizer_folder`."""
     from trimask.tokenizers.bundle import Tokenizers
 
-    chosen = tokenizer_folder(folder, data)
-    with reading_files():
+    chosen = find_tokenizer_folder(folder, data)
+    with convert_file_errors():
         return Tokenizers.load(chosen)
 
 
-def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
+def count_denoiser_parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
     """The denoiser's parameters over the vocabulary of `tokenizers`."""
     from trimask.model.flops import count_parameters
     from trimask.runs.vocabulary import build_vocabulary
