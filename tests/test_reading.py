@@ -13,8 +13,8 @@ PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder": (Path.mkdir, "is a folder, not a file: name the file inside"),
     "a pipe": (os.mkfifo, "is a pipe or a device, not a file: give a file"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "is a pipe or a device"),
-    "a lost link": (lambda path: path.symlink_to("gone"), "is a link that leads nowhere"),
-    "a circle": (lambda path: path.symlink_to(path.name), "is a link that leads nowhere"),
+    "a lost link": (lambda path: path.symlink_to("gone"), "is a broken link"),
+    "a circle": (lambda path: path.symlink_to(path.name), "is a broken link"),
 }
 
 
@@ -31,7 +31,7 @@ def test_what_is_no_file(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_what_is_no_name(name: str) -> None:
-    assert "is no name of a file" in (find_problem(name) or "")
+    assert "is not a valid file name" in (find_problem(name) or "")
 
 
 def test_a_name_beyond_the_system_s_limit() -> None:

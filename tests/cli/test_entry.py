@@ -83,7 +83,7 @@ def test_list_is_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> 
         (["study", "plan", "horizon", "--workers", "1000000000"], ["--workers is", "at most 1,024"]),
         (["evaluate", "quickstart", "--threads", "1000000000"], ["--threads is", "at most 1,024"]),
         (["train", "debug", "--out", "OUT", "--num-steps", "0"], ["num_steps 0", "at least 1"]),
-        (["train", "debug", "--out", "OUT", "--tokenizers", "gone"], ["--tokenizers gone is no folder"]),
+        (["train", "debug", "--out", "OUT", "--tokenizers", "gone"], ["--tokenizers gone is not a folder"]),
         (["data", "shw", "--out", "OUT"], ["unknown action 'shw'", "show"]),
         (["demo", "--out", "OUT", "--minutes", "-1"], ["--minutes is -1", "from 0 to"]),
         (["demo", "--out", "OUT", "--minutes", "1e308"], ["--minutes is 1e+308", "from 0 to"]),

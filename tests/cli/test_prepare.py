@@ -241,7 +241,7 @@ def test_a_folder_in_which_nothing_came_out_can_be_used(
     words = ["prepare", str(raw), "--out", str(out), *tokenized]
     assert main(words) == 1
     told = capsys.readouterr().err
-    assert "nothing is left to train on; the first that was set aside, noise/000.png" in told
+    assert "no example is left to train on; the first that was set aside, noise/000.png" in told
     assert "--caption-from folder" in told
     assert main([*words, "--caption-from", "folder"]) == 0
     assert Manifest.load(out).rejected == {"corrupt": 1}
@@ -326,7 +326,7 @@ def test_data_that_moved(prepared: list[Path], tmp_path: Path, capsys: pytest.Ca
     file, given = tmp_path / "x.safetensors", ["--tokenizers", str(run / "tokenizers")]
     assert main(["export", str(run), "--out", str(file)]) == 0
     assert main(["show", str(file), *given]) == 2
-    assert "trained on prepared data (new), and does not hold it" in capsys.readouterr().err
+    assert "trained on prepared data (new), which the file does not contain" in capsys.readouterr().err
     assert main(["show", str(file), *given, "--data", str(old), "--json"]) == 0
 
 
@@ -414,7 +414,7 @@ def test_texts_that_are_labels_are_told(
     words = ["prepare", str(raw), *tokenized, "--validation=0"]
     assert main([*words, "--out", str(tmp_path / "data")]) == 0
     told = capsys.readouterr().err
-    assert "--group-by image (or audio) compares files alone" in told and "no train split came out" in told
+    assert "--group-by image (or audio) compares files only" in told and "has no train split" in told
     assert main([*words, "--out", str(tmp_path / "other"), "--group-by=image"]) == 0
     assert Manifest.load(tmp_path / "other").counts["train"]["images"].examples == 20
     assert "--group-by" not in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_demo_generates_trains_and_reports(
         "Fresh run",
         "Go on",
     ]
-    assert "What it can and cannot do" in page.titles and "How a picture comes to be" in page.titles
+    assert "What it can and cannot do" in page.titles and "How a picture is unmasked" in page.titles
     assert "count sheep" in report.read_text(encoding="utf-8")
     assert (out / "samples" / "shipped" / "image-seen-00.png").exists()
     assert (out / "samples" / "fresh" / "speech-seen-00.wav").exists()
@@ -135,7 +135,7 @@ def test_a_signal_ends_the_training_and_generates_with_what_there_is(
     monkeypatch.setattr(demo, "pretrain", interrupted)
     _shorten(monkeypatch, 0)
     report = _demo(tmp_path / "demo", minutes=5)
-    assert "stopped by hand" in report.read_text(encoding="utf-8")
+    assert "stopped by Ctrl-C" in report.read_text(encoding="utf-8")
     assert (tmp_path / "demo" / "samples" / "fresh" / "image-seen-00.png").exists()
 
 

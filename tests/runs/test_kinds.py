@@ -82,7 +82,7 @@ def test_data_of_ones_own_is_trained_on(tmp_path: Path, capsys: pytest.CaptureFi
     assert main([*sample, "--out", str(tmp_path / "samples")]) == 0
     capsys.readouterr()
     assert main(["evaluate", str(run), "--out", str(tmp_path / "scores.json")]) != 0
-    assert "scorecards are of embedded or prepared data" in capsys.readouterr().err
+    assert "only runs on embedded or prepared data can be scored" in capsys.readouterr().err
 
 
 @final

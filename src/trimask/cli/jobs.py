@@ -1,9 +1,8 @@
-"""From a name on the command line to a job: of a recipe, a run directory or an exported file."""
+"""Make a job from a name on the command line: a recipe, a run directory or an exported file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trimask import modules
 from trimask.cli.console import say
@@ -15,9 +14,6 @@ from trimask.cli.tokenizer_job import TextTokenizerJob, TokenizerJob
 from trimask.config import override, to_dict
 from trimask.recipes.catalog import RECIPES
 
-if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
-    pass
-
 
 def make_job(
     recipe: str,
@@ -28,10 +24,10 @@ def make_job(
     weights: Path | None = None,
     group_by: str | None = None,
 ) -> Job:
-    """The job of `recipe` with `overrides`.
+    """Make the job of `recipe` with `overrides`.
 
     Raises:
-        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
+        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit.
         Failed: data or tokenizers that cannot be read.
     """
     config = resolve_recipe(recipe, overrides, data, group_by=group_by)
@@ -52,7 +48,7 @@ def make_job(
         if tokenizers is not None:
             raise UsageError(
                 f"{recipe} states its code spaces (--data.spaces.text.codebook_size N, …): leave out "
-                "--tokenizers, or give data that was prepared over them with --data DIR"
+                "--tokenizers, or give data that was prepared with them by --data DIR"
             )
         return StatedJob(recipe=recipe, config=config)
     folder = find_tokenizer_folder(tokenizers, data)
@@ -68,9 +64,10 @@ def make_job(
 def find_job(
     name: str, overrides: Mapping[str, str], *, data: Sequence[Path] = (), tokenizers: Path | None = None
 ) -> Job:
-    """The job of a recipe, or that which a run directory or an exported file comes from, with `overrides`.
+    """Find the job that `name` means: of a recipe, or of the run of a run directory or exported file.
 
-    A recipe's name is the recipe, whatever lies beside. Raises as `job` and `resumed_job`.
+    A recipe's name always means the recipe, also where a file of that name exists. Raises as `make_job` and
+    `resume_job`.
     """
     path = Path(name)
     if name in RECIPES or modules.is_own(name) or not path.exists():
@@ -95,8 +92,8 @@ def find_job(
     if kind.folders and not data:
         names = ", ".join(folder.name for folder in kind.folders)
         raise UsageError(
-            f"{path} was trained on prepared data ({names}), and does not hold it: say where it is with "
-            "--data DIR"
+            f"{path} was trained on prepared data ({names}), which the file does not contain: give its "
+            "folder with --data DIR"
         )
     with convert_file_errors():
         if data:
@@ -117,10 +114,10 @@ def resume_job(
     tokenizers: Path | None = None,
     weights: Path | None = None,
 ) -> Job | None:
-    """The job of the run in `out`: its own configuration, with `overrides`. None where no run has begun.
+    """Load the job of the run in `out`: its stored configuration, with `overrides`. None if no run has begun.
 
     Raises:
-        UsageError, ConfigError: another recipe, a field that does not exist, data that are not the run's.
+        UsageError, ConfigError: another recipe, a field that does not exist, or data other than the run's.
         Failed: the directory is damaged.
     """
     from trimask.runs.resume import check_horizon, find_tokenizers, override_run, read_start
@@ -139,7 +136,7 @@ def resume_job(
         )
     kept = None if recipe is None else modules.find_changed_copy(recipe, to_dict(start.config))
     if kept is not None:
-        say(f"{out} goes on with its own copy, {modules.MODULES}/{kept}: {recipe} is no longer the same")
+        say(f"{recipe} has changed: {out} continues with its own copy, {modules.MODULES}/{kept}")
     config = override_run(start, overrides, data)
     if not isinstance(config, RunConfig):
         for name, value in (("tokenizers", tokenizers), ("weights", weights)):

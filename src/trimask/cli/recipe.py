@@ -1,4 +1,4 @@
-"""A recipe by name, with overrides, and what there is to say about it before it runs."""
+"""Resolve a recipe's name, data and overrides into a configuration, and find its tokenizers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from trimask.cli.failure import UsageError, convert_file_errors
 from trimask.config import override
 from trimask.recipes.catalog import RECIPES, resolve
 
-if TYPE_CHECKING:  # they take torch, and an unknown recipe should be told at once
+if TYPE_CHECKING:  # these import torch, which takes seconds: an unknown recipe must be reported before that
     from trimask.model.flops import ParameterCount
     from trimask.recipes.catalog import Recipe
     from trimask.tokenizers.bundle import Tokenizers
@@ -21,11 +21,15 @@ if TYPE_CHECKING:  # they take torch, and an unknown recipe should be told at on
 def resolve_recipe(
     recipe: str, overrides: Mapping[str, str], data: Sequence[Path] = (), *, group_by: str | None = None
 ) -> "Recipe":
-    """The configuration of `recipe`, on `data` if there is any (prepared folders; for a tokenizer raw
-    sources, grouped by a column), with `overrides`.
+    """Return the configuration of `recipe` with `data` in place of its own, and with `overrides`.
+
+    Args:
+        data: prepared folders; for a tokenizer, raw sources.
+        group_by: column of a tokenizer's raw data whose equal values share a split.
 
     Raises:
-        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
+        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit.
+        Failed: data that cannot be read.
     """
     config = resolve(recipe if modules.is_own(recipe) else choose("recipe", recipe, RECIPES))
     return _use_data(config, overrides, data, group_by) if data else override(config, overrides)
@@ -45,7 +49,7 @@ def _use_data(
         if group_by is not None:
             raise UsageError("--group-by is for a tokenizer's raw data: `trimask prepare` has grouped this")
         return override(with_prepared(config, data), overrides)
-    # Options are checked before anything is read, and it is read as they say.
+    # Overrides may set the options that data is read with: they are applied and checked before reading.
     unread = RawSignals(
         sources=tuple(map(str, data)),
         fingerprints=("",) * len(data),
@@ -59,7 +63,11 @@ def _use_data(
 
 
 def find_tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:
-    """`folder`, or that of the prepared `data`, or the one that ships."""
+    """Return `folder` if given, else the tokenizer folder of the prepared `data`, else the shipped one.
+
+    Raises:
+        UsageError: both are given, or `folder` is not a folder.
+    """
     from trimask.runs.sources import tokenizers_of_data
     from trimask.tokenizers.bundle import SHIPPED
 
@@ -68,14 +76,14 @@ def find_tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Pat
             "--tokenizers cannot go with --data: prepared data has the tokenizers it was made with"
         )
     if folder is not None and not folder.is_dir():
-        raise UsageError(f"--tokenizers {folder} is no folder: give one with the three tokenizer files")
+        raise UsageError(f"--tokenizers {folder} is not a folder: give one with the three tokenizer files")
     if data:
         return tokenizers_of_data(data)
     return SHIPPED if folder is None else folder
 
 
 def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenizers":
-    """The tokenizers of `tokenizer_folder`."""
+    """Load the tokenizers of `find_tokenizer_folder`."""
     from trimask.tokenizers.bundle import Tokenizers
 
     chosen = find_tokenizer_folder(folder, data)
@@ -84,7 +92,7 @@ def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenize
 
 
 def count_denoiser_parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
-    """The denoiser's parameters over the vocabulary of `tokenizers`."""
+    """Count the denoiser's parameters over the vocabulary of `tokenizers`."""
     from trimask.model.flops import count_parameters
     from trimask.runs.vocabulary import build_vocabulary
 

@@ -1,4 +1,4 @@
-"""`trimask show`: a recipe before it runs."""
+"""`trimask show`: print a recipe before it runs."""
 
 import json
 import sys
@@ -19,8 +19,8 @@ from trimask.config import to_dict
 @final
 @dataclass(frozen=True, kw_only=True)
 class Show(Verb):
-    """A recipe's resolved fields and size: of a model, parameters, sequences, epochs of each task, and
-    training FLOPs; of a tokenizer, parameters, codes and bits.
+    """Show a recipe's resolved fields and size: for a model, parameters, sequences, epochs of each task, and
+    training FLOPs; for a tokenizer, parameters, codes and bits.
 
     Any field can be overridden by its path: `trimask show quickstart --model.depth 6 --num-steps 100`.
     """
@@ -28,17 +28,17 @@ class Show(Verb):
     takes_overrides: ClassVar[bool] = True
 
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
-    """one of `trimask list`, or a function of your own (mine.py:NAME); or a run's directory, or an exported
-    file: what it was trained as"""
+    """one of `trimask list`, or your own function (mine.py:NAME); or a run directory or exported file, whose
+    recipe is shown"""
     diff: Annotated[str | None, tyro.conf.arg(metavar="OTHER")] = None
     """another recipe: show only the fields in which RECIPE differs from it"""
     tokenizers: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """tokenizers to train over; else those that ship"""
+    """tokenizers to train over (default: the shipped ones)"""
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR")] = ()
     """data that `trimask prepare` made, instead of the recipe's; for a tokenizer, raw pictures or recordings;
     may be given several times"""
     json: bool = False
-    """one JSON object on stdout"""
+    """print one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
         if self.diff is not None:

@@ -95,7 +95,7 @@ class Manifest:
                 else "holds no prepared data: make some"
             )
             raise UserError(f"{folder} {what} with `trimask prepare SOURCE --out {folder}`")
-        stored = io.read_sealed(path, mend=_MEND)
+        stored = io.read_sealed(path, fix=_MEND)
         version = stored.get("format_version") if isinstance(stored, dict) else None
         if version != FORMAT_VERSION:
             raise UserError(

@@ -187,7 +187,7 @@ def _claimed(out: Path, request: dict[str, Any]) -> Iterator[None]:
         raise UserError(f"{linked[0]} is a link: put what it leads to there, or choose another --out")
     with locks.claim(out, marker=REQUEST, what="prepared data"):
         is_begun = os.path.lexists(path)
-        stored = io.read_sealed(path, mend="choose another --out") if is_begun else None
+        stored = io.read_sealed(path, fix="choose another --out") if is_begun else None
         if is_begun and not (stored != request and _forget_nothing(out)):
             _check_request(out, stored, request)
         else:

@@ -1,4 +1,4 @@
-"""How a figure is written: its value with its interval; and what the splits are called."""
+"""Format scores with their intervals, and name splits and error rates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,19 +17,19 @@ SPLITS = {
 
 
 def error_rate_name(scores: Mapping[str, Any]) -> str:
-    """What a rate of word errors is called by its `unit`."""
+    """Return the name of a word error rate, which depends on its `unit`."""
     if scores.get("unit") == CHARACTERS:
         return "character error rate (a script without spaces)"
     return f"word error rate{unit_suffix(scores)}"
 
 
 def unit_suffix(scores: Mapping[str, Any]) -> str:
-    """What is added to the name of a figure that is not over words alone."""
+    """Return what to add to the name of a score that is not computed over words only."""
     return _UNITS.get(scores.get("unit", WORDS), "")
 
 
 def format_figure(estimate: Mapping[str, float] | None, *, is_share: bool = False) -> str:
-    """A value with its interval; shares as percentages."""
+    """Format a value with its interval; shares as percentages."""
     if estimate is None:
         return "–"
     if "low" not in estimate:

@@ -93,7 +93,7 @@ class Kind(ABC):
         return None
 
     def check_rows(self, config: RunConfig, tokenizers: Tokenizers) -> None:
-        """UserError if a sequence may not fit a row, however many end frames it gets; with the mend."""
+        """Raise UserError, with the fix, if a sequence with the most end frames may not fit a row."""
         return None
 
     def lengths(
@@ -303,7 +303,7 @@ class _Prepared(Kind):
                 began = ", ".join(map(str, data.folders))
                 raise UserError(
                     f"--data {folder} is not the data that the run began with ({began}): its {MANIFEST} "
-                    "differs; name that data, wherever it is now, or train anew"
+                    "differs; give that data, wherever it is now, or start a new run"
                 )
             for number in found:
                 places[number] = folder.resolve()
@@ -345,5 +345,5 @@ def _check_manifests(data: PreparedData) -> None:
         Manifest.load(folder)
         if io.sha256(folder / MANIFEST) != manifest:
             raise UserError(
-                f"{folder / MANIFEST} has changed since the run began: put the old data back, or train anew"
+                f"{folder / MANIFEST} has changed since the run began: restore the data, or start a new run"
             )

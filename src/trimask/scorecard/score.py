@@ -1,4 +1,4 @@
-"""The scorecard of a model: every modality beside its floors and ceilings, as plain JSON."""
+"""Compute the scorecard of a model: every modality beside its floors and ceilings, as plain JSON."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -52,16 +52,17 @@ def score(
     warn: Report = lambda message: None,
     save: Save = lambda scores: None,
 ) -> dict[str, Any]:
-    """All figures of a model on `examples`: plain JSON, each with n, a 95 % interval, floors and ceilings.
+    """Score a model on `examples`: plain JSON, each score with n, a 95 % interval, floors and ceilings.
 
     Args:
-        judges: outside models; what lacks its judge is left out, and `left_out` says so.
-        language: of all recordings, whatever the data says.
-        warn: told of a part that fails: it is set aside (`failed`), and the others go on.
-        save: given the scores after each part, as far as they are.
+        judges: outside models; scores without their judge are listed under `left_out`.
+        language: language of all recordings, in place of that of the data.
+        warn: called with a message for each part that fails; failed parts are listed under `failed`, and the
+            others continue.
+        save: called after each part with the scores so far.
 
     Raises:
-        UserError: a model without all three tokenizers.
+        UserError: the model lacks one of the three tokenizers.
     """
     began = time.monotonic()
     tokenizers, denoiser = tokenizers_of(generator), denoiser_of(generator)
@@ -109,10 +110,10 @@ def score(
 
 
 def tokenizers_of(generator: Generator) -> Tokenizers:
-    """The tokenizers that a generator was loaded with.
+    """Return the tokenizers that a generator was loaded with.
 
     Raises:
-        UserError: one of the three is absent.
+        UserError: one of the three is missing.
     """
     text, image, speech = generator.codecs.text, generator.codecs.image, generator.codecs.speech
     if text is None or image is None or speech is None:
@@ -121,10 +122,10 @@ def tokenizers_of(generator: Generator) -> Tokenizers:
 
 
 def denoiser_of(generator: Generator) -> Denoiser:
-    """The network that a generator samples from.
+    """Return the network that a generator samples from.
 
     Raises:
-        UserError: it samples from something that gives no likelihoods.
+        UserError: its predictor is not a denoiser, and gives no likelihoods.
     """
     predictor = generator.predictor
     if not isinstance(predictor, DenoiserPredictor):
@@ -135,7 +136,7 @@ def denoiser_of(generator: Generator) -> Denoiser:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Scorecard:
-    """What all parts of one scorecard share."""
+    """Computes the parts of one scorecard."""
 
     generator: Generator
     denoiser: Denoiser
@@ -152,7 +153,7 @@ class _Scorecard:
         return self.sections.scores
 
     def likelihood(self, splits: Mapping[str, Mapping[str, ExampleSource]], slack: SpanSlack) -> None:
-        """NELBO of each task and split."""
+        """Score the NELBO of each task and split."""
         for name, task in self.examples.tasks:
             with self.sections.part(f"likelihood: {task} ({name})"):
                 self.scores["likelihood"] += measure_likelihood(
@@ -170,9 +171,7 @@ class _Scorecard:
                 )
 
     def pictures(self) -> None:
-        """Images from captions and captions from images, for seen captions, held-out compositions and unseen
-        ones.
-        """
+        """Score images from captions and captions from images: seen, held-out compositions, and unseen."""
         if not (self._is_trained("text_to_image") or self._is_trained("image_to_text")):
             return
         count = max(self.suite.num_references, self.suite.num_sequences)
@@ -197,7 +196,7 @@ class _Scorecard:
     ) -> None:
         name, made = _NAMES[split], None
         chosen = self._choose(rows[split], self.suite.num_sequences, "images", split)
-        # A composition is looked for among all that was seen too: its own concept in other tones is there.
+        # Compositions are searched for among the seen pictures too, which have their concepts in other tones.
         beside = ["train", split] if split == "composition" and "train" in rows else [split]
         gallery = [row for each in beside for row in rows[each]]
         with self.sections.part(f"images: {name}"):
@@ -216,7 +215,7 @@ class _Scorecard:
             self.scores["caption_agreement"] |= {name: agreement} if agreement else {}
 
     def speech(self) -> None:
-        """Readings said and written down, of the training split and of unseen ones."""
+        """Score generated speech and transcripts, of seen and unseen recordings."""
         says, writes = self._is_trained("text_to_speech"), self._is_trained("speech_to_text")
         scores, recognizer = self.scores["speech"], self.judges.recognizer
         scores["judge"] = "not judged: give --judges" if recognizer is None else recognizer.name
@@ -245,9 +244,7 @@ class _Scorecard:
                     )
 
     def text(self, held_out: ExampleSource | None) -> None:
-        """Sampled passages beside held-out ones, and which continuation of a held-out passage is the true
-        one.
-        """
+        """Score sampled passages beside held-out ones, and the choice of the true continuation."""
         if held_out is None or not self._is_trained("text"):
             return
         text, window, judge = self.tokenizers.text, self.examples.text_window, None

@@ -1,4 +1,4 @@
-"""A scorecard (the JSON of `trimask evaluate`) as tables: each figure beside its floor and its ceiling."""
+"""Convert a scorecard (the JSON of `trimask evaluate`) to tables: scores beside floors and ceilings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from trimask.scorecard.judged import (
 
 
 def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
-    """Tables of all figures that the scorecard has; a part that is absent is left out."""
+    """Make tables of all scores in a scorecard; missing parts are left out."""
     tables = [
         Prose(text=scores["reference"]) if "reference" in scores else None,
         _likelihood(scores.get("likelihood") or []),
@@ -41,7 +41,7 @@ def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
 
 
 def _bits(estimate: Mapping[str, float] | None) -> str:
-    """A value with half the width of its interval."""
+    """Format a value with half the width of its interval."""
     if estimate is None:
         return "–"
     if "low" not in estimate:
@@ -70,7 +70,7 @@ def _likelihood(rows: Sequence[Mapping[str, Any]]) -> Block | None:
     note = "Bits per token (± half of the 95 % interval), lower is better. Floors: `unigram`, the tokens' "
     note += "frequencies; `uniform`, all tokens alike. A model that uses its condition does worse without it."
     if any(row.get("is_part") for row in rows):
-        note += " Of modalities that are generated together, all is the bound; a part of it is none."
+        note += " For modalities generated together, only `all` is a bound; the parts are its terms."
     if per_byte:
         note += f" Unseen text passages: {_bits(per_byte[0]['bits_per_byte'])} bits per byte."
     return Table(heading="Likelihood", header=header, rows=cells, note=note)
@@ -175,7 +175,7 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
     if languages:
         is_assumed = any((here or {}).get("language_is_assumed") for here in generated.values())
         judge += f", listening in {', '.join(languages)}"
-        judge += " (assumed: the data names no language, --language does)" if is_assumed else ""
+        judge += " (assumed, since the data names no language: set it with --language)" if is_assumed else ""
     note = f"Judge: {judge}. Ceiling of word error rates: the judge on the reader's clips."
     header = ("", "value", "floor: shuffled", "ceiling", "n")
     return Table(heading="Speech", header=header, rows=cells, note=note)
@@ -216,7 +216,7 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Block | None:
         return None
     failed = [claim for claim in claims if not claim["passed"]]
     if not failed:
-        return Prose(text=f"All {len(claims)} stated bounds hold: what a broken model could not reach.")
+        return Prose(text=f"All {len(claims)} bounds hold; a broken model could not meet them.")
     rows = [[claim["name"], f"{claim['value']:.3g}", f"{claim['bound']:.3g}"] for claim in failed]
     return Table(
         heading=f"Bounds that do not hold yet: {len(failed)} of {len(claims)}",

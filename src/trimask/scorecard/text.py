@@ -1,4 +1,4 @@
-"""The scorecard's words: captions of real pictures, free text, and which continuation is the true one."""
+"""Score text: captions of real pictures, free text, and the choice of the true continuation."""
 
 import warnings
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _NUM_OPTIONS = 4
 
 @contextmanager
 def ignore_length_warnings():
-    """An early model leaves many spans open: here that is counted, not said each time."""
+    """Ignore warnings about spans that do not end: scores count them instead (`complete`)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SpanTooShortWarning)
         warnings.simplefilter("ignore", EmptySpanWarning)
@@ -35,8 +35,10 @@ def ignore_length_warnings():
 def score_captions(
     generator: Generator, chosen: Sequence[Picture], candidates: Sequence[str], *, seed: int
 ) -> dict[str, Any] | None:
-    """Exact match and word F1 of the captions given to real pictures; floors: shuffled, and the best
-    caption of a blind model.
+    """Score exact match and word F1 of generated captions of real pictures.
+
+    Floors: shuffled captions, and the best single caption for all pictures (chosen from `candidates`). None
+    for fewer than two pictures.
     """
     if len(chosen) < 2:
         return None
@@ -73,11 +75,13 @@ def score_text(
     count: int,
     judge: LoadedLanguageModel | None,
 ) -> dict[str, Any] | None:
-    """Variety of sampled passages beside held-out ones cut to equal lengths, and the share of their words
-    that training texts have; with a judge, its perplexity of them.
+    """Score the variety of sampled passages, their share of known words, and with a judge their perplexity.
 
-    Floors: ids drawn uniformly, decoded (`noise`); for the perplexity also real passages with their words in
-    random order (`scrambled`). Ceiling: `real`.
+    Floors: decoded random ids (`noise`); for the perplexity also real passages with their words in random
+    order (`scrambled`). Ceiling: `real`, held-out passages cut to equal lengths. None if no sample has text.
+
+    Args:
+        known: words of the training texts, normalized.
     """
     with ignore_length_warnings():
         results = generator.generate_many("text", num_samples=count, seed=seed, batch_size=16)
@@ -112,7 +116,7 @@ def _perplexities(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Of the texts as they are, with case and punctuation: those are part of what a language model reads."""
+    """Compute perplexities of the original texts, with case and punctuation, which a language model reads."""
     draw = rng.generator(seed, "scorecard", "scrambled")
     scrambled = [join_pieces(draw.permutation(split_pieces(text)).tolist()) for text in real]
     found = {}
@@ -127,9 +131,9 @@ def _perplexities(
 def make_choices(
     source: ExampleSource, text: TextCodec, *, window: int, count: int, seed: int
 ) -> list[Choice]:
-    """Questions from passages: after half of a window, which of four pieces of a quarter window comes next?
+    """Make multiple-choice questions: which of four quarter windows of text follows half a window of context?
 
-    The wrong ones stand at the same place in other passages. Passages that are too short are left out.
+    The wrong options come from the same place in other passages. Passages that are too short are left out.
     """
     half, piece = window // 2, window // 4
     long_enough = np.flatnonzero(source.num_codes["text"] >= half + piece)
@@ -138,18 +142,16 @@ def make_choices(
     if len(chosen) < _NUM_OPTIONS:
         return []
     ids = [source.example(i)["text"][:, 0].tolist() for i in chosen]
-    contexts, split_pieces = (
+    contexts, endings = (
         [text.decode(each[:half]) for each in ids],
         [text.decode(each[half : half + piece]) for each in ids],
     )
     questions = []
     for number, context in enumerate(contexts):
-        others = draw.choice(
-            [j for j in range(len(split_pieces)) if j != number], _NUM_OPTIONS - 1, replace=False
-        )
-        options = [split_pieces[j] for j in others.tolist()]
+        others = draw.choice([j for j in range(len(endings)) if j != number], _NUM_OPTIONS - 1, replace=False)
+        options = [endings[j] for j in others.tolist()]
         answer = int(draw.integers(_NUM_OPTIONS))
-        options.insert(answer, split_pieces[number])
+        options.insert(answer, endings[number])
         if all(options):
             questions.append(Choice(context=context, options=tuple(options), answer=answer))
     return questions
@@ -158,8 +160,10 @@ def make_choices(
 def score_choices(
     scorer: ContinuationScorer, questions: Sequence[Choice], judge: LoadedLanguageModel | None, *, seed: int
 ) -> dict[str, Any] | None:
-    """Share of questions in which the true continuation has the highest bound per byte. Floors: chance, and
-    the same options after another question's context; ceiling: an outside language model.
+    """Score the share of questions in which the true continuation has the highest bound per byte.
+
+    Floors: chance, and the same options after the context of another question. Ceiling: an outside language
+    model. None for fewer than two questions.
     """
     if len(questions) < 2:
         return None
@@ -183,7 +187,7 @@ def score_choices(
 
 
 def _known(texts: Sequence[str], known: set[str]) -> dict[str, Any]:
-    """Share of words that are known, per text a ratio; the interval is over texts."""
+    """Compute the share of words that are known; the interval is over texts."""
     split = [normalize_words(text) for text in texts]
     split = [each for each in split if each]
     hits = np.array([sum(word in known for word in each) for each in split]) * 1.0

@@ -42,7 +42,7 @@ def test_weights_that_are_not_the_pinned_ones_are_never_loaded(tmp_path: Path) -
     folder = _folder(tmp_path, "distillmos")
     with pytest.raises(ValueError, match="not the pinned file"):
         QualityJudge(source=str(folder / "distillmos")).scores([], 16_000)
-    with pytest.raises(ValueError, match="holds no DistillMOS"):
+    with pytest.raises(ValueError, match="has no DistillMOS"):
         QualityJudge(source=str(tmp_path)).scores([], 16_000)
 
 
