@@ -194,7 +194,7 @@ def _skewness(influence: np.ndarray) -> np.ndarray:
 
 
 def _without_skewness(quantile: float, skewness: np.ndarray) -> np.ndarray:
-    """Invert Hall's transformation: solve T + k T²/3 + k² T³/27 + k/6 = `quantile`, with k = skewness / √n."""
+    """Invert Hall's transformation: solve T + k T²/3 + k² T³/27 + k/6 = `quantile`; k = skewness / √n."""
     is_skew = np.abs(skewness) > 1e-6
     k = np.where(is_skew, skewness, 1.0)
     return np.where(is_skew, 3 * (np.cbrt(1 + k * (quantile - k / 6)) - 1) / k, quantile)

@@ -62,7 +62,7 @@ def claim(folder: str | os.PathLike[str], *, marker: str, what: str) -> Iterator
         raise UserError(f"{folder} is a file: choose another --out")
     is_empty = not folder.exists() or all(entry.name.startswith(".") for entry in folder.iterdir())
     if not is_empty and not (folder / marker).exists():
-        raise UserError(f"{folder} is not empty and not a {what}: choose another --out")
+        raise UserError(f"{folder} is not empty and holds no {what}: choose another --out")
     with lock(folder):
         yield
 

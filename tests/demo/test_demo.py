@@ -67,7 +67,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _demo(out: Path, **changes: Any) -> Path:
-    options = {"minutes": 0.02, "recipe": debug, "shown": _SMALL, "num_images": 2, "num_clips": 2}
+    options = {"minutes": 0.02, "recipe": debug, "model_data": _SMALL, "num_images": 2, "num_clips": 2}
     return run_demo(out, **(options | changes))
 
 
@@ -160,7 +160,7 @@ def test_a_folder_of_another_kind_is_left_alone(shipped: Path, tmp_path: Path) -
         _demo(out)
     assert [entry.name for entry in out.iterdir()] == ["thesis.txt"]
     io.write_json(out / "demo.json", {"format": "another program"})
-    with pytest.raises(ValueError, match="not ours"):
+    with pytest.raises(ValueError, match="was not written by trimask demo"):
         _demo(out)
 
 

@@ -145,9 +145,9 @@ class StatedJob(Job):
         window = self.config.data.text_window
         raise UsageError(
             f"{self.recipe} states the sizes of its data but has none. Assemble tokenizers "
-            "(trimask tokenizers --text FILE --image NAME --image-size 256 --speech NAME --out DIR), prepare data with "
-            f"them (trimask prepare SOURCE --tokenizers DIR --text-window {window} --max-seconds 15 --out "
-            "DATA), and give it with --data DATA"
+            "(trimask tokenizers --text FILE --image NAME --image-size 256 --speech NAME --out DIR), prepare "
+            f"data with them (trimask prepare SOURCE --tokenizers DIR --text-window {window} --max-seconds "
+            "15 --out DATA), and give it with --data DATA"
         )
 
     def summary(self) -> dict[str, Any]:

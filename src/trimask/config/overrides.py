@@ -36,8 +36,8 @@ def override(config: T, values: Mapping[str, str]) -> T:
     Example: `override(run, {"model.depth": "6", "betas": "0.9,0.99", "lr_schedule": "WarmupStableDecay",
     "lr_schedule.decay_fraction": "0.1"})`.
 
-    Strings are parsed by the field's type: tuples as comma-separated lists, `none` as None if the field allows it.
-    Items of a tuple are addressed by index (`phases.0.num_steps`), or by their field `name`
+    Strings are parsed by the field's type: tuples as comma-separated lists, `none` as None if the field
+    allows it. Items of a tuple are addressed by index (`phases.0.num_steps`), or by their field `name`
     (`tasks.joint.spans`). A field that allows several classes is set to one by its name; the fields of that
     class have their defaults, or the values of longer paths. Setting a field of a group that is None creates
     the group. All values are set before the classes validate themselves, so that fields which depend on
