@@ -30,12 +30,11 @@ from trimask.parallel import Local
 from trimask.prepare.manifest import Manifest, Speakers, load_split
 from trimask.prepare.prepare import Progress, prepare
 from trimask.recipes.quickstart import debug
+from trimask.runs.build import build_stream, build_vocabulary
 from trimask.runs.embedded import pictures
 from trimask.runs.kinds import kind_of
 from trimask.runs.own_prompt import suggest_prompt
-from trimask.runs.pretrain import build_stream
-from trimask.runs.sources import with_prepared
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.prepared import with_prepared
 from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.tokenizers.text import TextTokenizer

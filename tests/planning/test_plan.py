@@ -15,7 +15,7 @@ from trimask.planning.hardware import HARDWARE
 from trimask.planning.memory import MemoryModel
 from trimask.planning.plan import Assumptions, plan
 from trimask.recipes import catalog
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_vocabulary
 from trimask.training.run import RunConfig
 
 SCALED_DOWN = {

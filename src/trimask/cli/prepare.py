@@ -206,7 +206,7 @@ class Prepare(Verb):
         from trimask.cli.console import Report
         from trimask.locks import locked
         from trimask.prepare.manifest import Manifest, damaged_shards, set_aside
-        from trimask.runs.sources import tokenizers_of_data
+        from trimask.runs.prepared import tokenizers_of_data
 
         with reading_files():
             manifest = Manifest.load(folder)

@@ -34,7 +34,7 @@ def resolved(
 def _on(
     config: "Recipe", overrides: Mapping[str, str], data: Sequence[Path], group_by: str | None
 ) -> "Recipe":
-    from trimask.runs.sources import with_prepared
+    from trimask.runs.prepared import with_prepared
     from trimask.sources.options import PrepareOptions
     from trimask.tokenizer_training.data import RawSignals
     from trimask.tokenizer_training.decoded import raw_signals
@@ -60,7 +60,7 @@ def _on(
 
 def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:
     """`folder`, or that of the prepared `data`, or the one that ships."""
-    from trimask.runs.sources import tokenizers_of_data
+    from trimask.runs.prepared import tokenizers_of_data
     from trimask.tokenizers.bundle import SHIPPED
 
     if folder is not None and data:
@@ -86,6 +86,6 @@ def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenize
 def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
     """The denoiser's parameters over the vocabulary of `tokenizers`."""
     from trimask.model.flops import count_parameters
-    from trimask.runs.vocabulary import build_vocabulary
+    from trimask.runs.build import build_vocabulary
 
     return count_parameters(config.model, build_vocabulary(config, tokenizers))
