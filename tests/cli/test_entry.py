@@ -124,13 +124,13 @@ class TestOutCannotBeWritten:
         assert (tmp_path / "file").read_text() == "mine"
 
     @pytest.mark.parametrize(
-        ("number", "mend"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "that you may write to")]
+        ("number", "fix"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "that you may write to")]
     )
     def test_no_space_or_no_permission(
         self,
         words: list[str],
         number: int,
-        mend: str,
+        fix: str,
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
@@ -140,7 +140,7 @@ class TestOutCannotBeWritten:
 
         monkeypatch.setattr(destination.os, "fsync", full)
         out = tmp_path / "a" / "out"
-        fails(capsys, [*words, "--out", str(out)], 1, "cannot write to", os.strerror(number), mend)
+        fails(capsys, [*words, "--out", str(out)], 1, "cannot write to", os.strerror(number), fix)
         assert not (tmp_path / "a").exists()
 
 

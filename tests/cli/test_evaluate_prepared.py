@@ -23,8 +23,8 @@ from trimask.prepare.prepare import prepare
 from trimask.recipes.quickstart import debug
 from trimask.runs import load as runs
 from trimask.runs.lengths import load_lengths
+from trimask.runs.prepared import with_prepared
 from trimask.runs.pretrain import pretrain
-from trimask.runs.sources import with_prepared
 from trimask.sources.options import PrepareOptions
 
 pytestmark = pytest.mark.usefixtures("few_sampling_steps")

@@ -30,12 +30,11 @@ from trimask.parallel import Local
 from trimask.prepare.manifest import Manifest, Speakers, load_split
 from trimask.prepare.prepare import Progress, prepare
 from trimask.recipes.quickstart import debug
+from trimask.runs.build import build_stream, build_vocabulary
 from trimask.runs.embedded import pictures
 from trimask.runs.kinds import kind_of
 from trimask.runs.own_prompt import suggest_prompt
-from trimask.runs.pretrain import build_stream
-from trimask.runs.sources import with_prepared
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.prepared import with_prepared
 from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.tokenizers.text import TextTokenizer
@@ -263,7 +262,7 @@ def test_what_to_try_is_of_the_data(prepared: list[Path], tokenizers_folder: Pat
     assert told is not None and told.startswith("18 seconds") and "speech" in told and "pictures" not in told
 
 
-def test_a_damaged_manifest_has_one_mend(prepared: list[Path], tmp_path: Path) -> None:
+def test_a_damaged_manifest_has_one_fix(prepared: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     stored = io.read_json(prepared[0] / "manifest.json")
     io.write_json(path, {**stored, "licence": "MIT"})
@@ -403,7 +402,7 @@ def test_what_was_decided_about_splits_is_told(
 def test_texts_that_are_labels_are_told(
     tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where each caption stands in every split, little is left to train on: the mend is named, and works."""
+    """Where each caption stands in every split, little is left to train on: the fix is named, and works."""
     raw = make_photos(tmp_path / "raw")
     for path in raw.glob("*.png"):
         split = raw / ("test" if path.stem < "010" else "train")

@@ -251,17 +251,17 @@ def test_no_such_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"),
+    ("name", "fix"),
     [(MODEL, "again"), ("tokenizers/text.json", "again"), ("tokenizers/speech.safetensors", "again")],
 )
 def test_a_truncated_file(
-    name: str, mend: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, fix: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = _copy(run, tmp_path)
     content = (broken / name).read_bytes()
     for length in (len(content) // 2, 4, 0):
         (broken / name).write_bytes(content[:length])
-        _fails(capsys, [str(broken), "--task", "text"], 1, Path(name).name, mend)
+        _fails(capsys, [str(broken), "--task", "text"], 1, Path(name).name, fix)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from trimask.demo.report import card_blocks, describe_shipped
 from trimask.model.weights import save_denoiser
 from trimask.recipes.quickstart import debug
 from trimask.runs import load as runs
-from trimask.runs.pretrain import build_denoiser
+from trimask.runs.build import build_denoiser, build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
@@ -58,7 +58,7 @@ def _read(report: Path) -> _Sources:
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An untrained model in the place of the one that ships, with a card."""
     folder = tmp_path / "assets"
-    denoiser = build_denoiser(debug(), Tokenizers.load())
+    denoiser = build_denoiser(debug(), build_vocabulary(debug(), Tokenizers.load()))
     save_denoiser(folder / "model.safetensors", denoiser)
     (folder / "README.md").write_text("# Card\n\n## What it cannot do\n- count **sheep**\n", encoding="utf-8")
     monkeypatch.setattr(runs, "QUICKSTART", folder / "model.safetensors")

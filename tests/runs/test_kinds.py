@@ -24,7 +24,8 @@ from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.random_codes import RandomCodes
 from trimask.data.selection import Data, StatedSource
 from trimask.recipes.quickstart import debug
-from trimask.runs.kinds import Kind, kind_of
+from trimask.runs.kind import Kind
+from trimask.runs.kinds import kind_of
 from trimask.runs.sizes import counted_sizes
 
 

@@ -31,7 +31,7 @@ from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.model.denoiser import Denoiser
 from trimask.recipes.quickstart import debug
 from trimask.runs import embedded as tokens
-from trimask.runs.pretrain import build_denoiser
+from trimask.runs.build import build_denoiser, build_vocabulary
 from trimask.sampling.generate import Generated, Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.scorecard.claims import check_claims
@@ -54,7 +54,7 @@ def tokenizers() -> Tokenizers:
 
 
 def _generator(tokenizers: Tokenizers, kind: type[Generator] = Generator) -> Generator:
-    denoiser = build_denoiser(debug(), tokenizers).eval()
+    denoiser = build_denoiser(debug(), build_vocabulary(debug(), tokenizers)).eval()
     return kind(denoiser, text=tokenizers.text, image=tokenizers.image, speech=tokenizers.speech)
 
 
@@ -305,6 +305,6 @@ def test_examples_are_drawn_from_each_group_first() -> None:
 
 
 def test_a_generator_without_a_tokenizer_is_refused(tokenizers: Tokenizers) -> None:
-    denoiser = build_denoiser(debug(), tokenizers)
+    denoiser = build_denoiser(debug(), build_vocabulary(debug(), tokenizers))
     with pytest.raises(ValueError, match="without all of its tokenizers"):
         score(Generator(denoiser, text=tokenizers.text), QuickstartExamples(_DATA, tokenizers))

@@ -68,9 +68,11 @@ class DenoiserJob(Job):
         return LEFTOVERS
 
     def check(self) -> None:
+        from trimask.runs.build import build_vocabulary
         from trimask.runs.kinds import kind_of
 
-        kind_of(self.config.data).check_rows(self.config, self.tokenizers)
+        vocabulary = build_vocabulary(self.config, self.tokenizers)
+        kind_of(self.config.data).check_rows(self.config, vocabulary)
         if self.weights is not None and not self.weights.is_file():
             raise UsageError(
                 f"--weights {self.weights} is not a file: `trimask export RUN --out FILE` writes one"

@@ -209,7 +209,7 @@ class Prepare(Verb):
         from trimask.cli.console import Report
         from trimask.locks import lock
         from trimask.prepare.manifest import Manifest, damaged_shards, set_aside
-        from trimask.runs.sources import tokenizers_of_data
+        from trimask.runs.prepared import tokenizers_of_data
 
         with convert_file_errors():
             manifest = Manifest.load(folder)

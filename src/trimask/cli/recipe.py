@@ -38,7 +38,7 @@ def resolve_recipe(
 def _use_data(
     config: "Recipe", overrides: Mapping[str, str], data: Sequence[Path], group_by: str | None
 ) -> "Recipe":
-    from trimask.runs.sources import with_prepared
+    from trimask.runs.prepared import with_prepared
     from trimask.sources.options import PrepareOptions
     from trimask.tokenizer_training.data import RawSignals
     from trimask.tokenizer_training.decoded import raw_signals
@@ -68,7 +68,7 @@ def find_tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Pat
     Raises:
         UsageError: both are given, or `folder` is not a folder.
     """
-    from trimask.runs.sources import tokenizers_of_data
+    from trimask.runs.prepared import tokenizers_of_data
     from trimask.tokenizers.bundle import SHIPPED
 
     if folder is not None and data:
@@ -94,6 +94,6 @@ def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenize
 def count_denoiser_parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
     """Count the denoiser's parameters over the vocabulary of `tokenizers`."""
     from trimask.model.flops import count_parameters
-    from trimask.runs.vocabulary import build_vocabulary
+    from trimask.runs.build import build_vocabulary
 
     return count_parameters(config.model, build_vocabulary(config, tokenizers))

@@ -78,7 +78,7 @@ class Study(Verb):
     def _resolve(self, overrides: Mapping[str, str]) -> "Question":
         study = resolve_study(self.study, is_short=self.short)
         if self.data:
-            from trimask.runs.sources import with_prepared
+            from trimask.runs.prepared import with_prepared
 
             study = replace(study, base=with_prepared(study.base, self.data))
         return override(study, overrides)

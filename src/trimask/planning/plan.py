@@ -10,7 +10,7 @@ from trimask.planning.hardware import GIB, Hardware
 from trimask.planning.memory import MemoryModel
 from trimask.planning.pace import Exchange, exchange, saving_interval
 from trimask.planning.workload import Work, workload
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

@@ -228,7 +228,7 @@ def _load(
     if data:
         recipe = replace(recipe, data=kind.moved(data))
         kind = kind_of(recipe.data)
-    kind.check(recipe, tokenizers, report)
+    kind.check(generator.vocabulary, report)
     if kind.embedded is not None:
         kept = _load_kept(kind.embedded, folder) if os.path.lexists(config) else None
         examples = QuickstartExamples(kind.embedded, tokenizers, held_out=held_out, kept=kept, report=report)
