@@ -21,9 +21,8 @@ from trimask.data.random_codes import RandomCodes, random_sources
 from trimask.data.selection import StatedData
 from trimask.devices import describe, pick
 from trimask.recipes import catalog
+from trimask.runs.build import build_denoiser, build_step, build_stream, build_vocabulary
 from trimask.runs.kinds import kind_of
-from trimask.runs.pretrain import build_denoiser, build_step, build_stream
-from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
@@ -88,7 +87,7 @@ def beside_step(config: RunConfig, device: torch.device) -> dict[str, list[float
     tokenizers = Tokenizers.load()
     with tempfile.TemporaryDirectory() as folder:
         sources = kind_of(config.data).sources(tokenizers, "train", Path(folder))
-    denoiser = build_denoiser(config, tokenizers).to(device)
+    denoiser = build_denoiser(config, build_vocabulary(config, tokenizers)).to(device)
     stream = build_stream(config, sources, denoiser.vocabulary)
     step = build_step(config, denoiser, stream)
     rates: dict[str, list[float]] = {DATA: [], STEP: []}

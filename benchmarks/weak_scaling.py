@@ -25,8 +25,7 @@ from trimask.data.selection import StatedData, StatedSource
 from trimask.devices import describe
 from trimask.model.denoiser import DenoiserConfig
 from trimask.recipes.reference import pilot_320m
-from trimask.runs.pretrain import build_step, build_stream
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_step, build_stream, build_vocabulary
 from trimask.training.compute import ComputeConfig
 from trimask.training.distributed import open_world
 from trimask.training.placement import place

@@ -9,8 +9,8 @@ from torch.distributed.run import get_args_parser
 
 from trimask import modules
 from trimask.cli.arguments import Verb, parse
-from trimask.cli.entry import VERBS, _verb
-from trimask.cli.resolved import resolved
+from trimask.cli.entry import VERBS, _load_verb
+from trimask.cli.recipe import resolve_recipe
 from trimask.recipes.catalog import RECIPES
 
 SLURM_SCRIPT = "examples/cluster/train.slurm"
@@ -40,10 +40,10 @@ def taken(words: Sequence[str]) -> tuple[Verb, Mapping[str, str]]:
         words = ["trimask", *launched(words).training_script_args]
     program, name, *rest = words
     assert program == "trimask"
-    verb, overrides = parse(_verb(VERBS[name][0]), name, rest)
+    verb, overrides = parse(_load_verb(VERBS[name][0]), name, rest)
     recipe = getattr(verb, "recipe", "")
     if recipe in RECIPES or modules.is_own(recipe or ""):
-        resolved(recipe, overrides)
+        resolve_recipe(recipe, overrides)
     return verb, overrides
 
 

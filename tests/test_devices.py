@@ -20,7 +20,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices.pick("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ValueError, match=r"'cuda:2'.*GPUs here: 2; use cuda:0 or cpu"):
+    with pytest.raises(ValueError, match=r"'cuda:2'.*this machine has 2 GPUs; use cuda:0 or cpu"):
         devices.pick("cuda:2")
 
 

@@ -10,9 +10,9 @@ from scipy import stats
 from trimask.estimate import (
     Bounds,
     Estimate,
-    by_error,
     change_bounds,
     change_of_rate,
+    from_standard_error,
     mean,
     mean_bounds,
     proportion,
@@ -104,8 +104,8 @@ def test_one_example_has_no_interval() -> None:
     for found in (mean([3.0]), proportion([True]), ratio(one, one), rate(one, one), change_of_rate(one, one)):
         assert not found.has_interval and found.n == 1
         assert set(found.as_json()) == {"value", "n"}
-    assert not by_error(1.0, 0.1, 1, freedom=0).has_interval
-    assert not mean([3.0]).rising(math.exp).has_interval
+    assert not from_standard_error(1.0, 0.1, 1, freedom=0).has_interval
+    assert not mean([3.0]).apply_increasing(math.exp).has_interval
 
 
 def test_students_interval_where_nothing_is_skewed() -> None:
@@ -113,7 +113,9 @@ def test_students_interval_where_nothing_is_skewed() -> None:
     expected = stats.t.interval(0.95, 4, loc=3.0, scale=values.std(ddof=1) / math.sqrt(5))
     found = mean(values)
     assert (found.low, found.high) == pytest.approx(expected, rel=1e-6)
-    assert by_error(3.0, values.std(ddof=1) / math.sqrt(5), 5, freedom=4).high == pytest.approx(expected[1])
+    assert from_standard_error(3.0, values.std(ddof=1) / math.sqrt(5), 5, freedom=4).high == pytest.approx(
+        expected[1]
+    )
     assert mean(values + 1e6).high - 1e6 == pytest.approx(expected[1], rel=1e-6)
 
 

@@ -101,7 +101,7 @@ def test_truncated(artifact: Path, kept: float) -> None:
 def test_random_bytes(tmp_path: Path, size: int) -> None:
     path = tmp_path / "noise"
     path.write_bytes(random.Random(size).randbytes(size))
-    assert "no safetensors file" in fails(path)
+    assert "not a safetensors file" in fails(path)
 
 
 def test_extra_bytes(artifact: Path) -> None:
@@ -113,7 +113,7 @@ def test_extra_bytes(artifact: Path) -> None:
 def test_not_ours(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     path = tmp_path / "other.safetensors"
     save_file(TENSORS, path, metadata=metadata)
-    assert "not one of trimask's" in fails(path)
+    assert "trimask did not write" in fails(path)
 
 
 def test_another_version(artifact: Path) -> None:
@@ -196,7 +196,10 @@ def test_a_folder_that_fails_or_is_in_use(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("x")
     for path in (tmp_path, tmp_path / "file"):
-        with pytest.raises(ValueError, match="is no empty folder: choose another"), io.atomic_folder(path):
+        with (
+            pytest.raises(ValueError, match="is not an empty folder: choose another"),
+            io.atomic_folder(path),
+        ):
             raise AssertionError("not reached")
 
 
@@ -301,7 +304,7 @@ def test_a_folder_is_for_one_process(tmp_path: Path):
     folder = tmp_path / "new"
     holder = (
         "import os, sys, time; from trimask import locks\n"
-        "with locks.locked(sys.argv[1]):\n"
+        "with locks.lock(sys.argv[1]):\n"
         "    if os.fork() == 0: time.sleep(60)\n"
         "    print('held', flush=True); time.sleep(60)"
     )
@@ -310,25 +313,25 @@ def test_a_folder_is_for_one_process(tmp_path: Path):
     ) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == "held\n"
-            with pytest.raises(ValueError, match="in use by another process"), locks.locked(folder):
+            with pytest.raises(ValueError, match="in use by another process"), locks.lock(folder):
                 pass
             process.kill()
             process.wait()
-            with locks.locked(folder):
+            with locks.lock(folder):
                 pass
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_only_what_is_ours_is_claimed(tmp_path: Path):
-    with locks.claimed(tmp_path / "new", marker="x.json", what="study"):
+    with locks.claim(tmp_path / "new", marker="x.json", what="study"):
         (tmp_path / "new" / "x.json").write_text("{}")
-    with locks.claimed(tmp_path / "new", marker="x.json", what="study"):
+    with locks.claim(tmp_path / "new", marker="x.json", what="study"):
         pass
-    occupied = locks.claimed(tmp_path / "new", marker="y.json", what="run")
+    occupied = locks.claim(tmp_path / "new", marker="y.json", what="run")
     with pytest.raises(ValueError, match="is not empty and holds no run"), occupied:
         pass
-    file = locks.claimed(tmp_path / "new" / "x.json", marker="y.json", what="run")
+    file = locks.claim(tmp_path / "new" / "x.json", marker="y.json", what="run")
     with pytest.raises(ValueError, match="is a file"), file:
         pass
 
@@ -363,7 +366,7 @@ def test_what_atomic_writers_leave_is_recognized(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_another_process_made_first_stays(tmp_path: Path) -> None:
-    refused = pytest.raises(ValueError, match="new exists and is no empty folder: choose another name")
+    refused = pytest.raises(ValueError, match="new exists and is not an empty folder: choose another name")
     with refused, io.atomic_folder(tmp_path / "new") as temporary:
         (temporary / "mine").write_text("x")
         (tmp_path / "new").mkdir()

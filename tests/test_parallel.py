@@ -9,7 +9,7 @@ from typing import final
 
 import pytest
 
-from trimask.parallel import Local, Work, WorkerLost, holding_interrupts
+from trimask.parallel import Local, Work, WorkerLost, block_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_ctrl_c_ends_the_workers_at_once(tmp_path: Path):
 
 
 def test_a_process_never_gets_a_held_interrupt():
-    with holding_interrupts():
+    with block_interrupts():
         program = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('goes on')"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout == "goes on\n" and not done.stderr

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from trimask.reading import existing, naming, problem_of, read_text
+from trimask.reading import find_problem, name_path_in_errors, read_text, require_file
 
 PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda path: None, "does not exist"),
     "a folder": (Path.mkdir, "is a folder, not a file: name the file inside"),
     "a pipe": (os.mkfifo, "is a pipe or a device, not a file: give a file"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "is a pipe or a device"),
-    "a lost link": (lambda path: path.symlink_to("gone"), "is a link that leads nowhere"),
-    "a circle": (lambda path: path.symlink_to(path.name), "is a link that leads nowhere"),
+    "a lost link": (lambda path: path.symlink_to("gone"), "is a broken link"),
+    "a circle": (lambda path: path.symlink_to(path.name), "is a broken link"),
 }
 
 
@@ -23,25 +23,25 @@ def test_what_is_no_file(name: str, tmp_path: Path) -> None:
     make, problem = PLACES[name]
     path = tmp_path / "x"
     make(path)
-    assert (problem_of(path) or "").startswith(problem)
-    for read in (existing, read_text):
+    assert (find_problem(path) or "").startswith(problem)
+    for read in (require_file, read_text):
         with pytest.raises((ValueError, FileNotFoundError), match=f"x {problem}"):
             read(path)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_what_is_no_name(name: str) -> None:
-    assert "is no name of a file" in (problem_of(name) or "")
+    assert "is not a valid file name" in (find_problem(name) or "")
 
 
 def test_a_name_beyond_the_system_s_limit() -> None:
-    assert "cannot be read: File name too long" in (problem_of("x" * 5000) or "")
+    assert "cannot be read: File name too long" in (find_problem("x" * 5000) or "")
 
 
 def test_what_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("é")
     (tmp_path / "link").symlink_to("x")
-    assert problem_of(tmp_path / "x") is None and read_text(tmp_path / "link") == "é"
+    assert find_problem(tmp_path / "x") is None and read_text(tmp_path / "link") == "é"
     (tmp_path / "x").write_bytes(b"\xff")
     with pytest.raises(ValueError, match="x is not UTF-8 text"):
         read_text(tmp_path / "x")
@@ -49,12 +49,12 @@ def test_what_is_a_file(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_system_has_a_name() -> None:
-    with pytest.raises(OSError, match="bad sector") as caught, naming("a/b"):
+    with pytest.raises(OSError, match="bad sector") as caught, name_path_in_errors("a/b"):
         raise OSError(5, "bad sector")
     assert (caught.value.errno, caught.value.filename) == (5, "a/b")
-    with pytest.raises(OSError, match="No such device") as caught, naming("a/b"):
+    with pytest.raises(OSError, match="No such device") as caught, name_path_in_errors("a/b"):
         raise OSError("No such device (os error 19)")  # as a library of another language tells it
     assert caught.value.filename == "a/b"
-    with pytest.raises(FileNotFoundError) as caught, naming("a/b"):
+    with pytest.raises(FileNotFoundError) as caught, name_path_in_errors("a/b"):
         Path("gone/gone").read_text()
     assert caught.value.filename == "gone/gone"

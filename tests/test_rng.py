@@ -139,7 +139,7 @@ def test_same_numbers_on_a_gpu() -> None:
 
 @given(st.integers(1, 300), st.integers(-(2**63), 2**63 - 1))
 def test_shuffled_is_a_permutation(length: int, key: int) -> None:
-    assert sorted(rng.shuffled(i, length, key) for i in range(length)) == list(range(length))
+    assert sorted(rng.permute_index(i, length, key) for i in range(length)) == list(range(length))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,8 @@ def test_shuffled_is_a_permutation(length: int, key: int) -> None:
 )
 def test_every_order_is_equally_likely(length: int, count: int) -> None:
     orders = Counter(
-        tuple(rng.shuffled(i, length, rng.key(0, "orders", k)) for i in range(length)) for k in range(count)
+        tuple(rng.permute_index(i, length, rng.key(0, "orders", k)) for i in range(length))
+        for k in range(count)
     )
     assert len(orders) == math.factorial(length)
     assert stats.chisquare(list(orders.values())).pvalue > 1e-4
@@ -165,7 +166,7 @@ def test_every_order_is_equally_likely(length: int, count: int) -> None:
 def test_shuffled_puts_every_value_everywhere(length: int, count: int) -> None:
     counts, neighbours = np.zeros((length, length)), np.zeros((length, length))
     for k in range(count):
-        order = [rng.shuffled(i, length, rng.key(1, "places", k)) for i in range(length)]
+        order = [rng.permute_index(i, length, rng.key(1, "places", k)) for i in range(length)]
         counts[np.arange(length), order] += 1
         neighbours[order[:-1], order[1:]] += 1
     # Rows and columns have fixed sums, which takes (n - 1)² degrees of freedom.
@@ -179,6 +180,6 @@ def test_shuffled_puts_every_value_everywhere(length: int, count: int) -> None:
 
 def test_shuffled_needs_no_memory_of_the_order() -> None:
     length = 10**15
-    values = [rng.shuffled(i, length, 7) for i in range(200)]
+    values = [rng.permute_index(i, length, 7) for i in range(200)]
     assert len(set(values)) == 200 and max(values) < length
     assert stats.kstest(np.array(values) / length, "uniform").pvalue > 1e-4

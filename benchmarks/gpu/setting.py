@@ -25,7 +25,7 @@ from trimask.data.stream import TrainingStream
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import forward_flops
 from trimask.model.parametrization import Standard
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_vocabulary
 from trimask.training.compute import ComputeConfig
 from trimask.training.distributed import World, open_world
 from trimask.training.run import RunConfig

@@ -5,7 +5,7 @@ model = trimask.load("quickstart")
 picture = model.generate(task="text_to_image", prompt="strawberry", seed=0)
 """
 
-# Little is imported here: Ctrl-C is answered once the command line is.
+# Heavy imports are deferred: Ctrl-C is handled only once the command line has been imported.
 from trimask.errors import UserError
 
 TYPE_CHECKING = False
@@ -21,19 +21,30 @@ __version__ = "0.1.0"
 
 
 def load(run: "str | Path", *, tokenizers: "str | Path | None" = None) -> "Generator":
-    """A generator from a run directory, a file that `trimask export` wrote, or `quickstart`, the model that
-    ships (see `trimask.runs.load`). `tokenizers`: of an exported file, where they do not ship.
+    """Load a generator.
+
+    Args:
+        run: a run directory, a file that `trimask export` wrote, or `quickstart`, the shipped model.
+        tokenizers: tokenizer folder of an exported file; by default the shipped one.
+
+    Raises:
+        FileNotFoundError, UserError: there is no such model, or it cannot be used (see `trimask.runs.load`).
     """
-    from trimask.runs import load as runs  # torch takes seconds to import: `trimask --help` does without
+    from trimask.runs import load as runs  # deferred: this imports torch, which `trimask --help` does without
 
     return runs.load(run, tokenizers=tokenizers)
 
 
 def describe(config: "RunConfig | str", *, tokenizers: "str | Path | None" = None) -> "Description":
-    """What follows from a model's configuration, or from the recipe of this name: what `trimask show` prints,
-    as data whose `str` is for reading (see `trimask.planning.describe`). `tokenizers`: a folder, if they are
-    neither those of the data nor those that ship.
+    """Compute what follows from a configuration: size, sequences, epochs, cost. `trimask show` prints this.
+
+    Args:
+        config: a model's configuration, or the name of a recipe.
+        tokenizers: a folder; by default that of the data, else the shipped one.
+
+    Returns:
+        Data whose `str` is readable text (see `trimask.planning.describe`).
     """
-    from trimask.planning.describe import describe  # likewise
+    from trimask.planning.describe import describe  # deferred: as above
 
     return describe(config, tokenizers=tokenizers)

@@ -1,4 +1,4 @@
-"""Devices: where tensors live, and a description of the machine to store beside any figure measured on it."""
+"""Choose devices, move tensors, and describe the machine (to be stored with every measurement)."""
 
 import os
 import platform
@@ -12,9 +12,10 @@ from trimask.errors import UserError
 
 
 def pick(name: str | None = None) -> torch.device:
-    """The device called `name` ("cpu", "cuda", "cuda:1"); None takes CUDA where there is one, else the CPU.
+    """Return the device called `name` ("cpu", "cuda", "cuda:1"); None picks CUDA if available, else the CPU.
 
-    Raises `UserError` for a device that this machine does not have or that this project does not use.
+    Raises:
+        UserError: this machine does not have the device, or trimask does not support it.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,27 +29,27 @@ def pick(name: str | None = None) -> torch.device:
         if not torch.cuda.is_available():
             raise UserError(f"device {name!r}: this PyTorch ({torch.__version__}) sees no CUDA GPU; use cpu")
         if (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(f"device {name!r}: GPUs here: {torch.cuda.device_count()}; use cuda:0 or cpu")
+            raise UserError(
+                f"device {name!r}: this machine has {torch.cuda.device_count()} GPUs; use cuda:0 or cpu"
+            )
     return device
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` on `device`; from the host to a GPU, the host does not wait for it."""
+    """Copy `tensor` to `device`; from host to GPU asynchronously, through pinned memory."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
-def gathered(tensor: Tensor) -> Tensor:
-    """A sharded tensor as a whole, which takes all of its processes; any other as it is."""
-    gather = getattr(tensor, "full_tensor", None)
-    return tensor if gather is None else gather()
+def gather(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor into a whole one (a collective call); return any other tensor unchanged."""
+    full_tensor = getattr(tensor, "full_tensor", None)
+    return tensor if full_tensor is None else full_tensor()
 
 
 def describe(device: torch.device | None = None) -> dict[str, Any]:
-    """Device, versions and threads, as JSON values: what a result file needs for its figures to mean
-    something later.
-    """
+    """Return device, versions and threads as JSON values, for result files: measurements depend on them."""
     device = pick() if device is None else device
     on_cuda = device.type == "cuda"
     return {

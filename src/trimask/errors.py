@@ -1,8 +1,8 @@
-"""The error that is for users."""
+"""The base class of errors that users can fix."""
 
 
 class UserError(ValueError):
-    """What was given cannot be used. The message says what is wrong, with the value, and what to do.
+    """An input cannot be used. The message says what is wrong, with the value, and what to do.
 
-    A plain ValueError is a bug of ours or of a library, and is shown as one.
+    A plain ValueError is a bug, in trimask or a library, and is shown with its traceback.
     """

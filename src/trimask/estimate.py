@@ -1,15 +1,15 @@
-"""A figure with its 95 % interval, and how the interval is made.
+"""Estimates with 95 % confidence intervals.
 
-From four examples on they hold the true value 93 times of 100 and more, where values are normal, moderately
-skewed, or hits and misses; of one example there is none. Of very heavy tails (log-normal with sigma 1) four
-examples hold it 90 times: no interval that knows the sample alone does much better.
+With four or more examples the intervals cover the true value at least 93 % of the time if values are normal,
+moderately skewed, or binary; one example gives no interval. With very heavy tails (log-normal, sigma 1) four
+examples give 90 %, and no interval computed from the sample alone does much better.
 
-- Means and ratios: Student's t on the sample's variance (over n - 1), joined with the same after Hall's
-  transformation, which takes the skewness out [L: Hall 1992].
-- Shares of hits: Clopper and Pearson's exact interval.
-- Rates of counted things (errors per word): the same joined with Korn and Graubard's, which is Clopper and
-  Pearson's with the number of words that would give this spread: clips without any error do not make the rate
-  certain [L: Korn & Graubard 1998].
+- Means and ratios: the union of Student's t interval (sample variance over n - 1) and the same interval after
+  Hall's transformation, which removes the skewness [L: Hall 1992].
+- Proportions: the exact interval of Clopper and Pearson.
+- Rates of counts (errors per word): the union of the interval for ratios and that of Korn and Graubard, which
+  is Clopper and Pearson's with the effective sample size. So a sample without any error still has an upper
+  bound above 0 [L: Korn & Graubard 1998].
 """
 
 import math
@@ -32,8 +32,9 @@ Bounds = tuple[Float[np.ndarray, "*rows"], Float[np.ndarray, "*rows"]]
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """`value` with a 95 % interval [`low`, `high`], infinite where the data give none, over `n` examples
-    (None where it is over no one kind of thing).
+    """`value` with a 95 % interval [`low`, `high`] over `n` examples.
+
+    The interval is infinite if the data give none. `n` is None if the estimate combines different examples.
     """
 
     value: float
@@ -45,22 +46,24 @@ class Estimate:
     def has_interval(self) -> bool:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
-    def rising(self, function: Callable[[float], float]) -> "Estimate":
-        """The estimate of a rising function of the value."""
+    def apply_increasing(self, function: Callable[[float], float]) -> "Estimate":
+        """Return the estimate of `function`, which must be increasing, of the value."""
         value = function(self.value)
         if not self.has_interval:
             return Estimate(value=value, low=-math.inf, high=math.inf, n=self.n)
         return Estimate(value=value, low=function(self.low), high=function(self.high), n=self.n)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON; without `low` and `high` where there is no interval."""
+        """Return plain JSON, without `low` and `high` if there is no interval."""
         ends = {"low": self.low, "high": self.high} if self.has_interval else {}
         return {"value": self.value, **ends, "n": self.n}
 
 
 def mean(values: Sequence[float] | np.ndarray, *, is_share: bool = False) -> Estimate:
-    """The mean. `is_share`: the values lie between 0 and 1, and so does the interval; where all are equal,
-    they count as hits and misses do.
+    """Estimate the mean.
+
+    Args:
+        is_share: values and interval are in [0, 1]; if all values are equal, use a proportion's interval.
 
     Raises:
         UserError: no values.
@@ -72,7 +75,7 @@ def mean(values: Sequence[float] | np.ndarray, *, is_share: bool = False) -> Est
 
 
 def proportion(hits: Sequence[bool] | np.ndarray) -> Estimate:
-    """The share of hits.
+    """Estimate the proportion of hits.
 
     Raises:
         UserError: no examples.
@@ -84,25 +87,25 @@ def proportion(hits: Sequence[bool] | np.ndarray) -> Estimate:
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
-    """Σ numerators / Σ denominators over examples."""
+    """Estimate Σ numerators / Σ denominators over examples."""
     value = float(numerators.sum() / denominators.sum())
     return _estimate(value, ratio_bounds(numerators[None], denominators[None]), len(numerators))
 
 
 def rate(counts: np.ndarray, sizes: np.ndarray, *, most: float = math.inf) -> Estimate:
-    """Σ counts / Σ sizes of whole things that are counted (errors per word); `most`: what a rate can be."""
+    """Estimate the rate Σ counts / Σ sizes of counted events (errors per word), which is at most `most`."""
     value = float(counts.sum() / sizes.sum())
     return _estimate(value, rate_bounds(counts[None], sizes[None], most=most), len(counts))
 
 
 def change_of_rate(changes: np.ndarray, sizes: np.ndarray) -> Estimate:
-    """Σ changes / Σ sizes: how much a rate changes on the same examples, `changes` in things counted."""
+    """Estimate Σ changes / Σ sizes: the change of a rate on the same examples, with `changes` in counts."""
     value = float(changes.sum() / sizes.sum())
     return _estimate(value, change_bounds(changes[None], sizes[None]), len(changes))
 
 
-def by_error(value: float, standard_error: float, n: int, *, freedom: int) -> Estimate:
-    """A value whose standard error was estimated with `freedom` degrees of freedom."""
+def from_standard_error(value: float, standard_error: float, n: int, *, freedom: int) -> Estimate:
+    """Make the estimate of a value whose standard error has `freedom` degrees of freedom."""
     if freedom < 1:
         return Estimate(value=value, low=-math.inf, high=math.inf, n=n)
     half = float(stdtrit(freedom, 1 - _TAIL)) * standard_error
@@ -110,7 +113,7 @@ def by_error(value: float, standard_error: float, n: int, *, freedom: int) -> Es
 
 
 def mean_bounds(values: Float[np.ndarray, "*rows n"], *, is_share: bool = False) -> Bounds:
-    """Interval of the mean over the last axis."""
+    """Return the interval of the mean over the last axis."""
     value = values.mean(-1)
     if is_share:
         flat = np.full_like(value, values.shape[-1])
@@ -119,7 +122,7 @@ def mean_bounds(values: Float[np.ndarray, "*rows n"], *, is_share: bool = False)
 
 
 def proportion_bounds(hits: Float[np.ndarray, "*rows n"]) -> Bounds:
-    """Clopper and Pearson's interval of the share of ones over the last axis."""
+    """Return Clopper and Pearson's interval of the proportion of ones over the last axis."""
     n = hits.shape[-1]
     return _beta(hits.sum(-1), np.full(hits.shape[:-1], float(n)))
 
@@ -127,7 +130,7 @@ def proportion_bounds(hits: Float[np.ndarray, "*rows n"]) -> Bounds:
 def ratio_bounds(
     numerators: Float[np.ndarray, "*rows n"], denominators: Float[np.ndarray, "*rows n"]
 ) -> Bounds:
-    """Interval of Σ numerators / Σ denominators over the last axis."""
+    """Return the interval of Σ numerators / Σ denominators over the last axis."""
     value, influence = _influence(numerators, denominators)
     return _student(value, influence)
 
@@ -135,7 +138,7 @@ def ratio_bounds(
 def rate_bounds(
     counts: Float[np.ndarray, "*rows n"], sizes: Float[np.ndarray, "*rows n"], *, most: float = math.inf
 ) -> Bounds:
-    """Interval of a rate of counted things over the last axis."""
+    """Return the interval of a rate of counts over the last axis."""
     value, influence = _influence(counts, sizes)
     total = sizes.sum(-1)
     least = np.maximum(value * (1 - value), 0.0) / total
@@ -143,8 +146,9 @@ def rate_bounds(
 
 
 def change_bounds(changes: Float[np.ndarray, "*rows n"], sizes: Float[np.ndarray, "*rows n"]) -> Bounds:
-    """Interval of a change of a rate over the last axis: never narrower than counts that changed by
-    themselves, one more of them than were seen, would make it.
+    """Return the interval of a change of a rate over the last axis.
+
+    It is at least as wide as if the counts had changed independently, with one more change than observed.
     """
     value, influence = _influence(changes, sizes)
     least = (np.abs(changes).sum(-1) + 1) / sizes.sum(-1) ** 2
@@ -158,7 +162,7 @@ def _estimate(value: float, bounds: Bounds, n: int) -> Estimate:
 
 
 def _influence(numerators: np.ndarray, denominators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ratio, and by how much n times each example moves it."""
+    """Return the ratio, and n times the influence of each example on it."""
     total = denominators.sum(-1)
     value = numerators.sum(-1) / total
     residual = numerators - value[..., None] * denominators
@@ -166,7 +170,7 @@ def _influence(numerators: np.ndarray, denominators: np.ndarray) -> tuple[np.nda
 
 
 def _student(value: np.ndarray, influence: np.ndarray, *, least_variance: np.ndarray | float = 0.0) -> Bounds:
-    """Student's interval, joined with that after Hall's transformation; `influence` adds up to 0."""
+    """Return the union of Student's interval and that after Hall's transformation; `influence` sums to 0."""
     n = influence.shape[-1]
     if n < 2:
         return np.full_like(value, -math.inf), np.full_like(value, math.inf)
@@ -182,7 +186,7 @@ def _skewness(influence: np.ndarray) -> np.ndarray:
     second, third = (influence**2).mean(-1), (influence**3).mean(-1)
     if n < 3:
         return np.zeros_like(second)
-    # Values that are equal but for rounding have none.
+    # Values that differ by rounding only have no skewness.
     scale = np.abs(influence).max(-1)
     is_spread = second > 1e-24 * np.maximum(scale, 1e-300) ** 2
     raw = np.where(is_spread, third / np.where(is_spread, second, 1.0) ** 1.5, 0.0)
@@ -190,9 +194,7 @@ def _skewness(influence: np.ndarray) -> np.ndarray:
 
 
 def _without_skewness(quantile: float, skewness: np.ndarray) -> np.ndarray:
-    """T with T + k T²/3 + k² T³/27 + k/6 = `quantile`, k the skewness over √n: Hall's transformation
-    undone.
-    """
+    """Invert Hall's transformation: solve T + k T²/3 + k² T³/27 + k/6 = `quantile`; k = skewness / √n."""
     is_skew = np.abs(skewness) > 1e-6
     k = np.where(is_skew, skewness, 1.0)
     return np.where(is_skew, 3 * (np.cbrt(1 + k * (quantile - k / 6)) - 1) / k, quantile)
@@ -206,9 +208,14 @@ def _share_bounds(
     flat: np.ndarray,
     most: float,
 ) -> Bounds:
-    """Student's interval, joined with Korn and Graubard's up to a value of 1 (with more words heard than
-    said a rate is no share). `least`: variance at least; `flat`: the size of the sample where there is
-    none.
+    """Return the union of Student's interval and, for values up to 1, that of Korn and Graubard.
+
+    A rate of errors can exceed 1 (more words recognized than said), and is no proportion then.
+
+    Args:
+        least: lower bound of the variance.
+        flat: sample size to use if the variance is 0.
+        most: upper bound of the interval.
     """
     n = influence.shape[-1]
     low, high = _student(value, influence)

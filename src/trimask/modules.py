@@ -1,10 +1,9 @@
-"""Python of a user's own, named `mine.py:Name` or `package.module:Name`: its import, and the copies that runs
-keep of it.
+"""Import the user's Python code, named `mine.py:Name` or `package.module:Name`, and the copies in runs.
 
-A file is known by its name and its content together, `mine-0123456789abcdef.py` with the first 16 hex digits
-of its SHA-256. Under that name its classes stand in stored configurations, a run keeps a copy in its folder
-`modules`, and Python has it in `sys.modules`. So two files of one name, or two versions of one file, are not
-taken for each other. A package stays where it is installed.
+A file is identified by its name and content, `mine-0123456789abcdef.py`, with the first 16 hex digits of its
+SHA-256. Stored configurations name its classes by that name, a run keeps a copy of it in its folder
+`modules`, and `sys.modules` has it under that name. So two files of the same name, or two versions of one
+file, are never confused. Packages are not copied: they are imported from where they are installed.
 """
 
 import contextlib
@@ -36,22 +35,22 @@ MODULES = "modules"
 _COPY = re.compile(r"\w+-[0-9a-f]{16}\.py")
 _PACKAGE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _FORMS = "give path.py:Name or package.module:Name"
-_MAIN = ("__main__", "__mp_main__")  # the second: of a script, in the processes that it starts
+_MAIN = ("__main__", "__mp_main__")  # the second is the script's name in the processes that it starts
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class SourceFile(ExecutionLoader):
-    """A Python file, and its content when it was read."""
+    """A Python file and its content at the time of reading; also the loader of its module."""
 
     path: Path
     source: bytes
 
     @classmethod
     def read(cls, path: Path) -> "SourceFile":
-        """The file at `path`. UserError if it cannot be read, or is no Python file."""
+        """Read the file at `path`. Raise UserError if it cannot be read, or is not a Python file."""
         if path.suffix != ".py":
-            raise UserError(f"{path} is no Python file: name one that ends in .py")
+            raise UserError(f"{path} is not a Python file: name one that ends in .py")
         try:
             return cls(path=path.absolute(), source=path.read_bytes())
         except OSError as error:
@@ -59,13 +58,13 @@ class SourceFile(ExecutionLoader):
 
     @property
     def copy(self) -> str:
-        """The name of a copy: the file's own, with its hash."""
+        """The name of the file's copy: its own name with its hash."""
         digest = hashlib.sha256(self.source).hexdigest()[:16]
         stem = re.sub(r"\W", "_", self.path.stem.removesuffix(f"-{digest}"))
         return f"{stem}-{digest}.py"
 
     def load(self) -> ModuleType:
-        """The module; a second time the same.
+        """Import the module, or return it if it is imported already.
 
         Raises:
             UserError: its code fails.
@@ -77,7 +76,7 @@ class SourceFile(ExecutionLoader):
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
             try:
-                with of_the_users(self.path.name, self.path):
+                with run_user_code(self.path.name, self.path):
                     self.exec_module(module)
             except BaseException:
                 del sys.modules[name]
@@ -98,43 +97,47 @@ class SourceFile(ExecutionLoader):
 
 
 def is_own(name: str) -> bool:
-    """Whether `name` is of something of the user's, rather than one of our recipes or classes."""
+    """Whether `name` refers to the user's code rather than to a recipe or class of trimask."""
     return ":" in name or name.endswith(".py")
 
 
 def label(name: str) -> str:
-    """`name` without the folders of its file."""
+    """Return `name` without the folders of its file."""
     where, colon, what = name.rpartition(":")
     return Path(where).name + colon + what if where.endswith(".py") else name
 
 
 def load(name: str) -> Any:
-    """What `name`, `path.py:Name` or `package.module:Name`, stands for.
+    """Import the object that `name`, `path.py:Name` or `package.module:Name`, refers to.
 
     Raises:
         UserError: no such file, package or name, or its code fails.
     """
     where, _, what = name.rpartition(":") if ":" in name else (name, "", "")
     if where.endswith(".py") or (where and Path(where).is_file()):
-        return _within(SourceFile.read(Path(where)).load(), where, what)
+        return _get_member(SourceFile.read(Path(where)).load(), where, what)
     if not _PACKAGE.fullmatch(where):
         raise UserError(f"{where or name!r} is neither a Python file nor a package: {_FORMS}")
-    return _within(_package(where), where, what)
+    return _get_member(_import_package(where), where, what)
 
 
 def call(name: str, kinds: tuple[type[T], ...], what: str) -> T:
-    """What the user's own function `name` returns, an instance of one of `kinds` (in words: `what`).
+    """Call the user's function `name` without arguments and return its result.
+
+    Args:
+        kinds: classes that the result may have.
+        what: the same in words, for messages.
 
     Raises:
-        UserError: it is no function that takes nothing, fails, or returns something else.
+        UserError: it is not a function without required arguments, it fails, or it returns something else.
     """
     function = load(name)
     if not isinstance(function, FunctionType):
         kind = type(function).__name__
-        raise UserError(f"{name} is no function, but {kind}: name a function that takes nothing")
+        raise UserError(f"{name} is not a function but {kind}: name a function without arguments")
     if any(each.default is each.empty for each in inspect.signature(function).parameters.values()):
-        raise UserError(f"{name} takes arguments: name a function that takes nothing")
-    with of_the_users(name, Path(function.__code__.co_filename)):
+        raise UserError(f"{name} takes arguments: name a function without arguments")
+    with run_user_code(name, Path(function.__code__.co_filename)):
         made = function()
     if not isinstance(made, kinds):
         raise UserError(f"{name} returned {type(made).__name__}: return {what}")
@@ -142,41 +145,42 @@ def call(name: str, kinds: tuple[type[T], ...], what: str) -> T:
 
 
 def load_tagged(name: str) -> Any:
-    """What `name`, as it stands in a stored configuration, stands for: the file must be loaded already.
+    """Look up the object that a stored configuration calls `name`; its file must be loaded already.
 
     Raises:
-        UserError: it is not, or there is no such package or name, or its code fails.
+        UserError: the file is not loaded, there is no such package or name, or its code fails.
     """
     where, _, what = name.rpartition(":")
     if _PACKAGE.fullmatch(where):
-        return _within(_package(where), where, what)
+        return _get_member(_import_package(where), where, what)
     loaded = {file.copy: file for file in loaded_files()}
     if where not in loaded:
-        raise UserError(f"{where!r} is no package and no file that is loaded: {_FORMS}")
-    return _within(loaded[where].load(), where, what)
+        raise UserError(f"{where!r} is neither a package nor a loaded file: {_FORMS}")
+    return _get_member(loaded[where].load(), where, what)
 
 
-def _within(module: ModuleType, where: str, what: str) -> Any:
+def _get_member(module: ModuleType, where: str, what: str) -> Any:
     found = functools.reduce(lambda value, part: getattr(value, part, None), what.split("."), module)
     if found is not None:
         return found
     known = [name for name in vars(module) if not name.startswith("_")]
     own = [name for name in known if getattr(vars(module)[name], "__module__", None) == module.__name__]
     close = difflib.get_close_matches(what, known, n=2) if what else []
-    mend = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(own) or 'nothing to name'}"
+    fix = f"did you mean {' or '.join(close)}?" if close else f"it defines {', '.join(own) or 'nothing'}"
     if not what:
-        raise UserError(f"{where} alone names nothing in it: {_FORMS}; {mend}")
-    raise UserError(f"{where} has no {what}: {mend}")
+        raise UserError(f"{where} is a module without a name in it: {_FORMS}; {fix}")
+    raise UserError(f"{where} has no {what}: {fix}")
 
 
-def _package(name: str) -> ModuleType:
-    with of_the_users(name, None):
+def _import_package(name: str) -> ModuleType:
+    with run_user_code(name, None):
         return importlib.import_module(name)
 
 
 def tag(cls: type) -> str | None:
-    """What names `cls` in a stored configuration: ours its name, others with their module. None of a class
-    that could not be imported again: of a function or an interactive session.
+    """Return the name of `cls` in a stored configuration; with its module, if it is not a class of trimask.
+
+    None for a class that cannot be imported again: one defined in a function or an interactive session.
     """
     name = cls.__module__
     if name.partition(".")[0] == "trimask":
@@ -190,7 +194,7 @@ def tag(cls: type) -> str | None:
 
 def _file_of(module: str) -> SourceFile | None:
     loaded = sys.modules.get(module)
-    facts = vars(loaded) if isinstance(loaded, ModuleType) else {}  # some packages put other objects there
+    facts = vars(loaded) if isinstance(loaded, ModuleType) else {}  # `sys.modules` may have other objects
     loader, script = facts.get("__loader__"), facts.get("__file__") or ""
     if isinstance(loader, SourceFile):
         return loader
@@ -206,9 +210,9 @@ def _script(path: str) -> SourceFile:
 
 
 def files_of(stored: Any) -> list[SourceFile]:
-    """The files whose classes a stored configuration names. All are loaded."""
+    """Return the files whose classes a stored configuration names; all must be loaded."""
     known = _known_files()
-    return [known[name] for name in sorted(_modules_named(stored)) if _COPY.fullmatch(name)]
+    return [known[name] for name in sorted(_named_modules(stored)) if _COPY.fullmatch(name)]
 
 
 def load_all(stored: Any, folder: Path) -> None:
@@ -216,88 +220,95 @@ def load_all(stored: Any, folder: Path) -> None:
     `folder`/modules, packages from where they are installed.
 
     Raises:
-        UserError: one is missing, or a copy has changed; the message names it and the mend.
+        UserError: one is missing, or a copy has changed; the message names it and says how to fix it.
     """
     known = _known_files()
-    for name in sorted(_modules_named(stored)):
+    for name in sorted(_named_modules(stored)):
         if _PACKAGE.fullmatch(name):
             _load_package(name, folder)
         elif _COPY.fullmatch(name) and name not in known:
             _load_copy(folder / MODULES / name)
 
 
-def changed_since(name: str, stored: Any) -> str | None:
-    """The copy that a stored configuration names of the file in `name`, where the file is now another one."""
+def find_changed_copy(name: str, stored: Any) -> str | None:
+    """Return the name of the stored copy of the file in `name` if the file has changed since, else None."""
     path = Path(name.rpartition(":")[0])
     if path.suffix != ".py" or not path.is_file():
         return None
     now = SourceFile.read(path).copy
-    copies = [copy for copy in _modules_named(stored) if _COPY.fullmatch(copy) and copy[:-20] == now[:-20]]
+    copies = [copy for copy in _named_modules(stored) if _COPY.fullmatch(copy) and copy[:-20] == now[:-20]]
     return copies[0] if copies and now not in copies else None
 
 
 def loaded_files() -> list[SourceFile]:
-    """All files of the user's that this process has imported: what another process needs to unpickle."""
+    """Return the user's files that this process has imported: another process needs them to unpickle."""
     files = [(name, _file_of(name)) for name in list(sys.modules)]
     return [file for name, file in files if file is not None and name not in _MAIN]
 
 
 def _known_files() -> dict[str, SourceFile]:
-    """Those that are loaded, and the script that runs, by the names of their copies."""
+    """Return the loaded files and the running script, by the names of their copies."""
     return {file.copy: file for file in map(_file_of, list(sys.modules)) if file is not None}
 
 
 def _load_copy(path: Path) -> None:
     if not path.is_file():
         raise UserError(
-            f"{path} is missing, the code of its own that {path.parents[1]} was made with: put that file back"
+            f"{path} is missing, user code that {path.parents[1]} was made with: restore that file"
         )
     file = SourceFile.read(path)
     if file.copy != path.name:
         raise UserError(
             f"{path} has changed since {path.parents[1]} was made with it (its SHA-256 now begins with "
-            f"{file.copy[-19:-3]}): put the file back as it was"
+            f"{file.copy[-19:-3]}): restore the original file"
         )
-    logger.warning("%s brings code of its own, which is run: %s", path.parents[1], path)
+    logger.warning("%s contains user code, which is now run: %s", path.parents[1], path)
     file.load()
 
 
 def _load_package(name: str, folder: Path) -> None:
     try:
-        _package(name)
+        _import_package(name)
     except UserError as error:
-        raise UserError(f"{folder} was made with code of its own, in {name}: {error}") from error
+        raise UserError(f"{folder} was made with user code in {name}: {error}") from error
 
 
-def _modules_named(stored: Any) -> Collection[str]:
+def _named_modules(stored: Any) -> Collection[str]:
     if isinstance(stored, Mapping):
         kind = stored.get("type")
         own = {kind.rpartition(":")[0]} if isinstance(kind, str) and ":" in kind else set()
-        return own.union(*map(_modules_named, stored.values()))
-    return set().union(*map(_modules_named, stored)) if isinstance(stored, list | tuple) else set()
+        return own.union(*map(_named_modules, stored.values()))
+    return set().union(*map(_named_modules, stored)) if isinstance(stored, list | tuple) else set()
 
 
 # Failures
 
 
 @contextlib.contextmanager
-def of_the_users(name: str, file: Path | None) -> Iterator[None]:
-    """Within this, code of the user's runs: what it raises becomes a UserError that says where."""
+def run_user_code(name: str, file: Path | None) -> Iterator[None]:
+    """Run the user's code within this block: its exceptions become a UserError with their place.
+
+    Args:
+        name: the code, for messages.
+        file: its file, to find the line in the traceback; None for a package.
+    """
     try:
         yield
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name:
             if f"{name}.".startswith(f"{error.name}."):
                 raise UserError(f"there is no module {error.name}: install it, or {_FORMS}") from error
-            mend = "keep all in one file, or install what it needs as a package"
-            raise UserError(f"{name} imports {error.name}, which is not installed: {mend}") from error
+            fix = "install it as a package, or keep all code in one file"
+            raise UserError(f"{name} imports {error.name}, which is not installed: {fix}") from error
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{name} failed (code outside of trimask): {what}{_place(error, file)}") from error
+        raise UserError(
+            f"{name} failed (code outside of trimask): {what}{_error_place(error, file)}"
+        ) from error
 
 
-def _place(error: BaseException, file: Path | None) -> str:
-    """The innermost line of the user's that led to `error`."""
-    if isinstance(error, SyntaxError):  # it says itself
+def _error_place(error: BaseException, file: Path | None) -> str:
+    """Format the innermost line of the user's code in the traceback of `error`."""
+    if isinstance(error, SyntaxError):  # its message has the place
         return ""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if file is None or frame.filename == str(file.absolute())]

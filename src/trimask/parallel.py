@@ -1,5 +1,6 @@
-"""Who does a list of independent items: this process, several of them, or the machines of a Ray cluster. All
-give the same.
+"""Engines that process independent items: this process, several processes, or a Ray cluster.
+
+All engines give the same results.
 """
 
 import contextlib
@@ -28,28 +29,32 @@ Result = TypeVar("Result")
 
 @final
 class WorkerLost(RuntimeError):
-    """A worker process ended in the middle of its item."""
+    """A worker process ended before it finished its item."""
 
 
 class Work(ABC, Generic[Item, Result]):
-    """What is done with each item, in whatever process."""
+    """A function of one item; it is pickled if another process runs it."""
 
     @abstractmethod
     def __call__(self, item: Item) -> Result: ...
 
 
 class Engine(ABC):
-    """Does items in any order."""
+    """Processes items in any order."""
 
     @abstractmethod
     def run(self, work: Work[Item, Result], items: Iterable[Item]) -> Iterator[Result]:
-        """The results, as they are finished."""
+        """Apply `work` to each item and yield the results in the order in which they are finished.
+
+        Raises:
+            WorkerLost: a worker process ended early.
+        """
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Local(Engine):
-    """`workers` processes of this machine; one is this process itself."""
+    """`workers` processes of this machine; with 1, this process itself."""
 
     workers: int
 
@@ -61,22 +66,22 @@ class Local(Engine):
         if self.workers == 1:
             yield from map(work, items)
             return
-        # A server that has imported everything once, and no threads, makes the workers.
+        # Workers are forked from a server that has imported everything once and has no threads.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([type(work).__module__])
-        resource_tracker.ensure_running()  # which would let Ctrl-C through again
-        with holding_interrupts():
+        resource_tracker.ensure_running()  # starting it later would unblock SIGINT
+        with block_interrupts():
             forkserver.ensure_running()
         with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter_pool) as pool:
             try:
                 submit = functools.partial(_submit, pool, work)
-                yield from _windowed(submit, iter(items), 2 * self.workers)
+                yield from _run_windowed(submit, iter(items), 2 * self.workers)
             except BrokenProcessPool as error:
                 raise WorkerLost(
-                    "a worker was killed, perhaps for its memory: run the same command again to go on, with "
-                    "fewer --workers"
+                    "a worker was killed, perhaps out of memory: run the same command again to continue, "
+                    "with fewer --workers"
                 ) from error
-            except BaseException:  # Ctrl-C too: an item may take minutes, and is done anew
+            except BaseException:  # Ctrl-C too: an item may take minutes, and will be repeated
                 _end_at_once(pool)
                 raise
             finally:
@@ -86,7 +91,7 @@ class Local(Engine):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ray(Engine):
-    """The Ray cluster that the environment names, or one of this machine. All must see the same files."""
+    """The Ray cluster of RAY_ADDRESS, or a local one. All machines must see the same files."""
 
     workers: int
 
@@ -99,11 +104,11 @@ class Ray(Engine):
             num_cpus = None if "RAY_ADDRESS" in os.environ else self.workers
             try:
                 ray.init(num_cpus=num_cpus, log_to_driver=False)
-            except Exception as error:  # a bare one where a part of it is late to start
+            except Exception as error:  # Ray raises a bare Exception if a part of it starts too late
                 reason = str(error).strip().partition("\n")[0]
                 raise WorkerLost(f"Ray did not start: {reason}: run the same command again") from error
-        remote: Any = ray.remote(num_cpus=1)(_do)
-        rest = (_packed(work, item) for item in items)
+        remote: Any = ray.remote(num_cpus=1)(_run_packed)
+        rest = (_pack(work, item) for item in items)
         running = [remote.remote(*each) for each in islice(rest, 2 * self.workers)]
         while running:
             done, running = ray.wait(running)
@@ -111,19 +116,19 @@ class Ray(Engine):
             yield from ray.get(done)
 
 
-def _packed(work: Work[Item, Any], item: Item) -> tuple[list[modules.SourceFile], bytes]:
-    """What goes to another process: files of the user's, which it must load before it unpickles the rest."""
+def _pack(work: Work[Item, Any], item: Item) -> tuple[list[modules.SourceFile], bytes]:
+    """Pack an item for another process: the user's files to load first, and the pickled work and item."""
     return modules.loaded_files(), pickle.dumps((work, item))
 
 
 def _submit(pool: ProcessPoolExecutor, work: Work[Item, Result], item: Item) -> "Future[Result]":
     try:
-        return pool.submit(_do, *_packed(work, item))
-    except OSError as error:  # a worker was lost at this very moment: the pool has closed its pipe
+        return pool.submit(_run_packed, *_pack(work, item))
+    except OSError as error:  # a worker was lost just now, and the pool has closed its pipe
         raise BrokenProcessPool(str(error)) from error
 
 
-def _do(files: list[modules.SourceFile], packed: bytes) -> Any:
+def _run_packed(files: list[modules.SourceFile], packed: bytes) -> Any:
     for file in files:
         file.load()
     work, item = pickle.loads(packed)
@@ -131,8 +136,8 @@ def _do(files: list[modules.SourceFile], packed: bytes) -> Any:
 
 
 @contextmanager
-def holding_interrupts() -> Iterator[None]:
-    """Within this, Ctrl-C waits; a process that is started, and those that it starts, never get it."""
+def block_interrupts() -> Iterator[None]:
+    """Block SIGINT within this block; processes started here, and their children, never receive it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -141,17 +146,17 @@ def holding_interrupts() -> Iterator[None]:
 
 
 def _end_at_once(pool: ProcessPoolExecutor) -> None:
-    """End the workers, and the server that may be about to make one (another is started when needed)."""
+    """Kill the workers, and the server, which may be about to fork one (it is restarted when needed)."""
     server = forkserver._forkserver._forkserver_pid  # pyright: ignore[reportAttributeAccessIssue]  (private)
     for pid in [server, *(process.pid for process in (pool._processes or {}).values())]:
-        with contextlib.suppress(ProcessLookupError, TypeError):  # it has ended, or not begun
+        with contextlib.suppress(ProcessLookupError, TypeError):  # it has ended, or not started
             os.kill(pid, signal.SIGKILL)
 
 
-def _windowed(
+def _run_windowed(
     submit: Callable[[Item], "Future[Result]"], items: Iterator[Item], size: int
 ) -> Iterator[Result]:
-    """Results as they come, with at most `size` items handed out: a long list is never all in flight."""
+    """Yield results as they are finished, with at most `size` items submitted at a time."""
     running = {submit(item) for item in islice(items, size)}
     while running:
         done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -161,7 +166,7 @@ def _windowed(
 
 
 def _enter_pool() -> None:
-    """A worker whose parent was killed would wait for ever."""
+    """Make this worker exit when its parent ends: otherwise it would wait forever if the parent is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""A file that is about to be read: whether it is one, and which it was that failed. Takes no torch."""
+"""Check that a path is a readable file, and name the file in errors. Imports no torch."""
 
 import errno
 import os
@@ -13,17 +13,18 @@ _MOST_TEXT = 2**30  # bytes
 _GONE = "does not exist: give another name"
 
 
-def problem_of(path: str | os.PathLike[str]) -> str | None:
-    """What is in the way of reading a file at `path`, with the mend: the rest of a sentence that begins with
-    the path. None if nothing is.
+def find_problem(path: str | os.PathLike[str]) -> str | None:
+    """Say why `path` cannot be read as a file, and how to fix it, or return None.
+
+    The result continues a sentence that starts with the path.
     """
     try:
         mode = os.stat(path).st_mode
-    except ValueError:  # half a character, or a zero byte
-        return "is no name of a file: give another"
+    except ValueError:  # a lone surrogate, or a zero byte
+        return "is not a valid file name: give another"
     except OSError as error:
         if os.path.islink(path):
-            return "is a link that leads nowhere: give the file, or mend the link"
+            return "is a broken link: give the file, or fix the link"
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return _GONE
         return f"cannot be read: {error.strerror}"
@@ -34,14 +35,14 @@ def problem_of(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
-    """`path`, if a file is there.
+def require_file(path: str | os.PathLike[str]) -> Path:
+    """Return `path` if it is a file.
 
     Raises:
-        FileNotFoundError: nothing is, or a link that leads nowhere.
-        UserError: something else is.
+        FileNotFoundError: it does not exist, or is a broken link.
+        UserError: it is something else, such as a folder or a pipe.
     """
-    problem = problem_of(path)
+    problem = find_problem(path)
     if problem is None:
         return Path(path)
     if problem == _GONE:
@@ -50,24 +51,31 @@ def existing(path: str | os.PathLike[str]) -> Path:
     raise (FileNotFoundError if is_lost else UserError)(f"{path} {problem}")
 
 
-def read_text(path: str | os.PathLike[str], *, errors: str = "strict", mend: str = "write it again") -> str:
-    """The text of the UTF-8 file at `path`. Raises as `existing`; UserError too for one that is no UTF-8, or
-    larger than any of ours; with the `mend`.
+def read_text(path: str | os.PathLike[str], *, errors: str = "strict", fix: str = "write it again") -> str:
+    """Read the UTF-8 file at `path`.
+
+    Args:
+        errors: how to handle invalid bytes, as for `bytes.decode`.
+        fix: what to do if the file is wrong, for the message.
+
+    Raises:
+        FileNotFoundError: it does not exist, or is a broken link.
+        UserError: it is not a file, not UTF-8, or has more than 1 GiB.
     """
-    path = existing(path)
-    with naming(path):
+    path = require_file(path)
+    with name_path_in_errors(path):
         size = path.stat().st_size
         if size > _MOST_TEXT:
-            raise UserError(f"{path} has {size:,} bytes, too many for what it should be: {mend}")
+            raise UserError(f"{path} has {size:,} bytes, more than trimask ever writes to such a file: {fix}")
         try:
             return path.read_text(encoding="utf-8", errors=errors)
         except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not UTF-8 text ({error}): {mend}") from error
+            raise UserError(f"{path} is not UTF-8 text ({error}): {fix}") from error
 
 
 @contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Within this, an error of the system names `path`: what a disk cannot read comes without a name."""
+def name_path_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Add `path` to OSErrors raised in this block: a disk's read errors have no file name."""
     try:
         yield
     except OSError as error:

@@ -61,7 +61,11 @@ def test_options_of_others_are_overrides(words: list[str], expected: dict[str, s
         (Fly, ["--a.b", "1", "--a.b", "2"], "given twice: '1' and '2'"),
         (Fly, ["--num-wing", "3"], "unknown option --num-wing: did you mean --num-wings?"),
         (Fly, ["--num-wings", "x"], "--num-wings"),
-        (Walk, ["--num-legs", "3", "--pace", "4"], "unknown option --pace: there are --help, --num-legs"),
+        (
+            Walk,
+            ["--num-legs", "3", "--pace", "4"],
+            "unknown option --pace: the options are --help, --num-legs",
+        ),
         (Walk, ["--num-leg", "3"], "did you mean --num-legs?"),
         (Walk, ["far"], "Unrecognized options: far"),
     ],

@@ -39,7 +39,7 @@ def test_fetched_prepared_and_there(
         assert len(list((tmp_path / "packages").iterdir())) == 2
         assert main(words) == 0
         printed = capsys.readouterr()
-        assert json.loads(printed.out) == {**fetched, "fetched": False} and "was there" in printed.err
+        assert json.loads(printed.out) == {**fetched, "fetched": False} and "already holds" in printed.err
         assert main(["data", "fetch", "asterisk", "--languages", "fr", "--out", str(tmp_path / "set")]) == 2
         assert "no language 'fr' in asterisk: choose from en" in capsys.readouterr().err
 
@@ -56,13 +56,16 @@ def test_fetched_prepared_and_there(
     ("words", "message"),
     [
         (["fetch", "asteriks", "--out", "x"], "unknown benchmark set 'asteriks': did you mean asterisk?"),
-        (["fetch", "--out", "x"], "name a set: trimask data fetch emoji|wordnet-speech|asterisk|tuxpaint"),
+        (
+            ["fetch", "--out", "x"],
+            "no set is named: trimask data fetch emoji|wordnet-speech|asterisk|tuxpaint",
+        ),
         (["fetch", "emoji"], "--out is missing"),
         (["show"], "--out is missing: trimask data show --out data.html"),
-        (["list", "--out", "x"], "--out means nothing to `trimask data list`"),
-        (["list", "emoji"], "'emoji' means nothing to `trimask data list`"),
-        (["show", "--out", "x", "--any-version"], "--any-version means nothing to `trimask data show`"),
-        (["fetch", "emoji", "--count", "3", "--out", "x"], "--count means nothing to emoji: leave it out"),
+        (["list", "--out", "x"], "`trimask data list` does not use --out"),
+        (["list", "emoji"], "`trimask data list` does not use 'emoji'"),
+        (["show", "--out", "x", "--any-version"], "`trimask data show` does not use --any-version"),
+        (["fetch", "emoji", "--count", "3", "--out", "x"], "emoji has no option --count: leave it out"),
         (["fetch", "asterisk", "--voices", "slt", "--out", "x"], "it takes --languages"),
         (["fetch", "wordnet-speech", "--count", "0", "--out", "x"], "count 0: give at least 1"),
         (["get", "emoji", "--out", "x"], "unknown action 'get'"),

@@ -9,7 +9,7 @@ import pytest
 
 from trimask import __version__
 from trimask.cli import destination, main
-from trimask.cli.console import shortened
+from trimask.cli.console import shorten
 from trimask.cli.entry import VERBS
 
 HEAVY = ("torch", "matplotlib", "pyarrow", "PIL")
@@ -83,7 +83,7 @@ def test_list_is_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> 
         (["study", "plan", "horizon", "--workers", "1000000000"], ["--workers is", "at most 1,024"]),
         (["evaluate", "quickstart", "--threads", "1000000000"], ["--threads is", "at most 1,024"]),
         (["train", "debug", "--out", "OUT", "--num-steps", "0"], ["num_steps 0", "at least 1"]),
-        (["train", "debug", "--out", "OUT", "--tokenizers", "gone"], ["--tokenizers gone is no folder"]),
+        (["train", "debug", "--out", "OUT", "--tokenizers", "gone"], ["--tokenizers gone is not a folder"]),
         (["data", "shw", "--out", "OUT"], ["unknown action 'shw'", "show"]),
         (["demo", "--out", "OUT", "--minutes", "-1"], ["--minutes is -1", "from 0 to"]),
         (["demo", "--out", "OUT", "--minutes", "1e308"], ["--minutes is 1e+308", "from 0 to"]),
@@ -124,13 +124,13 @@ class TestOutCannotBeWritten:
         assert (tmp_path / "file").read_text() == "mine"
 
     @pytest.mark.parametrize(
-        ("number", "mend"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "that you may write to")]
+        ("number", "fix"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "that you may write to")]
     )
     def test_no_space_or_no_permission(
         self,
         words: list[str],
         number: int,
-        mend: str,
+        fix: str,
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
@@ -140,7 +140,7 @@ class TestOutCannotBeWritten:
 
         monkeypatch.setattr(destination.os, "fsync", full)
         out = tmp_path / "a" / "out"
-        fails(capsys, [*words, "--out", str(out)], 1, "cannot write to", os.strerror(number), mend)
+        fails(capsys, [*words, "--out", str(out)], 1, "cannot write to", os.strerror(number), fix)
         assert not (tmp_path / "a").exists()
 
 
@@ -184,10 +184,10 @@ def test_differences_of_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_long_line_is_cut_between_words() -> None:
     words = [f"language{number}" for number in range(200)]
     line = f"error: no language 'x': choose one of {', '.join(words)} (--language)"
-    said = shortened(line)
+    said = shorten(line)
     head, _, tail = said.partition(" … ")
     assert len(said) <= 1003 and line.startswith(f"{head} ") and line.endswith(f" {tail}")
     assert head.startswith("error: no language 'x'") and tail.endswith("(--language)")
-    assert shortened("short") == "short"
-    whole = shortened(f"error: {'x' * 5000} is no name")  # one word of what was given
+    assert shorten("short") == "short"
+    whole = shorten(f"error: {'x' * 5000} is no name")  # one word of what was given
     assert len(whole) <= 1003 and whole.startswith("error: xxx") and whole.endswith("xxx is no name")

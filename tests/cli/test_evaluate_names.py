@@ -37,7 +37,15 @@ def test_all_wrong_arguments_are_told_at_once(
 ) -> None:
     words = ["nowhere", "--suite", "huge", "--split", "train", "--threads", "0", "--out", str(tmp_path)]
     error = _error(capsys, *words, "--judges", "ears=x", str(tmp_path))
-    for part in ("nowhere", "huge", "'train'", "--threads is 0", "is a folder", "'ears=x'", "holds none"):
+    for part in (
+        "nowhere",
+        "huge",
+        "'train'",
+        "--threads is 0",
+        "is a folder",
+        "'ears=x'",
+        "has none of the judges",
+    ):
         assert part in error, part
     assert not computed
 
@@ -65,9 +73,9 @@ def test_all_judges_and_tasks_are_checked_before_anything_is_computed(
     error = _error(capsys, "quickstart", *words, "--language", "klingon")
     for part in (
         "judge recognizer=base: the speech judge needs faster-whisper",
-        f"judge quality={tmp_path}: {tmp_path} holds no DistillMOS",
+        f"judge quality={tmp_path}: {tmp_path} has no DistillMOS",
         f"judge sentences={tmp_path / 'absent'}: ",
-        "no task 'lambada_opnai', but lambada_openai",
+        "no task 'lambada_opnai': did you mean lambada_openai",
         "own.yaml does not exist",
         "no language 'klingon': choose one of en, zh, de",
     ):
@@ -82,12 +90,12 @@ def test_a_recognizer_is_a_folder_or_a_name_that_is_known(
     library.available_models = lambda: ["tiny", "base"]
     library.download_model = lambda name: name
     monkeypatch.setitem(sys.modules, "faster_whisper", library)
-    assert Panel.of(["recognizer=base"]).problems() == []
-    assert Panel.of(["recognizer=owner/name"]).problems() == []
-    assert "one of tiny, base" in Panel.of(["recognizer=bsae"]).problems()[0]
-    assert "no model.bin" in Panel.of([f"recognizer={tmp_path}"]).problems()[0]
+    assert Panel.parse(["recognizer=base"]).problems() == []
+    assert Panel.parse(["recognizer=owner/name"]).problems() == []
+    assert "one of tiny, base" in Panel.parse(["recognizer=bsae"]).problems()[0]
+    assert "no model.bin" in Panel.parse([f"recognizer={tmp_path}"]).problems()[0]
     (tmp_path / "model.bin").touch()
-    assert Panel.of([f"recognizer={tmp_path}"]).problems() == []
+    assert Panel.parse([f"recognizer={tmp_path}"]).problems() == []
 
 
 @pytest.mark.parametrize(
@@ -152,6 +160,6 @@ def test_a_scorecard_with_gaps_is_written_told_and_an_error(
     printed = capsys.readouterr()
     assert seen[0]["is_finished"] is False and seen[0]["likelihood"]
     assert "is_finished" not in io.read_json(out) and io.read_json(out)["failed"]
-    assert "it is made anew" in printed.err
+    assert "exists and will be overwritten" in printed.err
     assert "not scored: continuations: out of luck" in printed.err
     assert "Failed: continuations (out of luck)" in printed.out

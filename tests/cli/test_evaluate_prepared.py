@@ -23,8 +23,8 @@ from trimask.prepare.prepare import prepare
 from trimask.recipes.quickstart import debug
 from trimask.runs import load as runs
 from trimask.runs.lengths import load_lengths
+from trimask.runs.prepared import with_prepared
 from trimask.runs.pretrain import pretrain
-from trimask.runs.sources import with_prepared
 from trimask.sources.options import PrepareOptions
 
 pytestmark = pytest.mark.usefixtures("few_sampling_steps")
@@ -192,7 +192,13 @@ def test_the_language_of_recordings_is_kept(prepared: list[Path]) -> None:
 def test_the_test_split_and_tables_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--num-sequences=4", "--num-masks=1", "--split=test"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for part in ("decoded (the tokenizer's round trip)", "Likelihood", "Captions", "Speech", "Continuations"):
+    for part in (
+        "decoded codes of real examples (the tokenizer's round trip)",
+        "Likelihood",
+        "Captions",
+        "Speech",
+        "Continuations",
+    ):
         assert part in printed, part
     assert main(["evaluate", str(run), "--split=train"]) == 2
     assert "split" in capsys.readouterr().err

@@ -61,12 +61,12 @@ def test_a_run_starts_from_exported_weights(
     assert "the weights are of a model with depth 2, and this one has 3" in capsys.readouterr().err
     assert not other.exists()
     assert main(["train", *words, "--weights", str(run), "--out", str(other)]) == 2
-    assert "is no file: `trimask export" in capsys.readouterr().err
+    assert "is not a file: `trimask export" in capsys.readouterr().err
     assert main(["train", *words, "--compute.precision=bf16", "--out", str(other)]) == 2
     assert "precision bf16 on one CPU process" in capsys.readouterr().err
     assert not other.exists()
     assert main(["export", str(run), "--out", str(tmp_path / "x.bin")]) == 2
-    assert "name a .safetensors file" in capsys.readouterr().err
+    assert "does not end in .safetensors" in capsys.readouterr().err
     assert main(["export", str(run / "checkpoints" / "step_00000003"), "--out", str(half)]) == 1
     assert "step_00000003 is not there, or no longer" in capsys.readouterr().err
 
@@ -109,7 +109,7 @@ def test_a_run_of_two_processes_goes_on_in_one(tokenizers_folder: Path, tmp_path
     assert main(["train", *words, *steps, "--out", str(alone)]) == 0
     said = torchrun(["train", *words, *steps, "--out", str(both), "--minutes", "1e-6"])
     assert said.count("deadline after 1 of 4 steps") == 1  # one of them speaks
-    assert "go on with: torchrun --nproc-per-node=2 -m trimask train debug" in said
+    assert "resume with: torchrun --nproc-per-node=2 -m trimask train debug" in said
     assert len(list(both.glob("checkpoints/step_00000001/*.safetensors"))) == 2
     assert main(["train", *words, *steps, "--out", str(both), "--resume"]) == 0
     figures = read_metrics(alone)

@@ -155,7 +155,7 @@ def test_sample(
     assert main(["sample", "quickstart", "--task", *words, str(path), "--num-steps=1", "--json"]) == 0
     np.testing.assert_array_equal(asked[0], prepared[name])
     printed = capsys.readouterr()
-    assert "the model sees its middle square" in printed.err or "the model hears one channel" in printed.err
+    assert "the model gets the centre square" in printed.err or "the model gets one channel" in printed.err
     assert json.loads(printed.out)["samples"]
 
 

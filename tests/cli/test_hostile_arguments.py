@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trimask.cli import main
-from trimask.cli.entry import VERBS, _verb
+from trimask.cli.entry import VERBS, _load_verb
 from trimask.config import ConfigError, from_dict, override, to_dict
 from trimask.data.mixture import MixtureConfig
 from trimask.data.selection import StatedData
@@ -43,7 +43,7 @@ REAL = {("demo", "minutes", "0"), ("demo", "minutes", "1e-320")}
 
 
 def _fields(module: str) -> tuple[dataclasses.Field[Any], ...]:
-    verb = _verb(module)
+    verb = _load_verb(module)
     assert dataclasses.is_dataclass(verb)
     return dataclasses.fields(verb)
 

@@ -16,8 +16,9 @@ from trimask import io, seals
 from trimask.cli import main
 from trimask.prepare.manifest import Manifest, load_split
 from trimask.recipes.quickstart import debug
+from trimask.runs.build import build_vocabulary
 from trimask.runs.kinds import kind_of
-from trimask.runs.sources import with_prepared
+from trimask.runs.prepared import with_prepared
 from trimask.tokenizers.bundle import Tokenizers
 
 SHARD = "train/text-000000-000.safetensors"
@@ -113,7 +114,7 @@ def test_a_shard_that_is_none(name: str, prepared: Path, tokenizers: Tokenizers,
     folder = replaced(prepared, tmp_path, HOSTILE[name])
     config = with_prepared(debug(), [folder])
     with pytest.raises(ValueError, match="is not a shard as `trimask prepare` writes it") as caught:
-        kind_of(config.data).check(config, tokenizers)
+        kind_of(config.data).check(build_vocabulary(config, tokenizers))
     said = str(caught.value)
     assert SHARD in said and "prepare the data again" in said and "\n" not in said
 
@@ -174,7 +175,7 @@ def test_any_value_in_any_tensor(data: st.DataObject, prepared: Path, tokenizers
     folder = replaced(prepared, tmp_path, change)
     try:
         config = with_prepared(debug(), [folder])
-        kind_of(config.data).check(config, tokenizers)
+        kind_of(config.data).check(build_vocabulary(config, tokenizers))
     except ValueError as error:
         assert SHARD in str(error) and "\n" not in str(error)
         return
@@ -206,7 +207,7 @@ def test_a_manifest_of_an_earlier_version_is_read_and_stays(
     stored = io.read_sealed(folder / "manifest.json")
     io.write_json(folder / "manifest.json", stored)
     before = (folder / "manifest.json").read_bytes()
-    seals._told.cache_clear()
+    seals._warned_files.cache_clear()
     manifest = Manifest.load(folder)
     assert manifest == Manifest.load(prepared) and "has no hash" in caplog.text
     manifest.save(folder)  # a run knows it by its bytes

@@ -168,8 +168,8 @@ def test_a_run_keeps_its_code_and_goes_on_by_it(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--out", "run", "--resume", "--threads=1"]) == 0
     assert figures(run) == whole
-    said = [message for message in caplog.messages if "code of its own" in message]
-    assert said == [f"run brings code of its own, which is run: {Path('run/modules') / copy_in(run).name}"]
+    said = [message for message in caplog.messages if "user code" in message]
+    assert said == [f"run contains user code, which is now run: {Path('run/modules') / copy_in(run).name}"]
 
 
 def test_a_changed_file_is_told_and_does_not_count(
@@ -181,7 +181,7 @@ def test_a_changed_file_is_told_and_does_not_count(
     (desk / "mine.py").write_text("# another version\n")
     assert main(words) == 0
     said = capsys.readouterr()
-    assert f"goes on with its own copy, modules/{copy_in(run).name}" in said.err
+    assert f"continues with its own copy, modules/{copy_in(run).name}" in said.err
     assert json.loads(said.out)["config"]["modalities"]["image"]["schedule"]["exponent"] == 3.0
 
 
@@ -414,9 +414,7 @@ def test_a_class_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         del sys.modules[known]
     with pytest.raises(ConfigError, match="there is no module my_package_of_schedules: install it"):
         from_dict(type(config), stored)
-    with pytest.raises(
-        trimask.UserError, match=rf"runs/p was made with code of its own, in {name}: there is"
-    ):
+    with pytest.raises(trimask.UserError, match=rf"runs/p was made with user code in {name}: there is"):
         modules.load_all(stored, Path("runs/p"))
 
 

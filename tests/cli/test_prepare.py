@@ -22,7 +22,7 @@ import soundfile
 from trimask import io, seals
 from trimask.cli import main
 from trimask.cli.denoiser_job import DenoiserJob
-from trimask.cli.jobs import job
+from trimask.cli.jobs import make_job
 from trimask.data.mixture import Mixture
 from trimask.data.selection import QuickstartData
 from trimask.data.source_names import TEXT
@@ -30,12 +30,11 @@ from trimask.parallel import Local
 from trimask.prepare.manifest import Manifest, Speakers, load_split
 from trimask.prepare.prepare import Progress, prepare
 from trimask.recipes.quickstart import debug
+from trimask.runs.build import build_stream, build_vocabulary
 from trimask.runs.embedded import pictures
 from trimask.runs.kinds import kind_of
 from trimask.runs.own_prompt import suggest_prompt
-from trimask.runs.pretrain import build_stream
-from trimask.runs.sources import with_prepared
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.prepared import with_prepared
 from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.tokenizers.text import TextTokenizer
@@ -241,7 +240,7 @@ def test_a_folder_in_which_nothing_came_out_can_be_used(
     words = ["prepare", str(raw), "--out", str(out), *tokenized]
     assert main(words) == 1
     told = capsys.readouterr().err
-    assert "nothing is left to train on; the first that was set aside, noise/000.png" in told
+    assert "no example is left to train on; the first that was set aside, noise/000.png" in told
     assert "--caption-from folder" in told
     assert main([*words, "--caption-from", "folder"]) == 0
     assert Manifest.load(out).rejected == {"corrupt": 1}
@@ -250,20 +249,20 @@ def test_a_folder_in_which_nothing_came_out_can_be_used(
 
 
 def test_what_to_try_is_of_the_data(prepared: list[Path], tokenizers_folder: Path) -> None:
-    photos, clips, lines = (job("debug", {}, data=[folder]).try_it(Path("a run")) for folder in prepared)
+    photos, clips, lines = (make_job("debug", {}, data=[folder]).try_it(Path("a run")) for folder in prepared)
     assert "sample 'a run' --task text_to_image --prompt 'picture " in photos
     assert "--task text_to_speech --prompt 'clip " in clips
     assert lines.endswith("--task text --out samples")
-    embedded = job("debug", {}, tokenizers=tokenizers_folder)
+    embedded = make_job("debug", {}, tokenizers=tokenizers_folder)
     assert isinstance(embedded, DenoiserJob) and isinstance(embedded.config.data, QuickstartData)
     task, prompt = suggest_prompt(embedded.config, embedded.tokenizers)
     assert task.name == "text_to_image"
     assert prompt in {row.caption for row in pictures("train", embedded.config.data)}
-    told = job("debug", {}, data=[prepared[1]]).caution(18.0)
+    told = make_job("debug", {}, data=[prepared[1]]).caution(18.0)
     assert told is not None and told.startswith("18 seconds") and "speech" in told and "pictures" not in told
 
 
-def test_a_damaged_manifest_has_one_mend(prepared: list[Path], tmp_path: Path) -> None:
+def test_a_damaged_manifest_has_one_fix(prepared: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     stored = io.read_json(prepared[0] / "manifest.json")
     io.write_json(path, {**stored, "licence": "MIT"})
@@ -326,7 +325,7 @@ def test_data_that_moved(prepared: list[Path], tmp_path: Path, capsys: pytest.Ca
     file, given = tmp_path / "x.safetensors", ["--tokenizers", str(run / "tokenizers")]
     assert main(["export", str(run), "--out", str(file)]) == 0
     assert main(["show", str(file), *given]) == 2
-    assert "trained on prepared data (new), and does not hold it" in capsys.readouterr().err
+    assert "trained on prepared data (new), which the file does not contain" in capsys.readouterr().err
     assert main(["show", str(file), *given, "--data", str(old), "--json"]) == 0
 
 
@@ -405,7 +404,7 @@ def test_what_was_decided_about_splits_is_told(
 def test_texts_that_are_labels_are_told(
     tokenized: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where each caption stands in every split, little is left to train on: the mend is named, and works."""
+    """Where each caption stands in every split, little is left to train on: the fix is named, and works."""
     raw = make_photos(tmp_path / "raw")
     for path in raw.glob("*.png"):
         split = raw / ("test" if path.stem < "010" else "train")
@@ -416,7 +415,7 @@ def test_texts_that_are_labels_are_told(
     words = ["prepare", str(raw), *tokenized, "--validation=0"]
     assert main([*words, "--out", str(tmp_path / "data")]) == 0
     told = capsys.readouterr().err
-    assert "--group-by image (or audio) compares files alone" in told and "no train split came out" in told
+    assert "--group-by image (or audio) compares files only" in told and "has no train split" in told
     assert main([*words, "--out", str(tmp_path / "other"), "--group-by=image"]) == 0
     assert Manifest.load(tmp_path / "other").counts["train"]["images"].examples == 20
     assert "--group-by" not in capsys.readouterr().err

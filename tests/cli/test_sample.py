@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trimask.cli import main
-from trimask.cli.sample import _tell
+from trimask.cli.sample import _print_sample
 from trimask.io import read_json, write_json
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
@@ -163,7 +163,7 @@ def test_prompts_from_a_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
             made = pixels(Path(samples[place + number]["image"]))
             assert np.array_equal(made, pixels(Path(alone[number]["image"])))
     _fails(capsys, [*words[1:], "--prompts", str(file), "--prompt", "x"], 2, "--prompt and --prompts")
-    for content, status, part in ((b"\n \n", 2, "no prompt in it"), (b"\xff\xfe", 1, "is not UTF-8")):
+    for content, status, part in ((b"\n \n", 2, "contains no prompt"), (b"\xff\xfe", 1, "is not UTF-8")):
         file.write_bytes(content)
         _fails(capsys, [*words[1:], "--prompts", str(file)], status, part)
 
@@ -182,7 +182,7 @@ def test_voices_have_any_name(run: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_printed_text_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    _tell({"text": "a\x1b[2Jb\r\tc\x7f\x9b\nд"})
+    _print_sample({"text": "a\x1b[2Jb\r\tc\x7f\x9b\nд"})
     assert capsys.readouterr().out == "a␛[2Jb␍\tc␡�\nд\n"
 
 
@@ -212,7 +212,7 @@ def test_text_is_printed_and_nothing_is_written(
             ["the limit is 256", "shorten"],
         ),
         (["--task", "text", "--prompt", "so " * 9, "--span-length", "4"], ["raise span_length"]),
-        (["--task", "text", "--image", "red.png"], ["no use for --image"]),
+        (["--task", "text", "--image", "red.png"], ["does not use --image"]),
         (["--task", "joint", "--prompt", "x", "--out", "OUT"], ["no use for prompt"]),
         (["--task", "joint", "--pair", "imag", "--out", "OUT"], ["did you mean image?"]),
         (["--task", "image_to_text"], ["needs --image FILE"]),
@@ -251,24 +251,24 @@ def test_no_such_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"),
+    ("name", "fix"),
     [(MODEL, "again"), ("tokenizers/text.json", "again"), ("tokenizers/speech.safetensors", "again")],
 )
 def test_a_truncated_file(
-    name: str, mend: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, fix: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = _copy(run, tmp_path)
     content = (broken / name).read_bytes()
     for length in (len(content) // 2, 4, 0):
         (broken / name).write_bytes(content[:length])
-        _fails(capsys, [str(broken), "--task", "text"], 1, Path(name).name, mend)
+        _fails(capsys, [str(broken), "--task", "text"], 1, Path(name).name, fix)
 
 
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
         ({"format_version": "99"}, ["format version 99", "this program reads"]),
-        ({"format": "another"}, ["not one of trimask's"]),
+        ({"format": "another"}, ["trimask did not write"]),
         ({"kind": "tokens"}, ["holds 'tokens'", "'denoiser' is needed"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -300,7 +300,7 @@ def _copy(run: Path, tmp_path: Path) -> Path:
 def _fails(capsys: pytest.CaptureFixture[str], words: list[str], status: int, *parts: str) -> None:
     assert main(["sample", *words]) == status
     printed = capsys.readouterr()
-    lines = [line for line in printed.err.splitlines() if "the model sees" not in line]
+    lines = [line for line in printed.err.splitlines() if "the model gets" not in line]
     assert printed.out == "" and len(lines) == 1, printed
     assert lines[0].startswith("trimask: error: ")
     assert not [part for part in parts if part not in lines[0]], lines[0]

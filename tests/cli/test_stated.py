@@ -56,7 +56,7 @@ def test_training_without_data_says_what_to_prepare(
 ) -> None:
     command = ["train", "trimodal_3b", "--out", str(tmp_path / "run")]
     for words in (command, [*command, "--dry-run"]):
-        fails(capsys, words, "stated, not there", "trimask tokenizers --text", f"--text-window {ROW - 3}")
+        fails(capsys, words, "but has none", "trimask tokenizers --text", f"--text-window {ROW - 3}")
     assert not list(tmp_path.iterdir())
 
 

@@ -43,7 +43,7 @@ def test_run_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     printed = capsys.readouterr()
     assert "κ rule keeps the loss" in printed.out
     assert "trial 2/2: rule=κ" in printed.err
-    assert f"tables and pictures: {out / 'report.md'}" in printed.err
+    assert f"tables and plots: {out / 'report.md'}" in printed.err
     assert "--base.num_steps=2" in (out / "report.md").read_text()
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -151,7 +151,9 @@ def test_the_deadline_stops_a_run_that_can_go_on(
     assert main([*words, "--minutes", "1e-6", "--out", str(run)]) == 0
     printed = capsys.readouterr().err
     assert "deadline after" in printed
-    (command,) = [line.partition("go on with: ")[2] for line in printed.splitlines() if "go on with" in line]
+    (command,) = [
+        line.partition("resume with: ")[2] for line in printed.splitlines() if "resume with" in line
+    ]
     # The run knows its own fields.
     assert command.endswith(f" train debug --out '{run}' --resume")
 

@@ -211,7 +211,7 @@ def test_show_and_a_dry_run_write_nothing(tmp_path: Path, capsys: pytest.Capture
         ),
         (["image_tokenizer", "--data", "nowhere/"], "nowhere does not exist"),
         (["speech_tokenizer", "--model.depth=3"], "model"),
-        (["image_tokenizer", "--group-by", "base"], "--group-by is of a tokenizer's raw data"),
+        (["image_tokenizer", "--group-by", "base"], "--group-by is for a tokenizer's raw data"),
     ],
 )
 def test_wrong_arguments_are_told(

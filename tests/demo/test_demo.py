@@ -14,12 +14,12 @@ import pytest
 from trimask import io
 from trimask.demo import demo, showcase
 from trimask.demo import report as demo_report
-from trimask.demo.demo import fitted, run_demo
-from trimask.demo.report import about_shipped, card_blocks
+from trimask.demo.demo import fit_num_steps, run_demo
+from trimask.demo.report import card_blocks, describe_shipped
 from trimask.model.weights import save_denoiser
 from trimask.recipes.quickstart import debug
 from trimask.runs import load as runs
-from trimask.runs.pretrain import build_denoiser
+from trimask.runs.build import build_denoiser, build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
@@ -58,16 +58,16 @@ def _read(report: Path) -> _Sources:
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An untrained model in the place of the one that ships, with a card."""
     folder = tmp_path / "assets"
-    denoiser = build_denoiser(debug(), Tokenizers.load())
+    denoiser = build_denoiser(debug(), build_vocabulary(debug(), Tokenizers.load()))
     save_denoiser(folder / "model.safetensors", denoiser)
     (folder / "README.md").write_text("# Card\n\n## What it cannot do\n- count **sheep**\n", encoding="utf-8")
     monkeypatch.setattr(runs, "QUICKSTART", folder / "model.safetensors")
-    monkeypatch.setattr(demo, "about_shipped", lambda: about_shipped(folder))
+    monkeypatch.setattr(demo, "describe_shipped", lambda: describe_shipped(folder))
     return folder
 
 
 def _demo(out: Path, **changes: Any) -> Path:
-    options = {"minutes": 0.02, "recipe": debug, "shown": _SMALL, "num_images": 2, "num_clips": 2}
+    options = {"minutes": 0.02, "recipe": debug, "model_data": _SMALL, "num_images": 2, "num_clips": 2}
     return run_demo(out, **(options | changes))
 
 
@@ -94,7 +94,7 @@ def test_demo_generates_trains_and_reports(
         "Fresh run",
         "Go on",
     ]
-    assert "What it can and cannot do" in page.titles and "How a picture comes to be" in page.titles
+    assert "What it can and cannot do" in page.titles and "How a picture is unmasked" in page.titles
     assert "count sheep" in report.read_text(encoding="utf-8")
     assert (out / "samples" / "shipped" / "image-seen-00.png").exists()
     assert (out / "samples" / "fresh" / "speech-seen-00.wav").exists()
@@ -135,7 +135,7 @@ def test_a_signal_ends_the_training_and_generates_with_what_there_is(
     monkeypatch.setattr(demo, "pretrain", interrupted)
     _shorten(monkeypatch, 0)
     report = _demo(tmp_path / "demo", minutes=5)
-    assert "stopped by hand" in report.read_text(encoding="utf-8")
+    assert "stopped by Ctrl-C" in report.read_text(encoding="utf-8")
     assert (tmp_path / "demo" / "samples" / "fresh" / "image-seen-00.png").exists()
 
 
@@ -160,7 +160,7 @@ def test_a_folder_of_another_kind_is_left_alone(shipped: Path, tmp_path: Path) -
         _demo(out)
     assert [entry.name for entry in out.iterdir()] == ["thesis.txt"]
     io.write_json(out / "demo.json", {"format": "another program"})
-    with pytest.raises(ValueError, match="not ours"):
+    with pytest.raises(ValueError, match="was not written by trimask demo"):
         _demo(out)
 
 
@@ -179,10 +179,10 @@ def test_absent_weights_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest
 
 
 def test_steps_fill_the_minutes() -> None:
-    config = fitted(debug(), seconds=300, seconds_a_step=0.5)
+    config = fit_num_steps(debug(), seconds=300, seconds_a_step=0.5)
     assert config.num_steps == 570
     assert config.log_every <= 14 and config.checkpoint_every == 114
-    assert fitted(debug(), seconds=1, seconds_a_step=10.0).num_steps == 1
+    assert fit_num_steps(debug(), seconds=1, seconds_a_step=10.0).num_steps == 1
 
 
 def test_card_gives_only_what_the_model_can_and_cannot_do(tmp_path: Path) -> None:
@@ -196,4 +196,4 @@ def test_card_gives_only_what_the_model_can_and_cannot_do(tmp_path: Path) -> Non
         "A para graph",
     ]
     assert "made of" not in html and "much" not in html and "| a |" not in html
-    assert demo_report.about_shipped(tmp_path) is None
+    assert demo_report.describe_shipped(tmp_path) is None

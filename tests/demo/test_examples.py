@@ -8,7 +8,7 @@ import pytest
 from trimask.data.selection import QuickstartData
 from trimask.data.source_names import EMOJI, SPOKEN
 from trimask.datasets.quickstart import load_text
-from trimask.demo.examples import draw_examples, drawn_by
+from trimask.demo.examples import draw_examples, find_drawn
 from trimask.recipes.quickstart import debug
 from trimask.runs import embedded as tokens
 from trimask.runs.embedded import pictures
@@ -23,7 +23,7 @@ def test_seen_is_what_was_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     config = replace(debug(), data=DATA, logical_batch=2)
     tokenizers = Tokenizers.load()
     load_or_encode(DATA, tokenizers, tmp_path)
-    few, all_of_them = (drawn_by(config, tmp_path, num_updates=n) for n in (1, 300))
+    few, all_of_them = (find_drawn(config, tmp_path, num_updates=n) for n in (1, 300))
     assert len(few.pictures) + len(few.utterances) <= 2
     train = pictures("train", DATA)
     used = {part.source for part in config.mixture.components if part.task != "triple"}

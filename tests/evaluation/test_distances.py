@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 from scipy import stats
 
-from trimask.evaluation.distances import frechet, frechet_distance, kernel, least_for_frechet
+from trimask.evaluation.distances import frechet, frechet_distance, kernel, min_frechet_examples
 
 
 def _set(n: int, d: int, seed: int, *, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
@@ -66,7 +66,7 @@ def test_few_examples_do_not_make_the_frechet_distance_larger(n: int, d: int) ->
 
 
 def test_too_few_examples_have_no_frechet_distance() -> None:
-    assert least_for_frechet(5) == 12
+    assert min_frechet_examples(5) == 12
     with pytest.raises(ValueError, match="at least 12 of each"):
         frechet(_set(11, 5, 0), _set(40, 5, 1))
 

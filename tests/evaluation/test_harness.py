@@ -9,7 +9,7 @@ import pytest
 from text_oracle import Letters, log_p, scorer
 from trimask.runs import load as runs
 from trimask.sampling.generate import Generator
-from trimask.scorecard.evaluate import harness_scores
+from trimask.scorecard.evaluate import run_harness
 from trimask.scorecard.score import denoiser_of, tokenizers_of
 
 # Other people's libraries warn of themselves.
@@ -67,7 +67,7 @@ def test_multiple_choice_through_the_evaluator() -> None:
         target_delimiter="",
         metric_list=[{"metric": "acc"}],
     )
-    found = harness_scores(_generator(), scorer(num_masks=7), [task], limit=5, seed=0)
+    found = run_harness(_generator(), scorer(num_masks=7), [task], limit=5, seed=0)
     best = ["abc"[max(range(3), key=lambda i: log_p(row["query"] + "abc"[i]))] for row in rows]
     expected = sum(row["choices"][row["gold"]] == letter for row, letter in zip(rows, best, strict=True)) / 5
     assert found["letters_multiple_choice"]["acc,none"] == pytest.approx(expected)
@@ -82,7 +82,7 @@ def test_perplexity_through_the_evaluator() -> None:
         doc_to_target="{{text}}",
         metric_list=[{"metric": "byte_perplexity"}],
     )
-    found = harness_scores(_generator(), scorer(num_masks=7), [task], limit=3, seed=0)
+    found = run_harness(_generator(), scorer(num_masks=7), [task], limit=3, seed=0)
     nats = -sum(log_p(row["text"]) for row in rows)
     value = found["letters_loglikelihood_rolling"]["byte_perplexity,none"]
     assert value == pytest.approx(math.exp(nats / 8), rel=1e-5)

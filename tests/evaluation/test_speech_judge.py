@@ -45,7 +45,7 @@ def test_interval_shrinks_with_clips_and_is_repeatable():
     assert few == word_error_rate(["a b c d"] * 8, ["a b c d", "a b x x"] * 4)
 
 
-def test_errors_name_the_mend(monkeypatch: pytest.MonkeyPatch):
+def test_errors_name_the_fix(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValueError, match="2 references and 1 hypotheses"):
         word_error_rate(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="no word"):

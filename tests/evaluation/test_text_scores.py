@@ -7,9 +7,9 @@ import pytest
 from trimask.evaluation.text import (
     best_constant,
     character_error_rate,
+    cut_to_equal_length,
     derangement,
     distinct,
-    equal_amounts,
     is_exact,
     unigram_entropy,
     word_f1,
@@ -75,4 +75,4 @@ def test_variety() -> None:
 
 
 def test_equal_amounts_are_cut_text_by_text() -> None:
-    assert equal_amounts(["a b c", "d"], ["x y", "u v w"]) == (["a b", "d"], ["x y", "u"])
+    assert cut_to_equal_length(["a b c", "d"], ["x y", "u v w"]) == (["a b", "d"], ["x y", "u"])

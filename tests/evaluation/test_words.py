@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimask.evaluation.speech import word_error_change, word_error_rate
-from trimask.evaluation.text import character_error_rate, distinct, equal_amounts, is_exact, word_f1
+from trimask.evaluation.text import character_error_rate, cut_to_equal_length, distinct, is_exact, word_f1
 from trimask.evaluation.words import (
     BOTH,
     CHARACTERS,
     WORDS,
-    characters,
-    joined,
+    join_pieces,
     normalize_words,
-    pieces,
+    split_characters,
+    split_pieces,
     unit_of,
 )
-from trimask.report.figures import error_rate
+from trimask.report.figures import error_rate_name
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_words_of_scripts_with_spaces(text: str, words: list[str], num_character
     for form in ("NFC", "NFD", "NFKC"):
         found = normalize_words(unicodedata.normalize(form, text))
         assert found == [unicodedata.normalize("NFKC", word) for word in words]
-        assert len(characters(found)) == num_characters
+        assert len(split_characters(found)) == num_characters
     assert unit_of([text]) == WORDS
 
 
@@ -55,10 +55,10 @@ def test_words_of_scripts_with_spaces(text: str, words: list[str], num_character
     ],
 )
 def test_scripts_without_spaces_are_taken_by_the_character(text: str, found: list[str]) -> None:
-    assert normalize_words(text) == found == characters(normalize_words(text))
-    assert normalize_words(" ".join(pieces(text))) == found
+    assert normalize_words(text) == found == split_characters(normalize_words(text))
+    assert normalize_words(" ".join(split_pieces(text))) == found
     assert unit_of([text]) == CHARACTERS
-    assert error_rate({"unit": unit_of([text])}).startswith("character error rate")
+    assert error_rate_name({"unit": unit_of([text])}).startswith("character error rate")
     wrong = "家" + text.removeprefix(found[0])
     assert word_error_rate([text], [wrong]).value == pytest.approx(1 / len(found))
     assert character_error_rate([text], [wrong]).value == pytest.approx(1 / len(found))
@@ -67,9 +67,11 @@ def test_scripts_without_spaces_are_taken_by_the_character(text: str, found: lis
 
 def test_texts_of_both_kinds_say_so() -> None:
     assert normalize_words("iPhone 15 を買う") == ["iphone", "15", "を", "買", "う"]
-    assert characters(["15", "を", "買"]) == ["1", "5", " ", "を", "買"]
-    assert unit_of(["hello", "你好"]) == BOTH and "where a script has no spaces" in error_rate({"unit": BOTH})
-    assert error_rate({}) == "word error rate"
+    assert split_characters(["15", "を", "買"]) == ["1", "5", " ", "を", "買"]
+    assert unit_of(["hello", "你好"]) == BOTH and "where a script has no spaces" in error_rate_name(
+        {"unit": BOTH}
+    )
+    assert error_rate_name({}) == "word error rate"
 
 
 def test_a_wrong_mark_is_one_error() -> None:
@@ -163,7 +165,7 @@ def test_any_text_is_taken(text: str, other: str) -> None:
     assert all(word and not any(c.isspace() for c in word) for word in words)
     assert is_exact(text, text)
     assert 0 <= word_f1(text, other) <= 1
-    assert "".join(joined(pieces(text)).split()) == "".join(text.split())
+    assert "".join(join_pieces(split_pieces(text)).split()) == "".join(text.split())
     unit_of([text, other])
 
 
@@ -186,9 +188,9 @@ def test_what_vanishes_leaves_a_letter_with_its_marks(hidden: str) -> None:
 
 def test_variety_of_scripts_without_spaces() -> None:
     assert distinct(["你好你好"], 1) == 0.5
-    assert equal_amounts(["你好世界"], ["天天"]) == (["你 好"], ["天 天"])
-    assert pieces("你好 Mr. Wang") == ["你", "好", "Mr.", "Wang"]
-    assert joined(pieces("你好 Mr. Wang")) == "你好 Mr. Wang"
+    assert cut_to_equal_length(["你好世界"], ["天天"]) == (["你 好"], ["天 天"])
+    assert split_pieces("你好 Mr. Wang") == ["你", "好", "Mr.", "Wang"]
+    assert join_pieces(split_pieces("你好 Mr. Wang")) == "你好 Mr. Wang"
 
 
 def _spelled(number: int) -> str:

@@ -136,7 +136,7 @@ def test_other_formats_are_refused_whatever_they_are_called(
 def test_the_middle_of_a_panorama_may_be_blank() -> None:
     wide = np.full((100, 400, 3), 255, dtype=np.uint8)
     wide[:, :100] = 0
-    with pytest.raises(Rejected, match="middle square") as caught:
+    with pytest.raises(Rejected, match="central square") as caught:
         decode(saved(wide))
     assert caught.value.reason is Reason.BLANK
 

@@ -17,8 +17,7 @@ from trimask.data.selection import StatedData
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.parametrization import Standard
 from trimask.recipes import catalog
-from trimask.runs.pretrain import build_step, build_stream
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_step, build_stream, build_vocabulary
 from trimask.training.distributed import World
 from trimask.training.placement import place
 from trimask.training.run import RunConfig

@@ -12,7 +12,7 @@ import pytest
 import trimask
 from trimask.cli import main
 from trimask.recipes import catalog
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.logical_batch import BatchChange, BatchRule
 from trimask.training.lr_schedule import LearningRateSchedule

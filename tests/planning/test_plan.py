@@ -15,7 +15,7 @@ from trimask.planning.hardware import HARDWARE
 from trimask.planning.memory import MemoryModel
 from trimask.planning.plan import Assumptions, plan
 from trimask.recipes import catalog
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_vocabulary
 from trimask.training.run import RunConfig
 
 SCALED_DOWN = {
@@ -116,7 +116,7 @@ def test_the_largest_pass_fits_and_a_larger_one_does_not() -> None:
     assert fits[0] and not planned("trimodal_3b", 8, {"compute.micro_batch": str(2 * most)})["memory"]["fits"]
 
 
-def test_what_does_not_fit_is_told_with_the_mend() -> None:
+def test_what_does_not_fit_is_told_with_a_fix() -> None:
     (caution,) = planned("trimodal_3b", 1, {})["cautions"]
     assert "do not fit the 79.1 GiB of a device: set --compute.micro-batch" in caution
     (caution,) = planned("trimodal_3b", 1, {}, device="l40s")["cautions"]

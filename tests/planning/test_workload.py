@@ -14,8 +14,7 @@ from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import Denoiser
 from trimask.planning.workload import workload
 from trimask.recipes import catalog
-from trimask.runs.pretrain import build_step, build_stream
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_step, build_stream, build_vocabulary
 from trimask.training.run import RunConfig
 from trimask.vocabulary.batch import make_batch
 

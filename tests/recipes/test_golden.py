@@ -19,8 +19,7 @@ from trimask.model.flops import count_parameters, forward_flops
 from trimask.planning.figures import figures
 from trimask.recipes import catalog
 from trimask.recipes.quickstart import debug
-from trimask.runs.pretrain import build_denoiser
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_denoiser, build_vocabulary
 from trimask.tokenizer_training.kinds import TokenizerRun
 from trimask.tokenizer_training.text import TextTokenizerRun
 from trimask.tokenizer_training.train import rates, training_of
@@ -41,7 +40,7 @@ def described(config: RunConfig, tokenizers: Tokenizers) -> dict[str, Any]:
             denoiser = Denoiser(config.model, build_vocabulary(config, None))
         work: Any = figures(config, None)
     else:
-        denoiser = build_denoiser(config, tokenizers)
+        denoiser = build_denoiser(config, build_vocabulary(config, tokenizers))
         work = None
     count = count_parameters(config.model, denoiser.vocabulary)
     assert count.total == sum(p.numel() for p in denoiser.parameters())

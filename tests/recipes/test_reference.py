@@ -11,8 +11,7 @@ from trimask.model.parametrization import CompletedP
 from trimask.planning.workload import workload
 from trimask.recipes import catalog
 from trimask.recipes.reference import ROW
-from trimask.runs.pretrain import build_stream
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_stream, build_vocabulary
 from trimask.training.run import RunConfig
 
 NAMES = ("pilot_320m", "trimodal_1b", "trimodal_3b")

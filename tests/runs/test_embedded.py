@@ -22,11 +22,10 @@ from trimask.prepare.passages import windows
 from trimask.prepare.prepare import prepare
 from trimask.recipes.quickstart import debug
 from trimask.runs import embedded, embedded_tokens
+from trimask.runs.build import build_stream, build_vocabulary
 from trimask.runs.embedded import encode, pictures, readings, select_concepts, select_speech, spoken_prompt
 from trimask.runs.embedded_tokens import check_encoded, load_encoded, load_or_encode, write_encoded
 from trimask.runs.kinds import kind_of
-from trimask.runs.pretrain import build_stream
-from trimask.runs.vocabulary import build_vocabulary
 from trimask.sources.options import PrepareOptions
 from trimask.tokenizers.bundle import Tokenizers
 

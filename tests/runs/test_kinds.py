@@ -24,7 +24,8 @@ from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.random_codes import RandomCodes
 from trimask.data.selection import Data, StatedSource
 from trimask.recipes.quickstart import debug
-from trimask.runs.kinds import Kind, kind_of
+from trimask.runs.kind import Kind
+from trimask.runs.kinds import kind_of
 from trimask.runs.sizes import counted_sizes
 
 
@@ -82,7 +83,7 @@ def test_data_of_ones_own_is_trained_on(tmp_path: Path, capsys: pytest.CaptureFi
     assert main([*sample, "--out", str(tmp_path / "samples")]) == 0
     capsys.readouterr()
     assert main(["evaluate", str(run), "--out", str(tmp_path / "scores.json")]) != 0
-    assert "scorecards are of embedded or prepared data" in capsys.readouterr().err
+    assert "only runs on embedded or prepared data can be scored" in capsys.readouterr().err
 
 
 @final

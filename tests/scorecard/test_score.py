@@ -31,12 +31,12 @@ from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.model.denoiser import Denoiser
 from trimask.recipes.quickstart import debug
 from trimask.runs import embedded as tokens
-from trimask.runs.pretrain import build_denoiser
+from trimask.runs.build import build_denoiser, build_vocabulary
 from trimask.sampling.generate import Generated, Generator
 from trimask.sampling.predictor import DenoiserPredictor
-from trimask.scorecard.claims import claims
+from trimask.scorecard.claims import check_claims
 from trimask.scorecard.examples_quickstart import QuickstartExamples
-from trimask.scorecard.images import Pictures, Reference, pixels_of, set_distances
+from trimask.scorecard.images import Pictures, Reference, measure_set_distances, pixels_of
 from trimask.scorecard.score import score
 from trimask.scorecard.suite import QUICK, Suite
 from trimask.scorecard.tables import scorecard_blocks
@@ -54,7 +54,7 @@ def tokenizers() -> Tokenizers:
 
 
 def _generator(tokenizers: Tokenizers, kind: type[Generator] = Generator) -> Generator:
-    denoiser = build_denoiser(debug(), tokenizers).eval()
+    denoiser = build_denoiser(debug(), build_vocabulary(debug(), tokenizers)).eval()
     return kind(denoiser, text=tokenizers.text, image=tokenizers.image, speech=tokenizers.speech)
 
 
@@ -245,7 +245,7 @@ def test_scorecard_is_plain_json_with_floors_and_intervals(broken: dict[str, Any
 
 
 def test_a_broken_model_fails_its_bounds(broken: dict[str, Any]) -> None:
-    results = {claim.name: claim.passed for claim in claims(broken)}
+    results = {claim.name: claim.passed for claim in check_claims(broken)}
     must_fail = ("NELBO", "bits saved", "images, seen", "captions", "transcripts", "text: share")
     for part in must_fail:
         found = [passed for name, passed in results.items() if part in name]
@@ -263,9 +263,9 @@ def test_a_model_that_knows_the_answers_meets_its_bounds(
     assert isinstance(generator.predictor, DenoiserPredictor)
     generator.predictor.denoiser = denoiser
     roles = ("recognizer", "speaker", "quality", "images", "sentences", "language-model")
-    judges = Panel.of([f"{role}=judge" for role in roles])
+    judges = Panel.parse([f"{role}=judge" for role in roles])
     result = score(generator, QuickstartExamples(_DATA, tokenizers), suite=_few(16), judges=judges)
-    failed = [claim for claim in claims(result) if not claim.passed]
+    failed = [claim for claim in check_claims(result) if not claim.passed]
     # This judge knows the very samples of the clips, which no codec gives back.
     assert [claim for claim in failed if "round_trip" not in claim.name] == []
     said = result["speech"]["generated"]["seen"]
@@ -285,7 +285,7 @@ def test_a_set_of_real_pictures_is_told_from_noise() -> None:
     chosen = [rows[i] for i in np.random.default_rng(0).permutation(48)[:24]]
     real = pixels_of(chosen)
     made = Pictures(chosen=chosen, generated=real[::-1], real=real, round_trip=real.copy())
-    sets = set_distances(made, Reference.draw(rows, Panel(), seed=0, count=48), seed=0)
+    sets = measure_set_distances(made, Reference.draw(rows, Panel(), seed=0, count=48), seed=0)
     assert sets is not None
     found = sets["LAB32"]
     assert (found["n"], found["num_references"]) == (24, 24)
@@ -305,6 +305,6 @@ def test_examples_are_drawn_from_each_group_first() -> None:
 
 
 def test_a_generator_without_a_tokenizer_is_refused(tokenizers: Tokenizers) -> None:
-    denoiser = build_denoiser(debug(), tokenizers)
+    denoiser = build_denoiser(debug(), build_vocabulary(debug(), tokenizers))
     with pytest.raises(ValueError, match="without all of its tokenizers"):
         score(Generator(denoiser, text=tokenizers.text), QuickstartExamples(_DATA, tokenizers))

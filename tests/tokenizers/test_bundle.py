@@ -79,7 +79,7 @@ def test_a_hash_tells_contents_and_names(public: Path, tmp_path: Path) -> None:
 def test_nothing_is_left_of_what_fails(public: Path, tmp_path: Path) -> None:
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").write_text("")
-    with pytest.raises(ValueError, match="exists and is no empty folder: choose another name"):
+    with pytest.raises(ValueError, match="exists and is not an empty folder: choose another name"):
         assemble(tmp_path / "used")
     with pytest.raises(ValueError, match="a FakeSpeech cannot be saved"):
         assemble(tmp_path / "new", speech=FakeSpeech())

@@ -198,7 +198,7 @@ def _be_a_pipe(folder: Path) -> None:
         (_gain_shard, "is not part of what was written"),
         (_lose_state, "state.json does not exist"),
         (_tear_state, "not valid JSON"),
-        (_be_edited, "state.json is not as it was written"),
+        (_be_edited, "state.json is damaged"),
         (_lead_elsewhere, "is not the state of step 2"),
         (_be_of_other_types, "is not the state of step 2"),
         (_nest, "nested deeper than 100"),

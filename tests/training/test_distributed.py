@@ -11,6 +11,7 @@ import torch
 
 from trimask import io
 from trimask.data.stream import deal
+from trimask.errors import UserError
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.distributed import World, open_world
 
@@ -106,7 +107,9 @@ def test_a_world_of_one_decides_alone():
     with open_world("cpu") as world:
         assert (world.size, world.is_main, world.mesh) == (1, True, None)
         assert world.any(True) and not world.any(False)
-        assert world.gather(3) == [3] and world.run_main_first(lambda: 5) == 5
+        assert world.gather(3) == [3]
+        with pytest.raises(UserError, match="shared"), world.main_first():
+            raise UserError("shared")
         assert torch.equal(world.total(torch.tensor([1, 2])), torch.tensor([1, 2]))
     assert World().device.type == "cpu"
 

@@ -1,26 +1,29 @@
-"""The command line: one verb per file. Nothing heavy is imported before a verb needs it."""
+"""The command line: one verb per file. Heavy modules are imported only by the verbs that need them."""
 
 import sys
 from collections.abc import Sequence
 
-from trimask.cli.interrupt import INTERRUPTED, answer, leave
+from trimask.cli.interrupt import INTERRUPTED, exit_process, handle_interrupts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` and return its exit status; by default the process's own, which it ends."""
+    """Run the command line `argv` and return its exit status.
+
+    With None, run the arguments of this process, and end the process with that status.
+    """
     if argv is not None:
         return _run(argv)
-    answer()
+    handle_interrupts()
     try:
         status = _run(None)
-    except KeyboardInterrupt:  # another one, while the first was told
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first was being reported
         status = INTERRUPTED
-    leave(status)
+    exit_process(status)
 
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        # Here, so that Ctrl-C while this is imported is told like any other.
+        # Imported here, so that Ctrl-C during the import is reported like any other.
         from trimask.cli.entry import main as run
 
         return run(argv)

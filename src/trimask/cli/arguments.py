@@ -1,4 +1,4 @@
-"""From words to a verb's dataclass, and to overrides of a recipe's fields."""
+"""Parse the command line into a verb's dataclass and overrides of a recipe's fields."""
 
 import contextlib
 import dataclasses
@@ -12,25 +12,25 @@ import tyro
 
 from trimask.cli.failure import UsageError
 
-MOST_MINUTES = 10_000_000  # of a training: 19 years
+MOST_MINUTES = 10_000_000  # of training: 19 years
 _MOST_PARALLEL = 1_024
 
 
 class Verb(ABC):
-    """What a verb's arguments are, and what it does with them."""
+    """A verb: its fields are its arguments, `run` carries it out."""
 
     takes_overrides: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, overrides: Mapping[str, str]) -> int:
-        """Do it; returns the exit status. `overrides` is empty unless `takes_overrides`."""
+        """Run the verb and return the exit status. `overrides` is empty unless `takes_overrides`."""
 
 
 VerbT = TypeVar("VerbT", bound=Verb)
 
 
 def check_words(words: Sequence[str]) -> None:
-    """UsageError for a word that is not text."""
+    """Raise UsageError for a word that is not UTF-8 text or holds a zero byte."""
     for word in words:
         try:
             is_text = "\0" not in word and word.encode() is not None
@@ -41,7 +41,7 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def _check_filled(own: Sequence[str]) -> None:
-    """UsageError for an option or argument of the verb that is empty: a path would be this folder."""
+    """Raise UsageError for an empty option or argument: an empty path would mean the current folder."""
     for before, word in zip(["", *own], own, strict=False):
         option, equals, value = word.partition("=")
         if not word or (option.startswith("--") and equals and not value):
@@ -50,14 +50,16 @@ def _check_filled(own: Sequence[str]) -> None:
 
 
 def check_parallel(**given: int | None) -> None:
-    """UsageError for a number of threads or of processes that no machine takes: libraries abort on it."""
+    """Raise UsageError for a number of threads or processes out of range: libraries would abort on it."""
     for name, value in given.items():
         if value is not None and not 1 <= value <= _MOST_PARALLEL:
             raise UsageError(f"--{name} is {value}: give at least 1, at most {_MOST_PARALLEL:,}")
 
 
 def parse(verb: type[VerbT], name: str, words: Sequence[str]) -> tuple[VerbT, dict[str, str]]:
-    """The arguments of `verb`, and overrides by dotted path: `--model.depth 6` or `--model.depth=6`.
+    """Parse `words` into the arguments of `verb` and overrides by dotted path.
+
+    An override is given as `--model.depth 6` or `--model.depth=6`.
 
     Raises:
         UsageError: an unknown option, a missing or mistyped argument.
@@ -79,7 +81,7 @@ def parse(verb: type[VerbT], name: str, words: Sequence[str]) -> tuple[VerbT, di
 
 
 def split_overrides(verb: type[Verb], words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The words that are the verb's own, and the options that it doesn't have, with their values."""
+    """Split `words` into the verb's own words and its unknown options: dotted path -> value."""
     options = _options(verb)
     own: list[str] = []
     overrides: dict[str, str] = {}
@@ -93,7 +95,7 @@ def split_overrides(verb: type[Verb], words: Sequence[str]) -> tuple[list[str], 
         if not option.startswith("--") or spelled in options:
             own.append(word)
             continue
-        # Close to one of ours, and no path: mistyped, and what follows may not be its value.
+        # No dotted path, and close to an option of the verb: a typo. The next word may not be its value.
         if "." not in option and closest(spelled, options, cutoff=0.85):
             raise UsageError(_unknown_option(option, options))
         if not equals:
@@ -111,31 +113,31 @@ def split_overrides(verb: type[Verb], words: Sequence[str]) -> tuple[list[str], 
 
 
 def check_paths(overrides: Mapping[str, str], root: str, *, verb: type[Verb]) -> None:
-    """UsageError for an option of `verb` that is none of its own, and no path below `root`."""
+    """Raise UsageError for an override that is not below `root`, the only field that `verb` can override."""
     for path in overrides:
         if not path.startswith(f"{root}."):
             raise UsageError(_unknown_option(path, [*_options(verb), f"--{root}.TASK.…"]))
 
 
 def check_range(option: str, value: float | int | None, least: float | int, most: float | int) -> None:
-    """UsageError for a number outside `least` … `most`, or none; None is an option that was not given."""
+    """Raise UsageError for a number outside [`least`, `most`], or NaN. None, an option not given, passes."""
     if value is not None and not least <= value <= most:
         raise UsageError(f"{option} is {value:g}: give a number from {least:,g} to {most:,g}")
 
 
 def closest(name: str, choices: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
-    """Up to two of `choices` that look like `name`."""
+    """Return up to two of `choices` that are similar to `name`, the most similar first."""
     return difflib.get_close_matches(name, list(choices), n=2, cutoff=cutoff)
 
 
 def choose(what: str, name: str, choices: Iterable[str]) -> str:
-    """`name` if it is one of `choices`; else a UsageError that names the closest."""
+    """Return `name` if it is one of `choices`; else raise a UsageError that names the closest."""
     choices = list(choices)
     if name in choices:
         return name
     close = closest(name, choices)
-    mend = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(choices)}"
-    raise UsageError(f"unknown {what} {name!r}: {mend}")
+    fix = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(choices)}"
+    raise UsageError(f"unknown {what} {name!r}: {fix}")
 
 
 def _options(verb: type[Verb]) -> list[str]:
@@ -147,12 +149,12 @@ def _unknown_option(option: str, options: Iterable[str]) -> str:
     option = option if option.startswith("--") else f"--{option.replace('_', '-')}"
     options = list(options)
     close = closest(option.replace("_", "-"), options, cutoff=0.7)
-    mend = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(options)}"
-    return f"unknown option {option}: {mend}"
+    fix = f"did you mean {' or '.join(close)}?" if close else f"the options are {', '.join(options)}"
+    return f"unknown option {option}: {fix}"
 
 
 def _one_line(box: str) -> str:
-    """What the parser has to say, without its frame, its list of causes and its hints."""
+    """Return the parser's message as one line, without its frame, list of causes and hints."""
     kept: list[str] = []
     for line in box.splitlines()[1:]:
         text = line.strip("│ ")
@@ -161,4 +163,4 @@ def _one_line(box: str) -> str:
             break
         if not is_rule:
             kept.append(text)
-    return " ".join(kept).rstrip(".") or "the arguments cannot be read"
+    return " ".join(kept).rstrip(".") or "the arguments cannot be parsed"

@@ -1,4 +1,4 @@
-"""Results go to stdout, everything else to stderr."""
+"""Output of the command line: results go to stdout, everything else to stderr."""
 
 import json
 import sys
@@ -14,17 +14,17 @@ _LONGEST = 1000  # characters of a line
 
 
 def say(line: str) -> None:
-    """A line for the person who waits; never a screen of what was given."""
-    print(f"trimask: {shortened(line)}", file=sys.stderr, flush=True)
+    """Print one line to stderr; a long one is shortened, since messages quote what the user gave."""
+    print(f"trimask: {shorten(line)}", file=sys.stderr, flush=True)
 
 
-def shortened(line: str) -> str:
-    """Its beginning and its end, where the mend stands, of whole words as far as there are any."""
+def shorten(line: str) -> str:
+    """Shorten a long line to its start and its end, which holds the fix; cut between words where possible."""
     if len(line) <= _LONGEST:
         return line
     half = _LONGEST // 2
     head, tail = line[:half], line[-half:]
-    # Cut at a space, unless what is cut off there is a word longer than any that is read.
+    # Cut at a space, unless that would drop more than half of the part: a single very long word.
     kept = head.rpartition(" ")[0] if line[half] != " " else head
     rest = tail.partition(" ")[2] if line[-half - 1] != " " else tail
     head = kept if len(kept) > half // 2 else head
@@ -33,21 +33,24 @@ def shortened(line: str) -> str:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """The result as one JSON object."""
+    """Print the result as one JSON object to stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 @final
 class Report:
-    """Says what a long job does ("encoding images 64/960") on stderr, with the time left where it counts.
+    """Progress messages of a long job on stderr ("encoding images 64/960"), with the time left if they count.
 
-    On a terminal each message replaces the one before; elsewhere a kind of message gets a line when it begins
-    and ends, and one every five seconds. Inside `with`, a job that says nothing for five seconds is told to
-    be still at it. An empty message ends what was going on.
+    On a terminal each message replaces the one before. Elsewhere a line is printed when a kind of message
+    begins, when it ends, and every `interval` seconds in between. Inside `with`, the last message is repeated
+    with the time elapsed while a job reports nothing for `interval` seconds. An empty message ends the job.
+
+    Args:
+        interval: seconds between lines.
     """
 
     def __init__(self, *, interval: float = 5.0) -> None:
-        self._interval = interval  # seconds
+        self._interval = interval
         self._is_terminal = sys.stderr.isatty()
         self._lock = threading.Lock()
         self._message = self._kind = ""
@@ -67,14 +70,14 @@ class Report:
             self._message, self._kind = message, kind
             is_last = bool(is_counted) and done == total
             if message and (is_new or is_last or self._is_terminal or now - self._said >= self._interval):
-                self._say(message if is_last else message + self._left(done, total), is_last=is_last)
+                self._say(message if is_last else message + self._time_left(done, total), is_last=is_last)
         if message and not is_last:
             self._start()
         else:
             self._stop()
 
     def expect(self, message: str) -> None:
-        """As a call, for what is mostly done at once: it is said only if it takes five seconds."""
+        """Announce a job that is usually quick: the message is printed if it takes `interval` seconds."""
         with self._lock:
             self._message = self._kind = message
             self._began = time.monotonic()
@@ -86,14 +89,14 @@ class Report:
         return min(1.0, self._interval) if self._is_terminal else self._interval
 
     def end_line(self) -> None:
-        """Leave the line on a terminal as it is: others will follow."""
+        """End the current line on a terminal, so that later output starts on a new one."""
         with self._lock:
             if self._is_terminal and not self._is_line_whole:
                 print(file=sys.stderr, flush=True)
                 self._is_line_whole = True
 
     def note(self, message: str) -> None:
-        """A line that stays, in the middle of what goes on."""
+        """Print a line that later messages do not replace."""
         with self._lock:
             self._said = time.monotonic()
             if self._is_terminal and not self._is_line_whole:
@@ -111,8 +114,8 @@ class Report:
         self._stop()
         self._is_open = False
 
-    def _left(self, done: str, total: str) -> str:
-        """The time left, of a message that counts, once it can be told."""
+    def _time_left(self, done: str, total: str) -> str:
+        """Format the time left of a message that counts; empty until it can be estimated."""
         seconds = time.monotonic() - self._began
         if not (done.isdecimal() and total.isdecimal() and int(done) and seconds > 1):
             return ""
@@ -128,10 +131,10 @@ class Report:
             say(line)
 
     def _start(self) -> None:
-        # The thread lives only while something goes on: the data loader forks, and threads do not survive it.
+        # The thread runs only during a job: the data loader forks, and threads do not survive a fork.
         if self._is_open and self._watch is None:
             self._ended.clear()
-            self._watch = threading.Thread(target=self._tell, daemon=True)
+            self._watch = threading.Thread(target=self._keep_reporting, daemon=True)
             self._watch.start()
 
     def _stop(self) -> None:
@@ -141,7 +144,7 @@ class Report:
             self._watch = None
         self.end_line()
 
-    def _tell(self) -> None:
+    def _keep_reporting(self) -> None:
         pause = self._pause
         while not self._ended.wait(pause):
             with self._lock:

@@ -1,4 +1,4 @@
-"""Pretraining a denoiser, ready to be shown or run."""
+"""The job of pretraining a denoiser."""
 
 import shlex
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from trimask.cli.console import Report
 from trimask.cli.failure import UsageError
 from trimask.cli.job import DATA_BYTES, STATE_BYTES, Job
 from trimask.cli.program import program
-from trimask.cli.resolved import parameters
+from trimask.cli.recipe import count_denoiser_parameters
 from trimask.cli.sample import option_of
 from trimask.config import to_dict
 
-if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
+if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments must be reported before that
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.compute import ComputeConfig
     from trimask.training.distributed import World
     from trimask.training.loop import TrainResult
     from trimask.training.run import RunConfig
 
-_SHORT = 300.0  # seconds: what the demo trains
+_SHORT = 300.0  # seconds: as long as the demo trains
 _AFTER_FIVE_MINUTES = {
     "text_to_image": "pictures have the colours of their captions",
     "text_to_speech": "speech has the rhythm of its sentence",
@@ -32,7 +32,7 @@ _AFTER_FIVE_MINUTES = {
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DenoiserJob(Job):
-    """Pretraining over the tokenizers of `folder`, from `weights` if there are any."""
+    """Pretraining over the tokenizers of `folder`, starting from `weights` if given."""
 
     recipe: str
     config: "RunConfig"
@@ -47,7 +47,9 @@ class DenoiserJob(Job):
     @property
     def num_bytes(self) -> int:
         copied = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
-        return parameters(self.config, self.tokenizers).total * STATE_BYTES + DATA_BYTES + copied
+        return (
+            count_denoiser_parameters(self.config, self.tokenizers).total * STATE_BYTES + DATA_BYTES + copied
+        )
 
     @property
     def compute(self) -> "ComputeConfig":
@@ -66,12 +68,14 @@ class DenoiserJob(Job):
         return LEFTOVERS
 
     def check(self) -> None:
+        from trimask.runs.build import build_vocabulary
         from trimask.runs.kinds import kind_of
 
-        kind_of(self.config.data).check_rows(self.config, self.tokenizers)
+        vocabulary = build_vocabulary(self.config, self.tokenizers)
+        kind_of(self.config.data).check_rows(self.config, vocabulary)
         if self.weights is not None and not self.weights.is_file():
             raise UsageError(
-                f"--weights {self.weights} is no file: `trimask export RUN --out FILE` writes one"
+                f"--weights {self.weights} is not a file: `trimask export RUN --out FILE` writes one"
             )
 
     def summary(self) -> dict[str, Any]:
@@ -106,7 +110,7 @@ class DenoiserJob(Job):
         shown = [what for name, what in _AFTER_FIVE_MINUTES.items() if name in tasks]
         shown.append("samples without a prompt are still nearly empty")
         return (
-            f"{length} of training show that a run learns, and little more. After about five minutes of "
+            f"{length} of training only show that a run learns. After about five minutes of "
             f"quickstart_mini on two cores, {'; '.join(shown)}. --minutes or --num-steps train longer"
         )
 
@@ -126,7 +130,7 @@ class DenoiserJob(Job):
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StatedJob(Job):
-    """Pretraining on data that is stated and not there: it can be shown and planned, not run."""
+    """Pretraining on `StatedData`, statistics without examples: it can be shown and planned, not run."""
 
     recipe: str
     config: "RunConfig"
@@ -142,10 +146,10 @@ class StatedJob(Job):
     def check(self) -> None:
         window = self.config.data.text_window
         raise UsageError(
-            f"the data of {self.recipe} is stated, not there. Assemble tokenizers (trimask tokenizers --text "
-            "FILE --image NAME --image-size 256 --speech NAME --out DIR), prepare data over them (trimask "
-            f"prepare SOURCE --tokenizers DIR --text-window {window} --max-seconds 15 --out DATA), and give "
-            "it with --data DATA"
+            f"{self.recipe} states the sizes of its data but has none. Assemble tokenizers "
+            "(trimask tokenizers --text FILE --image NAME --image-size 256 --speech NAME --out DIR), prepare "
+            f"data with them (trimask prepare SOURCE --tokenizers DIR --text-window {window} --max-seconds "
+            "15 --out DATA), and give it with --data DATA"
         )
 
     def summary(self) -> dict[str, Any]:

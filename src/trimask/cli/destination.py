@@ -1,4 +1,4 @@
-"""Whether `--out` can be written, found out before long work and not after it."""
+"""Check that `--out` can be written, before long work rather than after it."""
 
 import errno
 import os
@@ -13,16 +13,16 @@ _MEGABYTE = 1_000_000
 
 
 def check_writable(folder: Path, *, num_bytes: int = 0) -> None:
-    """Write a file into `folder`, or where it would be made, and leave everything as it was.
+    """Check that `folder` can be written, by a temporary file in it or in its nearest existing parent.
 
     Args:
-        num_bytes: space that the work will take, as far as known.
+        num_bytes: disk space that the work will take, as far as known.
 
     Raises:
-        Failed: no permission, no space, or something in the way; the message says how to mend it.
+        Failed: no permission, no space, or a file where a folder is needed; the message says how to fix it.
     """
     try:
-        # Nothing is made: to remove it again would be in the way of another process that begins there.
+        # The folder is not created: removing it again could break another process that starts there.
         there = next(path for path in _upwards(folder) if path.is_symlink() or path.exists())
         with tempfile.TemporaryFile(dir=there) as probe:
             probe.write(_PROBE)
@@ -39,20 +39,20 @@ def check_writable(folder: Path, *, num_bytes: int = 0) -> None:
 
 
 def explain(error: OSError) -> str:
-    """What went wrong and how to mend it, without the path."""
+    """Say what went wrong and how to fix it, without the path."""
     what = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{what}: free some space, or choose another --out"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{what}: choose a folder that you may write to"
     if error.errno == errno.EIO:
-        return f"{what}: the disk cannot read or write it, take a copy from elsewhere"
+        return f"{what}: the disk cannot read or write it, restore it from a copy"
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return f"{what}: a file and a folder are in each other's way, choose another --out"
+        return f"{what}: a file is in the place of a folder, or the reverse: choose another --out"
     return what
 
 
 def _upwards(folder: Path) -> tuple[Path, ...]:
-    """`folder` and all that it lies in."""
-    whole = folder.absolute()
-    return (whole, *whole.parents)
+    """Return `folder` and all its parents, from the inside out."""
+    absolute = folder.absolute()
+    return (absolute, *absolute.parents)

@@ -1,4 +1,4 @@
-"""`trimask VERB …`: finds the verb, and turns what goes wrong into one line and an exit status."""
+"""`trimask VERB …`: find the verb, and turn every error into one line and an exit status."""
 
 import importlib
 import io
@@ -22,18 +22,18 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "list": ("list", "recipes and studies, one line each"),
         "show": ("show", "a recipe: resolved fields, parameters, sequences, epochs, FLOPs"),
         "plan": ("plan", "memory, batch, time and cost of a recipe on given devices"),
-        "prepare": ("prepare", "your data (folder, parquet, tar, text, hub name) becomes token shards"),
-        "train": ("train", "run a recipe; stop and resume it at will"),
-        "export": ("export", "a run's weights, of any checkpoint, become one safetensors file"),
+        "prepare": ("prepare", "turn your data (folder, parquet, tar, text, hub name) into token shards"),
+        "train": ("train", "run a recipe; stop and resume it at any time"),
+        "export": ("export", "write the weights of a run, from any checkpoint, as one safetensors file"),
         "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
         "evaluate": ("evaluate", "score a run in every modality, beside floors and ceilings"),
-        "tokenizers": ("tokenizers", "what a folder's tokenizers are; train over public ones"),
-        "study": ("study", "many small runs that answer a question: batch, learning rate, horizon, size"),
+        "tokenizers": ("tokenizers", "show the tokenizers of a folder; assemble public ones to train over"),
+        "study": ("study", "answer a question by many small runs: batch, learning rate, horizon, size"),
         "data": ("data", "look at the embedded data; fetch benchmark sets"),
         "demo": ("demo", "generate with the shipped model, train a small one live, write a report"),
     }
 )
-"""Verb -> its module here, which has one subclass of `Verb`; and what it is for."""
+"""Verb -> (its module in this package, which defines one subclass of `Verb`; its purpose)."""
 
 OVERVIEW = """\
 usage: trimask VERB … [--json]
@@ -54,18 +54,18 @@ examples:
   trimask evaluate runs/mini --suite quick --out scores.json
   trimask study run batch_invariance --short --out studies/batch
 
-`trimask VERB --help` has a verb's options. Exit status: 0 done, 1 failed (or in use by another
+`trimask VERB --help` lists the options of a verb. Exit status: 0 done, 1 failed (or in use by another
 process), 2 wrong arguments, 130 interrupted.
-TRIMASK_TRACEBACK=1 shows where an error came from."""
+TRIMASK_TRACEBACK=1 prints the traceback of an error."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (by default the process's own) and return its exit status."""
+    """Run the command line `argv` (by default that of this process) and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows `?`
-    # Before torch is imported: its threads would wait for each other by spinning; beside any other work that
-    # makes a step many times slower. On idle cores we saw no difference.
+        sys.stdout.reconfigure(errors="replace")  # print `?` for characters that the terminal lacks
+    # Set before torch is imported. By default its threads spin while they wait for each other, which makes a
+    # step many times slower when the cores are shared. On idle cores we measured no difference.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="trimask: %(message)s", level=logging.WARNING)
     try:
@@ -74,24 +74,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except KeyboardInterrupt as error:
         return _report(error, "interrupted", 130)
-    except BrokenPipeError:  # `trimask show … | head`: the reader has seen enough
+    except BrokenPipeError:  # `trimask show … | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Failed, InUse) as error:
         return _report(error, f"error: {error}", 1)
     except UserError as error:
         return _report(error, f"error: {error}", 2)
-    except RecursionError as error:  # of a file: nothing of ours is so deep
+    except RecursionError as error:  # no file that trimask writes is nested so deep
         return _report(
-            error, "error: a file that was read is nested too deep, and none of ours: delete it", 1
+            error,
+            "error: a file is nested too deep, so trimask did not write it: delete or replace it",
+            1,
         )
-    except ImportError as error:  # an extra that is not installed; the message says which
+    except ImportError as error:  # an extra that is not installed; the message names it
         return _report(error, f"error: {error}", 1)
     except ArithmeticError as error:
-        what = f"a number that was given is too large or too small to compute with ({error})"
+        what = f"a given number is too large or too small to compute with ({error}): change it"
         return _report(error, f"error: {what}", 2)
     except MemoryError as error:
-        return _report(error, "error: MemoryError: smaller sizes are needed", 1)
+        return _report(error, "error: MemoryError: out of memory, give smaller sizes", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _report(error, f"error: {where}{explain(error)}", 1)
@@ -108,11 +110,11 @@ def _dispatch(words: Sequence[str]) -> int:
         return 0
     check_words(words)
     name = choose("verb", words[0], VERBS)
-    arguments, overrides = parse(_verb(VERBS[name][0]), name, words[1:])
+    arguments, overrides = parse(_load_verb(VERBS[name][0]), name, words[1:])
     return arguments.run(overrides)
 
 
-def _verb(module: str) -> type[Verb]:
+def _load_verb(module: str) -> type[Verb]:
     loaded = importlib.import_module(f"trimask.cli.{module}")
     (verb,) = (
         value
@@ -125,5 +127,5 @@ def _verb(module: str) -> type[Verb]:
 def _report(error: BaseException, line: str, status: int) -> int:
     if os.environ.get("TRIMASK_TRACEBACK") == "1":
         traceback.print_exception(error)
-    say(" ".join(line.split()))  # one, also where a library's message has several
+    say(" ".join(line.split()))  # a library's message may have several lines
     return status

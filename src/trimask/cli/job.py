@@ -1,4 +1,4 @@
-"""What `show`, `plan` and `train` need of a recipe, of a denoiser or of a tokenizer."""
+"""The interface of a recipe, of a denoiser or a tokenizer, to `show`, `plan` and `train`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from trimask.cli.console import COUNTING, Report, print_json
 
-if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
+if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments must be reported before that
     from trimask.training.compute import ComputeConfig
     from trimask.training.distributed import World
     from trimask.training.loop import TrainResult
 
-# A parameter takes 12 bytes (weight, two moments) in two checkpoints and one being written.
+# Bytes per parameter: 12 (weight, two moments) in each of two checkpoints and in one being written.
 STATE_BYTES = 3 * 12
 DATA_BYTES = 100_000_000  # tokenized data, metrics
 
 
 class Job(ABC):
-    """What `show` and `train` need of a recipe."""
+    """A run that can be shown, planned and started: a recipe with its configuration."""
 
     recipe: str
     config: Any
@@ -26,40 +26,40 @@ class Job(ABC):
     @property
     @abstractmethod
     def num_updates(self) -> int:
-        """Updates of the whole run."""
+        """Number of updates of the whole run."""
 
     @property
     @abstractmethod
     def num_bytes(self) -> int:
-        """Space that the run will take."""
+        """Disk space that the run will take, in bytes."""
 
     @property
     def may_change(self) -> Sequence[str]:
-        """Fields that a resumed run may have otherwise than its start."""
+        """Fields that may differ between a resumed run and its start."""
         return ()
 
     @property
     def leftovers(self) -> Sequence[str]:
-        """What the run writes before it computes anything."""
+        """Files that the run writes before it computes anything."""
         return ()
 
     @abstractmethod
     def check(self) -> None:
-        """UserError if it can be shown, but not run; with the mend."""
+        """Raise UserError if the job can be shown but not run; the message says how to fix that."""
 
     @property
     def compute(self) -> "ComputeConfig":
-        """How its updates are computed."""
+        """How the updates are computed."""
         from trimask.training.compute import ComputeConfig
 
         return ComputeConfig()
 
     @abstractmethod
     def summary(self) -> dict[str, Any]:
-        """The resolved configuration, size and cost, as JSON."""
+        """Return the resolved configuration, size and cost, as JSON values."""
 
     def print_summary(self, *, as_json: bool) -> None:
-        """Print `summary` or `lines`, and say what takes long meanwhile."""
+        """Print `summary` as JSON, or `lines`; report progress if computing them takes long."""
         with Report() as report:
             report.expect(COUNTING)
             shown = self.summary() if as_json else self.lines()
@@ -70,16 +70,20 @@ class Job(ABC):
 
     @abstractmethod
     def lines(self) -> Sequence[str]:
-        """The figures of `summary`, for reading."""
+        """Return the numbers of `summary` as lines of text."""
 
     @abstractmethod
     def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
-        """Run it in the directory `out`; all processes of `world` call this."""
+        """Run the job in the directory `out`; all processes of `world` call this.
+
+        Args:
+            deadline: seconds of training after which the run stops, over all resumes.
+        """
 
     def caution(self, seconds: float) -> str | None:
-        """What a run that trained for so long cannot show, if anything."""
+        """Return a caution about results after `seconds` of training, or None."""
         return None
 
     @abstractmethod
     def try_it(self, out: Path) -> str:
-        """What to do with the finished run."""
+        """Return a line that says how to try the finished run."""

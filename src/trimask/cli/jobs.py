@@ -1,25 +1,21 @@
-"""From a name on the command line to a job: of a recipe, a run directory or an exported file."""
+"""Make a job from a name on the command line: a recipe, a run directory or an exported file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trimask import modules
 from trimask.cli.console import say
 from trimask.cli.denoiser_job import DenoiserJob, StatedJob
-from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.failure import UsageError, convert_file_errors
 from trimask.cli.job import Job
-from trimask.cli.resolved import load_tokenizers, resolved, tokenizer_folder
+from trimask.cli.recipe import find_tokenizer_folder, load_tokenizers, resolve_recipe
 from trimask.cli.tokenizer_job import TextTokenizerJob, TokenizerJob
 from trimask.config import override, to_dict
 from trimask.recipes.catalog import RECIPES
 
-if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
-    pass
 
-
-def job(
+def make_job(
     recipe: str,
     overrides: Mapping[str, str],
     *,
@@ -28,13 +24,13 @@ def job(
     weights: Path | None = None,
     group_by: str | None = None,
 ) -> Job:
-    """The job of `recipe` with `overrides`.
+    """Make the job of `recipe` with `overrides`.
 
     Raises:
-        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
+        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit.
         Failed: data or tokenizers that cannot be read.
     """
-    config = resolved(recipe, overrides, data, group_by=group_by)
+    config = resolve_recipe(recipe, overrides, data, group_by=group_by)
     recipe = modules.label(recipe)
     from trimask.runs.kinds import kind_of
     from trimask.tokenizer_training.text import TextTokenizerRun
@@ -52,10 +48,10 @@ def job(
         if tokenizers is not None:
             raise UsageError(
                 f"{recipe} states its code spaces (--data.spaces.text.codebook_size N, …): leave out "
-                "--tokenizers, or give data that was prepared over them with --data DIR"
+                "--tokenizers, or give data that was prepared with them by --data DIR"
             )
         return StatedJob(recipe=recipe, config=config)
-    folder = tokenizer_folder(tokenizers, data)
+    folder = find_tokenizer_folder(tokenizers, data)
     return DenoiserJob(
         recipe=recipe,
         config=config,
@@ -65,18 +61,19 @@ def job(
     )
 
 
-def job_of(
+def find_job(
     name: str, overrides: Mapping[str, str], *, data: Sequence[Path] = (), tokenizers: Path | None = None
 ) -> Job:
-    """The job of a recipe, or that which a run directory or an exported file comes from, with `overrides`.
+    """Find the job that `name` means: of a recipe, or of the run of a run directory or exported file.
 
-    A recipe's name is the recipe, whatever lies beside. Raises as `job` and `resumed_job`.
+    A recipe's name always means the recipe, also where a file of that name exists. Raises as `make_job` and
+    `resume_job`.
     """
     path = Path(name)
     if name in RECIPES or modules.is_own(name) or not path.exists():
-        return job(name, overrides, data=data, tokenizers=tokenizers)
+        return make_job(name, overrides, data=data, tokenizers=tokenizers)
     if path.is_dir():
-        found = resumed_job(path, overrides, data=data, tokenizers=tokenizers)
+        found = resume_job(path, overrides, data=data, tokenizers=tokenizers)
         if found is None:
             raise UsageError(
                 f"{path} is not a run directory: give one that `trimask train` made, or a recipe"
@@ -88,17 +85,17 @@ def job_of(
     from trimask.runs.kinds import kind_of
     from trimask.tokenizers.bundle import Tokenizers
 
-    with reading_files():
+    with convert_file_errors():
         facts = io.load_tensors(path, kind=KIND).metadata
         config = read_run_config(facts, path)
     kind = kind_of(config.data)
     if kind.folders and not data:
         names = ", ".join(folder.name for folder in kind.folders)
         raise UsageError(
-            f"{path} was trained on prepared data ({names}), and does not hold it: say where it is with "
-            "--data DIR"
+            f"{path} was trained on prepared data ({names}), which the file does not contain: give its "
+            "folder with --data DIR"
         )
-    with reading_files():
+    with convert_file_errors():
         if data:
             config = replace(config, data=kind.moved(data))
         folder = find_tokenizers_of_file(path, facts, tokenizers)
@@ -108,7 +105,7 @@ def job_of(
     return DenoiserJob(recipe=recipe, config=config, folder=folder, tokenizers=loaded, weights=path)
 
 
-def resumed_job(
+def resume_job(
     out: Path,
     overrides: Mapping[str, str],
     *,
@@ -117,10 +114,10 @@ def resumed_job(
     tokenizers: Path | None = None,
     weights: Path | None = None,
 ) -> Job | None:
-    """The job of the run in `out`: its own configuration, with `overrides`. None where no run has begun.
+    """Load the job of the run in `out`: its stored configuration, with `overrides`. None if no run has begun.
 
     Raises:
-        UsageError, ConfigError: another recipe, a field that does not exist, data that are not the run's.
+        UsageError, ConfigError: another recipe, a field that does not exist, or data other than the run's.
         Failed: the directory is damaged.
     """
     from trimask.runs.resume import check_horizon, find_tokenizers, override_run, read_start
@@ -128,7 +125,7 @@ def resumed_job(
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.run import RunConfig
 
-    with reading_files():
+    with convert_file_errors():
         start = read_start(out)
     if start is None:
         return None
@@ -137,9 +134,9 @@ def resumed_job(
             f"{out} is a run of {start.recipe}, not of {recipe}: leave the recipe out, or choose another "
             "--out"
         )
-    kept = None if recipe is None else modules.changed_since(recipe, to_dict(start.config))
+    kept = None if recipe is None else modules.find_changed_copy(recipe, to_dict(start.config))
     if kept is not None:
-        say(f"{out} goes on with its own copy, {modules.MODULES}/{kept}: {recipe} is no longer the same")
+        say(f"{recipe} has changed: {out} continues with its own copy, {modules.MODULES}/{kept}")
     config = override_run(start, overrides, data)
     if not isinstance(config, RunConfig):
         for name, value in (("tokenizers", tokenizers), ("weights", weights)):
@@ -149,7 +146,7 @@ def resumed_job(
             return TextTokenizerJob(recipe=start.recipe, config=config)
         return TokenizerJob(recipe=start.recipe, config=config)
     check_horizon(start, config)
-    with reading_files():
-        folder = find_tokenizers(start, out) if tokenizers is None else tokenizer_folder(tokenizers)
+    with convert_file_errors():
+        folder = find_tokenizers(start, out) if tokenizers is None else find_tokenizer_folder(tokenizers)
         loaded = Tokenizers.load(folder)
     return DenoiserJob(recipe=start.recipe, config=config, folder=folder, tokenizers=loaded, weights=weights)

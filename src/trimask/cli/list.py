@@ -13,7 +13,7 @@ from trimask.studies import catalog as studies
 @final
 @dataclass(frozen=True, kw_only=True)
 class List(Verb):
-    """Recipes and studies, one line each."""
+    """List recipes and studies, one line each."""
 
     json: bool = False
     """one JSON object on stdout"""

@@ -1,4 +1,4 @@
-"""Pictures and recordings that a user gives."""
+"""Read the pictures, recordings and codes that a user gives."""
 
 from pathlib import Path
 
@@ -13,31 +13,43 @@ from trimask.sampling.given import load_pixels, load_waveform
 
 
 def read_image(path: Path, size: int) -> PIL.Image.Image:
-    """The picture in `path` as the model sees it; says what that is. Failed if it is none."""
+    """Read the picture in `path`, cropped and resized as the model needs it, and print what was done.
+
+    Raises:
+        Failed: it is not a picture.
+    """
     try:
         pixels = load_pixels(path, size)
     except UserError as error:
         raise Failed(f"{error}: give a PNG, JPEG or WebP file") from error
-    say(f"{path}: the model sees its middle square at {size} x {size}")
+    say(f"{path}: the model gets the centre square at {size} x {size} pixels")
     return PIL.Image.fromarray(pixels)
 
 
 def read_speech(path: Path, sample_rate: int) -> Float32[np.ndarray, "samples"]:
-    """The recording in `path` as the model hears it; says what that is. Failed if it is none."""
+    """Read the recording in `path`, mixed down and resampled as the model needs it, and print what was done.
+
+    Raises:
+        Failed: it is not a recording.
+    """
     try:
         waveform = load_waveform(path, sample_rate)
     except UserError as error:
         raise Failed(f"{error}: give a WAV, FLAC, Ogg or MP3 file") from error
-    say(f"{path}: the model hears one channel at {sample_rate} Hz, {len(waveform) / sample_rate:.3g} s")
+    say(f"{path}: the model gets one channel at {sample_rate} Hz, {len(waveform) / sample_rate:.3g} s")
     return waveform
 
 
 def read_codes(path: Path) -> Int[np.ndarray, "frames codebooks"]:
-    """The codes in the file `path`. Failed if it holds none."""
+    """Read the codes in the .npy file `path`.
+
+    Raises:
+        Failed: it does not contain an integer array, frames × codebooks.
+    """
     try:
         codes = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise Failed(f"{path} is no array of codes ({error}): save one with numpy.save") from error
+        raise Failed(f"{path} is not an array of codes ({error}): save one with numpy.save") from error
     if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.kind not in "iu":
-        raise Failed(f"{path} holds no codes: give integers, frames × codebooks, of a .npy file")
+        raise Failed(f"{path} is not an array of codes: give a .npy file of integers, frames × codebooks")
     return codes

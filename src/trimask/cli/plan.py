@@ -1,4 +1,4 @@
-"""`trimask plan`: memory, batch, time and cost of a recipe on given devices, before anything runs."""
+"""`trimask plan`: compute memory, batch, time and cost of a recipe on given devices, without running it."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from trimask.cli.console import COUNTING, Report, print_json
 from trimask.cli.failure import Failed, UsageError
 from trimask.seals import parse_json
 
-if TYPE_CHECKING:  # they take torch
+if TYPE_CHECKING:  # these import torch, which takes seconds
     from trimask.planning.hardware import Hardware
     from trimask.planning.plan import Assumptions
     from trimask.tokenizers.bundle import Tokenizers
@@ -38,8 +38,8 @@ def _arg(metavar: str) -> Any:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Plan(Verb):
-    """What a recipe needs on given devices: memory of each by part, the largest batch, time of an update,
-    days and device-hours, what devices exchange, and how often to save. Arithmetic: nothing is run.
+    """Estimate what a recipe needs on given devices: memory of each device by part, the largest batch, time
+    per update, days and device-hours, communication, and how often to save. Nothing is run.
 
     Any field can be overridden by its path: `trimask plan trimodal_3b --devices 64 --compute.micro-batch 4`.
     """
@@ -47,21 +47,20 @@ class Plan(Verb):
     takes_overrides: ClassVar[bool] = True
 
     recipe: Annotated[tyro.conf.Positional[str], _arg("RECIPE")]
-    """one of `trimask list`, or a function of your own (mine.py:NAME); or a run's directory, or an exported
-    file"""
+    """one of `trimask list`, or your own function (mine.py:NAME); or a run directory, or an exported file"""
     devices: Annotated[int, _arg("N")] = 1
-    """how many devices run it together"""
+    """number of devices"""
     device: Literal["h100", "h200", "a100", "b200", "l40s", "cpu"] = "h100"
-    """of which kind"""
+    """type of the devices"""
     mfu: Annotated[str | None, _arg("SHARE|FILE[:NAME]")] = None
-    """share of the device's peak that the FLOPs which are needed get done at (on GPUs of the bf16 peak), or a
-    JSON file of a benchmark that has one (of several, that whose path ends so); else 0.5 is assumed"""
+    """model FLOPs utilization: achieved share of the device's peak (on GPUs the bf16 peak), or the JSON file
+    of a benchmark that measured it (NAME: end of the path of one of several); default 0.5"""
     tokens: Annotated[str | None, _arg("N")] = None
-    """another horizon, such as 6.4T or 13B: slots of rows, padding included"""
+    """another horizon in tokens, such as 6.4T or 13B: slots of rows, padding included"""
     price: Annotated[float | None, _arg("P")] = None
-    """of a device for an hour: the cost is told too"""
+    """price of a device-hour: adds the cost to the plan"""
     memory: Annotated[float | None, _arg("GIB")] = None
-    """of a device, if not what its kind has; of a CPU, that of this machine"""
+    """memory of a device (default: that of its type; for a CPU, that of this machine)"""
     network: Annotated[float | None, _arg("GB/S")] = None
     """bandwidth of a device to other machines"""
     write: Annotated[float, _arg("GB/S")] = 5.0
@@ -69,23 +68,23 @@ class Plan(Verb):
     failures: Annotated[float, _arg("HOURS")] = 50_000.0
     """mean time between failures of a device"""
     tokenizers: Annotated[Path | None, _arg("DIR")] = None
-    """tokenizers to train over; else those that ship, or the code spaces that the recipe states"""
+    """tokenizers to train over (default: the shipped ones, or the code spaces that the recipe states)"""
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _arg("DIR")] = ()
     """data that `trimask prepare` made, instead of the recipe's; may be given several times"""
     json: bool = False
-    """one JSON object on stdout"""
+    """print one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
         with Report() as report:
             report.expect(COUNTING)
-            found = self._found(overrides)
+            found = self._plan(overrides)
         if self.json:
             print_json(found)
         else:
-            print("\n".join(lines(found)))
+            print("\n".join(format_plan(found)))
         return 0
 
-    def _found(self, overrides: Mapping[str, str]) -> dict[str, Any]:
+    def _plan(self, overrides: Mapping[str, str]) -> dict[str, Any]:
         config, tokenizers = self._recipe(overrides)
         from trimask.planning.plan import plan
 
@@ -100,14 +99,14 @@ class Plan(Verb):
 
     def _recipe(self, overrides: Mapping[str, str]) -> "tuple[RunConfig, Tokenizers | None]":
         from trimask.cli.denoiser_job import DenoiserJob, StatedJob
-        from trimask.cli.jobs import job_of
+        from trimask.cli.jobs import find_job
         from trimask.planning.plan import count_steps
         from trimask.planning.workload import workload
 
         for option, (least, most) in _RANGES.items():
             check_range(f"--{option}", getattr(self, option), least, most)
         tokens = None if self.tokens is None else parse_tokens(self.tokens)
-        planned = job_of(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
+        planned = find_job(self.recipe, overrides, data=self.data, tokenizers=self.tokenizers)
         if not isinstance(planned, DenoiserJob | StatedJob):
             raise UsageError(f"{self.recipe} is a tokenizer's recipe: plan one of a model")
         tokenizers = planned.tokenizers if isinstance(planned, DenoiserJob) else None
@@ -138,12 +137,12 @@ class Plan(Verb):
             "failure_hours": self.failures,
         }
         if self.mfu is not None:
-            values["mfu"], values["mfu_source"] = _mfu(self.mfu)
+            values["mfu"], values["mfu_source"] = _parse_mfu(self.mfu)
         return Assumptions(**values)
 
 
 def parse_tokens(text: str) -> int:
-    """13_000_000_000 from "13B"."""
+    """Parse a number of tokens such as "13B" (13_000_000_000). UsageError if it is none, or out of range."""
     number, unit = text.replace(",", ""), 1.0
     if number and number[-1].upper() in _UNITS:
         number, unit = number[:-1], _UNITS[number[-1].upper()]
@@ -156,26 +155,26 @@ def parse_tokens(text: str) -> int:
     return round(tokens)
 
 
-def _mfu(text: str) -> tuple[float, str]:
-    """A share and where it comes from."""
+def _parse_mfu(text: str) -> tuple[float, str]:
+    """Parse --mfu into a share and the name of its source."""
     try:
         share, source = float(text), "given"
     except ValueError:
-        share, source = _measured(text)
+        share, source = _read_mfu(text)
     if not 0 < share <= 1:
         raise UsageError(f"--mfu is {share:g}: give a share above 0 and up to 1")
     return share, source
 
 
-def _measured(text: str) -> tuple[float, str]:
-    """From `FILE` or `FILE:NAME`, where NAME is the end of the path of what was measured."""
+def _read_mfu(text: str) -> tuple[float, str]:
+    """Read the measured share from `FILE` or `FILE:NAME`; NAME is the end of the path of an `mfu` field."""
     path, name = Path(text), ""
     if not path.is_file() and ":" in text:
         path, name = Path(text.rpartition(":")[0]), text.rpartition(":")[2]
     if not path.is_file():
         raise UsageError(f"--mfu is {text!r}: give a share such as 0.5, or a JSON file")
     try:
-        found = dict(_all_mfu(parse_json(path.read_text(encoding="utf-8"))))
+        found = dict(_find_mfu(parse_json(path.read_text(encoding="utf-8"))))
     except ValueError as error:
         raise Failed(f"{path} cannot be read ({error}): give a benchmark's result, or a share") from error
     chosen = {where: share for where, share in found.items() if where.endswith(name)}
@@ -186,8 +185,8 @@ def _measured(text: str) -> tuple[float, str]:
     return share, f"measured: {path.name}{where and ', '}{where}"
 
 
-def _all_mfu(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    """Each `mfu` in a JSON value, a number or one with its median, by the path of what has it."""
+def _find_mfu(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield (path of its parent, share) of each `mfu` in a JSON value: a number, or an object's `median`."""
     if isinstance(value, list):
         value = {str(number): item for number, item in enumerate(value)}
     if not isinstance(value, dict):
@@ -197,11 +196,11 @@ def _all_mfu(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
     if isinstance(share, int | float):
         yield path, float(share)
     for name, item in value.items():
-        yield from _all_mfu(item, f"{path}/{name}" if path else name)
+        yield from _find_mfu(item, f"{path}/{name}" if path else name)
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """A plan for reading."""
+def format_plan(found: Mapping[str, Any]) -> Iterator[str]:
+    """Format a plan (JSON values) as lines of text."""
     batch, time, saved = found["batch"], found["time"], found["checkpoint"]
     yield (
         f"{found['recipe']}: {found['parameters']:,} parameters on {found['devices']:,} × {found['device']}; "
@@ -219,26 +218,26 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             f"at most      {batch['largest_micro_batch']:,} rows in a pass; a physical batch of "
             f"{batch['largest_physical_batch_in_one_pass']:,} in one pass, of any size in more"
         )
-    tokens = "" if time["row_tokens"] is None else f", {_short(time['row_tokens'])} tokens of rows"
+    tokens = "" if time["row_tokens"] is None else f", {_format_tokens(time['row_tokens'])} tokens of rows"
+    targets = _format_tokens(time["target_tokens"])
     yield (
-        f"horizon      {time['updates']:,} updates{tokens}, {_short(time['target_tokens'])} target tokens, "
+        f"horizon      {time['updates']:,} updates{tokens}, {targets} target tokens, "
         f"{time['training_flops']:.2e} FLOPs"
     )
     yield (
-        f"update       {_seconds(time['step_seconds'])}: {100 * time['mfu']:.3g} % of "
+        f"update       {_format_seconds(time['step_seconds'])}: {100 * time['mfu']:.3g} % of "
         f"{time['peak_flops_per_second'] / 1e12:,.4g} TFLOP/s ({time['mfu_source']}); "
         f"{time['positions_per_second_per_device']:,.0f} positions/s a device"
     )
     cost = "" if time["cost"] is None else f", cost {time['cost']:,.0f}"
-    yield f"whole run    {_seconds(86_400 * time['days'])}, {_few(time['device_hours'])} device-hours{cost}"
+    duration, hours = _format_seconds(86_400 * time["days"]), _format_number(time["device_hours"])
+    yield f"whole run    {duration}, {hours} device-hours{cost}"
     yield from _exchange_lines(found["exchange"])
+    size, duration = _format_number(saved["bytes"] / 1e9, 1), _format_seconds(saved["write_seconds"])
+    yield f"checkpoint   {size} GB, written in {duration} at {saved['write_bandwidth'] / 1e9:,.3g} GB/s"
     yield (
-        f"checkpoint   {_few(saved['bytes'] / 1e9, 1)} GB, written in {_seconds(saved['write_seconds'])} at "
-        f"{saved['write_bandwidth'] / 1e9:,.3g} GB/s"
-    )
-    yield (
-        f"save every   {saved['every_updates']:,} updates ({_seconds(saved['every_seconds'])}), if a device "
-        f"fails every {_seconds(3600 * saved['hours_between_failures'])}"
+        f"save every   {saved['every_updates']:,} updates ({_format_seconds(saved['every_seconds'])}), "
+        f"if a device fails every {_format_seconds(3600 * saved['hours_between_failures'])}"
     )
     for caution in found["cautions"]:
         yield f"caution      {caution}"
@@ -256,23 +255,23 @@ def _exchange_lines(exchange: Mapping[str, Any]) -> Iterator[str]:
     sizes = {name: exchange[f"{name}_bytes"] / 1e9 for name in ("gathered", "scattered", "replicated")}
     if any(sizes.values()):
         each = ", ".join(f"{size:,.1f} GB {name}" for name, size in sizes.items() if size)
-        took = _seconds(exchange["seconds"])
+        took = _format_seconds(exchange["seconds"])
         yield f"exchange     {each} an update: {took} at full bandwidth, beside the products"
 
 
-def _short(tokens: float | int) -> str:
+def _format_tokens(tokens: float | int) -> str:
     for unit, size in reversed(_UNITS.items()):
         if tokens >= size:
             return f"{tokens / size:,.3g}{unit}"
     return f"{tokens:,.0f}"
 
 
-def _few(value: float, digits: int = 0) -> str:
-    """With so many digits behind the point, or three that count where that would be none or one."""
+def _format_number(value: float, digits: int = 0) -> str:
+    """Format with `digits` decimals; a value below 10 with three significant digits."""
     return f"{value:,.{digits}f}" if value >= 10 else f"{value:.3g}"
 
 
-def _seconds(seconds: float | int) -> str:
+def _format_seconds(seconds: float | int) -> str:
     if seconds < 1:
         return f"{1000 * seconds:,.3g} ms"
     if seconds < 120:

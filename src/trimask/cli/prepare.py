@@ -1,4 +1,4 @@
-"""`trimask prepare`: anyone's raw data becomes token shards."""
+"""`trimask prepare`: tokenize raw data into token shards."""
 
 import contextlib
 import json
@@ -14,12 +14,12 @@ import tyro
 from trimask.cli.arguments import Verb, check_parallel
 from trimask.cli.console import print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
-from trimask.cli.prepare_progress import paced, prepare_progress, survey_progress
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
+from trimask.cli.prepare_progress import prepare_progress, survey_progress, throttle_say
 from trimask.cli.program import program
 from trimask.cli.progress import JobProgress
 
-if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
+if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments must be reported before that
     from trimask.parallel import Engine
     from trimask.prepare.manifest import Manifest, Speakers
     from trimask.sources.options import PrepareOptions
@@ -31,8 +31,8 @@ def _arg(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar)
 
 
-_SHOWN = 5  # speakers
-_FEW_BYTES = 1.5  # a token of text: below it another language's tokenizer was taken
+_MOST_SPEAKERS = 5  # listed
+_FEW_BYTES = 1.5  # per text token: fewer mean that the tokenizer was trained on another language
 
 
 @final
@@ -42,55 +42,57 @@ class Prepare(Verb):
 
     SOURCE is a folder of pictures or recordings with their texts (a table that names the files, or a .txt of
     the same name beside each), parquet, WebDataset tar, text (.txt, or a table with a column of text), or a
-    data set on the hub (owner/name or owner/name:configuration). Tables are CSV, TSV, JSON. What is damaged,
-    empty or out of bounds is set aside in rejected.jsonl. Stopped at any point, the same command goes on.
+    data set on the hub (owner/name or owner/name:configuration). Tables are CSV, TSV, JSON. Items that are
+    damaged, empty or out of bounds are listed in rejected.jsonl. A stopped preparation continues with the
+    same command.
     """
 
     source: Annotated[tyro.conf.Positional[str | None], _arg("SOURCE")] = None
     """what to read"""
     out: Annotated[Path | None, _arg("DIR")] = None
-    """folder for the shards: new, or begun by the same command"""
+    """folder for the shards: new, or that of the same command stopped earlier"""
     verify: Annotated[Path | None, _arg("DIR")] = None
-    """check the shards of a prepared folder instead; damaged ones are set aside"""
+    """only check the shards of a prepared folder; damaged ones are set aside"""
     image_column: Annotated[str | None, _arg("NAME")] = None
-    """where pictures stand; else found by its name"""
+    """column of pictures (default: found by its name)"""
     text_column: Annotated[str | None, _arg("NAME")] = None
-    """where captions, transcripts or texts stand; else found by its name"""
+    """column of captions, transcripts or texts (default: found by its name)"""
     audio_column: Annotated[str | None, _arg("NAME")] = None
-    """where recordings stand; else found by its name"""
+    """column of recordings (default: found by its name)"""
     speaker_column: Annotated[str | None, _arg("NAME")] = None
-    """who speaks: becomes the voice that `trimask sample --voice` asks for"""
+    """column of speakers, to be named by `trimask sample --voice`"""
     language_column: Annotated[str | None, _arg("NAME")] = None
-    """names the language of each recording, in which a recognizer listens later; else found by its name"""
+    """column with the language of each recording, for the recognizer that scores runs (default: found by its
+    name)"""
     group_by: Annotated[str | None, _arg("NAME")] = None
-    """column whose equal values share a split and take turns in training; image or audio: examples of one
-    file do; else equal texts share a split, and examples of one file in any case"""
+    """column whose equal values share a split and take turns in training; image or audio: group examples of
+    the same file only; default: group equal texts too"""
     caption_from: Literal["file", "folder"] = "file"
     """text of a picture or recording that no table names: a .txt beside it, or the name of its folder"""
     sample_by: Literal["document", "paragraph", "line"] = "document"
-    """what of a .txt file is one document"""
+    """unit of a .txt file that is one document"""
     text_window: Annotated[int, _arg("N")] = 128
-    """tokens of a text example at most"""
+    """maximum number of tokens in a text example"""
     validation: Annotated[float, _arg("F")] = 0.02
-    """share held out for validation, where the source has no such split"""
+    """share held out for validation, if the source has no such split"""
     test: Annotated[float, _arg("F")] = 0.02
-    """share held out for tests, where the source has no such split"""
+    """share held out for tests, if the source has no such split"""
     max_seconds: Annotated[float, _arg("S")] = 30.0
-    """longer recordings are set aside"""
+    """reject longer recordings"""
     no_follow_links: bool = False
-    """set links in the source aside; else they are followed, also out of it"""
+    """reject links in the source (default: follow them, also out of the source)"""
     revision: Annotated[str | None, _arg("NAME")] = None
-    """of a data set on the hub"""
+    """revision of a data set on the hub"""
     licence: Annotated[str | None, _arg("NAME")] = None
-    """of the data, kept in the manifest"""
+    """licence of the data, stored in the manifest"""
     tokenizers: Annotated[Path | None, _arg("DIR")] = None
-    """tokenizers to use; else those that ship"""
+    """tokenizers to use (default: the shipped ones)"""
     engine: Literal["local", "ray"] = "local"
-    """processes of this machine, or a Ray cluster that sees the same files"""
+    """where to run: processes of this machine, or a Ray cluster that sees the same files"""
     workers: Annotated[int | None, _arg("N")] = None
-    """parts done at once; else as many as cores"""
+    """number of parts processed at the same time (default: the number of cores)"""
     json: bool = False
-    """one JSON object on stdout"""
+    """print one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
         if self.verify is not None:
@@ -102,12 +104,12 @@ class Prepare(Verb):
         return self._prepare(self.source, self.out)
 
     def _prepare(self, source: str, out: Path) -> int:
-        from trimask.cli.resolved import tokenizer_folder
+        from trimask.cli.recipe import find_tokenizer_folder
         from trimask.parallel import WorkerLost
         from trimask.prepare.prepare import prepare
         from trimask.sources.item import SourceUnavailable
 
-        options, engine, folder = self._options(), self._engine(), tokenizer_folder(self.tokenizers)
+        options, engine, folder = self._options(), self._engine(), find_tokenizer_folder(self.tokenizers)
         try:
             with JobProgress("preparing", "item") as progress:
                 manifest = prepare(
@@ -117,56 +119,56 @@ class Prepare(Verb):
                     licence=self.licence,
                     tokenizer_folder=folder,
                     engine=engine,
-                    report=paced(),
+                    report=throttle_say(),
                     on_survey=survey_progress(progress),
                     on_progress=prepare_progress(progress),
                 )
         except (SourceUnavailable, WorkerLost) as error:
             raise Failed(str(error)) from error
         except KeyboardInterrupt:
-            say(f"interrupted; {out} keeps what is done: go on with the same command")
+            say(f"interrupted; finished parts are kept in {out}: continue with the same command")
             return _INTERRUPTED
-        self._tell(manifest, out)
+        self._print_result(manifest, out)
         return 0 if manifest.counts else 1
 
-    def _tell(self, manifest: "Manifest", out: Path) -> None:
+    def _print_result(self, manifest: "Manifest", out: Path) -> None:
         from trimask.config import to_dict
 
         described = to_dict(manifest)
         if self.json:
             names = ("source", "counts", "rejected", "splits", "speakers", "num_parts")
-            shown = {name: described[name] for name in names}
-            print_json({"out": str(out), **shown, "num_shards": len(manifest.shards)})
+            chosen = {name: described[name] for name in names}
+            print_json({"out": str(out), **chosen, "num_shards": len(manifest.shards)})
         else:
-            for line in count_lines(manifest):
+            for line in format_counts(manifest):
                 print(line)
             if manifest.speakers is not None:
-                print(_speakers_line(manifest.speakers))
+                print(_format_speakers(manifest.speakers))
         if manifest.rejected:
             reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.rejected.items())
-            say(f"set aside: {reasons}; {out / 'rejected.jsonl'} names them")
+            say(f"set aside: {reasons}; {out / 'rejected.jsonl'} lists them")
         if manifest.links_out:
-            say(f"links that lead out of the source, and were followed: {manifest.links_out:,}")
-        self._tell_splits(manifest)
+            say(f"links followed out of the source: {manifest.links_out:,}")
+        self._print_splits(manifest)
         if not manifest.counts:
-            say(f"error: nothing is left to train on{self._first_rejection(out)}")
+            say(f"error: no example is left to train on{self._first_rejection(out)}")
             return
         if "train" not in manifest.counts:
             is_named = manifest.splits is None or not manifest.splits.counts.get("held_out", 0)
-            mend = "name the held-out folder itself as the source, with another --out" if is_named else ""
-            say(f"no train split came out: nothing of this can be trained on{mend and '; to do so, ' + mend}")
+            fix = "; to train on it, give the held-out folder itself as the source, with another --out"
+            say(f"the result has no train split, so it cannot be trained on{fix if is_named else ''}")
             return
         if "validation" not in manifest.counts:
             say(
-                "no validation split came out, so runs will not be evaluated: prepare again with a larger "
-                f"--validation (now {self.validation:g}) and another --out"
+                "the result has no validation split, so runs will not be evaluated: prepare again with a "
+                f"larger --validation (now {self.validation:g}) and another --out"
             )
-        self._tell_cost_of_text(out)
+        self._warn_costly_text(out)
         command = f"{program()} train quickstart_mini --data {shlex.quote(str(out))} --out runs/mine"
         say(f"train on it: {command}")
 
     def _first_rejection(self, out: Path) -> str:
-        """What was wrong with the first item that was set aside."""
+        """Say what was wrong with the first rejected item; empty if none was."""
         from trimask.prepare.manifest import REJECTED
 
         with contextlib.suppress(OSError, ValueError, KeyError), (out / REJECTED).open() as lines:
@@ -174,7 +176,7 @@ class Prepare(Verb):
             return f"; the first that was set aside, {first['key']}: {first['detail']}"
         return ""
 
-    def _tell_cost_of_text(self, out: Path) -> None:
+    def _warn_costly_text(self, out: Path) -> None:
         from trimask.tokenizer_training.text import bytes_per_token_of_prepared
 
         found = bytes_per_token_of_prepared(out)
@@ -183,11 +185,12 @@ class Prepare(Verb):
         source = "SOURCE" if self.source is None else str(self.source)
         words = ["train", "text_tokenizer", "--vocabulary-size=8000", "--data", source, "--out", "runs/words"]
         say(
-            f"caution: a text token holds {found:.2f} bytes here: the tokenizer is another language's, and "
-            f"texts are dear to learn. Train one, and prepare over it: {program()} {shlex.join(words)}"
+            f"caution: a text token holds only {found:.2f} bytes: the tokenizer was trained on another "
+            "language, which makes texts long and training costly. Train a tokenizer, and prepare with "
+            f"it: {program()} {shlex.join(words)}"
         )
 
-    def _tell_splits(self, manifest: "Manifest") -> None:
+    def _print_splits(self, manifest: "Manifest") -> None:
         from trimask.prepare.manifest import total_examples
 
         if manifest.splits is None:
@@ -195,26 +198,26 @@ class Prepare(Verb):
         if told := manifest.splits.describe():
             say(f"{told}; manifest.json has examples")
         trained = sum(found.examples for found in manifest.counts.get("train", {}).values())
-        # Texts that are labels: few of them, each of many examples, in every split.
+        # Texts that are class labels: few different ones, each shared by many examples in every split.
         is_label = manifest.splits.counts.get("held_out", 0) > trained
         if is_label or 2 * manifest.splits.largest_group > total_examples(manifest.counts) > 1:
-            say("texts that many examples share join them: --group-by image (or audio) compares files alone")
+            say("examples with equal texts share a split: --group-by image (or audio) compares files only")
 
     def _verify(self, folder: Path) -> int:
         if self.source is not None or self.out is not None:
-            raise UsageError("--verify DIR stands alone: it reads what was prepared")
+            raise UsageError("--verify DIR takes no SOURCE and no --out: leave them out")
         from trimask.cli.console import Report
-        from trimask.locks import locked
+        from trimask.locks import lock
         from trimask.prepare.manifest import Manifest, find_damaged_shards, set_aside
-        from trimask.runs.sources import tokenizers_of_data
+        from trimask.runs.prepared import tokenizers_of_data
 
-        with reading_files():
+        with convert_file_errors():
             manifest = Manifest.load(folder)
             tokenizers_of_data([folder])
             with Report() as report:
                 damaged = find_damaged_shards(folder, manifest.shards, report)
             if damaged:
-                with locked(folder):
+                with lock(folder):
                     set_aside(folder, manifest, damaged)
         if self.json:
             print_json({"folder": str(folder), "num_shards": len(manifest.shards), "damaged": damaged})
@@ -222,8 +225,8 @@ class Prepare(Verb):
             say(f"all {len(manifest.shards)} shards are as they were written")
             return 0
         for name in damaged:
-            say(f"{folder / name} is missing or damaged: set aside, and no longer in the manifest")
-        say("prepare again with the same command as before to restore what is missing")
+            say(f"{folder / name} is missing or damaged: set aside, and removed from the manifest")
+        say("to restore the missing shards, prepare again with the same command as before")
         return 1
 
     def _options(self) -> "PrepareOptions":
@@ -254,15 +257,15 @@ class Prepare(Verb):
         return Ray(workers=workers) if self.engine == "ray" else Local(workers=workers)
 
 
-def _speakers_line(speakers: "Speakers") -> str:
-    """How many there are, and the commonest."""
-    first = list(speakers.recordings.items())[:_SHOWN]
+def _format_speakers(speakers: "Speakers") -> str:
+    """Format the number of speakers and the most frequent ones with their numbers of recordings."""
+    first = list(speakers.recordings.items())[:_MOST_SPEAKERS]
     named = ", ".join(f"{tag} {count:,}" for tag, count in first)
-    return f"speakers    {speakers.number:,}: {named}{', …' if speakers.number > _SHOWN else ''}"
+    return f"speakers    {speakers.number:,}: {named}{', …' if speakers.number > _MOST_SPEAKERS else ''}"
 
 
-def count_lines(manifest: "Manifest") -> list[str]:
-    """Examples and tokens of each split and source."""
+def format_counts(manifest: "Manifest") -> list[str]:
+    """Format the examples and tokens of each split and source, one line each."""
     lines = []
     for split, sources in manifest.counts.items():
         for source, found in sources.items():

@@ -1,4 +1,4 @@
-"""How far a preparation is."""
+"""Progress of a preparation."""
 
 import time
 from collections.abc import Callable
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 _INTERVAL = 5.0  # seconds
 
 
-def paced() -> Callable[[str], None]:
-    """Says a line, but none sooner than five seconds after the last, or after the beginning."""
+def throttle_say() -> Callable[[str], None]:
+    """Return a function like `say` that drops lines within five seconds of the last one, or of this call."""
     last = time.monotonic()
 
-    def tell(line: str) -> None:
+    def say_sometimes(line: str) -> None:
         nonlocal last
         if time.monotonic() - last >= _INTERVAL:
             last = time.monotonic()
             say(line)
 
-    return tell
+    return say_sometimes
 
 
-def survey_progress(shown: JobProgress) -> "Callable[[Counts], None]":
-    """Shows parts and items that are looked through, with their rate and the time left."""
+def survey_progress(progress: JobProgress) -> "Callable[[Counts], None]":
+    """Return a callback that shows parts and items surveyed, their rate and the time left."""
     began = time.monotonic()
 
     def update(counts: "Counts") -> None:
         rate, left = _pace(counts, time.monotonic() - began)
         figures = f"comparing texts and files, {counts.items:,} items{rate and f', {rate} a second'}"
-        shown.update(counts.num_done, counts.num_parts, figures, seconds_left=left, unit="part")
+        progress.update(counts.num_done, counts.num_parts, figures, seconds_left=left, unit="part")
 
     return update
 
 
-def prepare_progress(shown: JobProgress) -> "Callable[[Progress], None]":
-    """Shows items that are tokenized with their rate, what was set aside, and the time left."""
+def prepare_progress(progress: JobProgress) -> "Callable[[Progress], None]":
+    """Return a callback that shows items tokenized, their rate, items set aside, and the time left."""
     began: float | None = None
 
     def update(done: "Progress") -> None:
@@ -56,12 +56,12 @@ def prepare_progress(shown: JobProgress) -> "Callable[[Progress], None]":
         figures += f", {done.examples:,} examples"
         figures += f", {done.rejected:,} set aside"
         total = counts.items if counts.num_items is None else counts.num_items
-        shown.update(counts.items, total, figures, seconds_left=left)
+        progress.update(counts.items, total, figures, seconds_left=left)
 
     return update
 
 
 def _pace(counts: "Counts", seconds: float) -> tuple[str, float | None]:
-    """Items a second, and the seconds left."""
+    """Return items per second, formatted (empty if unknown), and the seconds left."""
     rate = f"{counts.fresh_items / seconds:,.0f}" if counts.fresh_items and seconds > 0 else ""
     return rate, None if counts.share_left is None else counts.share_left * seconds

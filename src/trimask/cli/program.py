@@ -1,4 +1,4 @@
-"""How a person calls trimask from where they stand: what messages print must run as it is."""
+"""How the user calls trimask from the current folder: commands in messages must run as printed."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ _NAME = "trimask"
 
 
 def program() -> str:
-    """The words that start this program: `trimask` where the shell finds it, else a path, or `python -m`."""
+    """Return the words that start this program: `trimask` if it is on PATH, else its path, or `python -m`."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":  # python -m trimask
         return f"{_from_here(Path(sys.executable))} -m {_NAME}"
@@ -23,7 +23,7 @@ def program() -> str:
 
 
 def _from_here(path: Path) -> str:
-    """`path`, shell-quoted: the bare name where the shell finds it, relative if it lies below this folder."""
+    """Return `path`, shell-quoted: its name alone if it is on PATH, relative if it is below this folder."""
     found = shutil.which(path.name)
     if found is not None and Path(found).absolute() == path.absolute():
         return path.name

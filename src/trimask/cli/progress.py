@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a line every ten seconds elsewhere; all on stderr."""
+"""Progress of a long job: a bar on a terminal, a line every ten seconds elsewhere; all on stderr."""
 
 import sys
 import time
@@ -16,10 +16,14 @@ _PLAIN_INTERVAL = 10.0  # seconds
 
 @final
 class JobProgress:
-    """Items done of all, figures, and the time left."""
+    """Progress of a job: items done out of all, further numbers, and the time left.
+
+    Args:
+        what: name of the job ("preparing").
+        item: name of one item ("part").
+    """
 
     def __init__(self, what: str, item: str) -> None:
-        """`what` is done ("preparing"), one `item` ("part") after the other."""
         self._item = item
         self._next_line = 0.0
         self._ended = ""
@@ -33,7 +37,7 @@ class JobProgress:
     def update(
         self, done: int, total: int, figures: str, *, seconds_left: float | None, unit: str = ""
     ) -> None:
-        """`unit`: what is counted here, if not the job's items."""
+        """Show `done` of `total`; `unit` names what is counted, if not the job's items."""
         left = "" if seconds_left is None else f"{format_clock(seconds_left)} left"
         text = ", ".join(filter(None, (figures, left)))
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""`trimask sample`: a run generates."""
+"""`trimask sample`: generate with a run."""
 
 import json
 import warnings
@@ -14,16 +14,17 @@ from trimask import __version__
 from trimask.cli.arguments import Verb, check_paths, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.config import from_dict, to_dict
-from trimask.reading import problem_of, read_text
+from trimask.reading import find_problem, read_text
 from trimask.vocabulary.task import MODALITIES, TASKS, Task
 from trimask.vocabulary.transcript import is_transcript
 
-if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
+if TYPE_CHECKING:  # this imports torch, which takes seconds: wrong arguments must be reported before that
     from trimask.sampling.generate import Generator
 
 _NO_FILES = ("is_complete", "text", "sample_rate")
+"""Entries of a sample's JSON that are not paths of files."""
 _MOST_BYTES = 10_000_000  # of a file of prompts
 
 
@@ -34,69 +35,69 @@ def _arg(metavar: str) -> Any:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sample(Verb):
-    """Generate with a run, with an exported file, or with `quickstart`, the model that ships.
+    """Generate with a run, an exported file, or `quickstart`, the shipped model.
 
-    Text is printed; images (PNG) and speech (WAV) are written to --out, each with a JSON file of how it was
-    made. The same seed gives the same sample. Captions and sentences are spelled as the model's data were.
-    How a task is sampled is part of a run's configuration, and can be changed here by the same path:
+    Text is printed; images (PNG) and speech (WAV) are written to --out, each with a JSON file that says how
+    to reproduce it. The same seed gives the same sample. Prompts are spelled like the model's training data.
+    The sampler of a task is part of a run's configuration, and can be changed here by the same path:
     --sampler.text_to_image.order Confidence.
     """
 
     takes_overrides: ClassVar[bool] = True
 
     model: Annotated[tyro.conf.Positional[str], _arg("RUN")]
-    """a run's directory, an exported file, or `quickstart`"""
+    """a run directory, an exported file, or `quickstart`"""
     task: Annotated[str, _arg("TASK")]
     """text, text_to_image, image_to_text, text_to_speech, speech_to_text, joint, triple, or a model's own"""
     prompt: Annotated[str | None, _arg("TEXT")] = None
-    """caption or sentence; for task text, how the text begins"""
+    """caption or sentence; for task text, the beginning of the text"""
     prompts: Annotated[Path | None, _arg("FILE")] = None
-    """a text file of prompts, one a line: --num-samples of each, as each alone would give"""
+    """a text file of prompts, one per line: --num-samples of each, the same as from --prompt"""
     raw_prompt: bool = False
-    """take prompts as they are spelled, and do not say when one is far from what the model has seen"""
+    """keep the spelling of prompts, and do not warn about prompts unlike the training data"""
     image: Annotated[Path | None, _arg("FILE")] = None
     """picture to caption, of any size"""
     speech: Annotated[Path | None, _arg("FILE")] = None
     """recording to transcribe, at any sample rate"""
     codes: Annotated[tuple[str, ...], _arg("NAME=FILE")] = ()
-    """of a modality without a tokenizer of ours: integers, frames × codebooks, in a .npy file"""
+    """codes of a modality that trimask has no tokenizer for: integers, frames × codebooks, in a .npy file"""
     num_samples: Annotated[int, _arg("K")] = 1
-    """how many"""
+    """number of samples"""
     seed: Annotated[int, _arg("S")] = 0
     """another seed gives other samples"""
     num_steps: Annotated[int | None, _arg("N")] = None
     """unmasking steps"""
     guidance_scale: Annotated[float | None, _arg("W")] = None
-    """1 is none; more follows the prompt more closely"""
+    """1 is no guidance; larger values follow the prompt more closely"""
     temperature: Annotated[float | None, _arg("T")] = None
     """0 takes the most probable code"""
     top_p: Annotated[float | None, _arg("P")] = None
-    """draw from the most probable codes that hold this much probability"""
+    """draw from the smallest set of codes whose probabilities sum to P"""
     span_length: Annotated[int | None, _arg("N")] = None
-    """room for the text (tokens) or the speech (frames)"""
+    """maximum length of the text (tokens) or the speech (frames)"""
     voice: Annotated[str | None, _arg("NAME")] = None
-    """for text_to_speech: who speaks, as the data's column has the name (else the commonest voice)"""
+    """for text_to_speech: the speaker, named as in the data's column (default: the most frequent)"""
     pair: Annotated[str | None, _arg("image|speech")] = None
-    """for joint: what stands beside the text (else image)"""
+    """for joint: the modality generated with the text (default: image)"""
     filmstrip: bool = False
-    """for text_to_image: also write how the first image is unmasked"""
+    """for text_to_image: also write a strip of images that shows how the first one is unmasked"""
     tokenizers: Annotated[Path | None, _arg("DIR")] = None
-    """of an exported file, where they are not those that ship"""
+    """tokenizers of an exported file (default: the shipped ones)"""
     out: Annotated[Path | None, _arg("DIR")] = None
     """folder for the files"""
     json: bool = False
-    """one JSON object on stdout"""
+    """print one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
         check_paths(overrides, "sampler", verb=Sample)
-        tasks = _tasks_of(Path(self.model))
+        tasks = _read_tasks(Path(self.model))
         if tasks is not None:
-            self._check(self._chosen(tasks))
+            self._check(self._choose_task(tasks))
         if self.out is not None:
             check_writable(self.out)
         generator = self._load()
         generator.override(overrides)
-        task = self._chosen(generator.vocabulary.tasks)
+        task = self._choose_task(generator.vocabulary.tasks)
         if tasks is None:
             self._check(task)
         prompts = self._prompts(task)
@@ -104,57 +105,61 @@ class Sample(Verb):
         for sample in self._samples(generator, task, prompts):
             described.append(sample)
             if not self.json:
-                _tell(sample)
+                _print_sample(sample)
         if self.json:
             files = [each[kind] for each in described for kind in each if kind not in _NO_FILES]
-            shown = {"model": self.model, "task": task.name, "seed": self.seed}
+            request = {"model": self.model, "task": task.name, "seed": self.seed}
             strips = [sample["filmstrip"] for sample in described if "filmstrip" in sample]
             strip = {"filmstrip": strips[0]} if strips else {}
-            print_json({**shown, "samples": described, **strip, "files": files})
+            print_json({**request, "samples": described, **strip, "files": files})
         return 0
 
     def _samples(
         self, generator: "Generator", task: Task, prompts: list[str] | None
     ) -> Iterator[dict[str, Any]]:
-        """Generate, write and describe each sample as it comes."""
+        """Generate the samples one by one, write each to --out, and yield its description as JSON values."""
         from trimask.cli.samples import SampleFolder
 
         report, folder = Report(), None if self.out is None else SampleFolder(self.out)
         given = [self.prompt] if prompts is None else prompts
-        asked = [(prompt, number) for prompt in given for number in range(self.num_samples)]
-        with telling_warnings():
-            made = generator.generate_each(
+        requests = [(prompt, number) for prompt in given for number in range(self.num_samples)]
+        with print_warnings_once():
+            results = generator.generate_each(
                 task.name,
                 self.prompt if prompts is None else prompts,
                 num_samples=self.num_samples,
-                numbers=[number for _, number in asked],
+                numbers=[number for _, number in requests],
                 span_length=self.span_length,
                 raw_prompt=self.raw_prompt,
                 **self._options(generator),
             )
-            for place, (prompt, number) in enumerate(asked):
-                if len(asked) > 1:
-                    report(f"generating {place + 1:,}/{len(asked):,}")
-                result = next(made)
+            for index, (prompt, number) in enumerate(requests):
+                if len(requests) > 1:
+                    report(f"generating {index + 1:,}/{len(requests):,}")
+                result = next(results)
                 report.end_line()
                 sample: dict[str, Any] = {"is_complete": result.is_complete}
                 if result.text is not None:
                     sample["text"] = result.text
                 if folder is not None:
-                    strip = self._filmstrip(generator, prompt) if self.filmstrip and not place else None
+                    strip = self._filmstrip(generator, prompt) if self.filmstrip and not index else None
                     sample |= folder.write(
                         result,
                         stem=_stem(task.name, prompt, self.seed),
-                        made_with=self._made_with(generator, task, prompt, number, result.is_complete),
+                        made_with=self._describe_settings(
+                            generator, task, prompt, number, result.is_complete
+                        ),
                         filmstrip=strip,
                     )
                 yield sample
 
-    def _made_with(
+    def _describe_settings(
         self, generator: "Generator", task: Task, prompt: str | None, number: int, is_complete: bool
     ) -> dict[str, Any]:
-        """All that fixes a sample: with `number` counted from 0, it is that of `trimask sample` with
-        --num-samples above it.
+        """Describe everything that determines a sample, as JSON values.
+
+        `number` counts from 0: `trimask sample` with these settings and --num-samples of at least
+        `number` + 1 gives the sample again.
         """
         found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task.name}
         if prompt is not None:
@@ -169,14 +174,14 @@ class Sample(Verb):
                 found[name] = str(value) if isinstance(value, Path) else value
         return found | {"sampler": to_dict(generator.settings(task.name, **self._settings()))}
 
-    def _chosen(self, tasks: Sequence[Task]) -> Task:
+    def _choose_task(self, tasks: Sequence[Task]) -> Task:
         name = choose("task", self.task, [task.name for task in tasks])
         return next(task for task in tasks if task.name == name)
 
     def _check(self, task: Task) -> None:
-        """What can be told without loading anything."""
+        """Check the arguments as far as possible without loading the model."""
         if self.out is None and (task.targets != {"text"} or self.filmstrip):
-            raise UsageError(f"task {task.name} makes files: say where to write them with --out DIR")
+            raise UsageError(f"task {task.name} writes files: give a folder for them with --out DIR")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file: name a folder")
         if self.filmstrip and task.name != "text_to_image":
@@ -190,8 +195,8 @@ class Sample(Verb):
                 continue
             option = " ".join(option_of(name, str(path)))
             if name not in task.condition:
-                raise UsageError(f"task {task.name} has no use for {option}: leave it out")
-            if (problem := problem_of(path)) is not None:
+                raise UsageError(f"task {task.name} does not use {option}: leave it out")
+            if (problem := find_problem(path)) is not None:
                 raise UsageError(f"{option} {problem}")
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
@@ -199,19 +204,19 @@ class Sample(Verb):
             choose("pair", self.pair, ["image", "speech"])
 
     def _prompts(self, task: Task) -> list[str] | None:
-        """Those of --prompts, one a line; empty lines are left out."""
+        """Read the prompts of --prompts, one per line, without empty lines. None without that option."""
         if self.prompts is None:
             return None
         if self.prompt is not None:
-            raise UsageError("--prompt and --prompts: give one of them")
+            raise UsageError("--prompt and --prompts exclude each other: give one of them")
         if "text" not in task.condition and not task.is_alone:
-            raise UsageError(f"task {task.name} has no use for --prompts: leave it out")
-        if (problem := problem_of(self.prompts)) is not None:
+            raise UsageError(f"task {task.name} does not use --prompts: leave it out")
+        if (problem := find_problem(self.prompts)) is not None:
             raise UsageError(f"--prompts {self.prompts} {problem}")
         size = self.prompts.stat().st_size
         if size > _MOST_BYTES:
             raise UsageError(
-                f"--prompts {self.prompts} has {size:,} bytes, and {_MOST_BYTES:,} is the most: split it"
+                f"--prompts {self.prompts} has {size:,} bytes, more than {_MOST_BYTES:,}: split it"
             )
         try:
             text = self.prompts.read_text(encoding="utf-8-sig")
@@ -219,7 +224,7 @@ class Sample(Verb):
             raise Failed(f"{self.prompts} is not UTF-8 ({error}): convert it") from error
         found = [line.strip() for line in text.split("\n") if line.strip()]
         if not found:
-            raise UsageError(f"--prompts {self.prompts} has no prompt in it: write one a line")
+            raise UsageError(f"--prompts {self.prompts} contains no prompt: write one per line")
         return found
 
     def _load(self) -> "Generator":
@@ -227,21 +232,23 @@ class Sample(Verb):
         if self.model != "quickstart" and not path.exists():
             beside = [str(each) for each in path.parent.glob("*") if each.is_dir()]
             close = closest(self.model, ["quickstart", *beside])
-            mend = (
+            fix = (
                 f"did you mean {' or '.join(close)}?"
                 if close
                 else "give one that `trimask train` made, a file that `trimask export` wrote, or quickstart"
             )
-            raise UsageError(f"{self.model} is not a run directory: {mend}")
+            raise UsageError(f"{self.model} is not a run directory: {fix}")
         if self.tokenizers is not None and not path.is_file():
             raise UsageError(
                 f"--tokenizers is for an exported file, and {self.model} has its own: leave it out"
             )
         if self.tokenizers is not None and not self.tokenizers.is_dir():
-            raise UsageError(f"--tokenizers {self.tokenizers} is no folder: give RUN/tokenizers of its run")
+            raise UsageError(
+                f"--tokenizers {self.tokenizers} is not a folder: give RUN/tokenizers of the run"
+            )
         import trimask
 
-        with reading_files():
+        with convert_file_errors():
             return trimask.load(self.model, tokenizers=self.tokenizers)
 
     def _options(self, generator: "Generator") -> dict[str, Any]:
@@ -261,7 +268,9 @@ class Sample(Verb):
         for each in self.codes:
             name, equals, path = each.partition("=")
             if not (name and equals and path):
-                raise UsageError(f"--codes {each}: give NAME=FILE, the modality and its codes")
+                raise UsageError(
+                    f"--codes {each} is not NAME=FILE: give a modality and the file of its codes"
+                )
             found[name] = Path(path)
         return found
 
@@ -279,12 +288,13 @@ class Sample(Verb):
         )
 
 
-# A model may write what moves a terminal's cursor: it is shown as a picture of itself (files keep it).
+# A model may generate control characters, which would move the terminal's cursor: print their symbols
+# instead. Files keep them.
 _PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
 _PICTURES |= {0x7F: "\u2421"} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
 
-def _tell(sample: Mapping[str, Any]) -> None:
+def _print_sample(sample: Mapping[str, Any]) -> None:
     if "text" in sample:
         print(sample["text"].translate(_PICTURES))
     for kind in sample:
@@ -293,39 +303,39 @@ def _tell(sample: Mapping[str, Any]) -> None:
 
 
 def option_of(modality: str, file: str) -> list[str]:
-    """The words that give a condition which is no text."""
+    """Return the words of the command line that give `file` as the condition of `modality` (not text)."""
     return [f"--{modality}", file] if modality in MODALITIES else ["--codes", f"{modality}={file}"]
 
 
-def _tasks_of(model: Path) -> Sequence[Task] | None:
-    """The tasks of a model, told without loading it; None where it has to be loaded for that."""
+def _read_tasks(model: Path) -> Sequence[Task] | None:
+    """Read the tasks of a model from its configuration; None if the model must be loaded to know them."""
     if not model.exists():
         return TASKS
     try:
         stored = json.loads(read_text(model / "config.json"))["run"]["tasks"]
         return [from_dict(Task, row) for row in stored]
-    except (OSError, ValueError, KeyError, TypeError):  # whoever loads the run says what is wrong
+    except (OSError, ValueError, KeyError, TypeError):  # loading the run will report what is wrong
         return None
 
 
 @contextmanager
-def telling_warnings() -> Iterator[None]:
-    """Within this, warnings are told in a line each, once."""
-    told: set[str] = set()
+def print_warnings_once() -> Iterator[None]:
+    """Print each warning within this block as one line, and only once."""
+    printed: set[str] = set()
 
-    def tell(message: Warning | str, *rest: Any, **more: Any) -> None:
-        if str(message) not in told:
-            told.add(str(message))
+    def print_once(message: Warning | str, *rest: Any, **more: Any) -> None:
+        if str(message) not in printed:
+            printed.add(str(message))
             say(f"warning: {message}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = tell
+        warnings.showwarning = print_once
         yield
 
 
 def _stem(task: str, prompt: str | None, seed: int) -> str:
-    """How the files of these samples are called: task, first words of the prompt, seed."""
+    """Return the stem of the names of sample files: task, first words of the prompt, seed."""
     letters = "".join(c if c.isalnum() else " " for c in (prompt or "").lower())
     words = "-".join(letters.split())[:40].rstrip("-")
     return "_".join(filter(None, [task, words, f"seed{seed}"]))

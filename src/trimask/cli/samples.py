@@ -1,4 +1,4 @@
-"""The files that samples become: none is written over another; each has beside it how to make it again."""
+"""Sample files: no file is overwritten, and a JSON file beside each sample says how to reproduce it."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from trimask.vocabulary.task import MODALITIES
 
 @final
 class SampleFolder:
-    """A folder that samples are written to."""
+    """A folder to write samples to."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -32,9 +32,10 @@ class SampleFolder:
         made_with: Mapping[str, Any],
         filmstrip: Sequence[PIL.Image.Image] | None = None,
     ) -> dict[str, Any]:
-        """Write `result` as stem_K.{txt,png,wav}, codes of any other modality M as stem_K_M.npy, each file
-        whole or not at all, and `made_with` beside them as stem_K.json; K is the next number that is free.
-        Returns the files as JSON values.
+        """Write `result`, each file atomically, and return the paths as JSON values.
+
+        The files are stem_K.{txt,png,wav}, stem_K_M.npy for the codes of any other modality M, and
+        stem_K.json for `made_with`; K is the next free number.
         """
         kinds = (
             ("text_file", ".txt", result.text),
@@ -48,14 +49,14 @@ class SampleFolder:
             ),
         )
         suffixes = {kind: suffix for kind, suffix, value in kinds if value is not None}
-        place = self._claimed(stem, made_with, suffixes.values())
-        # Appended, not `with_suffix`: a stem may hold dots.
+        place = self._claim(stem, made_with, suffixes.values())
+        # Append instead of `with_suffix`: a stem may contain dots.
         paths = {kind: place.with_name(f"{place.name}{suffix}") for kind, suffix in suffixes.items()}
         try:
             for kind, path in paths.items():
                 with atomic_write(path) as temporary:
                     _write(kind, result, filmstrip, temporary)
-        except BaseException as error:  # settings of what is not there would say that it is
+        except BaseException as error:  # remove the settings of a sample that was not written
             Path(f"{place}.json").unlink(missing_ok=True)
             if isinstance(error, OSError) and error.errno is not None:
                 raise OSError(error.errno, error.strerror, f"{place}") from error
@@ -65,8 +66,8 @@ class SampleFolder:
             written["sample_rate"] = result.sample_rate
         return written | {"settings": f"{place}.json"}
 
-    def _claimed(self, stem: str, made_with: Mapping[str, Any], suffixes: Collection[str]) -> Path:
-        """The next place that no file has; its JSON is written first, so that no other process takes it."""
+    def _claim(self, stem: str, made_with: Mapping[str, Any], suffixes: Collection[str]) -> Path:
+        """Find the next free number, and write its JSON file at once, so that no other process takes it."""
         text = json.dumps(made_with, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         content = text.encode("utf-8")
         self._out.mkdir(parents=True, exist_ok=True)
@@ -94,11 +95,11 @@ def _write(kind: str, result: Generated, filmstrip: Sequence[PIL.Image.Image] | 
     elif kind in result.codes:
         np.save(path, result.codes[kind], allow_pickle=False)
     elif filmstrip is not None:
-        side_by_side(filmstrip).save(path)
+        join_side_by_side(filmstrip).save(path)
 
 
-def side_by_side(images: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
-    """One picture of several of one size."""
+def join_side_by_side(images: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
+    """Join images of one size into one, from left to right."""
     width, height = images[0].size
     strip = PIL.Image.new("RGB", (width * len(images), height))
     for number, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""`trimask study plan | run | report`: questions that many small runs answer."""
+"""`trimask study plan | run | report`: answer a question by many small runs."""
 
 import os
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from trimask import modules
 from trimask.cli.arguments import Verb, check_parallel, choose
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, reading_files
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.cli.progress import JobProgress
 from trimask.cli.study_progress import study_progress
 from trimask.config import override
 from trimask.studies.catalog import STUDIES, resolve_study
 
-if TYPE_CHECKING:  # torch takes seconds to import: wrong arguments are told before
+if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments must be reported before that
     from trimask.parallel import Engine
     from trimask.studies.findings import Findings
     from trimask.studies.study import Study as Question
@@ -36,9 +36,9 @@ def _arg(metavar: str) -> Any:
 class Study(Verb):
     """Answer a question by many small runs: `trimask study run batch_invariance --out DIR`.
 
-    plan tells the trials, and with --out which are done; run does what is missing and writes the report;
-    report writes it anew from the results, finished or not. Stopped at any point, the same command goes on.
-    Any field can be overridden by its path: --base.num-steps 500 --seeds 0,1.
+    plan lists the trials, and with --out which are done; run runs the missing ones and writes the report;
+    report rewrites the report from the results so far. A stopped study continues with the same command. Any
+    field can be overridden by its path: --base.num-steps 500 --seeds 0,1.
     """
 
     takes_overrides = True
@@ -46,21 +46,21 @@ class Study(Verb):
     action: Annotated[tyro.conf.Positional[str], _arg("plan|run|report")]
     """what to do"""
     study: Annotated[tyro.conf.Positional[str], _arg("STUDY")]
-    """one of `trimask list`, or a function of your own (mine.py:NAME)"""
+    """one of `trimask list`, or your own function (mine.py:NAME)"""
     out: Annotated[Path | None, _arg("DIR")] = None
-    """folder of the study: new, or begun by the same command"""
+    """folder of the study: new, or that of the same command stopped earlier"""
     short: bool = False
-    """the short form: minutes on two cores, and a hint rather than an answer"""
+    """the short form: minutes on two cores, indicative results"""
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _arg("DIR")] = ()
     """data that `trimask prepare` made, instead of the embedded data; may be given several times"""
     engine: Literal["local", "ray"] = "local"
-    """processes of this machine, or a Ray cluster that sees the same files"""
+    """where to run trials: processes of this machine, or a Ray cluster that sees the same files"""
     workers: Annotated[int | None, _arg("N")] = None
-    """trials at once; else as many as cores"""
+    """number of trials at the same time (default: the number of cores)"""
     threads: Annotated[int, _arg("N")] = 1
-    """CPU threads of each trial; another number adds floats in another order"""
+    """CPU threads of each trial; results depend on it in the last digits (order of sums)"""
     json: bool = False
-    """one JSON object on stdout"""
+    """print one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
         choose("action", self.action, _ACTIONS)
@@ -68,17 +68,17 @@ class Study(Verb):
             choose("study", self.study, STUDIES)
         check_parallel(workers=self.workers, threads=self.threads)
         if self.action == "plan":
-            return self._plan(self._resolved(overrides))
+            return self._plan(self._resolve(overrides))
         if self.out is None:
             raise UsageError(f"give the study's folder: trimask study {self.action} {self.study} --out DIR")
         if self.action == "report":
             return self._report(self.out)
-        return self._run(self._resolved(overrides), self.out, overrides)
+        return self._run(self._resolve(overrides), self.out, overrides)
 
-    def _resolved(self, overrides: Mapping[str, str]) -> "Question":
+    def _resolve(self, overrides: Mapping[str, str]) -> "Question":
         study = resolve_study(self.study, is_short=self.short)
         if self.data:
-            from trimask.runs.sources import with_prepared
+            from trimask.runs.prepared import with_prepared
 
             study = replace(study, base=with_prepared(study.base, self.data))
         return override(study, overrides)
@@ -87,7 +87,7 @@ class Study(Verb):
         from trimask.studies.run import estimate_cost
         from trimask.studies.store import Results
 
-        with reading_files():
+        with convert_file_errors():
             done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
         trials = study.trials(done)
         whole = sum(map(estimate_cost, trials))
@@ -112,7 +112,7 @@ class Study(Verb):
                 f"{row['trial']:<{width}} {row['sequences']:>10,} {row['updates']:>8,} "
                 f"{row['share_of_cost']:>8.1%}  {state}"
             )
-        more = "" if len(done) == len(trials) else "; more may follow from what they give"
+        more = "" if len(done) == len(trials) else "; their results may add more"
         print(f"{len(trials)} trials, {len([r for r in rows if r['seconds'] is not None])} done{more}")
         return 0
 
@@ -128,7 +128,7 @@ class Study(Verb):
             "overrides": dict(overrides),
         }
         try:
-            with JobProgress(modules.label(self.study), "trial") as shown:
+            with JobProgress(modules.label(self.study), "trial") as progress:
                 run_study(
                     study,
                     out,
@@ -136,25 +136,25 @@ class Study(Verb):
                     engine=self._engine(),
                     threads=self.threads,
                     report=Report(),
-                    on_progress=study_progress(shown),
+                    on_progress=study_progress(progress),
                 )
         except WorkerLost as error:
             raise Failed(str(error)) from error
         except KeyboardInterrupt:
-            say(f"interrupted; {out} keeps what is done: go on with the same command")
+            say(f"interrupted; finished trials are kept in {out}: continue with the same command")
             return _INTERRUPTED
         return self._report(out)
 
     def _report(self, out: Path) -> int:
         from trimask.studies.run import report_study
 
-        with reading_files(), Report() as report:
-            report.expect("drawing what was found")
+        with convert_file_errors(), Report() as report:
+            report.expect("writing the report")
             path, findings = report_study(self.study, out)
-        self._tell(path, findings)
+        self._print_findings(path, findings)
         return 0
 
-    def _tell(self, path: Path, findings: "Findings") -> None:
+    def _print_findings(self, path: Path, findings: "Findings") -> None:
         from trimask.studies.report import findings_to_json, format_claim
 
         if self.json:
@@ -162,7 +162,7 @@ class Study(Verb):
             return
         for claim in findings.claims:
             print(format_claim(claim))
-        say(f"tables and pictures: {path}")
+        say(f"tables and plots: {path}")
 
     def _engine(self) -> "Engine":
         from trimask.parallel import Local, Ray

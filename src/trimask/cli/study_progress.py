@@ -1,4 +1,4 @@
-"""How far a study is."""
+"""Progress of a study."""
 
 import time
 from collections.abc import Callable
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from trimask.studies.run import StudyProgress
 
 
-def study_progress(shown: JobProgress) -> "Callable[[StudyProgress], None]":
-    """Shows trials, the newest one, and the time left: of the trials that are known to be needed, which may
-    still become more.
+def study_progress(progress: JobProgress) -> "Callable[[StudyProgress], None]":
+    """Return a callback that shows trials done, the newest one, and the time left.
+
+    The time left is that of the trials known to be needed; results may add more.
     """
     began: list[tuple[float, int]] = []
 
@@ -28,6 +29,6 @@ def study_progress(shown: JobProgress) -> "Callable[[StudyProgress], None]":
         figures = ""
         if done.newest is not None:
             figures = f"{done.newest.name}: {done.newest.seconds:,.0f} s"
-        shown.update(done.num_done, done.num_trials, figures, seconds_left=left)
+        progress.update(done.num_done, done.num_trials, figures, seconds_left=left)
 
     return update

@@ -1,4 +1,4 @@
-"""Training a tokenizer, ready to be shown or run."""
+"""The jobs of training tokenizers."""
 
 import math
 import shlex
@@ -13,19 +13,19 @@ from trimask.cli.job import DATA_BYTES, STATE_BYTES, Job
 from trimask.cli.program import program
 from trimask.config import to_dict
 
-if TYPE_CHECKING:  # they take torch, and wrong arguments should be told at once
+if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments must be reported before that
     from trimask.tokenizer_training.kinds import TokenizerRun
     from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.training.distributed import World
     from trimask.training.loop import TrainResult
 
-_SIGNAL_BYTES = 500_000_000  # decoded data of a tokenizer; raw sources may take more
+_SIGNAL_BYTES = 500_000_000  # decoded training data of a tokenizer; raw sources may take more
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenizerJob(Job):
-    """Training of a tokenizer on signals."""
+    """Training of an image or speech tokenizer."""
 
     recipe: str
     config: "TokenizerRun"
@@ -141,7 +141,7 @@ class TextTokenizerJob(Job):
         words = ["tokenizers", "--text", str(out / WEIGHTS), "--out", "tokenizers"]
         return (
             f"a token holds {own[part]:.2f} bytes of {'unseen' if part == 'unseen' else 'training'} text "
-            f"(the one that ships: {shipped[part]:.2f}); take it up: {program()} {shlex.join(words)}"
+            f"(the shipped tokenizer: {shipped[part]:.2f}); use it: {program()} {shlex.join(words)}"
         )
 
 
@@ -149,4 +149,4 @@ def _check_single_process(recipe: str) -> None:
     from trimask.training.distributed import num_processes
 
     if num_processes() > 1:
-        raise UsageError(f"{recipe} is a tokenizer, which trains in one process: leave out torchrun")
+        raise UsageError(f"{recipe} is a tokenizer, which trains in one process: run it without torchrun")

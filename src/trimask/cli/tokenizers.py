@@ -1,4 +1,4 @@
-"""`trimask tokenizers`: what a model's tokenizers are, and a folder of other ones to train over."""
+"""`trimask tokenizers`: show tokenizers, measure what they lose, and assemble a folder to train over."""
 
 import shlex
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ import tyro
 from trimask.cli.arguments import Verb
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.failure import UsageError, convert_file_errors
 from trimask.cli.program import program
-from trimask.cli.resolved import load_tokenizers
+from trimask.cli.recipe import load_tokenizers
 from trimask.errors import UserError
 
-if TYPE_CHECKING:  # they take torch
+if TYPE_CHECKING:  # these import torch, which takes seconds
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 
@@ -30,20 +30,20 @@ def _arg(metavar: str) -> Any:
 class ShowTokenizers(Verb):
     """Show the tokenizers of a folder: codes per image, codes and bits per second, codebooks, hashes.
 
-    With --out, write a folder with others in the place of some: `trimask tokenizers --image
+    With --out, write a folder in which some are replaced: `trimask tokenizers --image
     kandinsky-community/kandinsky-2-2-decoder/movq --image-size 256 --out tokenizers/movq`. With --measure,
-    send pictures and recordings through them, and report what they lose.
+    encode and decode pictures and recordings, and report what is lost.
     """
 
     folder: Annotated[tyro.conf.Positional[Path | None], _arg("DIR")] = None
-    """a tokenizer folder, such as RUN/tokenizers; else those that ship"""
+    """a tokenizer folder, such as RUN/tokenizers (default: the shipped one)"""
     out: Annotated[Path | None, _arg("DIR")] = None
-    """write a new folder: what --text, --image and --speech name, and the rest of the folder above"""
+    """write a new folder: the tokenizers of --text, --image and --speech, the others from the folder above"""
     text: Annotated[Path | None, _arg("FILE")] = None
-    """text.json of another folder, or a byte-level BPE's tokenizer.json"""
+    """text.json of another folder, or the tokenizer.json of a byte-level BPE"""
     image: Annotated[str | None, _arg("NAME")] = None
-    """a saved model's folder, or owner/name[/subfolder] on the hub; or an image.safetensors of ours, the run
-    that trained it, or `fine`, which ships too"""
+    """a saved model's folder, or owner/name[/subfolder] on the hub; or an image.safetensors of trimask, the
+    run that trained it, or `fine`, which is shipped too"""
     image_size: Annotated[int | None, _arg("PIXELS")] = None
     """pixels along each side of an image, for a public image tokenizer"""
     speech: Annotated[str | None, _arg("NAME")] = None
@@ -55,13 +55,13 @@ class ShowTokenizers(Verb):
     data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _arg("SOURCE")] = ()
     """raw pictures or recordings to measure on, as `prepare` reads them; may be given several times"""
     speaker_column: Annotated[str | None, _arg("NAME")] = None
-    """names the voice of each recording of --data: figures are given for each"""
+    """column of --data with the speaker of each recording: word errors are also reported per speaker"""
     judges: Annotated[tuple[str, ...], _arg("DIR|ROLE=NAME")] = ()
-    """who listens to the recordings (recognizer, speaker, quality), as for `trimask evaluate`"""
+    """models that judge the recordings (recognizer, speaker, quality), as for `trimask evaluate`"""
     num_clips: Annotated[int, _arg("N")] = 200
-    """recordings to measure on, at most"""
+    """maximum number of recordings to measure on"""
     json: bool = False
-    """one JSON object on stdout"""
+    """print one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
         self._check()
@@ -71,29 +71,32 @@ class ShowTokenizers(Verb):
             self._assemble(self.out)
             chosen = shlex.quote(str(self.out))
             say(
-                f"wrote {self.out}: prepare your data over it ({program()} prepare SOURCE --tokenizers "
-                f"{chosen} --out DATA), or train on what ships ({program()} train quickstart_mini "
+                f"wrote {self.out}: prepare your data with it ({program()} prepare SOURCE --tokenizers "
+                f"{chosen} --out DATA), or train on the embedded data ({program()} train quickstart_mini "
                 f"--tokenizers {chosen} --out RUN)"
             )
             folder = self.out
         if self.measure is not None:
             return self._measure(self.measure, folder)
-        shown = _described(folder)
+        described = _describe(folder)
         if self.json:
-            print_json(shown)
+            print_json(described)
             return 0
         for name in ("text", "image", "speech"):
-            print(f"{name:<7} " + ", ".join(f"{key} {_value(value)}" for key, value in shown[name].items()))
-        for name, digest in shown["hashes"].items():
+            facts = [f"{key} {_format_value(value)}" for key, value in described[name].items()]
+            print(f"{name:<7} " + ", ".join(facts))
+        for name, digest in described["hashes"].items():
             print(f"sha256  {digest}  {name}")
         return 0
 
     def _check(self) -> None:
-        """What can be told without loading anything."""
+        """Check the arguments as far as possible without loading anything."""
         if self.folder is not None and not self.folder.is_dir():
-            raise UsageError(f"{self.folder} is no folder: give one with tokenizers, such as RUN/tokenizers")
+            raise UsageError(
+                f"{self.folder} is not a folder: give a tokenizer folder, such as RUN/tokenizers"
+            )
         if self.out is not None and self.out.exists() and (self.out.is_file() or any(self.out.iterdir())):
-            raise UsageError(f"--out {self.out} exists and is no empty folder: choose another name")
+            raise UsageError(f"--out {self.out} exists and is not an empty folder: choose another name")
         given = {"--text": self.text, "--image": self.image, "--speech": self.speech}
         chosen = [name for name, value in given.items() if value is not None]
         if self.out is None and self.measure is None and chosen:
@@ -105,11 +108,11 @@ class ShowTokenizers(Verb):
             if value and self.measure is None:
                 raise UsageError(f"{name} is for measuring: say where to report with --measure DIR")
         if self.speaker_column is not None and not self.data:
-            raise UsageError("--speaker-column is of --data: name the recordings")
+            raise UsageError("--speaker-column is a column of --data: give the recordings with --data SOURCE")
         if self.num_clips < 1:
             raise UsageError(f"--num-clips is {self.num_clips}: give at least 1")
         if self.out is not None and not chosen:
-            raise UsageError("--out writes a new folder: say what shall be in it with --image or --speech")
+            raise UsageError("--out writes a new folder: give a tokenizer with --text, --image or --speech")
         if self.image_size is not None and self.image is None:
             raise UsageError("--image-size is for --image: leave it out, or name an image tokenizer")
         if self.num_codebooks is not None and self.speech is None:
@@ -125,13 +128,13 @@ class ShowTokenizers(Verb):
             chosen["image"] = self._image(self.image)
         if self.speech is not None:
             chosen["speech"] = self._speech(self.speech)
-        with reading_files():
+        with convert_file_errors():
             assemble(out, **chosen)
 
     def _image(self, name: str) -> "ImageCodec | Path":
         from trimask.tokenizers.pretrained import load_image_tokenizer
 
-        ours = _ours(name, "image")
+        ours = _find_own_weights(name, "image")
         if ours is None:
             return load_image_tokenizer(name, image_size=self.image_size)
         if self.image_size is not None:
@@ -141,7 +144,7 @@ class ShowTokenizers(Verb):
     def _speech(self, name: str) -> "SpeechCodec | Path":
         from trimask.tokenizers.pretrained import load_speech_tokenizer
 
-        ours = _ours(name, "speech")
+        ours = _find_own_weights(name, "speech")
         if ours is None:
             return load_speech_tokenizer(name, num_codebooks=self.num_codebooks)
         if self.num_codebooks is not None:
@@ -149,7 +152,7 @@ class ShowTokenizers(Verb):
         return ours
 
     def _measure(self, out: Path, folder: Path | None) -> int:
-        """Round trips of what --image and --speech name, or else of both tokenizers of `folder`."""
+        """Measure round trips of the tokenizers of --image and --speech, or else of both in `folder`."""
         from trimask.evaluation.judges.panel import Panel
         from trimask.sources.options import PrepareOptions
         from trimask.tokenizer_training.data import EmbeddedSignals
@@ -160,10 +163,10 @@ class ShowTokenizers(Verb):
 
         check_writable(out)
         try:
-            judges = Panel.of(self.judges)
+            judges = Panel.parse(self.judges)
         except UserError as error:
             raise UsageError(str(error)) from error
-        with reading_files():
+        with convert_file_errors():
             if self.out is None and (self.image is not None or self.speech is not None):
                 image = None if self.image is None else self._image(self.image)
                 speech = None if self.speech is None else self._speech(self.speech)
@@ -181,16 +184,16 @@ class ShowTokenizers(Verb):
                 figures = measure(data, out, measurement=chosen, report=report, **codecs)
         if self.json:
             print_json(figures)
-        say(f"look and listen: {out / REPORT}")
+        say(f"wrote {out / REPORT}: open it in a browser")
         return 0
 
 
-def _described(folder: Path | None) -> dict[str, Any]:
-    """Geometry and rates of a folder's tokenizers, and its hashes."""
+def _describe(folder: Path | None) -> dict[str, Any]:
+    """Describe the geometry and rates of a folder's tokenizers, with its hashes, as JSON values."""
     from trimask.tokenizers.bundle import SHIPPED, hashes
 
     tokenizers = load_tokenizers(folder)
-    with reading_files():
+    with convert_file_errors():
         return {**_geometry(tokenizers), "hashes": hashes(SHIPPED if folder is None else folder)}
 
 
@@ -208,8 +211,11 @@ def _geometry(tokenizers: "Tokenizers") -> dict[str, Any]:
     }
 
 
-def _ours(name: str, kind: str) -> Path | None:
-    """The weights of ours that `name` is: the file, that of a run which trained it, or one that ships."""
+def _find_own_weights(name: str, kind: str) -> Path | None:
+    """Find the weights of trimask's own tokenizer that `name` means, or None for a public one.
+
+    `name` is a weights file, a run that trained a tokenizer, or `fine`, which is shipped.
+    """
     from trimask.tokenizers.bundle import FINE
 
     path = FINE if name == "fine" else Path(name)
@@ -218,7 +224,7 @@ def _ours(name: str, kind: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
         return " x ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else f"{value:,g}" if isinstance(value, float) else value

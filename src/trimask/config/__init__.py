@@ -1,11 +1,11 @@
 """Configurations: frozen dataclasses <-> JSON, overrides by dotted path, fingerprints.
 
 A configuration is a tree of dataclasses. Leaves are `int`, `float`, `bool`, `str`, `None`, `Path`, enums and
-literals; branches are dataclasses, tuples, `dict[str, X]` and unions. Where the annotation does not say which
-class a value has (an abstract base class, or a union of dataclasses), the stored object carries a `"type"`
-field that names the class: ours by its name, others with their module (`package.module:Class`; for the form
-of a file see `trimask.modules`). The name is looked up among the final subclasses that exist, or imported, so
-there is no registry to keep: a class can be configured as soon as it is defined.
+literals; branches are dataclasses, tuples, `dict[str, X]` and unions. If the annotation does not determine
+the class of a value (an abstract base class, or a union of dataclasses), the stored object has a `"type"`
+field that names the class: a class of trimask by its name, others with their module (`package.module:Class`;
+for files see `trimask.modules`). The name is looked up among the existing final subclasses, or imported.
+There is no registry: a class can be configured as soon as it is defined.
 """
 
 from trimask.config.annotations import ConfigError

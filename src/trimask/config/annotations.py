@@ -1,4 +1,4 @@
-"""What an annotation allows, and how messages name it."""
+"""Inspect annotations: which values they allow, and how error messages describe them."""
 
 import difflib
 import enum
@@ -27,27 +27,30 @@ _NOUNS: dict[Any, str] = {
 
 
 class ConfigError(UserError):
-    """A configuration does not fit its classes: where (the dotted path), and what would be right."""
+    """A configuration does not fit its classes; the message has the dotted path and what is allowed there."""
 
 
 @functools.cache
 def annotations_of(cls: type) -> dict[str, Any]:
+    """Return the annotation of each field that the constructor of a dataclass takes."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls) if field.init}
 
 
 def is_interface(annotation: Any) -> bool:
+    """Whether an annotation is an abstract base class, which leaves the class of a value open."""
     return isinstance(annotation, ABCMeta) and "__final__" not in annotation.__dict__
 
 
 def members_of(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a union; a type that is no union is its own only alternative."""
+    """Return the alternatives of a union; any other type is its only alternative."""
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
 def classes_of(annotation: Any) -> dict[str, type] | None:
-    """Tag -> class where the annotation leaves the class open, else None: ours, and those of the user's that
-    are imported.
+    """Return tag -> class of all imported classes that fit, if the annotation leaves the class open.
+
+    None if the annotation determines the class.
     """
     groups = [member for member in members_of(annotation) if is_interface(member) or is_dataclass(member)]
     if not any(is_interface(member) for member in groups) and len(groups) < 2:
@@ -57,21 +60,29 @@ def classes_of(annotation: Any) -> dict[str, type] | None:
         cls = cast(type, group)
         found += _final_subclasses(cls) if is_interface(cls) else [cls]
     tagged = [(tag, cls) for cls in found if (tag := modules.tag(cls)) is not None]
-    return dict(sorted(tagged, key=lambda each: each[0]))  # of two with one tag the newer
+    return dict(sorted(tagged, key=lambda each: each[0]))  # of two classes with one tag, the newer one
 
 
 def _final_subclasses(cls: type) -> Iterator[type]:
-    # `@dataclass(slots=True)` makes a second class, and the first stays among the subclasses until it is
-    # collected: only the second gets `@final`, which stands above it.
+    # `@dataclass(slots=True)` creates a second class, and the first stays among the subclasses until it is
+    # garbage-collected. Only the second is marked by `@final`, which is applied last.
     for subclass in cls.__subclasses__():
         if "__final__" in subclass.__dict__ and is_dataclass(subclass):
             yield subclass
         yield from _final_subclasses(subclass)
 
 
-def named_class(annotation: Any, classes: Mapping[str, type], name: Any, path: str, more: str = "") -> type:
-    """The class that `name` names at `path`, of those that the annotation allows (`classes`, by their tags).
-    A class of the user's is imported by its tag, and its name alone is enough once it is imported.
+def find_class(annotation: Any, classes: Mapping[str, type], name: Any, path: str, more: str = "") -> type:
+    """Find the class that `name` refers to at `path`.
+
+    A user's class is imported by its tag (`module:Class`); once it is imported, its name is sufficient.
+
+    Args:
+        classes: classes that the annotation allows, by tag.
+        more: text to append to the message about an unknown name.
+
+    Raises:
+        ConfigError: there is no such class, or several, or it does not fit.
     """
     if name in classes:
         return classes[name]
@@ -80,27 +91,25 @@ def named_class(annotation: Any, classes: Mapping[str, type], name: Any, path: s
             cls = modules.load_tagged(name)
         except UserError as error:
             raise ConfigError(f"{path}: {error}") from error
-        return checked_class(annotation, cls, name, path)
+        return require_class(annotation, cls, name, path)
     namesakes = [tag for tag in classes if tag.rpartition(":")[2] == name]
     if len(namesakes) > 1:
-        fail(path, name, f"say which is meant, {' or '.join(namesakes)}")
+        fail(path, name, f"the name is ambiguous: give {' or '.join(namesakes)}")
     if not namesakes:
         fail(path, name, f"expected {one_of(plain_names(classes), name)}{more}")
     return classes[namesakes[0]]
 
 
 def check_class(annotation: Any, value: Any, path: str) -> None:
-    """ConfigError if the class of `value` may not be configured where the annotation leaves it open."""
-    checked_class(annotation, type(value), value, path)
+    """Raise ConfigError if `value` is not of a class that the annotation allows and that can be stored."""
+    require_class(annotation, type(value), value, path)
     if modules.tag(type(value)) is None:
         name = type(value).__qualname__
-        fail(path, value, f"{name} could not be imported again: put it at the top of a .py file")
+        fail(path, value, f"{name} could not be imported again: define it at the top level of a .py file")
 
 
-def checked_class(annotation: Any, cls: Any, shown: Any, path: str) -> type:
-    """`cls` if it may be configured where the annotation leaves the class open; else ConfigError, about
-    `shown`.
-    """
+def require_class(annotation: Any, cls: Any, value: Any, path: str) -> type:
+    """Return `cls` if the annotation allows it and it can be stored; else raise ConfigError about `value`."""
     members = members_of(annotation)
     if isinstance(cls, type) and cls in members and not is_interface(cls):
         return cls
@@ -108,26 +117,28 @@ def checked_class(annotation: Any, cls: Any, shown: Any, path: str) -> type:
     if not isinstance(cls, type) or not issubclass(cls, tuple(interfaces)):
         bases = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in interfaces)
         known = one_of(plain_names(classes_of(annotation) or {}))
-        fail(path, shown, f"expected a subclass of {bases}" if bases else f"expected {known}")
+        fail(path, value, f"expected a subclass of {bases}" if bases else f"expected {known}")
     if "__final__" not in cls.__dict__ or not is_dataclass(cls):
-        mend = "put `@final` and `@dataclass(frozen=True, kw_only=True, slots=True)` above it"
-        fail(path, shown, f"only final dataclasses can be stored: {mend}")
+        fix = "put `@final` and `@dataclass(frozen=True, kw_only=True, slots=True)` above it"
+        fail(path, value, f"only final dataclasses can be stored: {fix}")
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
-        fail(path, shown, f"it lacks what {cls.__mro__[1].__name__} asks for: {', '.join(missing)}")
+        fail(path, value, f"it does not implement {', '.join(missing)} of {cls.__mro__[1].__name__}")
     return cls
 
 
 def plain_names(tags: Iterable[str]) -> list[str]:
-    """The names of classes without their modules."""
+    """Return the names of classes without their modules, sorted and without duplicates."""
     return sorted({tag.rpartition(":")[2] for tag in tags})
 
 
 def word_of(member: enum.Enum) -> str:
+    """Return the string that stores an enum member: its value if that is a string, else its name."""
     return member.value if isinstance(member.value, str) else member.name
 
 
 def describe(annotation: Any) -> str:
+    """Describe in words the values that an annotation allows."""
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(repr(choice) for choice in get_args(annotation))
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
@@ -146,12 +157,18 @@ def describe(annotation: Any) -> str:
 
 
 def choices_of(members: tuple[Any, ...]) -> list[str]:
+    """Return the strings that the literals and enums among the alternatives of a union allow."""
     enums = [m for m in members if isinstance(m, type) and issubclass(m, enum.Enum)]
     literals = [str(c) for m in members if get_origin(m) is Literal for c in get_args(m)]
     return literals + [word_of(option) for e in enums for option in e]
 
 
 def item_types(arguments: tuple[Any, ...], items: Any, path: str) -> list[Any]:
+    """Return the annotation of each of `items`, from the arguments of a tuple's annotation.
+
+    Raises:
+        ConfigError: another number of items than the annotation has.
+    """
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return [arguments[0]] * len(items)
     if len(items) != len(arguments):
@@ -159,15 +176,18 @@ def item_types(arguments: tuple[Any, ...], items: Any, path: str) -> list[Any]:
     return list(arguments)
 
 
-def numbered(kinds: Iterable[Any], items: Iterable[Any]) -> Iterator[tuple[int, Any, Any]]:
+def number_items(kinds: Iterable[Any], items: Iterable[Any]) -> Iterator[tuple[int, Any, Any]]:
+    """Yield (index, annotation, item) of each item."""
     return ((i, kind, item) for i, (kind, item) in enumerate(zip(kinds, items, strict=True)))
 
 
 def join(path: str, name: str | int) -> str:
+    """Append a name or index to a dotted path."""
     return f"{path}.{name}" if path else str(name)
 
 
 def one_of(options: Iterable[str], name: Any = None) -> str:
+    """Format "one of a, b, c" for a message, with the options closest to `name`, if any."""
     names = list(options)
     if len(names) == 1:
         return names[0]
@@ -176,6 +196,7 @@ def one_of(options: Iterable[str], name: Any = None) -> str:
     return f"one of {', '.join(names) if names else 'nothing'}{meant}"
 
 
-def fail(path: str, value: Any, right: str) -> NoReturn:
-    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "…"
-    raise ConfigError(f"{path or 'the configuration'} = {shown} ({type(value).__name__}): {right}")
+def fail(path: str, value: Any, expected: str) -> NoReturn:
+    """Raise ConfigError about `value` at `path`; `expected` says what is allowed there."""
+    text = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "…"
+    raise ConfigError(f"{path or 'the configuration'} = {text} ({type(value).__name__}): {expected}")

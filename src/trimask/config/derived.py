@@ -1,4 +1,4 @@
-"""Numbers that follow from a configuration, with the words that explain them."""
+"""Numbers derived from a configuration, with the rules that explain them."""
 
 from dataclasses import dataclass
 from typing import final
@@ -11,10 +11,10 @@ OURS = "ours [D]"
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Derived:
-    """A number that follows from others.
+    """A number derived from others.
 
     Attributes:
-        rule: how it follows, with the numbers in place.
+        rule: the formula, with the numbers filled in.
         source: where the rule comes from, and its status: [P] the paper, [L] other literature, [D] our
             decision (docs/method.md).
     """

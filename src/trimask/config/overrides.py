@@ -1,4 +1,4 @@
-"""Overrides of a configuration by dotted path, as they are typed."""
+"""Override fields of a configuration by dotted path, with values given as strings."""
 
 import contextlib
 import types
@@ -11,18 +11,18 @@ from trimask.config.annotations import (
     TAG,
     ConfigError,
     annotations_of,
-    checked_class,
     choices_of,
     classes_of,
     describe,
     fail,
+    find_class,
     item_types,
     join,
     members_of,
-    named_class,
-    numbered,
+    number_items,
     one_of,
     plain_names,
+    require_class,
 )
 from trimask.config.values import check_size, decode, encode, from_dict, to_dict
 from trimask.errors import UserError
@@ -31,17 +31,20 @@ T = TypeVar("T")
 
 
 def override(config: T, values: Mapping[str, str]) -> T:
-    """A copy of `config` with what stands at dotted paths replaced: `override(run, {"model.depth": "6",
-    "betas": "0.9,0.99", "lr_schedule": "WarmupStableDecay", "lr_schedule.decay_fraction": "0.1"})`.
+    """Return a copy of `config` with the fields at dotted paths replaced.
 
-    Strings are parsed by the field's type: tuples as comma lists, `none` where the field may be None, tuple
-    items by index (`phases.0.num_steps`), or by their name where they have one (`tasks.joint.spans`).
-    Where several classes may stand, the name of one chooses it: its fields have their defaults, or the values
-    of paths below. A field below a group that is None makes the group. All values are set before the classes
-    check themselves, so two fields that depend on each other can be changed together.
+    Example: `override(run, {"model.depth": "6", "betas": "0.9,0.99", "lr_schedule": "WarmupStableDecay",
+    "lr_schedule.decay_fraction": "0.1"})`.
+
+    Strings are parsed by the field's type: tuples as comma-separated lists, `none` as None if the field
+    allows it. Items of a tuple are addressed by index (`phases.0.num_steps`), or by their field `name`
+    (`tasks.joint.spans`). A field that allows several classes is set to one by its name; the fields of that
+    class have their defaults, or the values of longer paths. Setting a field of a group that is None creates
+    the group. All values are set before the classes validate themselves, so that fields which depend on
+    each other can be changed together.
 
     Raises:
-        ConfigError: no such path, or a value that does not fit; it names the closest ones.
+        ConfigError: no such path (the message has the closest ones), or a value that does not fit.
     """
     data: Any = to_dict(config)
     for path in sorted(values, key=lambda path: path.count(".")):  # a class before its fields
@@ -56,25 +59,25 @@ def _set(annotation: Any, data: Any, path: str, text: str) -> None:
     for depth, name in enumerate(names):
         if depth:
             if holder[slot] is None:
-                holder[slot] = _made(annotation, ".".join(names[:depth]), text)
+                holder[slot] = _make_group(annotation, ".".join(names[:depth]), text)
             holder = holder[slot]
         options = _children(annotation, holder)
         if name not in options:
             parent = ".".join(names[:depth]) or "the configuration"
             below = [each for each in _paths(*root) if f".{each}".endswith(f".{name}")]
-            right = f"{parent} has only {one_of(options, name)}" if options else f"{parent} has no parts"
+            expected = f"{parent} has only {one_of(options, name)}" if options else f"{parent} has no fields"
             if below and not depth:
-                right = f"there is no field of this name: set {one_of(below)}"
-            fail(".".join(names[: depth + 1]), text, right)
+                expected = f"there is no field of this name: set {one_of(below)}"
+            fail(".".join(names[: depth + 1]), text, expected)
         annotation = options[name]
         slot = cast(Any, _places(holder)[name] if isinstance(holder, list) else name)
         if isinstance(holder, dict):
-            holder.setdefault(slot, None)  # a field without default, of a class that was just chosen
+            holder.setdefault(slot, None)  # a field without default, of a class chosen just now
     holder[slot] = _parse(annotation, text, path, holder[slot])
 
 
 def _children(annotation: Any, data: Any) -> dict[str, Any]:
-    """Name -> annotation of what stands directly below `data`."""
+    """Return name -> annotation of the children of `data`."""
     if isinstance(data, dict):
         cls = _class_of(annotation, data)
         if cls is not None:
@@ -89,7 +92,7 @@ def _children(annotation: Any, data: Any) -> dict[str, Any]:
 
 
 def _places(items: list[Any]) -> dict[str, int]:
-    """Names that an item of a list goes by: its index, and what its own field `name` says."""
+    """Return name -> index of the items of a list; an item's names are its index and its field `name`."""
     named = {
         item["name"]: place
         for place, item in enumerate(items)
@@ -99,32 +102,32 @@ def _places(items: list[Any]) -> dict[str, int]:
 
 
 def _class_of(annotation: Any, data: Mapping[str, Any]) -> type | None:
-    """The dataclass that `data` stores; None where the annotation has none."""
+    """Return the dataclass that `data` stores, or None if the annotation has none."""
     classes = classes_of(annotation)
     if classes is not None:
-        return named_class(annotation, classes, data[TAG], TAG)
+        return find_class(annotation, classes, data[TAG], TAG)
     return next((cast(type, member) for member in members_of(annotation) if is_dataclass(member)), None)
 
 
 def _paths(annotation: Any, data: Any) -> Iterator[str]:
-    """The dotted paths of all that stands below."""
+    """Yield the dotted paths of all descendants of `data`."""
     for name, kind in _children(annotation, data).items():
         yield name
         below = data[_places(data)[name]] if isinstance(data, list) else data.get(name)
         yield from (f"{name}.{path}" for path in _paths(kind, below))
 
 
-def _made(annotation: Any, path: str, text: str) -> dict[str, Any]:
-    """The JSON value of the only group that may stand at `path`, where there is none yet."""
+def _make_group(annotation: Any, path: str, text: str) -> dict[str, Any]:
+    """Return the JSON value of the group to create at `path`, where the value is None."""
     groups = [member for member in members_of(annotation) if is_dataclass(member)]
     classes = classes_of(annotation)
     if classes is not None:
         fail(path, text, f"it is null: choose its class first, {one_of(plain_names(classes))}")
-    return _fresh(cast(type, groups[0])) if groups else {}
+    return _default_values(cast(type, groups[0])) if groups else {}
 
 
-def _fresh(cls: type) -> dict[str, Any]:
-    """The JSON value of `cls` with its defaults; fields that have none are left out."""
+def _default_values(cls: type) -> dict[str, Any]:
+    """Return the JSON values of the fields of `cls` that have defaults."""
     hints, found = annotations_of(cls), {}
     for field in fields(cls):
         if field.init and field.default is not MISSING:
@@ -135,7 +138,7 @@ def _fresh(cls: type) -> dict[str, Any]:
 
 
 def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
-    """`text` as the JSON value of a leaf, a class, or a list of these; `current` stands there now."""
+    """Parse `text` into the JSON value of a leaf, a class, or a list of these; `current` is the old value."""
     members = members_of(annotation)
     if types.NoneType in members and text.lower() in ("none", "null"):
         return None
@@ -143,13 +146,13 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
         if get_origin(member) is tuple:
             items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
             kinds = item_types(get_args(member), items, path)
-            return [_parse(kind, item, join(path, i), None) for i, kind, item in numbered(kinds, items)]
+            return [_parse(kind, item, join(path, i), None) for i, kind, item in number_items(kinds, items)]
     classes = classes_of(annotation)
     if classes is not None:
-        return _chosen(annotation, classes, text, path, current)
+        return _choose_class(annotation, classes, text, path, current)
     if any(is_dataclass(member) or get_origin(member) is dict for member in members):
         below = [join(path, name) for name in _children(annotation, current)]
-        fail(path, text, f"it is a group, set {one_of(below)}" if below else "it is a group")
+        fail(path, text, f"it is a group of fields, set {one_of(below)}" if below else "it is a group")
     for candidate in _readings(members, text):
         check_size(candidate, path)
         try:
@@ -161,28 +164,29 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
     return fail(path, text, f"expected {one_of(choices, text) if choices else describe(annotation)}")
 
 
-def _chosen(
+def _choose_class(
     annotation: Any, classes: Mapping[str, type], text: str, path: str, current: Any
 ) -> dict[str, Any]:
-    """The class that `text` names (`Cosine`, `mine.py:Steep`) with its defaults, or as it stands there
-    already.
+    """Return the JSON value of the class that `text` names (`Cosine`, `mine.py:Steep`).
+
+    Its fields have their defaults, or their current values if the class does not change.
     """
     if modules.is_own(text):
         try:
             chosen = modules.load(text)
         except UserError as error:
             raise ConfigError(f"{path}: {error}") from error
-        cls = checked_class(annotation, chosen, text, path)
+        cls = require_class(annotation, chosen, text, path)
     else:
-        cls = named_class(annotation, classes, text, path, f", and its fields below ({path}.…)")
+        cls = find_class(annotation, classes, text, path, f", and its fields below ({path}.…)")
     tag = modules.tag(cls)
     if isinstance(current, dict) and current.get(TAG) == tag:
         return current
-    return {TAG: tag, **_fresh(cls)}
+    return {TAG: tag, **_default_values(cls)}
 
 
 def _readings(members: tuple[Any, ...], text: str) -> Iterator[Any]:
-    """What `text` may stand for, strictest first: "6" in an `int | str` field is a number."""
+    """Yield the possible values of `text`, strictest first: "6" in an `int | str` field is a number."""
     if text.lower() in ("true", "false"):
         yield text.lower() == "true"
     for kind in (int, float):

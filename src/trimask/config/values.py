@@ -1,4 +1,4 @@
-"""Configurations <-> JSON values."""
+"""Convert configurations to JSON values and back."""
 
 import contextlib
 import enum
@@ -22,11 +22,11 @@ from trimask.config.annotations import (
     classes_of,
     describe,
     fail,
+    find_class,
     item_types,
     join,
     members_of,
-    named_class,
-    numbered,
+    number_items,
     one_of,
     word_of,
 )
@@ -34,7 +34,8 @@ from trimask.config.annotations import (
 T = TypeVar("T")
 
 _ABSENT = "(absent)"
-# What makes arrays: above these nothing could be built, and trying would take the machine down.
+# Limits of fields that determine the sizes of arrays, by the last word of the name: larger arrays could not
+# be allocated, and trying would exhaust the machine's memory.
 _LARGEST: Mapping[str, int] = types.MappingProxyType(
     {
         **dict.fromkeys(("width", "depth", "heads", "dim", "kernel"), 1 << 17),
@@ -45,10 +46,12 @@ _LARGEST: Mapping[str, int] = types.MappingProxyType(
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain JSON values; `from_dict(type(config), to_dict(config)) == config`.
+    """Convert a configuration to plain JSON values; `from_dict(type(config), to_dict(config)) == config`.
 
-    Raises `ConfigError` where a value is not of its field's type (a whole number in a float field becomes a
-    float).
+    An int in a float field becomes a float.
+
+    Raises:
+        ConfigError: a value is not of its field's type.
     """
     if not is_dataclass(config) or isinstance(config, type):
         raise ConfigError(f"{config!r} is not a configuration: give an instance of a dataclass")
@@ -56,29 +59,28 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[T], data: Any) -> T:
-    """Build `cls` from what `to_dict` made (`data`: whatever stood in a JSON file).
+    """Build `cls` from `data`, the parsed JSON of what `to_dict` made.
 
-    A field may be left out only if it has a default.
+    A field may be absent only if it has a default.
 
-    Raises `ConfigError` for an unknown, missing or mistyped field, an unknown type name, or a value its class
-    refuses.
+    Raises:
+        ConfigError: an unknown, missing or mistyped field, an unknown type name, or a value that the class
+            rejects.
     """
     try:
         return cast(T, decode(cls, data, ""))
     except RecursionError as error:
-        raise ConfigError("the configuration is nested too deep") from error
+        raise ConfigError("the configuration is nested too deep: flatten it") from error
 
 
 def fingerprint(config: Any) -> str:
-    """First 16 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces): equal
-    configurations, equal fingerprints.
-    """
+    """Return the first 16 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces)."""
     canonical = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """One line for each leaf in which two JSON values differ: "model.depth was 4, is 6"."""
+    """Return a line for each leaf in which two JSON values differ: "model.depth was 4, is 6"."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         names = before.keys() | now.keys()
         pairs = [(join(path, name), before.get(name, _ABSENT), now.get(name, _ABSENT)) for name in names]
@@ -87,6 +89,7 @@ def differences(before: Any, now: Any, path: str = "") -> list[str]:
 
 
 def encode(annotation: Any, value: Any, path: str) -> Any:
+    """Convert a value of an annotated field to JSON values; `path` is for messages."""
     tagged = classes_of(annotation)
     if tagged is not None and (is_dataclass(value) or isinstance(type(value), ABCMeta)):
         check_class(annotation, value, path)
@@ -97,7 +100,7 @@ def encode(annotation: Any, value: Any, path: str) -> Any:
         origin, arguments = get_origin(member), get_args(member)
         if origin is tuple and isinstance(value, tuple):
             kinds = item_types(arguments, value, path)
-            return [encode(kind, item, join(path, i)) for i, kind, item in numbered(kinds, value)]
+            return [encode(kind, item, join(path, i)) for i, kind, item in number_items(kinds, value)]
         if origin is dict and isinstance(value, dict):
             assert arguments[0] is str, f"{path}: only dict[str, X] can be stored"
             return {name: encode(arguments[1], item, join(path, name)) for name, item in value.items()}
@@ -114,9 +117,10 @@ def _encode_fields(value: Any, path: str) -> dict[str, Any]:
 
 
 def decode(annotation: Any, data: Any, path: str) -> Any:
+    """Convert JSON values to a value of an annotated field: the inverse of `encode`."""
     tagged = classes_of(annotation)
     if isinstance(data, Mapping) and tagged is not None:
-        cls = named_class(annotation, tagged, data.get(TAG), join(path, TAG))
+        cls = find_class(annotation, tagged, data.get(TAG), join(path, TAG))
         return _build(cls, {key: item for key, item in data.items() if key != TAG}, path)
     for member in members_of(annotation):
         origin, arguments = get_origin(member), get_args(member)
@@ -124,7 +128,7 @@ def decode(annotation: Any, data: Any, path: str) -> Any:
             return _build(cast(type, member), data, path)
         if origin is tuple and isinstance(data, (list, tuple)):
             kinds = item_types(arguments, data, path)
-            return tuple(decode(kind, item, join(path, i)) for i, kind, item in numbered(kinds, data))
+            return tuple(decode(kind, item, join(path, i)) for i, kind, item in number_items(kinds, data))
         if origin is dict and isinstance(data, Mapping):
             return {name: decode(arguments[1], item, join(path, name)) for name, item in data.items()}
         if isinstance(member, type) and issubclass(member, enum.Enum) and isinstance(data, str):
@@ -154,11 +158,12 @@ def _build(cls: type, data: Mapping[str, Any], path: str) -> Any:
         return cls(**arguments)
     except ConfigError:
         raise
-    except ValueError as error:  # the class's own check: all it lacks is where it stands
+    except ValueError as error:  # from the class's own validation: add the path
         raise ConfigError(f"{path}: {error}" if path else str(error)) from error
 
 
 def check_size(value: Any, path: str) -> None:
+    """Raise ConfigError if an int is above the limit for fields of this name."""
     most = _LARGEST.get(re.split(r"[._]", path)[-1], math.inf)
     if type(value) is int and value > most:
         fail(path, value, f"expected at most {most:,}: no machine could hold it")
@@ -175,7 +180,7 @@ def _leaf(annotation: Any, value: Any, path: str) -> Any:
         if member in (int, bool, str, types.NoneType) and type(value) is member:
             return value
     if float in members and type(value) in (int, float):
-        with contextlib.suppress(OverflowError):  # a whole number of 400 digits
+        with contextlib.suppress(OverflowError):  # an int of 400 digits
             if math.isfinite(value):
                 return float(value)
         fail(path, value, "expected a finite number")

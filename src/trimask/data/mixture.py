@@ -217,7 +217,7 @@ class _GroupedOrder:
     def example(self, ordinal: int, *, stream: int) -> int:
         epoch, place = divmod(ordinal, int(self._first_turn[-1]))
         order = rng.key(self._seed, "groups", self._name, stream, epoch)
-        turn = rng.shuffled(place, int(self._first_turn[-1]), order)
+        turn = rng.permute_index(place, int(self._first_turn[-1]), order)
         group = int(np.searchsorted(self._first_turn, turn, side="right")) - 1
         members = self._order[self._starts[group] : self._starts[group + 1]]
         # Variants take turns from a random start, so that each is seen equally often.

@@ -1,1 +1,1 @@
-"""The demo: a small model trained live, and what the one that ships can do."""
+"""The demo: generate with the shipped model, and train a small one."""

@@ -1,6 +1,4 @@
-"""`trimask demo`: the shipped model generates, a small model trains from scratch and generates, and one
-page shows it all.
-"""
+"""`trimask demo`: generate with the shipped model, train a small one from scratch, and report both."""
 
 import math
 import shutil
@@ -15,8 +13,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from trimask import io, locks
 from trimask.data.selection import QuickstartData
-from trimask.demo.examples import draw_examples, drawn_by, plain_caption
-from trimask.demo.report import about_shipped, about_training, figures_of, how_to_go_on
+from trimask.demo.examples import draw_examples, find_drawn, plain_caption
+from trimask.demo.report import describe_shipped, describe_training, list_next_commands, measure_figures
 from trimask.demo.showcase import Showcase
 from trimask.errors import UserError
 from trimask.recipes.quickstart import quickstart, quickstart_mini
@@ -34,7 +32,7 @@ _WARM_UP_STEPS = 24
 _TITLE = "trimask demo"
 _LEAD = (
     "One transformer, text + images + speech, by masked diffusion. All samples on this page were generated "
-    "on this machine; what is real is marked as real."
+    "on this machine; real pictures and recordings are labelled as real."
 )
 Stage = Sequence[tuple[str, Callable[[], Block | None]]]
 
@@ -46,43 +44,44 @@ def run_demo(
     seed: int = 0,
     model: str = "quickstart",
     recipe: Callable[[], RunConfig] = quickstart_mini,
-    shown: QuickstartData | None = None,
+    model_data: QuickstartData | None = None,
     num_images: int = 12,
     num_clips: int = 4,
     program: str = "trimask",
     report: Callable[[str], None] = lambda message: None,
 ) -> Path:
-    """Generate with `model`, train `recipe` for `minutes`, generate with that; returns the path of the
-    report.
+    """Generate with `model`, train `recipe` for `minutes`, generate with the result, and write a report.
 
     The report is written after the first stage and again at the end, so that a later failure loses nothing.
-    Ctrl-C ends the stage that runs and goes on to the next. `out` may hold an earlier demo, which is
-    replaced.
+    Ctrl-C ends the current stage and continues with the next. An earlier demo in `out` is replaced.
 
     Args:
-        shown: the data that `model` was trained on; by default all that the shipped model has seen.
+        model_data: the data that `model` was trained on; by default that of the shipped model.
         num_images, num_clips: how much to generate.
-        program: how trimask is called from where the person stands; the report's commands begin with it.
-        report: is told how far the encoding of the data is.
+        program: how the user calls trimask; the report's commands begin with it.
+        report: called with progress messages while data is encoded.
+
+    Returns:
+        The path of the report.
 
     Raises:
         FileNotFoundError, UserError: `model` is missing or damaged; `minutes` is not a number of at least
-            0; `out` holds something that is no demo, or another process has it.
+            0; `out` holds something other than a demo, or is locked by another process.
     """
     if not 0 <= minutes < math.inf:
         raise UserError(f"minutes is {minutes}: give a number of at least 0")
     began = time.monotonic()
     generator = runs.load(model, raw_prompts=True)
-    with locks.claimed(out, marker=_MARKER, what="demo"):
+    with locks.claim(out, marker=_MARKER, what="demo"):
         _clear(out, seed=seed, minutes=minutes)
         demo = _Demo(out, seed=seed, program=program, report=report)
         demo.say(
             f"1. {model} generates: pictures, speech, captions, transcripts, text (about a minute)\n"
             f"2. a small model trains from scratch for {minutes:g} minutes, then generates\n"
-            f"3. {out / 'report.html'} shows it all; samples are written to {out / 'samples'} as they come. "
-            "Ctrl-C ends a stage early.\n"
+            f"3. {out / 'report.html'} shows the results; samples are written to {out / 'samples'} one by "
+            "one. Ctrl-C ends a stage early.\n"
         )
-        data = kind_of(quickstart().data).embedded if shown is None else shown
+        data = kind_of(quickstart().data).embedded if model_data is None else model_data
         assert data is not None
         try:
             examples = draw_examples(data, seed=seed, num_images=num_images, num_clips=num_clips)
@@ -91,7 +90,7 @@ def run_demo(
             demo.add_section(Section(title="The shipped model", blocks=demo.blocks))
             demo.generate(showcase.shipped())
             if model == "quickstart":
-                demo.add_section(about_shipped())
+                demo.add_section(describe_shipped())
             demo.note("shipped", time.monotonic() - began)
             if minutes:
                 demo.write(is_last=False)
@@ -100,26 +99,26 @@ def run_demo(
         except KeyboardInterrupt:
             demo.say("stopped")
         finally:
-            # Whatever went wrong, what there is is shown.
+            # Report the results so far after any error.
             demo.write(is_last=True)
         demo.say(f"\nThe report: {demo.report.resolve()} (open it in a browser)\n\nTry next:")
-        demo.say(how_to_go_on(out, demo.prompts, program))
+        demo.say(list_next_commands(out, demo.prompts, program))
         return demo.report
 
 
 @final
 class _Demo:
-    """What there is so far, and where it goes."""
+    """The results of a demo so far, and its folder."""
 
     def __init__(self, out: Path, *, seed: int, program: str, report: Callable[[str], None]) -> None:
         self.out = out
         self.seed = seed
         self.program = program
-        self.tell = report
+        self.show_progress = report
         self.report = out / "report.html"
         self.sections: list[Section] = []
-        self.blocks: list[Block] = []  # of the section that is being made
-        self.prompts: dict[str, str] = {}  # a caption that each model knows
+        self.blocks: list[Block] = []  # of the current section
+        self.prompts: dict[str, str] = {}  # model -> a caption of its training data
         self.state = io.read_json(out / _MARKER)
         self.console = Console(highlight=False, markup=False)
 
@@ -135,17 +134,17 @@ class _Demo:
             self.sections.append(section)
 
     def write(self, *, is_last: bool) -> None:
-        """Write the report with the sections that there are."""
+        """Write the report with the sections so far."""
         sections = list(self.sections)
         if not is_last:
             text = "A small model is training; this page is written again when it is done."
             sections.append(Section(title="Fresh run", blocks=(Prose(text=text, is_note=True),)))
-        commands = how_to_go_on(self.out, self.prompts, self.program)
+        commands = list_next_commands(self.out, self.prompts, self.program)
         sections.append(Section(title="Go on", blocks=(Code(text=commands),)))
         Page(title=_TITLE, lead=_LEAD, sections=sections).write(self.report)
 
     def generate(self, stage: Stage) -> None:
-        """Add the blocks of a stage to the open section, one by one: an interrupt keeps what is made."""
+        """Add the blocks of a stage to the current section one by one, so that an interrupt keeps them."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
             for number, (name, make) in enumerate(stage, 1):
@@ -162,16 +161,16 @@ class _Demo:
                     progress.console.print(f"   {name}: {time.monotonic() - began:.1f} s", soft_wrap=True)
 
     def train(self, config: RunConfig, *, minutes: float | int, num_images: int, num_clips: int) -> None:
-        """A fresh run of `minutes`, and what it generates."""
+        """Train a new run for `minutes`, generate with it, and report both."""
         began = time.monotonic()
         config, run, warm_up = replace(config, seed=self.seed), self.out / "run", self.out / "warm-up"
         self.say("measuring this machine's speed …")
         try:
-            seconds_a_step = self._seconds_a_step(config, warm_up)
+            seconds_a_step = self._measure_step_seconds(config, warm_up)
             if seconds_a_step is None:
                 self.say("stopped before the training began")
                 return
-            config = fitted(config, seconds=60 * minutes, seconds_a_step=seconds_a_step)
+            config = fit_num_steps(config, seconds=60 * minutes, seconds_a_step=seconds_a_step)
             self.say(f"training: {config.num_steps} steps of {seconds_a_step:.2f} s (Ctrl-C ends it cleanly)")
             result = pretrain(
                 config,
@@ -179,18 +178,18 @@ class _Demo:
                 recipe="fresh run",
                 tokens=warm_up / TOKENS,
                 deadline=60.0 * minutes,
-                report=self.tell,
+                report=self.show_progress,
             )
         finally:
             shutil.rmtree(warm_up, ignore_errors=True)
         if result.stopped == "interrupted":
-            self.say(f"stopped after {result.steps} steps; generating with what there is")
+            self.say(f"stopped after {result.steps} steps; generating with the model so far")
         generator = runs.load(run, raw_prompts=True)
-        self.blocks = about_training(run, config, generator, result)
+        self.blocks = describe_training(run, config, generator, result)
         self.add_section(Section(title="Fresh run", blocks=self.blocks))
         data = kind_of(config.data).embedded
         assert data is not None, "a demo shows the embedded data"
-        drawn = drawn_by(config, run / TOKENS, num_updates=result.steps)
+        drawn = find_drawn(config, run / TOKENS, num_updates=result.steps)
         examples = draw_examples(
             data, seed=self.seed, num_images=num_images, num_clips=num_clips, drawn=drawn
         )
@@ -203,28 +202,27 @@ class _Demo:
     def _with_figures(self, showcase: Showcase, generator: Generator, config: RunConfig) -> Stage:
         name, data = "figures: are the pictures their captions'?", kind_of(config.data).embedded
         assert data is not None, "a demo shows the embedded data"
-        return [*showcase.fresh(), (name, lambda: figures_of(generator, data, seed=self.seed))]
+        return [*showcase.fresh(), (name, lambda: measure_figures(generator, data, seed=self.seed))]
 
-    def _seconds_a_step(self, config: RunConfig, folder: Path) -> float | None:
-        """Measure the wall-clock time of a step by a short run in `folder`; None if stopped."""
+    def _measure_step_seconds(self, config: RunConfig, folder: Path) -> float | None:
+        """Measure the wall-clock seconds of a step by a short run in `folder`; None if interrupted."""
         times: list[float] = []
 
         def note(step: int, row: Mapping[str, Any]) -> None:
             times.append(row["seconds"])
 
         short = replace(config, num_steps=_WARM_UP_STEPS, log_every=1, checkpoint_every=_WARM_UP_STEPS)
-        result = pretrain(short, folder, recipe="warm-up", report=self.tell, on_progress=note)
+        result = pretrain(short, folder, recipe="warm-up", report=self.show_progress, on_progress=note)
         if result.stopped == "interrupted":
             return None
-        # The first steps fill caches and allocate; the last row waits for the evaluation that ends a run.
+        # The first steps fill caches and allocate memory; the last row includes the final evaluation.
         return (times[-2] - times[2]) / (len(times) - 4)
 
 
-def fitted(config: RunConfig, *, seconds: float | int, seconds_a_step: float) -> RunConfig:
-    """`config` with as many steps as fit into `seconds`, so that the learning rate ends its cosine with the
-    time.
+def fit_num_steps(config: RunConfig, *, seconds: float | int, seconds_a_step: float) -> RunConfig:
+    """Return `config` with the number of steps that fits into `seconds`, so that its schedule is completed.
 
-    A twentieth is left for checkpoints and for a machine that slows down.
+    5 % are reserved for checkpoints and for a machine that slows down.
     """
     num_steps = max(int(0.95 * seconds / seconds_a_step), 1)
     return replace(
@@ -236,12 +234,12 @@ def fitted(config: RunConfig, *, seconds: float | int, seconds_a_step: float) ->
 
 
 def _clear(out: Path, *, seed: int, minutes: float | int) -> None:
-    """Remove what an earlier demo left in `out`, and begin another."""
+    """Remove the files of an earlier demo in `out`, and mark the start of a new one."""
     mark = out / _MARKER
     if mark.exists():
         stored = io.read_json(mark)
         if not isinstance(stored, dict) or stored.get("format") != _MARK:
-            raise UserError(f"{out} holds a demo.json that is not ours: choose another --out")
+            raise UserError(f"{mark} was not written by trimask demo: choose another --out")
     for name in _OURS:
         path = out / name
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

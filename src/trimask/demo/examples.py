@@ -1,4 +1,4 @@
-"""The rows that a demo shows: what a run has seen in training, and what it has not."""
+"""Choose the examples that a demo shows: some that a run has seen in training, and some that it has not."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _Row = TypeVar("_Row")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """The rows that a demo shows: drawn once, so that what is generated can be told from what is real."""
+    """The real examples that a demo shows beside generated ones."""
 
     seen: Sequence[CaptionedImage]
     compositions: Sequence[CaptionedImage]
@@ -32,14 +32,18 @@ class Examples:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """Numbers of the training pictures and utterances that a run has come to, in the order of its sources."""
+    """Indices of the training pictures and utterances that a run has drawn so far, in their sources."""
 
     pictures: Collection[int]
     utterances: Collection[int]
 
 
-def drawn_by(config: RunConfig, tokens: Path, *, num_updates: int) -> Drawn:
-    """What the first updates of a run on the embedded data have drawn; `tokens` keeps its data."""
+def find_drawn(config: RunConfig, tokens: Path, *, num_updates: int) -> Drawn:
+    """Find the examples that the first updates of a run on the embedded data have drawn.
+
+    Args:
+        tokens: the run's folder of encoded data.
+    """
     mixture = Mixture(config.mixture, load_encoded(tokens, "train"), config.seed)
     found: dict[str, set[int]] = {EMOJI: set(), SPOKEN: set()}
     for index in range(num_updates * config.update_batch):
@@ -52,9 +56,10 @@ def drawn_by(config: RunConfig, tokens: Path, *, num_updates: int) -> Drawn:
 def draw_examples(
     data: QuickstartData, *, seed: int, num_images: int, num_clips: int, drawn: Drawn | None = None
 ) -> Examples:
-    """`num_images` seen pictures, half as many of each other kind; `num_clips` utterances of each kind.
+    """Draw `num_images` seen pictures, half as many compositions and unseen ones, and `num_clips` utterances.
 
-    Seen is what a run has `drawn`; with None, all of the training data.
+    Args:
+        drawn: the examples that count as seen; by default all of the training data.
     """
     train = pictures("train", data)
     bases = {row.base for row in train}
@@ -72,22 +77,22 @@ def draw_examples(
         row for row in select_speech(load_speech("validation"), data, set()) if row.kind == "sentence"
     ]
 
-    def some(rows: Sequence[_Row], count: int, name: str) -> list[_Row]:
+    def pick(rows: Sequence[_Row], count: int, name: str) -> list[_Row]:
         order = rng.generator(seed, "demo", name).permutation(len(rows))
         return [rows[i] for i in order[:count].tolist()]
 
     few = num_clips // 2
     return Examples(
-        seen=some(plain, num_images, "seen"),
-        compositions=some(others, num_images // 2, "composition"),
-        unseen=some(unseen, num_images // 2, "unseen"),
-        seen_speech=some(captions, few, "captions") + some(sentences, num_clips - few, "sentences"),
-        unseen_speech=some(held_out, num_clips - 1, "held-out"),
+        seen=pick(plain, num_images, "seen"),
+        compositions=pick(others, num_images // 2, "composition"),
+        unseen=pick(unseen, num_images // 2, "unseen"),
+        seen_speech=pick(captions, few, "captions") + pick(sentences, num_clips - few, "sentences"),
+        unseen_speech=pick(held_out, num_clips - 1, "held-out"),
     )
 
 
 def plain_caption(rows: Sequence[CaptionedImage]) -> str:
-    """The caption that is easiest to type: letters and spaces alone if there is one, two words at best."""
+    """Return the caption that is easiest to type: of letters and spaces only, and close to two words."""
     captions = [row.caption for row in rows]
     plain = [caption for caption in captions if caption.replace(" ", "").isalpha() and caption.isascii()]
     return min(plain or captions, key=lambda caption: abs(len(caption.split()) - 2))

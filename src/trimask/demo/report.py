@@ -1,6 +1,4 @@
-"""The parts of the demo's report that are not samples: what the shipped model can do, how the fresh run
-learned, how to go on.
-"""
+"""The parts of the demo's report other than samples: model card, training curves, next commands."""
 
 import math
 import shlex
@@ -12,13 +10,14 @@ from trimask.data.selection import QuickstartData
 from trimask.evaluation.image import MEASURE
 from trimask.evaluation.likelihood import target_tokens, unigram_bits
 from trimask.report import Block, Chart, Floor, Prose, Section, Table
+from trimask.runs.build import build_stream
 from trimask.runs.embedded import pictures
 from trimask.runs.embedded_tokens import load_encoded
 from trimask.runs.load import QUICKSTART
-from trimask.runs.pretrain import TOKENS, build_stream
+from trimask.runs.pretrain import TOKENS
 from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
-from trimask.scorecard.images import gallery_features, image_scores, make_pictures
+from trimask.scorecard.images import gallery_features, make_pictures, score_images
 from trimask.scorecard.score import tokenizers_of
 from trimask.scorecard.tables import scorecard_blocks
 from trimask.training.loop import TrainResult
@@ -28,26 +27,24 @@ from trimask.training.tracker import read_metrics
 SCORECARD = "scorecard.json"
 _COLOURS = {"text": "#2563a8", "image": "#1b7f5c", "speech": "#8a3fa0"}
 _FLOOR_SEQUENCES = 600
-_KEPT = 0.8  # of the smoothed curve at each point
-_FIGURES = 24  # pictures that the fresh run's figures are over
+_DECAY = 0.8  # of the exponential moving average that smooths curves
+_FIGURES = 24  # pictures generated to score the fresh run
 
 
-def about_shipped(folder: Path = QUICKSTART.parent) -> Section | None:
-    """The shipped model's own account: what its card says of what it can and cannot do, and its scorecard."""
+def describe_shipped(folder: Path = QUICKSTART.parent) -> Section | None:
+    """Describe the shipped model: its abilities and limits from the model card, and its scorecard."""
     blocks: list[Block] = []
     for card in sorted(folder.glob("*.md")):
         blocks += card_blocks(card.read_text(encoding="utf-8"))
     if (folder / SCORECARD).exists():
         blocks += scorecard_blocks(io.read_json(folder / SCORECARD))
         command = "trimask evaluate quickstart --out scorecard.json"
-        blocks.append(Prose(text=f"All figures: `{command}`", is_note=True))
+        blocks.append(Prose(text=f"All scores: `{command}`", is_note=True))
     return Section(title="What it can and cannot do", blocks=blocks) if blocks else None
 
 
 def card_blocks(card: str) -> list[Block]:
-    """The parts of a Markdown card whose headings speak of what the model can or cannot do; paragraphs and
-    lists only.
-    """
+    """Extract paragraphs and lists of a Markdown card under headings about abilities or limits."""
     texts: list[str] = []
     is_wanted = is_open = False
     for line in card.splitlines():
@@ -61,7 +58,7 @@ def card_blocks(card: str) -> list[Block]:
         elif text.startswith(("- ", "* ")):
             texts.append(f"• {text[2:]}")
             is_open = True
-        elif is_open:  # a paragraph or an item goes on over several lines
+        elif is_open:  # a paragraph or list item continues on this line
             texts[-1] += f" {text}"
         else:
             texts.append(text)
@@ -70,8 +67,8 @@ def card_blocks(card: str) -> list[Block]:
     return blocks
 
 
-def about_training(run: Path, config: RunConfig, generator: Generator, result: TrainResult) -> list[Block]:
-    """Curves of the fresh run beside their floors, and a table of where they ended."""
+def describe_training(run: Path, config: RunConfig, generator: Generator, result: TrainResult) -> list[Block]:
+    """Describe the fresh run: size and duration, training curves with floors, and their final values."""
     rows = read_metrics(run) if (run / "metrics.jsonl").is_file() else []
     floors = _floors(run, config, generator)
     charts: list[Block] = []
@@ -79,7 +76,7 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
     for modality, (uniform, unigram) in floors.items():
         name = f"{modality}_bits_per_token"
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        smooth = _smoothed([y for _, y in points])
+        smooth = _smooth([y for _, y in points])
         charts.append(
             Chart(
                 title=modality.capitalize(),
@@ -94,7 +91,7 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
         end = f"{smooth[-1]:.2f}" if smooth else "–"
         table.append([modality, end, f"{unigram:.2f}", f"{uniform:.2f}"])
     seconds = result.seconds / max(result.steps, 1)
-    how = {"finished": "", "deadline": "; the time was up", "interrupted": "; stopped by hand"}[
+    how = {"finished": "", "deadline": "; ended by the deadline", "interrupted": "; stopped by Ctrl-C"}[
         result.stopped
     ]
     assert isinstance(generator.predictor, DenoiserPredictor)
@@ -105,12 +102,12 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
         "sequences a step."
     )
     short = (
-        "Minutes show that it learns, not what it can: samples without a prompt are nearly empty this "
-        "early, and words and outlines take hours (the shipped model: two)."
+        "Minutes of training show that the model learns, not how good it gets: at this stage, samples "
+        "without a prompt are nearly empty, and words and outlines take hours (the shipped model: two)."
     )
     note = (
-        "NELBO on the training mixture (all tasks of a modality together), smoothed. Lower is better; "
-        "the dashed lines are what a model reaches that knows nothing, or only how frequent each token is."
+        "NELBO on the training mixture (all tasks of a modality together), smoothed. Lower is better; the "
+        "dashed lines are models that know nothing (uniform), or only the frequency of each token (unigram)."
     )
     header = ("bits per token", "at the end", "floor: unigram", "floor: uniform")
     return [
@@ -122,23 +119,23 @@ def about_training(run: Path, config: RunConfig, generator: Generator, result: T
     ]
 
 
-def figures_of(generator: Generator, data: QuickstartData, *, seed: int) -> Block | None:
-    """Agreement of pictures for trained captions, beside chance and the tokenizer's ceiling."""
+def measure_figures(generator: Generator, data: QuickstartData, *, seed: int) -> Block | None:
+    """Measure the agreement of pictures generated for training captions, with chance and the ceiling."""
     gallery = pictures("train", data)
     order = rng.generator(seed, "demo", "figures").permutation(len(gallery))
     chosen = [gallery[i] for i in order[:_FIGURES].tolist()]
     made = make_pictures(generator, tokenizers_of(generator).image, chosen, seed=seed)
-    scores = image_scores(made, gallery, gallery_features(gallery), seed=seed)
+    scores = score_images(made, gallery, gallery_features(gallery), seed=seed)
     blocks = scorecard_blocks({"images": {"seen": scores, "measure": MEASURE}}) if scores else []
     return blocks[0] if blocks else None
 
 
-def how_to_go_on(out: Path, prompts: Mapping[str, str], program: str) -> str:
-    """Commands that lead on from the demo.
+def list_next_commands(out: Path, prompts: Mapping[str, str], program: str) -> str:
+    """List commands to try after the demo.
 
     Args:
-        prompts: a caption that each model knows, by what `RUN` to give.
-        program: how trimask is called from where the person stands.
+        prompts: RUN argument -> a caption of that model's training data.
+        program: how the user calls trimask.
     """
     commands = [
         f"{program} sample {run} --task text_to_image --prompt {shlex.quote(prompt)} --out samples"
@@ -156,7 +153,7 @@ def how_to_go_on(out: Path, prompts: Mapping[str, str], program: str) -> str:
 
 
 def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[str, tuple[float, float]]:
-    """(uniform, unigram) in bits per token of each modality's targets, over the run's own stream."""
+    """Compute (uniform, unigram) bits per token of each modality's targets, over the run's stream."""
     sources = load_encoded(run / TOKENS, "train")
     vocabulary = generator.vocabulary
     stream = build_stream(config, sources, vocabulary)
@@ -170,10 +167,10 @@ def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[str, tup
     return floors
 
 
-def _smoothed(values: list[float]) -> list[float]:
-    """Exponential moving average, without the start's bias."""
+def _smooth(values: list[float]) -> list[float]:
+    """Compute the exponential moving average with bias correction."""
     smooth, total, weight = [], 0.0, 0.0
     for value in values:
-        total, weight = _KEPT * total + (1 - _KEPT) * value, _KEPT * weight + (1 - _KEPT)
+        total, weight = _DECAY * total + (1 - _DECAY) * value, _DECAY * weight + (1 - _DECAY)
         smooth.append(total / weight)
     return smooth

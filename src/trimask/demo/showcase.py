@@ -1,6 +1,4 @@
-"""What a model is asked for in the demo, and what came, as blocks of a report; each sample is written to a
-file at once.
-"""
+"""Generate the demo's samples as blocks of a report, and write each to a file at once."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,12 +15,12 @@ from trimask.media.encoded import waveform_at
 from trimask.report import Block, Card, Cards, Picture, Sound
 from trimask.sampling.generate import Generated, Generator
 from trimask.scorecard.speech import speak
-from trimask.scorecard.text import without_length_warnings
+from trimask.scorecard.text import ignore_length_warnings
 
 
 @final
 class Showcase:
-    """Generates with one model; files go to `folder`."""
+    """Generates with one model and writes the samples to `folder`."""
 
     def __init__(self, generator: Generator, examples: Examples, folder: Path, *, seed: int) -> None:
         self.generator = generator
@@ -31,7 +29,7 @@ class Showcase:
         self.seed = seed
 
     def shipped(self) -> list[tuple[str, Callable[[], Block | None]]]:
-        """All that the shipped model is asked for, the most telling first: (name, what makes the block)."""
+        """Return (name, function that makes the block) of each step for the shipped model, best first."""
         rows = self.examples
         return [
             (
@@ -71,14 +69,14 @@ class Showcase:
                     "Pictures for unseen concepts",
                     rows.unseen,
                     "unseen",
-                    "Nothing of this name was in the training data: expect guesses from shared words.",
+                    "No concept of this name was in the training data: expect guesses from shared words.",
                 ),
             ),
             ("everything at once, from nothing", self.from_nothing),
         ]
 
     def fresh(self) -> list[tuple[str, Callable[[], Block | None]]]:
-        """What a run of minutes is asked for."""
+        """Return (name, function that makes the block) of each step for the run trained live."""
         rows = self.examples
         return [
             (
@@ -99,7 +97,7 @@ class Showcase:
     def pictures(
         self, heading: str, rows: Sequence[CaptionedImage], name: str, note: str = ""
     ) -> Block | None:
-        """Generated beside real."""
+        """Generate pictures for the captions of `rows`, shown beside the real ones."""
         if not rows:
             return None
         made = self.generator.generate_many("text_to_image", [row.caption for row in rows], seed=self.seed)
@@ -117,7 +115,7 @@ class Showcase:
         return Cards(heading=heading, cards=cards, note=note)
 
     def speech(self, heading: str, rows: Sequence[Utterance], name: str) -> Block | None:
-        """Generated beside the reader's own clip."""
+        """Generate speech for the texts of `rows`, shown beside the real recordings."""
         if not rows:
             return None
         cards = []
@@ -140,11 +138,11 @@ class Showcase:
         return Cards(heading=heading, cards=cards, is_wide=True)
 
     def captions(self, rows: Sequence[CaptionedImage], *, num_seen: int) -> Block | None:
-        """Captions given to real pictures; the first `num_seen` of which were in the training data."""
+        """Caption real pictures; the first `num_seen` were in the training data."""
         if not rows:
             return None
         images = [Image.fromarray(row.pixels()) for row in rows]
-        with without_length_warnings():
+        with ignore_length_warnings():
             made = self.generator.generate_many("image_to_text", image=images, seed=self.seed)
         cards = [
             Card(
@@ -156,15 +154,13 @@ class Showcase:
         return Cards(heading="Captions for real pictures", cards=cards)
 
     def transcripts(self, rows: Sequence[Utterance], *, num_seen: int) -> Block | None:
-        """What the model writes down when it hears real clips; the first `num_seen` were in the training
-        data.
-        """
+        """Transcribe real recordings; the first `num_seen` were in the training data."""
         if not rows:
             return None
         codec = self.generator.codecs.speech
         assert codec is not None
         clips = [waveform_at(row, codec.sample_rate) for row in rows]
-        with without_length_warnings():
+        with ignore_length_warnings():
             made = self.generator.generate_many("speech_to_text", speech=clips, seed=self.seed)
         cards = [
             Card(
@@ -182,8 +178,8 @@ class Showcase:
         return Cards(heading="Transcripts of real speech", cards=cards, is_wide=True)
 
     def passages(self, beginnings: Sequence[str]) -> Block:
-        """Text from nothing, and from each beginning."""
-        with without_length_warnings():
+        """Generate text without a prompt, and one continuation of each of `beginnings`."""
+        with ignore_length_warnings():
             results = self.generator.generate_many("text", seed=self.seed)
             results += self.generator.generate_many("text", list(beginnings), seed=self.seed)
         cards = []
@@ -196,22 +192,22 @@ class Showcase:
         return Cards(heading="Text", cards=cards, is_wide=True)
 
     def filmstrip(self) -> Block | None:
-        """How one picture is unmasked."""
+        """Show how one picture is unmasked step by step."""
         if not self.examples.seen:
             return None
         caption = self.examples.seen[0].caption
         frames = self.generator.filmstrip(caption, num_frames=8, seed=self.seed)
-        shown = [Picture(image=frame) for frame in frames]
+        strip = [Picture(image=frame) for frame in frames]
         return Cards(
-            heading="How a picture comes to be",
-            cards=(Card(title=caption, pictures=shown),),
-            note="Grey cells are still masked; each step fills some more of them, drawn at random.",
+            heading="How a picture is unmasked",
+            cards=(Card(title=caption, pictures=strip),),
+            note="Grey cells are still masked; each step fills some of them, drawn at random.",
             is_wide=True,
         )
 
     def from_nothing(self) -> Block:
-        """A picture with its own caption, and a triple: all masked at the start."""
-        with without_length_warnings():
+        """Generate a picture with its caption, and a triple with speech, from fully masked sequences."""
+        with ignore_length_warnings():
             pair = self.generator.generate_many("joint", pair="image", seed=self.seed)[0]
             triple = self.generator.generate_many("triple", seed=self.seed)[0]
         cards = []

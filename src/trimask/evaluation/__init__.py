@@ -1,1 +1,1 @@
-"""Figures about a trained model, each with its floor or ceiling."""
+"""Measures of trained models and tokenizers, and the judges that some of them need."""

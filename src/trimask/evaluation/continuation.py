@@ -1,4 +1,4 @@
-"""How likely a text is after another, as a masked diffusion model can say it: by a bound."""
+"""Score continuations of texts by a masked diffusion model's bound on their likelihood."""
 
 import math
 from collections.abc import Sequence as Rows
@@ -22,18 +22,18 @@ from trimask.vocabulary.tokenizer import TextCodec
 class ContinuationScorer:
     """Scores continuations by -NELBO(continuation | clean context) ≤ log p(continuation | context), in nats.
 
-    Context and continuation are laid at the start of a whole text window. The places after them stay masked
-    and are not scored: what follows is unknown. A span of just their length would tell the model that the
-    text ends there, since training closes a passage that is shorter than the window with an end token.
+    Context and continuation are placed at the start of a full text window. The positions after them stay
+    masked and are not scored, since what follows is unknown. A span of exactly their length would tell the
+    model that the text ends there: in training, a passage shorter than the window ends with an end token.
 
-    The bound is estimated with `num_masks` masks and exact (without noise) for continuations of n tokens with
-    2ⁿ - 1 ≤ num_masks. A model whose conditionals agree with one joint distribution meets it with equality.
-    A score depends on the request alone, not on where it stands; continuations of the same context share
+    The bound is estimated with `num_masks` masks; it is exact for continuations of n tokens with
+    2ⁿ - 1 ≤ num_masks. If the model's conditionals are consistent with one joint distribution, the bound is
+    tight. A score depends on the request only, not on other requests; continuations of the same context share
     their masks.
 
     Attributes:
-        text_window: ids of a whole text span in training. A longer context loses its start; a longer text is
-            scored in parts, each after nothing.
+        text_window: length of a full text span in training, in ids. A longer context is cut at its start; a
+            longer text is scored in parts, each without context.
     """
 
     denoiser: Denoiser
@@ -44,7 +44,7 @@ class ContinuationScorer:
     batch_size: int = 32
 
     def log_likelihoods(self, pairs: Rows[tuple[str, str]]) -> list[float]:
-        """A lower bound of ln p(continuation | context) for each (context, continuation).
+        """Compute a lower bound of ln p(continuation | context) for each (context, continuation).
 
         Raises:
             UserError: an empty continuation.
@@ -54,15 +54,17 @@ class ContinuationScorer:
         )
 
     def text_log_likelihoods(self, texts: Rows[str]) -> list[float]:
-        """A lower bound of ln p(text) for each text, scored in parts of at most `text_window` ids; an empty
-        text has probability 1. Whether the text ends there is not scored.
+        """Compute a lower bound of ln p(text) for each text, in parts of at most `text_window` ids.
+
+        An empty text has probability 1. The end of the text is not scored.
         """
         return self._scores([self._parts([], self.text.encode(text)) for text in texts])
 
     @torch.inference_mode()
     def is_greedy(self, context: str, continuation: str) -> bool:
-        """Whether unmasking the continuation's places, the surest token first and each at its most probable
-        code, gives exactly this continuation.
+        """Whether greedy unmasking gives exactly this continuation.
+
+        At each step, the most confident position is unmasked to its most probable token.
         """
         parts = self._parts(*self._encode(context, continuation))
         return all(self._is_greedy(self._sequence(*part)) for part in parts)
@@ -84,7 +86,7 @@ class ContinuationScorer:
         return True
 
     def _encode(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Ids of both, cut where the continuation begins; spaces between them belong to the continuation."""
+        """Encode both texts; spaces between them belong to the continuation."""
         if not continuation:
             raise UserError("the continuation is empty: give at least one character")
         stem = context.rstrip()
@@ -92,10 +94,10 @@ class ContinuationScorer:
         before, whole = self.text.encode(stem), self.text.encode(stem + continuation)
         if whole[: len(before)] == before and len(whole) > len(before):
             return before, whole[len(before) :]
-        return before, self.text.encode(continuation)  # a merge runs over the cut: the two are encoded apart
+        return before, self.text.encode(continuation)  # a merge crosses the cut: encode both separately
 
     def _parts(self, context: list[int], ids: list[int]) -> list[tuple[list[int], list[int]]]:
-        """(context, continuation) pieces of at most `text_window` ids together."""
+        """Split into (context, continuation) parts of at most `text_window` ids each."""
         window = self.text_window
         if len(ids) > window:
             return [([], ids[start : start + window]) for start in range(0, len(ids), window)]
@@ -103,7 +105,7 @@ class ContinuationScorer:
         return [(context[max(len(context) - room, 0) :], ids)] if ids else []
 
     def _scores(self, parts: Rows[list[tuple[list[int], list[int]]]]) -> list[float]:
-        """-NELBO of each request, summed over its parts."""
+        """Compute -NELBO of each request, summed over its parts."""
         nats = iter(self._nelbo([part for each in parts for part in each]))
         return [-float(sum(next(nats) for _ in each)) for each in parts]
 
@@ -127,7 +129,7 @@ class ContinuationScorer:
         return found["text"]
 
     def _sequence(self, context: list[int], ids: list[int]) -> Sequence:
-        """A whole window that begins with `context` and `ids`: `ids` are targets, what follows is masked."""
+        """Build a full window that starts with `context` and the targets `ids`; the rest is masked."""
         vocabulary, known = self.denoiser.vocabulary, len(context) + len(ids)
         codes = np.zeros((self.text_window, 1), dtype=np.int64)
         codes[:known, 0] = [*context, *ids]
@@ -142,7 +144,7 @@ class ContinuationScorer:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """A question of which continuation is the true one: `options[answer]`."""
+    """A multiple-choice question: the true continuation of `context` is `options[answer]`."""
 
     context: str
     options: tuple[str, ...]
@@ -150,8 +152,12 @@ class Choice:
 
 
 def choose_by_bytes(choices: Rows[Choice], log_likelihoods: Rows[float]) -> list[bool]:
-    """Whether the true option has the highest log-likelihood per UTF-8 byte (as lm-eval's acc_bytes), given
-    those of all options of all choices in order; a tie counts as wrong.
+    """Decide for each choice whether its true option has the highest log-likelihood per UTF-8 byte.
+
+    This is lm-eval's acc_bytes; a tie counts as wrong.
+
+    Args:
+        log_likelihoods: those of all options of all choices, in order.
     """
     hits, start = [], 0
     for choice in choices:

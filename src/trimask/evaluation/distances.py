@@ -1,8 +1,8 @@
-"""How far apart two sets of examples are as distributions, on features that the caller names.
+"""Distances between the distributions of two sets of examples, on given features.
 
-Both figures depend on the features as much as on the examples: compare figures of equal features only, and
-put the floor and the ceiling beside them. The kernel distance is unbiased at any number of examples. The
-Fréchet distance is not: it needs `least_for_frechet` of them, and is corrected for its bias.
+Both distances depend on the features as much as on the examples: compare only distances on the same features,
+and report floors and ceilings with them. The kernel distance is unbiased for any number of examples. The
+Fréchet distance is biased: it needs `min_frechet_examples` examples, and is corrected for its bias.
 """
 
 from typing import Any
@@ -12,15 +12,15 @@ from jaxtyping import Float
 
 from trimask import rng
 from trimask.errors import UserError
-from trimask.estimate import Estimate, by_error
+from trimask.estimate import Estimate, from_standard_error
 
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> float:
-    """|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), with unbiased covariances [L: Heusel et al. 2017].
+    """Compute |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½) [L: Heusel et al. 2017], Σ with n - 1.
 
-    The root is not formed: with A, B the centred rows, tr (Σ_a Σ_b)^½ is the sum of the singular values of
-    A Bᵀ over √((n - 1)(m - 1)), exact also where there are fewer examples than features. It is biased upward
-    (see `frechet`).
+    The root is not computed: with A, B the centred rows, tr (Σ_a Σ_b)^½ is the sum of the singular values of
+    A Bᵀ over √((n - 1)(m - 1)), which is exact also for fewer examples than features. The distance is biased
+    upward (see `frechet`).
 
     Raises:
         UserError: fewer than two examples, or features of different width.
@@ -28,7 +28,7 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) 
     _check(a, b)
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     mean_a, mean_b = a.mean(0), b.mean(0)
-    # Only inner products of rows count: a triangle takes the place of more rows than features.
+    # Only the inner products of rows matter: replace more rows than features by their triangular factor.
     rows_a, rows_b = (_triangle(x) for x in (a - mean_a, b - mean_b))
     spread = (rows_a**2).sum() / (len(a) - 1) + (rows_b**2).sum() / (len(b) - 1)
     root = np.linalg.svd(rows_a @ rows_b.T, compute_uv=False).sum()
@@ -37,9 +37,11 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) 
     )
 
 
-def least_for_frechet(width: int) -> int:
-    """Examples that each set needs for a Fréchet distance: halves of fewer have no covariance of full rank,
-    and what a distance says then is how many examples there were.
+def min_frechet_examples(width: int) -> int:
+    """Return the number of examples that each set needs for a Fréchet distance on `width` features.
+
+    Halves of smaller sets have covariances of lower rank, and their distance depends mainly on the number of
+    examples.
     """
     return 2 * (width + 1)
 
@@ -53,20 +55,22 @@ def frechet(
     num_halvings: int = 8,
     most_products: int = 4_000_000,
 ) -> Estimate:
-    """The Fréchet distance without the bias of first order, with bootstrap standard errors over the
-    examples of both sets.
+    """Estimate the Fréchet distance without its first-order bias, with bootstrap standard errors.
 
-    `frechet_distance` is too large by about c/n: halves of both sets are too large by twice that, so that
-    twice the distance less that of halves has none of it, as the extrapolation to infinitely many examples
-    [L: Chong & Forsyth 2020]. It may be below 0.
+    The bias of `frechet_distance` is about c/n, and that of halves of both sets is twice as large: twice the
+    distance minus the mean distance of halves is free of it, an extrapolation to infinitely many examples
+    [L: Chong & Forsyth 2020]. The estimate may be negative. Percentiles of the bootstrap would be biased
+    upward, since resampled sets have fewer different examples.
 
-    The bootstrap's own percentiles would lie too high: resampled sets have fewer different examples.
-    `most_products`: up to so many pairs of examples, resamples are read off their inner products.
+    Args:
+        num_resamples: bootstrap samples of both sets.
+        num_halvings: random splits into halves.
+        most_products: up to this number of pairs of examples, resamples use precomputed inner products.
 
     Raises:
         UserError: fewer than `least_for_frechet` examples, or features of different width.
     """
-    _check(a, b, least=least_for_frechet(a.shape[1]))
+    _check(a, b, least=min_frechet_examples(a.shape[1]))
     draw = rng.generator(seed, "frechet")
     middle = np.concatenate([a, b]).mean(0, dtype=np.float64)
     a, b = a - middle, b - middle
@@ -88,12 +92,14 @@ def frechet(
         for _ in range(num_resamples)
     ]
     error = float(np.std(resampled, ddof=1))
-    return by_error(value, error, len(a), freedom=min(len(a), len(b), num_resamples) - 1)
+    return from_standard_error(value, error, len(a), freedom=min(len(a), len(b), num_resamples) - 1)
 
 
 def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> Estimate:
-    """Squared maximum mean discrepancy under (x·y/d + 1)³, unbiased (it may be negative) [L: KID, Bińkowski
-    et al. 2018], with jackknife standard errors over the examples of both sets.
+    """Estimate the squared maximum mean discrepancy under the kernel (x·y/d + 1)³.
+
+    This is KID [L: Bińkowski et al. 2018] on any features. It is unbiased, and may be negative; standard
+    errors are by the jackknife over the examples of both sets.
 
     Raises:
         UserError: fewer than three examples, or features of different width.
@@ -118,11 +124,11 @@ def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m _d"]) -> Estimat
     variance = sum(
         (len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum() for left in (without_a, without_b)
     )
-    return by_error(float(value), float(np.sqrt(variance)), n, freedom=min(n, m) - 1)
+    return from_standard_error(float(value), float(np.sqrt(variance)), n, freedom=min(n, m) - 1)
 
 
 def _from_products(own_a: np.ndarray, own_b: np.ndarray, cross: np.ndarray) -> float:
-    """`frechet_distance` from the inner products of the examples."""
+    """Compute `frechet_distance` from the inner products of the examples."""
     n, m = cross.shape
     means = own_a.mean() + own_b.mean() - 2 * cross.mean()
     spread = (np.trace(own_a) - n * own_a.mean()) / (n - 1) + (np.trace(own_b) - m * own_b.mean()) / (m - 1)
@@ -146,4 +152,6 @@ def _check(a: np.ndarray, b: np.ndarray, *, least: int = 2) -> None:
     if min(len(a), len(b)) < least:
         raise UserError(f"{len(a)} and {len(b)} examples: a distance of sets needs at least {least} of each")
     if a.shape[1] != b.shape[1]:
-        raise UserError(f"features of width {a.shape[1]} and {b.shape[1]}: both sets need the same features")
+        raise UserError(
+            f"features of width {a.shape[1]} and {b.shape[1]}: give the same features of both sets"
+        )

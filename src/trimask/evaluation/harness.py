@@ -15,20 +15,20 @@ from trimask.sampling.generate import Generator
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]  (an extra)
 
-_CHUNK = 64  # requests scored between two words of progress
+_CHUNK = 64  # requests scored at a time
 _DEFAULT_STEPS = 64
 
 
 @final
 class HarnessModel(LM):
-    """A trained model as lm-eval sees it.
+    """A trained model with lm-eval's interface.
 
-    **Log-likelihoods are bounds.** A masked diffusion model has no left-to-right factors; what is returned is
-    -NELBO ≤ log p, so perplexities are upper bounds, and accuracies compare bounds of the options (as for
-    LLaDA, MDLM and their kin). Do not set these figures beside an autoregressive model's as if they were the
-    same quantity. `is_greedy` means unmasking in order of confidence (`ContinuationScorer.is_greedy`).
-    `generate_until` draws from the sampler (ancestral unmasking of what a whole text window has left after
-    the prompt) and cuts at the first stop string and at `max_gen_toks`.
+    **Log-likelihoods are bounds.** A masked diffusion model has no left-to-right factorization; the methods
+    return -NELBO ≤ log p, so perplexities are upper bounds, and accuracies compare the bounds of the options
+    (as for LLaDA and MDLM). Do not compare these numbers with those of an autoregressive model as if they
+    were the same quantity. `is_greedy` refers to unmasking in order of confidence
+    (`ContinuationScorer.is_greedy`). `generate_until` uses the sampler (ancestral unmasking of the text
+    window after the prompt) and cuts at the first stop string and at `max_gen_toks`.
     """
 
     def __init__(self, generator: Generator, scorer: ContinuationScorer) -> None:
@@ -39,7 +39,7 @@ class HarnessModel(LM):
     def loglikelihood(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """(−NELBO in nats, is greedy) of each (context, continuation)."""
+        """Compute (−NELBO in nats, is greedy) of each (context, continuation)."""
         pairs: list[Any] = [request.args for request in requests]
         found: list[float] = []
         for start in range(0, len(pairs), _CHUNK):
@@ -49,11 +49,11 @@ class HarnessModel(LM):
     def loglikelihood_rolling(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[float]:
-        """-NELBO of each whole text in nats, in parts of the scorer's `text_window`."""
+        """Compute -NELBO of each whole text in nats, in parts of the scorer's `text_window`."""
         return self.scorer.text_log_likelihoods([request.args[0] for request in requests])
 
     def generate_until(self, requests: "Sequence[Instance]", disable_tqdm: bool = False) -> list[str]:
-        """What the sampler writes after each context, up to the first of the stop strings."""
+        """Generate text after each context, up to the first of the stop strings."""
         return [self._generate(*request.args) for request in requests]
 
     def _generate(self, context: str, options: dict[str, Any]) -> str:
@@ -67,11 +67,11 @@ class HarnessModel(LM):
         prompt = text.decode(kept)
         temperature = options.get("temperature") if options.get("do_sample") else 0.0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a span that does not end is cut, as the task asks
+            warnings.simplefilter("ignore")  # spans that do not end are cut anyway
             (made,) = self.generator.generate_many(
                 "text",
                 prompt or None,
-                # The whole window: in a shorter span the model would close the text at its end.
+                # The full window: in a shorter span the model would end the text at the end of the span.
                 span_length=window,
                 num_steps=min(_DEFAULT_STEPS, window - len(kept)),
                 temperature=temperature,

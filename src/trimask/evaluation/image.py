@@ -1,8 +1,7 @@
-"""Do generated pictures show what their captions say? Each is looked up in a gallery of real pictures.
+"""Measure whether generated pictures match their captions: rank their originals in a gallery by distance.
 
-The distance is the mean squared difference of CIE L*a*b* pixels after averaging to 32 x 32: about what an
-eye sees at arm's length, with no network that would have to be trusted. It knows nothing of shifts: a right
-picture in another place counts as far, so the figures are cautious.
+The distance is the mean squared difference of CIE L*a*b* pixels averaged to 32 x 32. It is perceptually
+motivated and needs no network. It is not invariant to shifts, so the scores are conservative.
 """
 
 from collections.abc import Sequence
@@ -26,10 +25,9 @@ _TO_XYZ = np.array(
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """How often a picture's own original is the nearest of a gallery, and how far down it stands.
+    """How often a picture's original is the nearest of a gallery, or among the 5 nearest, and its mean rank.
 
-    `rank_fraction`: (rank - 1) / (gallery - 1), 0 at the top; a picture that has nothing to do with its
-    caption gets 0.5.
+    `rank_fraction` is (rank - 1) / (gallery - 1): 0 for the nearest, 0.5 on average for unrelated pictures.
     """
 
     top1: Estimate
@@ -38,7 +36,7 @@ class Agreement:
     gallery: int
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON, with what chance would give beside each figure."""
+        """Return plain JSON, with the chance level of each score."""
         return {
             "top1": self.top1.as_json(),
             "top5": self.top5.as_json(),
@@ -49,10 +47,10 @@ class Agreement:
 
 
 def lab_features(pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n features"]:
-    """L*a*b* values of pictures averaged to 32 x 32 (in linear light); each channel in its usual units.
+    """Compute L*a*b* values of pictures averaged to 32 x 32 in linear light; channels in their usual units.
 
     Raises:
-        UserError: sides that 32 does not divide.
+        UserError: the sides are not multiples of 32.
     """
     n, height, width, _ = pixels.shape
     if height % _SIZE or width % _SIZE:
@@ -72,9 +70,7 @@ def ranks(
     gallery: Float[np.ndarray, "m features"],
     own: Int[np.ndarray, "n"] | Sequence[int],
 ) -> Float[np.ndarray, "n"]:
-    """Rank (from 1) of gallery[own[i]] among the gallery by mean squared distance to pictures[i]; ties
-    count half.
-    """
+    """Rank (from 1) gallery[own[i]] in the gallery by distance to pictures[i]; ties count half."""
     squared = (
         (pictures**2).sum(1)[:, None] - 2 * pictures @ gallery.T + (gallery**2).sum(1)[None, :]
     ) / gallery.shape[1]
@@ -90,18 +86,18 @@ def agreement(
     gallery: Float[np.ndarray, "m features"],
     own: Int[np.ndarray, "n"] | Sequence[int],
 ) -> Agreement:
-    """Agreement of `pictures` with their originals gallery[own] (features of `lab_features`).
+    """Measure the agreement of `pictures` with their originals, whose `lab_features` are gallery[own].
 
     Raises:
         UserError: a gallery of fewer than two pictures.
     """
     if len(gallery) < 2:
-        raise UserError(f"a gallery of {len(gallery)} pictures says nothing: give at least 2")
+        raise UserError(f"a gallery of {len(gallery)} pictures is too small: give at least 2")
     return agreement_of(ranks(lab_features(pictures), gallery, own), len(gallery))
 
 
 def agreement_of(places: Float[np.ndarray, "n"], gallery: int) -> Agreement:
-    """The agreement of pictures whose own stands at `places` (from 1) in a gallery of this size."""
+    """Compute the agreement from the ranks `places` (from 1) of originals in a gallery of this size."""
     return Agreement(
         top1=proportion(places < 1.5),
         top5=proportion(places < 5.5),
@@ -111,7 +107,7 @@ def agreement_of(places: Float[np.ndarray, "n"], gallery: int) -> Agreement:
 
 
 def _linear_light() -> Float[np.ndarray, "256"]:
-    """sRGB values to linear light (IEC 61966-2-1)."""
+    """Convert the 256 sRGB values to linear light (IEC 61966-2-1)."""
     value = np.arange(256) / 255
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 

@@ -1,4 +1,4 @@
-"""NELBO with little variance: every sequence under several masks whose sizes are spread evenly."""
+"""Estimate the NELBO with low variance, by several masks per sequence with stratified sizes."""
 
 import math
 from collections.abc import Sequence as Rows
@@ -31,19 +31,21 @@ class Bound:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskStream:
-    """Where a sequence's masks are drawn from. Sequences with the same stream share one order of places, so
-    that the noise of their masks cancels in a comparison, also where one has fewer targets.
+    """The random stream of a sequence's masks.
+
+    Sequences with the same stream share one random order of places, so that the noise of their masks cancels
+    in a comparison, even if they have different numbers of targets.
 
     Attributes:
-        key: names the random stream.
-        num_places: places that are put in order, at least as many as the sequence has targets.
+        key: key of the random stream.
+        num_places: number of places in the random order, at least the number of targets.
     """
 
     key: int
     num_places: int
 
 
-@torch.no_grad()  # not inference mode, whose tensors a sharded run could not go on training with
+@torch.no_grad()  # not inference mode: a sharded run could not continue training with its tensors
 def sequence_nelbo(
     denoiser: Denoiser,
     sequences: Rows[Sequence],
@@ -54,10 +56,13 @@ def sequence_nelbo(
     batch_size: int = 16,
     streams: Rows[MaskStream] | None = None,
 ) -> dict[str, Float[np.ndarray, "sequences"]]:
-    """Estimate the NELBO of each sequence, in nats, split by modality; see `draw_views` for its masks.
+    """Estimate the NELBO of each sequence, in nats, by modality; see `draw_views` for the masks.
 
-    Sequence i has the same masks at any `batch_size`. `is_unconditional` hides the condition, as guidance
-    does. `streams` says which masks each sequence gets; by default they are drawn from its number.
+    Sequence i has the same masks at any `batch_size`.
+
+    Args:
+        is_unconditional: mask the condition, as guidance does.
+        streams: random stream of each sequence's masks; by default derived from its index.
     """
     vocabulary, device = denoiser.vocabulary, next(denoiser.parameters()).device
     tables = SlotTables(vocabulary, device)
@@ -92,7 +97,7 @@ def sequence_nelbo(
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """Which targets of a sequence are masked, in order, and what their summed loss counts in the estimate."""
+    """A mask over a sequence's targets, and the weight of the sum of their losses in the estimate."""
 
     is_masked: Bool[np.ndarray, "targets"]
     weight: float
@@ -103,10 +108,11 @@ def draw_views(num_targets: int, num_masks: int, seed: int, stream: MaskStream) 
 
     With the mask ratio integrated out, NELBO = ∫₀¹ (1/m) E[Σ masked −log p] dm is
     Σ_k (1/k) E[Σ masked −log p over masks of exactly k of the n targets] [L: LLaDA, eq. 14; the Beta
-    integral], which spares the noise of how many are masked. Sizes k are stratified over 1 … n, one shift a
-    sequence. The masks are arcs that follow each other around one random order of the targets, so that
-    together they cover all evenly; each alone is uniform given its size, so the estimate is unbiased [D].
-    Where 2ⁿ - 1 masks are no more than `num_masks`, all are taken: the bound itself, without noise.
+    integral], which avoids the noise of the number of masked targets. Sizes k are stratified over 1 … n, with
+    one random shift per sequence. The masks are consecutive arcs around one random circular order of the
+    targets, so that together they cover all targets evenly; each is uniform given its size, so the estimate
+    is unbiased [D]. If there are at most `num_masks` different masks (2ⁿ - 1), all are used: the result is
+    exact.
     """
     n = num_targets
     if n and 2**n - 1 <= num_masks:
@@ -133,9 +139,7 @@ def bound(
     num_masks: int = 8,
     is_unconditional: bool = False,
 ) -> Bound:
-    """The NELBO of the targets of `sequences`, whatever their modality, in bits per token: a ratio of sums,
-    with its standard error.
-    """
+    """Estimate the NELBO of all targets of `sequences`, in bits per token, as a ratio of sums."""
     by_modality = sequence_nelbo(
         denoiser, sequences, seed=seed, num_masks=num_masks, is_unconditional=is_unconditional
     )
@@ -153,7 +157,7 @@ def bound(
 
 
 def target_tokens(sequence: Sequence, vocabulary: Vocabulary, modality: str) -> int:
-    """Target tokens of `modality` in a sequence."""
+    """Count the target tokens of `modality` in a sequence."""
     inside = [r.index for r in vocabulary.ranges_of(modality)]
     return int((sequence.maskable & np.isin(sequence.range_index, inside)).sum())
 
@@ -161,8 +165,10 @@ def target_tokens(sequence: Sequence, vocabulary: Vocabulary, modality: str) -> 
 def unigram_bits(
     training: Rows[Sequence], held_out: Rows[Sequence], vocabulary: Vocabulary, modality: str
 ) -> float:
-    """Cross-entropy in bits per token of `held_out` under the smoothed frequencies of `training` targets, per
-    codebook: the floor that a model must beat to have learned more than which tokens are common.
+    """Compute the cross-entropy of `held_out` under the unigram frequencies of `training`, in bits per token.
+
+    Frequencies are add-one smoothed and per codebook. A model must be below this floor to have learned more
+    than the frequencies of tokens.
     """
     total = count = 0.0
     for token_range in vocabulary.ranges_of(modality):

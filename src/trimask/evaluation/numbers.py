@@ -1,9 +1,9 @@
-"""English number words as digits, so that `twenty-one` and `21` are one word.
+"""Convert English number words to digits, so that `twenty-one` and `21` are the same word.
 
-The rule, for reference and hypothesis alike: cardinals and ordinals (`one hundred and five` is 105, `twenty
+Converted, in references and hypotheses alike: cardinals and ordinals (`one hundred and five` is 105, `twenty
 first` is 21st), digits before a scale (`5 million` is 5000000), decimals (`three point five` is 3.5), and
-two numbers of two digits as years are said (`nineteen eighty four` is 1984, `nineteen oh five` is 1905). In
-all else, and in other languages, words stay words and digits stay digits.
+years as pairs of two-digit numbers (`nineteen eighty four` is 1984, `nineteen oh five` is 1905). All other
+words and digits, and those of other languages, are unchanged.
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ _ORDINALS |= {
     f"{word}th": word for word in (*_UNITS, *_TEENS, "hundred", *_SCALES) if word not in _ORDINALS.values()
 }
 
-# A number: its value, the place after it, and whether it ended as an ordinal.
+# A number found: its value, the index after it, and whether it is an ordinal.
 _Found = tuple[Decimal, int, bool] | None
 
 
 def as_digits(words: Sequence[str]) -> list[str]:
-    """`words` (in lower case) with their numbers as digits."""
+    """Replace the number words among `words` (in lower case) by digits."""
     result: list[str] = []
     place = 0
     while place < len(words):
@@ -52,7 +52,7 @@ def as_digits(words: Sequence[str]) -> list[str]:
 
 
 def _decimal(words: Sequence[str], place: int) -> _Found:
-    """`three point five`, with a scale behind it where there is one."""
+    """Parse a decimal such as `three point five`, with an optional scale after it."""
     whole = (Decimal(0), place + 1, False) if words[place] == "zero" else _number(words, place)
     if whole is None or whole[2] or whole[0] % 1 or _word(words, whole[1]) != "point":
         return None
@@ -67,7 +67,7 @@ def _decimal(words: Sequence[str], place: int) -> _Found:
 
 
 def _number(words: Sequence[str], place: int) -> _Found:
-    """Groups below a thousand, each with a smaller scale than the one before; the last one may have none."""
+    """Parse groups below a thousand with decreasing scales, of which the last may have none."""
     total, least, is_ordinal, end = Decimal(0), 10**15, False, place
     while not is_ordinal and least > 1:
         start = end + (end > place and _word(words, end) == "and")
@@ -95,7 +95,7 @@ def _below_thousand(words: Sequence[str], place: int, *, is_first: bool) -> _Fou
     if _is_digits(word) and is_first:
         following = _ORDINALS.get(_word(words, place + 1), _word(words, place + 1))
         if following not in ("hundred", *_SCALES):
-            return None  # stays as it is
+            return None  # plain digits are left unchanged
         value, end, is_ordinal = Decimal(word), place + 1, False
     elif word == "a" and _word(words, place + 1) in ("hundred", *_SCALES):
         value, end, is_ordinal = Decimal(1), place + 1, False
@@ -128,7 +128,7 @@ def _below_hundred(words: Sequence[str], place: int) -> _Found:
 
 
 def _year(words: Sequence[str], place: int) -> _Found:
-    """Two numbers of two digits, one after the other."""
+    """Parse two consecutive two-digit numbers."""
     first = _below_hundred(words, place)
     if first is None or first[2] or first[0] < 10:
         return None

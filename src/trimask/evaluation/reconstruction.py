@@ -1,6 +1,4 @@
-"""What a tokenizer loses: round trips of pictures and recordings beside floors and ceilings, and the use of
-its codes.
-"""
+"""Measure what a tokenizer loses by round trips of pictures and recordings, and how it uses its codes."""
 
 import math
 import time
@@ -32,7 +30,7 @@ _JUDGE_RATE = 16_000  # Hz
 def image_round_trip(
     codec: ImageCodec, images: UInt8[np.ndarray, "n size size 3"]
 ) -> tuple[UInt8[np.ndarray, "n size size 3"], Int[np.ndarray, "n cells codebooks"]]:
-    """The pictures after encoding and decoding, as bytes, and their codes."""
+    """Encode and decode pictures; return the results as bytes, and the codes."""
     made, codes = [], []
     for batch in np.array_split(images, range(_BATCH, len(images), _BATCH)):
         codes.append(codec.encode(to_pixels(batch)))
@@ -41,7 +39,10 @@ def image_round_trip(
 
 
 def image_figures(codec: ImageCodec, images: UInt8[np.ndarray, "n size size 3"]) -> dict[str, Any]:
-    """PSNR and SSIM of a round trip through bytes, means over pictures; floor: each picture's mean colour."""
+    """Measure mean PSNR (dB) and SSIM of a round trip through bytes, and the use of codes.
+
+    The floor replaces each picture by its mean colour.
+    """
     made, codes = image_round_trip(codec, images)
     flat = np.broadcast_to(images.mean((1, 2), keepdims=True).round().astype(np.uint8), images.shape)
     num_codes = codes.shape[1] * codes.shape[2]
@@ -62,7 +63,7 @@ def image_figures(codec: ImageCodec, images: UInt8[np.ndarray, "n size size 3"])
 def structural_similarity(
     made: UInt8[np.ndarray, "n size size 3"], real: UInt8[np.ndarray, "n size size 3"]
 ) -> Float[np.ndarray, "n"]:
-    """SSIM, mean over channels and places (Wang et al. 2004: Gaussian window 11, sigma 1.5)."""
+    """Compute SSIM, averaged over channels and pixels (Wang et al. 2004: Gaussian window 11, sigma 1.5)."""
     line = torch.exp(-((torch.arange(11.0) - 5) ** 2) / (2 * 1.5**2))
     window = (line[:, None] * line / line.sum() ** 2).expand(3, 1, 11, 11)
     found = []
@@ -80,8 +81,9 @@ def structural_similarity(
 def codebook_use(
     codes: Int[np.ndarray, "places codebooks"], codebook_size: int
 ) -> list[dict[str, float | int]]:
-    """Per codebook: codes used and dead, and perplexity over all places and over the inked ones: all but
-    those of the commonest codes, which are white (or silence).
+    """Measure the use of each codebook: numbers of used and dead codes, and perplexity.
+
+    `perplexity_inked` leaves out the positions with the most frequent tuple of codes (white, or silence).
     """
     tuples, counts = np.unique(codes, axis=0, return_counts=True)
     inked = codes[(codes != tuples[counts.argmax()]).any(-1)]
@@ -97,7 +99,7 @@ def codebook_use(
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Clips:
-    """Recordings at `sample_rate`, with what is said in them and by whom ("" where that is not known)."""
+    """Recordings at `sample_rate` (Hz), with their texts and speakers ("" where unknown)."""
 
     waveforms: Sequence[Float32[np.ndarray, "_"]]
     sample_rate: int
@@ -109,7 +111,7 @@ class Clips:
 def speech_round_trip(
     codec: SpeechCodec, clips: Clips
 ) -> tuple[list[Float32[np.ndarray, "_"]], list[Int[np.ndarray, "_ codebooks"]]]:
-    """The clips after encoding and decoding, cut to their length, and their codes."""
+    """Encode and decode clips; return the results, cut to the clips' lengths, and the codes."""
     made, codes = [], []
     for clip in clips.waveforms:
         codes.append(codec.encode(torch.from_numpy(clip)))
@@ -120,10 +122,9 @@ def speech_round_trip(
 def speech_figures(
     codec: SpeechCodec, clips: Clips, *, judges: Panel, resample: Resample, seed: int = 0
 ) -> dict[str, Any]:
-    """Distances, rates and the use of the codes; with judges, what is understood before and after, whose
-    voice it is, and how good it sounds.
+    """Measure distances, rates and the use of codes; with judges also word errors, voice and quality.
 
-    Floors: another clip, and noise as loud. Ceilings: the clips themselves.
+    Floors: another clip, and noise of the same loudness. Ceilings: the clips themselves.
     """
     began = time.process_time()
     made, codes = speech_round_trip(codec, clips)
@@ -143,7 +144,7 @@ def speech_figures(
         "mel_cepstral_distance": {"measure": MEASURE} | _spectral(real, after, noise, seed),
     }
     if judges.recognizer is not None and any(map(normalize_words, clips.texts)):
-        figures["word_error_rate"] = _understood(clips, real, after, judges)
+        figures["word_error_rate"] = _word_error_rates(clips, real, after, judges)
     if judges.speaker is not None:
         own = judges.speaker.vectors(real, _JUDGE_RATE)
         compared = {"round_trip": after, "noise": noise}
@@ -176,44 +177,44 @@ def _spectral(
     }
 
 
-def _understood(
+def _word_error_rates(
     clips: Clips,
     real: list[Float32[np.ndarray, "_"]],
     made: list[Float32[np.ndarray, "_"]],
     judges: Panel,
 ) -> dict[str, Any]:
-    """Word error rates before and after, their paired difference, and both per speaker."""
+    """Compute word error rates before and after the round trip, their paired difference, and per speaker."""
     assert judges.recognizer is not None
     known = [i for i, text in enumerate(clips.texts) if normalize_words(text)]
     texts = [clips.texts[i] for i in known]
-    before = judges.recognizer.hear([real[i] for i in known], _JUDGE_RATE)
-    after = judges.recognizer.hear([made[i] for i in known], _JUDGE_RATE)
+    before = judges.recognizer.transcribe([real[i] for i in known], _JUDGE_RATE)
+    after = judges.recognizer.transcribe([made[i] for i in known], _JUDGE_RATE)
     speakers = [clips.speakers[i] if clips.speakers else "" for i in known]
     groups = {
         speaker: [i for i, s in enumerate(speakers) if s == speaker] for speaker in sorted(set(speakers))
     }
 
-    def compared(rows: Sequence[int]) -> dict[str, Any]:
-        said = [texts[i] for i in rows]
-        first, second = ([heard[i] for i in rows] for heard in (before, after))
+    def compare(rows: Sequence[int]) -> dict[str, Any]:
+        references = [texts[i] for i in rows]
+        first, second = ([transcripts[i] for i in rows] for transcripts in (before, after))
         return {
-            "clips": word_error_rate(said, first).as_json(),
-            "round_trip": word_error_rate(said, second).as_json(),
-            "difference": word_error_change(said, first, second).as_json(),
-            "words": count_words(said),
-            "unit": unit_of(said),
+            "clips": word_error_rate(references, first).as_json(),
+            "round_trip": word_error_rate(references, second).as_json(),
+            "difference": word_error_change(references, first, second).as_json(),
+            "words": count_words(references),
+            "unit": unit_of(references),
         }
 
-    found = {"judge": judges.recognizer.name} | compared(range(len(texts)))
+    found = {"judge": judges.recognizer.name} | compare(range(len(texts)))
     if len(groups) > 1:
-        found["speakers"] = {speaker: compared(rows) for speaker, rows in groups.items()}
+        found["speakers"] = {speaker: compare(rows) for speaker, rows in groups.items()}
     return found
 
 
 def _squared_error(
     made: UInt8[np.ndarray, "n size size 3"], real: UInt8[np.ndarray, "n size size 3"]
 ) -> Float[np.ndarray, "n"]:
-    """Mean squared error of each picture, pixels in [0, 1]."""
+    """Compute the mean squared error of each picture, with pixels in [0, 1]."""
     return np.array(
         [np.mean((a.astype(np.float64) - b) ** 2) / 255**2 for a, b in zip(made, real, strict=True)]
     )

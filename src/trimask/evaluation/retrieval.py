@@ -1,8 +1,7 @@
-"""Caption agreement: pictures are looked up among captions, by a linear map from image features to caption
-vectors.
+"""Caption agreement: retrieve captions of pictures by a linear map from image features to caption vectors.
 
-The map is fitted on real pictures of the training split. What it reaches on other real pictures is the
-ceiling of what can be said about generated ones.
+The map is fitted on real pictures of the training split. Its score on other real pictures is the ceiling for
+generated ones.
 """
 
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ _PENALTIES = tuple(10.0**e for e in range(-3, 6))
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinearMap:
-    """`(features - centre) / scale @ weights + bias`; `penalty`: the ridge that was chosen."""
+    """The map `(features - centre) / scale @ weights + bias`, with the chosen ridge `penalty`."""
 
     centre: Float[np.ndarray, "d"]
     scale: Float[np.ndarray, "d"]
@@ -38,10 +37,10 @@ def fit_linear_map(
     vectors: Float[np.ndarray, "n k"],
     penalties: Sequence[float] = _PENALTIES,
 ) -> LinearMap:
-    """Ridge regression on standardized features; of `penalties` the one with the least leave-one-out error.
+    """Fit ridge regression on standardized features, with the penalty of the least leave-one-out error.
 
-    With U S Vᵀ the features and H = U S²/(S² + λ) Uᵀ, the left-out residual of example i is
-    (y - H y)_i / (1 - H_ii - 1/n), exactly.
+    With U S Vᵀ the features and H = U S²/(S² + λ) Uᵀ, the leave-one-out residual of example i is exactly
+    (y - H y)_i / (1 - H_ii - 1/n).
 
     Raises:
         UserError: fewer than three examples, or unequal numbers of features and vectors.
@@ -71,15 +70,15 @@ def retrieval(
     gallery: Float[np.ndarray, "m k"],
     own: Int[np.ndarray, "n"] | Sequence[int],
 ) -> Agreement:
-    """How often gallery[own[i]] has the highest cosine with predicted[i], and how far down it stands.
+    """Measure how often gallery[own[i]] has the highest cosine with predicted[i], and its mean rank.
 
-    Vectors are compared about the gallery's mean: captions have much in common that tells nothing apart.
+    The gallery's mean is subtracted first, since all captions share a large common component.
 
     Raises:
         UserError: a gallery of fewer than two captions.
     """
     if len(gallery) < 2:
-        raise UserError(f"a gallery of {len(gallery)} captions says nothing: give at least 2")
+        raise UserError(f"a gallery of {len(gallery)} captions is too small: give at least 2")
     middle = gallery.mean(0)
     return agreement_of(ranks(_unit(predicted - middle), _unit(gallery - middle), own), len(gallery))
 

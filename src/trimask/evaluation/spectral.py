@@ -1,6 +1,4 @@
-"""Mel-cepstral distance: how alike two readings of one text sound, with no network that would have to be
-trusted.
-"""
+"""Mel-cepstral distance: how similar two readings of one text sound, without a network."""
 
 import math
 from functools import cache
@@ -18,14 +16,14 @@ MEASURE = (
 )
 NUM_COEFFICIENTS = 13
 _NUM_BANDS = 40
-_FLOOR = 1e-4  # of the clip's loudest band: under it everything is silence
+_FLOOR = 1e-4  # relative to the clip's loudest band: anything below counts as silence
 _TO_DECIBEL = 10 * math.sqrt(2) / math.log(10)
 
 
 def mel_cepstral_distance(
     a: Float32[np.ndarray, "samples_a"], b: Float32[np.ndarray, "samples_b"], sample_rate: int
 ) -> float:
-    """(10 √2 / ln 10) · mean over the path of ‖c_i - c'_j‖ [L: Kubichek 1993]; `MEASURE` names the path.
+    """Compute (10 √2 / ln 10) · mean over the path of ‖c_i - c'_j‖, in dB [L: Kubichek 1993]; see `MEASURE`.
 
     A clip without samples counts as a frame of silence.
     """
@@ -39,7 +37,7 @@ def mel_cepstral_distance(
 def cepstrum(
     waveform: Float32[np.ndarray, "samples"], sample_rate: int
 ) -> Float[np.ndarray, "frames coefficients"]:
-    """Mel cepstra 1 … 13 of 40 natural-log mel amplitudes: log|X_b| = c_0 + Σ c_k cos(π k (b + ½)/40)."""
+    """Compute mel cepstra 1 … 13 of 40 log mel amplitudes: ln|X_b| = c_0 + Σ c_k cos(π k (b + ½)/40)."""
     window, hop = round(0.025 * sample_rate), round(0.010 * sample_rate)
     samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
     samples = torch.nn.functional.pad(samples, (0, max(window - len(samples), 0)))
@@ -51,10 +49,10 @@ def cepstrum(
 
 
 def warp(distances: Float[np.ndarray, "n m"]) -> tuple[float, int]:
-    """Sum and number of cells of the cheapest path from the first to the last cell, by steps (1, 0), (0, 1)
-    and (1, 1); of equal sums the shortest path.
+    """Find the cheapest path from the first to the last cell, by steps (1, 0), (0, 1) and (1, 1).
 
-    Cells of one anti-diagonal do not depend on each other: they are computed together.
+    Return its sum and number of cells; ties prefer diagonal steps. The cells of one anti-diagonal do not
+    depend on each other, and are computed together.
     """
     n, m = distances.shape
     cost = np.full((n + 1, m + 1), np.inf)
@@ -80,5 +78,5 @@ def _bands(num_bins: int, sample_rate: int) -> Tensor:
 def _cosines() -> Float[Tensor, "coefficients bands"]:
     k = torch.arange(1, NUM_COEFFICIENTS + 1)[:, None]
     band = torch.arange(_NUM_BANDS)[None] + 0.5
-    # In this scale the distance is the root mean square difference of the log spectra over bands, in dB.
+    # With this scale, the distance is the root mean square difference of the log spectra over bands, in dB.
     return (2 * torch.cos(math.pi * k * band / _NUM_BANDS) / _NUM_BANDS).float()

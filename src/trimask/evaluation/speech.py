@@ -1,6 +1,4 @@
-"""Speech judged by listening: a recognizer writes down what it hears, and the words are compared with the
-text.
-"""
+"""Transcribe speech with a recognizer, and compute word error rates."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +10,15 @@ from torch import Tensor
 
 from trimask.errors import UserError
 from trimask.estimate import Estimate, change_of_rate, rate
-from trimask.evaluation.words import compared, normalize_words
+from trimask.evaluation.words import normalize_pair, normalize_words
 
 _JUDGE_RATE = 16_000
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> Estimate:
-    """Substitutions, insertions and deletions per word of the references; what a word is, `words` says.
+    """Estimate substitutions, insertions and deletions per reference word (words as defined in `words`).
 
-    The interval is over clips: they are what is drawn at random, not words.
+    The interval is over clips, since clips are sampled, not words.
 
     Raises:
         UserError: lists that differ in length, or references without a word.
@@ -30,7 +28,7 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> Est
 
 
 def word_error_change(references: Sequence[str], before: Sequence[str], after: Sequence[str]) -> Estimate:
-    """Word error rate after minus before, clip by clip: what is hard to say does not count twice.
+    """Estimate the change of the word error rate from `before` to `after`, paired by clip.
 
     Raises:
         UserError: as `word_error_rate`.
@@ -40,12 +38,12 @@ def word_error_change(references: Sequence[str], before: Sequence[str], after: S
 
 
 def count_words(references: Sequence[str]) -> int:
-    """What a word error rate of these references is over."""
+    """Count the words of references, the denominator of a word error rate."""
     return sum(len(normalize_words(text)) for text in references)
 
 
 def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
-    """Fewest substitutions, insertions and deletions that turn one sequence into the other (Levenshtein)."""
+    """Compute the Levenshtein distance: fewest substitutions, insertions and deletions."""
     row = list(range(len(hypothesis) + 1))
     for i, word in enumerate(reference, 1):
         diagonal, row[0] = row[0], i
@@ -57,20 +55,22 @@ def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
 
 
 def _word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Edits and reference words of each clip."""
+    """Count the edits and the reference words of each clip."""
     if len(references) != len(hypotheses):
         raise UserError(
             f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each clip"
         )
-    pairs = [compared(r, h) for r, h in zip(references, hypotheses, strict=True)]
+    pairs = [normalize_pair(r, h) for r, h in zip(references, hypotheses, strict=True)]
     lengths = np.array([len(reference) for reference, _ in pairs], dtype=np.float64)
     if not lengths.sum():
-        raise UserError("the references hold no word: a word error rate needs at least one")
+        raise UserError("the references have no word: a word error rate needs at least one")
     return np.array([edit_distance(r, h) for r, h in pairs], dtype=np.float64), lengths
 
 
 def check_model(source: str | Path) -> None:
-    """That `source` is a folder with a model, or a name that faster-whisper knows (one of a hub is fetched).
+    """Check that `source` is a folder with a model, or a name that faster-whisper can load.
+
+    A model from a hub is downloaded.
 
     Raises:
         ImportError: faster-whisper is not installed. OSError, UserError: there is no such model.
@@ -85,7 +85,7 @@ def check_model(source: str | Path) -> None:
     known = faster_whisper.available_models()
     if str(source) not in known and "/" not in str(source):
         raise UserError(
-            f"no recognizer {str(source)!r}: name a folder, owner/name, or one of {', '.join(known)}"
+            f"unknown recognizer {str(source)!r}: give a folder, owner/name, or one of {', '.join(known)}"
         )
     faster_whisper.download_model(str(source))
 
@@ -98,28 +98,33 @@ def transcribe(
     languages: Sequence[str] = (),
     num_threads: int = 1,
 ) -> list[str]:
-    """What a Whisper model (a CTranslate2 folder, or any name that faster-whisper knows) hears in each
-    waveform.
+    """Transcribe waveforms with a Whisper model.
 
-    Greedy, no temperature fallback and no memory between clips: the same clip gives the same words.
-    `languages`: code of each clip's language; English where there are none. UserError for another rate
-    than 16 kHz or a language that the model does not know; ImportError where faster-whisper is not
-    installed.
+    Decoding is greedy, without temperature fallback or context from earlier clips, so equal clips give equal
+    transcripts.
+
+    Args:
+        model_folder: a CTranslate2 folder, or any name that faster-whisper can load.
+        languages: language code of each clip; English by default.
+
+    Raises:
+        UserError: `sample_rate` is not 16 kHz, or the model does not know a language.
+        ImportError: faster-whisper is not installed.
     """
     if sample_rate != _JUDGE_RATE:
-        raise UserError(f"sample_rate={sample_rate}: the judge listens at {_JUDGE_RATE} Hz, resample first")
+        raise UserError(f"sample_rate={sample_rate}: the judge needs {_JUDGE_RATE} Hz, resample first")
     model = _faster_whisper().WhisperModel(
         str(model_folder), device="cpu", compute_type="int8", cpu_threads=num_threads
     )
-    spoken = list(languages) or ["en"] * len(waveforms)
-    unknown = sorted(set(spoken) - set(model.supported_languages))
+    codes = list(languages) or ["en"] * len(waveforms)
+    unknown = sorted(set(codes) - set(model.supported_languages))
     if unknown:
         known = ", ".join(model.supported_languages)
         raise UserError(
-            f"{model_folder} knows no language {unknown[0]!r}, only {known}: choose another recognizer"
+            f"{model_folder} does not know language {unknown[0]!r}, only {known}: choose another recognizer"
         )
     texts = []
-    for waveform, language in zip(waveforms, spoken, strict=True):
+    for waveform, language in zip(waveforms, codes, strict=True):
         samples = np.ascontiguousarray(np.asarray(waveform), dtype=np.float32)
         segments, _ = model.transcribe(
             samples,

@@ -1,4 +1,4 @@
-"""Words compared with words: captions and transcripts against references, and the variety of free text."""
+"""Compare captions and transcripts with references, and measure the variety of free text."""
 
 import math
 from collections import Counter
@@ -10,27 +10,29 @@ from trimask import rng
 from trimask.errors import UserError
 from trimask.estimate import Estimate, rate
 from trimask.evaluation.speech import edit_distance
-from trimask.evaluation.words import characters, compared, normalize_words
+from trimask.evaluation.words import normalize_pair, normalize_words, split_characters
 
 
 def is_exact(reference: str, hypothesis: str) -> bool:
-    """The same words in the same order; case and punctuation aside."""
-    wanted, got = compared(reference, hypothesis)
+    """Whether both have the same words in the same order, apart from case and punctuation."""
+    wanted, got = normalize_pair(reference, hypothesis)
     return wanted == got
 
 
 def word_f1(reference: str, hypothesis: str) -> float:
-    """Harmonic mean of the shares of words that both have (as bags), as in SQuAD; 0 where either is empty."""
-    wanted, got = map(Counter, compared(reference, hypothesis))
+    """Compute the F1 of words as in SQuAD (multisets, harmonic mean of precision and recall); 0 if empty."""
+    wanted, got = map(Counter, normalize_pair(reference, hypothesis))
     common = (wanted & got).total()
     return 2 * common / (wanted.total() + got.total()) if common else 0.0
 
 
 def best_constant(candidates: Sequence[str], references: Sequence[str]) -> str:
-    """The one caption of `candidates` with the highest mean word F1 over `references`: what a model that is
-    blind could reach.
+    """Find the single caption with the highest mean word F1 over `references`, the best of a blind model.
 
-    The best single words of the references are tried too.
+    Besides `candidates`, the most frequent words of the references and pairs of them are tried.
+
+    Raises:
+        UserError: nothing to try.
     """
     words = Counter(word for reference in references for word in dict.fromkeys(normalize_words(reference)))
     common = [word for word, _ in words.most_common(20)]
@@ -42,26 +44,25 @@ def best_constant(candidates: Sequence[str], references: Sequence[str]) -> str:
 
 
 def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> Estimate:
-    """Σ character edits / Σ reference characters over normalized text (`words.characters`).
+    """Estimate Σ character edits / Σ reference characters over normalized text (`words.split_characters`).
 
     Raises:
         UserError: lists that differ in length, or references without a character.
     """
     if len(references) != len(hypotheses):
         raise UserError(f"{len(references)} references and {len(hypotheses)} hypotheses: pass one for each")
-    pairs = [map(characters, compared(r, h)) for r, h in zip(references, hypotheses, strict=True)]
+    pairs = [map(split_characters, normalize_pair(r, h)) for r, h in zip(references, hypotheses, strict=True)]
     edits, lengths = [], []
     for reference, hypothesis in pairs:
         edits.append(edit_distance(reference, hypothesis))
         lengths.append(len(reference))
     if not sum(lengths):
-        raise UserError("the references hold no character: an error rate needs at least one")
+        raise UserError("the references have no character: an error rate needs at least one")
     return rate(np.array(edits, dtype=np.float64), np.array(lengths, dtype=np.float64))
 
 
 def derangement(n: int, seed: int) -> list[int]:
-    """A random order of 0 … n - 1 in which nothing stays in its place: whose condition each example gets
-    when shuffled.
+    """Draw a permutation of 0 … n - 1 without fixed points, to give each example another's condition.
 
     Raises:
         UserError: fewer than two examples.
@@ -75,24 +76,26 @@ def derangement(n: int, seed: int) -> list[int]:
 
 
 def distinct(texts: Sequence[str], n: int) -> float:
-    """Different n-grams of words / all n-grams (Li et al. 2016); it falls with length: compare equal
-    amounts. 0 without any.
+    """Compute distinct-n: different n-grams of words / all n-grams (Li et al. 2016); 0 without any.
+
+    It decreases with length: compare equal amounts of text only.
     """
     grams = [gram for text in texts for gram in _grams(normalize_words(text), n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def unigram_entropy(texts: Sequence[str]) -> float:
-    """Entropy of the words' frequencies in bits; low where text repeats itself. Falls with fewer words:
-    compare equal amounts.
+    """Compute the entropy of word frequencies, in bits; it is low for repetitive text.
+
+    It decreases with fewer words: compare equal amounts of text only.
     """
     counts = Counter(word for text in texts for word in normalize_words(text))
     total = counts.total()
     return -math.fsum(c / total * math.log2(c / total) for c in counts.values())
 
 
-def equal_amounts(texts: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Both lists cut, text by text, to the same number of words, so that their variety can be compared."""
+def cut_to_equal_length(texts: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Cut both lists, text by text, to the same number of words, so that their variety can be compared."""
     pairs = [(normalize_words(a), normalize_words(b)) for a, b in zip(texts, others, strict=False) if a and b]
     cut = [(a[: min(len(a), len(b))], b[: min(len(a), len(b))]) for a, b in pairs]
     return [" ".join(a) for a, _ in cut], [" ".join(b) for _, b in cut]

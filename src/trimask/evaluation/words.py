@@ -1,16 +1,16 @@
-"""What a word is, and when two are equal: one rule for captions, transcripts and free text, in all scripts.
+"""Split text into normalized words: one rule for captions, transcripts and free text, in all scripts.
 
-- Case and compatibility forms do not count (Unicode's NFKC and case folding); punctuation and symbols part
+- Case and compatibility forms are ignored (Unicode NFKC and case folding); punctuation and symbols separate
   words; apostrophes, format characters (joiners, soft hyphens), variation selectors and the Arabic tatweel
-  vanish.
-- A word is a run of letters, marks and numbers. Scripts that are written without spaces (Chinese, Japanese,
-  Thai, Lao, Khmer, Burmese and their like) are taken by the character: each is a word of its own, and
-  spaces between them do not count. `unit_of` says which of both a text was taken by.
-- A character is a letter with its marks (a grapheme cluster), in words as in character error rates.
-- The vowel points of Arabic and Hebrew are optional: they count where both texts write them.
-- Numbers: digits of all scripts are 0 … 9; separators of thousands vanish (1,000, 1.000 and 1'000 are
-  1000); a decimal comma is a point; `%` is percent, `$5` 5 dollars; English number words are digits
-  (`numbers`).
+  are removed.
+- A word is a run of letters, marks and numbers. In scripts written without spaces (Chinese, Japanese, Thai,
+  Lao, Khmer, Burmese and others) each character is a word, and spaces between them are ignored. `unit_of`
+  returns which units a text has.
+- A character is a letter with its marks (a grapheme cluster), in words and in character error rates.
+- The vowel points of Arabic and Hebrew are optional: they are compared only if both texts have them.
+- Numbers: digits of all scripts become 0 … 9; thousands separators are removed (1,000, 1.000 and 1'000 are
+  1000); a decimal comma becomes a point; `%` becomes percent, `$5` 5 dollars; English number words become
+  digits (`numbers`).
 """
 
 import unicodedata
@@ -48,16 +48,16 @@ BOTH = "words, and characters where a script has no spaces"
 
 
 def normalize_words(text: str) -> list[str]:
-    """The words of `text`, as this module says what they are."""
-    return list(_normalized(text))
+    """Split `text` into normalized words, as this module defines them."""
+    return list(_normalize(text))
 
 
 @lru_cache(maxsize=4096)  # a reference is compared with many hypotheses
-def _normalized(text: str) -> tuple[str, ...]:
+def _normalize(text: str) -> tuple[str, ...]:
     text = _THOUSANDS.sub(lambda found: _SEPARATOR.sub("", found[0]), text)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = regex.sub(r"[^\D0-9]", lambda found: str(unicodedata.decimal(found[0])), text)
-    # What vanishes may have stood between a letter and its marks.
+    # Normalize again: a removed character may have separated a letter from its marks.
     text = unicodedata.normalize("NFKC", _VANISHES.sub("", text))
     text = _THOUSANDS.sub(lambda found: _SEPARATOR.sub("", found[0]), text)
     text = _DECIMAL_COMMA.sub(".", text).replace("%", " percent ").replace("per cent", "percent")
@@ -65,16 +65,16 @@ def _normalized(text: str) -> tuple[str, ...]:
     return tuple(as_digits([found[0] for found in _WORD.finditer(text)]))
 
 
-def compared(reference: str, hypothesis: str) -> tuple[list[str], list[str]]:
-    """The words of both, without the vowel points that one of them leaves out."""
+def normalize_pair(reference: str, hypothesis: str) -> tuple[list[str], list[str]]:
+    """Normalize both texts to words; drop vowel points if only one of them has any."""
     first, second = unicodedata.normalize("NFD", reference), unicodedata.normalize("NFD", hypothesis)
     if bool(_POINTS.search(first)) != bool(_POINTS.search(second)):
         first, second = _POINTS.sub("", first), _POINTS.sub("", second)
     return normalize_words(first), normalize_words(second)
 
 
-def characters(words: Sequence[str]) -> list[str]:
-    """The characters of normalized words, with one space between those that are written with spaces."""
+def split_characters(words: Sequence[str]) -> list[str]:
+    """Split normalized words into characters, with a space between words of scripts that use spaces."""
     found: list[str] = []
     was_character = True
     for word in words:
@@ -85,8 +85,8 @@ def characters(words: Sequence[str]) -> list[str]:
     return found
 
 
-def pieces(text: str) -> list[str]:
-    """`text` as it stands, cut at spaces, and into characters where its script has none."""
+def split_pieces(text: str) -> list[str]:
+    """Split `text` at spaces, and into characters where its script has none, without normalizing it."""
     return [
         piece
         for word in text.split()
@@ -94,8 +94,8 @@ def pieces(text: str) -> list[str]:
     ]
 
 
-def joined(parts: Sequence[str]) -> str:
-    """What `pieces` cut, or another order of it."""
+def join_pieces(parts: Sequence[str]) -> str:
+    """Join pieces of `split_pieces`, in any order, into a text."""
     text = ""
     for part in parts:
         text += part if not text or (_CHARACTER.match(part) and _CHARACTER.search(text[-4:])) else f" {part}"
@@ -103,7 +103,7 @@ def joined(parts: Sequence[str]) -> str:
 
 
 def unit_of(texts: Iterable[str]) -> str:
-    """What `normalize_words` takes the texts by: `WORDS`, `CHARACTERS` or `BOTH`."""
+    """Return the unit of the words of texts: `WORDS`, `CHARACTERS` or `BOTH`."""
     kinds = {_is_character(word) for text in texts for word in normalize_words(text)}
     return {(True,): CHARACTERS, (False, True): BOTH}.get(tuple(sorted(kinds)), WORDS)
 

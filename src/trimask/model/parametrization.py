@@ -250,14 +250,14 @@ class CompletedP(Parametrization):
     def check(self, *, width: int, num_heads: int) -> None:
         head_dim = self.base_width // self.base_num_heads
         if width != num_heads * head_dim:
-            mend = (
+            fix = (
                 f"use num_heads {width // head_dim}"
                 if width % head_dim == 0
                 else f"use a width that is a multiple of {head_dim}"
             )
             raise UserError(
                 f"width {width} with num_heads {num_heads}: Complete(d)P holds the base's head dimension of "
-                f"{head_dim}: {mend}"
+                f"{head_dim}: {fix}"
             )
 
     def residual_multiplier(self, depth: int) -> float:

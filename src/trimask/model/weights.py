@@ -9,7 +9,7 @@ import torch
 
 from trimask import io, modules
 from trimask.config import from_dict, to_dict
-from trimask.devices import gathered
+from trimask.devices import gather
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.seals import parse_json
@@ -35,7 +35,7 @@ def save_denoiser(
     config = {"denoiser": to_dict(denoiser.config), "vocabulary": to_dict(denoiser.vocabulary)}
     tensors = {}
     for name, parameter in denoiser.named_parameters():
-        tensor = gathered(parameter).detach()
+        tensor = gather(parameter).detach()
         if is_main:
             tensors[name] = tensor.to("cpu", dtype)
     if is_main:

@@ -11,8 +11,8 @@ from trimask.planning.derived import TensorValues, derived_values, tensor_values
 from trimask.planning.figures import figures
 from trimask.planning.mixture_tree import tree
 from trimask.recipes.catalog import resolve
+from trimask.runs.build import build_vocabulary
 from trimask.runs.kinds import kind_of
-from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

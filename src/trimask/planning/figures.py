@@ -5,7 +5,7 @@ from typing import Any
 from trimask.data.mixture import target_tokens
 from trimask.model.flops import count_parameters
 from trimask.planning.workload import Work, workload
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 

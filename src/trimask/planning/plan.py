@@ -10,7 +10,7 @@ from trimask.planning.hardware import GIB, Hardware
 from trimask.planning.memory import MemoryModel
 from trimask.planning.pace import Exchange, exchange, saving_interval
 from trimask.planning.workload import Work, workload
-from trimask.runs.vocabulary import build_vocabulary
+from trimask.runs.build import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 
@@ -270,17 +270,17 @@ def _cautions(
     time: dict[str, Any],
     traffic: Exchange,
 ) -> list[str]:
-    """What stands in the way, with the mend."""
+    """List what does not fit or is wasteful, each with a fix."""
     found = []
     most = fits["largest_micro_batch"]
     if not needed["fits"]:
         total, available = needed["total"] / GIB, needed["available"] / GIB
-        mend = (
+        fix = (
             f"set --compute.micro-batch {most} or less"
             if most
             else "use more devices, fewer --compute.replicas, or --compute.recompute full"
         )
-        found.append(f"{total:,.1f} GiB do not fit the {available:,.1f} GiB of a device: {mend}")
+        found.append(f"{total:,.1f} GiB do not fit the {available:,.1f} GiB of a device: {fix}")
     if config.distinct_batch % memory.num_devices:
         found.append(
             f"a physical batch of {config.distinct_batch:,} sequences leaves some of {memory.num_devices:,} "

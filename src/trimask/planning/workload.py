@@ -12,9 +12,9 @@ from trimask.data.mixture import Component, sequence_shares
 from trimask.data.stream import target_ends
 from trimask.errors import UserError
 from trimask.model.flops import forward_flops
+from trimask.runs.build import build_vocabulary
 from trimask.runs.kinds import kind_of
 from trimask.runs.sizes import SourceSize
-from trimask.runs.vocabulary import build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary import sequence as templates

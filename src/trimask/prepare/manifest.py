@@ -101,7 +101,7 @@ class Manifest:
                 else "holds no prepared data: create it"
             )
             raise UserError(f"{folder} {what} with `trimask prepare SOURCE --out {folder}`")
-        stored = io.read_sealed(path, mend=_REMEDY)
+        stored = io.read_sealed(path, fix=_REMEDY)
         version = stored.get("format_version") if isinstance(stored, dict) else None
         if version != FORMAT_VERSION:
             raise UserError(

@@ -190,9 +190,9 @@ def _claim_output(out: Path, request: dict[str, Any]) -> Iterator[None]:
     linked = sorted(str(entry) for entry in out.glob("*") if entry.is_symlink())
     if linked:  # writes would end up outside `out`
         raise UserError(f"{linked[0]} is a link: replace it by its target, or choose another --out")
-    with locks.claimed(out, marker=REQUEST, what="prepared data"):
+    with locks.claim(out, marker=REQUEST, what="prepared data"):
         is_begun = os.path.lexists(path)
-        stored = io.read_sealed(path, mend="choose another --out") if is_begun else None
+        stored = io.read_sealed(path, fix="choose another --out") if is_begun else None
         if is_begun and not (stored != request and _discard_if_empty(out)):
             _check_request(out, stored, request)
         else:

@@ -1,1 +1,1 @@
-"""Named, complete runs, and what turns a name into a run or a model."""
+"""Recipes: named configurations of runs, and the catalogue that resolves a name."""

@@ -1,5 +1,6 @@
-"""The recipes by name: ours, or a function of a user's own, `mine.py:name` or `package.module:name`. Listing
-ours imports none of them: purposes are read from the sources.
+"""Recipes by name: those of trimask, or a user's own function, `mine.py:name` or `package.module:name`.
+
+Listing the recipes of trimask does not import them: their purposes are read from the source files.
 """
 
 import ast
@@ -38,13 +39,13 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "speech_tokenizer_fine": "speech_tokenizer",
     }
 )
-"""Recipe -> the module of this package that has a function of this name, which takes nothing and returns the
-`RunConfig`, or what a tokenizer's run is.
+"""Recipe -> the module of this package that defines a function of that name, which takes no arguments and
+returns the `RunConfig`, or the configuration of a tokenizer's run.
 """
 
 
 def purpose(name: str) -> str:
-    """The first sentence of the docstring of a recipe; of one of the user's own that has none, its name.
+    """Return the first sentence of a recipe's docstring; for a user's recipe without one, its name.
 
     Raises:
         UserError: no recipe has this name.
@@ -55,7 +56,7 @@ def purpose(name: str) -> str:
 
 
 def purpose_in(path: Path, name: str) -> str:
-    """The first sentence of the docstring of the function `name` in `path`, which is not imported."""
+    """Return the first sentence of the docstring of function `name` in the file `path`, without importing."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return first_sentence(ast.get_docstring(node) or "")
@@ -63,16 +64,17 @@ def purpose_in(path: Path, name: str) -> str:
 
 
 def first_sentence(docstring: str) -> str:
+    """Return the first sentence of a docstring, without its full stop."""
     paragraph = " ".join(docstring.partition("\n\n")[0].split())
     return re.split(r"(?<=[.?]) ", paragraph, maxsplit=1)[0].rstrip(".")
 
 
 def resolve(name: str) -> "Recipe":
-    """The recipe's configuration.
+    """Return the configuration of the recipe called `name`.
 
     Raises:
-        UserError: no recipe has this name (the message names the closest), or one of the user's own fails or
-            returns something else.
+        UserError: no recipe has this name (the message has the closest), or a user's recipe fails or returns
+            something else.
     """
     if modules.is_own(name):
         from trimask.tokenizer_training.image import ImageTokenizerRun
@@ -90,6 +92,6 @@ def resolve(name: str) -> "Recipe":
 def _module(name: str) -> str:
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, n=2)
-        mend = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(RECIPES)}"
-        raise UserError(f"unknown recipe {name!r}: {mend}")
+        fix = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(RECIPES)}"
+        raise UserError(f"unknown recipe {name!r}: {fix}")
     return RECIPES[name]

@@ -1,4 +1,4 @@
-"""Image tokenizers: recipes, and how one is trained."""
+"""Recipes of image tokenizers."""
 
 from dataclasses import replace
 
@@ -37,10 +37,10 @@ def image_tokenizer_fine() -> ImageTokenizerRun:
 
 
 def image_tokenizer_128px() -> ImageTokenizerRun:
-    """Larger pictures, of your own: 128 pixels as 16 x 16 cells of two residual codes of 1,024, 512 tokens.
+    """Larger pictures, of your data: 128 pixels as 16 x 16 cells of two residual codes of 1,024, 512 tokens.
 
-    The embedded pictures have 64 pixels: give others with --data. Expect 27.4 dB on unseen emoji after 120
-    steps (experiments/2026-11-22-image-tokenizer).
+    The embedded pictures have 64 pixels only: give larger ones with --data. Expect: 27.4 dB on unseen emoji
+    after 120 steps (experiments/2026-11-22-image-tokenizer).
     """
     base = image_tokenizer()
     return replace(

@@ -1,4 +1,4 @@
-"""The runs on the embedded data: `debug`, `quickstart_mini`, `quickstart`."""
+"""Recipes on the embedded data: `debug`, `quickstart_mini`, `quickstart`."""
 
 from dataclasses import replace
 
@@ -19,19 +19,19 @@ from trimask.vocabulary.codebooks import Parallel
 def quickstart() -> RunConfig:
     """The model that ships: 600 concepts in pictures and speech, every sentence, two centuries of speeches.
 
-    Size: 3.1M parameters in blocks, 2.0M in embeddings. Cost: about two hours on two CPU cores. Pictures are
-    learned by views per concept (experiments/), so their number is bounded; speech is learned from as many
-    different sentences as there are.
-    Expect: recognizable pictures of things seen in training, not of people; speech of which a recognizer gets
-    one word in ten; text of words without a thread. The model card has the figures.
+    Size: 3.1M parameters in blocks, 2.0M in embeddings. Cost: about two hours on two CPU cores. Quality of
+    pictures depends on the views per concept (experiments/), so the concepts are limited; speech improves
+    with more different sentences, so all are used.
+    Expect: recognizable pictures of things seen in training, but not of people; speech in which a recognizer
+    gets one word in ten; real words of text without coherence. The model card has the scores.
     """
     return RunConfig(
         seed=0,
-        model=_own_base(width=192, depth=7, num_heads=3),
+        model=_base_denoiser(width=192, depth=7, num_heads=3),
         data=QuickstartData(num_concepts=600),
-        # Of 100 sequences, 36 each generate pictures and speech, 8 are text, 8 caption a picture and 6 write
-        # down speech (few tokens each), and 2 each have both sides or all three masked. A CPU's minutes buy
-        # sequences, whatever their length.
+        # Of 100 sequences, 36 each generate pictures and speech, 8 are text, 8 caption a picture, 6
+        # transcribe speech (few tokens each), and 2 each generate a pair or all three modalities. On a CPU,
+        # time is proportional to the number of sequences rather than tokens.
         mixture=MixtureConfig(
             components=(
                 Component(source=EMOJI, task="text_to_image", weight=0.306),
@@ -44,18 +44,19 @@ def quickstart() -> RunConfig:
                 Component(source=TRIPLES, task="triple", weight=0.034),
             )
         ),
-        # A mean over tokens. Of the targets, 9 % are text, 31 % pictures, 61 % speech (a clip has twice the
-        # tokens of a picture, of which most are near noise): with these factors about a third of the loss
-        # each, 3 % captions, 6 % transcripts. The rate was chosen with such thirds.
+        # A mean over tokens. 9 % of the targets are text, 31 % pictures, 61 % speech (a clip has twice as
+        # many tokens as a picture, most of them close to noise). The modality weights below make each about a
+        # third of the loss (captions 3 %, transcripts 6 %); the learning rate was chosen with these weights.
         objective=ObjectiveConfig(reduction=TokenMean()),
-        # Parallel: a frame is one position, which makes a CPU's minutes count.
+        # Parallel: all codebooks of a cell or frame share one position, so sequences are shorter.
         modalities={
             "text": ModalityConfig(weight=4.0),
             "image": ModalityConfig(layout=Parallel()),
             "speech": ModalityConfig(layout=Parallel(), weight=0.5),
         },
-        # Rate and batch were compared over five minutes only (experiments/) [D]; nothing here is the paper's.
-        # Nine of ten gradients of `quickstart_mini` have a norm above 0.4, so that nearly all are clipped.
+        # Learning rate and batch were compared in five-minute runs only (experiments/) [D]; none of the
+        # values is from the paper. 90 % of the gradients of `quickstart_mini` have a norm above 0.4, so
+        # nearly all are clipped.
         optimizer=AdamWConfig(learning_rate=2.5e-3, weight_decay=0.05, beta2=0.98, clip_norm=0.33),
         lr_schedule=WarmupCosine(warmup_fraction=0.03, final_fraction=0.02),
         logical_batch=16,
@@ -66,16 +67,17 @@ def quickstart() -> RunConfig:
 
 
 def quickstart_mini() -> RunConfig:
-    """A small, balanced, closed world that learns within minutes on two cores: what the demo trains live.
+    """A small model on a small part of the embedded data, which it learns in minutes on two cores, as in the
+    demo.
 
-    96 concepts without variants, 96 sentences of one voice, the speeches' text. Cost: about 5 minutes on two
-    free cores.
-    Expect: pictures of the seen captions take shape; speech and text begin to sound and look like themselves.
+    96 concepts without variants, 96 sentences of one voice, the text of the speeches. Cost: about 5 minutes
+    on two idle cores.
+    Expect: pictures of seen captions begin to take shape; speech and text begin to resemble real ones.
     """
     base = quickstart()
     return replace(
         base,
-        model=_own_base(width=128, depth=4, num_heads=2),
+        model=_base_denoiser(width=128, depth=4, num_heads=2),
         data=QuickstartData(num_concepts=96, has_variants=False, num_sentences=96, voices=("slt",)),
         optimizer=replace(base.optimizer, learning_rate=4e-3),
         logical_batch=24,
@@ -86,13 +88,14 @@ def quickstart_mini() -> RunConfig:
 
 
 def debug() -> RunConfig:
-    """Seconds: every task on a handful of examples, to see that all parts fit together. Learns nothing worth
-    keeping.
+    """Every task on a handful of examples, in seconds, to check that all parts work together.
+
+    Expect: it learns nothing useful.
     """
     base = quickstart_mini()
     return replace(
         base,
-        model=_own_base(width=32, depth=2, num_heads=2),
+        model=_base_denoiser(width=32, depth=2, num_heads=2),
         data=QuickstartData(
             num_concepts=8, has_variants=False, num_sentences=8, voices=("slt",), text_window=32
         ),
@@ -104,8 +107,8 @@ def debug() -> RunConfig:
     )
 
 
-def _own_base(*, width: int, depth: int, num_heads: int) -> DenoiserConfig:
-    """A size at which optimizer values were chosen: from here Complete(d)P carries them to any other."""
+def _base_denoiser(*, width: int, depth: int, num_heads: int) -> DenoiserConfig:
+    """Return a denoiser of the size at which the optimizer was tuned: Complete(d)P transfers from here."""
     return DenoiserConfig(
         width=width,
         depth=depth,

@@ -1,4 +1,4 @@
-"""Speech tokenizers: recipes, and how one is trained."""
+"""Recipes of speech tokenizers."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ def speech_tokenizer() -> SpeechTokenizerRun:
     """The speech tokenizer that ships: 16 kHz as 25 frames a second of 4 residual codes of 512, 900 bit/s.
 
     Size: 1.9M parameters. Cost: about five minutes on one CPU core.
-    Expect: on two synthetic voices 7 points more word errors than the clips themselves (card).
+    Expect: a word error rate 7 points above that of the clips themselves, on two synthetic voices (card).
     """
     return SpeechTokenizerRun(
         tokenizer=SpeechTokenizerConfig(),
@@ -38,9 +38,9 @@ def speech_tokenizer_fine() -> SpeechTokenizerRun:
     """For several voices: 16 kHz as 25 frames a second of 8 residual codes of 4,096, 200 codes a second.
 
     Size: 5.0M parameters. Cost: half an hour on one CPU core.
-    Train it on many voices (--data); the embedded data has two, both synthetic. Expect, on new sentences of
-    the four synthetic voices and the person that it was trained on, 2 points more word errors than the clips
-    themselves (experiments/).
+    Train it on many voices (--data); the embedded data has two, both synthetic. Expect: a word error rate 2
+    points above that of the clips themselves, on new sentences by the four synthetic voices and the one
+    person of its training data (experiments/).
     """
     base = speech_tokenizer()
     quantizer = ResidualVectorConfig(dim=96, codebook_size=4096, num_codebooks=8, beam_width=4)

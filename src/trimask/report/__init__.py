@@ -1,4 +1,4 @@
-"""Reports: one HTML file that needs nothing beside it."""
+"""Reports as self-contained HTML files."""
 
 from trimask.report.chart import Chart, Floor
 from trimask.report.page import (

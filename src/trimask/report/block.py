@@ -1,20 +1,20 @@
-"""What a report is made of: anything that can write itself as HTML."""
+"""The interface of the parts of a report."""
 
 from abc import ABC, abstractmethod
 from html import escape
 
 
 class Block(ABC):
-    """A part of a section."""
+    """A part of a section, which can render itself as HTML."""
 
     __slots__ = ()
 
     @abstractmethod
     def html(self) -> str:
-        """The block as HTML; all text in it is escaped."""
+        """Render the block as HTML, with all text escaped."""
 
 
 def prose_html(text: str) -> str:
-    """Escaped text, in which `code` between back-ticks is set as code."""
+    """Escape `text` for HTML; parts between back-ticks become <code>."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

@@ -1,4 +1,4 @@
-"""A line chart as inline SVG: sharp at any size, and no library in the page."""
+"""A line chart as inline SVG, which needs no library in the page."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ _WIDTH, _HEIGHT = 360.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38.0, 12.0, 18.0, 34.0
 
 _Place = Callable[[float | int, float | int], tuple[float, float]]
-"""Where a point of the curve stands in the picture."""
+"""Maps a point (x, y) of the data to pixels."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Floor:
-    """A level to be beaten: a dashed line."""
+    """A baseline to beat, drawn as a dashed line."""
 
     label: str
     value: float | int
@@ -27,9 +27,7 @@ class Floor:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chart(Block):
-    """One curve (x, y) with its floors. Points that are not finite are left out; few points still make a
-    chart.
-    """
+    """A curve (x, y) with its floors. Points that are not finite are left out; one point is enough."""
 
     title: str
     x: Sequence[float | int]
@@ -97,7 +95,7 @@ class Chart(Block):
 
 
 def _ticks(low: float | int, high: float | int) -> list[float]:
-    """About five round values that cover [low, high]."""
+    """Return about five round values that cover [low, high]."""
     span = (high - low) or 1.0
     rough = span / 4
     unit = 10.0 ** math.floor(math.log10(rough))

@@ -1,6 +1,4 @@
-"""The page: sections of blocks; pictures and sounds go into it as data URIs, so that the file can be sent
-alone.
-"""
+"""The page: sections of blocks, with pictures and sounds embedded as data URIs."""
 
 import base64
 import io
@@ -25,7 +23,7 @@ _EMPTY_SECONDS = 0.05
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """An image with a word below that says what it is."""
+    """An image with an optional label below it."""
 
     image: Image.Image
     label: str = ""
@@ -42,7 +40,7 @@ class Picture:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sound:
-    """Mono samples in [-1, 1] at `sample_rate` Hz: a player. 16-bit WAV, which every browser plays."""
+    """A player for mono samples in [-1, 1] at `sample_rate` Hz, embedded as 16-bit WAV."""
 
     samples: Float[np.ndarray, "samples"]
     sample_rate: int
@@ -61,7 +59,7 @@ class Sound:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """One example: what was asked (`title`) and what came; `words` are texts, each with what it is."""
+    """One example: the prompt as `title`, and the results; `words` are (label, text) pairs."""
 
     title: str = ""
     pictures: Sequence[Picture] = ()
@@ -80,8 +78,9 @@ class Card:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cards(Block):
-    """A grid of examples. `is_wide`: few to a row (sounds, texts), else many (pictures); a wide one
-    alone takes the whole row.
+    """A grid of examples: many columns (for pictures), or few if `is_wide` (for sounds and texts).
+
+    A single wide card takes the whole row.
     """
 
     heading: str
@@ -100,7 +99,7 @@ class Cards(Block):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prose(Block):
-    """A paragraph; `is_note` sets it back, for what explains rather than tells."""
+    """A paragraph; `is_note` sets explanations in smaller, grey type."""
 
     text: str
     is_note: bool = False
@@ -112,7 +111,7 @@ class Prose(Block):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table(Block):
-    """Figures in columns, the first of which names the row."""
+    """A table; the first column names the row."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -133,7 +132,7 @@ class Table(Block):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code(Block):
-    """Commands, to be copied."""
+    """Preformatted code, such as commands to copy."""
 
     text: str
 
@@ -144,7 +143,7 @@ class Code(Block):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """A titled part of the page; adjacent charts stand side by side."""
+    """A part of the page with a title; adjacent charts are placed side by side."""
 
     title: str
     blocks: Sequence[Block]
@@ -160,7 +159,7 @@ class Page:
     sections: Sequence[Section]
 
     def html(self) -> str:
-        """The whole page; it asks for nothing from elsewhere."""
+        """Render the whole page; it loads nothing from elsewhere."""
         links = "".join(f"<a href='#s{i}'>{escape(s.title)}</a>" for i, s in enumerate(self.sections))
         body = "".join(
             f"<section id=s{i}><h2>{escape(s.title)}</h2>{''.join(b.html() for b in s.blocks)}</section>"
@@ -175,11 +174,11 @@ class Page:
         )
 
     def write(self, path: Path) -> None:
-        """Write the page to `path`, whole or not at all."""
+        """Write the page to `path`, atomically."""
         with atomic_write(path) as temporary:
             temporary.write_text(self.html(), encoding="utf-8")
 
 
 def data_uri(media_type: str, data: bytes) -> str:
-    """`data:` URI of some bytes."""
+    """Encode bytes as a `data:` URI."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

@@ -1,4 +1,4 @@
-"""How reports look."""
+"""The style sheet of reports."""
 
 STYLE = """
 :root {

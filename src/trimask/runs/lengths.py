@@ -20,7 +20,7 @@ from trimask.vocabulary.layout import CodeSpace
 from trimask.vocabulary.transcript import parse_transcript
 
 LENGTHS = "lengths.json"
-_MEND = "resume the run, which measures it again"
+_FIX = "resume the run, which measures it again"
 _CLIPS = 4000  # clips to measure rates on, at most
 _MOST = 0.95  # share of the captions that fit a caption's span
 _TAG_MARKS = 3  # ": " after the voice tag, and an end token
@@ -109,8 +109,8 @@ def load_lengths(run: Path) -> LengthPolicy | None:
     path = run / LENGTHS
     if not os.path.lexists(path):
         return None
-    stored = io.read_sealed(path, mend=_MEND)
+    stored = io.read_sealed(path, fix=_FIX)
     try:
         return from_dict(LengthPolicy, stored)
     except ValueError as error:
-        raise UserError(f"{path}: {error}; {_MEND}") from error
+        raise UserError(f"{path}: {error}; {_FIX}") from error

@@ -10,6 +10,7 @@ from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser
 from trimask.recipes.quickstart import quickstart
+from trimask.runs.build import build_denoiser, build_vocabulary
 from trimask.runs.exported import (
     collect_facts,
     find_tokenizers_of_file,
@@ -20,7 +21,7 @@ from trimask.runs.exported import (
     seen_in,
 )
 from trimask.runs.lengths import load_lengths
-from trimask.runs.pretrain import MODEL, TOKENIZERS, build_denoiser
+from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.resume import MAY_CHANGE
 from trimask.runs.seen import load_seen
 from trimask.sampling.generate import Generator
@@ -169,7 +170,7 @@ def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str
     config = load_run_config(folder)
     checkpoints = Checkpoints(folder, config={**stored, "run": config}, keep=1, may_change=MAY_CHANGE)
     config = replace(config, compute=ComputeConfig())
-    denoiser = build_denoiser(config, load_tokenizers_of(folder))
+    denoiser = build_denoiser(config, build_vocabulary(config, load_tokenizers_of(folder)))
     prefix = WEIGHTS if config.average is None else AVERAGE
     weights = {f"{prefix}{name}": tensor for name, tensor in denoiser.state_dict().items()}
     found = checkpoints.peek_newest(weights) if step is None else checkpoints.load_step(step, weights)

@@ -118,6 +118,31 @@ def find_tokenizers(start: Begun, run: Path) -> Path:
     )
 
 
+def carry_over(run: Path, config: RunConfig, *, has_weights: bool) -> dict[str, Any]:
+    """Return what the `config.json` of a run resumed with `config` keeps of its start, besides the
+    configuration: the horizons that it was extended to, and the hash of the weights that it began with.
+
+    Raises:
+        UserError: the horizon became shorter, or the weights are needed again (`has_weights` is false).
+    """
+    start = read_start(run)
+    if start is None or not isinstance(start.config, RunConfig):
+        return {}
+    check_horizon(start, config)
+    kept: dict[str, Any] = {}
+    longer = record_horizon(start, config, run)
+    if longer:
+        kept[EXTENDED] = longer
+    if start.weights is not None and not has_weights:
+        if not Checkpoints(run, config={}, keep=1).steps():
+            raise UserError(
+                f"{run} was started from weights, and has no checkpoint yet: give them again with "
+                "--weights FILE"
+            )
+        kept["weights"] = start.weights
+    return kept
+
+
 def check_horizon(start: Begun, config: RunConfig) -> None:
     """Raise UserError if `config` would end the run earlier than it was started with."""
     assert isinstance(start.config, RunConfig)

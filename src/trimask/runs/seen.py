@@ -28,7 +28,7 @@ _MOST = 0.95  # share of texts ending with a mark that makes it the rule
 _OFTEN = 0.05  # share of texts beginning with an article that makes articles usual
 _LOWER = 0.8  # share of texts without capitals that makes lower case the rule
 _REPORT_EVERY = 20_000
-_MEND = "remove it and resume the run, which writes it again"
+_FIX = "remove it and resume the run, which writes it again"
 
 
 def fit_seen(
@@ -153,8 +153,8 @@ def load_seen(folder: Path) -> Seen:
     path = folder / SEEN
     if not os.path.lexists(path):
         return Seen()
-    stored = io.read_sealed(path, mend=_MEND)
+    stored = io.read_sealed(path, fix=_FIX)
     try:
         return from_dict(Seen, stored)
     except ValueError as error:
-        raise UserError(f"{path}: {error}; {_MEND}") from error
+        raise UserError(f"{path}: {error}; {_FIX}") from error

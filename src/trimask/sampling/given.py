@@ -11,7 +11,7 @@ from trimask.media.limits import Limits
 from trimask.media.picture import crop_square, read_picture, reject_decoder_errors
 from trimask.media.recording import decode_recording, mix_down
 from trimask.media.rejection import Rejected
-from trimask.reading import problem_of
+from trimask.reading import find_problem
 
 Encoded = str | Path | bytes
 """A file name or encoded bytes."""
@@ -87,7 +87,7 @@ def _bytes(file: Encoded) -> bytes:
     if isinstance(file, bytes):
         return file
     path = Path(file)
-    problem = problem_of(path)
+    problem = find_problem(path)
     if problem is not None:
         raise UserError(f"{path} {problem}")
     try:

@@ -1,1 +1,1 @@
-"""The table of a run: what it generates, measured and judged beside its floors and ceilings."""
+"""The scorecard of a run: its samples and likelihoods, scored beside floors and ceilings."""

@@ -1,20 +1,19 @@
-"""What must hold of a model that has learned: bounds that a broken one could not meet, read off its
-scorecard.
-"""
+"""Check a scorecard against bounds that a model which has learned meets and a broken one cannot."""
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-# Bits per token that the right condition must save; a model that is blind to its condition saves none.
+# Bits per token that the right condition must save; a model that ignores its condition saves none.
 _GAIN = {"text_to_image": 0.2, "image_to_text": 0.05, "text_to_speech": 0.05, "speech_to_text": 0.05}
 _TIMES_CHANCE = 20
 _UNCLAIMED = ("joint", "triple")
 
 
 class Claim(NamedTuple):
-    """`value` against `bound`: the cautious end of its 95 % interval must lie on the right side; without an
-    interval nothing holds. `name` says which side.
+    """A value compared with a bound; `name` says on which side of it the value must be.
+
+    It passes if the whole 95 % interval is on that side; a value without an interval does not pass.
     """
 
     name: str
@@ -23,8 +22,8 @@ class Claim(NamedTuple):
     passed: bool
 
 
-def claims(scores: Mapping[str, Any]) -> list[Claim]:
-    """The bounds of a scorecard that `score` made; what it has no figures for is not claimed."""
+def check_claims(scores: Mapping[str, Any]) -> list[Claim]:
+    """Check the bounds on a scorecard that `score` made; bounds on missing scores are left out."""
     return [
         *_likelihood(scores.get("likelihood", [])),
         *_images(scores.get("images", {})),
@@ -67,7 +66,7 @@ def _images(scores: Mapping[str, Any]) -> Iterator[Claim]:
         if here:
             made = here["generated"]
             chance = made["chance"]["top1"]
-            # A small gallery has a large chance: half of the way to certainty is asked for then.
+            # In a small gallery chance is high: require no more than 0.5.
             bound = min(_TIMES_CHANCE * chance, 0.5)
             yield _above(
                 f"images, {name}: own picture nearest, {bound / chance:.0f} × chance", made["top1"], bound

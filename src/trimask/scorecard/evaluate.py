@@ -1,4 +1,4 @@
-"""`trimask evaluate`: from a run to its scorecard."""
+"""Load a run and compute its scorecard, as `trimask evaluate` does."""
 
 import difflib
 import logging
@@ -16,7 +16,7 @@ from trimask.errors import UserError
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.languages import whisper_language
 from trimask.evaluation.judges.panel import Panel
-from trimask.reading import problem_of
+from trimask.reading import find_problem
 from trimask.recipes.quickstart import quickstart
 from trimask.runs import load as runs
 from trimask.runs.embedded_tokens import check_encoded, load_encoded
@@ -24,7 +24,7 @@ from trimask.runs.kinds import kind_of
 from trimask.runs.load import load_run_config
 from trimask.runs.pretrain import TOKENIZERS, TOKENS
 from trimask.sampling.generate import Generator
-from trimask.scorecard.claims import Claim, claims
+from trimask.scorecard.claims import Claim, check_claims
 from trimask.scorecard.examples import Examples
 from trimask.scorecard.examples_prepared import PreparedExamples
 from trimask.scorecard.examples_quickstart import QuickstartExamples
@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Trained:
-    """A model, what it was trained on, and the bounds that a good one holds, where there are some."""
+class _TrainedModel:
+    """A trained model, examples of its data, and a function that checks bounds on its scores, if any."""
 
     generator: Generator
     examples: Examples
@@ -50,7 +50,7 @@ class _Trained:
 
 @final
 class NamesError(UserError):
-    """Judges, tasks or a language that cannot be used: `problems` names each, and what there is."""
+    """Judges, tasks or a language cannot be used; `problems` lists each, with the valid choices."""
 
     def __init__(self, problems: Sequence[str]):
         super().__init__("; ".join(problems))
@@ -72,20 +72,24 @@ def evaluate(
     warn: Report = lambda message: None,
     save: Save = lambda scores: None,
 ) -> dict[str, Any]:
-    """The scorecard of `run` (a run directory, or `quickstart`).
+    """Compute the scorecard of `run` (a run directory, or `quickstart`).
 
     Args:
-        language: that all recordings are in, for the recognizer; else what the data says, or English.
-        held_out: the split that stands for unseen data.
+        language: language of all recordings, for the recognizer; by default that of the data, or English.
+        held_out: the split used as unseen data.
         data: where the run's prepared data is now, if it has moved.
-        overrides: of how tasks are sampled (`Generator.override`).
-        harness_tasks: tasks of lm-eval (names, or YAML files) to run beside the suite; needs the extra `eval`
-            and, for most names, a data set of a hub.
-        warn: told of a part that fails: it is set aside (`failed`), and the others go on.
-        save: given the scores after each part, as far as they are.
+        overrides: changes to the samplers of tasks (`Generator.override`).
+        harness_tasks: lm-eval tasks (names, or YAML files) to run besides the suite; needs the extra `eval`
+            and, for most names, a data set from a hub.
+        warn: called with a message for each part that fails; failed parts are listed under `failed`, and the
+            others continue.
+        save: called after each part with the scores so far.
+
+    Returns:
+        The scorecard as JSON values.
 
     Raises:
-        NamesError: a judge, a task or the language cannot be used: told before anything is computed.
+        NamesError: a judge, a task or the language cannot be used; raised before anything is computed.
         FileNotFoundError, UserError: the run cannot be used; the message says why.
     """
     check_names(judges=judges, language=language, harness_tasks=harness_tasks, report=report)
@@ -117,7 +121,7 @@ def evaluate(
                 text_window=trained.examples.text_window,
             )
             result.setdefault("harness", {}).update(
-                harness_scores(trained.generator, scorer, [task], limit=suite.num_choices, seed=seed)
+                run_harness(trained.generator, scorer, [task], limit=suite.num_choices, seed=seed)
             )
     return result
 
@@ -129,9 +133,9 @@ def check_names(
     harness_tasks: Sequence[str],
     report: Report = lambda message: None,
 ) -> None:
-    """Raises `NamesError` with all that cannot be used."""
+    """Raise `NamesError` with all judges, tasks and languages that cannot be used."""
     report("checking the judges and tasks")
-    problems = judges.problems() + _unknown_tasks(harness_tasks)
+    problems = judges.problems() + _find_unknown_tasks(harness_tasks)
     if language is not None:
         try:
             whisper_language(language)
@@ -141,8 +145,8 @@ def check_names(
         raise NamesError(problems)
 
 
-def _unknown_tasks(tasks: Sequence[str]) -> list[str]:
-    """What is wrong with the names of lm-eval's tasks."""
+def _find_unknown_tasks(tasks: Sequence[str]) -> list[str]:
+    """List what is wrong with the names of lm-eval tasks."""
     if not tasks:
         return []
     try:
@@ -152,17 +156,19 @@ def _unknown_tasks(tasks: Sequence[str]) -> list[str]:
     problems, known = [], None
     for task in tasks:
         if task.endswith((".yaml", ".yml")):
-            if (problem := problem_of(task)) is not None:
+            if (problem := find_problem(task)) is not None:
                 problems.append(f"lm-eval task {task} {problem}")
             continue
         known = known or TaskManager()
         if not known.match_tasks([task]):
             close = difflib.get_close_matches(task, known.all_tasks, n=5) or known.all_tasks[:5]
-            problems.append(f"lm-eval knows no task {task!r}, but {', '.join(close)} (all: lm-eval ls tasks)")
+            problems.append(
+                f"lm-eval has no task {task!r}: did you mean {', '.join(close)}? (all: lm-eval ls tasks)"
+            )
     return problems
 
 
-def harness_scores(
+def run_harness(
     generator: Generator,
     scorer: ContinuationScorer,
     tasks: Sequence[str | dict[str, Any]],
@@ -170,8 +176,14 @@ def harness_scores(
     limit: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Metrics of lm-eval's `tasks` (names, YAML files or their content; the first `limit` documents): task ->
-    metric -> value. Log-likelihoods are bounds; see `HarnessModel`.
+    """Run lm-eval tasks. Log-likelihoods are bounds; see `HarnessModel`.
+
+    Args:
+        tasks: names, YAML files or their content.
+        limit: number of documents of each task.
+
+    Returns:
+        Task -> metric -> value.
 
     Raises:
         ImportError: lm-eval is not installed.
@@ -187,7 +199,7 @@ def harness_scores(
     found = run(
         model=HarnessModel(generator, scorer),
         tasks=list(tasks),
-        # To list the tasks that lm-eval knows takes a while: only where one is named.
+        # Listing all lm-eval tasks is slow: do it only if a task is given by name.
         task_manager=TaskManager(include_defaults=any(isinstance(task, str) for task in tasks)),
         limit=limit,
         random_seed=seed,
@@ -197,14 +209,16 @@ def harness_scores(
         log_samples=False,
         bootstrap_iters=1000,
     )
-    assert found is not None  # None on other processes than the first
+    assert found is not None  # None only on processes other than the first
     return {
         task: {metric: value for metric, value in metrics.items() if isinstance(value, int | float)}
         for task, metrics in found["results"].items()
     }
 
 
-def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report) -> _Trained:
+def _load(
+    run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report
+) -> _TrainedModel:
     generator = runs.load(run, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
     folder = runs.find_run_folder(run)
@@ -214,14 +228,14 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
     if data:
         recipe = replace(recipe, data=kind.moved(data))
         kind = kind_of(recipe.data)
-    kind.check(recipe, tokenizers, report)
+    kind.check(generator.vocabulary, report)
     if kind.embedded is not None:
-        kept = _kept(kind.embedded, folder) if os.path.lexists(config) else None
+        kept = _load_kept(kind.embedded, folder) if os.path.lexists(config) else None
         examples = QuickstartExamples(kind.embedded, tokenizers, held_out=held_out, kept=kept, report=report)
-        return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=claims)
+        return _TrainedModel(generator=generator, examples=examples, slack=recipe.slack, bounds=check_claims)
     if not kind.folders:
         name = type(recipe.data).__name__
-        raise UserError(f"{run} was trained on {name}: scorecards are of embedded or prepared data")
+        raise UserError(f"{run} was trained on {name}: only runs on embedded or prepared data can be scored")
     examples = PreparedExamples(
         recipe,
         tokenizers,
@@ -230,11 +244,11 @@ def _load(run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path]
         seed=seed,
         report=report,
     )
-    return _Trained(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
+    return _TrainedModel(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
 
 
-def _kept(data: QuickstartData, run: Path) -> Mapping[str, ExampleSource] | None:
-    """The training data that a run has kept; None where a part of it is to be encoded again."""
+def _load_kept(data: QuickstartData, run: Path) -> Mapping[str, ExampleSource] | None:
+    """Load the encoded training data that a run has kept; None if it must be encoded again."""
     folder = run / TOKENS
     if not os.path.lexists(folder):
         return None

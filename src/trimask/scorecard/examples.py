@@ -1,4 +1,4 @@
-"""What a scorecard is over: captioned pictures, recordings and passages, wherever they come from."""
+"""The interface of a scorecard's examples: captioned pictures, recordings and text passages, in splits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from trimask.scorecard.suite import HeldOut
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DecodedPicture:
-    """A picture of which only the codes were kept: what the tokenizer makes of them."""
+    """A picture stored as codes only, with the pixels that they decode to."""
 
     key: str
     concept: str
@@ -32,7 +32,7 @@ class DecodedPicture:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DecodedRecording:
-    """A recording of which only the codes were kept: what the tokenizer makes of them."""
+    """A recording stored as codes only, with the waveform that they decode to."""
 
     text: str
     voice: str
@@ -45,25 +45,25 @@ class DecodedRecording:
         return self.decoded
 
 
-def shown(row: Picture) -> Image.Image | Int[np.ndarray, "cells codebooks"]:
-    """What a model is given of a picture: the codes where they were kept, so as not to code them twice."""
+def image_input(row: Picture) -> Image.Image | Int[np.ndarray, "cells codebooks"]:
+    """Return a picture as the model's input: its stored codes, so as not to encode twice, else the image."""
     return row.codes if isinstance(row, DecodedPicture) else Image.fromarray(row.pixels())
 
 
-def heard(row: Recording, sample_rate: int) -> np.ndarray:
-    """What a model is given of a recording: the codes where they were kept, else samples at its rate."""
+def speech_input(row: Recording, sample_rate: int) -> np.ndarray:
+    """Return a recording as the model's input: its stored codes, else samples at `sample_rate`."""
     return row.codes if isinstance(row, DecodedRecording) else waveform_at(row, sample_rate)
 
 
 class Examples(ABC):
-    """What a model is scored on, in splits.
+    """Examples to score a model on, in splits.
 
     Attributes:
-        held_out: the split that stands for data that the model has not seen.
+        held_out: the split used as unseen data.
         tasks: (source, task) pairs that the model was trained on, in the order of the scorecard.
-        passages: the source of free text.
-        text_window: ids of a passage at most.
-        reference: what stands for the real pictures and recordings, where it is not themselves.
+        passages: name of the source of free text.
+        text_window: maximum length of a passage, in ids.
+        reference: a note on what real pictures and recordings are replaced by, if they are not available.
     """
 
     held_out: HeldOut
@@ -74,32 +74,32 @@ class Examples(ABC):
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """The training split first, the held-out one last."""
+        """Return the splits, the training split first, the held-out one last."""
 
     @abstractmethod
     def sources(self, split: str) -> Mapping[str, ExampleSource]:
-        """The tokenized sources of a split, or a part of them."""
+        """Return the tokenized sources of a split, or a part of them, by name."""
 
     @abstractmethod
     def pictures(self, split: str, count: int) -> Sequence[Picture]:
-        """Captioned pictures of a split: all, or `count` of them where that takes less."""
+        """Return captioned pictures of a split: all, or `count` of them if fewer are cheaper to load."""
 
     @abstractmethod
     def recordings(self, split: str, count: int) -> Sequence[Recording]:
-        """Recordings of a split: all, or `count` of them where that takes less."""
+        """Return recordings of a split: all, or `count` of them if fewer are cheaper to load."""
 
     @abstractmethod
     def texts(self, source: ExampleSource, count: int) -> list[str]:
-        """`count` passages of a source of free text, or all."""
+        """Return up to `count` passages of a source of free text."""
 
     @abstractmethod
     def training_words(self) -> set[str]:
-        """Words of the training text, as `normalize_words` gives them."""
+        """Return the words of the training text, normalized by `normalize_words`."""
 
     @abstractmethod
     def as_json(self) -> dict[str, Any]:
-        """What the data is."""
+        """Describe the data as JSON values."""
 
     @abstractmethod
-    def left_out(self) -> list[dict[str, str]]:
-        """Scores that the data has nothing for, and why."""
+    def list_left_out(self) -> list[dict[str, str]]:
+        """List the scores that the data has no examples for, and why, as JSON values."""

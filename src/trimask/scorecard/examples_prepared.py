@@ -1,4 +1,4 @@
-"""Prepared data as a scorecard's examples: of pictures and recordings, shards keep the codes alone."""
+"""Prepared data as a scorecard's examples; its shards have only the codes of pictures and recordings."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, final
@@ -21,10 +21,10 @@ from trimask.training.run import RunConfig
 from trimask.vocabulary.transcript import DEFAULT_VOICE, parse_transcript
 
 _REFERENCE = (
-    "Prepared data keeps codes, not pictures and recordings: what is compared with are the codes of real "
-    "examples, decoded (the tokenizer's round trip), which is the ceiling."
+    "Prepared data keeps codes, not pictures and recordings: samples are compared with the decoded codes of "
+    "real examples (the tokenizer's round trip), which is the ceiling."
 )
-_WORDS_FROM = 20_000  # passages that the words known from training are read from, at most
+_WORDS_FROM = 20_000  # maximum number of passages from which the known words are collected
 _NEEDS = {
     "text": (TEXT, "text passages, continuations"),
     "text_to_image": (IMAGES, "pictures from captions"),
@@ -36,13 +36,13 @@ _NEEDS = {
 
 @final
 class PreparedExamples(Examples):
-    """What a run on prepared data was trained on, and a split of it that was held out.
+    """The training split and a held-out split of a run's prepared data.
 
     Args:
-        max_prompt: ids of a caption or transcript at most; longer ones are not asked for.
+        max_prompt: maximum length of a caption or transcript, in ids; examples with longer ones are left out.
 
     Raises:
-        UserError: a folder is not there, or a shard is not as it was written.
+        UserError: a folder is missing, or a shard has changed since it was written.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class PreparedExamples(Examples):
                 concept=str(group),
                 caption=self._text(example),
                 codes=own,
-                decoded=shown,
+                decoded=decoded,
             )
-            for (number, group, example), own, shown in zip(chosen, codes, pixels, strict=True)
+            for (number, group, example), own, decoded in zip(chosen, codes, pixels, strict=True)
         ]
 
     @torch.inference_mode()
@@ -120,7 +120,7 @@ class PreparedExamples(Examples):
         return [self._text(source.example(i)) for i in choose(source, count, self._seed)]
 
     def training_words(self) -> set[str]:
-        """Of at most 20,000 passages."""
+        """Return the words of at most 20,000 passages."""
         source = self._sources["train"].get(TEXT)
         texts = [] if source is None else self.texts(source, _WORDS_FROM)
         return {word for text in texts for word in normalize_words(text)}
@@ -132,25 +132,25 @@ class PreparedExamples(Examples):
         }
         return {"type": "PreparedData", **to_dict(self.data), "examples": examples}
 
-    def left_out(self) -> list[dict[str, str]]:
+    def list_left_out(self) -> list[dict[str, str]]:
         found = []
         for task, (source, scores) in _NEEDS.items():
             if (source, task) not in self.tasks:
                 found.append({"scores": scores, "why": f"the run was not trained on {task}"})
             elif source not in self._sources[self.held_out]:
-                why = f"the data has no {source} in its {self.held_out} split: those of training only"
+                why = f"the data has no {source} in its {self.held_out} split, only in its training split"
                 found.append({"scores": f"{scores} of unseen data", "why": why})
         for split, sources in self._sources.items():
             for name in (IMAGES, SPEECH):
                 if name in sources:
                     lengths = sources[name].num_codes["text"]
                     long = int((lengths > self._max_prompt).sum())
-                    why = f"their texts have more than {self._max_prompt} tokens, the most that is asked for"
+                    why = f"their texts have more than {self._max_prompt} tokens, the maximum of a prompt"
                     found += [{"scores": f"{long} of the {name} in {split}", "why": why}] if long else []
         return found
 
     def _choose(self, split: str, name: str, count: int) -> list[tuple[int, int, Mapping[str, np.ndarray]]]:
-        """(number, group, codes) of at most `count` examples whose text can be asked for."""
+        """Choose at most `count` examples whose text fits a prompt: (number, group, codes) of each."""
         source = self._sources[split].get(name)
         if source is None:
             return []

@@ -30,15 +30,17 @@ TASKS = (
     (SPOKEN, "joint"),
     (TRIPLES, "triple"),
 )
-# Training data that is encoded for the likelihoods where no run has kept its tokens: enough for floors,
+# Amount of training data to encode if the run has not kept its tokens: enough for the likelihood floors, and
 # quick to encode.
 _CONCEPTS = _SENTENCES = 400
 
 
 @final
 class QuickstartExamples(Examples):
-    """A choice of the embedded data; `kept`: the run's tokenized training split, encoded anew (a part of it)
-    where absent.
+    """A selection of the embedded data.
+
+    Args:
+        kept: the run's tokenized training split; without it, a part of that split is encoded again.
     """
 
     def __init__(
@@ -58,19 +60,19 @@ class QuickstartExamples(Examples):
         self.text_window = data.text_window
         self.reference = None
         self._kept = kept
-        self._scratch = Path(tempfile.mkdtemp(prefix="trimask-"))  # what is encoded for this evaluation alone
+        self._scratch = Path(tempfile.mkdtemp(prefix="trimask-"))  # data encoded for this evaluation only
         weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
         self._report = report
 
     def splits(self) -> tuple[str, ...]:
-        # Compositions exist only where variants (skin tones and the like) are part of the data.
+        # Compositions exist only if variants (such as skin tones) are part of the data.
         between = ("composition",) if self.data.has_variants else ()
         return ("train", *between, self.held_out)
 
     def sources(self, split: str) -> Mapping[str, ExampleSource]:
         if split == "train" and self._kept is not None:
             return self._kept
-        # Of more readings than the embedded ones, those that are embedded stand for all.
+        # If the run had more readings than the embedded ones, use the embedded ones only.
         part = replace(
             self.data,
             readings=None,
@@ -104,5 +106,5 @@ class QuickstartExamples(Examples):
     def as_json(self) -> dict[str, Any]:
         return to_dict(self.data)
 
-    def left_out(self) -> list[dict[str, str]]:
+    def list_left_out(self) -> list[dict[str, str]]:
         return []

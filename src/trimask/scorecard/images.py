@@ -1,4 +1,4 @@
-"""The scorecard's pictures: do they show what their captions say, and do they look like the real ones?"""
+"""Score pictures: their agreement with their captions, and their distance to real pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 from trimask import rng
 from trimask.evaluation import text as words
-from trimask.evaluation.distances import frechet, kernel, least_for_frechet
+from trimask.evaluation.distances import frechet, kernel, min_frechet_examples
 from trimask.evaluation.image import Agreement, agreement, lab_features
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.retrieval import fit_linear_map, retrieval
@@ -22,16 +22,17 @@ from trimask.scorecard.examples import DecodedPicture
 from trimask.vocabulary.tokenizer import ImageCodec
 
 LAB = "LAB32"
-"""Features without a network: CIE L*a*b* pixels at 32 x 32."""
-_LEAST = 4  # pictures of a set
+"""Name of the features without a network: CIE L*a*b* pixels at 32 x 32."""
+_LEAST = 4  # minimum number of pictures in a set
 Features = Callable[[UInt8[np.ndarray, "n h w 3"]], Float[np.ndarray, "n d"]]
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures:
-    """Pictures of some captions: the model's, real ones, and those after the tokenizer's round trip. Where
-    only codes were kept (`DecodedPicture`), real ones are what they decode to, which is the round trip.
+    """Pictures for some captions: generated, real, and real after the tokenizer's round trip.
+
+    If only codes were kept (`DecodedPicture`), `real` is what they decode to, the same as `round_trip`.
     """
 
     chosen: Sequence[Picture]
@@ -41,21 +42,19 @@ class Pictures:
 
     @property
     def kinds(self) -> Mapping[str, UInt8[np.ndarray, "n _h _w 3"]]:
-        """By the names that scores have; `real` is left out where it is the round trip."""
+        """The sets of pictures by their names in scores; `real` is left out if it equals the round trip."""
         found = {"generated": self.generated, "round_trip": self.round_trip, "real": self.real}
         return {name: found[name] for name in found if name != "real" or self.real is not self.round_trip}
 
 
 def pixels_of(rows: Sequence[Picture]) -> UInt8[np.ndarray, "n h w 3"]:
-    """The pictures as they are."""
+    """Stack the pixels of pictures."""
     return np.stack([row.pixels() for row in rows])
 
 
 @torch.inference_mode()
 def reconstruct(tokenizer: ImageCodec, pixels: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """The pictures (at the tokenizer's size) after a round trip through it: the best that a model over its
-    codes can do.
-    """
+    """Encode and decode pictures (at the tokenizer's size): the ceiling of a model over its codes."""
     batches = [pixels[start : start + 64] for start in range(0, len(pixels), 64)]
     return decode_pixels(tokenizer, torch.cat([tokenizer.encode(to_pixels(batch)) for batch in batches]))
 
@@ -63,7 +62,7 @@ def reconstruct(tokenizer: ImageCodec, pixels: UInt8[np.ndarray, "n h w 3"]) -> 
 def make_pictures(
     generator: Generator, tokenizer: ImageCodec, chosen: Sequence[Picture], *, seed: int
 ) -> Pictures:
-    """A picture for the caption of each of `chosen`."""
+    """Generate a picture for the caption of each of `chosen`, with its real picture and round trip."""
     made = generator.generate_many("text_to_image", [row.caption for row in chosen], seed=seed)
     images = [result.image for result in made]
     real = pixels_of(chosen)
@@ -82,18 +81,25 @@ def make_pictures(
 
 
 def gallery_features(rows: Sequence[Picture]) -> Float[np.ndarray, "n features"]:
-    """Features of a gallery, in parts: decoded pictures are large."""
+    """Compute the features of a gallery, in parts, since decoded pictures are large."""
     return np.concatenate([lab_features(pixels_of(rows[i : i + 256])) for i in range(0, len(rows), 256)])
 
 
-def image_scores(
+def score_images(
     made: Pictures,
     gallery: Sequence[Picture],
     features: Float[np.ndarray, "m features"],
     *,
     seed: int,
 ) -> dict[str, Any] | None:
-    """Agreement of the pictures with their originals in `gallery` (whose `features` are given)."""
+    """Measure the agreement of generated pictures with their originals in `gallery`.
+
+    Args:
+        features: `gallery_features` of the gallery.
+
+    Returns:
+        `generated`; `shuffled`, the floor; `ceiling`, the round trip. None for fewer than two pictures.
+    """
     if len(made.chosen) < 2 or len(gallery) < 2:
         return None
     place = {row.key: number for number, row in enumerate(gallery)}
@@ -109,24 +115,25 @@ def image_scores(
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """Real pictures of one split that others are compared with; their features are computed once."""
+    """Real pictures of one split to compare others with; their features are computed once."""
 
     rows: Sequence[Picture]
     judges: Panel
 
     @classmethod
     def draw(cls, rows: Sequence[Picture], judges: Panel, *, seed: int, count: int) -> "Reference":
-        """At most `count` of `rows`."""
+        """Draw at most `count` of `rows`."""
         order = rng.generator(seed, "scorecard", "references").permutation(len(rows))[:count]
         return cls(rows=[rows[i] for i in order.tolist()], judges=judges)
 
     @cached_property
     def mean(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The mean picture."""
         return pixels_of(self.rows).mean(0).round().astype(np.uint8)
 
     @cached_property
     def features(self) -> Mapping[str, Float[np.ndarray, "n _d"]]:
-        """By the features' names."""
+        """Features of the pictures, by the features' names."""
         return {name: features(pixels_of(self.rows)) for name, features in _features(self.judges).items()}
 
     @cached_property
@@ -135,20 +142,21 @@ class Reference:
         return self.judges.sentences.vectors([row.caption for row in self.rows])
 
 
-def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[str, Any] | None:
-    """Fréchet and kernel distance to the pictures of `reference` that are not among the chosen ones, per kind
-    of features.
+def measure_set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[str, Any] | None:
+    """Measure Fréchet and kernel distances to the pictures of `reference` that were not chosen.
 
-    All sets have the same size, so that their biases are alike: `generated`; `noise`, uniform pixels, and
-    `constant`, one mean picture (the floors); `round_trip` and `real`, the chosen originals (the ceilings:
-    what a model over these codes, and any model, could reach at this size), as far as `Pictures.kinds` has
-    them. Fewer than `least_for_frechet` pictures have no Fréchet distance, and `frechet_needs` says how
-    many do.
+    All sets have the same size, so that they have the same bias: `generated`; the floors `noise`, uniform
+    pixels, and `constant`, one mean picture; the ceilings `round_trip` and `real`, the chosen originals (what
+    a model over these codes, and any model, could reach), as far as `Pictures.kinds` has them. Sets of fewer
+    than `min_frechet_examples` pictures have no Fréchet distance; `frechet_needs` is that number.
+
+    Returns:
+        Features -> set -> distance -> estimate; None for too few pictures.
     """
     size = len(made.chosen)
     used = {row.key for row in made.chosen}
     free = np.array([row.key not in used for row in reference.rows])
-    if free.sum() < _LEAST:  # nearly all are chosen: one half of them is compared with the others
+    if free.sum() < _LEAST:  # nearly all are chosen: compare half of them with the rest
         size //= 2
         used = {row.key for row in made.chosen[:size]}
         free = np.array([row.key not in used for row in reference.rows])
@@ -161,7 +169,7 @@ def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[st
     result: dict[str, Any] = {}
     for name, features in _features(reference.judges).items():
         target = reference.features[name][free]
-        least = least_for_frechet(target.shape[1])
+        least = min_frechet_examples(target.shape[1])
         result[name] = {"n": size, "num_references": len(target), "frechet_needs": least}
         for kind, pixels in sets.items():
             own = features(pixels)
@@ -171,14 +179,17 @@ def set_distances(made: Pictures, reference: Reference, *, seed: int) -> dict[st
     return result
 
 
-def caption_agreement(
+def measure_caption_agreement(
     made: Pictures, captions: Sequence[str], training: Reference, *, seed: int
 ) -> dict[str, Any] | None:
-    """How often a picture's own caption is the nearest of `captions`, by a linear map from image features to
-    caption vectors that was fitted on `training` without the chosen bases.
+    """Measure how often a picture's own caption is the nearest of `captions`.
 
-    `real`, the chosen originals, is the ceiling (what the judge itself can do on real held-out pictures),
-    `round_trip` that of the tokenizer; floors: `shuffled` captions, and chance.
+    Captions are compared after a linear map from image features to caption vectors, fitted on the pictures of
+    `training` with other concepts than the chosen ones. Ceilings: `real`, the chosen originals (the limit of
+    the judge), and `round_trip` (that of the tokenizer). Floors: `shuffled` captions, and chance.
+
+    Returns:
+        Set -> agreement; None without the judges, or for too few pictures.
     """
     images, sentences = training.judges.images, training.judges.sentences
     if images is None or sentences is None or len(captions) < 2 or len(made.chosen) < 2:

@@ -1,10 +1,10 @@
-"""The scorecard's tables of what outside models and distances of sets say."""
+"""Tables of a scorecard's distances of sets and scores by outside models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimask.report.block import Block
-from trimask.report.figures import SPLITS, figure
+from trimask.report.figures import SPLITS, format_figure
 from trimask.report.page import Prose, Table
 
 _SETS = {
@@ -17,7 +17,7 @@ _SETS = {
 
 
 def set_distances(scores: Mapping[str, Any]) -> Block | None:
-    """Fréchet and kernel distances, per split and kind of features."""
+    """Return the table of Fréchet and kernel distances, per split and kind of features."""
     cells, needs = [], {}
     for split, by_features in scores.items():
         for features, here in by_features.items():
@@ -38,7 +38,7 @@ def set_distances(scores: Mapping[str, Any]) -> Block | None:
     note = "Distance to other real pictures of the split, lower is better. Not FID: other features. "
     note += (
         f"Kernel distances are unbiased. Fréchet distances are corrected for their bias of first order, and "
-        f"stand only where both sets have twice as many pictures as the features are wide ({least})."
+        f"given only if both sets have twice as many pictures as there are features ({least})."
         if least
         else "Fréchet distances of few pictures are biased upward: compare within this table only."
     )
@@ -47,7 +47,7 @@ def set_distances(scores: Mapping[str, Any]) -> Block | None:
 
 
 def caption_agreement(scores: Mapping[str, Any]) -> Block | None:
-    """Whether the own caption is found for a picture."""
+    """Return the table of caption agreement: is a picture's own caption the nearest?"""
     labels = {
         "generated": "generated",
         "shuffled": "floor: shuffled",
@@ -63,7 +63,7 @@ def caption_agreement(scores: Mapping[str, Any]) -> Block | None:
             cells.append(
                 [
                     f"{SPLITS[split]}, {label}",
-                    *(figure(made[name], is_share=True) for name in ("top1", "top5", "rank_fraction")),
+                    *(format_figure(made[name], is_share=True) for name in ("top1", "top5", "rank_fraction")),
                     f"{made['gallery']:,}",
                     str(made["top1"]["n"]),
                 ]
@@ -83,7 +83,7 @@ def caption_agreement(scores: Mapping[str, Any]) -> Block | None:
 
 
 def likeness(generated: Mapping[str, Any]) -> Block | None:
-    """Spectrum, voice and quality of generated speech."""
+    """Return the table of spectrum, voice and quality of generated speech."""
     cells, judges = [], []
     for split, here in generated.items():
         for key, label, floors, ceilings in (
@@ -103,22 +103,22 @@ def likeness(generated: Mapping[str, Any]) -> Block | None:
                 cells.append(
                     [
                         f"{label}, {SPLITS[split]}",
-                        figure(made),
-                        _listed(found, floors),
-                        _listed(found, ceilings),
+                        format_figure(made),
+                        _format_values(found, floors),
+                        _format_values(found, ceilings),
                         str(made["n"]),
                     ]
                 )
     if not cells:
         return None
-    heard = f" Judges: {', '.join(dict.fromkeys(judges))}." if judges else ""
-    note = f"The distance falls where speech is better, the other two rise.{heard}"
+    names = f" Judges: {', '.join(dict.fromkeys(judges))}." if judges else ""
+    note = f"Lower distances are better; for similarity and quality, higher values are.{names}"
     header = ("generated speech", "value", "floors", "ceilings", "n")
     return Table(heading="Speech: likeness and quality", header=header, rows=cells, note=note)
 
 
 def perplexity(text: Mapping[str, Any]) -> Block | None:
-    """Generative perplexity."""
+    """Return the table of generative perplexity."""
     found = text.get("generative_perplexity")
     if not found:
         return None
@@ -133,13 +133,13 @@ def perplexity(text: Mapping[str, Any]) -> Block | None:
         for name, label in labels.items()
         if name in found
     ]
-    note = "Under the outside language model. Low alone proves nothing: see entropy and distinct words above."
+    note = "Under the outside language model. Repetitive text has low values: see entropy and distinct words."
     header = ("generative perplexity", "value", "its tokens per text", "n")
     return Table(heading="Text under an outside model", header=header, rows=cells, note=note)
 
 
 def continuation(scores: Mapping[str, Any]) -> Block | None:
-    """Accuracy in choosing the true continuation."""
+    """Return the table of accuracy in choosing the true continuation."""
     if not scores:
         return None
     labels = {
@@ -148,7 +148,7 @@ def continuation(scores: Mapping[str, Any]) -> Block | None:
         "outside_language_model": "ceiling: outside language model",
     }
     cells = [
-        [label, figure(scores[name], is_share=True), str(scores[name]["n"])]
+        [label, format_figure(scores[name], is_share=True), str(scores[name]["n"])]
         for name, label in labels.items()
         if name in scores
     ]
@@ -158,7 +158,7 @@ def continuation(scores: Mapping[str, Any]) -> Block | None:
 
 
 def harness(scores: Mapping[str, Any]) -> Block | None:
-    """lm-eval's own metrics."""
+    """Return the table of lm-eval's metrics."""
     cells = [
         [task, metric, f"{value:.4g}"]
         for task, metrics in scores.items()
@@ -169,28 +169,28 @@ def harness(scores: Mapping[str, Any]) -> Block | None:
     return Table(heading="lm-eval", header=header, rows=cells, note=note) if cells else None
 
 
-def left_out(rows: Sequence[Mapping[str, str]]) -> Block | None:
-    """What was not scored, and why."""
+def list_left_out(rows: Sequence[Mapping[str, str]]) -> Block | None:
+    """List the scores that were left out, and why."""
     if not rows:
         return None
     return Prose(text="Left out: " + "; ".join(f"{row['scores']} ({row['why']})" for row in rows) + ".")
 
 
-def failed(rows: Sequence[Mapping[str, str]]) -> Block | None:
-    """What could not be scored, and why."""
+def list_failed(rows: Sequence[Mapping[str, str]]) -> Block | None:
+    """List the scores that failed, and why."""
     if not rows:
         return None
     return Prose(text="Failed: " + "; ".join(f"{row['scores']} ({row['why']})" for row in rows) + ".")
 
 
 def compact(estimate: Mapping[str, float]) -> str:
-    """Three digits and half of the interval's width."""
+    """Format a value with three digits and half of its interval's width."""
     if "low" not in estimate:
         return f"{estimate['value']:.3g}"
     half = (estimate["high"] - estimate["low"]) / 2
     return f"{estimate['value']:.3g} ± {half:.2g}"
 
 
-def _listed(found: Mapping[str, Any], names: Sequence[str]) -> str:
-    shown = [f"{name.replace('_', ' ')} {found[name]['value']:.2f}" for name in names if name in found]
-    return ", ".join(shown) or "–"
+def _format_values(found: Mapping[str, Any], names: Sequence[str]) -> str:
+    parts = [f"{name.replace('_', ' ')} {found[name]['value']:.2f}" for name in names if name in found]
+    return ", ".join(parts) or "–"

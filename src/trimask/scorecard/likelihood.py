@@ -1,6 +1,4 @@
-"""The likelihood half of the scorecard: NELBO per task and split, with and without the right condition,
-beside its floors.
-"""
+"""Score likelihoods: NELBO per task and split, with and without the right condition, beside its floors."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -26,7 +24,7 @@ _UNIGRAM_SEQUENCES = 1000
 Codes = Mapping[str, np.ndarray]
 
 
-def task_likelihood(
+def measure_likelihood(
     denoiser: Denoiser,
     splits: Mapping[str, Mapping[str, ExampleSource]],
     name: str,
@@ -40,14 +38,19 @@ def task_likelihood(
     text_window: int,
     report: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """One row per split and target modality of `task` (on source `name`), in bits per token (end tokens
-    included); `splits` must hold "train". Where a task generates several modalities together, the row of
-    all of them is a bound; those of each, told by `is_part`, are parts of it and none.
+    """Measure the NELBO of `task` on source `name`, in bits per token (end tokens included).
 
-    `conditional`: the task's own NELBO. `unconditional`: the condition hidden. `shuffled`: another
-    example's condition. `gain_…`: how many bits the right condition saves, example by example under the
-    same masks. `unigram`: the frequencies of the training tokens. `uniform`: log2 of the range. Intervals
-    are over sequences.
+    Each row has `conditional`, the task's NELBO; `unconditional`, with the condition hidden; `shuffled`, with
+    the condition of another example; `gain_over_…`, the bits that the right condition saves, paired by
+    example under the same masks; the floors `unigram`, by the frequencies of the training tokens, and
+    `uniform`, log2 of the number of codes. Intervals are over sequences.
+
+    Args:
+        splits: split -> name -> source; must have "train".
+
+    Returns:
+        One row per split and target modality. If a task generates several modalities together, the row `all`
+        is a bound; the rows with `is_part` are its terms, and no bounds themselves.
     """
     rows: list[dict[str, Any]] = []
     build = partial(_build, denoiser, slack, text_window, seed)
@@ -75,7 +78,7 @@ def task_likelihood(
 def _build(
     denoiser: Denoiser, slack: SpanSlack, text_window: int, seed: int, task: str, examples: Rows[Codes]
 ) -> list[Sequence]:
-    """Sequences with end frames drawn as in training; example i always gets the same."""
+    """Build sequences with end frames drawn as in training; example i always gets the same."""
     uniforms = [
         rng.generator(seed, "scorecard", "slack", i).random(len(denoiser.vocabulary.spaces))
         for i in range(len(examples))
@@ -138,7 +141,7 @@ def _figures(
 def _row(
     nats: Mapping[str, Float[np.ndarray, "sequences"]], tokens: Int[np.ndarray, "sequences"]
 ) -> dict[str, Any]:
-    """Bits per token, and what the right condition saves, of targets that cost `nats` of each sequence."""
+    """Compute bits per token, and the bits that the right condition saves, from nats per sequence."""
     row: dict[str, Any] = {"num_sequences": len(tokens), "num_tokens": int(tokens.sum())}
     for name, values in nats.items():
         row[name] = ratio(values / math.log(2), tokens.astype(np.float64)).as_json()
@@ -149,7 +152,7 @@ def _row(
 
 
 def _per_byte(row: Mapping[str, Any], examples: Rows[Codes], text: TextCodec) -> dict[str, Any]:
-    """Bits per byte of the passages: bits of all targets over UTF-8 bytes."""
+    """Convert to bits per byte of the passages: bits of all targets over UTF-8 bytes."""
     size = sum(len(text.decode(codes["text"][:, 0].tolist()).encode()) for codes in examples)
     scale = row["num_tokens"] / max(size, 1)
     bits = row["conditional"]

@@ -1,4 +1,4 @@
-"""The scorecard of a model: every modality beside its floors and ceilings, as plain JSON."""
+"""Compute the scorecard of a model: every modality beside its floors and ceilings, as plain JSON."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ from trimask.sampling.predictor import DenoiserPredictor
 from trimask.scorecard.examples import Examples
 from trimask.scorecard.images import (
     Reference,
-    caption_agreement,
     gallery_features,
-    image_scores,
     make_pictures,
-    set_distances,
+    measure_caption_agreement,
+    measure_set_distances,
+    score_images,
 )
-from trimask.scorecard.likelihood import task_likelihood
+from trimask.scorecard.likelihood import measure_likelihood
 from trimask.scorecard.sections import Report, Save, Sections
-from trimask.scorecard.speech import speech_scores, transcript_scores
+from trimask.scorecard.speech import score_speech, score_transcripts
 from trimask.scorecard.suite import QUICK, Suite
-from trimask.scorecard.text import caption_scores, choice_scores, choices, text_scores
+from trimask.scorecard.text import make_choices, score_captions, score_choices, score_text
 from trimask.tokenizers.bundle import Tokenizers
 
 _Row = TypeVar("_Row")
@@ -52,16 +52,17 @@ def score(
     warn: Report = lambda message: None,
     save: Save = lambda scores: None,
 ) -> dict[str, Any]:
-    """All figures of a model on `examples`: plain JSON, each with n, a 95 % interval, floors and ceilings.
+    """Score a model on `examples`: plain JSON, each score with n, a 95 % interval, floors and ceilings.
 
     Args:
-        judges: outside models; what lacks its judge is left out, and `left_out` says so.
-        language: of all recordings, whatever the data says.
-        warn: told of a part that fails: it is set aside (`failed`), and the others go on.
-        save: given the scores after each part, as far as they are.
+        judges: outside models; scores without their judge are listed under `left_out`.
+        language: language of all recordings, in place of that of the data.
+        warn: called with a message for each part that fails; failed parts are listed under `failed`, and the
+            others continue.
+        save: called after each part with the scores so far.
 
     Raises:
-        UserError: a model without all three tokenizers.
+        UserError: the model lacks one of the three tokenizers.
     """
     began = time.monotonic()
     tokenizers, denoiser = tokenizers_of(generator), denoiser_of(generator)
@@ -79,7 +80,7 @@ def score(
         "machine": describe(generator.device),
         "sampler": {task: to_dict(config) for task, config in generator.samplers.items()},
         "judges": panel.as_json(),
-        "left_out": panel.left_out() + examples.left_out(),
+        "left_out": panel.list_left_out() + examples.list_left_out(),
         "likelihood": [],
         "images": {"measure": MEASURE},
         "image_distances": {},
@@ -109,10 +110,10 @@ def score(
 
 
 def tokenizers_of(generator: Generator) -> Tokenizers:
-    """The tokenizers that a generator was loaded with.
+    """Return the tokenizers that a generator was loaded with.
 
     Raises:
-        UserError: one of the three is absent.
+        UserError: one of the three is missing.
     """
     text, image, speech = generator.codecs.text, generator.codecs.image, generator.codecs.speech
     if text is None or image is None or speech is None:
@@ -121,10 +122,10 @@ def tokenizers_of(generator: Generator) -> Tokenizers:
 
 
 def denoiser_of(generator: Generator) -> Denoiser:
-    """The network that a generator samples from.
+    """Return the network that a generator samples from.
 
     Raises:
-        UserError: it samples from something that gives no likelihoods.
+        UserError: its predictor is not a denoiser, and gives no likelihoods.
     """
     predictor = generator.predictor
     if not isinstance(predictor, DenoiserPredictor):
@@ -135,7 +136,7 @@ def denoiser_of(generator: Generator) -> Denoiser:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Scorecard:
-    """What all parts of one scorecard share."""
+    """Computes the parts of one scorecard."""
 
     generator: Generator
     denoiser: Denoiser
@@ -152,10 +153,10 @@ class _Scorecard:
         return self.sections.scores
 
     def likelihood(self, splits: Mapping[str, Mapping[str, ExampleSource]], slack: SpanSlack) -> None:
-        """NELBO of each task and split."""
+        """Score the NELBO of each task and split."""
         for name, task in self.examples.tasks:
             with self.sections.part(f"likelihood: {task} ({name})"):
-                self.scores["likelihood"] += task_likelihood(
+                self.scores["likelihood"] += measure_likelihood(
                     self.denoiser,
                     splits,
                     name,
@@ -170,9 +171,7 @@ class _Scorecard:
                 )
 
     def pictures(self) -> None:
-        """Images from captions and captions from images, for seen captions, held-out compositions and unseen
-        ones.
-        """
+        """Score images from captions and captions from images: seen, held-out compositions, and unseen."""
         if not (self._is_trained("text_to_image") or self._is_trained("image_to_text")):
             return
         count = max(self.suite.num_references, self.suite.num_sequences)
@@ -197,26 +196,26 @@ class _Scorecard:
     ) -> None:
         name, made = _NAMES[split], None
         chosen = self._choose(rows[split], self.suite.num_sequences, "images", split)
-        # A composition is looked for among all that was seen too: its own concept in other tones is there.
+        # Compositions are searched for among the seen pictures too, which have their concepts in other tones.
         beside = ["train", split] if split == "composition" and "train" in rows else [split]
         gallery = [row for each in beside for row in rows[each]]
         with self.sections.part(f"images: {name}"):
             made = make_pictures(self.generator, self.tokenizers.image, chosen, seed=self.seed)
-            found = image_scores(made, gallery, gallery_features(gallery), seed=self.seed)
+            found = score_images(made, gallery, gallery_features(gallery), seed=self.seed)
             self.scores["images"][name] = found
         if made is None:
             return
         with self.sections.part(f"sets of images: {name}"):
-            distances = set_distances(made, references[split], seed=self.seed)
+            distances = measure_set_distances(made, references[split], seed=self.seed)
             self.scores["image_distances"] |= {name: distances} if distances else {}
         with self.sections.part(f"caption agreement: {name}"):
             known = list(dict.fromkeys(row.caption for row in gallery))
             training = references.get("train", references[split])
-            agreement = caption_agreement(made, known, training, seed=self.seed)
+            agreement = measure_caption_agreement(made, known, training, seed=self.seed)
             self.scores["caption_agreement"] |= {name: agreement} if agreement else {}
 
     def speech(self) -> None:
-        """Readings said and written down, of the training split and of unseen ones."""
+        """Score generated speech and transcripts, of seen and unseen recordings."""
         says, writes = self._is_trained("text_to_speech"), self._is_trained("speech_to_text")
         scores, recognizer = self.scores["speech"], self.judges.recognizer
         scores["judge"] = "not judged: give --judges" if recognizer is None else recognizer.name
@@ -230,10 +229,10 @@ class _Scorecard:
             if writes:
                 clips = chosen[: self.suite.num_sequences]
                 with self.sections.part(f"transcripts: {name}"):
-                    scores["transcripts"][name] = transcript_scores(self.generator, clips, seed=self.seed)
+                    scores["transcripts"][name] = score_transcripts(self.generator, clips, seed=self.seed)
             if says:
                 with self.sections.part(f"speech: {name} sentences"):
-                    scores["generated"][name] = speech_scores(
+                    scores["generated"][name] = score_speech(
                         self.generator,
                         self.tokenizers.speech,
                         chosen[: self.suite.num_clips],
@@ -245,9 +244,7 @@ class _Scorecard:
                     )
 
     def text(self, held_out: ExampleSource | None) -> None:
-        """Sampled passages beside held-out ones, and which continuation of a held-out passage is the true
-        one.
-        """
+        """Score sampled passages beside held-out ones, and the choice of the true continuation."""
         if held_out is None or not self._is_trained("text"):
             return
         text, window, judge = self.tokenizers.text, self.examples.text_window, None
@@ -255,7 +252,7 @@ class _Scorecard:
             with self.sections.part("the outside language model"):
                 judge = self.judges.language_model.load()
         with self.sections.part("text passages"):
-            self.scores["text"] = text_scores(
+            self.scores["text"] = score_text(
                 self.generator,
                 text,
                 self.examples.texts(held_out, self.suite.num_sequences),
@@ -265,7 +262,9 @@ class _Scorecard:
                 judge=judge,
             )
         with self.sections.part("continuations"):
-            questions = choices(held_out, text, window=window, count=self.suite.num_choices, seed=self.seed)
+            questions = make_choices(
+                held_out, text, window=window, count=self.suite.num_choices, seed=self.seed
+            )
             scorer = ContinuationScorer(
                 denoiser=self.denoiser,
                 text=text,
@@ -273,7 +272,7 @@ class _Scorecard:
                 num_masks=self.suite.num_masks,
                 text_window=window,
             )
-            self.scores["continuation"] = choice_scores(scorer, questions, judge, seed=self.seed)
+            self.scores["continuation"] = score_choices(scorer, questions, judge, seed=self.seed)
 
     def _is_trained(self, task: str) -> bool:
         return any(task == trained for _, trained in self.examples.tasks)
@@ -287,4 +286,4 @@ class _Scorecard:
 
     def _captions(self, chosen: Sequence[Picture], training: Sequence[Picture]) -> dict[str, Any] | None:
         candidates = list(dict.fromkeys(row.caption for row in training))[:200]
-        return caption_scores(self.generator, chosen, candidates, seed=self.seed)
+        return score_captions(self.generator, chosen, candidates, seed=self.seed)

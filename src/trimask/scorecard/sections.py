@@ -1,4 +1,4 @@
-"""The parts of a scorecard, one after the other: what is done is kept, and what fails is set aside."""
+"""Run the parts of a scorecard one by one; keep the scores so far, and record failures."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,13 +10,12 @@ Save = Callable[[dict[str, Any]], None]
 
 @final
 class Sections:
-    """Fills `scores` part by part, and saves it after each. `scores["failed"]` says what was set aside, and
-    why.
+    """Runs the parts that fill `scores`, and saves it after each; `scores["failed"]` lists failed parts.
 
     Args:
-        save: writes the scores as far as they are.
-        report: told what begins.
-        warn: told what was set aside.
+        save: called with the scores so far.
+        report: called with the name of each part when it begins.
+        warn: called with a message for each part that fails.
     """
 
     def __init__(self, scores: dict[str, Any], *, save: Save, report: Report, warn: Report):
@@ -28,19 +27,19 @@ class Sections:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Within this, an error ends this part alone."""
+        """Run a part in this block: an error ends the block, is recorded, and is not raised again."""
         self.report(name)
         try:
             yield
         except Exception as error:  # whatever a judge, a model or a file may raise
             why = one_line(error)
             self.scores["failed"].append({"scores": name, "why": why})
-            self._warn(f"set aside: {name}: {why}")
+            self._warn(f"not scored: {name}: {why}")
         self._save(self.scores)
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line; its kind too where the message alone may say little."""
+    """Format an error as one line, with its class if the message may be unclear without it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and isinstance(error, ValueError | OSError | ImportError):
         return lines[0]

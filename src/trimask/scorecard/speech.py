@@ -1,4 +1,4 @@
-"""The scorecard's speech: generated readings beside the reader's own, and the model's own transcripts."""
+"""Score speech: generated readings beside real ones, and the model's transcripts of real recordings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from trimask.evaluation.words import unit_of
 from trimask.media.encoded import Recording, waveform_at
 from trimask.media.recording import resample
 from trimask.sampling.generate import Generated, Generator
-from trimask.scorecard.examples import DecodedRecording, heard
+from trimask.scorecard.examples import DecodedRecording, speech_input
 from trimask.scorecard.sections import Sections
-from trimask.scorecard.text import without_length_warnings
+from trimask.scorecard.text import ignore_length_warnings
 from trimask.vocabulary.tokenizer import SpeechCodec
 
 Clips = list[Float32[np.ndarray, "_"]]
@@ -33,9 +33,14 @@ _RATE = 16_000  # Hz, of the judges
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Readings:
-    """The same sentences by the reader (`teacher`), after the codec's round trip, by the model, and noise as
-    long and as loud as the reader; all at the judges' rate. Where only codes were kept (`DecodedRecording`),
-    the reader's clip is what they decode to, which is the round trip.
+    """Recordings of the same sentences, all at the judges' sample rate.
+
+    Attributes:
+        teacher: the real recordings; if only codes were kept (`DecodedRecording`), what they decode to, the
+            same as `round_trip`.
+        round_trip: the real recordings after encoding and decoding.
+        generated: the model's.
+        noise: noise of the length and loudness of the real recordings.
     """
 
     chosen: Sequence[Recording]
@@ -46,27 +51,29 @@ class Readings:
 
     @property
     def ceilings(self) -> Mapping[str, Clips]:
-        """By the names that scores have; the teacher is left out where it is the round trip."""
+        """The ceilings by their names in scores; `teacher` is left out if it equals the round trip."""
         found = {"round_trip": self.round_trip}
         return found if self.is_decoded else {"teacher": self.teacher, **found}
 
     @property
     def is_decoded(self) -> bool:
+        """Whether the real recordings are decoded codes."""
         return self.teacher is self.round_trip
 
 
-def transcript_scores(
+def score_transcripts(
     generator: Generator, chosen: Sequence[Recording], *, seed: int
 ) -> dict[str, Any] | None:
-    """Character error rate of the model's own transcripts of real clips; floor: the same transcripts
-    shuffled among clips.
+    """Score the character error rate of the model's transcripts of real clips.
+
+    Floor: the same transcripts shuffled among the clips. None for fewer than two clips.
     """
     if len(chosen) < 2:
         return None
-    with without_length_warnings():
+    with ignore_length_warnings():
         codec = generator.codecs.speech
         assert codec is not None
-        clips = [heard(row, codec.sample_rate) for row in chosen]
+        clips = [speech_input(row, codec.sample_rate) for row in chosen]
         results = generator.generate_many("speech_to_text", speech=clips, seed=seed, batch_size=16)
     given, true = [result.text or "" for result in results], [row.text for row in chosen]
     other = [given[j] for j in words.derangement(len(given), seed)]
@@ -78,11 +85,11 @@ def transcript_scores(
 
 
 def speak(generator: Generator, rows: Sequence[Recording], *, seed: int) -> list[Generated]:
-    """What the model says for the text of each utterance, in the voice of the utterance."""
+    """Generate speech for the text of each utterance, in its voice."""
     spoken: dict[int, Generated] = {}
     for voice in dict.fromkeys(row.voice for row in rows):
         here = [i for i, row in enumerate(rows) if row.voice == voice]
-        with without_length_warnings():
+        with ignore_length_warnings():
             results = generator.generate_many(
                 "text_to_speech", [rows[i].text for i in here], voice=voice, seed=seed, batch_size=16
             )
@@ -90,7 +97,7 @@ def speak(generator: Generator, rows: Sequence[Recording], *, seed: int) -> list
     return [spoken[i] for i in range(len(rows))]
 
 
-def speech_scores(
+def score_speech(
     generator: Generator,
     codec: SpeechCodec,
     chosen: Sequence[Recording],
@@ -101,9 +108,13 @@ def speech_scores(
     sections: Sections,
     name: str,
 ) -> dict[str, Any] | None:
-    """Length and spectrum of generated speech beside the real reading's; with judges, what is understood of
-    it, whose voice it is, and how good it sounds; a judge that fails is set aside. Ceilings: the teacher and
-    the codec's round trip. `language`: of all recordings, whatever they say of themselves.
+    """Score generated speech: length and spectrum, and with judges word errors, voice and quality.
+
+    Ceilings: the real recordings and the codec's round trip. A judge that fails is recorded in `sections`.
+    None for fewer than two clips.
+
+    Args:
+        language: language of all recordings, in place of their own.
     """
     if len(chosen) < 2:
         return None
@@ -119,13 +130,16 @@ def speech_scores(
     }
     if judges.recognizer is not None:
         with sections.part(f"word error rates: {name}"):
-            spoken = [language or row.language or DEFAULT for row in chosen]
-            listened = {**readings.ceilings, "generated": readings.generated}
-            sections.report(f"the recognizer listens: {', '.join(listened)}")
-            written = {kind: judges.recognizer.hear(clips, _RATE, spoken) for kind, clips in listened.items()}
-            scores |= _error_rates([row.text for row in chosen], written, seed=seed)
+            languages = [language or row.language or DEFAULT for row in chosen]
+            recordings = {**readings.ceilings, "generated": readings.generated}
+            sections.report(f"transcribing speech: {', '.join(recordings)}")
+            transcripts = {
+                kind: judges.recognizer.transcribe(clips, _RATE, languages)
+                for kind, clips in recordings.items()
+            }
+            scores |= _error_rates([row.text for row in chosen], transcripts, seed=seed)
             is_assumed = language is None and not all(row.language for row in chosen)
-            scores["languages"] = sorted(set(spoken))
+            scores["languages"] = sorted(set(languages))
             scores["language_is_assumed"] = is_assumed
     if judges.speaker is not None:
         with sections.part(f"speaker similarity: {name}"):
@@ -167,7 +181,7 @@ def _readings(chosen: Sequence[Recording], generated: Clips, codec: SpeechCodec,
 
 
 def _spectral(readings: Readings, *, seed: int) -> dict[str, Any]:
-    """Distance to the reader's own clip. Floors: noise, and another sentence's clip (shuffled)."""
+    """Measure distances to the real recordings. Floors: noise, and recordings of other sentences."""
     order = words.derangement(len(readings.teacher), seed)
     compared = {
         "generated": readings.generated,
@@ -194,8 +208,9 @@ def _error_rates(texts: list[str], words_of: Mapping[str, list[str]], *, seed: i
 
 
 def _similarities(readings: Readings, judge: SpeakerJudge) -> dict[str, Any]:
-    """Mean cosine with the reader's own clip. Ceilings: its round trip, and another clip of the same voice;
-    floors: another voice's clip, and noise.
+    """Measure mean cosines with the real recordings.
+
+    Ceilings: their round trip, and other recordings of the same voice. Floors: other voices, and noise.
     """
     voices = [row.voice for row in readings.chosen]
     own = judge.vectors(readings.teacher, _RATE)
@@ -215,7 +230,7 @@ def _similarities(readings: Readings, judge: SpeakerJudge) -> dict[str, Any]:
 def _with_another(
     vectors: Float[np.ndarray, "n d"], voices: Sequence[str], *, is_same: bool
 ) -> Float[np.ndarray, "m"]:
-    """Cosine of each clip with the next clip of the same voice, or of another one."""
+    """Compute the cosine of each clip with the next clip of the same voice, or of another voice."""
     found = []
     for i, voice in enumerate(voices):
         rest = [(i + step) % len(voices) for step in range(1, len(voices))]

@@ -1,4 +1,4 @@
-"""The evaluation suites: how much of everything is measured."""
+"""The evaluation suites: how many examples each score uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from trimask.errors import UserError
 
 HeldOut = Literal["validation", "test"]
 HELD_OUT: Mapping[str, HeldOut] = MappingProxyType({"validation": "validation", "test": "test"})
-"""The splits that no run is trained on."""
+"""The held-out splits, on which no run is trained."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suite:
-    """How many examples each score is over. Both suites ask all judges that they are given.
+    """Numbers of examples for each score. Both suites use all given judges.
 
     Attributes:
         num_sequences: examples per task and split, for likelihoods, pictures and captions.
@@ -23,8 +23,11 @@ class Suite:
         num_clips: generated readings per split.
         num_passages: sampled texts.
         num_choices: questions of the continuation task.
-        num_references: real pictures that sets of pictures are compared with, and that the map of caption
-            agreement is fitted on, at most.
+        num_references: maximum number of real pictures to compare sets with, and to fit the linear map of
+            caption agreement on.
+
+    Raises:
+        UserError: a number below 1.
     """
 
     name: str
@@ -53,7 +56,7 @@ QUICK = Suite(
 FULL = Suite(
     name="full",
     num_sequences=200,
-    num_masks=8,  # more would tell little: what is left is the spread between sequences
+    num_masks=8,  # more would hardly help: the remaining variance is between sequences
     num_clips=200,
     num_passages=64,
     num_choices=200,

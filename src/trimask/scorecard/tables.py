@@ -1,25 +1,25 @@
-"""A scorecard (the JSON of `trimask evaluate`) as tables: each figure beside its floor and its ceiling."""
+"""Convert a scorecard (the JSON of `trimask evaluate`) to tables: scores beside floors and ceilings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimask.report.block import Block
-from trimask.report.figures import SPLITS, by_unit, error_rate, figure
+from trimask.report.figures import SPLITS, error_rate_name, format_figure, unit_suffix
 from trimask.report.page import Prose, Table
 from trimask.scorecard.judged import (
     caption_agreement,
     continuation,
-    failed,
     harness,
-    left_out,
     likeness,
+    list_failed,
+    list_left_out,
     perplexity,
     set_distances,
 )
 
 
 def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
-    """Tables of all figures that the scorecard has; a part that is absent is left out."""
+    """Make tables of all scores in a scorecard; missing parts are left out."""
     tables = [
         Prose(text=scores["reference"]) if "reference" in scores else None,
         _likelihood(scores.get("likelihood") or []),
@@ -34,14 +34,14 @@ def scorecard_blocks(scores: Mapping[str, Any]) -> list[Block]:
         continuation(scores.get("continuation") or {}),
         harness(scores.get("harness") or {}),
         _claims(scores.get("claims") or []),
-        failed(scores.get("failed") or []),
-        left_out(scores.get("left_out") or []),
+        list_failed(scores.get("failed") or []),
+        list_left_out(scores.get("left_out") or []),
     ]
     return [block for block in tables if block is not None]
 
 
 def _bits(estimate: Mapping[str, float] | None) -> str:
-    """A value with half the width of its interval."""
+    """Format a value with half the width of its interval."""
     if estimate is None:
         return "–"
     if "low" not in estimate:
@@ -70,7 +70,7 @@ def _likelihood(rows: Sequence[Mapping[str, Any]]) -> Block | None:
     note = "Bits per token (± half of the 95 % interval), lower is better. Floors: `unigram`, the tokens' "
     note += "frequencies; `uniform`, all tokens alike. A model that uses its condition does worse without it."
     if any(row.get("is_part") for row in rows):
-        note += " Of modalities that are generated together, all is the bound; a part of it is none."
+        note += " For modalities generated together, only `all` is a bound; the parts are its terms."
     if per_byte:
         note += f" Unseen text passages: {_bits(per_byte[0]['bits_per_byte'])} bits per byte."
     return Table(heading="Likelihood", header=header, rows=cells, note=note)
@@ -90,9 +90,9 @@ def _images(scores: Mapping[str, Any]) -> Block | None:
                 cells.append(
                     [
                         f"{SPLITS[name]}, {label}",
-                        figure(made["top1"], is_share=True),
-                        figure(made["top5"], is_share=True),
-                        figure(made["rank_fraction"], is_share=True),
+                        format_figure(made["top1"], is_share=True),
+                        format_figure(made["top5"], is_share=True),
+                        format_figure(made["rank_fraction"], is_share=True),
                         f"{made['gallery']:,}",
                         str(made["top1"]["n"]),
                     ]
@@ -121,11 +121,11 @@ def _images(scores: Mapping[str, Any]) -> Block | None:
 def _captions(scores: Mapping[str, Any]) -> Block | None:
     cells = [
         [
-            f"{SPLITS[split]}{by_unit(here)}",
-            figure(here["word_f1"], is_share=True),
-            f"{figure(here['floor_constant'], is_share=True)}",
-            figure(here["floor_shuffled"], is_share=True),
-            figure(here["exact_match"], is_share=True),
+            f"{SPLITS[split]}{unit_suffix(here)}",
+            format_figure(here["word_f1"], is_share=True),
+            f"{format_figure(here['floor_constant'], is_share=True)}",
+            format_figure(here["floor_shuffled"], is_share=True),
+            format_figure(here["exact_match"], is_share=True),
             str(here["word_f1"]["n"]),
         ]
         for split, here in scores.items()
@@ -144,22 +144,30 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
             rate, floor = here["character_error_rate"], here["floor_shuffled"]
             label = f"own transcripts of real clips, {SPLITS[split]}: character error rate"
             cells.append(
-                [label, figure(rate, is_share=True), figure(floor, is_share=True), "0 %", str(rate["n"])]
+                [
+                    label,
+                    format_figure(rate, is_share=True),
+                    format_figure(floor, is_share=True),
+                    "0 %",
+                    str(rate["n"]),
+                ]
             )
     generated = scores.get("generated") or {}
     for split, here in generated.items():
         if not here:
             continue
         ratio = here["duration_ratio"]
-        cells.append([f"length over the reader's, {SPLITS[split]}", figure(ratio), "–", "1", str(ratio["n"])])
+        cells.append(
+            [f"length over the reader's, {SPLITS[split]}", format_figure(ratio), "–", "1", str(ratio["n"])]
+        )
         if "generated_word_error_rate" in here:
-            floor = figure(here["shuffled_word_error_rate"], is_share=True)
+            floor = format_figure(here["shuffled_word_error_rate"], is_share=True)
             best = here.get("teacher_word_error_rate") or here["round_trip_word_error_rate"]
             for kind, label in (("round_trip", "codec round trip"), ("generated", "text to speech")):
                 rate = here[f"{kind}_word_error_rate"]
-                name = f"{label}, {SPLITS[split]}: {error_rate(here)}"
-                ceiling = figure(best, is_share=True)
-                cells.append([name, figure(rate, is_share=True), floor, ceiling, str(rate["n"])])
+                name = f"{label}, {SPLITS[split]}: {error_rate_name(here)}"
+                ceiling = format_figure(best, is_share=True)
+                cells.append([name, format_figure(rate, is_share=True), floor, ceiling, str(rate["n"])])
     if not cells:
         return None
     judge = scores.get("judge", "")
@@ -167,7 +175,7 @@ def _speech(scores: Mapping[str, Any]) -> Block | None:
     if languages:
         is_assumed = any((here or {}).get("language_is_assumed") for here in generated.values())
         judge += f", listening in {', '.join(languages)}"
-        judge += " (assumed: the data names no language, --language does)" if is_assumed else ""
+        judge += " (assumed, since the data names no language: set it with --language)" if is_assumed else ""
     note = f"Judge: {judge}. Ceiling of word error rates: the judge on the reader's clips."
     header = ("", "value", "floor: shuffled", "ceiling", "n")
     return Table(heading="Speech", header=header, rows=cells, note=note)
@@ -183,8 +191,8 @@ def _text(scores: Mapping[str, Any]) -> Block | None:
     }
     cells = [
         [
-            f"{label}{by_unit(scores[name])}",
-            figure(scores[name]["known_words"], is_share=True),
+            f"{label}{unit_suffix(scores[name])}",
+            format_figure(scores[name]["known_words"], is_share=True),
             f"{scores[name]['distinct_1']:.2f}",
             f"{scores[name]['distinct_2']:.2f}",
             f"{scores[name]['unigram_entropy']:.2f}",
@@ -208,7 +216,7 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Block | None:
         return None
     failed = [claim for claim in claims if not claim["passed"]]
     if not failed:
-        return Prose(text=f"All {len(claims)} stated bounds hold: what a broken model could not reach.")
+        return Prose(text=f"All {len(claims)} bounds hold; a broken model could not meet them.")
     rows = [[claim["name"], f"{claim['value']:.3g}", f"{claim['bound']:.3g}"] for claim in failed]
     return Table(
         heading=f"Bounds that do not hold yet: {len(failed)} of {len(claims)}",

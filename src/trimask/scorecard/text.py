@@ -1,4 +1,4 @@
-"""The scorecard's words: captions of real pictures, free text, and which continuation is the true one."""
+"""Score text: captions of real pictures, free text, and the choice of the true continuation."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,35 +13,37 @@ from trimask.estimate import mean, proportion, rate
 from trimask.evaluation import text as words
 from trimask.evaluation.continuation import Choice, ContinuationScorer, choose_by_bytes
 from trimask.evaluation.judges.language_model import LoadedLanguageModel
-from trimask.evaluation.words import joined, normalize_words, pieces, unit_of
+from trimask.evaluation.words import join_pieces, normalize_words, split_pieces, unit_of
 from trimask.media.encoded import Picture
 from trimask.sampling.generate import Generator
 from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
-from trimask.scorecard.examples import shown
+from trimask.scorecard.examples import image_input
 from trimask.vocabulary.tokenizer import TextCodec
 
 _NUM_OPTIONS = 4
 
 
 @contextmanager
-def without_length_warnings():
-    """An early model leaves many spans open: here that is counted, not said each time."""
+def ignore_length_warnings():
+    """Ignore warnings about spans that do not end: scores count them instead (`complete`)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SpanTooShortWarning)
         warnings.simplefilter("ignore", EmptySpanWarning)
         yield
 
 
-def caption_scores(
+def score_captions(
     generator: Generator, chosen: Sequence[Picture], candidates: Sequence[str], *, seed: int
 ) -> dict[str, Any] | None:
-    """Exact match and word F1 of the captions given to real pictures; floors: shuffled, and the best
-    caption of a blind model.
+    """Score exact match and word F1 of generated captions of real pictures.
+
+    Floors: shuffled captions, and the best single caption for all pictures (chosen from `candidates`). None
+    for fewer than two pictures.
     """
     if len(chosen) < 2:
         return None
-    images = [shown(row) for row in chosen]
-    with without_length_warnings():
+    images = [image_input(row) for row in chosen]
+    with ignore_length_warnings():
         results = generator.generate_many("image_to_text", image=images, seed=seed)
     given = [result.text or "" for result in results]
     true = [row.caption for row in chosen]
@@ -63,7 +65,7 @@ def _word_f1(true: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
     return mean(scores, is_share=True).as_json()
 
 
-def text_scores(
+def score_text(
     generator: Generator,
     text: TextCodec,
     real: Sequence[str],
@@ -73,15 +75,17 @@ def text_scores(
     count: int,
     judge: LoadedLanguageModel | None,
 ) -> dict[str, Any] | None:
-    """Variety of sampled passages beside held-out ones cut to equal lengths, and the share of their words
-    that training texts have; with a judge, its perplexity of them.
+    """Score the variety of sampled passages, their share of known words, and with a judge their perplexity.
 
-    Floors: ids drawn uniformly, decoded (`noise`); for the perplexity also real passages with their words in
-    random order (`scrambled`). Ceiling: `real`.
+    Floors: decoded random ids (`noise`); for the perplexity also real passages with their words in random
+    order (`scrambled`). Ceiling: `real`, held-out passages cut to equal lengths. None if no sample has text.
+
+    Args:
+        known: words of the training texts, normalized.
     """
-    with without_length_warnings():
+    with ignore_length_warnings():
         results = generator.generate_many("text", num_samples=count, seed=seed, batch_size=16)
-    samples, passages = words.equal_amounts([result.text or "" for result in results], real)
+    samples, passages = words.cut_to_equal_length([result.text or "" for result in results], real)
     ids = rng.generator(seed, "noise").integers(0, text.vocabulary_size, (count, 64))
     noise = [text.decode(row.tolist()) for row in ids]
     if not any(samples):
@@ -112,22 +116,24 @@ def _perplexities(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Of the texts as they are, with case and punctuation: those are part of what a language model reads."""
+    """Compute perplexities of the original texts, with case and punctuation, which a language model reads."""
     draw = rng.generator(seed, "scorecard", "scrambled")
-    scrambled = [joined(draw.permutation(pieces(text)).tolist()) for text in real]
+    scrambled = [join_pieces(draw.permutation(split_pieces(text)).tolist()) for text in real]
     found = {}
     for name, texts in {"samples": samples, "real": real, "scrambled": scrambled, "noise": noise}.items():
-        texts = [text for text in texts if len(pieces(text)) > 1]
+        texts = [text for text in texts if len(split_pieces(text)) > 1]
         if texts:
             perplexity, tokens = judge.perplexity(texts)
             found[name] = perplexity.as_json() | {"tokens_per_text": float(tokens.mean())}
     return found
 
 
-def choices(source: ExampleSource, text: TextCodec, *, window: int, count: int, seed: int) -> list[Choice]:
-    """Questions from passages: after half of a window, which of four pieces of a quarter window comes next?
+def make_choices(
+    source: ExampleSource, text: TextCodec, *, window: int, count: int, seed: int
+) -> list[Choice]:
+    """Make multiple-choice questions: which of four quarter windows of text follows half a window of context?
 
-    The wrong ones stand at the same place in other passages. Passages that are too short are left out.
+    The wrong options come from the same place in other passages. Passages that are too short are left out.
     """
     half, piece = window // 2, window // 4
     long_enough = np.flatnonzero(source.num_codes["text"] >= half + piece)
@@ -136,26 +142,28 @@ def choices(source: ExampleSource, text: TextCodec, *, window: int, count: int, 
     if len(chosen) < _NUM_OPTIONS:
         return []
     ids = [source.example(i)["text"][:, 0].tolist() for i in chosen]
-    contexts, pieces = (
+    contexts, endings = (
         [text.decode(each[:half]) for each in ids],
         [text.decode(each[half : half + piece]) for each in ids],
     )
     questions = []
     for number, context in enumerate(contexts):
-        others = draw.choice([j for j in range(len(pieces)) if j != number], _NUM_OPTIONS - 1, replace=False)
-        options = [pieces[j] for j in others.tolist()]
+        others = draw.choice([j for j in range(len(endings)) if j != number], _NUM_OPTIONS - 1, replace=False)
+        options = [endings[j] for j in others.tolist()]
         answer = int(draw.integers(_NUM_OPTIONS))
-        options.insert(answer, pieces[number])
+        options.insert(answer, endings[number])
         if all(options):
             questions.append(Choice(context=context, options=tuple(options), answer=answer))
     return questions
 
 
-def choice_scores(
+def score_choices(
     scorer: ContinuationScorer, questions: Sequence[Choice], judge: LoadedLanguageModel | None, *, seed: int
 ) -> dict[str, Any] | None:
-    """Share of questions in which the true continuation has the highest bound per byte. Floors: chance, and
-    the same options after another question's context; ceiling: an outside language model.
+    """Score the share of questions in which the true continuation has the highest bound per byte.
+
+    Floors: chance, and the same options after the context of another question. Ceiling: an outside language
+    model. None for fewer than two questions.
     """
     if len(questions) < 2:
         return None
@@ -179,7 +187,7 @@ def choice_scores(
 
 
 def _known(texts: Sequence[str], known: set[str]) -> dict[str, Any]:
-    """Share of words that are known, per text a ratio; the interval is over texts."""
+    """Compute the share of words that are known; the interval is over texts."""
     split = [normalize_words(text) for text in texts]
     split = [each for each in split if each]
     hits = np.array([sum(word in known for word in each) for each in split]) * 1.0

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar, final
 
 from trimask.errors import UserError
-from trimask.parallel import holding_interrupts
+from trimask.parallel import block_interrupts
 from trimask.sources.item import SourceUnavailable
 
 Result = TypeVar("Result")
@@ -88,7 +88,7 @@ class _Process:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         path = os.pathsep.join(entry for entry in sys.path if entry)  # without the current folder
-        with theirs, holding_interrupts():
+        with theirs, block_interrupts():
             self._popen = subprocess.Popen(
                 [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
                 env={**os.environ, "PYTHONPATH": path, "ARROW_DEFAULT_MEMORY_POOL": "system"},

@@ -10,7 +10,7 @@ import numpy as np
 
 from trimask.estimate import Estimate
 from trimask.model.parametrization import Parametrization, Standard
-from trimask.runs.pretrain import build_denoiser, build_step, build_stream
+from trimask.runs.build import build_denoiser, build_step, build_stream, build_vocabulary
 from trimask.studies.coordinates import COORDINATES, measure_coordinates
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
 from trimask.studies.fit import fit_line
@@ -72,7 +72,7 @@ class CoordinateCheck(Study):
 
     def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
         config, tokenizers = trial.config, load_tokenizers(trial.config)
-        denoiser = build_denoiser(config, tokenizers)
+        denoiser = build_denoiser(config, build_vocabulary(config, tokenizers))
         stream = build_stream(config, load_sources(config, tokenizers, "train", tokens), denoiser.vocabulary)
         step = build_step(config, denoiser, stream)
         batch = stream.batch(_MEASURED_BATCH)

@@ -1,20 +1,22 @@
 """Train a denoiser as a trial, and evaluate it on held-out sequences."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from trimask.config import fingerprint
-from trimask.data.mixture import Mixture, MixtureConfig
+from trimask.data.mixture import MixtureConfig
 from trimask.data.source import ExampleSource
 from trimask.data.stream import TrainingStream
 from trimask.errors import UserError
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens
 from trimask.model.denoiser import Denoiser
+from trimask.runs.build import build_denoiser, build_step, build_stream, build_vocabulary
 from trimask.runs.kinds import kind_of
-from trimask.runs.pretrain import build_denoiser, build_step, build_stream
+from trimask.runs.validation import draw_sequences
 from trimask.studies.study import ALL
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training import loop
@@ -52,7 +54,7 @@ def train(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, 
         KeyboardInterrupt: it was interrupted, after saving a checkpoint.
     """
     tokenizers = load_tokenizers(config)
-    denoiser = build_denoiser(config, tokenizers)
+    denoiser = build_denoiser(config, build_vocabulary(config, tokenizers))
     stream = build_stream(config, load_sources(config, tokenizers, "train", tokens), denoiser.vocabulary)
     step = build_step(config, denoiser, stream)
     result = loop.train(
@@ -80,16 +82,13 @@ def evaluate_held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> di
     known = tuple(c for c in config.mixture.components if c.source in sources)
     if not known:
         raise UserError("the data has no validation split, and a study compares held-out losses: prepare one")
-    mixture = Mixture(MixtureConfig(components=known), sources, seed=0)
-    stream = TrainingStream(
-        mixture,
+    sequences = draw_sequences(
+        replace(config, seed=0),
+        MixtureConfig(components=known),
+        sources,
         denoiser.vocabulary,
-        slack=config.slack,
-        text_window=config.data.text_window,
-        physical_batch=1,
-        row_length=None,
+        number=_NUM_HELD_OUT,
     )
-    sequences = [stream.sequence(index) for index in range(_NUM_HELD_OUT)]
     nats = sequence_nelbo(denoiser, sequences, seed=0, num_masks=_NUM_MASKS)
     counts = {
         m: sum(target_tokens(s, denoiser.vocabulary, m) for s in sequences)

@@ -226,7 +226,7 @@ def _has(stored: Any, kinds: Mapping[str, type]) -> bool:
 def _claim(out: Path, described: dict[str, Any]) -> Iterator[None]:
     """Lock `out` for this process, if it is new or holds such a study."""
     path = out / STUDY
-    with locks.claimed(out, marker=STUDY, what="study"):
+    with locks.claim(out, marker=STUDY, what="study"):
         if path.exists():
             stored = _read_request(path)
             for what in ("type", "threads"):

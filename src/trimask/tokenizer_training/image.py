@@ -198,7 +198,7 @@ def image_batches(
             epoch, place = divmod(index, per_epoch)
             order = rng.key(seed, "image_tokenizer", "order", epoch)
             rows = range(place * batch_size, (place + 1) * batch_size)
-            batch = pixels(images, [rng.shuffled(row, len(images), order) for row in rows])
+            batch = pixels(images, [rng.permute_index(row, len(images), order) for row in rows])
             yield views(batch, rng.generator(seed, "image_tokenizer", "mirror", index), max_shift)
             index += 1
 

@@ -25,7 +25,7 @@ from trimask.evaluation.reconstruction import (
 )
 from trimask.media.recording import resample
 from trimask.report import Block, Card, Cards, Chart, Page, Picture, Prose, Section, Sound, Table
-from trimask.report.figures import error_rate, figure
+from trimask.report.figures import error_rate_name, format_figure
 from trimask.tokenizer_training.data import SignalData
 from trimask.tokenizer_training.decoded import COMPOSITION, TRAIN, UNSEEN, as_floats, signals
 from trimask.tokenizer_training.signals import Signal, Signals
@@ -130,10 +130,10 @@ def _images(
         [
             _NAMES[part],
             f"{each['images']:,}",
-            figure(each["psnr"]),
-            figure(each["psnr_floor"]),
-            figure(each["ssim"]),
-            figure(each["ssim_floor"]),
+            format_figure(each["psnr"]),
+            format_figure(each["psnr_floor"]),
+            format_figure(each["ssim"]),
+            format_figure(each["ssim_floor"]),
         ]
         for part, each in figures.items()
     ]
@@ -205,28 +205,36 @@ def _clips(codec: SpeechCodec, rows: Sequence[Signal]) -> Clips:
 
 def _speech_rows(each: Mapping[str, Any]) -> list[list[str]]:
     spectral = each["mel_cepstral_distance"]
-    floor = figure(spectral["noise"]) + " noise"
-    rows = [["mel-cepstral distance, dB", figure(spectral["round_trip"]), floor, "0"]]
+    floor = format_figure(spectral["noise"]) + " noise"
+    rows = [["mel-cepstral distance, dB", format_figure(spectral["round_trip"]), floor, "0"]]
     if "word_error_rate" in each:
         words = each["word_error_rate"]
         rows.append(
             [
-                error_rate(words),
-                figure(words["round_trip"], is_share=True),
+                error_rate_name(words),
+                format_figure(words["round_trip"], is_share=True),
                 "",
-                f"{figure(words['clips'], is_share=True)} the clips",
+                f"{format_figure(words['clips'], is_share=True)} the clips",
             ]
         )
-        rows.append(["more word errors, paired", figure(words["difference"], is_share=True), "", "0"])
+        rows.append(["more word errors, paired", format_figure(words["difference"], is_share=True), "", "0"])
     if "speaker_similarity" in each:
         similar = each["speaker_similarity"]
         rows.append(
-            ["cosine of the voice", figure(similar["round_trip"]), f"{figure(similar['noise'])} noise", "1"]
+            [
+                "cosine of the voice",
+                format_figure(similar["round_trip"]),
+                f"{format_figure(similar['noise'])} noise",
+                "1",
+            ]
         )
     if "quality" in each:
         quality = each["quality"]
-        floor, ceiling = f"{figure(quality['noise'])} noise", f"{figure(quality['clips'])} the clips"
-        rows.append(["judged quality, 1 to 5", figure(quality["round_trip"]), floor, ceiling])
+        floor, ceiling = (
+            f"{format_figure(quality['noise'])} noise",
+            f"{format_figure(quality['clips'])} the clips",
+        )
+        rows.append(["judged quality, 1 to 5", format_figure(quality["round_trip"]), floor, ceiling])
     return rows
 
 
@@ -235,9 +243,9 @@ def _speaker_table(speakers: Mapping[str, Any]) -> Table:
         [
             speaker or "(none named)",
             str(each["clips"]["n"]),
-            figure(each["clips"], is_share=True),
-            figure(each["round_trip"], is_share=True),
-            figure(each["difference"], is_share=True),
+            format_figure(each["clips"], is_share=True),
+            format_figure(each["round_trip"], is_share=True),
+            format_figure(each["difference"], is_share=True),
         ]
         for speaker, each in speakers.items()
     ]

@@ -81,7 +81,7 @@ def train_text_tokenizer(
         UserError: there is no text to train on, or too little for the vocabulary.
     """
     began = time.monotonic()
-    with locks.locked(out):
+    with locks.lock(out):
         open_run(out, {"recipe": recipe, "run": config}, resume=resume, leftovers=LEFTOVERS)
         measured: dict[str, list[str]] = {TRAIN: [], UNSEEN: []}
         tokenizer = TextTokenizer.train(

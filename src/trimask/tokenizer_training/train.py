@@ -38,7 +38,7 @@ def train_tokenizer(
     """
     training = training_of(config)
     resolved = {"recipe": recipe, "run": config}
-    with locks.locked(out):  # a run that was started twice would write over itself
+    with locks.lock(out):  # a run that was started twice would write over itself
         io.remove_partial(out)
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, leftovers=LEFTOVERS)
         folder = out / DATA

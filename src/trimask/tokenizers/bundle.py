@@ -57,7 +57,7 @@ class Tokenizers:
             FileNotFoundError, UserError: naming the file that is missing or damaged.
             ImportError: a public tokenizer whose library is not installed, or too old.
         """
-        found = check(folder, expected)
+        found = check_bundle(folder, expected)
         return cls(
             text=TextTokenizer.load(folder / _TEXT),
             image=_load_image(_part(folder, _IMAGE)),
@@ -126,7 +126,7 @@ def assemble(
         seals.write_index(folder, hashes(folder))
 
 
-def check(folder: Path, expected: Mapping[str, str] | None = None) -> dict[str, str]:
+def check_bundle(folder: Path, expected: Mapping[str, str] | None = None) -> dict[str, str]:
     """The hashes of the tokenizers of `folder`, which must be `expected`, or those of the folder's index.
 
     Raises:
@@ -138,7 +138,7 @@ def check(folder: Path, expected: Mapping[str, str] | None = None) -> dict[str, 
     expected = seals.read_index(folder) if expected is None else expected
     found = hashes(folder)
     if expected is None:
-        seals.tell_unsealed(folder)
+        seals.warn_unsealed(folder)
         return found
     wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     if wrong:

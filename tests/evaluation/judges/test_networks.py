@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trimask.evaluation.judges.images import EfficientNetLite0, _same, _standardized
+from trimask.evaluation.judges.images import EfficientNetLite0, _same, _standardize
 from trimask.evaluation.judges.quality import DistillMos, QualityJudge
 from trimask.evaluation.judges.speaker import (
     SpeakerJudge,
@@ -29,7 +29,7 @@ def test_efficientnet_lite0_has_the_published_shape() -> None:
     assert state["_blocks.15._project_conv.weight"].shape == (320, 1152, 1, 1)
     with torch.inference_mode():
         pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-        images = _standardized(pixels)
+        images = _standardize(pixels)
         assert images.shape == (2, 3, 224, 224)
         assert network(images).shape == (2, 1280) and network.classes(images).shape == (2, 1000)
 

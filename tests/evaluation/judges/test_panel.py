@@ -21,11 +21,11 @@ def _folder(path: Path, *names: str) -> Path:
 
 def test_a_folder_and_names_later_ones_win(tmp_path: Path) -> None:
     folder = _folder(tmp_path / "judges", "efficientnet-lite0", "distillmos")
-    panel = Panel.of([str(folder), "images=facebook/dinov2-small", "language-model=gpt2"])
+    panel = Panel.parse([str(folder), "images=facebook/dinov2-small", "language-model=gpt2"])
     assert panel.images is not None and panel.images.name == "dinov2-small"
     assert panel.quality is not None and panel.quality.source == str(folder / "distillmos")
     assert set(panel.as_json()) == {"images", "quality", "language_model"}
-    assert [row["why"].split(":")[0] for row in panel.left_out()] == [
+    assert [row["why"].split(":")[0] for row in panel.list_left_out()] == [
         "no judge recognizer",
         "no judge speaker",
         "no judge sentences",
@@ -42,7 +42,7 @@ def test_weights_that_are_not_the_pinned_ones_are_never_loaded(tmp_path: Path) -
     folder = _folder(tmp_path, "distillmos")
     with pytest.raises(ValueError, match="not the pinned file"):
         QualityJudge(source=str(folder / "distillmos")).scores([], 16_000)
-    with pytest.raises(ValueError, match="holds no DistillMOS"):
+    with pytest.raises(ValueError, match="has no DistillMOS"):
         QualityJudge(source=str(tmp_path)).scores([], 16_000)
 
 
@@ -52,9 +52,9 @@ def test_weights_that_are_not_the_pinned_ones_are_never_loaded(tmp_path: Path) -
 )
 def test_what_is_no_judge(word: str, part: str) -> None:
     with pytest.raises(ValueError, match=part):
-        Panel.of([word])
+        Panel.parse([word])
 
 
 def test_an_empty_folder_is_no_panel(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--fetch-judges"):
-        Panel.of([str(tmp_path)])
+        Panel.parse([str(tmp_path)])

@@ -20,8 +20,8 @@ _RATE = 16_000
 
 @pytest.fixture(scope="module")
 def panel(judges_folder: Path) -> Panel:
-    panel = Panel.of([str(judges_folder)])
-    assert panel.left_out() == []
+    panel = Panel.parse([str(judges_folder)])
+    assert panel.list_left_out() == []
     return panel
 
 
@@ -45,10 +45,10 @@ def test_recognizer(panel: Panel, noise: list[np.ndarray]) -> None:
     assert panel.recognizer is not None
     rows = sentences_of_each_voice(20)  # of half as many an interval would not tell much
     texts = [row.text for row in rows]
-    heard = panel.recognizer.hear([row.waveform() for row in rows], _RATE)
+    heard = panel.recognizer.transcribe([row.waveform() for row in rows], _RATE)
     real = word_error_rate(texts, heard)
     shuffled = word_error_rate(texts, heard[1:] + heard[:1])
-    static = word_error_rate(texts[: len(noise)], panel.recognizer.hear(noise, _RATE))
+    static = word_error_rate(texts[: len(noise)], panel.recognizer.transcribe(noise, _RATE))
     assert real.high < 0.35 < shuffled.low and static.low > 0.8
 
 

@@ -1,3 +1,5 @@
-"""Outside models that judge what ours makes. Each is named in a small frozen configuration, by a hub name or
-a folder; `pinned` are the ones that come from the package index, checked before they are loaded.
+"""Outside models that judge samples.
+
+Each has a small frozen configuration with a hub name or a folder. Those in `pinned` come from the package
+index, and their hashes are checked before they are loaded.
 """

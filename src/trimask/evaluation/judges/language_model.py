@@ -1,7 +1,7 @@
-"""Is it English? An outside language model's perplexity of what ours writes (generative perplexity).
+"""Generative perplexity: an outside language model's perplexity of generated text.
 
-Low values alone prove nothing: text that repeats itself is easy to predict. Read it beside the entropy and
-the share of distinct n-grams, which the scorecard puts next to it.
+Low values alone are not evidence of quality, since repetitive text is easy to predict. Read it together with
+the entropy and the share of distinct n-grams, which the scorecard reports too.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from trimask.errors import UserError
 from trimask.estimate import Estimate, ratio
-from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.hub import check_hub, import_transformers
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import pinned_name
 
@@ -25,8 +25,9 @@ from trimask.evaluation.judges.weights import pinned_name
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LanguageJudge:
-    """A frozen autoregressive language model. `source`: a folder with a GGUF file (needs gguf), or a name or
-    folder for transformers.
+    """A frozen autoregressive language model.
+
+    `source` is a folder with a GGUF file (needs gguf), or a name or folder for transformers.
     """
 
     source: str
@@ -36,25 +37,25 @@ class LanguageJudge:
         return "SmolLM2-135M-Instruct" if pinned_name(self.source) == "smollm2" else Path(self.source).name
 
     def check(self) -> None:
-        """What can be told before any text is read. Raises as `load`."""
+        """Check, without loading weights, that the model is available. Raises as `load`."""
         if pinned_name(self.source) == "smollm2":
             check(Path(self.source), "smollm2")
         if not Path(self.source).is_dir() or not any(Path(self.source).glob("*.gguf")):
             check_hub("language-model", self.source)
             return
-        transformers_for("language-model")
+        import_transformers("language-model")
         if importlib.util.find_spec("gguf") is None:
             raise ImportError("the language-model judge needs gguf: install trimask[eval-offline]")
 
     def load(self) -> "LoadedLanguageModel":
-        """Read the weights, once for many calls.
+        """Load the weights, for any number of calls.
 
         Raises:
             ImportError: no transformers (or gguf). OSError, UserError: no such model, or not the pinned one.
         """
         if pinned_name(self.source) == "smollm2":
             check(Path(self.source), "smollm2")
-        transformers = transformers_for("language-model")
+        transformers = import_transformers("language-model")
         files = sorted(Path(self.source).glob("*.gguf")) if Path(self.source).is_dir() else []
         options = {"gguf_file": files[0].name} if files else {}
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.source, **options)
@@ -74,8 +75,9 @@ class LoadedLanguageModel:
 
     @torch.inference_mode()
     def nats(self, context: str, text: str) -> tuple[float, int]:
-        """−ln p(text | context) and how many tokens that is over. Without a context the first token is given
-        and not scored.
+        """Compute −ln p(text | context) and the number of scored tokens.
+
+        Without a context, the first token is not scored.
         """
         before = self.tokenizer(context)["input_ids"] if context else []
         ids = before + self.tokenizer(text, add_special_tokens=not context)["input_ids"]
@@ -88,7 +90,7 @@ class LoadedLanguageModel:
         return -float(picked.sum()), len(picked)
 
     def perplexity(self, texts: Sequence[str]) -> tuple[Estimate, Float[np.ndarray, "texts"]]:
-        """exp of the mean nats per token, with its interval over texts, and the tokens of each text.
+        """Compute exp of the mean nats per token, with its interval over texts, and the tokens of each text.
 
         Raises:
             UserError: no text has two tokens.
@@ -99,4 +101,4 @@ class LoadedLanguageModel:
         if not kept.any():
             raise UserError("no text has two tokens: a perplexity needs at least one such text")
         rate = ratio(nats[kept], tokens[kept])
-        return rate.rising(math.exp), tokens
+        return rate.apply_increasing(math.exp), tokens

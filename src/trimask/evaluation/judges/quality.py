@@ -1,4 +1,4 @@
-"""How good does speech sound? A mean opinion score (1 to 5) that listeners would give, by DistillMOS."""
+"""Speech quality: DistillMOS predicts the mean opinion score (1 to 5) that listeners would give."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
 
 _RATE, _HOP, _WINDOW = 16_000, 160, 320
-_LENGTH, _MOST_HOP = 122_880, 16_000  # samples of a segment; at most so many between two
+_LENGTH, _MOST_HOP = 122_880, 16_000  # samples of a segment; maximum distance between segments
 _CHANNELS = (64, 64, 128, 256, 256, 256)
 _FEATURES, _WIDTH, _HEADS, _LAYERS, _FRAMES = 1024, 200, 8, 7, 384
 
@@ -24,7 +24,7 @@ _FEATURES, _WIDTH, _HEADS, _LAYERS, _FRAMES = 1024, 200, 8, 7, 384
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityJudge:
-    """DistillMOS [L: Stahl & Gamper 2025]. `source`: the folder of its pinned weights."""
+    """DistillMOS [L: Stahl & Gamper 2025]; `source` is the folder of its pinned weights."""
 
     source: str
 
@@ -33,22 +33,22 @@ class QualityJudge:
         return "DistillMOS"
 
     def check(self) -> None:
-        """What can be told before any clip is heard. Raises as `scores`."""
+        """Check that `source` has the pinned weights. Raises as `scores`."""
         if pinned_name(self.source) != "distillmos":
             raise UserError(
-                f"{self.source} holds no DistillMOS: fetch it with trimask evaluate --fetch-judges"
+                f"{self.source} has no DistillMOS: fetch it with `trimask evaluate --fetch-judges DIR`"
             )
         check(Path(self.source), "distillmos")
 
     @torch.inference_mode()
     def scores(self, clips: list[Float32[np.ndarray, "_"]], sample_rate: int) -> Float[np.ndarray, "n"]:
-        """A score from 1 (bad) to 5 (excellent) per clip (mono, 16 kHz); a clip without samples gets 1.
+        """Score each clip (mono, 16 kHz) from 1 (bad) to 5 (excellent); a clip without samples gets 1.
 
         Raises:
             UserError: another sample rate, or a source that is not the pinned one.
         """
         if sample_rate != _RATE:
-            raise UserError(f"sample_rate={sample_rate}: the judge listens at {_RATE} Hz, resample first")
+            raise UserError(f"sample_rate={sample_rate}: the judge needs {_RATE} Hz, resample first")
         self.check()
         network = DistillMos.load(Path(self.source))
         return np.array([network.score(clip) if len(clip) else 1.0 for clip in clips])
@@ -56,8 +56,9 @@ class QualityJudge:
 
 @final
 class DistillMos(nn.Module):
-    """A convolutional network over the compressed complex spectrum and a transformer, with the
-    parameter names of the weights (PyPI distillmos 0.9.1, which with its dependency builds the same network).
+    """A convolutional network over the compressed complex spectrum, and a transformer.
+
+    Parameter names are those of the weights (PyPI distillmos 0.9.1 builds the same network).
     """
 
     def __init__(self) -> None:
@@ -66,14 +67,14 @@ class DistillMos(nn.Module):
         self.transformer_pool_attn = _Pooled()
 
     def forward(self, segments: Float[Tensor, "b samples"]) -> Float[Tensor, "b"]:
-        """Scores of segments of 122,880 samples."""
+        """Score segments of 122,880 samples."""
         peak = segments.abs().amax(1, keepdim=True)
-        features = self.cnn["cnn"](_compressed(segments / (peak + 1e-8)))
+        features = self.cnn["cnn"](_compress_spectrum(segments / (peak + 1e-8)))
         return 1 + 4 * self.transformer_pool_attn(features.flatten(1, 2).transpose(1, 2))
 
     @torch.inference_mode()
     def score(self, waveform: Float32[np.ndarray, "samples"]) -> float:
-        """Mean score of overlapping segments of 7.68 s; a shorter clip is filled up with zeros."""
+        """Average the scores of overlapping segments of 7.68 s; a shorter clip is padded with zeros."""
         samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
         over = max(len(samples) - _LENGTH, 0)
         samples = F.pad(samples, (0, max(_LENGTH - len(samples), 0)))
@@ -82,7 +83,7 @@ class DistillMos(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> "DistillMos":
-        """The pinned weights in `folder`."""
+        """Load the pinned weights in `folder`."""
         network = cls()
         network.load_state_dict(load_pinned(folder, "distillmos")["model"])
         return network.eval()
@@ -98,8 +99,8 @@ def _convolutions() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _compressed(x: Float[Tensor, "b samples"]) -> Float[Tensor, "b 2 bins frames"]:
-    """Real and imaginary parts of the spectrum with magnitudes to the power 0.3."""
+def _compress_spectrum(x: Float[Tensor, "b samples"]) -> Float[Tensor, "b 2 bins frames"]:
+    """Compute real and imaginary parts of the spectrum, with magnitudes raised to the power 0.3."""
     pad = (_WINDOW - _HOP) // 2
     x = F.pad(x, (pad, pad), mode="reflect")
     spectrum = torch.stft(

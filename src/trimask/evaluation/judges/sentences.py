@@ -1,4 +1,4 @@
-"""Vectors of captions: texts of one meaning have a high cosine."""
+"""Sentence vectors of captions: texts of similar meaning have a high cosine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.hub import check_hub, import_transformers
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import pinned_name
 
@@ -19,8 +19,10 @@ _BATCH, _LONGEST = 64, 256
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SentenceJudge:
-    """A frozen sentence encoder: a name or folder of a text encoder for transformers, whose token vectors are
-    averaged (as all-MiniLM-L6-v2 wants it).
+    """A frozen sentence encoder.
+
+    `source` is a name or folder of a text encoder for transformers; its token vectors are averaged, as for
+    all-MiniLM-L6-v2.
     """
 
     source: str
@@ -30,21 +32,21 @@ class SentenceJudge:
         return "MiniLM-L6" if pinned_name(self.source) == "minilm" else Path(self.source).name
 
     def check(self) -> None:
-        """What can be told before any text is read. Raises as `vectors`."""
+        """Check, without loading weights, that the model is available. Raises as `vectors`."""
         if pinned_name(self.source) == "minilm":
             check(Path(self.source), "minilm")
         check_hub("sentence", self.source)
 
     @torch.inference_mode()
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """A unit vector per text.
+        """Compute a unit vector per text.
 
         Raises:
             ImportError: no transformers. OSError, UserError: no such model, or not the pinned one.
         """
         if pinned_name(self.source) == "minilm":
             check(Path(self.source), "minilm")
-        transformers = transformers_for("sentence")
+        transformers = import_transformers("sentence")
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.source)
         network = transformers.AutoModel.from_pretrained(self.source).eval()
         parts = []

@@ -1,4 +1,4 @@
-"""Whose voice is it? A vector per clip; clips of one speaker have a high cosine."""
+"""Speaker vectors of clips: clips of the same speaker have a high cosine."""
 
 import math
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from trimask.errors import UserError
-from trimask.evaluation.judges.hub import check_hub, transformers_for
+from trimask.evaluation.judges.hub import check_hub, import_transformers
 from trimask.evaluation.judges.pinned import check
 from trimask.evaluation.judges.weights import load_pinned, pinned_name
 
 _RATE, _WINDOW, _HOP, _BANDS = 16_000, 400, 160, 40
-_FRAMES = 160  # of a partial utterance: 1.6 s
-_STEP = 77  # frames between two of them: 1.3 a second
+_FRAMES = 160  # of a part of an utterance: 1.6 s
+_STEP = 77  # frames from one part to the next: 1.3 parts per second
 _COVERAGE = 0.75
 _LOUDNESS = 10 ** (-30 / 20)
 
@@ -26,8 +26,10 @@ _LOUDNESS = 10 ** (-30 / 20)
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeakerJudge:
-    """A frozen speaker encoder. `source`: the folder of the pinned Resemblyzer weights, else a name or folder
-    of an x-vector model for transformers.
+    """A frozen speaker encoder.
+
+    `source` is the folder of the pinned Resemblyzer weights, or a name or folder of an x-vector model for
+    transformers.
     """
 
     source: str
@@ -37,27 +39,27 @@ class SpeakerJudge:
         return "Resemblyzer" if pinned_name(self.source) == "resemblyzer" else Path(self.source).name
 
     def check(self) -> None:
-        """What can be told before any clip is heard. Raises as `vectors`."""
+        """Check, without loading weights, that the model is available. Raises as `vectors`."""
         if pinned_name(self.source) == "resemblyzer":
             check(Path(self.source), "resemblyzer")
         else:
             check_hub("speaker", self.source)
 
     def vectors(self, clips: list[Float32[np.ndarray, "_"]], sample_rate: int) -> Float[np.ndarray, "n d"]:
-        """A unit vector per clip (mono, 16 kHz). A clip without samples counts as a second of silence.
+        """Compute a unit vector per clip (mono, 16 kHz); one without samples counts as a second of silence.
 
         Raises:
             UserError: another sample rate. ImportError: a hub model without transformers.
         """
         if sample_rate != _RATE:
-            raise UserError(f"sample_rate={sample_rate}: the judge listens at {_RATE} Hz, resample first")
-        heard = [clip if len(clip) else np.zeros(_RATE, dtype=np.float32) for clip in clips]
+            raise UserError(f"sample_rate={sample_rate}: the judge needs {_RATE} Hz, resample first")
+        audible = [clip if len(clip) else np.zeros(_RATE, dtype=np.float32) for clip in clips]
         if pinned_name(self.source) == "resemblyzer":
             encoder = VoiceEncoder.load(Path(self.source))
-            found = [encoder.embed(clip) for clip in heard]
+            found = [encoder.embed(clip) for clip in audible]
         else:
             embed = _hub_encoder(self.source)
-            found = [embed(clip) for clip in heard]
+            found = [embed(clip) for clip in audible]
         stacked = np.stack(found).astype(np.float64)
         return stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
 
@@ -65,7 +67,7 @@ class SpeakerJudge:
 @final
 class VoiceEncoder(nn.Module):
     """Resemblyzer's network [L: Wan et al. 2018, GE2E]: three LSTM layers over 40 mel bands, a linear layer,
-    ReLU, unit norm; the parameter names are those of the weights.
+    ReLU, unit norm. Parameter names are those of the weights.
     """
 
     def __init__(self) -> None:
@@ -79,8 +81,10 @@ class VoiceEncoder(nn.Module):
 
     @torch.inference_mode()
     def embed(self, waveform: Float32[np.ndarray, "samples"]) -> Float[np.ndarray, "256"]:
-        """Mean vector of overlapping parts of 1.6 s. Quiet clips are raised to -30 dBFS as in training;
-        pauses are not cut out (the original's voice detector is left away).
+        """Average the vectors of overlapping parts of 1.6 s.
+
+        Quiet clips are amplified to -30 dBFS, as in training. Pauses are kept: unlike the original, there is
+        no voice activity detection.
         """
         samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
         power = float(samples.square().mean().sqrt())
@@ -93,17 +97,17 @@ class VoiceEncoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> "VoiceEncoder":
-        """The pinned weights in `folder`."""
+        """Load the pinned weights in `folder`."""
         stored = load_pinned(folder, "resemblyzer")["model_state"]
         encoder = cls()
-        # The two further numbers scale the training loss.
+        # The two `similarity_` parameters only scale the training loss.
         encoder.load_state_dict({k: v for k, v in stored.items() if not k.startswith("similarity_")})
         return encoder.eval()
 
 
 def mel_power(samples: Float[Tensor, "samples"]) -> Float[Tensor, "frames bands"]:
-    """librosa's melspectrogram with its defaults: power, frames centred with zeros beyond the ends, Slaney's
-    mel scale and triangles of unit area.
+    """Compute librosa's default melspectrogram: power, centred frames padded with zeros, Slaney's mel scale,
+    triangles of unit area.
     """
     spectrum = torch.stft(
         samples,
@@ -128,12 +132,12 @@ def _slaney_bands() -> Float[Tensor, "bins bands"]:
 
 
 def _to_mel(frequency: float) -> float:
-    """Slaney's scale: linear to 1 kHz, logarithmic above."""
+    """Convert Hz to Slaney's mel scale: linear up to 1 kHz, logarithmic above."""
     return 15 + 27 * math.log(frequency / 1000) / math.log(6.4) if frequency >= 1000 else frequency * 3 / 200
 
 
 def _part_starts(num_samples: int) -> list[int]:
-    """First frames of the parts; the last one is left out if too little of it is there."""
+    """Return the first frame of each part; the last part is left out if the clip covers too little of it."""
     num_frames = math.ceil((num_samples + 1) / _HOP)
     starts = list(range(0, max(1, num_frames - _FRAMES + _STEP + 1), _STEP))
     coverage = (num_samples - starts[-1] * _HOP) / (_FRAMES * _HOP)
@@ -141,7 +145,7 @@ def _part_starts(num_samples: int) -> list[int]:
 
 
 def _hub_encoder(source: str) -> Any:
-    transformers = transformers_for("speaker")
+    transformers = import_transformers("speaker")
     network = transformers.AutoModelForAudioXVector.from_pretrained(source).eval()
     extractor = transformers.AutoFeatureExtractor.from_pretrained(source)
 

@@ -1,4 +1,4 @@
-"""Weights of judges from `.pt` files: pinned ones by their hash, and no pickled code ever runs."""
+"""Load the pinned weights of judges from `.pt` files, after a check of their hash, without pickled code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from trimask.evaluation.judges.pinned import PINNED, check
 
 
 def load_pinned(folder: Path, name: str) -> Mapping[str, Any]:
-    """What the one weights file of pinned judge `name` in `folder` holds, after its hash was compared.
+    """Load the weights file of pinned judge `name` in `folder`, after checking its hash.
 
     Raises:
         FileNotFoundError, UserError: no such file, or not the pinned one.
@@ -21,14 +21,14 @@ def load_pinned(folder: Path, name: str) -> Mapping[str, Any]:
 
 
 def pinned_name(source: str) -> str | None:
-    """Which pinned judge lies in the folder `source`, told by its files' names; None for any other source."""
+    """Return the name of the pinned judge in the folder `source`, by its files; None if there is none."""
     folder = Path(source)
     if not folder.is_dir():
         return None
     for name, judge in PINNED.items():
         weights = next(iter(judge.files))
-        # `model.bin` and `model.safetensors` are anyone's names: there the folder's own name decides.
-        is_own = not weights.startswith("model.") or folder.name == name
-        if is_own and (folder / weights).exists():
+        # `model.bin` and `model.safetensors` are common names: for these, compare the folder's name too.
+        is_pinned = not weights.startswith("model.") or folder.name == name
+        if is_pinned and (folder / weights).exists():
             return name
     return None

@@ -1,4 +1,4 @@
-"""A recipe by name, with overrides, and what there is to say about it before it runs."""
+"""Resolve a recipe's name, data and overrides into a configuration, and find its tokenizers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,34 +7,38 @@ from typing import TYPE_CHECKING
 
 from trimask import modules
 from trimask.cli.arguments import choose
-from trimask.cli.failure import UsageError, reading_files
+from trimask.cli.failure import UsageError, convert_file_errors
 from trimask.config import override
 from trimask.recipes.catalog import RECIPES, resolve
 
-if TYPE_CHECKING:  # they take torch, and an unknown recipe should be told at once
+if TYPE_CHECKING:  # these import torch, which takes seconds: an unknown recipe must be reported before that
     from trimask.model.flops import ParameterCount
     from trimask.recipes.catalog import Recipe
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.run import RunConfig
 
 
-def resolved(
+def resolve_recipe(
     recipe: str, overrides: Mapping[str, str], data: Sequence[Path] = (), *, group_by: str | None = None
 ) -> "Recipe":
-    """The configuration of `recipe`, on `data` if there is any (prepared folders; for a tokenizer raw
-    sources, grouped by a column), with `overrides`.
+    """Return the configuration of `recipe` with `data` in place of its own, and with `overrides`.
+
+    Args:
+        data: prepared folders; for a tokenizer, raw sources.
+        group_by: column of a tokenizer's raw data whose equal values share a split.
 
     Raises:
-        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit; with the mend.
+        UsageError, ConfigError: an unknown recipe or field, or a value that does not fit.
+        Failed: data that cannot be read.
     """
     config = resolve(recipe if modules.is_own(recipe) else choose("recipe", recipe, RECIPES))
-    return _on(config, overrides, data, group_by) if data else override(config, overrides)
+    return _use_data(config, overrides, data, group_by) if data else override(config, overrides)
 
 
-def _on(
+def _use_data(
     config: "Recipe", overrides: Mapping[str, str], data: Sequence[Path], group_by: str | None
 ) -> "Recipe":
-    from trimask.runs.sources import with_prepared
+    from trimask.runs.prepared import with_prepared
     from trimask.sources.options import PrepareOptions
     from trimask.tokenizer_training.data import RawSignals
     from trimask.tokenizer_training.decoded import raw_signals
@@ -45,7 +49,7 @@ def _on(
         if group_by is not None:
             raise UsageError("--group-by is for a tokenizer's raw data: `trimask prepare` has grouped this")
         return override(with_prepared(config, data), overrides)
-    # Options are checked before anything is read, and it is read as they say.
+    # Overrides may set the options that data is read with: they are applied and checked before reading.
     unread = RawSignals(
         sources=tuple(map(str, data)),
         fingerprints=("",) * len(data),
@@ -54,13 +58,17 @@ def _on(
     config = override(replace(config, data=unread), overrides)
     if not isinstance(config.data, RawSignals):
         return config
-    with reading_files():
+    with convert_file_errors():
         return replace(config, data=raw_signals(config.data.sources, config.data.options))
 
 
-def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:
-    """`folder`, or that of the prepared `data`, or the one that ships."""
-    from trimask.runs.sources import tokenizers_of_data
+def find_tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:
+    """Return `folder` if given, else the tokenizer folder of the prepared `data`, else the shipped one.
+
+    Raises:
+        UsageError: both are given, or `folder` is not a folder.
+    """
+    from trimask.runs.prepared import tokenizers_of_data
     from trimask.tokenizers.bundle import SHIPPED
 
     if folder is not None and data:
@@ -68,24 +76,24 @@ def tokenizer_folder(folder: Path | None, data: Sequence[Path] = ()) -> Path:
             "--tokenizers cannot go with --data: prepared data has the tokenizers it was made with"
         )
     if folder is not None and not folder.is_dir():
-        raise UsageError(f"--tokenizers {folder} is no folder: give one with the three tokenizer files")
+        raise UsageError(f"--tokenizers {folder} is not a folder: give one with the three tokenizer files")
     if data:
         return tokenizers_of_data(data)
     return SHIPPED if folder is None else folder
 
 
 def load_tokenizers(folder: Path | None, data: Sequence[Path] = ()) -> "Tokenizers":
-    """The tokenizers of `tokenizer_folder`."""
+    """Load the tokenizers of `find_tokenizer_folder`."""
     from trimask.tokenizers.bundle import Tokenizers
 
-    chosen = tokenizer_folder(folder, data)
-    with reading_files():
+    chosen = find_tokenizer_folder(folder, data)
+    with convert_file_errors():
         return Tokenizers.load(chosen)
 
 
-def parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
-    """The denoiser's parameters over the vocabulary of `tokenizers`."""
+def count_denoiser_parameters(config: "RunConfig", tokenizers: "Tokenizers") -> "ParameterCount":
+    """Count the denoiser's parameters over the vocabulary of `tokenizers`."""
     from trimask.model.flops import count_parameters
-    from trimask.runs.vocabulary import build_vocabulary
+    from trimask.runs.build import build_vocabulary
 
     return count_parameters(config.model, build_vocabulary(config, tokenizers))
