@@ -42,7 +42,7 @@ def test_wrong_arguments_are_told(
     fails(capsys, out, 2, "give a tokenizer with --text, --image or --speech")
     fails(capsys, [*out, "--speech=a/b", "--image-size=8"], 2, "--image-size is for --image")
     fails(capsys, [*out, "--image=a/b", "--num-codebooks=8"], 2, "--num-codebooks is for --speech")
-    fails(capsys, [*out, "--image", str(tmp_path / "none")], 2, "is no folder, and no name on the hub")
+    fails(capsys, [*out, "--image", str(tmp_path / "none")], 2, "is neither a folder nor a name on the hub")
     fails(capsys, [str(tmp_path / "none")], 2, "none is not a folder: give a tokenizer folder")
     fails(capsys, ["--image=a/b", "--out", str(tokenizers_folder)], 2, "exists and is not an empty folder")
     fails(capsys, [str(tmp_path)], 1, "text.json")

@@ -87,7 +87,7 @@ def test_nothing_is_left_of_what_fails(public: Path, tmp_path: Path) -> None:
         assemble(tmp_path / "new", image=tmp_path / "none.safetensors")
     shutil.copytree(public / "image", tmp_path / "cut")
     (tmp_path / "cut" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
-    with pytest.raises(ValueError, match="no whole safetensors weights"):
+    with pytest.raises(ValueError, match="no complete safetensors weights"):
         assemble(tmp_path / "new", image=tmp_path / "cut")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "used"]
 
@@ -96,5 +96,5 @@ def test_a_tokenizer_that_is_there_twice(public: Path, tmp_path: Path) -> None:
     copy_tokenizer(public, tmp_path / "both")
     shutil.copy(SHIPPED / "image.safetensors", tmp_path / "both")
     for read in (Tokenizers.load, hashes):
-        with pytest.raises(ValueError, match=r"both image.safetensors and image/: remove the one"):
+        with pytest.raises(ValueError, match=r"both image.safetensors and image/: remove one"):
             read(tmp_path / "both")

@@ -105,7 +105,7 @@ def test_what_is_saved_needs_no_argument(movq: Path, images: Tensor, tmp_path: P
     for file in (tmp_path / "image").iterdir():
         content = file.read_bytes()
         assert (tmp_path / "copy" / file.name).read_bytes() == content and str(movq).encode() not in content
-    with pytest.raises(ValueError, match="does not say what images it is for: give image_size"):
+    with pytest.raises(ValueError, match="does not state its image size: give image_size"):
         load_image_tokenizer(movq)
 
 
@@ -132,27 +132,27 @@ def test_a_wrong_folder_is_named(movq: Path, tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
     fails("has no config.json: give the folder of a saved model")
-    fails("is no folder, and no name on the hub", tmp_path / "none")
-    fails("revision v1 is of no use for the folder", movq, revision="v1")
+    fails("is neither a folder nor a name on the hub", tmp_path / "none")
+    fails("revision v1 does not apply to the folder", movq, revision="v1")
     config = tmp_path / "config.json"
     config.write_text("{")
     fails("config.json is not valid JSON")
     config.write_text("[]")
     fails("config.json is no JSON object")
     config.write_text(json.dumps({"model_type": "bert"}))
-    fails("config.json is 'bert', no image tokenizer that we know: give a VQModel")
+    fails("config.json is 'bert', not a supported image tokenizer: give a VQModel")
     config.write_text("{}")
     fails("'of no declared family'")
     config.write_text((movq / "config.json").read_text())
-    fails("has no whole safetensors weights .* fetch or save it again")
+    fails("has no complete safetensors weights .* download or save it again")
     (weights,) = movq.glob("*.safetensors")
     content = weights.read_bytes()
     (tmp_path / weights.name).write_bytes(content[: len(content) // 2])
-    fails("has no whole safetensors weights")
+    fails("has no complete safetensors weights")
     (tmp_path / weights.name).write_bytes(content)
     settings = json.loads(config.read_text())
     config.write_text(json.dumps({**settings, "num_vq_embeddings": 16}))
-    fails("has no whole safetensors weights of its config.json")
+    fails("has no complete safetensors weights for its config.json")
     config.write_text(json.dumps({**settings, "layers_per_block": 2}))
     fails("lacks [0-9]+ tensors of a VQModel")
 
@@ -163,7 +163,7 @@ def test_weights_other_than_safetensors_are_not_read(movq: Path, tmp_path: Path)
     (weights,) = movq.glob("*.safetensors")
     (tmp_path / "config.json").write_text((movq / "config.json").read_text())
     torch.save(load_file(weights), tmp_path / "diffusion_pytorch_model.bin")
-    with pytest.raises(ValueError, match="has no whole safetensors weights"):
+    with pytest.raises(ValueError, match="has no complete safetensors weights"):
         load_image_tokenizer(tmp_path, image_size=32)
 
 

@@ -128,7 +128,7 @@ def test_a_prefix_of_dac_is_the_librarys(folders: dict[str, Path]) -> None:
 
 def test_wrong_waveforms_and_codes_are_named(folders: dict[str, Path]) -> None:
     codec = load_speech_tokenizer(folders["dac"])
-    with pytest.raises(ValueError, match="has 16000 samples a second, this codec takes 8000: resample"):
+    with pytest.raises(ValueError, match="has 16000 samples per second, this codec takes 8000: resample"):
         codec.encode(waveform(80), sample_rate=16_000)
     with pytest.raises(ValueError, match=r"shape \(2, 80\): this codec takes one channel, .* average"):
         codec.encode(waveform(160).view(2, 80))
@@ -149,15 +149,15 @@ def test_what_cannot_be_a_mono_tokenizer_is_refused(tmp_path: Path, folders: dic
     with pytest.raises(ValueError, match="has 2 channels: give a mono one"):
         load_speech_tokenizer(stereo)
     loud = save_encodec(tmp_path / "loud", normalize=True)
-    with pytest.raises(ValueError, match="stores loudness beside the codes"):
+    with pytest.raises(ValueError, match="stores loudness in addition to codes"):
         load_speech_tokenizer(loud)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
-    with pytest.raises(ValueError, match="'wav2vec2', no speech tokenizer that we know: give a dac"):
+    with pytest.raises(ValueError, match="'wav2vec2', not a supported speech tokenizer: give a dac"):
         load_speech_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text((folders["mimi"] / "config.json").read_text())
     weights = (folders["mimi"] / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ValueError, match=r"no whole safetensors weights .* fetch or save it again"):
+    with pytest.raises(ValueError, match=r"no complete safetensors weights .* download or save it again"):
         load_speech_tokenizer(tmp_path)
 
 

@@ -226,7 +226,7 @@ def test_kmeans_ends_at_the_means_of_what_is_nearest():
     means = torch.stack([vectors[assigned == k].mean(0) for k in range(5)])
     torch.testing.assert_close(found, means)
     assert torch.equal(found, kmeans(vectors, 5, np.random.default_rng(3), num_iterations=100))
-    with pytest.raises(ValueError, match="400 vectors cannot give 401 centres; pass more"):
+    with pytest.raises(ValueError, match="400 vectors cannot give 401 centres; give more"):
         kmeans(vectors, 401, np.random.default_rng(3))
 
 
@@ -274,7 +274,7 @@ def test_revive_of_a_fixed_grid_moves_nothing():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FiniteScalarConfig(levels=()), r"levels=\(\): name at least one"),
+        (lambda: FiniteScalarConfig(levels=()), r"levels=\(\): give at least one"),
         (lambda: FiniteScalarConfig(levels=(8, 1)), r"levels=\(8, 1\).*2 or more"),
         (lambda: FiniteScalarConfig(num_codebooks=0), "num_codebooks=0: use 1 or more"),
         (lambda: ResidualVectorConfig(codebook_size=1), "codebook_size=1: use 2 or more"),

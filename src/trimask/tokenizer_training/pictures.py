@@ -18,7 +18,7 @@ from trimask.tokenizer_training.image import (
 )
 from trimask.tokenizer_training.kinds import Limit, TokenizerTraining, codebook_limit
 from trimask.tokenizer_training.signals import Signals
-from trimask.tokenizers.image import ImageTokenizer, fitted_cells
+from trimask.tokenizers.image import ImageTokenizer, select_cells
 
 _FIT_PIXELS = 4096 * 64 * 64  # enough cells for the codebooks to start from
 
@@ -48,7 +48,7 @@ class PictureTraining(TokenizerTraining):
         batch_size, config = self.config.training.batch_size, self.config.tokenizer
         yield Limit(option="--training.batch-size", wanted=batch_size, most=len(data))
         draw = rng.generator(self.config.seed, "image_tokenizer", "fit")
-        chosen = fitted_cells(
+        chosen = select_cells(
             self._chosen(data, draw), config.cell_size, draw, self.config.training.fit_cells
         )
         yield from codebook_limit("tokenizer", config.quantizer, len(chosen))

@@ -1,1 +1,1 @@
-"""Raw signal <-> codes: text, images, speech."""
+"""Tokenizers: convert text, images and speech to codes and back."""

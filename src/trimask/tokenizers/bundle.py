@@ -27,7 +27,7 @@ from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "tokenizers"
 FINE = SHIPPED.with_name("tokenizers_fine")
-"""Weights that ship beside them, of more codes."""
+"""Larger tokenizers with more codes, which also ship with the package."""
 _TEXT, _IMAGE, _SPEECH = "text.json", "image", "speech"
 _OURS = ".safetensors"
 
@@ -35,10 +35,10 @@ _OURS = ".safetensors"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Tokenizers:
-    """Text, image and speech tokenizers. They fix the vocabulary: what an id means.
+    """Text, image and speech tokenizers. They determine the vocabulary, that is, the meaning of ids.
 
     Attributes:
-        hashes: of the folder that they were loaded from; empty of those that were not.
+        hashes: `hashes` of the folder that they were loaded from; empty if they were not loaded.
     """
 
     text: TextCodec
@@ -48,14 +48,14 @@ class Tokenizers:
 
     @classmethod
     def load(cls, folder: Path = SHIPPED, *, expected: Mapping[str, str] | None = None) -> "Tokenizers":
-        """Read the three tokenizers of `folder`; by default those that ship with the package.
+        """Load the three tokenizers in `folder`; by default those that ship with the package.
 
         Args:
-            expected: what `hashes` gives for them, instead of the index in the folder.
+            expected: the hashes to compare with, as from `hashes`; by default those in the folder's index.
 
         Raises:
-            FileNotFoundError, UserError: naming the file that is missing or damaged.
-            ImportError: a public tokenizer whose library is not installed, or too old.
+            FileNotFoundError, UserError: a file is missing or damaged; the message names it.
+            ImportError: the library of a public tokenizer is not installed or too old.
         """
         found = check_bundle(folder, expected)
         return cls(
@@ -66,12 +66,12 @@ class Tokenizers:
         )
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `load` reads; see `assemble`."""
+        """Write a folder that `load` can read; see `assemble`."""
         assemble(folder, text=self.text, image=self.image, speech=self.speech)
 
     @property
     def spaces(self) -> tuple[CodeSpace, ...]:
-        """The modalities, as the tokenizers declare them."""
+        """The code spaces of text, images and speech, as their tokenizers define them."""
         return (
             CodeSpace(name="text", num_codebooks=1, codebook_size=self.text.vocabulary_size, has_end=True),
             CodeSpace(
@@ -98,19 +98,19 @@ def assemble(
     image: ImageCodec | Path = SHIPPED / f"{_IMAGE}{_OURS}",
     speech: SpeechCodec | Path = SHIPPED / f"{_SPEECH}{_OURS}",
 ) -> None:
-    """Write a tokenizer folder, whole or not at all: all that a run needs of its tokenizers.
+    """Write a tokenizer folder, atomically.
 
     Args:
-        out: a folder that does not exist yet, or is empty.
-        text, image, speech: a tokenizer, or the file or folder of one in an earlier tokenizer folder, which
-            is copied byte by byte.
+        out: must not exist, or be empty.
+        text, image, speech: a tokenizer, or its file or folder in another tokenizer folder, which is copied
+            byte by byte.
 
     Raises:
-        FileNotFoundError, UserError: `out` is in use, or a part cannot be read or written.
+        FileNotFoundError, UserError: `out` is not empty, or a tokenizer cannot be read or saved.
     """
     for path, load in ((text, TextTokenizer.load), (image, _load_image), (speech, _load_speech)):
         if isinstance(path, Path):
-            load(path)  # what does not load is not passed on
+            load(path)  # raises before anything is copied
     with io.atomic_folder(out) as folder:
         for name, part in ((_TEXT, text), (_IMAGE, image), (_SPEECH, speech)):
             if isinstance(part, TextTokenizer):
@@ -127,10 +127,10 @@ def assemble(
 
 
 def check_bundle(folder: Path, expected: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The hashes of the tokenizers of `folder`, which must be `expected`, or those of the folder's index.
+    """Return the hashes of the tokenizers in `folder` after comparing them with `expected`, or the index.
 
     Raises:
-        FileNotFoundError, UserError: naming what is missing or damaged.
+        FileNotFoundError, UserError: a file is missing or damaged; the message names it.
     """
     for path in parts(folder).values():
         if not path.exists():
@@ -143,23 +143,23 @@ def check_bundle(folder: Path, expected: Mapping[str, str] | None = None) -> dic
     wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     if wrong:
         raise UserError(
-            f"{folder / wrong[0]} is not as it was written, it is damaged: copy {folder} again, from where "
-            "it came"
+            f"{folder / wrong[0]} is damaged, it has changed since it was written: copy {folder} again from "
+            "its source"
         )
     return found
 
 
 def parts(folder: Path) -> dict[str, Path]:
-    """Where the `text`, `image` and `speech` tokenizers of a folder lie.
+    """Return the paths of the `text`, `image` and `speech` tokenizers in a folder.
 
     Raises:
-        UserError: a tokenizer is there twice.
+        UserError: the folder has two tokenizers for one modality.
     """
     return {"text": folder / _TEXT, "image": _part(folder, _IMAGE), "speech": _part(folder, _SPEECH)}
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy a tokenizer's file or folder, or a folder of tokenizers, whole or not at all, without cards."""
+    """Copy a tokenizer's file or folder, or a folder of tokenizers, atomically, without model cards."""
     if source.is_file():
         with io.atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
@@ -169,9 +169,9 @@ def copy_tokenizer(source: Path, target: Path) -> None:
 
 
 def hashes(folder: Path = SHIPPED) -> dict[str, str]:
-    """SHA-256 of each tokenizer: what tokenized data and a run record, to tell one tokenizer from another.
+    """Return the SHA-256 of each tokenizer by name; prepared data and runs store them.
 
-    Of a folder: the hash of a line `hash  path` for each of its files, in order of their paths.
+    For a tokenizer that is a folder, this is the hash of the lines `hash  path` of its files, sorted by path.
     """
     found = {}
     for path in parts(folder).values():
@@ -187,14 +187,14 @@ def hashes(folder: Path = SHIPPED) -> dict[str, str]:
 
 
 def _is_ours(file: Path) -> bool:
-    """Not a card, and nothing hidden: what `copy_tokenizer` leaves out."""
+    """Return whether the file is part of a tokenizer: not a model card, not hidden (see `copy_tokenizer`)."""
     return file.suffix != ".md" and not file.name.startswith(".")
 
 
 def _part(folder: Path, name: str) -> Path:
     file, subfolder = folder / f"{name}{_OURS}", folder / name
     if file.exists() and subfolder.is_dir():
-        raise UserError(f"{folder} has both {file.name} and {name}/: remove the one that is not meant")
+        raise UserError(f"{folder} has both {file.name} and {name}/: remove one of them")
     return subfolder if subfolder.is_dir() else file
 
 

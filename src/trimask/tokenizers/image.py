@@ -1,6 +1,4 @@
-"""Images <-> codes: a linear code of square cells, small convolutional networks that correct it, a quantizer
-between.
-"""
+"""The image tokenizer: a linear code of square cells with convolutional corrections, and a quantizer."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +23,8 @@ KIND = "image_tokenizer"
 class ImageTokenizerConfig:
     """Geometry and size: square images of `image_size` pixels in square cells of `cell_size` pixels.
 
-    The networks have `depth` blocks of `width` channels at half cells and of 2 `width` channels at whole
-    cells.
+    The networks have `depth` blocks of `width` channels at half the cell size, and as many blocks of 2
+    `width` channels at the full cell size.
     """
 
     image_size: int = 64
@@ -51,10 +49,10 @@ class ImageTokenizer(nn.Module):
     """RGB images in [-1, 1] <-> codes, one row per cell in row-major order, codebooks coarse to fine.
 
     encode: z = A (x - 1) + E(x - 1),  codes = quantizer(z)
-    decode: x = 1 + S q + D(q),        q = the vectors that the codes stand for
+    decode: x = 1 + S q + D(q),        q = quantizer.decode(codes)
 
-    A and S are linear on single cells and start as their principal components (white is zero); the networks E
-    and D see the neighbours and start at zero. What `decode` returns is clipped to [-1, 1].
+    A and S act linearly on single cells and start from the cells' principal components (white is zero). The
+    networks E and D also see neighbouring cells and start at zero. `decode` clips to [-1, 1].
     """
 
     def __init__(self, config: ImageTokenizerConfig) -> None:
@@ -109,17 +107,20 @@ class ImageTokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Shaped[Tensor, "b channels h w"]) -> Int[Tensor, "b cells codebooks"]:
-        """The codes of RGB images in [-1, 1] (white is 1).
+        """Encode RGB images in [-1, 1] (white is 1).
 
-        UserError for whole numbers, for another size, or for values outside [-1, 1].
+        Raises:
+            UserError: the images are integers, have another size, or have values outside [-1, 1].
         """
         check_images(images, self.image_size)
         return self.quantizer.encode(self.analyse(images)).flatten(1, 2)
 
     @torch.no_grad()
     def decode(self, codes: Int[Tensor, "b cells codebooks"]) -> Float[Tensor, "b 3 h w"]:
-        """The images that the codes stand for, in [-1, 1]. UserError for another number of cells, or codes
-        out of range.
+        """Decode to RGB images in [-1, 1].
+
+        Raises:
+            UserError: the number of cells differs, or a code is out of range.
         """
         rows, columns = self.grid
         if codes.shape[1] != rows * columns:
@@ -129,18 +130,18 @@ class ImageTokenizer(nn.Module):
         return self.synthesise(self.quantizer.decode(codes.unflatten(1, (rows, columns)))).clamp(-1, 1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 h w"], Quantized]:
-        """Reconstructed images, not clipped, and what the quantizer did; gradients pass through it."""
+        """Return reconstructed images, not clipped, and the quantizer's output, with gradients."""
         quantized = self.quantizer(self.analyse(images))
         return self.synthesise(quantized.values), quantized
 
     def analyse(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b rows columns dim"]:
-        """Images to vectors, before quantization."""
+        """Map images to vectors, before quantization."""
         pixels = (images - 1).permute(0, 2, 3, 1)
         cell = self.config.cell_size
         return self.analysis(_to_cells(pixels, cell)) + self.encoder(_to_cells(pixels, cell // 2))
 
     def synthesise(self, values: Float[Tensor, "b rows columns dim"]) -> Float[Tensor, "b 3 h w"]:
-        """Vectors to images; the inverse of `analyse` as far as there is one."""
+        """Map vectors to images: the approximate inverse of `analyse`."""
         cell = self.config.cell_size
         pixels = _from_cells(self.synthesis(values), cell) + _from_cells(self.decoder(values), cell // 4)
         return pixels.permute(0, 3, 1, 2) + 1
@@ -149,10 +150,14 @@ class ImageTokenizer(nn.Module):
     def fit(
         self, images: Float[Tensor, "n 3 h w"], generator: np.random.Generator, max_cells: int = 120_000
     ) -> None:
-        """Start from data: A and S become the principal components of the cells that are not white, the
-        quantizer is fitted to their code (`fitted_cells`).
+        """Initialize from data: set A and S to the principal components of the cells that are not white, and
+        fit the quantizer to the vectors of the cells from `select_cells`.
+
+        Args:
+            images: in [-1, 1].
+            max_cells: most cells to use.
         """
-        cells = fitted_cells(images, self.config.cell_size, generator, max_cells)
+        cells = select_cells(images, self.config.cell_size, generator, max_cells)
         coloured = cells[cells.abs().amax(-1) > 0]
         _, vectors = torch.linalg.eigh(coloured.T.double() @ coloured.double())
         basis = vectors.flip(-1)[:, : self.quantizer.dim].T.to(cells.dtype)
@@ -167,8 +172,10 @@ class ImageTokenizer(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "ImageTokenizer":
-        """Read what `save` wrote, as float32, ready to use; UserError or OSError with one clear line if it
-        is something else.
+        """Load a tokenizer that `save` wrote, as float32 in evaluation mode.
+
+        Raises:
+            UserError, OSError: the file is missing, damaged, or something else.
         """
         artifact = load_tensors(path, kind=KIND)
         tokenizer = cls(from_dict(ImageTokenizerConfig, artifact.config))
@@ -182,13 +189,13 @@ class ImageTokenizer(nn.Module):
         return tokenizer.eval()
 
 
-def fitted_cells(
+def select_cells(
     images: Float[Tensor, "n 3 h w"], cell_size: int, generator: np.random.Generator, max_cells: int
 ) -> Float[Tensor, "cells values"]:
-    """The cells of `images` that a tokenizer starts from, relative to white.
+    """Select at most `max_cells` cells of `images` to initialize a tokenizer from, relative to white.
 
-    White cells are left out, else their mass would take most of the codebooks; a few are put back so that
-    white has a code of its own.
+    White cells are omitted, since they would take most of the codebooks; a few are added back so that white
+    gets a code of its own.
     """
     cells = _to_cells((images - 1).permute(0, 2, 3, 1), cell_size).flatten(0, 2)
     cells = cells[cells.abs().amax(-1) > 0.02]
@@ -197,13 +204,13 @@ def fitted_cells(
 
 
 def check_images(images: Shaped[Tensor, "b channels h w"], size: int) -> None:
-    """UserError unless `images` are RGB, `size` pixels along each side, floats in [-1, 1]."""
+    """Raise UserError unless `images` are RGB floats in [-1, 1] with `size` pixels along each side."""
     if not images.is_floating_point():
         raise UserError(f"images are {images.dtype}; give float pixels in [-1, 1] (bytes: x / 127.5 - 1)")
     if images.shape[1:] != (3, size, size):
         raise UserError(
             f"images have the shape {tuple(images.shape)}; "
-            f"this tokenizer takes (batch, 3, {size}, {size}): resize first"
+            f"this tokenizer takes (batch, 3, {size}, {size}): resize them first"
         )
     if images.numel() and not -1.001 <= float(images.min()) <= float(images.max()) <= 1.001:
         low, high = float(images.min()), float(images.max())
@@ -224,13 +231,13 @@ class _Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "b h w width"]) -> Float[Tensor, "b h w width"]:
         y = self.spatial(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        # Under autocast the convolution gives bfloat16, and the fused norm wants the dtype of its weight.
+        # Under autocast the convolution returns bfloat16, but the fused norm needs the dtype of its weight.
         y = self.norm(y.to(self.norm.weight.dtype))
         return x + self.narrow(F.gelu(self.widen(y), approximate="tanh"))
 
 
 class _Merge(nn.Module):
-    """Four neighbours to one position."""
+    """Merges each square of 2 x 2 positions into one."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -241,7 +248,7 @@ class _Merge(nn.Module):
 
 
 class _Split(nn.Module):
-    """One position to four neighbours."""
+    """Splits each position into 2 x 2."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -252,14 +259,14 @@ class _Split(nn.Module):
 
 
 def _to_cells(x: Float[Tensor, "b h w c"], size: int) -> Float[Tensor, "b rows columns _"]:
-    """Each square of `size` x `size` positions as one vector."""
+    """Flatten each square of `size` x `size` positions into one vector."""
     b, h, w, c = x.shape
     squares = x.reshape(b, h // size, size, w // size, size, c).transpose(2, 3)
     return squares.reshape(b, h // size, w // size, size * size * c)
 
 
 def _from_cells(x: Float[Tensor, "b rows columns _"], size: int) -> Float[Tensor, "b h w _"]:
-    """Inverse of `_to_cells`."""
+    """Invert `_to_cells`."""
     b, rows, columns, c = x.shape
     squares = x.reshape(b, rows, columns, size, size, c // size**2).transpose(2, 3)
     return squares.reshape(b, rows * size, columns * size, c // size**2)

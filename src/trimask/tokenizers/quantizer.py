@@ -1,8 +1,8 @@
-"""Vectors to codes and back: finite scalar quantization and residual vector quantization.
+"""Quantizers: finite scalar quantization and residual vector quantization.
 
 Both map the last dimension of a tensor to `num_codebooks` codes, each in [0, `codebook_size`), and back to a
-vector of the same dimension. `forward` also lets gradients pass: the value that it returns is the decoded
-one, its gradient that of the input (straight-through, Bengio et al. 2013).
+vector of the same dimension. `forward` returns the decoded value with a straight-through gradient (Bengio et
+al. 2013): the gradient with respect to the value is passed on to the input.
 """
 
 import math
@@ -17,15 +17,13 @@ from torch import Tensor, nn
 
 from trimask.errors import UserError
 
-# Partial codes that are searched at once: they bound the memory.
+# Partial codes searched at once, to bound the memory.
 _SEARCHED = 4096
 _BLOCK = 64
 
 
 class Quantized(NamedTuple):
-    """What a quantizer made of vectors: decoded values with a gradient, codes, and the auxiliary loss of each
-    vector.
-    """
+    """The output of a quantizer: decoded values with gradients, codes, and an auxiliary loss per vector."""
 
     values: Float[Tensor, "*n dim"]
     codes: Int[Tensor, "*n codebooks"]
@@ -41,15 +39,15 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, vectors: Float[Tensor, "*n dim"]) -> Int[Tensor, "*n codebooks"]:
-        """The codes of each vector."""
+        """Return the codes of each vector."""
 
     @abstractmethod
     def decode(self, codes: Int[Tensor, "*n codebooks"]) -> Float[Tensor, "*n dim"]:
-        """The vector that the codes stand for; UserError for a code out of range."""
+        """Return the vectors of the codes. Raise UserError for a code out of range."""
 
     @abstractmethod
     def fit(self, vectors: Float[Tensor, "n dim"], generator: np.random.Generator) -> None:
-        """Start from data: scales or codebooks that suit `vectors`."""
+        """Initialize scales or codebooks from `vectors`."""
 
     @abstractmethod
     def forward(self, vectors: Float[Tensor, "*n dim"]) -> Quantized:
@@ -62,11 +60,11 @@ class Quantizer(nn.Module, ABC):
         vectors: Float[Tensor, "n dim"],
         generator: np.random.Generator,
     ) -> int:
-        """Give codes that `usage` counts as unused a place among `vectors`; returns how many moved."""
+        """Move codes whose `usage` is 0 to places among `vectors`; return the number of moved codes."""
 
 
 def check_codes(codes: Int[Tensor, "*n codebooks"], num_codebooks: int, codebook_size: int) -> None:
-    """UserError unless `codes` have `num_codebooks` in the last dimension, each below `codebook_size`."""
+    """Raise UserError unless the last dimension is `num_codebooks` and each code is below `codebook_size`."""
     if codes.shape[-1] != num_codebooks:
         raise UserError(
             f"codes have {codes.shape[-1]} codebooks in the last dimension; "
@@ -78,20 +76,22 @@ def check_codes(codes: Int[Tensor, "*n codebooks"], num_codebooks: int, codebook
 
 
 class QuantizerConfig(ABC):
-    """Chooses a quantizer by type."""
+    """Configures a quantizer; the type of the configuration selects the type of the quantizer."""
 
     __slots__ = ()
 
     @abstractmethod
     def build(self) -> Quantizer:
-        """A quantizer with fresh parameters."""
+        """Return a new quantizer."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FiniteScalarConfig(QuantizerConfig):
-    """Each codebook is a group of channels, each rounded to `levels` values: codebook_size = product of
-    levels.
+    """Configures `FiniteScalarQuantizer`.
+
+    Each codebook is a group of channels, rounded to `levels[i]` values each; its size is the product of
+    `levels`.
     """
 
     levels: tuple[int, ...] = (8, 5, 5, 5)
@@ -99,7 +99,7 @@ class FiniteScalarConfig(QuantizerConfig):
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 2:
-            raise UserError(f"levels={self.levels}: name at least one level count, each 2 or more")
+            raise UserError(f"levels={self.levels}: give at least one number of levels, each 2 or more")
         if self.num_codebooks < 1:
             raise UserError(f"num_codebooks={self.num_codebooks}: use 1 or more")
 
@@ -110,15 +110,14 @@ class FiniteScalarConfig(QuantizerConfig):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResidualVectorConfig(QuantizerConfig):
-    """`num_codebooks` codebooks of `codebook_size` vectors, each coding what those before it left over."""
+    """Configures `ResidualVectorQuantizer`: each codebook encodes the residual of those before it."""
 
     dim: int = 64
     codebook_size: int = 1024
     num_codebooks: int = 2
     beam_width: int = 1
-    """Partial codes that the search keeps from codebook to codebook; 1 takes the nearest vector of each. The
-    codes mean the same for any width: a wider search takes longer to encode and finds better ones.
-    """
+    """Number of partial codes kept during the search; 1 takes the nearest vector of each codebook. A larger
+    width finds better codes but takes longer; decoding does not depend on it."""
 
     def __post_init__(self) -> None:
         for name, least in (("dim", 1), ("codebook_size", 2), ("num_codebooks", 1), ("beam_width", 1)):
@@ -135,9 +134,10 @@ class FiniteScalarQuantizer(Quantizer):
     learned scales.
 
     Channel i with L levels and scale s: v = s (2 k / (L - 1) - 1), k = round((L - 1) (clip(z / s, -1, 1) + 1)
-    / 2): evenly spaced from -s to s for odd and even L alike, and coded again as itself. The k of a group of
-    channels make its code, the first channel counting most (mixed radix). The scales learn as in learned step
-    sizes (Esser et al. 2019, arXiv 1902.08153); `loss` brings clipped values back, where no gradient passes.
+    / 2). The values are evenly spaced from -s to s for odd and even L, and a decoded value encodes to the
+    same code. The k of a group of channels form its code in mixed radix, the first channel being the most
+    significant. Scales are learned like learned step sizes (Esser et al. 2019, arXiv 1902.08153). The `loss`
+    pulls clipped values back, since clipping blocks their gradients.
     """
 
     levels: Tensor
@@ -161,7 +161,7 @@ class FiniteScalarQuantizer(Quantizer):
         return self._values((codes[..., None] // self.radix) % self.levels)
 
     def fit(self, vectors: Float[Tensor, "n dim"], generator: np.random.Generator) -> None:
-        """Each scale becomes two standard deviations of its channel [D]."""
+        """Set each scale to two standard deviations of its channel [D]."""
         with torch.no_grad():
             self.scale.copy_(2 * vectors.std(0).clamp_min(1e-6).view_as(self.scale))
 
@@ -179,11 +179,11 @@ class FiniteScalarQuantizer(Quantizer):
         vectors: Float[Tensor, "n dim"],
         generator: np.random.Generator,
     ) -> int:
-        """Nothing to do: the grid is fixed, a code cannot be moved."""
+        """Return 0: the grid is fixed, so codes cannot move."""
         return 0
 
     def _steps(self, vectors: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n codebooks channels"]:
-        """Channels in [0, L - 1], not yet rounded."""
+        """Map channels to [0, L - 1], not yet rounded."""
         grouped = vectors.unflatten(-1, (self.num_codebooks, -1))
         return ((grouped / self.scale).clamp(-1, 1) + 1) * ((self.levels - 1) / 2)
 
@@ -193,19 +193,19 @@ class FiniteScalarQuantizer(Quantizer):
 
 @final
 class ResidualVectorQuantizer(Quantizer):
-    """Residual vector quantization: the value is a sum of one vector of each codebook, code j being chosen
-    for what codebooks 0 … j - 1 left over.
+    """Residual vector quantization: the value is a sum of one vector from each codebook, and code j encodes
+    the residual left by codebooks 0 … j - 1.
 
-    The search keeps the `beam_width` best partial sums (LeBlanc et al. 1993, "Efficient search and design
-    procedures for robust multi-stage VQ"): the nearest vector now is not always the one that the next
-    codebooks complete best.
+    Encoding is a beam search that keeps the `beam_width` best partial sums (LeBlanc et al. 1993, "Efficient
+    search and design procedures for robust multi-stage VQ"), since the nearest vector of a codebook does not
+    always lead to the best sum.
 
-    The codebooks learn from two gradients: that of the decoder (through the value) and the pull towards the
-    vectors coded (`loss`, which also holds the encoder to its codes: van den Oord et al. 2017, arXiv
+    The codebooks receive two gradients: the decoder's, through the value, and that of `loss`, which pulls
+    them towards the encoded vectors and the encoder towards its codes (van den Oord et al. 2017, arXiv
     1711.00937, eq. 3, with beta = `commitment`).
     """
 
-    # [D] The encoder starts from a linear code that k-means already covers, so it is held rather firmly.
+    # [D] Rather large: the encoder starts from a linear code that k-means already fits.
     commitment = 0.5
 
     def __init__(self, config: ResidualVectorConfig) -> None:
@@ -226,7 +226,7 @@ class ResidualVectorQuantizer(Quantizer):
         return self._lookup(codes)
 
     def fit(self, vectors: Float[Tensor, "n dim"], generator: np.random.Generator) -> None:
-        """k-means on the vectors, then on their residuals."""
+        """Fit each codebook by k-means, the first to the vectors and the others to the residuals."""
         residual = vectors
         with torch.no_grad():
             for codebook in self.codebooks:
@@ -247,8 +247,8 @@ class ResidualVectorQuantizer(Quantizer):
         vectors: Float[Tensor, "n dim"],
         generator: np.random.Generator,
     ) -> int:
-        """Move each unused vector onto a random residual of its codebook, with probability by squared length:
-        where the error is.
+        """Move each unused code to a random input of its codebook, drawn with probability proportional to its
+        squared quantization error.
         """
         residual, moved = vectors, 0
         with torch.no_grad():
@@ -267,10 +267,10 @@ class ResidualVectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def _search(self, vectors: Float[Tensor, "n dim"]) -> Int[Tensor, "n codebooks"]:
-        """The best complete codes that a beam over the codebooks finds."""
-        residual = vectors[:, None]  # [n, beam, dim]: what each partial code leaves over
+        """Return the best codes found by a beam search over the codebooks."""
+        residual = vectors[:, None]  # [n, beam, dim]: residual of each partial code
         codes = vectors.new_zeros(len(vectors), 1, 0, dtype=torch.int64)
-        error = vectors.new_zeros(len(vectors), 1, 1)  # half its squared length, less that of the best
+        error = vectors.new_zeros(len(vectors), 1, 1)  # half the squared norm, minus that of the best
         for codebook in self.codebooks:
             half_norms = codebook.square().sum(-1) / 2
             errors = half_norms - residual @ codebook.T
@@ -288,7 +288,7 @@ class ResidualVectorQuantizer(Quantizer):
 
 
 def _smallest(values: Float[Tensor, "n size"], count: int) -> tuple[Tensor, Int[Tensor, "n count"]]:
-    """The `count` smallest numbers of each row in order, fewer where the row is shorter, and their places."""
+    """Return the `count` smallest numbers of each row in order (all if it has fewer), and their indices."""
     if count == 1:
         smallest = values.min(-1, keepdim=True)
         return smallest.values, smallest.indices
@@ -296,7 +296,7 @@ def _smallest(values: Float[Tensor, "n size"], count: int) -> tuple[Tensor, Int[
     if size % _BLOCK or size < count * _BLOCK:
         smallest = values.topk(min(count, size), largest=False)
         return smallest.values, smallest.indices
-    # They lie in the `count` blocks of the smallest minima; sorting those alone takes a fraction of the time.
+    # They are all in the `count` blocks with the smallest minima; sorting only these is much faster.
     blocks = values.unflatten(-1, (-1, _BLOCK))
     chosen = blocks.amin(-1).topk(count, largest=False).indices
     smallest = _rows(blocks, chosen).flatten(1).topk(count, largest=False)
@@ -307,13 +307,14 @@ def _smallest(values: Float[Tensor, "n size"], count: int) -> tuple[Tensor, Int[
 def _rows(
     values: Shaped[Tensor, "n beam *_"], parent: Int[Tensor, "n count"]
 ) -> Shaped[Tensor, "n count *_"]:
-    """Of each n the rows that `parent` names."""
+    """Select the rows with indices `parent` for each n."""
     return values.gather(1, parent[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def nearest(vectors: Float[Tensor, "n dim"], codebook: Float[Tensor, "size dim"]) -> Int[Tensor, "n"]:
-    """Index of the nearest codebook vector (squared Euclidean distance, the first of equals), in blocks that
-    bound the memory.
+    """Return the index of the nearest codebook vector (Euclidean distance, the first of equals).
+
+    Vectors are processed in blocks to bound the memory.
     """
     half_norms = codebook.square().sum(-1) / 2
     blocks = [(half_norms - block @ codebook.T).argmin(-1) for block in vectors.split(8192)]
@@ -323,16 +324,19 @@ def nearest(vectors: Float[Tensor, "n dim"], codebook: Float[Tensor, "size dim"]
 def kmeans(
     vectors: Float[Tensor, "n dim"], size: int, generator: np.random.Generator, num_iterations: int = 12
 ) -> Float[Tensor, "size dim"]:
-    """Lloyd's algorithm from random vectors; a centre that lost all its vectors restarts at the worst coded
-    ones.
+    """Run Lloyd's algorithm from random vectors; empty clusters restart at the worst coded vectors.
 
-    UserError where there are fewer vectors than centres.
+    Returns:
+        `size` cluster centres.
+
+    Raises:
+        UserError: there are fewer vectors than centres.
     """
     if len(vectors) < size:
         raise UserError(
-            f"{len(vectors)} vectors cannot give {size} centres; pass more vectors or ask for fewer codes"
+            f"{len(vectors)} vectors cannot give {size} centres; give more vectors or ask for fewer codes"
         )
-    # Not k-means++: as a start of the shipped image codebooks it was 0.1 dB worse, and far slower.
+    # Not k-means++: for the shipped image codebooks it was 0.1 dB worse, and far slower.
     centres = vectors[torch.from_numpy(generator.choice(len(vectors), size, replace=False))].clone()
     for _ in range(num_iterations):
         assigned = nearest(vectors, centres)

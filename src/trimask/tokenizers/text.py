@@ -1,4 +1,4 @@
-"""Text <-> ids: byte-level BPE through the `tokenizers` library."""
+"""The text tokenizer: byte-level BPE through the `tokenizers` library."""
 
 import json
 from collections.abc import Iterable
@@ -9,17 +9,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from trimask import io, seals
 from trimask.errors import UserError
 
-# The byte-level alphabet maps each byte to a printable character; its order fixes nothing but is kept with
-# the file.
+# Sorted, so that training gives the same file each time.
 _ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
 @final
 class TextTokenizer:
-    """Byte-level BPE: every string has an encoding and decodes back to itself exactly.
+    """Byte-level BPE: every string can be encoded, and decodes to itself exactly.
 
-    All 256 bytes are units of their own, so a string can also be *spelled*, one id per UTF-8 byte with no
-    merges: speech is trained on spellings, since letters tell more about sounds than merged units do [D].
+    All 256 bytes are tokens, so a string can also be *spelled*, with one id per UTF-8 byte and no merges.
+    Transcripts of speech are spelled, since letters say more about sounds than merged tokens do [D].
     """
 
     def __init__(self, backend: Tokenizer):
@@ -29,7 +28,8 @@ class TextTokenizer:
         if len(self._byte_ids) < 256:
             missing = 256 - len(self._byte_ids)
             raise UserError(
-                f"the text tokenizer lacks {missing} of the 256 byte units: train it with `train`"
+                f"the text tokenizer lacks {missing} of the 256 bytes as tokens: train one with "
+                "`TextTokenizer.train`"
             )
 
     @classmethod
@@ -51,17 +51,22 @@ class TextTokenizer:
         return self._backend.get_vocab_size()
 
     def encode(self, text: str, *, is_spelled: bool = False) -> list[int]:
-        """Ids of `text`; with `is_spelled`, one id per UTF-8 byte."""
+        """Encode `text`; with `is_spelled`, as one id per UTF-8 byte."""
         if is_spelled:
             return [self._byte_ids[byte] for byte in text.encode("utf-8")]
         return self._backend.encode(text).ids
 
     def decode(self, ids: list[int]) -> str:
-        """Inverse of `encode`; bytes that are not valid UTF-8 (a model may produce them) become U+FFFD."""
+        """Decode ids; bytes that are not valid UTF-8 (a model may generate them) become U+FFFD.
+
+        Raises:
+            UserError: an id is out of range.
+        """
         out_of_range = [i for i in ids if not 0 <= i < self.vocabulary_size]
         if out_of_range:
             raise UserError(
-                f"text id {out_of_range[0]} is outside 0…{self.vocabulary_size - 1}: not this tokenizer's"
+                f"text id {out_of_range[0]} is outside 0…{self.vocabulary_size - 1}: use the tokenizer that "
+                "made it"
             )
         return self._backend.decode(ids)
 
@@ -71,10 +76,10 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "TextTokenizer":
-        """Read what `save` wrote.
+        """Load a tokenizer that `save` wrote.
 
         Raises:
-            FileNotFoundError, UserError: the file is missing, cut short, or not a byte-level BPE of the
+            FileNotFoundError, UserError: the file is missing, damaged, or not a byte-level BPE of the
                 `tokenizers` library.
         """
         data = io.read_json(path)
@@ -85,12 +90,12 @@ class TextTokenizer:
             raise UserError(f"{problem}: write it again with `save`")
         try:
             return cls(Tokenizer.from_str(json.dumps(data)))
-        except Exception as error:  # the library raises nothing more exact
+        except Exception as error:  # the library raises no more specific type
             raise UserError(f"{problem} ({error}): write it again with `save`") from error
 
 
 def _byte_to_unit(byte: int) -> str:
-    """The printable character that stands for `byte` in byte-level BPE (GPT-2's table, from its rule)."""
+    """Return the printable character that represents `byte` in byte-level BPE, by GPT-2's rule."""
     printable = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),

@@ -1,6 +1,6 @@
-"""Public tokenizers that other libraries load, as tokenizers of ours: frozen, float32, safetensors only.
+"""Adapters for public tokenizers of other libraries: frozen, float32, safetensors only.
 
-The library behind a model is imported when the model is loaded (extra `pretrained`), and never before.
+A model's library (extra `pretrained`) is imported only when the model is loaded.
 """
 
 from trimask.tokenizers.pretrained.codec import PretrainedSpeechTokenizer

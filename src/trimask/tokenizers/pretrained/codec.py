@@ -1,4 +1,4 @@
-"""What the public speech codecs share: checks, whole frames, and a prefix of the codebooks."""
+"""The base class of public speech codecs: input checks, whole frames, and a prefix of the codebooks."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -17,7 +17,7 @@ from trimask.tokenizers.speech.tokenizer import check_waveform
 class PretrainedSpeechTokenizer(nn.Module, ABC):
     """Mono waveforms in [-1, 1] <-> the first `num_codebooks` codebooks of a frozen public codec.
 
-    Codes and waveforms come back on the device of what was given.
+    Results are on the device of the input.
     """
 
     def __init__(self, model: Any, *, num_codebooks: int | None = None, origin: Origin | None = None) -> None:
@@ -41,25 +41,25 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
     @property
     @abstractmethod
     def family(self) -> str:
-        """What the library calls such a model."""
+        """The library's name for this type of model."""
 
     @property
     @abstractmethod
     def most_codebooks(self) -> int:
-        """Codebooks that the codec has, used or not."""
+        """Number of codebooks of the codec, used or not."""
 
     @property
     @abstractmethod
     def samples_per_frame(self) -> int:
-        """Samples that one frame of codes stands for: the hop."""
+        """Samples per frame of codes: the hop."""
 
     @abstractmethod
     def _encode(self, waveform: Float[Tensor, "1 1 samples"]) -> Int[Tensor, "1 codebooks frames"]:
-        """At least `num_codebooks` codebooks, ceil(samples / hop) frames."""
+        """Encode to at least `num_codebooks` codebooks and ceil(samples / hop) frames."""
 
     @abstractmethod
     def _decode(self, codes: Int[Tensor, "1 codebooks frames"]) -> Float[Tensor, "..."]:
-        """About frames x hop samples."""
+        """Decode to about frames x hop samples."""
 
     @property
     def sample_rate(self) -> int:
@@ -82,20 +82,23 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
         return self.model.config.codebook_size
 
     def num_frames(self, num_samples: int) -> int:
-        """Code frames of a waveform of `num_samples`."""
+        """Return the number of code frames of a waveform with `num_samples` samples."""
         return -(-num_samples // self.samples_per_frame)
 
     def encode(
         self, waveform: Shaped[Tensor, "*channels samples"], *, sample_rate: int | None = None
     ) -> Int[Tensor, "frames codebooks"]:
-        """The library's own codes of a waveform at `self.sample_rate`.
+        """Encode a waveform at `self.sample_rate`, with the same codes as the library.
 
-        UserError if it is empty, not mono, or holds NaN or infinity; or if `sample_rate` is given and
-        another.
+        Args:
+            sample_rate: the waveform's rate in Hz, to be checked; None skips the check.
+
+        Raises:
+            UserError: the waveform is empty, not mono, has NaN or infinity, or has another sample rate.
         """
         if sample_rate not in (None, self.sample_rate):
             raise UserError(
-                f"the waveform has {sample_rate} samples a second, this codec takes {self.sample_rate}: "
+                f"the waveform has {sample_rate} samples per second, this codec takes {self.sample_rate}: "
                 "resample it first"
             )
         if waveform.ndim != 1:
@@ -108,26 +111,28 @@ class PretrainedSpeechTokenizer(nn.Module, ABC):
             samples = waveform.to(self._device, torch.float32)[None, None]
             codes = self._encode(samples)[0, : self._num_codebooks].T
         frames = self.num_frames(len(waveform))
-        assert len(codes) == frames, f"{self.family} gives {len(codes)} frames, {frames} are due"
-        # Copied, as in `decode`: what is made in inference mode cannot take part in training.
+        assert len(codes) == frames, f"{self.family} gives {len(codes)} frames instead of {frames}"
+        # Copied, as in `decode`: tensors made in inference mode cannot be used in training.
         return codes.to(waveform.device, torch.int64, copy=True)
 
     def decode(self, codes: Int[Tensor, "frames codebooks"]) -> Float[Tensor, "samples"]:
-        """The waveform that codes stand for, clipped to [-1, 1]: frames x hop samples. UserError if there
-        are no frames, another number of codebooks, or codes out of range.
+        """Decode to a waveform of frames x hop samples, clipped to [-1, 1].
+
+        Raises:
+            UserError: there are no frames, the number of codebooks differs, or a code is out of range.
         """
         if codes.numel() == 0:
-            raise UserError("there are 0 frames of codes: pass at least one")
+            raise UserError("there are 0 frames of codes: give at least one")
         check_codes(codes, self._num_codebooks, self.codebook_size)
         due = len(codes) * self.samples_per_frame
         with torch.inference_mode():
             waveform = self._decode(codes.T[None].to(self._device)).flatten()[:due].clamp(-1, 1)
-            # The odd strides of a DAC lose a few samples at the end (8 at 24 kHz).
+            # DAC's odd strides lose a few samples at the end (8 at 24 kHz).
             waveform = nn.functional.pad(waveform, (0, due - len(waveform)))
         return waveform.to(codes.device, copy=True)
 
     def save(self, folder: Path) -> None:
-        """Write the model as its library does, and our options beside it."""
+        """Save the model in its library's format, with our options in another file."""
         save(folder, self.model, origin=self.origin, num_codebooks=self._num_codebooks)
 
     @property

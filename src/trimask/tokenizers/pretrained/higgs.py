@@ -1,7 +1,7 @@
-"""Higgs Audio v2's class of transformers, also where torchaudio cannot be installed.
+"""Import Higgs Audio v2's class from transformers, even if torchaudio cannot be installed.
 
-Its module imports torchaudio for one function, `resample`. The package index has torchaudio for GPU builds of
-torch alone, so where it is absent that function stands in for it while the module is imported.
+Its module needs torchaudio for one function only, `resample`. The package index has torchaudio only for GPU
+builds of torch, so if it is missing, a substitute with our `resample` is used while the module is imported.
 """
 
 import importlib.machinery
@@ -17,8 +17,8 @@ from torch import Tensor
 
 
 def higgs_class() -> Any:
-    """`HiggsAudioV2TokenizerModel`. ImportError where transformers is absent or too old."""
-    # What the module imports comes first: nothing else shall see the stand-in.
+    """Return `HiggsAudioV2TokenizerModel`. Raise ImportError if transformers is missing or too old."""
+    # Import the module's own dependencies first, so that they do not see the substitute.
     from transformers import AutoModel, DacModel, HubertModel  # noqa: F401
 
     if "torchaudio" in sys.modules or importlib.util.find_spec("torchaudio") is not None:
@@ -34,12 +34,12 @@ def higgs_class() -> Any:
 
 
 def resample(waveform: Float[Tensor, "*batch samples"], before: int, after: int) -> Float[Tensor, "*batch _"]:
-    """`waveform` from `before` to `after` samples a second, as `torchaudio.functional.resample` has it:
+    """Resample from `before` to `after` samples per second, as `torchaudio.functional.resample` does.
 
-        y[j] = Σ_i x[i] h(i / before - j / after),    h a sinc cut at 0.99 of the lower rate's half and after
-        6 zeros, under a Hann window
+        y[j] = Σ_i x[i] h(i / before - j / after)
 
-    Length: ceil(samples · after / before).
+    h is a sinc with its cutoff at 0.99 of the lower Nyquist frequency, truncated after 6 zeros by a Hann
+    window. The result has ceil(samples · after / before) samples.
     """
     divisor = math.gcd(before, after)
     before, after = before // divisor, after // divisor

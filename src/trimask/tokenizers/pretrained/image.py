@@ -1,7 +1,7 @@
 """Public image tokenizers: MoVQ / VQGAN (diffusers) and Emu3's (transformers).
 
-Of the tokenizers in transformers, Emu3's alone is meant for both directions: Chameleon's has no decoder
-there, and Janus's looks codes up without the normalization that it was trained with (its model only decodes).
+Of the image tokenizers in transformers, only Emu3's both encodes and decodes: Chameleon's has no decoder
+there, and Janus's encoder omits the normalization that it was trained with.
 """
 
 from abc import ABC, abstractmethod
@@ -18,13 +18,13 @@ from trimask.tokenizers.pretrained.saved import Origin, SavedModel, find, from_e
 from trimask.tokenizers.quantizer import check_codes
 
 _PIXELS_AT_ONCE = 2**19
-"""Eight images of 256 x 256: a VQGAN's first layer holds 128 numbers for each pixel."""
+"""Eight images of 256 x 256: the first layer of a VQGAN has 128 activations per pixel."""
 
 
 class PretrainedImageTokenizer(nn.Module, ABC):
     """RGB images in [-1, 1] <-> one code per cell, cells in row-major order, by a frozen public model.
 
-    Codes and images come back on the device of what was given.
+    Results are on the device of the input.
     """
 
     def __init__(self, model: Any, *, image_size: int, origin: Origin | None = None) -> None:
@@ -42,7 +42,7 @@ class PretrainedImageTokenizer(nn.Module, ABC):
     @property
     @abstractmethod
     def family(self) -> str:
-        """What the library calls such a model."""
+        """The library's name for this type of model."""
 
     @property
     @abstractmethod
@@ -77,20 +77,23 @@ class PretrainedImageTokenizer(nn.Module, ABC):
         return 1
 
     def encode(self, images: Shaped[Tensor, "b channels h w"]) -> Int[Tensor, "b cells 1"]:
-        """The library's own codes of RGB images in [-1, 1].
+        """Encode RGB images in [-1, 1], with the same codes as the library.
 
-        UserError for whole numbers, for another size, or for values outside [-1, 1].
+        Raises:
+            UserError: the images are integers, have another size, or have values outside [-1, 1].
         """
         check_images(images, self._image_size)
         with torch.inference_mode():
             parts = images.to(self._device, torch.float32).split(self._batch)
             ids = torch.cat([self._ids(part) for part in parts]).flatten(1, 2)[..., None]
-        # Copied, as in `decode`: what is made in inference mode cannot take part in training.
+        # Copied, as in `decode`: tensors made in inference mode cannot be used in training.
         return ids.to(images.device, copy=True)
 
     def decode(self, codes: Int[Tensor, "b cells codebooks"]) -> Float[Tensor, "b 3 h w"]:
-        """The images that the codes stand for, clipped to [-1, 1]. UserError for another number of cells,
-        or codes out of range.
+        """Decode to RGB images, clipped to [-1, 1].
+
+        Raises:
+            UserError: the number of cells differs, or a code is out of range.
         """
         rows, columns = self.grid
         if codes.shape[1] != rows * columns:
@@ -104,7 +107,7 @@ class PretrainedImageTokenizer(nn.Module, ABC):
         return images.to(codes.device, copy=True)
 
     def save(self, folder: Path) -> None:
-        """Write the model as its library does, and our options beside it."""
+        """Save the model in its library's format, with our options in another file."""
         save(folder, self.model, origin=self.origin, image_size=self._image_size)
 
     @property
@@ -134,7 +137,7 @@ class VQGANTokenizer(PretrainedImageTokenizer):
 
     @property
     def _has_unit_pixels(self) -> bool:
-        """aMUSEd's VQGAN, for which diffusers has this flag, sees pixels in [0, 1]; all others in [-1, 1]."""
+        """Whether pixels are in [0, 1], as for aMUSEd's VQGAN, which sets this flag; others use [-1, 1]."""
         return self.model.config.lookup_from_codebook
 
     def _ids(self, images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b rows columns"]:
@@ -154,7 +157,7 @@ class VQGANTokenizer(PretrainedImageTokenizer):
 
 @final
 class Emu3Tokenizer(PretrainedImageTokenizer):
-    """Emu3's vision tokenizer in transformers: for videos, so that an image is seen as four equal frames."""
+    """Emu3's vision tokenizer in transformers. It is made for videos and repeats an image as four frames."""
 
     @property
     def family(self) -> str:
@@ -183,21 +186,22 @@ def load_image_tokenizer(
     revision: str | None = None,
     device: torch.device | str = "cpu",
 ) -> PretrainedImageTokenizer:
-    """A public image tokenizer from a folder or the hub (`owner/name`, `owner/name/subfolder`).
+    """Load a public image tokenizer from a folder or the hub (`owner/name`, `owner/name/subfolder`).
 
     Args:
-        image_size: pixels along each side; may be left out for a folder that `save` wrote.
+        image_size: pixels along each side; may be omitted for a folder that `save` wrote.
+        revision: branch, tag or commit on the hub.
 
     Raises:
-        UserError: a family that we do not know, an image size that its stride does not divide, missing or
-            damaged files.
-        ImportError: its library is not installed, or too old.
-        OSError: the hub does not give it.
+        UserError: the type of model is not supported, `image_size` is not a multiple of its stride, or files
+            are missing or damaged.
+        ImportError: its library is not installed or too old.
+        OSError: it cannot be downloaded from the hub.
     """
     saved = find(name_or_folder, revision=revision)
     size = saved.options.get("image_size") if image_size is None else image_size
     if not isinstance(size, int):
-        raise UserError(f"{name_or_folder} does not say what images it is for: give image_size, such as 256")
+        raise UserError(f"{name_or_folder} does not state its image size: give image_size, such as 256")
     return _load(saved, size).to(device)
 
 
@@ -212,6 +216,6 @@ def _load(saved: SavedModel, image_size: int) -> PretrainedImageTokenizer:
             from transformers import Emu3VQVAE
         return Emu3Tokenizer(saved.load(Emu3VQVAE), image_size=image_size, origin=saved.origin)
     raise UserError(
-        f"{saved.folder / 'config.json'} is {saved.family!r}, no image tokenizer that we know: give a "
+        f"{saved.folder / 'config.json'} is {saved.family!r}, not a supported image tokenizer: give a "
         "VQModel (diffusers) or an emu3_vqgan (transformers)"
     )

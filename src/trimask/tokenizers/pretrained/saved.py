@@ -1,4 +1,4 @@
-"""A model that a library saved, in a folder or on the hub: what it is, its weights, and how we keep it."""
+"""Models saved by another library, in a folder or on the hub: find, load and save them."""
 
 import importlib.metadata
 import importlib.util
@@ -16,7 +16,7 @@ from trimask.errors import UserError
 
 CONFIG = "config.json"
 OPTIONS = "trimask.json"
-"""Beside a library's files in a tokenizer folder: the options with which we load them."""
+"""File of our loading options, next to the library's files in a tokenizer folder."""
 
 _HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:/(?P<subfolder>[\w./-]+))?")
 _EXTRA = "pip install -U 'trimask[pretrained]'"
@@ -25,7 +25,7 @@ _EXTRA = "pip install -U 'trimask[pretrained]'"
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Where on the hub a model came from: `owner/name` or `owner/name/subfolder`, at a revision."""
+    """A model's origin on the hub: `owner/name` or `owner/name/subfolder`, at a revision."""
 
     name: str
     revision: str | None = None
@@ -34,7 +34,7 @@ class Origin:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SavedModel:
-    """A library's `config.json`, and where its weights lie."""
+    """A saved model: its `config.json`, our options, and the folder of its weights."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -44,15 +44,15 @@ class SavedModel:
 
     @property
     def family(self) -> str:
-        """What the configuration says it is: `model_type` (transformers) or `_class_name` (diffusers)."""
+        """The type of model: `model_type` (transformers) or `_class_name` (diffusers) in its config."""
         return str(self.config.get("model_type") or self.config.get("_class_name") or "of no declared family")
 
     def load(self, model_class: Any, **options: Any) -> Any:
-        """The model, frozen: float32, evaluation mode, no gradients.
+        """Load the model frozen: float32, evaluation mode, no gradients.
 
         Raises:
-            UserError: weights that are missing, truncated, or not those of the configuration.
-            OSError: the hub does not give them.
+            UserError: weights are missing, damaged, or do not fit the configuration.
+            OSError: they cannot be downloaded from the hub.
         """
         if self.is_on_hub and self.origin is not None:
             _download(self.origin, ["*.safetensors", "*.safetensors.index.json"])
@@ -61,38 +61,38 @@ class SavedModel:
                 model, report = model_class.from_pretrained(
                     self.folder, use_safetensors=True, output_loading_info=True, **options
                 )
-        except Exception as error:  # damaged files come as half a dozen kinds of three libraries
+        except Exception as error:  # three libraries raise many types for damaged files
             raise UserError(
-                f"{self.folder} has no whole safetensors weights of its {CONFIG} ({first_line(error)}): "
-                "fetch or save it again"
+                f"{self.folder} has no complete safetensors weights for its {CONFIG} ({first_line(error)}): "
+                "download or save it again"
             ) from error
         wrong = sorted(str(name) for kind in ("missing_keys", "mismatched_keys") for name in report[kind])
         if wrong:
             raise UserError(
                 f"{self.folder} lacks {len(wrong)} tensors of a {self.family} ({wrong[0]}): "
-                "fetch or save it again"
+                "download or save it again"
             )
         assert isinstance(model, nn.Module)
         return model.float().eval().requires_grad_(False)
 
 
 def find(name_or_folder: str | Path, *, revision: str | None = None) -> SavedModel:
-    """The model in a folder, or of a hub name (`owner/name`, or `owner/name/subfolder`).
+    """Find the model in a folder or on the hub (`owner/name` or `owner/name/subfolder`).
 
     Raises:
-        UserError: no such folder and no hub name, or no readable `config.json` there.
-        OSError: the hub does not give it.
+        UserError: it is neither a folder nor a name on the hub, or has no valid `config.json`.
+        OSError: it cannot be downloaded from the hub.
     """
     folder, origin = Path(name_or_folder), None
     is_on_hub = not folder.is_dir()
     if is_on_hub:
         if not _HUB_NAME.fullmatch(str(name_or_folder)):
             raise UserError(
-                f"{name_or_folder} is no folder, and no name on the hub: give owner/name[/subfolder]"
+                f"{name_or_folder} is neither a folder nor a name on the hub: give owner/name[/subfolder]"
             )
         folder, origin = _download(Origin(name=str(name_or_folder), revision=revision), [CONFIG])
     elif revision is not None:
-        raise UserError(f"revision {revision} is of no use for the folder {folder}: leave it out")
+        raise UserError(f"revision {revision} does not apply to the folder {folder}: leave it out")
     if not (folder / CONFIG).is_file():
         raise UserError(
             f"{name_or_folder} has no {CONFIG}: give the folder of a saved model, or owner/name/subfolder"
@@ -101,18 +101,18 @@ def find(name_or_folder: str | Path, *, revision: str | None = None) -> SavedMod
     config = io.read_json(folder / CONFIG)
     for content, file in ((config, CONFIG), (options, OPTIONS)):
         if not isinstance(content, dict):
-            raise UserError(f"{folder / file} is no JSON object: fetch or save it again")
+            raise UserError(f"{folder / file} is no JSON object: download or save it again")
     if options.get("origin"):
         origin = Origin(**options["origin"])
     return SavedModel(folder=folder, config=config, options=options, origin=origin, is_on_hub=is_on_hub)
 
 
 def save(folder: Path, model: Any, *, origin: Origin | None, **options: Any) -> None:
-    """Write `model` as its library does, and the options beside it, whole or not at all."""
+    """Save `model` in its library's format, with our options in another file, atomically."""
     with io.atomic_folder(folder) as temporary:
         with _without_bars():
             model.save_pretrained(temporary)
-        # The place that a model was loaded from is of this machine, and no part of the model.
+        # Remove the local path that the model was loaded from.
         config = io.read_json(temporary / CONFIG)
         config.pop("_name_or_path", None)
         io.write_json(temporary / CONFIG, config)
@@ -122,10 +122,10 @@ def save(folder: Path, model: Any, *, origin: Origin | None, **options: Any) -> 
 
 @contextmanager
 def from_extra(library: str) -> Iterator[None]:
-    """Within this, `library` is imported; where that fails, an ImportError says how to mend it."""
+    """Convert failures to import `library` to an ImportError that says how to install it."""
     try:
         yield
-    except (ImportError, RuntimeError) as error:  # diffusers turns the one into the other
+    except (ImportError, RuntimeError) as error:  # diffusers raises RuntimeError for ImportError
         if importlib.util.find_spec(library) is None:
             raise ImportError(f"this tokenizer needs {library}, which is not installed: {_EXTRA}") from error
         version = importlib.metadata.version(library)
@@ -135,13 +135,13 @@ def from_extra(library: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says first; the rest is advice for its own users."""
+    """Return the first line of a library's error message; the rest is advice for its own users."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".: ") if lines else type(error).__name__
 
 
 def _download(origin: Origin, patterns: list[str]) -> tuple[Path, Origin]:
-    """The folder that holds the files of `patterns`, and the exact revision."""
+    """Download the files that match `patterns`; return their folder, and the origin with its commit."""
     with from_extra("huggingface_hub"):
         from huggingface_hub import snapshot_download
     match = _HUB_NAME.fullmatch(origin.name)
@@ -154,9 +154,9 @@ def _download(origin: Origin, patterns: list[str]) -> tuple[Path, Origin]:
             allow_patterns=[f"{subfolder}/{pattern}" if subfolder else pattern for pattern in patterns],
             ignore_patterns=["*.fp16.*", "*.non_ema.*"],
         )
-    except Exception as error:  # whatever a network can throw
+    except Exception as error:  # network errors have many types
         raise OSError(
-            f"there is no folder {origin.name}, and the hub does not give a model of that name "
+            f"there is no folder {origin.name}, and no such model can be downloaded from the hub "
             f"({first_line(error)}): check the name and the connection, or give a folder"
         ) from error
     # A snapshot's folder is named after its commit.
@@ -167,7 +167,7 @@ def _download(origin: Origin, patterns: list[str]) -> tuple[Path, Origin]:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """No progress bars for files that are read from the disk within a second."""
+    """Disable the library's progress bars, which would appear even for short reads from the disk."""
     with from_extra("transformers"):
         from transformers.utils import logging
     was_enabled = logging.is_progress_bar_enabled()

@@ -1,8 +1,8 @@
 """Public speech tokenizers of transformers: Higgs Audio v2, DAC, EnCodec, Mimi.
 
-Their codebooks are residual, coarse to fine, so that the first few are a tokenizer too. A waveform of n
-samples has ceil(n / hop) frames: EnCodec and Mimi fill the last one themselves, layer by layer; for DAC and
-Higgs Audio zeros are appended, as their feature extractor does. Decoding gives frames x hop samples.
+Their codebooks are residual, coarse to fine, so the first few also form a tokenizer. A waveform of n samples
+has ceil(n / hop) frames: EnCodec and Mimi pad the last one themselves, layer by layer; for DAC and Higgs
+Audio zeros are appended, as by their feature extractors. Decoding gives frames x hop samples.
 """
 
 from abc import ABC
@@ -20,7 +20,7 @@ from trimask.tokenizers.pretrained.saved import SavedModel, find, from_extra
 
 
 class _ByBandwidth(PretrainedSpeechTokenizer, ABC):
-    """A codec that is told a bandwidth (kbit/s) of its list, and not a number of codebooks."""
+    """A codec that takes a bandwidth (kbit/s) from its list instead of a number of codebooks."""
 
     @property
     def most_codebooks(self) -> int:
@@ -28,7 +28,7 @@ class _ByBandwidth(PretrainedSpeechTokenizer, ABC):
 
     @property
     def _bandwidth(self) -> float | int:
-        """The least bandwidth that takes all codebooks in use."""
+        """The lowest bandwidth that includes all codebooks in use."""
         bandwidths = sorted(self.model.config.target_bandwidths)
         return next(each for each in bandwidths if self._num_within(each) >= self.num_codebooks)
 
@@ -68,8 +68,8 @@ class EncodecTokenizer(_ByBandwidth):
         config = model.config
         if config.normalize or config.chunk_length_s is not None:
             raise UserError(
-                f"this EnCodec stores loudness beside the codes (normalize={config.normalize}, "
-                f"chunk_length_s={config.chunk_length_s}): give one without (the 24 kHz model)"
+                f"this EnCodec stores loudness in addition to codes (normalize={config.normalize}, "
+                f"chunk_length_s={config.chunk_length_s}): use one that does not, such as the 24 kHz model"
             )
         super().__init__(model, **options)
 
@@ -114,7 +114,7 @@ class MimiTokenizer(PretrainedSpeechTokenizer):
 
 @final
 class HiggsTokenizer(_ByBandwidth):
-    """Higgs Audio v2's tokenizer: acoustics and HuBERT's features in one residual quantizer."""
+    """Higgs Audio v2's tokenizer: acoustic and HuBERT features in one residual quantizer."""
 
     @property
     def family(self) -> str:
@@ -142,16 +142,17 @@ def load_speech_tokenizer(
     revision: str | None = None,
     device: torch.device | str = "cpu",
 ) -> PretrainedSpeechTokenizer:
-    """A public speech codec from a folder or the hub (`owner/name`, `owner/name/subfolder`).
+    """Load a public speech codec from a folder or the hub (`owner/name`, `owner/name/subfolder`).
 
     Args:
-        num_codebooks: how many to use, coarse ones first; else what the folder's options say, or all.
+        num_codebooks: number of codebooks to use, coarse ones first; by default as saved, or all.
+        revision: branch, tag or commit on the hub.
 
     Raises:
-        UserError: a family that we do not know, a codec of several channels, more codebooks than there are,
-            missing or damaged files.
-        ImportError: its library is not installed, or too old.
-        OSError: the hub does not give it.
+        UserError: the type of model is not supported, it is not mono, it has fewer codebooks, or files are
+            missing or damaged.
+        ImportError: its library is not installed or too old.
+        OSError: it cannot be downloaded from the hub.
     """
     saved = find(name_or_folder, revision=revision)
     number = saved.options.get("num_codebooks") if num_codebooks is None else num_codebooks
@@ -165,7 +166,7 @@ def _load(saved: SavedModel, num_codebooks: int | None) -> PretrainedSpeechToken
 
 
 def _classes(saved: SavedModel) -> tuple[Any, type[PretrainedSpeechTokenizer]]:
-    """The library's class, and ours. ImportError where the library is absent or too old."""
+    """Return the library's class and ours. Raise ImportError if the library is missing or too old."""
     if saved.family == "dac":
         from transformers import DacModel
 
@@ -181,6 +182,6 @@ def _classes(saved: SavedModel) -> tuple[Any, type[PretrainedSpeechTokenizer]]:
     if saved.family == "higgs_audio_v2_tokenizer":
         return higgs_class(), HiggsTokenizer
     raise UserError(
-        f"{saved.folder / 'config.json'} is {saved.family!r}, no speech tokenizer that we know: give a dac, "
+        f"{saved.folder / 'config.json'} is {saved.family!r}, not a supported speech tokenizer: give a dac, "
         "encodec, mimi or higgs_audio_v2_tokenizer (transformers)"
     )

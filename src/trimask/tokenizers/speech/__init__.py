@@ -1,4 +1,4 @@
-"""The speech tokenizer: 16 kHz mono speech as a few coarse-to-fine codes, 25 times a second."""
+"""The speech tokenizer: 16 kHz mono speech <-> 25 frames per second of a few coarse-to-fine codes."""
 
 from trimask.tokenizers.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 

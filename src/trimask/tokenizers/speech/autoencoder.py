@@ -1,11 +1,10 @@
-"""Features to a few codes per frame and back: a linear code, and networks that repair what it loses.
+"""The autoencoder of speech features: a linear code, and networks that correct its reconstruction.
 
-A block of feature frames is projected on its principal components, which are quantized coarse to fine by
-residual codebooks (k-means at the start) and projected back. That projection stays as it was fitted: an
-encoder network that was trained along gave a worse code in the same time (mean error 0.174 against 0.169
-nats after 250 steps, and it moves away from its codebooks), and so a code says what happens in its own
-frame and nothing else. Convolutions over neighbouring frames correct what comes back; they begin as zero,
-so training starts from the linear code.
+A block of feature frames is projected on its principal components, which residual codebooks (initialized by
+k-means) quantize coarse to fine, and is projected back. The projection stays fixed after it is fitted, so a
+code depends on its own frame only. An encoder network trained jointly gave a worse code in the same time
+(mean error 0.174 against 0.169 nats after 250 steps) and drifted away from its codebooks. Convolutions over
+neighbouring frames correct the reconstruction; they start at zero, so training starts from the linear code.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from trimask.errors import UserError
 from trimask.tokenizers.quantizer import QuantizerConfig, ResidualVectorConfig
 from trimask.tokenizers.speech.blocks import ConvStack
 
-# Blocks that the codebooks start from: enough for 512 entries, seconds of k-means.
+# Most blocks for k-means: enough for 512 entries, and takes seconds.
 MOST_FITTED = 50_000
 
 
@@ -33,8 +32,7 @@ class AutoencoderConfig:
     """Feature frames in a code frame: 4 of 100 Hz give 25 Hz."""
     quantizer: QuantizerConfig = ResidualVectorConfig(dim=64, codebook_size=512, num_codebooks=4)
     pitch_weight: float = 10.0
-    """Scale of the pitch (octaves) in feature space: 0.03 octaves then weigh like 0.3 nats in one mel band.
-    """
+    """Scale of the pitch (octaves) in feature space, where a mel band is scaled by 0.5."""
     voicing_weight: float = 3.0
     decoder_width: int = 256
     decoder_depth: int = 4
@@ -50,8 +48,9 @@ class AutoencoderConfig:
 
 @final
 class SpeechAutoencoder(nn.Module):
-    """`[b, frames, features]` to `[b, codes, codebooks]` and back; `frames` must be a multiple of
-    `frames_per_code`.
+    """Maps features to vectors that its quantizer encodes, and quantized vectors back to features.
+
+    The number of feature frames must be a multiple of `frames_per_code`.
     """
 
     scale: Tensor
@@ -78,18 +77,18 @@ class SpeechAutoencoder(nn.Module):
         self.register_buffer("offset", offset, persistent=False)
 
     def blocks(self, features: Float[Tensor, "b frames features"]) -> Float[Tensor, "b codes block"]:
-        """Features in the space where errors are weighed, one row per code frame."""
+        """Scale features by the weights of their errors, and join those of each code frame."""
         scaled = (features + self.offset) * self.scale
         return scaled.reshape(features.shape[0], -1, self.config.frames_per_code * features.shape[-1])
 
     def latent(self, features: Float[Tensor, "b frames features"]) -> Float[Tensor, "b codes dim"]:
-        """What the codebooks quantize."""
+        """Return the vectors that the quantizer encodes."""
         return self.analysis(self.blocks(features))
 
     @torch.no_grad()
     def fit(self, features: Float[Tensor, "frames features"], generator: np.random.Generator) -> None:
-        """Start from the best linear code: principal components of the blocks, k-means on them and on the
-        residuals.
+        """Initialize the linear code with the principal components of the blocks, and fit the quantizer to
+        it.
         """
         blocks = self.blocks(features[None])[0]
         mean = blocks.mean(0)
@@ -104,7 +103,7 @@ class SpeechAutoencoder(nn.Module):
         self.quantizer.fit(self.analysis(blocks[drawn]), generator)
 
     def features(self, latent: Float[Tensor, "b codes dim"]) -> Float[Tensor, "b frames features"]:
-        """Features (log-mel envelope, pitch, voicing) of a quantized latent."""
+        """Decode a quantized latent to features (log-mel envelope, pitch, voicing)."""
         blocks = self.synthesis(latent) + self.decoder(latent)
         coarse = blocks.reshape(latent.shape[0], -1, self.num_mels + 2)
         return (coarse + self.refiner(coarse)) / self.scale - self.offset

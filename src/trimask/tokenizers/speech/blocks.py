@@ -1,4 +1,4 @@
-"""The one residual block that the speech networks are made of."""
+"""The residual block of the speech networks."""
 
 from typing import final
 
@@ -20,16 +20,14 @@ class ConvBlock(nn.Module):
         self.down = nn.Linear(expansion * width, width)
 
     def forward(self, x: Float[Tensor, "b frames width"]) -> Float[Tensor, "b frames width"]:
-        """The residual update of `x`."""
+        """Return `x` plus the residual update."""
         y = self.mix(x.transpose(1, 2)).transpose(1, 2)
         return x + self.down(nn.functional.gelu(self.up(self.norm(y))))
 
 
 @final
 class ConvStack(nn.Module):
-    """Linear in, `depth` residual blocks, linear out; the last layer starts at zero, so the stack starts as
-    no correction.
-    """
+    """A linear layer, `depth` residual blocks and a linear layer that starts at zero, as does the output."""
 
     def __init__(self, inputs: int, outputs: int, *, width: int, depth: int, kernel: int) -> None:
         super().__init__()
@@ -41,5 +39,5 @@ class ConvStack(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, x: Float[Tensor, "b frames inputs"]) -> Float[Tensor, "b frames outputs"]:
-        """One correction per frame, from a neighbourhood of `depth * (kernel - 1)` frames."""
+        """Return one correction per frame, from a neighbourhood of `depth * (kernel - 1)` frames."""
         return self.leave(self.norm(self.blocks(self.enter(x))))

@@ -1,8 +1,8 @@
-"""Speech features at 100 frames a second: a smooth log-mel envelope, the pitch and whether there is one.
+"""Speech features at 100 frames per second: a smooth log-mel envelope, pitch and voicing.
 
-The envelope is smoothed over one pitch period's bandwidth before the mel bands are taken (the idea of
-CheapTrick, Morise 2015), so that it says what the mouth does and not which note is sung: otherwise the
-harmonics of a high voice fill the low bands and the codebooks are spent on the pitch twice.
+The spectrum is smoothed over a bandwidth of the pitch before the mel bands are taken (as in CheapTrick,
+Morise 2015), so that the envelope does not depend on the pitch. Otherwise, the harmonics of a high voice
+would show in the low bands, and the codebooks would encode the pitch twice.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trimask.errors import UserError
 
-# Pitches are measured in octaves above this one, which lies between a low and a high voice [D].
+# The reference of the pitch in octaves, in Hz: between low and high voices [D].
 REFERENCE_PITCH = 140.0
 _SILENCE_POWER = 1e-12
 
@@ -31,8 +31,7 @@ class SpeechFeaturesConfig:
     fft_size: int = 1024
     num_mels: int = 64
     floor: float = 1e-3
-    """Mel amplitude under which everything counts as silence: without it codes are spent on inaudible detail.
-    """
+    """Lower bound of mel amplitudes; without it, codes would encode inaudible detail."""
     lowest_pitch: float = 62.0
     highest_pitch: float = 400.0
     voicing_threshold: float = 0.5
@@ -44,7 +43,7 @@ class SpeechFeaturesConfig:
         if not 2 <= self.window <= self.fft_size or self.fft_size % 2:
             raise UserError(
                 f"window={self.window}, fft_size={self.fft_size}: use a window of 2 samples or more, and an "
-                "even fft_size that is not below it"
+                "even fft_size that is at least as large"
             )
         if not 0 < self.lowest_pitch < self.highest_pitch < self.sample_rate / 2:
             raise UserError(
@@ -55,7 +54,7 @@ class SpeechFeaturesConfig:
 
 @final
 class SpeechFeatures(nn.Module):
-    """Waveforms to `[log-mel envelope…, pitch, voicing]`, with no parameters to learn.
+    """Computes `[log-mel envelope…, pitch, voicing]` from waveforms, without trained parameters.
 
     Frame i is centred on sample `(i + 1/2) hop`; there are `ceil(samples / hop)` frames. The pitch is in
     octaves above `REFERENCE_PITCH` and 0 where unvoiced; voicing is 0 or 1.
@@ -75,14 +74,13 @@ class SpeechFeatures(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Mel bands, pitch, voicing."""
+        """Number of features: mel bands, pitch and voicing."""
         return self.config.num_mels + 2
 
     def forward(self, waveform: Float[Tensor, "b samples"]) -> Float[Tensor, "b frames features"]:
-        """Features of each waveform (amplitudes in [-1, 1])."""
+        """Compute the features of each waveform (amplitudes in [-1, 1])."""
         pitch, is_voiced = self.pitch(waveform)
-        # Without a pitch there are no harmonics to smooth over; 100 Hz is about the analysis window's own
-        # resolution.
+        # Unvoiced frames have no harmonics to smooth; 100 Hz is about the resolution of the window.
         bandwidth = torch.where(is_voiced, pitch, 100.0)
         log_mel = self.envelope(waveform, bandwidth)
         octaves = torch.where(is_voiced, torch.log2(pitch / REFERENCE_PITCH), 0.0)
@@ -91,11 +89,11 @@ class SpeechFeatures(nn.Module):
     def envelope(
         self, waveform: Float[Tensor, "b samples"], bandwidth: Float[Tensor, "b frames"]
     ) -> Float[Tensor, "b frames mels"]:
-        """Natural log of the mel amplitudes of the power spectrum smoothed over `bandwidth` Hz."""
+        """Return the natural logs of mel amplitudes, from the power spectrum smoothed over `bandwidth` Hz."""
         config = self.config
         frames = self._frames(waveform, config.window) * self.window
         power = torch.fft.rfft(frames, n=config.fft_size).abs().square() / self.window.square().sum()
-        # Smoothing by a box of varying width: differences of the running integral at fractional positions.
+        # Smooth by a box of varying width: differences of the running integral at fractional positions.
         integral = nn.functional.pad(power.cumsum(-1), (1, 0))
         bins = torch.arange(power.shape[-1], device=power.device) + 0.5
         half = bandwidth[..., None] * config.fft_size / config.sample_rate / 2
@@ -106,11 +104,11 @@ class SpeechFeatures(nn.Module):
         return torch.log(mel.clamp(min=config.floor))
 
     def pitch(self, waveform: Float[Tensor, "b samples"]) -> tuple[Float[Tensor, "b frames"], Tensor]:
-        """Pitch in Hz and whether the frame is voiced, by normalized cross-correlation.
+        """Estimate the pitch in Hz, and whether each frame is voiced, by normalized cross-correlation.
 
-        r(τ) = Σ x(n) x(n+τ) / sqrt(Σ x(n)² Σ x(n+τ)²); the period is the shortest lag whose peak comes
-        within 10 % of the highest (longer ones are its multiples), refined by a parabola, then a median
-        over 5 voiced frames.
+        r(τ) = Σ x(n) x(n+τ) / sqrt(Σ x(n)² Σ x(n+τ)²). The period is the shortest lag whose peak is within
+        10 % of the highest (longer ones are multiples), refined by a parabola; the pitch is then median
+        filtered over 5 voiced frames.
         """
         config = self.config
         shortest = int(config.sample_rate / config.highest_pitch)
@@ -141,7 +139,7 @@ class SpeechFeatures(nn.Module):
 
 
 def mel_filters(num_mels: int, num_bins: int, sample_rate: int) -> Float[Tensor, "bins mels"]:
-    """Triangles evenly spaced on the mel scale m = 2595 log10(1 + f/700), peak 1."""
+    """Return triangular filters with peak 1, evenly spaced on the mel scale m = 2595 log10(1 + f/700)."""
     frequencies = torch.linspace(0, sample_rate / 2, num_bins, dtype=torch.float64)
     edges = torch.linspace(0, _mel(sample_rate / 2), num_mels + 2, dtype=torch.float64)
     mels = 2595 * torch.log10(1 + frequencies / 700)
@@ -167,14 +165,14 @@ def _normalized_correlation(
 
 
 def _interpolate(values: Tensor, positions: Tensor) -> Tensor:
-    """Linear interpolation along the last axis at fractional positions."""
+    """Interpolate linearly along the last axis at fractional positions."""
     below = positions.floor().long().clamp(max=values.shape[-1] - 2)
     fraction = positions - below
     return torch.lerp(values.gather(-1, below), values.gather(-1, below + 1), fraction)
 
 
 def _median(pitch: Float[Tensor, "b frames"], is_voiced: Tensor) -> Float[Tensor, "b frames"]:
-    """Median over the voiced ones of 5 neighbours: a single octave error disappears."""
+    """Take the median over the voiced frames among 5 neighbours, which removes single octave errors."""
     marked = torch.where(is_voiced, pitch, torch.nan)
     windows = nn.functional.pad(marked, (2, 2), value=torch.nan).unfold(-1, 5, 1)
     return torch.where(is_voiced, windows.nanmedian(-1).values, pitch)

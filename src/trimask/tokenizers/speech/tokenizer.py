@@ -1,4 +1,4 @@
-"""Speech <-> codes: features, their quantized code, and the vocoder, as one tokenizer."""
+"""The speech tokenizer: features, their autoencoder with a quantizer, and the vocoder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ KIND = "speech_tokenizer"
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeechTokenizerConfig:
-    """What is measured, how it is coded, how it is spoken again."""
+    """Configures the three parts of the tokenizer."""
 
     features: SpeechFeaturesConfig = SpeechFeaturesConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
@@ -41,8 +41,8 @@ class SpeechTokenizerConfig:
 class SpeechTokenizer(nn.Module):
     """Mono waveforms in [-1, 1] <-> codes of shape (frames, codebooks), codebooks coarse to fine.
 
-    A waveform has `ceil(samples * frame_rate / sample_rate)` frames, and decoding gives whole frames: up to
-    one frame of silence more than went in. Decoding draws nothing: the same codes give the same samples.
+    A waveform has `ceil(samples * frame_rate / sample_rate)` frames. Decoding gives whole frames, so up to
+    one frame of silence is added. Decoding is deterministic.
     """
 
     def __init__(self, config: SpeechTokenizerConfig) -> None:
@@ -64,7 +64,7 @@ class SpeechTokenizer(nn.Module):
 
     @property
     def samples_per_frame(self) -> int:
-        """Samples that one frame of codes stands for."""
+        """Samples per frame of codes."""
         return self.config.features.hop * self.config.autoencoder.frames_per_code
 
     @property
@@ -78,12 +78,12 @@ class SpeechTokenizer(nn.Module):
         return self.autoencoder.quantizer.codebook_size
 
     def num_frames(self, num_samples: int) -> int:
-        """Code frames of a waveform of `num_samples`."""
+        """Return the number of code frames of a waveform with `num_samples` samples."""
         return -(-num_samples // self.samples_per_frame)
 
     @torch.no_grad()
     def encode(self, waveform: Float[Tensor, "samples"]) -> Int[Tensor, "frames codebooks"]:
-        """Codes of a waveform at `sample_rate`. UserError if it is empty or holds NaN or infinity."""
+        """Encode a waveform at `sample_rate`. Raise UserError if it is empty or has NaN or infinity."""
         check_waveform(waveform)
         missing = -len(waveform) % self.samples_per_frame
         whole = nn.functional.pad(waveform.to(torch.float32), (0, missing))
@@ -91,11 +91,9 @@ class SpeechTokenizer(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Int[Tensor, "frames codebooks"]) -> Float[Tensor, "samples"]:
-        """The waveform that codes stand for, in [-1, 1]. UserError if there are no frames, or codes out of
-        range.
-        """
+        """Decode to a waveform in [-1, 1]. Raise UserError for no frames, or a code out of range."""
         if codes.numel() == 0:
-            raise UserError("there are 0 frames of codes: pass at least one")
+            raise UserError("there are 0 frames of codes: give at least one")
         features = self.autoencoder.features(self.autoencoder.quantizer.decode(codes)[None])
         return self.vocoder(features)[0].clamp(-1.0, 1.0)
 
@@ -106,8 +104,10 @@ class SpeechTokenizer(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "SpeechTokenizer":
-        """Read what `save` wrote, as float32, ready to use; UserError or OSError with one line if it is
-        something else.
+        """Load a tokenizer that `save` wrote, as float32 in evaluation mode.
+
+        Raises:
+            UserError, OSError: the file is missing, damaged, or something else.
         """
         artifact = load_tensors(path, kind=KIND)
         tokenizer = cls(from_dict(SpeechTokenizerConfig, artifact.config))
@@ -122,9 +122,9 @@ class SpeechTokenizer(nn.Module):
 
 
 def check_waveform(waveform: Float[Tensor, "samples"]) -> None:
-    """UserError for a waveform that is empty, or holds NaN or infinity."""
+    """Raise UserError if a waveform is empty, or has NaN or infinity."""
     if waveform.numel() == 0:
-        raise UserError("the waveform has 0 samples: pass at least one")
+        raise UserError("the waveform has 0 samples: give at least one")
     if not bool(waveform.isfinite().all()):
         place = int((~waveform.isfinite()).nonzero()[0])
         raise UserError(f"sample {place} of the waveform is {waveform[place].item()}: clean the audio first")

@@ -1,9 +1,8 @@
-"""A source-filter vocoder: features to a waveform, with nothing to predict but two smooth filters.
+"""A source-filter vocoder: features to a waveform through two predicted smooth filters.
 
-The excitation is known: a band-limited pulse train at the pitch, and noise. A small network predicts, per
-frame, the log gains of one minimum-phase filter for each in mel bands, as a correction of the envelope
-itself; so it speaks before any training and no adversary or phase prediction is needed for voices that were
-made by source and filter.
+The excitation is a band-limited pulse train at the pitch, and noise. For each of the two, a small network
+predicts a minimum-phase filter per frame: log gains in mel bands, as corrections of the envelope. So the
+vocoder works before any training, and needs no adversarial loss and no phase prediction.
 """
 
 import math
@@ -41,7 +40,7 @@ class VocoderConfig:
 
 @final
 class Vocoder(nn.Module):
-    """Features at `sample_rate / hop` frames a second to `hop` samples per frame.
+    """Synthesizes `hop` samples per frame from features at `sample_rate / hop` frames per second.
 
         waveform = Σ_i  h_i * (w_i · pulses) + g_i * (w_i · noise)
 
@@ -73,13 +72,13 @@ class Vocoder(nn.Module):
         self.register_buffer("fold", fold, persistent=False)
 
     def forward(self, features: Float[Tensor, "b frames features"]) -> Float[Tensor, "b samples"]:
-        """The waveform of each sequence of features."""
+        """Synthesize the waveform of each sequence of features."""
         num_mels = self.geometry.num_mels
         padded = torch.cat([features[:, :1], features, features[:, -1:]], dim=1)
         envelope = padded[..., :num_mels]
         inputs = torch.cat([(envelope + 5.0) / 2.0, padded[..., num_mels:]], dim=-1)
         voiced, unvoiced = self.filters(inputs).chunk(2, dim=-1)
-        # Where unvoiced the pulses start 4 nats down, where voiced the noise 2 nats: the network moves both.
+        # Before training, pulses are 4 nats lower in unvoiced frames, and noise 2 nats lower in voiced ones.
         voicing = padded[..., -1:]
         gains = torch.stack(
             [envelope + voiced - 4 * (1 - voicing), envelope + unvoiced - 2 * voicing], dim=-2
@@ -94,14 +93,12 @@ class Vocoder(nn.Module):
         return self._overlap_add(pieces, features.shape[1])
 
     def _minimum_phase(self, log_gains: Float[Tensor, "b frames sources bins"]) -> Tensor:
-        """Complex responses whose energy comes as early as their magnitudes allow (folding of the real
-        cepstrum).
-        """
+        """Return complex minimum-phase responses with these gains, by folding the real cepstrum."""
         cepstrum = torch.fft.irfft(log_gains, n=self.geometry.fft_size)
         return torch.exp(torch.fft.rfft(cepstrum * self.fold))
 
     def _noise(self, pitch: Float[Tensor, "b frames"]) -> Float[Tensor, "b samples"]:
-        # White noise of variance 1; the key is the frame, so a prefix of a clip has the same noise.
+        # White noise of variance 1, keyed by the frame, so a prefix of a clip has the same noise.
         frames = torch.arange(pitch.shape[1], device=pitch.device)
         draws = rng.uniform(rng.fold(rng.key(_NOISE_SEED, "vocoder"), frames), self.geometry.hop)
         noise = ((draws - 0.5) * math.sqrt(12.0)).to(pitch.dtype).flatten()
@@ -116,16 +113,16 @@ class Vocoder(nn.Module):
         pieces = nn.functional.pad(pieces, (0, columns * hop - length)).view(batch, count, columns, hop)
         total = sum(nn.functional.pad(pieces[:, :, k], (0, 0, k, columns - 1 - k)) for k in range(columns))
         assert isinstance(total, Tensor)
-        # Padded frame 0 lies one hop before the first sample, and its piece starts half a hop before that.
+        # Padded frame 0 is one hop before the first sample, and its piece starts half a hop before that.
         start = hop + hop // 2
         return total.flatten(1)[:, start : start + num_frames * hop]
 
 
 def pulses(pitch: Float[Tensor, "b frames"], geometry: SpeechFeaturesConfig) -> Float[Tensor, "b samples"]:
-    """Cosines at all harmonics below half the sample rate, with power 1; the pitch is interpolated between
-    frames.
+    """Generate cosines at all harmonics below half the sample rate, with power 1.
 
-    2 Σ_{k=1}^{K} cos(2πkφ) = sin((2K + 1)πφ) / sin(πφ) - 1, a pulse train without aliases.
+    2 Σ_{k=1}^{K} cos(2πkφ) = sin((2K + 1)πφ) / sin(πφ) - 1, a pulse train without aliasing. The pitch is
+    interpolated between frames.
     """
     smooth = nn.functional.interpolate(pitch[:, None], scale_factor=geometry.hop, mode="linear")[:, 0]
     phase = (smooth.double() / geometry.sample_rate).cumsum(-1).remainder(1.0)
@@ -137,7 +134,7 @@ def pulses(pitch: Float[Tensor, "b frames"], geometry: SpeechFeaturesConfig) -> 
 
 
 def _band_interpolation(features: SpeechFeaturesConfig) -> Float[Tensor, "mels bins"]:
-    """Log gains at mel band centres to log gains at FFT bins, piecewise linear on the mel scale."""
+    """Return the matrix that interpolates log gains from mel band centres to FFT bins, linearly in mel."""
     bins = torch.linspace(0, features.sample_rate / 2, features.fft_size // 2 + 1, dtype=torch.float64)
     mels = 2595 * torch.log10(1 + bins / 700)
     spacing = 2595 * math.log10(1 + features.sample_rate / 1400) / (features.num_mels + 1)
