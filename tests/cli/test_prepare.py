@@ -266,7 +266,10 @@ def test_a_damaged_manifest_has_one_fix(prepared: list[Path], tmp_path: Path) ->
     path = tmp_path / "manifest.json"
     stored = io.read_json(prepared[0] / "manifest.json")
     io.write_json(path, {**stored, "licence": "MIT"})
-    with pytest.raises(ValueError, match=r"is damaged: the command that prepared the data writes it again$"):
+    with pytest.raises(
+        ValueError,
+        match=r"it has changed since it was written: the command that prepared the data writes it again$",
+    ):
         Manifest.load(tmp_path)
 
 
