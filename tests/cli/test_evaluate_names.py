@@ -77,7 +77,7 @@ def test_all_judges_and_tasks_are_checked_before_anything_is_computed(
         f"judge sentences={tmp_path / 'absent'}: ",
         "no task 'lambada_opnai': did you mean lambada_openai",
         "own.yaml does not exist",
-        "no language 'klingon': choose one of en, zh, de",
+        "does not know language 'klingon': choose one of en, zh, de",
     ):
         assert part in error, part
     assert "piqa'" not in error and not computed
@@ -133,7 +133,7 @@ def test_what_fails_is_set_aside_and_what_is_done_is_kept() -> None:
         {"scores": "second", "why": "no such thing"},
         {"scores": "third", "why": "ZeroDivisionError: integer division or modulo by zero"},
     ]
-    assert "set aside: second: no such thing" in told
+    assert "not scored: second: no such thing" in told
     assert sorted(saved[0]) == ["failed", "first"] and len(saved) == 4
     with pytest.raises(KeyboardInterrupt), sections.part("fifth"):
         raise KeyboardInterrupt
@@ -152,7 +152,7 @@ def test_a_scorecard_with_gaps_is_written_told_and_an_error(
         failed = [{"scores": "continuations", "why": "out of luck"}]
         options["save"]({"likelihood": scores["likelihood"]})
         seen.append(io.read_json(out))
-        options["warn"]("set aside: continuations: out of luck")
+        options["warn"]("not scored: continuations: out of luck")
         return {**scores, "failed": failed}
 
     monkeypatch.setattr(evaluate, "evaluate", answer)

@@ -68,7 +68,7 @@ def test_what_it_lacks_or_has_no_use_for_is_told(desk: Path, capsys: pytest.Capt
         (["--task", "text_to_dept", "--prompt", "x"], "did you mean text_to_depth"),
         (["--task", "speech_to_image"], "task speech_to_image needs --speech FILE"),
         (["--task", "text_to_depth", "--codes", "depth=x.npy"], "does not use --codes depth=x.npy"),
-        (["--task", "text_to_depth", "--codes", "depth"], "--codes depth: give NAME=FILE"),
+        (["--task", "text_to_depth", "--codes", "depth"], "--codes depth is not NAME=FILE"),
         (["--task", "text_to_depth", "--prompt", "x", "--span-length", "3"], "the size of depth is fixed"),
     ):
         assert main(["sample", "runs/rooms", "--out", "samples", *words]) in (1, 2)

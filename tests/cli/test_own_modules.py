@@ -305,7 +305,9 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
     assert sorted(file.copy for file in modules.files_of(stored)) == sorted(
         each.removesuffix(":Steep") for each in types
     )
-    with pytest.raises(ConfigError, match=r"schedule = 'Steep' .*say which is meant, mine-.*:Steep or mine-"):
+    with pytest.raises(
+        ConfigError, match=r"schedule = 'Steep' .*the name is ambiguous: give mine-.*:Steep or mine-"
+    ):
         override(both, {"modalities.text.schedule": "Steep"})
 
 
@@ -316,10 +318,13 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
     ("name", "message"),
     [
         ("mine.py:pictres", "mine.py has no pictres: did you mean pictures?"),
-        ("mine.py", "mine.py alone names nothing in it: give path.py:Name or package.module:Name; it has"),
+        (
+            "mine.py",
+            "mine.py is a module without a name in it: give path.py:Name or package.module:Name; it defines",
+        ),
         ("none.py:pictures", "none.py cannot be read (No such file or directory)"),
-        ("notes.txt:pictures", "notes.txt is no Python file: name one that ends in .py"),
-        ("mine.py:Steep", "mine.py:Steep is no function, but ABCMeta"),
+        ("notes.txt:pictures", "notes.txt is not a Python file: name one that ends in .py"),
+        ("mine.py:Steep", "mine.py:Steep is not a function but ABCMeta"),
         ("mine.py:three", "mine.py:three returned int: return a RunConfig, or a tokenizer's run"),
         ("mine.py:asks", "mine.py:asks takes arguments"),
         (
@@ -330,7 +335,7 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
         ("cut.py:pictures", "cut.py failed (code outside of trimask): SyntaxError"),
         (
             "helped.py:pictures",
-            "helped.py imports helper_of_mine, which is not installed: keep all in one file",
+            "helped.py imports helper_of_mine, which is not installed: install it as a package",
         ),
         ("no_such.package:pictures", "there is no module no_such: install it"),
         ("json:pictures", "json has no pictures"),
@@ -382,7 +387,7 @@ Number = 3
     [
         ("bare.py:Plain", "only final dataclasses can be stored: put `@final` and `@dataclass(frozen=True,"),
         ("bare.py:Open", "only final dataclasses can be stored"),
-        ("bare.py:Unfinished", "it lacks what Schedule asks for: _slope, _time, _unclipped_mask_ratio"),
+        ("bare.py:Unfinished", "it does not implement _slope, _time, _unclipped_mask_ratio of Schedule"),
         ("bare.py:Other", "expected a subclass of trimask.diffusion.schedule.Schedule"),
         ("bare.py:Number", "expected a subclass of trimask.diffusion.schedule.Schedule"),
         ("bare.py:Stepe", "bare.py has no Stepe"),
@@ -426,7 +431,7 @@ def test_a_class_that_could_not_be_imported_again() -> None:
         _slope = Linear._slope
         _time = Linear._time
 
-    with pytest.raises(ConfigError, match=r"schedule = .*Local.* could not be imported again: put it at"):
+    with pytest.raises(ConfigError, match=r"schedule = .*Local.* could not be imported again: define it at"):
         to_dict(debug().with_modality("text", schedule=Local()))
 
 

@@ -93,7 +93,7 @@ def test_each_task(
         if "text" in kinds:
             assert Path(sample["text_file"]).read_text("utf-8") == sample["text"] + "\n"
     assert sorted(map(str, out.iterdir())) == sorted(described["files"])
-    assert ("its middle square at 64 x 64" in printed.err) == ("red.png" in words)
+    assert ("the centre square at 64 x 64" in printed.err) == ("red.png" in words)
     assert ("one channel at 16000 Hz" in printed.err) == ("--speech" in words)
     assert ".py:" not in printed.err, "a warning of Python's own shape"
 

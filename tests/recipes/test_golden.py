@@ -75,7 +75,7 @@ def tensor(config: RunConfig, name: str, parameter: torch.Tensor) -> dict[str, A
 def described_tokenizer(config: TokenizerRun | TextTokenizerRun) -> dict[str, Any]:
     if isinstance(config, TextTokenizerRun):
         return {"config": to_dict(config)}
-    codec = training_of(config).untrained()
+    codec = training_of(config).build()
     return {
         "config": to_dict(config),
         "codes": rates(codec),

@@ -8,9 +8,9 @@ import torch
 from trimask.tokenizer_training.image import (
     ImageTokenizerStep,
     ImageTokenizerTraining,
+    augment,
     image_batches,
     pixel_losses,
-    views,
 )
 from trimask.tokenizer_training.signals import Signal, Signals, SignalWriter
 from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
@@ -132,7 +132,7 @@ def test_batches_are_a_function_of_their_index(tmp_path: Path):
 def test_views_are_cuts_of_the_padded_picture_or_its_mirror():
     real = real_pixels(12)
     for max_shift in (0, 2):
-        seen = views(real, np.random.default_rng(4), max_shift)
+        seen = augment(real, np.random.default_rng(4), max_shift)
         assert seen.shape == real.shape
         pad = (max_shift,) * 4
         for image, view in zip(real, seen, strict=True):

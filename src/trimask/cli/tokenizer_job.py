@@ -56,7 +56,7 @@ class TokenizerJob(Job):
     def summary(self) -> dict[str, Any]:
         from trimask.tokenizer_training.train import rates, training_of
 
-        codec = training_of(self.config).untrained()
+        codec = training_of(self.config).build()
         return {
             "recipe": self.recipe,
             "config": to_dict(self.config),

@@ -1,1 +1,1 @@
-"""Training tokenizers: their configurations, losses, data and reports."""
+"""Train tokenizers: configurations, losses, data and reports."""

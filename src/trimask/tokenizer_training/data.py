@@ -1,4 +1,4 @@
-"""What a tokenizer trains on."""
+"""The training data of a tokenizer."""
 
 from dataclasses import dataclass
 from typing import final
@@ -10,17 +10,19 @@ from trimask.sources.options import PrepareOptions
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddedSignals:
-    """The pictures, or the recordings, of the embedded data."""
+    """The pictures or recordings of the embedded data."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawSignals:
-    """Pictures or recordings of anyone's: folders, files or data sets on the hub, as `trimask prepare` reads
-    them; those without a text count too.
+    """Pictures or recordings in folders, files or data sets on the hub, read as by `trimask prepare`.
+
+    Those without a text are used too.
 
     Attributes:
-        fingerprints: one for each source: a run never goes on with other files.
+        sources: as for `trimask prepare`.
+        fingerprints: one for each source, to detect changes when a run is resumed.
         options: columns, splits and limits.
     """
 
@@ -37,4 +39,4 @@ class RawSignals:
 
 
 SignalData = EmbeddedSignals | RawSignals
-"""What a tokenizer trains on."""
+"""The training data of a tokenizer."""

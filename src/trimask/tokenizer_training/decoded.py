@@ -1,4 +1,4 @@
-"""What a tokenizer trains on and is measured on: decoded once, kept in the run's directory."""
+"""Decode the signals that a tokenizer is trained and measured on, once, into the run's directory."""
 
 import hashlib
 import logging
@@ -32,34 +32,36 @@ _PARTS = (TRAIN, COMPOSITION, UNSEEN)
 _PART_OF = {"train": TRAIN, "composition": COMPOSITION}
 _DONE = "signals.json"
 SPLITS = "splits"
-"""Where `raw_items` keeps what it decided, in a folder of its own."""
+"""The subfolder in which `raw_items` stores split decisions."""
 _REPORT_EVERY = 20
 _WHAT: Mapping[Kind, str] = {"image": "pictures", "speech": "recordings"}
 
 
 def raw_signals(sources: Sequence[str], options: PrepareOptions) -> RawSignals:
-    """The data of raw `sources`, with their fingerprints as of now.
+    """Return the data of raw `sources`, with their current fingerprints.
 
     Raises:
-        UserError, FileNotFoundError: a source that is not there, or has nothing in it.
+        UserError, FileNotFoundError: a source does not exist or is empty.
     """
     fingerprints = tuple(make_plan(source, options).fingerprint for source in sources)
     return RawSignals(sources=tuple(sources), fingerprints=fingerprints, options=options)
 
 
-def signals(
+def decode_signals(
     data: SignalData, kind: Kind, *, size: int, folder: Path, report: Report = lambda message: None
 ) -> dict[str, Signals]:
-    """The parts of `data` that there are, by name: `train`, `unseen` (what validation and test hold), and
-    `composition` where the data has such a split.
+    """Decode `data`, or open what is already decoded.
 
     Args:
-        size: pixels along each side, or samples a second.
-        folder: where they are kept; what is complete there is not decoded again. What is damaged is set aside
-            and made again.
+        size: pixels along each side, or samples per second.
+        folder: where the signals are stored. Complete files are reused; damaged ones are set aside and made
+            again.
+
+    Returns:
+        The non-empty parts by name: `train`, `unseen` (validation and test) and `composition`.
 
     Raises:
-        UserError: a source has changed since it was named.
+        UserError: a source has changed since the run began.
     """
 
     def make() -> dict[str, Any]:
@@ -69,17 +71,18 @@ def signals(
     def files(stored: Mapping[str, Any]) -> list[str]:
         return [_file(part) for part in _PARTS if stored["counts"][part]]
 
-    return {Path(name).stem: found for name, found in kept_signals(folder / _DONE, make, files).items()}
+    return {Path(name).stem: found for name, found in load_or_make(folder / _DONE, make, files).items()}
 
 
-def kept_signals(
+def load_or_make(
     index: Path, make: Callable[[], dict[str, Any]], files: Callable[[Mapping[str, Any]], list[str]]
 ) -> dict[str, Signals]:
-    """Files of signals beside `index`, which holds their hashes and what `make` said of them; made by `make`
-    if they are not there, and again, once, if they are damaged.
+    """Open the signal files in the folder of `index`. If they are missing or damaged, make them first.
 
     Args:
-        files: the names of those that are read, from what `make` said.
+        index: a JSON file with the hashes of the files and the result of `make`.
+        make: writes the files.
+        files: returns the names of the files to open, given the result of `make`.
     """
 
     def read() -> dict[str, Signals]:
@@ -88,13 +91,13 @@ def kept_signals(
             hashes = stored.get("sha256", {})  # an earlier version wrote none
             return {name: Signals(index.parent / name, sha256=hashes.get(name)) for name in files(stored)}
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index} is no list of signals ({error!r})") from error
+            raise UserError(f"{index} is not an index of signals ({error!r})") from error
 
     if index.exists():
         try:
             return read()
         except (ValueError, FileNotFoundError) as error:
-            logger.warning("%s; made again (the old list is %s)", error, io.set_aside(index))
+            logger.warning("%s; the signals are made again (the old index is %s)", error, io.set_aside(index))
     stored = make()
     hashes = {name: io.sha256(index.parent / name) for name in files(stored)}
     io.write_sealed(index, {**stored, "sha256": hashes})
@@ -104,15 +107,15 @@ def kept_signals(
 def training_signals(
     data: SignalData, kind: Kind, *, size: int, folder: Path, report: Report = lambda message: None
 ) -> Signals:
-    """The part of `signals` that is trained on.
+    """Return the training part of `decode_signals`.
 
     Raises:
-        UserError: as `signals`, or there is nothing of this kind to train on.
+        UserError: as `decode_signals`, or the data has no training signals of this kind.
     """
-    parts = signals(data, kind, size=size, folder=folder, report=report)
+    parts = decode_signals(data, kind, size=size, folder=folder, report=report)
     if TRAIN not in parts:
         raise UserError(
-            f"there are no {_WHAT[kind]} to train on; {folder / 'rejected.jsonl'} says what was set "
+            f"there are no {_WHAT[kind]} to train on: {folder / 'rejected.jsonl'} lists what was set "
             "aside and why"
         )
     return parts[TRAIN]
@@ -127,7 +130,9 @@ def _write(
 ) -> tuple[dict[str, int], int]:
     shape, dtype = ((size, size, 3), np.uint8) if kind == "image" else ((-1,), np.int16)
     rows = (
-        _embedded(kind, size) if isinstance(data, EmbeddedSignals) else _raw(data, kind, size, folder, report)
+        _read_embedded(kind, size)
+        if isinstance(data, EmbeddedSignals)
+        else _read_raw(data, kind, size, folder, report)
     )
     num_rejected = 0
     report(f"decoding {_WHAT[kind]} 0")
@@ -150,7 +155,7 @@ def _write(
     return counts, num_rejected
 
 
-def _embedded(kind: Kind, size: int) -> Iterator[tuple[str, Signal]]:
+def _read_embedded(kind: Kind, size: int) -> Iterator[tuple[str, Signal]]:
     parts = {TRAIN: ("train",), COMPOSITION: ("composition",), UNSEEN: ("validation", "test")}
     for part, splits in parts.items():
         for split in splits:
@@ -162,7 +167,7 @@ def _embedded(kind: Kind, size: int) -> Iterator[tuple[str, Signal]]:
                     )
             elif part != COMPOSITION:
                 for reading in load_speech(split):
-                    # Single words are hard to understand for anyone: measured are sentences.
+                    # Measure on sentences only: single words are hard to understand for anyone.
                     if part == TRAIN or reading.kind == "sentence":
                         values = as_integers(waveform_at(reading, size))
                         yield (
@@ -171,7 +176,7 @@ def _embedded(kind: Kind, size: int) -> Iterator[tuple[str, Signal]]:
                         )
 
 
-def _raw(
+def _read_raw(
     data: RawSignals, kind: Kind, size: int, folder: Path, report: Report
 ) -> Iterator[tuple[str, Signal] | Rejection]:
     decoder = Decoder(
@@ -179,16 +184,19 @@ def _raw(
         image_size=size if kind == "image" else None,
         sample_rate=size if kind == "speech" else None,
     )
-    yield from _decoded(raw_items(data, folder, report), decoder)
+    yield from _decode_items(raw_items(data, folder, report), decoder)
 
 
 def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[Item, Decision] | Rejection]:
-    """The items of raw sources, each with what was decided about its split; `folder` keeps the decisions.
+    """Yield the items of raw sources, each with its split decision, and rejections.
 
-    Splits are decided of all sources together: what stands in two of them does not lie in two splits.
+    Splits are decided for all sources together, so a text or file in two sources is never in two splits.
+
+    Args:
+        folder: stores the decisions.
 
     Raises:
-        UserError: a source has changed since it was named.
+        UserError: a source has changed since the run began.
     """
     plans = [make_plan(source, data.options) for source in data.sources]
     for source, fingerprint, plan in zip(data.sources, data.fingerprints, plans, strict=True):
@@ -201,15 +209,15 @@ def raw_items(data: RawSignals, folder: Path, report: Report) -> Iterator[tuple[
         place,
         on_survey=lambda counts: report(f"comparing texts and files {counts.items:,}"),
     )
-    if told := decisions.describe():
-        report(told)
+    if summary := decisions.describe():
+        report(summary)
     for part in plan.parts:
-        decided_of_part = read_decisions(place, part.number)
+        part_decisions = read_decisions(place, part.number)
         for item in read_part(part, data.options):
-            yield item if isinstance(item, Rejection) else (item, next(decided_of_part))
+            yield item if isinstance(item, Rejection) else (item, next(part_decisions))
 
 
-def _decoded(
+def _decode_items(
     items: Iterable[tuple[Item, Decision] | Rejection], decoder: Decoder
 ) -> Iterator[tuple[str, Signal] | Rejection]:
     for found in items:
@@ -232,15 +240,15 @@ def _decoded(
 
 
 def digest(rows: Signals) -> str:
-    """Names a set of signals by their keys: weights carry it, so that a changed split is noticed."""
+    """Hash the keys of signals. Weights store the hash, so that a changed split is detected."""
     return hashlib.sha256(" ".join(sorted(rows.keys)).encode()).hexdigest()
 
 
 def as_integers(waveform: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1] as 16-bit integers."""
+    """Convert samples in [-1, 1] to 16-bit integers."""
     return np.clip(np.rint(waveform * 32767), -32767, 32767).astype(np.int16)
 
 
 def as_floats(samples: np.ndarray) -> np.ndarray:
-    """16-bit samples in [-1, 1]."""
+    """Convert 16-bit samples to floats in [-1, 1]."""
     return samples.astype(np.float32) / 32767

@@ -1,4 +1,4 @@
-"""Training the image tokenizer: the loss, one update, and batches that are a function of (seed, index)."""
+"""Train the image tokenizer: the loss, one update, and batches that are a function of (seed, index)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,13 +31,13 @@ from trimask.training.optimizers import (
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageTokenizerTraining:
-    """How the image tokenizer is trained; all numbers [D], from short runs on the quickstart images.
+    """Configures the training of an image tokenizer; all numbers [D], from short runs on quickstart images.
 
     loss = squared + l1_weight |x - y| + gradient_weight (|dx - dy| along rows and columns) + code_weight (the
-    quantizer's own loss), all means over images in [-1, 1]. `revive_every` steps a code that went unused
-    since the last time moves to where the error is, until the last fifth. Pictures are moved by up to
-    `max_shift` pixels, so that cells show more than the few cuts of one grid. The codebooks start from
-    `fit_cells` cells.
+    quantizer's loss), all means over images in [-1, 1]. Every `revive_every` steps, except in the last fifth,
+    codes that were not used since the last time move to vectors with a large error. Pictures are shifted by
+    up to `max_shift` pixels, so that cells are cut at many positions. The codebooks are fitted to `fit_cells`
+    cells.
     """
 
     num_steps: int
@@ -68,7 +68,7 @@ class ImageTokenizerTraining:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageTokenizerRun:
-    """A training of an image tokenizer: everything that fixes its weights."""
+    """Configures a run that trains an image tokenizer: everything that determines its weights."""
 
     seed: int = 0
     tokenizer: ImageTokenizerConfig
@@ -91,7 +91,7 @@ class ImageTokenizerRun:
 class ImageTokenizerStep:
     """One update of an image tokenizer on a batch of images in [-1, 1].
 
-    Networks run in bfloat16, the choice of codes and the loss in float32.
+    Networks run in bfloat16, the quantizer and the loss in float32.
     """
 
     def __init__(self, tokenizer: ImageTokenizer, config: ImageTokenizerTraining, *, seed: int) -> None:
@@ -156,7 +156,7 @@ class ImageTokenizerStep:
     def revive(
         self, codes: Int[Tensor, "b rows columns codebooks"], latents: Float[Tensor, "b rows columns dim"]
     ) -> int:
-        """Counts the codes; now and then moves those that were not used. Returns how many moved."""
+        """Count the codes; every `revive_every` steps, move the unused ones. Return the number moved."""
         for counts, used in zip(self.usage, codes.flatten(0, 2).T.cpu(), strict=True):
             counts += torch.bincount(used, minlength=len(counts))
         if self.steps % self.config.revive_every or self.steps > 0.8 * self.config.num_steps:
@@ -170,9 +170,7 @@ class ImageTokenizerStep:
 def pixel_losses(
     made: Float[Tensor, "b 3 h w"], real: Float[Tensor, "b 3 h w"]
 ) -> dict[str, Float[Tensor, ""]]:
-    """Means over all pixels: squared and absolute difference, and absolute difference of neighbouring
-    differences.
-    """
+    """Return means over all pixels: squared error, absolute error, and absolute error of the gradients."""
     difference = made - real
     gradient = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
     return {"squared": difference.square().mean(), "absolute": difference.abs().mean(), "gradient": gradient}
@@ -181,15 +179,18 @@ def pixel_losses(
 def image_batches(
     images: Signals, *, batch_size: int, max_shift: int, seed: int
 ) -> Callable[[int], Iterator[Float[Tensor, "b 3 h w"]]]:
-    """Endless batches in [-1, 1] from batch `start` on: a shuffle per epoch, half of the images mirrored, all
-    moved a little.
+    """Return a function that yields endless batches in [-1, 1] from batch `start` on.
 
-    UserError where there are fewer images than one batch needs.
+    Images are shuffled in each epoch, mirrored with probability 1/2, and shifted by up to `max_shift` pixels.
+
+    Raises:
+        UserError: there are fewer images than `batch_size`.
     """
     per_epoch = len(images) // batch_size
     if per_epoch < 1:
         raise UserError(
-            f"{len(images)} images do not fill a batch of {batch_size}: lower training.batch_size or add some"
+            f"{len(images)} images do not fill a batch of {batch_size}: lower training.batch_size, or add "
+            "images"
         )
 
     def batches(start: int) -> Iterator[Float[Tensor, "b 3 h w"]]:
@@ -199,21 +200,21 @@ def image_batches(
             order = rng.key(seed, "image_tokenizer", "order", epoch)
             rows = range(place * batch_size, (place + 1) * batch_size)
             batch = pixels(images, [rng.permute_index(row, len(images), order) for row in rows])
-            yield views(batch, rng.generator(seed, "image_tokenizer", "mirror", index), max_shift)
+            yield augment(batch, rng.generator(seed, "image_tokenizer", "mirror", index), max_shift)
             index += 1
 
     return batches
 
 
 def pixels(images: Signals, rows: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
-    """Those rows of `images`, in [-1, 1]."""
+    """Return rows of `images` as floats in [-1, 1]."""
     return to_pixels(np.stack([images[row].values for row in rows]))
 
 
-def views(
+def augment(
     images: Float[Tensor, "b 3 h w"], generator: np.random.Generator, max_shift: int
 ) -> Float[Tensor, "b 3 h w"]:
-    """Half of the images mirrored, each moved by up to `max_shift` pixels; what comes in repeats the edge."""
+    """Mirror half of the images, and shift each by up to `max_shift` pixels, repeating the edge."""
     mirrored = torch.from_numpy(generator.random(len(images)) < 0.5)
     images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     if not max_shift:

@@ -1,4 +1,4 @@
-"""What kinds of tokenizers differ in when they are trained."""
+"""The interface between the training loop and the training of each kind of tokenizer."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -29,7 +29,7 @@ TokenizerRun = ImageTokenizerRun | SpeechTokenizerRun
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """A field that asks for much data: its option, its value, the most and the least that it may be."""
+    """A field that the amount of data limits: its option, value, and largest and smallest values."""
 
     option: str
     wanted: int
@@ -38,7 +38,7 @@ class Limit:
 
 
 def codebook_limit(prefix: str, quantizer: QuantizerConfig, num_vectors: int) -> list[Limit]:
-    """Codebooks start from vectors of the data, a different one for each code; grids from none."""
+    """Limit the codebook size to the number of vectors, since k-means starts from different vectors."""
     if not isinstance(quantizer, ResidualVectorConfig):
         return []
     option = f"--{prefix}.quantizer.codebook-size"
@@ -49,10 +49,10 @@ class TokenizerTraining(ABC):
     """Everything between the decoded signals of a run and its updates.
 
     Attributes:
-        kind: of the signals.
-        size: pixels along each side, or samples a second.
-        tokenizer_type: what is trained.
-        config: the run.
+        kind: kind of signals.
+        size: pixels along each side, or samples per second.
+        tokenizer_type: class of the trained tokenizer.
+        config: configuration of the run.
     """
 
     kind: Kind
@@ -62,57 +62,60 @@ class TokenizerTraining(ABC):
 
     @property
     def stages(self) -> Mapping[int, str]:
-        """Names of the stages of a run whose loss changes its meaning, by their first update."""
+        """The first step and the name of each stage, in a run whose stages have different losses."""
         return {}
 
     def data(self, rows: Signals, folder: Path, report: Report) -> Any:
-        """What is trained on, made of `rows`; `folder` keeps what takes time."""
+        """Derive the training data from `rows`; `folder` caches expensive results."""
         return rows
 
     @abstractmethod
     def batches(self, data: Any) -> Callable[[int], Iterable[Any]]:
-        """Endless batches from batch `start` on."""
+        """Return a function that yields endless batches from batch `start` on."""
 
     @abstractmethod
     def limits(self, data: Any) -> Iterable["Limit"]:
-        """What the run asks of the data, field by field, and the most that `data` allow."""
+        """Return the fields of the run that `data` limit."""
 
     def check(self, data: Any) -> None:
-        """UserError if `data` are too few for the run: it names all that must change, with the values."""
+        """Raise UserError if the run needs more data; the message lists all fields to change, with values."""
         over = [limit for limit in self.limits(data) if limit.wanted > limit.most]
         if not over:
             return
         noun = "pictures" if self.kind == "image" else "recordings"
         changes = [f"{limit.option} is {limit.wanted:,}, at most {max(limit.most, 0):,}" for limit in over]
         impossible = any(limit.most < limit.least for limit in over)
-        mend = (
-            "add some" if impossible else "give smaller values, with the same --out if you like, or add some"
+        remedy = (
+            f"add {noun}" if impossible else f"lower these values (--out may stay the same), or add {noun}"
         )
-        raise UserError(f"there are too few {noun} for this run: {'; '.join(changes)}: {mend}")
+        raise UserError(f"there are too few {noun} for this run: {'; '.join(changes)}: {remedy}")
 
     @abstractmethod
     def fit(self, tokenizer: Any, data: Any, draw: np.random.Generator) -> None:
-        """Start the linear code and the codebooks from `data`."""
+        """Initialize the linear code and the codebooks from `data`."""
 
     @abstractmethod
     def step(self, tokenizer: Any) -> Step:
-        """The updates."""
+        """Return the training step."""
 
-    def untrained(self) -> Any:
-        """The tokenizer with seeded networks, nothing fitted yet."""
+    def build(self) -> Any:
+        """Return a new tokenizer with seeded weights, before it is fitted."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.key(self.config.seed, f"{self.kind}_tokenizer", "weights"))
             return self.tokenizer_type(self.config.tokenizer)
 
-    def fitted(self, data: Any, kept: Path, report: Report = lambda message: None) -> Any:
-        """The tokenizer that the updates start from."""
-        if kept.exists():  # k-means takes minutes: a resumed run goes on from what it gave
+    def load_or_fit(self, data: Any, path: Path, report: Report = lambda message: None) -> Any:
+        """Return the tokenizer that training starts from, and store it at `path`.
+
+        A resumed run loads it, since k-means takes minutes.
+        """
+        if path.exists():
             try:
-                return self.tokenizer_type.load(kept).train()
+                return self.tokenizer_type.load(path).train()
             except ValueError as error:
-                logger.warning("%s; set aside as %s, and fitted again", error, io.set_aside(kept))
+                logger.warning("%s; set aside as %s, and fitted again", error, io.set_aside(path))
         report("fitting the linear code and the codebooks")
-        tokenizer = self.untrained()
+        tokenizer = self.build()
         self.fit(tokenizer, data, rng.generator(self.config.seed, f"{self.kind}_tokenizer", "fit"))
-        tokenizer.save(kept)
+        tokenizer.save(path)
         return tokenizer

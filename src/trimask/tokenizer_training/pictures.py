@@ -1,4 +1,4 @@
-"""How an image tokenizer is trained."""
+"""Train an image tokenizer on pictures."""
 
 from collections.abc import Callable, Iterator
 from typing import final
@@ -12,23 +12,21 @@ from trimask import rng
 from trimask.tokenizer_training.image import (
     ImageTokenizerRun,
     ImageTokenizerStep,
+    augment,
     image_batches,
     pixels,
-    views,
 )
 from trimask.tokenizer_training.kinds import Limit, TokenizerTraining, codebook_limit
 from trimask.tokenizer_training.signals import Signals
 from trimask.tokenizers.image import ImageTokenizer, select_cells
 
-_FIT_PIXELS = 4096 * 64 * 64  # enough cells for the codebooks to start from
-
-
-_FIT_VIEWS = 3
+_FIT_PIXELS = 4096 * 64 * 64  # most pixels to fit the code to
+_FIT_VIEWS = 3  # shifted copies added to them
 
 
 @final
 class PictureTraining(TokenizerTraining):
-    """Pictures as they are: the code is fitted to some, then everything is trained together."""
+    """Fits the code to some pictures, then trains all parts together."""
 
     kind = "image"
     tokenizer_type = ImageTokenizer
@@ -49,20 +47,20 @@ class PictureTraining(TokenizerTraining):
         yield Limit(option="--training.batch-size", wanted=batch_size, most=len(data))
         draw = rng.generator(self.config.seed, "image_tokenizer", "fit")
         chosen = select_cells(
-            self._chosen(data, draw), config.cell_size, draw, self.config.training.fit_cells
+            self._choose(data, draw), config.cell_size, draw, self.config.training.fit_cells
         )
         yield from codebook_limit("tokenizer", config.quantizer, len(chosen))
 
     def fit(self, tokenizer: ImageTokenizer, data: Signals, draw: np.random.Generator) -> None:
-        tokenizer.fit(self._chosen(data, draw), draw, max_cells=self.config.training.fit_cells)
+        tokenizer.fit(self._choose(data, draw), draw, max_cells=self.config.training.fit_cells)
 
-    def _chosen(self, data: Signals, draw: np.random.Generator) -> Float[Tensor, "n 3 h w"]:
-        """The pictures that the code starts from, moved as training moves them."""
+    def _choose(self, data: Signals, draw: np.random.Generator) -> Float[Tensor, "n 3 h w"]:
+        """Choose the pictures to fit the code to, and add copies augmented as in training."""
         most = max(_FIT_PIXELS // self.size**2, 1)
         rows = range(len(data)) if len(data) <= most else sorted(draw.permutation(len(data))[:most].tolist())
         chosen, shift = pixels(data, rows), self.config.training.max_shift
         if shift:
-            chosen = torch.cat([chosen, *(views(chosen, draw, shift) for _ in range(_FIT_VIEWS))])
+            chosen = torch.cat([chosen, *(augment(chosen, draw, shift) for _ in range(_FIT_VIEWS))])
         return chosen
 
     def step(self, tokenizer: ImageTokenizer) -> ImageTokenizerStep:

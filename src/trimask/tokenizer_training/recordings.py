@@ -1,4 +1,4 @@
-"""How a speech tokenizer is trained."""
+"""Train a speech tokenizer on recordings."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trimask.tokenizer_training.decoded import Report, as_floats, as_integers, kept_signals
+from trimask.tokenizer_training.decoded import Report, as_floats, as_integers, load_or_make
 from trimask.tokenizer_training.kinds import Limit, TokenizerTraining, codebook_limit
 from trimask.tokenizer_training.signals import Concatenation, Signal, Signals, SignalWriter
 from trimask.tokenizer_training.speech import (
@@ -22,18 +22,14 @@ from trimask.tokenizers.speech import SpeechTokenizer
 from trimask.tokenizers.speech.autoencoder import MOST_FITTED
 from trimask.tokenizers.speech.features import SpeechFeatures
 
-_FIT_FRAMES = 1_000_000  # feature frames that the linear code is fitted to: nearly three hours
-
-
+_FIT_FRAMES = 1_000_000  # most feature frames to fit the linear code to: nearly three hours
+_PIECE_FRAMES = 1024  # feature frames read at once
 _FRAMES, _FEATURES = "frames.arrow", "features.arrow"
-
-
-_PIECE_FRAMES = 1024  # of them that are read together
 
 
 @final
 class RecordingTraining(TokenizerTraining):
-    """Clips and their features: the code is fitted to features and trained, then the vocoder."""
+    """Fits the code to features and trains it, then trains the vocoder."""
 
     kind = "speech"
     tokenizer_type = SpeechTokenizer
@@ -49,7 +45,7 @@ class RecordingTraining(TokenizerTraining):
 
     @torch.no_grad()
     def data(self, rows: Signals, folder: Path, report: Report) -> Recording:
-        """The clips in whole code frames, and their features, kept in `folder`."""
+        """Pad the clips to whole code frames, and compute their features; `folder` stores both."""
         measure = SpeechFeatures(self.config.tokenizer.features)
         hop = self.config.tokenizer.features.hop
 
@@ -71,7 +67,7 @@ class RecordingTraining(TokenizerTraining):
                         writer.add(Signal(key=clip.key, text="", speaker="", values=values))
             return {}
 
-        found = kept_signals(folder / "features.json", make, lambda stored: [_FRAMES, _FEATURES])
+        found = load_or_make(folder / "features.json", make, lambda stored: [_FRAMES, _FEATURES])
         return Recording(
             waveform=Concatenation(found[_FRAMES]), features=Concatenation(found[_FEATURES]), hop=hop
         )
@@ -89,7 +85,7 @@ class RecordingTraining(TokenizerTraining):
         yield from codebook_limit("tokenizer.autoencoder", config.tokenizer.autoencoder.quantizer, num_blocks)
 
     def _pieces(self, num_frames: int) -> tuple[int, int]:
-        """Frames of a piece that is read together, and how many of them the code is fitted to."""
+        """Return the frames of a piece, and the number of pieces to fit the code to."""
         piece = min(_PIECE_FRAMES, num_frames) // self._block * self._block
         return piece, min(num_frames // piece, _FIT_FRAMES // piece) if piece else 0
 
@@ -106,5 +102,5 @@ class RecordingTraining(TokenizerTraining):
 
     @property
     def _block(self) -> int:
-        """Feature frames in a code frame."""
+        """Feature frames per code frame."""
         return self.config.tokenizer.autoencoder.frames_per_code

@@ -1,6 +1,4 @@
-"""What tokenizers lose, measured on the pictures and recordings of a set: figures, and a page to look at and
-listen to.
-"""
+"""Measure what tokenizers lose on pictures and recordings, and write the results as JSON and as a page."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +25,7 @@ from trimask.media.recording import resample
 from trimask.report import Block, Card, Cards, Chart, Page, Picture, Prose, Section, Sound, Table
 from trimask.report.figures import error_rate_name, format_figure
 from trimask.tokenizer_training.data import SignalData
-from trimask.tokenizer_training.decoded import COMPOSITION, TRAIN, UNSEEN, as_floats, signals
+from trimask.tokenizer_training.decoded import COMPOSITION, TRAIN, UNSEEN, as_floats, decode_signals
 from trimask.tokenizer_training.signals import Signal, Signals
 from trimask.training.tracker import read_metrics
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
@@ -35,17 +33,18 @@ from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 REPORT, FIGURES = "report.html", "report.json"
 DATA = "data"
 _NAMES = {TRAIN: "seen in training", COMPOSITION: "held-out composition", UNSEEN: "not seen in training"}
-_MOST_PIXELS = 3000 * 64 * 64  # of a part of the pictures
+_MOST_PIXELS = 3000 * 64 * 64  # measured in each part
 _SHOWN_PICTURES, _SHOWN_CLIPS = 48, 8
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """How much is measured, and by whom.
+    """Configures a measurement.
 
     Attributes:
-        num_clips: recordings of each part at most.
+        judges: models that judge recordings.
+        num_clips: most recordings to measure in each part.
     """
 
     judges: Panel = Panel()
@@ -64,18 +63,19 @@ def measure(
     stages: Mapping[int, str] | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
-    """Send `data` through tokenizers, and write `report.json` and `report.html` into `folder`.
+    """Encode and decode `data`, and write `report.json` and `report.html` into `folder`.
 
     Args:
-        image, speech: what is measured: one of them at least.
-        run: the run that trained the tokenizer, whose curve is shown and whose decoded data is used.
-        stages: names of its stages by their first update: each has a curve of its own, since the loss of one
-            is not that of another.
+        image, speech: the tokenizers to measure; at least one.
+        run: the run that trained the tokenizer, for its loss curves and its decoded data.
+        stages: the first step and the name of each of its stages; each has a separate curve, since their
+            losses differ.
 
-    Returns: what `report.json` holds.
+    Returns:
+        The content of `report.json`.
 
     Raises:
-        UserError: there is nothing of the kind in `data`.
+        UserError: `data` has no pictures or recordings for these tokenizers.
     """
     assert image is not None or speech is not None
     chosen = measurement or Measurement()
@@ -89,25 +89,25 @@ def measure(
     kept = folder
     if image is not None:
         kept = _data(folder, "image", run)
-        parts = signals(data, "image", size=image.image_size, folder=kept, report=report)
+        parts = decode_signals(data, "image", size=image.image_size, folder=kept, report=report)
         if parts:
             report("sending pictures through the tokenizer")
             figures["image"], blocks = _images(image, parts, chosen)
             sections.append(Section(title="Pictures", blocks=blocks))
     if speech is not None:
         kept = _data(folder, "speech", run)
-        parts = signals(data, "speech", size=speech.sample_rate, folder=kept, report=report)
+        parts = decode_signals(data, "speech", size=speech.sample_rate, folder=kept, report=report)
         if parts:
             report("sending recordings through the tokenizer")
             figures["speech"], blocks = _speech(speech, parts, chosen)
             sections.append(Section(title="Speech", blocks=blocks))
     if not sections:
-        raise UserError(f"nothing to measure; {kept / 'rejected.jsonl'} says what was set aside and why")
+        raise UserError(f"there is nothing to measure: {kept / 'rejected.jsonl'} lists what was set aside")
     if run is not None:
-        sections.append(Section(title="How it learned", blocks=_curves(run, stages or {0: "Training"})))
+        sections.append(Section(title="Training curves", blocks=_curves(run, stages or {0: "Training"})))
     io.write_json(folder / FIGURES, figures)
     machine = figures["machine"]
-    lead = f"Round trips, measured on {machine['device_name']}; all figures stand in `{FIGURES}`."
+    lead = f"Round trips, measured on {machine['device_name']}; all figures are in `{FIGURES}`."
     Page(title="What the tokenizer loses", lead=lead, sections=sections).write(folder / REPORT)
     return figures
 
@@ -120,7 +120,7 @@ def _images(
     codec: ImageCodec, parts: Mapping[str, Signals], chosen: Measurement
 ) -> tuple[dict[str, Any], list[Block]]:
     most = max(_MOST_PIXELS // codec.image_size**2, 1)
-    drawn = {part: _drawn(rows, most, chosen.seed) for part, rows in parts.items()}
+    drawn = {part: _draw(rows, most, chosen.seed) for part, rows in parts.items()}
     figures = {
         part: image_figures(codec, np.stack([row.values for row in rows])) for part, rows in drawn.items()
     }
@@ -160,10 +160,10 @@ def _speech(
     codec: SpeechCodec, parts: Mapping[str, Signals], chosen: Measurement
 ) -> tuple[dict[str, Any], list[Block]]:
     judged = UNSEEN if UNSEEN in parts else next(iter(parts))
-    drawn = {part: _drawn(rows, chosen.num_clips, chosen.seed) for part, rows in parts.items()}
+    drawn = {part: _draw(rows, chosen.num_clips, chosen.seed) for part, rows in parts.items()}
     figures = {}
     for part, rows in drawn.items():
-        judges = chosen.judges if part == judged else Panel()  # they take their time
+        judges = chosen.judges if part == judged else Panel()  # judges are slow
         clips = _clips(codec, rows)
         figures[part] = speech_figures(codec, clips, judges=judges, resample=resample, seed=chosen.seed)
     each, rows = figures[judged], drawn[judged]
@@ -265,7 +265,7 @@ def _use_table(figures: Mapping[str, Any]) -> Table:
         for part, each in figures.items()
         for number, use in enumerate(each["codebooks"], 1)
     ]
-    header = ["codes", "used", "dead", "perplexity", "without the commonest"]
+    header = ["codes", "used", "dead", "perplexity", "without the most frequent"]
     return Table(heading="Use of the codes", header=header, rows=rows)
 
 
@@ -273,14 +273,14 @@ def _shown_part(drawn: Mapping[str, Sequence[Signal]]) -> str:
     return f"{_NAMES[UNSEEN if UNSEEN in drawn else next(iter(drawn))].capitalize()}."
 
 
-def _drawn(rows: Signals, most: int, seed: int) -> list[Signal]:
-    """At most so many rows, spread over all of them."""
+def _draw(rows: Signals, most: int, seed: int) -> list[Signal]:
+    """Draw at most `most` rows at random, in order."""
     order = rng.generator(seed, "reconstruction", "drawn").permutation(len(rows))
     return [rows[int(i)] for i in sorted(order[:most])]
 
 
 def _curves(run: Path, stages: Mapping[int, str]) -> list[Block]:
-    """The loss of each stage; a row of metrics is the mean over the updates since the row before."""
+    """Chart the loss of each stage; a row of metrics is the mean over the updates since the previous row."""
     rows = [row for row in read_metrics(run) if row.get("loss") is not None]
     firsts = sorted(stages)
     charts: list[Block] = []

@@ -1,4 +1,4 @@
-"""Decoded pictures and recordings in one memory-mapped file: what tokenizers are trained and measured on."""
+"""Memory-mapped files of decoded pictures or recordings, on which tokenizers are trained and measured."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,11 +23,11 @@ _SCHEMA = pa.schema(
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
-    """A picture (uint8, height × width × 3) or a recording (int16 samples), and what is known of it.
+    """A picture (uint8, height × width × 3) or a recording (int16 samples), with its metadata.
 
     Attributes:
-        text: caption or transcript; "" where there is none.
-        speaker: "" where none is named.
+        text: caption or transcript; "" if there is none.
+        speaker: "" if unknown.
     """
 
     key: str
@@ -41,22 +41,27 @@ class Signals:
     """Random access to the rows of a file that `SignalWriter` made."""
 
     def __init__(self, path: Path, *, sha256: str | None = None) -> None:
-        """Raises UserError or FileNotFoundError for a file that is damaged (read once, where its hash is
-        given), or something else.
+        """Open a file.
+
+        Args:
+            sha256: the expected hash, which is checked if given.
+
+        Raises:
+            UserError, FileNotFoundError: the file is missing, damaged, or something else.
         """
         if sha256 is not None and io.sha256(path) != sha256:
-            raise UserError(f"{path} is not as it was written, it is damaged")
+            raise UserError(f"{path} is damaged, it has changed since it was written")
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
             raise UserError(
-                f"{path} is damaged ({str(error).splitlines()[0]}): delete it, and it is made again"
+                f"{path} is damaged ({str(error).splitlines()[0]}): delete it, so that it is made again"
             ) from error
         metadata = self._file.schema.metadata or {}
         if metadata.get(b"kind") != KIND.encode():
-            raise UserError(f"{path} is no file of signals")
+            raise UserError(f"{path} is not a file of signals: delete it, so that it is made again")
         self._shape = tuple(int(size) for size in metadata[b"shape"].decode().split(","))
         self._dtype = np.dtype(metadata[b"dtype"].decode())
         self._table = self._file.read_all()
@@ -82,7 +87,7 @@ class Signals:
 
     @property
     def lengths(self) -> Int[np.ndarray, "rows"]:
-        """The first dimension of each row (samples of a recording), without reading them."""
+        """The first dimension of each row (samples of a recording), without reading the rows."""
         return self._lengths
 
     @property
@@ -91,16 +96,16 @@ class Signals:
         return self._table["key"].to_pylist()
 
     def empty(self) -> np.ndarray:
-        """Values of no length."""
+        """Return an array of length 0 with the shape and type of the rows."""
         return np.empty((0, *self._shape[1:]), dtype=self._dtype)
 
 
 @final
 class SignalWriter:
-    """Writes signals to a file as they come; whole or not at all, in a `with` statement.
+    """Writes signals to a file one at a time, in a `with` statement that makes the file atomic.
 
     Args:
-        shape: of each row's values; (-1,) for recordings of any length.
+        shape: shape of each row's values; (-1,) for recordings of any length.
     """
 
     def __init__(self, path: Path, *, shape: tuple[int, ...], dtype: Any) -> None:
@@ -126,7 +131,7 @@ class SignalWriter:
             self._stack.__exit__(*error)
 
     def add(self, signal: Signal) -> None:
-        """Write one more row."""
+        """Append a row."""
         assert signal.values.dtype == self._dtype, f"{signal.values.dtype} instead of {self._dtype}"
         values = np.ascontiguousarray(signal.values).tobytes()
         row = {"key": signal.key, "text": signal.text, "speaker": signal.speaker, "signal": values}
@@ -143,7 +148,7 @@ class SignalWriter:
 
 @final
 class Concatenation:
-    """The rows of signals end to end along their first dimension, as one array that is read by slices."""
+    """The rows of signals, concatenated along their first dimension into one array that is read by slices."""
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
@@ -153,7 +158,7 @@ class Concatenation:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Values `start` to `stop`, copied."""
+        """Return a copy of the values [start, stop)."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"[{start}, {stop}) of {len(self)} values")
         pieces: list[np.ndarray] = []

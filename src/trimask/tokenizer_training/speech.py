@@ -1,6 +1,4 @@
-"""Training of the speech tokenizer: its two losses, one update of each part, and batches that are a function
-of (seed, index).
-"""
+"""Train the speech tokenizer: the losses and updates of its two parts, and batches by (seed, index)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -35,18 +33,18 @@ _REVIVE_EVERY = 100
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeechTraining:
-    """How one part of the speech tokenizer is trained; all numbers [D], from short runs on the quickstart
-    clips.
+    """Configures the training of one part of a speech tokenizer; all numbers [D], from short runs on the
+    quickstart clips.
     """
 
     num_steps: int
     batch_size: int
     crop_frames: int
-    """Length of a crop in feature frames (100 a second)."""
+    """Length of a crop in feature frames (100 per second)."""
     optimizer: AdamWConfig
     schedule: LearningRateSchedule = field(default_factory=lambda: WarmupCosine(warmup_fraction=0.03))
     mel_weight: float = 0.0
-    """Weight of `mel_loss` beside the spectral loss of the vocoder; the code has no such loss."""
+    """Weight of `mel_loss`, which is added to the spectral loss of the vocoder; must be 0 for the code."""
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "crop_frames"):
@@ -59,8 +57,9 @@ class SpeechTraining:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeechTokenizerRun:
-    """A training of a speech tokenizer: everything that fixes its weights. First the code on features alone,
-    then the vocoder on what comes back through it.
+    """Configures a run that trains a speech tokenizer: everything that determines its weights.
+
+    The code is trained first, on features, then the vocoder on the features that the code reconstructs.
     """
 
     seed: int = 0
@@ -84,14 +83,14 @@ class SpeechTokenizerRun:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeechCrops:
-    """Equally long pieces of speech: samples, and the features of the same stretch."""
+    """Pieces of speech of equal length: samples and their features."""
 
     waveform: Float[Tensor, "b samples"]
     features: Float[Tensor, "b frames features"]
 
 
 class SpeechStep(ABC):
-    """One update of a part of the tokenizer; what the loss is differs."""
+    """One update of a part of the tokenizer; subclasses define the loss."""
 
     def __init__(self, part: nn.Module, config: SpeechTraining) -> None:
         self.part = part
@@ -101,7 +100,7 @@ class SpeechStep(ABC):
 
     @abstractmethod
     def losses(self, batch: SpeechCrops) -> dict[str, Tensor]:
-        """What goes down under `loss`, and further figures."""
+        """Return the loss to minimize as `loss`, and further metrics."""
 
     def __call__(self, batch: SpeechCrops) -> Mapping[str, Tensor | float]:
         self.steps += 1
@@ -129,7 +128,7 @@ class SpeechStep(ABC):
 
 @final
 class CodeStep(SpeechStep):
-    """One update of the code: codebooks and decoder together, networks in bfloat16."""
+    """One update of the code: codebooks and decoder together, with networks in bfloat16."""
 
     def __init__(self, tokenizer: SpeechTokenizer, config: SpeechTraining) -> None:
         if config.mel_weight:
@@ -157,8 +156,8 @@ class CodeStep(SpeechStep):
 
     @torch.no_grad()
     def _revive(self, features: Float[Tensor, "b frames features"]) -> int:
-        """Now and then, until the last fifth, moves the codes that were not used to where the error is.
-        Returns how many moved.
+        """Every `_REVIVE_EVERY` steps, except in the last fifth, move unused codes to vectors with a large
+        error. Return the number moved.
         """
         if self.steps % _REVIVE_EVERY or self.steps > 0.8 * self.config.num_steps:
             return 0
@@ -171,8 +170,8 @@ class CodeStep(SpeechStep):
 
 @final
 class VocoderStep(SpeechStep):
-    """One update of the vocoder on what comes back through the finished code: it learns to repair what the
-    code smears.
+    """One update of the vocoder on features that the trained code reconstructs, whose errors it learns to
+    correct.
     """
 
     def __init__(self, tokenizer: SpeechTokenizer, config: SpeechTraining) -> None:
@@ -195,8 +194,7 @@ class VocoderStep(SpeechStep):
 def code_losses(
     autoencoder: SpeechAutoencoder, features: Float[Tensor, "b frames features"]
 ) -> tuple[dict[str, Tensor], Int[Tensor, "b codes codebooks"]]:
-    """Distances between features and what comes back through the codes, plus the quantizer's own loss; and
-    the codes.
+    """Return the losses of reconstructed features, including the quantizer's own, and the codes.
 
     loss = mean |d| + 1/2 mean d² + 1/2 mean |d(t+1) - d(t)| + 4 |pitch| + |voicing| + codes, where d is the
     difference of the log-mel envelopes in nats, pitch that in octaves over voiced frames.
@@ -210,7 +208,7 @@ def code_losses(
     difference = made.float() - features
     mel = difference[..., : autoencoder.num_mels]
     is_voiced = features[..., -1]
-    # Where there is no voice there is no pitch: what the decoder says there is not heard.
+    # The pitch of unvoiced frames is undefined, and the decoder's value there is not used.
     pitch = (difference[..., -2].abs() * is_voiced).sum() / is_voiced.sum().clamp(min=1.0)
     voicing = difference[..., -1].abs().mean()
     codes = quantized.loss.mean()
@@ -226,8 +224,8 @@ def spectral_loss(
     real: Float[Tensor, "b samples"],
     fft_sizes: tuple[int, ...] = (256, 512, 1024),
 ) -> Float[Tensor, ""]:
-    """Multi-resolution STFT distance: mean |Δ log magnitude| + spectral convergence (Yamamoto et al. 2020,
-    arXiv 1910.11480).
+    """Return the multi-resolution STFT distance (Yamamoto et al. 2020, arXiv 1910.11480): mean |Δ log
+    magnitude| + spectral convergence.
     """
     total = made.new_zeros(())
     for fft_size in fft_sizes:
@@ -237,7 +235,7 @@ def spectral_loss(
             for x in (made, real)
         ]
         difference = magnitudes[0] - magnitudes[1]
-        # 1e-2 of an STFT bin is inaudible at these window sizes; without it silence decides the loss.
+        # 1e-2 of an STFT bin is inaudible at these window sizes; without it silence would dominate the loss.
         logs = [torch.log(m + 1e-2) for m in magnitudes]
         total = (
             total
@@ -250,9 +248,9 @@ def spectral_loss(
 def mel_loss(
     made: Float[Tensor, "b samples"], real: Float[Tensor, "b samples"], sample_rate: int, num_mels: int = 80
 ) -> Float[Tensor, ""]:
-    """Mean |Δ log mel amplitude| over bands of 25 ms every 10 ms (Kong et al. 2020, arXiv 2010.05646).
+    """Return the mean |Δ log mel amplitude| of 25 ms windows (Kong et al. 2020, arXiv 2010.05646).
 
-    What a recognizer looks at: errors of single bins that no band shows do not count.
+    These are the inputs of speech recognizers; errors of single bins that no band shows are ignored.
     """
     length = sample_rate // 40
     fft_size = 1 << (length - 1).bit_length()
@@ -261,7 +259,7 @@ def mel_loss(
     logs = []
     for waveform in (made, real):
         spectrum = torch.stft(waveform, fft_size, sample_rate // 100, length, window, return_complex=True)
-        # The sum of squares has a gradient at 0, the magnitude has none.
+        # The sum of squares is differentiable at 0, the magnitude is not.
         power = torch.view_as_real(spectrum).square().sum(-1)
         logs.append(0.5 * torch.log(power.transpose(1, 2) @ bands + 1e-5))
     return (logs[0] - logs[1]).abs().mean()
@@ -269,9 +267,7 @@ def mel_loss(
 
 @final
 class SpeechTokenizerStep:
-    """The updates of a whole run: first the code's on features alone, then the vocoder's on what comes back
-    through the finished code.
-    """
+    """The updates of a whole run: first those of the code, then those of the vocoder."""
 
     def __init__(self, tokenizer: SpeechTokenizer, *, code: SpeechTraining, vocoder: SpeechTraining) -> None:
         self.tokenizer = tokenizer
@@ -303,9 +299,9 @@ class SpeechTokenizerStep:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """Clips end to end, in whole code frames: 16-bit samples, and float16 features of each clip.
+    """Concatenated clips, padded to whole code frames: 16-bit samples, and float16 features of each clip.
 
-    Crops may reach over the end of a clip into the next, as speech does.
+    Crops may extend from one clip into the next.
     """
 
     waveform: Concatenation
@@ -313,7 +309,7 @@ class Recording:
     hop: int
 
     def crop(self, first_frame: int, num_frames: int) -> tuple[Tensor, Tensor]:
-        """Samples in [-1, 1] and features of `num_frames` feature frames."""
+        """Return the samples, in [-1, 1], and the features of `num_frames` feature frames."""
         start, stop = first_frame * self.hop, (first_frame + num_frames) * self.hop
         samples = torch.from_numpy(self.waveform.read(start, stop)).float() / 32767
         return samples, torch.from_numpy(self.features.read(first_frame, first_frame + num_frames)).float()
@@ -322,14 +318,18 @@ class Recording:
 def speech_batches(
     recording: Recording, *, code: SpeechTraining, vocoder: SpeechTraining, seed: int
 ) -> Callable[[int], Iterator[SpeechCrops]]:
-    """Endless batches of crops at random frames, from batch `start` on: the code's, then the vocoder's.
+    """Return a function that yields endless batches of random crops from batch `start` on.
 
-    Crops begin at any feature frame, not only where a code frame does: a clip may start anywhere in a sound.
+    The first `code.num_steps` batches are for the code, the others for the vocoder. Crops start at any
+    feature frame, not only at code frames, since clips may start anywhere in a sound.
+
+    Raises:
+        UserError: there is less speech than one crop.
     """
     num_frames = len(recording.features)
     longest = max(code.crop_frames, vocoder.crop_frames)
     if num_frames <= longest:
-        raise UserError(f"{num_frames} frames of speech hold no crop of {longest}: add clips")
+        raise UserError(f"{num_frames} frames of speech are too few for a crop of {longest}: add recordings")
 
     def batches(start: int) -> Iterator[SpeechCrops]:
         index = start

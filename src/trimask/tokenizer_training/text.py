@@ -1,4 +1,4 @@
-"""How a text tokenizer is trained and measured."""
+"""Train and measure a text tokenizer."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -22,34 +22,25 @@ from trimask.training.loop import TrainResult
 from trimask.training.run_directory import open_run
 
 WEIGHTS, FIGURES = "text.json", "report.json"
-
-
 LEFTOVERS = (REJECTED, SPLITS)
-"""What a run writes before it computes anything: can be made anew."""
-
-
+"""Files that a run writes before training starts; a new run may replace them."""
 _NUM_BYTES = 256
-
-
-_SAMPLED = 300  # examples of a kind
-
-
-_LEAST = 1000  # bytes of different texts: fewer say nothing of a language
-
-
-_MEASURED = 2_000_000  # characters of each part
+_SAMPLED = 300  # examples of each source
+_LEAST = 1000  # bytes of different texts needed for a measurement
+_MEASURED = 2_000_000  # characters measured in each part
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextTokenizerRun:
-    """A training of a text tokenizer: everything that fixes its units.
+    """Configures a run that trains a text tokenizer: everything that determines its vocabulary.
 
     Attributes:
-        vocabulary_size: units, the 256 bytes among them. A large one makes texts shorter and the model's
-            embedding and head larger.
-        caption_repeats: how often each caption counts. Captions are few beside documents and much of what is
-            prompted: repeated, their words earn merges [D]. Transcripts are spelled, and earn none.
+        vocabulary_size: number of tokens, including the 256 bytes. A larger one makes texts shorter, and the
+            model's embedding and output layer larger.
+        caption_repeats: how often each caption counts. Captions are few compared with documents but similar
+            to prompts; if they are repeated, their words get merges [D]. Transcripts are spelled, so they are
+            not used.
     """
 
     data: SignalData = EmbeddedSignals()
@@ -75,7 +66,7 @@ def train_text_tokenizer(
     resume: bool = False,
     report: Report = lambda message: None,
 ) -> TrainResult:
-    """Run `config` in the directory `out`: `text.json`, and `report.json` with what a token holds.
+    """Train a text tokenizer in the directory `out`: `text.json`, and `report.json` with bytes per token.
 
     Raises:
         UserError: there is no text to train on, or too little for the vocabulary.
@@ -91,8 +82,8 @@ def train_text_tokenizer(
             raise UserError("the data has no text to train on: give documents or captions")
         if tokenizer.vocabulary_size < config.vocabulary_size:
             raise UserError(
-                f"the texts give {tokenizer.vocabulary_size:,} units, not {config.vocabulary_size:,}: give "
-                f"more text, or --vocabulary-size {tokenizer.vocabulary_size}"
+                f"the texts suffice for only {tokenizer.vocabulary_size:,} of {config.vocabulary_size:,} "
+                f"tokens: add text, or give --vocabulary-size {tokenizer.vocabulary_size}"
             )
         tokenizer.save(out / WEIGHTS)
         shipped = TextTokenizer.load(parts(SHIPPED)["text"])
@@ -110,7 +101,7 @@ def train_text_tokenizer(
 
 
 def bytes_per_token(tokenizer: TextTokenizer, texts: dict[str, list[str]]) -> dict[str, float]:
-    """UTF-8 bytes that a token holds, of each part of the texts that there is."""
+    """Return the UTF-8 bytes per token for each non-empty part of the texts."""
     return {
         part: round(
             sum(len(text.encode()) for text in some) / sum(len(tokenizer.encode(text)) for text in some), 3
@@ -121,9 +112,10 @@ def bytes_per_token(tokenizer: TextTokenizer, texts: dict[str, list[str]]) -> di
 
 
 def bytes_per_token_of_prepared(folder: Path) -> float | None:
-    """UTF-8 bytes that a token holds of the documents and captions of prepared data (some hundreds of the
-    training split), each text once; None if there is too little of them. Transcripts are spelled, and left
-    out.
+    """Return the UTF-8 bytes per token in prepared data; None if it has too little text.
+
+    A few hundred different documents and captions of the training split are measured. Transcripts are
+    spelled, so they are ignored.
     """
     sources = load_split([folder], "train")
     codec = Tokenizers.load(folder / TOKENIZERS).text
@@ -140,7 +132,7 @@ def bytes_per_token_of_prepared(folder: Path) -> float | None:
 def _training_texts(
     config: TextTokenizerRun, out: Path, measured: dict[str, list[str]], report: Report
 ) -> Iterator[str]:
-    """The texts of the training split, captions repeated; the first ones of each part go to `measured`."""
+    """Yield the training texts, with captions repeated; append the first texts of each part to `measured`."""
     sizes = dict.fromkeys(measured, 0)
     number = 0
     report("reading texts 0")
@@ -158,7 +150,7 @@ def _training_texts(
 
 
 def _texts(data: SignalData, out: Path, report: Report) -> Iterable[tuple[str, str, bool]]:
-    """(part, text, whether it is a caption) of all that is not spelled."""
+    """Yield (part, text, whether it is a caption) for all texts except transcripts."""
     if isinstance(data, EmbeddedSignals):
         for part, splits in {TRAIN: ("train",), UNSEEN: ("validation", "test")}.items():
             for split in splits:

@@ -1,4 +1,4 @@
-"""A tokenizer recipe becomes a run: trained, measured, and a page to look at and listen to."""
+"""Train a tokenizer from a recipe, measure it, and write a report."""
 
 import math
 from pathlib import Path
@@ -17,10 +17,10 @@ from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec
 
 DATA, START = "data", "start.safetensors"
 LEFTOVERS = (DATA, START)
-"""What a run writes before it computes anything: can be made anew."""
+"""Files that a run writes before training starts; a new run may replace them."""
 
-MAY_CHANGE = (*INTERVALS, "run.data.sources")  # their fingerprints stay the same
-"""What a resumed run may have otherwise than its start."""
+MAY_CHANGE = (*INTERVALS, "run.data.sources")  # sources may move: their fingerprints must stay the same
+"""Fields that may differ when a run is resumed."""
 
 
 def train_tokenizer(
@@ -33,12 +33,14 @@ def train_tokenizer(
     report: Report = lambda message: None,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
-    """Run `config` in the directory `out`: the decoded data, checkpoints, metrics, and at the end the weights
-    (`weights_file`, float16) and the report of their round trips.
+    """Train an image or speech tokenizer in the directory `out`, then measure it.
+
+    The directory gets the decoded data, checkpoints, metrics, the weights (`weights_file`, float16) and the
+    report. A run that is interrupted is not measured.
     """
     training = training_of(config)
     resolved = {"recipe": recipe, "run": config}
-    with locks.lock(out):  # a run that was started twice would write over itself
+    with locks.lock(out):
         io.remove_partial(out)
         open_run(out, resolved, resume=resume, may_change=MAY_CHANGE, leftovers=LEFTOVERS)
         folder = out / DATA
@@ -47,7 +49,7 @@ def train_tokenizer(
         if not (out / START).exists():
             training.check(data)
         batches = training.batches(data)
-        tokenizer = training.fitted(data, out / START, report)
+        tokenizer = training.load_or_fit(data, out / START, report)
         report("")
         result = train(
             training.step(tokenizer),
@@ -58,7 +60,7 @@ def train_tokenizer(
             num_steps=config.num_steps,
             checkpoint_every=config.checkpoint_every,
             log_every=config.log_every,
-            resume=True,  # `open_run` has settled whether this directory may be used
+            resume=True,  # `open_run` has checked whether this directory may be used
             deadline=deadline,
             describe=recipe,
             stages=training.stages,
@@ -67,7 +69,7 @@ def train_tokenizer(
         weights = weights_file(config, out)
         facts = {"recipe": recipe, "steps": str(result.steps), "trained_on": digest(rows)}
         tokenizer.save(weights, half=True, **facts)
-        if result.stopped != "interrupted":  # who stops a run does not want to wait for figures
+        if result.stopped != "interrupted":
             codec: dict[str, Any] = {training.kind: training.tokenizer_type.load(weights)}
             measured = Measurement()
             stages = training.stages
@@ -76,17 +78,17 @@ def train_tokenizer(
 
 
 def training_of(config: TokenizerRun) -> TokenizerTraining:
-    """What the training of this kind of tokenizer takes."""
+    """Return the training of the kind of tokenizer that `config` describes."""
     return PictureTraining(config) if isinstance(config, ImageTokenizerRun) else RecordingTraining(config)
 
 
 def weights_file(config: TokenizerRun, out: Path) -> Path:
-    """The weights that a run leaves, with their configuration."""
+    """Return the path of a run's weights."""
     return out / f"{training_of(config).kind}.safetensors"
 
 
 def rates(codec: ImageCodec | SpeechCodec) -> dict[str, Any]:
-    """Geometry of a tokenizer: codes and bits per image, or per second."""
+    """Return the geometry of a tokenizer, with codes and bits per image or per second."""
     books = {"num_codebooks": codec.num_codebooks, "codebook_size": codec.codebook_size}
     bits = math.log2(codec.codebook_size)
     if isinstance(codec, ImageCodec):
