@@ -28,7 +28,7 @@ from trimask.runs.lengths import LENGTHS, load_lengths, save_lengths
 from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.seen import SEEN
 from trimask.sampling.length import LengthPolicy
-from trimask.tokenizer_training.decoded import kept_signals
+from trimask.tokenizer_training.decoded import load_or_make
 from trimask.tokenizer_training.signals import Signal, SignalWriter
 from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.tracker import METRICS_FILE, Tracker, read_metrics
@@ -226,7 +226,7 @@ def test_damaged_signals_are_made_again(name: str, tmp_path: Path, caplog: pytes
         return {"counts": {"train": 1}}
 
     def read() -> None:
-        found = kept_signals(tmp_path / "signals.json", make, lambda stored: ["train.arrow"])
+        found = load_or_make(tmp_path / "signals.json", make, lambda stored: ["train.arrow"])
         assert found["train.arrow"][0].values.tolist() == list(range(500))
 
     read()

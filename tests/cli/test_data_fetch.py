@@ -89,7 +89,7 @@ def test_what_fails_outside_is_told_in_a_line(
 ) -> None:
     archive = FakeArchive(tmp_path / "fake", monkeypatch)
     assert main(["data", "fetch", "asterisk", "--out", str(tmp_path / "set")]) == 1
-    assert "take the one that it has with --any-version" in capsys.readouterr().err
+    assert "accept another with --any-version" in capsys.readouterr().err
     archive.without("apt-get")
     assert main(["data", "fetch", "asterisk", "--out", str(tmp_path / "set")]) == 1
     assert "no program `apt-get` on PATH" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_dots_of_continued_sentences_go(text: str, tidied: str):
 def test_a_language_that_is_not_there():
     with pytest.raises(ValueError, match="no language 'xx' in asterisk: choose from en, es, fr, it, ru"):
         Asterisk(languages=("en", "xx"))
-    with pytest.raises(ValueError, match="name each once"):
+    with pytest.raises(ValueError, match="give at least one, and each only once"):
         Asterisk(languages=("en", "en"))
 
 

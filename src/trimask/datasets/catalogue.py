@@ -1,4 +1,4 @@
-"""The benchmark sets: what each is, how large, under which licence."""
+"""The catalogue of benchmark sets, with their sizes and licences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from trimask.datasets.wordnet_speech import WordnetSpeech
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A line of the catalogue; `counts`, `download` and `size` (bytes) are those with default options."""
+    """An entry of the catalogue; `counts`, `download` and `size` (bytes) hold for default options."""
 
     benchmark: type[Benchmark]
     what: str

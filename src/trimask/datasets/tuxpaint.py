@@ -1,4 +1,4 @@
-"""Triples: the stamps of Tux Paint, with captions in many languages and people who read them."""
+"""Triples: the stamps of Tux Paint, with captions in many languages and human readings of them."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ STAMPS = DebianPackage(
     sha256="6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
 )
 SPOKEN = ("en", "es", "fr", "ca", "ru", "bg", "ro", "be", "el", "da", "nl", "ml")
-"""The languages in which captions are read aloud: English 65 of them, Spanish and French nearly all."""
+"""Languages with recordings of captions: 65 in English, nearly all in Spanish and French."""
 SPLIT_FRACTION = 0.08  # of the stamps, each to validation and test
 DRAWN_SIZE = 512  # pixels of the longer side of an SVG; the median PNG has 199
 _LICENCE = "GPL-2"
@@ -32,9 +32,7 @@ _CAPTION = re.compile(r"([\w@.]+?)\.utf8=(.*)")
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuxpaint(Benchmark):
-    """A row for each stamp and each of `languages` that has a caption for it, with a recording where there is
-    one.
-    """
+    """A row for each stamp and each of `languages` in which it has a caption, with its recording if any."""
 
     name: ClassVar[str] = "tuxpaint"
     prepare_options: ClassVar[str] = "--speaker-column speaker --group-by group"
@@ -46,10 +44,10 @@ class Tuxpaint(Benchmark):
             if language not in SPOKEN:
                 raise UserError(f"no language {language!r} in tuxpaint: choose from {', '.join(SPOKEN)}")
         if len(set(self.languages)) != len(self.languages) or not self.languages:
-            raise UserError(f"languages {','.join(self.languages)!r}: name each once, and at least one")
+            raise UserError(f"languages {','.join(self.languages)!r}: give at least one, and each only once")
 
     def collect(self, store: PackageStore, folder: Path) -> Collected:
-        draw = svg_renderer()  # before the download
+        draw = svg_renderer()  # before the download, since it may be missing
         root = store.unpack(STAMPS) / "usr/share/tuxpaint/stamps"
         rows: list[dict[str, Any]] = []
         dropped: dict[str, list[str]] = {}
@@ -78,7 +76,7 @@ SOURCE = Source(
 
 
 def read_captions(path: Path) -> dict[str, str]:
-    """Language -> caption: English in the first line, then `fr.utf8=…`."""
+    """Read captions: language -> caption. The first line is English, the others have the form `fr.utf8=…`."""
     first, *rest = path.read_text("utf-8").splitlines() or [""]
     captions = {"en": " ".join(first.split())}
     for line in rest:
@@ -88,7 +86,7 @@ def read_captions(path: Path) -> dict[str, str]:
 
 
 def reason_to_drop(root: Path, stamp: str, captions: dict[str, str]) -> str | None:
-    """Why a stamp is left out; None if it is not."""
+    """Return why a stamp is omitted; None if it is not."""
     if stamp.startswith("symbols/"):
         return "letters, numbers and signs"
     if not any((root / f"{stamp}{suffix}").is_file() for suffix in (".png", ".svg")):
@@ -97,19 +95,23 @@ def reason_to_drop(root: Path, stamp: str, captions: dict[str, str]) -> str | No
 
 
 def svg_renderer() -> Callable[..., bytes]:
-    """The function of resvg-py that draws an SVG file as PNG. Raises ImportError without it."""
+    """Return resvg-py's function that renders an SVG file as PNG. Raise ImportError without resvg-py."""
     try:
         from resvg_py import svg_to_bytes  # pyright: ignore[reportMissingImports]  (an extra)
     except ImportError as error:
         raise ImportError(
-            "tuxpaint has stamps that are drawn as SVG: install trimask[svg], or pip install resvg-py"
+            "some stamps of tuxpaint are SVG files: install trimask[svg], or pip install resvg-py"
         ) from error
     return svg_to_bytes
 
 
 def place_picture(root: Path, stamp: str, folder: Path, draw: Callable[..., bytes]) -> str | None:
-    """Put the stamp's picture into `folder`, as PNG amid a transparent square: `prepare` would cut off the
-    ends of a long one. Returns why it cannot.
+    """Write the stamp's picture into `folder` as PNG, centred on a transparent square.
+
+    Without the square, `trimask prepare` would crop the ends of a long picture.
+
+    Returns:
+        Why the picture cannot be read; None if it was written.
     """
     source = root / f"{stamp}.png"
     if source.is_file():
@@ -117,8 +119,8 @@ def place_picture(root: Path, stamp: str, folder: Path, draw: Callable[..., byte
             picture = opened.convert("RGBA")
     else:
         try:
-            picture = _drawn(source.with_suffix(".svg"), draw)
-        except ValueError:  # resvg's, for a drawing without size
+            picture = _render(source.with_suffix(".svg"), draw)
+        except ValueError:  # raised by resvg for a drawing without a size
             return "an SVG that cannot be drawn"
     side = max(picture.size)
     square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
@@ -128,8 +130,8 @@ def place_picture(root: Path, stamp: str, folder: Path, draw: Callable[..., byte
     return None
 
 
-def _drawn(path: Path, draw: Callable[..., bytes]) -> Image.Image:
-    """The drawing, DRAWN_SIZE pixels on its longer side. Without fonts of the system, which differ."""
+def _render(path: Path, draw: Callable[..., bytes]) -> Image.Image:
+    """Render an SVG file with DRAWN_SIZE pixels on its longer side, without system fonts, which differ."""
     wide = Image.open(
         BytesIO(draw(svg_path=str(path), width=DRAWN_SIZE, skip_system_fonts=True)), formats=("PNG",)
     )
@@ -142,14 +144,14 @@ def _drawn(path: Path, draw: Callable[..., bytes]) -> Image.Image:
 
 
 def _place(folder: Path, root: Path, stamp: str, language: str, captions: dict[str, str]) -> dict[str, Any]:
-    """Copy the recording; the row. Stamps of one English caption share a split."""
+    """Copy the recording, if any, and return the row. Stamps with equal English captions share a split."""
     audio = f"{stamp}_desc{'' if language == 'en' else '_' + language}.ogg"
     is_spoken = (root / audio).is_file()
     if is_spoken:
         shutil.copyfile(root / audio, folder / audio)
     text = captions[language]
     if is_spoken and language == "en":
-        text = re.sub("^(A|An|The) ", "", text)  # these recordings, and they alone, leave the article out
+        text = re.sub("^(A|An|The) ", "", text)  # only these recordings omit the article
     group = " ".join(re.findall(r"\w+", captions["en"].lower()))
     return {
         "file_name": f"{stamp}.png",

@@ -1,4 +1,4 @@
-"""Synthetic speech: examples of WordNet read by the voices of flite, 16 kHz."""
+"""Synthetic speech: example sentences of WordNet, spoken by the voices of flite, 16 kHz."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from trimask.datasets.quickstart.spoken import is_fit, is_plain_word, quoted_exa
 from trimask.datasets.store import PackageStore
 from trimask.errors import UserError
 
-VOICES = ("slt", "rms", "awb", "kal16")  # those of Debian's flite that speak at 16 kHz, a general vocabulary
+VOICES = ("slt", "rms", "awb", "kal16")  # Debian's flite voices with 16 kHz and a general vocabulary
 WORDNET_BASE = DebianPackage(
     name="wordnet-base",
     version="1:3.0-37",
@@ -48,13 +48,13 @@ FLITE = (
 )
 _WORDS = (6, 14)
 _WRITTEN = re.compile(r"[A-Za-z',;:.!?\- ]+")
-_UNREADABLE = re.compile(r"[A-Z]{2}|\.\S|\.\.")  # initials, Roman numbers, things left out
+_UNREADABLE = re.compile(r"[A-Z]{2}|\.\S|\.\.")  # initials, Roman numerals, ellipses
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WordnetSpeech(Benchmark):
-    """`count` sentences, each read by every one of `voices`."""
+    """`count` sentences, each spoken by all `voices`."""
 
     name: ClassVar[str] = "wordnet-speech"
     prepare_options: ClassVar[str] = "--speaker-column speaker --group-by group"
@@ -69,7 +69,7 @@ class WordnetSpeech(Benchmark):
             if voice not in VOICES:
                 raise UserError(f"no voice {voice!r} in wordnet-speech: choose from {', '.join(VOICES)}")
         if len(set(self.voices)) != len(self.voices) or not self.voices:
-            raise UserError(f"voices {','.join(self.voices)!r}: name each once, and at least one")
+            raise UserError(f"voices {','.join(self.voices)!r}: give at least one, and each only once")
 
     def collect(self, store: PackageStore, folder: Path) -> Collected:
         sentences = choose_sentences(quoted_examples(_wordnet(store)), self.count)
@@ -108,13 +108,13 @@ SOURCES = (
 
 
 def choose_sentences(quotes: Iterable[str], count: int) -> dict[str, str]:
-    """Spoken words -> sentence as written, for `count` sentences of 6 to 14 plain words.
+    """Choose `count` sentences of 6 to 14 plain words: spoken words -> sentence as written.
 
-    In the order of a stable hash, as the embedded sentences: a smaller count is a prefix of a larger one, and
-    the split of an embedded sentence is the same here. Of equal words, what WordNet has first.
+    Sentences are in the order of a stable hash, as in the embedded data: a smaller count gives a prefix, and
+    an embedded sentence has the same split here. Of sentences with equal words, the first in WordNet is used.
 
     Raises:
-        UserError: there are fewer.
+        UserError: there are fewer sentences.
     """
     found: dict[str, str] = {}
     for quote in quotes:
@@ -122,13 +122,15 @@ def choose_sentences(quotes: Iterable[str], count: int) -> dict[str, str]:
         if is_readable(written):
             found.setdefault(spoken_form(written), written)
     if count > len(found):
-        raise UserError(f"--count {count}: WordNet has {len(found)} sentences that can be read aloud")
+        raise UserError(
+            f"--count {count}: WordNet has only {len(found)} suitable sentences, give at most that"
+        )
     chosen = sorted(found, key=lambda spoken: hash_fraction("sentence", spoken))[:count]
     return {spoken: found[spoken] for spoken in chosen}
 
 
 def is_readable(written: str) -> bool:
-    """Whether a voice reads it as it is written, nobody minds, and it has 6 to 14 words."""
+    """Return whether a sentence has 6 to 14 words, is spoken as it is written, and is inoffensive."""
     if not _WORDS[0] <= len(written.split(" ")) <= _WORDS[1]:
         return False
     if not _WRITTEN.fullmatch(written) or _UNREADABLE.search(written):
@@ -138,7 +140,7 @@ def is_readable(written: str) -> bool:
 
 
 def _wordnet(store: PackageStore) -> Path:
-    """The folder of WordNet's data files: installed, or from the package."""
+    """Return the folder of WordNet's data files: the installed one, or that of the package."""
     if (WORDNET / "data.noun").is_file():
         store.note_installed("wordnet-base", "3.0", WORDNET / "data.noun")
         return WORDNET
@@ -148,14 +150,14 @@ def _wordnet(store: PackageStore) -> Path:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Reader:
-    """The program flite, and where it finds its libraries."""
+    """The program flite, and the environment with its libraries."""
 
     program: str
     environment: Mapping[str, str]
 
     @classmethod
     def find(cls, store: PackageStore, voices: Iterable[str]) -> "_Reader":
-        """What is installed, else what the packages hold; UserError if that has not all `voices`."""
+        """Find the installed flite, or unpack its packages. Raise UserError if it lacks one of `voices`."""
         installed = shutil.which("flite")
         if installed is not None:
             reader = cls(program=installed, environment=dict(os.environ))
@@ -174,19 +176,19 @@ class _Reader:
         listed = reader._run("-lv").stdout.partition(":")[2].split()
         if missing := [voice for voice in voices if voice not in listed]:
             raise UserError(
-                f"{reader.program} has not the voice {missing[0]}, or does not run here (it has "
+                f"{reader.program} lacks the voice {missing[0]}, or does not run here (its voices are "
                 f"{', '.join(listed) or 'none'}): install flite (Debian, Ubuntu: apt-get install flite)"
             )
         return reader
 
     def read_all(self, jobs: list[tuple[str, str, Path]], store: PackageStore) -> None:
-        """Read each (text, voice, path); what is done when it is interrupted stays."""
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:  # each waits for a process
+        """Synthesize each job (text, voice, path). Finished files are kept after an interruption."""
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:  # threads wait for processes
             waiting = [pool.submit(self._read, *job) for job in jobs]
             try:
                 for number, done in enumerate(as_completed(waiting), 1):
                     done.result()
-                    store.report(f"reading sentences aloud {number}/{len(jobs)}")
+                    store.report(f"synthesizing sentences {number}/{len(jobs)}")
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -195,7 +197,7 @@ class _Reader:
         with io.atomic_write(path) as temporary:
             done = self._run("-voice", voice, "-t", text, "-o", str(temporary))
             if done.returncode or not temporary.stat().st_size:
-                raise OSError(f"flite could not read {text!r} ({done.stderr.strip()!r})")
+                raise OSError(f"flite could not synthesize {text!r} ({done.stderr.strip()!r})")
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [self.program, *arguments]

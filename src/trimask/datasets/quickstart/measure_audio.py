@@ -1,10 +1,10 @@
-"""Does the audio encoding cost intelligibility? Word error rate of the same readings, raw and encoded.
+"""Measure whether audio encoding reduces intelligibility, by word error rates of raw and encoded speech.
 
 `python -m trimask.datasets.quickstart.measure_audio --judge DIR [--levels 0.97,0.985,0.99] [--count 120]`
 
-DIR is a faster-whisper model folder. The sentences are the first `count` of the validation and test splits;
-each is read by its own voice, recognized raw and after Opus at each level; errors are summed over sentences
-(paired, so the difference is the codec's).
+DIR is a faster-whisper model folder. The sentences are the first `count` of the validation and test splits.
+Each is synthesized in its voice and recognized raw and after Opus encoding at each level. The comparison is
+paired: differences are due to the codec.
 """
 
 import re
@@ -21,23 +21,23 @@ from trimask.datasets.quickstart.voice import SAMPLE_RATE, decode_opus, encode_o
 
 
 def held_out_sentences(count: int) -> list[Utterance]:
-    """The first `count` sentences, in file order, that are not for training."""
+    """Return the first `count` sentences, in file order, that are not in the training split."""
     return [one for one in load_speech() if one.kind == "sentence" and one.split != "train"][:count]
 
 
-def normalized(text: str) -> str:
-    """Lower case, no punctuation but apostrophes, single blanks."""
+def normalize(text: str) -> str:
+    """Convert to lower case with single spaces and no punctuation except apostrophes."""
     return " ".join(re.sub(r"[^a-z0-9' ]+", " ", text.lower().replace("’", "'")).split())
 
 
 def word_errors(judge: Any, samples: np.ndarray, text: str) -> int:
-    """Substitutions, deletions and insertions of the recognizer's transcript against `text`."""
-    import jiwer  # as faster_whisper below: an evaluation dependency that nothing else in this package needs
+    """Count substitutions, deletions and insertions in the recognizer's transcript of `text`."""
+    import jiwer  # like faster_whisper below, a dependency of this module only
 
     segments, _ = judge.transcribe(
         samples, language="en", beam_size=1, temperature=0.0, condition_on_previous_text=False
     )
-    heard = normalized(" ".join(segment.text for segment in segments))
+    heard = normalize(" ".join(segment.text for segment in segments))
     if not heard:
         return len(text.split())
     result = jiwer.process_words(text, heard)
@@ -47,7 +47,7 @@ def word_errors(judge: Any, samples: np.ndarray, text: str) -> int:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Intelligibility:
-    """Word errors of one setting, and the sentences that it made worse or better than raw audio."""
+    """Word errors of one setting, and the number of sentences that are worse or better than raw audio."""
 
     setting: str
     errors: int
@@ -65,7 +65,7 @@ class Intelligibility:
 
 
 def measure(judge: Any, count: int, levels: list[float]) -> Iterator[Intelligibility]:
-    """Raw audio first, then each compression level, as soon as it is known."""
+    """Yield the results for raw audio, then for each compression level."""
     sentences = held_out_sentences(count)
     raw = [speak(one.text, one.voice) for one in sentences]
     seconds = sum(map(len, raw)) / SAMPLE_RATE
@@ -95,7 +95,7 @@ def measure(judge: Any, count: int, levels: list[float]) -> Iterator[Intelligibi
 
 
 def main(arguments: list[str]) -> int:
-    """Command line: one line per setting."""
+    """Run the command and print one line per setting; return 2 for bad arguments, 1 for errors."""
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     if len(arguments) % 2 or not {"--judge"} <= options.keys() <= {"--judge", "--levels", "--count"}:
         print(__doc__, file=sys.stderr)

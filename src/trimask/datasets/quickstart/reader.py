@@ -1,4 +1,4 @@
-"""Reads the embedded quickstart data. Pictures and audio are decoded only when asked for."""
+"""Read the embedded quickstart data. Pictures and audio are decoded on access."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,9 @@ from trimask.errors import UserError
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionedImage:
-    """An emoji picture. `base` names the emoji that its variants share; splits never cut through a base."""
+    """An emoji picture. Variants share a `base`, and all pictures of a base are in one split, except that
+    some are in `composition`.
+    """
 
     hexcode: str
     base: str
@@ -27,24 +29,24 @@ class CaptionedImage:
     split: str
 
     def pixels(self) -> np.ndarray:
-        """uint8 array of shape (64, 64, 3): RGB on white."""
+        """Decode to a uint8 array of shape (64, 64, 3): RGB on white."""
         return decode_picture(self.encoded)
 
     @property
     def key(self) -> str:
-        """Of no other picture."""
+        """A unique name of the picture."""
         return self.hexcode
 
     @property
     def concept(self) -> str:
-        """What its variants share."""
+        """The name that its variants share."""
         return self.base
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """A reading of `text`. `hexcode` and `base` name the picture of a caption; None for sentences."""
+    """A recording of `text`. `hexcode` and `base` name the picture of a caption; None for sentences."""
 
     id: str
     text: str
@@ -62,7 +64,7 @@ class Utterance:
         return "en"
 
     def waveform(self) -> np.ndarray:
-        """float32 array of shape (num_samples,) in [-1, 1], at `sample_rate` Hz."""
+        """Decode to a float32 array of shape (num_samples,) in [-1, 1], at `sample_rate` Hz."""
         return decode_opus(self.encoded, self.num_samples)
 
 
@@ -81,7 +83,7 @@ class Passage:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Triple:
-    """A picture, its caption as spoken, and the reading: three views of one thing."""
+    """A picture, its caption as spoken, and the recording of it."""
 
     image: CaptionedImage
     caption: str
@@ -89,31 +91,31 @@ class Triple:
 
 
 def load_images(split: str | None = None, *, folder: Path = ASSETS) -> list[CaptionedImage]:
-    """Pictures of one split (train, composition, validation, test) or of all; flags: group "flags"."""
-    rows = read_table("images", _known(split), folder=folder)
+    """Load the pictures of one split (train, composition, validation, test), or of all."""
+    rows = read_table("images", _check_split(split), folder=folder)
     return [CaptionedImage(encoded=row.pop("image"), tags=tuple(row.pop("tags")), **row) for row in rows]
 
 
 def load_speech(split: str | None = None, *, folder: Path = ASSETS) -> list[Utterance]:
-    """Spoken captions and sentences of one split (train, validation, test) or of all."""
+    """Load the spoken captions and sentences of one split (train, validation, test), or of all."""
     return [
         Utterance(encoded=row.pop("audio"), **row)
-        for row in read_table("speech", _known(split), folder=folder)
+        for row in read_table("speech", _check_split(split), folder=folder)
     ]
 
 
 def load_text(split: str | None = None, *, folder: Path = ASSETS) -> list[Passage]:
-    """Addresses of one split (train, validation, test; by year) or of all."""
-    return [Passage(**row) for row in read_table("text", _known(split), folder=folder)]
+    """Load the addresses of one split (train, validation, test; split by year), or of all."""
+    return [Passage(**row) for row in read_table("text", _check_split(split), folder=folder)]
 
 
 def captions(split: str | None = None, *, folder: Path = ASSETS) -> list[str]:
-    """Distinct image captions as written, in the order of the pictures."""
+    """Return the distinct image captions as written, in the order of the pictures."""
     return list(dict.fromkeys(image.caption for image in load_images(split, folder=folder)))
 
 
 def triples(split: str | None = None, *, folder: Path = ASSETS) -> list[Triple]:
-    """All pictures whose own caption is read aloud, with the reading. Tones and flags have none."""
+    """Return all pictures with a recording of their caption. Skin-tone variants and flags have none."""
     images = {image.hexcode: image for image in load_images(split, folder=folder)}
     spoken = [speech for speech in load_speech(split, folder=folder) if speech.hexcode in images]
     return [
@@ -123,7 +125,7 @@ def triples(split: str | None = None, *, folder: Path = ASSETS) -> list[Triple]:
     ]
 
 
-def _known(split: str | None) -> str | None:
+def _check_split(split: str | None) -> str | None:
     if split is not None and split not in SPLITS:
         raise UserError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}, or None for all")
     return split

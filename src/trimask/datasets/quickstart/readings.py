@@ -1,10 +1,10 @@
-"""Reads more sentences aloud than the embedded data has room for.
+"""Synthesize more sentences than the embedded data contains.
 
 `python -m trimask.datasets.quickstart.readings --out DIR [--wordnet DIR] [--num-sentences N]`
 
-DIR then holds the embedded readings and the further ones, losslessly: train on them with
-`--data.readings DIR`. It takes flite and WordNet (`apt-get install flite wordnet-base`), and about 15 minutes
-for all of the 16,037 sentences. Equal versions of flite and WordNet give equal samples.
+DIR then has the embedded recordings and the new ones, which are lossless: train on them with
+`--data.readings DIR`. This needs flite and WordNet (`apt-get install flite wordnet-base`), and takes about 15
+minutes for all of the 16,037 sentences. Equal versions of flite and WordNet give equal samples.
 """
 
 import argparse
@@ -27,32 +27,32 @@ from trimask.errors import UserError
 
 
 def read_sentences(out: Path, *, wordnet: Path = WORDNET, num_sentences: int | None = None) -> Iterator[str]:
-    """Write speech.parquet into `out`; says now and then how far it is.
+    """Write speech.parquet into `out`, and yield progress messages.
 
     Raises:
-        UserError: flite or WordNet is missing, or WordNet is not the version that the embedded sentences are
-            from.
+        UserError: flite or WordNet is missing, or WordNet has another version than that of the embedded
+            sentences.
     """
     require_flite()
     rows = read_table("speech")
     embedded = [row["text"] for row in rows if row["kind"] == "sentence"]
     sentences = select_sentences(quoted_examples(wordnet), num_sentences or sys.maxsize)
-    # A smaller number is a prefix of a larger one: so splits and names are those of the embedded ones.
+    # A smaller number gives a prefix, so the first sentences have the splits and names of the embedded ones.
     if sentences[: len(embedded)] != embedded:
         raise UserError(
-            f"the sentences of {wordnet} do not begin with the {len(embedded):,} embedded ones: take "
-            "WordNet 3.0 (apt-get install wordnet-base), and no fewer sentences"
+            f"the sentences of {wordnet} do not begin with the {len(embedded):,} embedded ones: use WordNet "
+            f"3.0 (apt-get install wordnet-base), and at least {len(embedded)} sentences"
         )
     jobs = sentence_jobs(sentences)[len(embedded) :]
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:  # each waits for a process
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:  # threads wait for processes
         for number, row in enumerate(pool.map(_read_aloud, jobs), 1):
             rows.append(row)
             if number % 100 == 0 or number == len(jobs):
-                yield f"reading sentences aloud {number:,}/{len(jobs):,}"
+                yield f"synthesizing sentences {number:,}/{len(jobs):,}"
     out.mkdir(parents=True, exist_ok=True)
     path = write_table(out, "speech", rows, SPEECH_METADATA | {"encoding": "of further sentences: FLAC"})
     seals.write_index(out, {path.name: seals.file_sha256(path)})
-    yield f"{path}  {len(rows):,} readings, {path.stat().st_size / 1e6:.0f} MB"
+    yield f"{path}  {len(rows):,} recordings, {path.stat().st_size / 1e6:.0f} MB"
 
 
 def _read_aloud(job: dict[str, Any]) -> dict[str, Any]:

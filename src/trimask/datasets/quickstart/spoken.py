@@ -1,4 +1,4 @@
-"""What the voices say: emoji captions as plain words, and sentences chosen from WordNet's quoted examples."""
+"""The texts to synthesize: emoji captions as plain words, and sentences from WordNet's quoted examples."""
 
 import re
 import unicodedata
@@ -8,12 +8,12 @@ from trimask.datasets.quickstart.splits import hash_fraction
 from trimask.errors import UserError
 
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
-# All the digits in emoji labels but keycaps.
+# All digits in emoji labels except keycaps.
 NUMBERS = {"1st": "first", "2nd": "second", "3rd": "third", "8": "eight"}
 LETTER_WORDS = frozenset({"a", "i", "o"})
 
-# Short on purpose and conservative: a sentence with any of these words (or a word that starts with one of the
-# stems) is left out.
+# Deliberately conservative: a sentence with any of these words, or a word that starts with one of the stems,
+# is omitted.
 UNFIT_WORDS = frozenset(
     """
     ass arse bastard bitch butt cock coon cunt damn damned dick dyke fag faggot gay gook hell homo jap jew
@@ -28,7 +28,7 @@ UNFIT_STEMS = tuple("fuck sexual murder erotic orgas rapist racis tortur whor sh
 
 
 def spoken_form(label: str) -> str:
-    """Lower-case plain words of a label: accents and punctuation dropped, apostrophes kept, numbers spelled.
+    """Convert a label to lower-case plain words, without accents and punctuation except apostrophes.
 
     `1st place medal` -> `first place medal`; `women’s room` -> `women's room`; `kiss: man` -> `kiss man`.
     """
@@ -38,19 +38,19 @@ def spoken_form(label: str) -> str:
 
 
 def is_plain_word(word: str) -> bool:
-    """True for a lower-case word that a voice reads as a word: it has a vowel; one letter is a, i or o."""
+    """Return whether a voice speaks a lower-case word as a word: it has a vowel, or is a, i or o."""
     return bool(WORD.fullmatch(word)) and (
         word in LETTER_WORDS if len(word) == 1 else bool(re.search("[aeiouy]", word))
     )
 
 
 def is_fit(words: list[str]) -> bool:
-    """False for sentences with vulgar, offensive or gruesome words."""
+    """Return whether a sentence has no vulgar, offensive or gruesome words."""
     return not any(word in UNFIT_WORDS or word.startswith(UNFIT_STEMS) for word in words)
 
 
 def plain_sentence(quote: str) -> str | None:
-    """The example as 5-10 plain lower-case words, or None. The pronoun I is lowered, no other capital is."""
+    """Return an example of 5-10 plain lower-case words, or None. Only the pronoun I is lower-cased."""
     words = [re.sub(r"^I(?=$|')", "i", word) for word in quote.strip().split(" ")]
     if not 5 <= len(words) <= 10 or not all(map(is_plain_word, words)) or not is_fit(words):
         return None
@@ -58,13 +58,13 @@ def plain_sentence(quote: str) -> str | None:
 
 
 def quoted_examples(wordnet: Path) -> list[str]:
-    """All quoted examples in WordNet's data files (`data.noun`, `data.verb`, …), in file order."""
+    """Return all quoted examples in WordNet's data files (`data.noun`, `data.verb`, …), in file order."""
     quotes = []
     for part in ("noun", "verb", "adj", "adv"):
         path = wordnet / f"data.{part}"
         if not path.is_file():
             raise UserError(
-                f"no {path}: run `apt-get install wordnet-base`, or pass its folder with --wordnet"
+                f"no {path}: run `apt-get install wordnet-base`, or give its folder with --wordnet"
             )
         for line in path.read_text("ascii", errors="replace").splitlines():
             gloss = line.partition(" | ")[2]
@@ -73,6 +73,6 @@ def quoted_examples(wordnet: Path) -> list[str]:
 
 
 def select_sentences(quotes: list[str], count: int) -> list[str]:
-    """`count` distinct plain sentences in the order of a stable hash: a smaller count is a prefix."""
+    """Select `count` distinct plain sentences in the order of a stable hash: a smaller count is a prefix."""
     plain = {sentence for quote in quotes if (sentence := plain_sentence(quote)) is not None}
     return sorted(plain, key=lambda sentence: hash_fraction("sentence", sentence))[:count]

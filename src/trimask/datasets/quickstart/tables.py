@@ -1,4 +1,4 @@
-"""The three parquet files: schemas, atomic writing, and reading with errors that name file and mend."""
+"""Read and write the three parquet files of the quickstart data, and define their schemas."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from trimask.errors import UserError
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "data"
 VERSION = "1"
-MEND = "restore it from the repository, or rebuild it with `python -m trimask.datasets.quickstart.build`"
+REMEDY = "restore it from the repository, or rebuild it with `python -m trimask.datasets.quickstart.build`"
 
 SCHEMAS = {
     "images": pa.schema(
@@ -52,11 +52,11 @@ SCHEMAS = {
 }
 ROW_GROUP_SIZE = {"images": 512, "speech": 512, "text": 64}
 REPETITIVE_COLUMNS = ("base", "group", "kind", "voice", "split", "president")
-ENCODED_COLUMNS = ("image", "audio")  # compressed already: zstd would only cost time
+ENCODED_COLUMNS = ("image", "audio")  # already compressed
 
 
 def write_table(folder: Path, name: str, rows: list[dict[str, Any]], metadata: dict[str, str]) -> Path:
-    """Writes `folder/name.parquet`, whole or not at all; the schema carries `metadata` and the version."""
+    """Write `folder/name.parquet` atomically; its schema contains `metadata` and the version."""
     stamped = {
         "trimask.table": name,
         "trimask.version": VERSION,
@@ -66,7 +66,7 @@ def write_table(folder: Path, name: str, rows: list[dict[str, Any]], metadata: d
     path = folder / f"{name}.parquet"
     temporary = path.with_suffix(".parquet.tmp")
     codecs = {column: "none" if column in ENCODED_COLUMNS else "zstd" for column in _leaf_columns(name)}
-    options: dict[str, Any] = {  # pyarrow's annotations know neither form, its documentation does
+    options: dict[str, Any] = {  # documented forms that pyarrow's annotations lack
         "compression": codecs,
         "compression_level": {column: 19 for column, codec in codecs.items() if codec == "zstd"},
         "use_dictionary": [column for column in REPETITIVE_COLUMNS if column in table.column_names],
@@ -89,29 +89,30 @@ def _leaf_columns(name: str) -> list[str]:
 
 
 def read_table(name: str, split: str | None = None, *, folder: Path = ASSETS) -> list[dict[str, Any]]:
-    """Rows of one table as dictionaries, in file order, of one split or all.
+    """Read the rows of a table as dictionaries, in file order, of one split or all.
 
-    Raises UserError with one line for a file that is missing, damaged, not ours or of another version.
+    Raises:
+        UserError: the file is missing, damaged, of another kind or of another version.
     """
     path = folder / f"{name}.parquet"
     if not path.is_file():
-        raise UserError(f"no quickstart data at {path}: {MEND}")
+        raise UserError(f"no quickstart data at {path}: {REMEDY}")
     try:
         seals.check_indexed(path)
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {MEND}") from error
+        raise UserError(f"{path} is damaged: {REMEDY}") from error
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} is damaged or no parquet file ({str(error).splitlines()[0]}): {MEND}"
+            f"{path} is damaged or no parquet file ({str(error).splitlines()[0]}): {REMEDY}"
         ) from error
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if metadata.get("trimask.table") != name or not table.schema.equals(SCHEMAS[name]):
-        raise UserError(f"{path} is not trimask's table of {name}: {MEND}")
+        raise UserError(f"{path} is not trimask's table of {name}: {REMEDY}")
     if metadata["trimask.version"] != VERSION:
         raise UserError(
-            f"{path} has version {metadata['trimask.version']}, this trimask reads {VERSION}: {MEND}"
+            f"{path} has version {metadata['trimask.version']}, this trimask reads {VERSION}: {REMEDY}"
         )
     if split is not None:
         table = table.filter(pa.array([found == split for found in table["split"].to_pylist()]))

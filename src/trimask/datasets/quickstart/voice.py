@@ -1,4 +1,4 @@
-"""Spoken readings: text through a flite voice, encoded as Ogg Opus bytes that depend on the audio alone."""
+"""Synthesize speech by flite and encode it as Ogg Opus, reproducibly."""
 
 import io
 import shutil
@@ -13,13 +13,14 @@ from trimask.errors import UserError
 
 VOICES = ("slt", "rms")
 SAMPLE_RATE = 16_000
-# libsndfile maps this 0-1 level to Opus' target bit rate linearly. From 0.99 on Opus drops the band above
-# 4 kHz, which costs 5 points of word error rate for 14 % of the bytes (measure_audio.py, data card).
+# libsndfile maps this level, from 0 to 1, linearly to the bit rate of Opus. From 0.99 on, Opus drops the band
+# above 4 kHz, which saves 14 % of the bytes but adds 5 points of word error rate (measure_audio.py, data
+# card).
 COMPRESSION_LEVEL = 0.985
 
 
 def require_flite() -> str:
-    """Path of the `flite` program, or a UserError that says how to install it."""
+    """Return the path of the `flite` program. Raise UserError if it is not installed."""
     program = shutil.which("flite")
     if program is None:
         raise UserError(
@@ -29,7 +30,7 @@ def require_flite() -> str:
 
 
 def speak(text: str, voice: str) -> np.ndarray:
-    """The reading of `text` by a flite voice: int16 samples at 16 kHz, the same at every call."""
+    """Synthesize `text` in a flite voice: int16 samples at 16 kHz, the same for each call."""
     if voice not in VOICES:
         raise UserError(f"unknown voice {voice!r}: choose from {', '.join(VOICES)}")
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +44,7 @@ def speak(text: str, voice: str) -> np.ndarray:
 
 
 def encode_opus(samples: np.ndarray, *, compression_level: float = COMPRESSION_LEVEL) -> bytes:
-    """Mono 16 kHz samples -> Ogg Opus bytes, with the random stream serial of libsndfile set to 0."""
+    """Encode mono 16 kHz samples as Ogg Opus, with the random stream serial of libsndfile set to 0."""
     out = io.BytesIO()
     soundfile.write(
         out, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=compression_level
@@ -52,7 +53,7 @@ def encode_opus(samples: np.ndarray, *, compression_level: float = COMPRESSION_L
 
 
 def decode_opus(data: bytes, num_samples: int) -> np.ndarray:
-    """Ogg Opus bytes -> float32 samples in [-1, 1] at 16 kHz, exactly `num_samples` long."""
+    """Decode Ogg Opus to float32 samples in [-1, 1] at 16 kHz; return the first `num_samples`."""
     samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
     if rate != SAMPLE_RATE or samples.ndim != 1 or len(samples) < num_samples:
         raise UserError(
@@ -62,7 +63,7 @@ def decode_opus(data: bytes, num_samples: int) -> np.ndarray:
 
 
 def with_serial_zero(ogg: bytes) -> bytes:
-    """The same Ogg stream with serial number 0 in every page and checksums to match (RFC 3533, section 6)."""
+    """Set the serial number of all pages of an Ogg stream to 0 and fix checksums (RFC 3533, section 6)."""
     pages = bytearray(ogg)
     start = 0
     while start < len(pages):
@@ -90,7 +91,7 @@ _TABLE = _checksum_table()
 
 
 def ogg_checksum(page: bytes | bytearray) -> int:
-    """CRC-32 of a page with a zeroed checksum field: polynomial 0x04C11DB7, not reflected, no inversion."""
+    """Compute the CRC-32 of a page with a zeroed checksum: polynomial 0x04C11DB7, not reflected."""
     value = 0
     for byte in page:
         value = ((value << 8) & 0xFFFFFFFF) ^ _TABLE[(value >> 24) ^ byte]
