@@ -15,8 +15,10 @@ import soundfile
 import trimask
 from trimask.cli import main
 from trimask.prepare.manifest import load_split
-from trimask.runs.load import load_trained
+from trimask.runs.load import load_run_config, load_trained
 from trimask.sampling.generate import Generator
+from trimask.studies.pretraining import evaluate_held_out
+from trimask.studies.study import ALL
 from trimask.training.tracker import read_metrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-modality.md"
@@ -47,6 +49,15 @@ def test_it_is_trained_as_any(desk: Path) -> None:
     assert vocabulary.modalities == ("text", "image", "speech", "depth")
     assert vocabulary.special("mask:depth") < vocabulary.num_special
     assert [r.size for r in vocabulary.ranges_of("depth")] == [16, 16]
+
+
+def test_studies_evaluate_its_held_out_sequences(desk: Path, tmp_path: Path) -> None:
+    run = desk / "runs" / "rooms"
+    found = evaluate_held_out(load_run_config(run), load_trained(run)[0], tmp_path)
+    of_modalities = [found.pop(name) for name in ("depth", "image")]
+    total = found.pop(ALL)
+    assert not found
+    assert min(of_modalities) < total < max(of_modalities)
 
 
 def test_it_is_sampled_from_the_shell(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -309,7 +309,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="not empty: use --resume, or choose another --out"):
         open_run(tmp_path, CONFIG, resume=False)
-    with pytest.raises(ValueError, match="it is no run: choose another --out"):
+    with pytest.raises(ValueError, match="it is not a run: choose another --out"):
         open_run(tmp_path, CONFIG, resume=True)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -4,10 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from trimask import io
 from trimask.data.stream import deal
@@ -112,6 +116,45 @@ def test_a_world_of_one_decides_alone():
             raise UserError("shared")
         assert torch.equal(world.total(torch.tensor([1, 2])), torch.tensor([1, 2]))
     assert World().device.type == "cpu"
+
+
+def test_the_main_process_goes_first_and_its_errors_are_everyones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads in the place of two processes, which meet where `gather` does."""
+    meeting, values = threading.Barrier(2, timeout=60), [None, None]
+
+    def gather(found: list[Any], value: Any, group: None) -> None:
+        values[int(threading.current_thread().name)] = value
+        meeting.wait()
+        found[:] = values
+        meeting.wait()
+
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    succeeded: list[int] = []
+    failed: list[int] = []
+    errors: dict[int, str] = {}
+
+    def run(rank: int) -> None:
+        world = World(rank=rank, size=2, control=group)
+        with world.main_first():
+            time.sleep(0.0 if rank else 0.2)  # the other one would be faster
+            succeeded.append(rank)
+        try:
+            with world.main_first():
+                failed.append(rank)
+                raise UserError(f"of {rank}")
+        except UserError as error:
+            errors[rank] = str(error)
+
+    make_group: Any = dist.ProcessGroup  # its stubs lack this constructor
+    group = make_group(0, 2)
+    threads = [threading.Thread(target=run, args=(rank,), name=str(rank)) for rank in (1, 0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert succeeded == [0, 1]
+    assert failed == [0]  # after an error of the main process, the others do not begin
+    assert errors == {0: "of 0", 1: "of 0"}
 
 
 def test_replicas_must_divide_the_processes():

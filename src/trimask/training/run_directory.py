@@ -106,8 +106,8 @@ def check_run(
             )
     # Hidden files are leftovers of a start that was killed while writing.
     elif _visible(out) - {MODULES} and not is_unstarted(out, leftovers):
-        mend = "it is no run: choose another --out" if resume else "use --resume, or choose another --out"
-        raise UserError(f"{out} is not empty: {mend}")
+        fix = "it is not a run: choose another --out" if resume else "use --resume, or choose another --out"
+        raise UserError(f"{out} is not empty: {fix}")
 
 
 def is_unstarted(out: Path, leftovers: Collection[str]) -> bool:
