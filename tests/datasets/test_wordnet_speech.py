@@ -62,7 +62,7 @@ def test_a_smaller_choice_is_a_prefix_and_equal_words_count_once():
     ranked = sorted(SPOKEN, key=lambda spoken: hash_fraction("sentence", spoken))
     assert list(choose_sentences(quotes, 4).items()) == [(spoken, SPOKEN[spoken]) for spoken in ranked]
     assert list(choose_sentences(quotes, 2)) == ranked[:2]
-    with pytest.raises(ValueError, match="--count 5: WordNet has 4 sentences"):
+    with pytest.raises(ValueError, match="--count 5: WordNet has only 4 suitable sentences"):
         choose_sentences(quotes, 5)
 
 

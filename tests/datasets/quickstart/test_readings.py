@@ -25,7 +25,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_further_sentences_stand_beside_the_embedded_ones(reader: list[str], tmp_path: Path):
     *_, last = readings.read_sentences(tmp_path / "out")
-    assert "readings" in last
+    assert "recordings" in last
     rows = load_speech(folder=tmp_path / "out")
     embedded = load_speech()
     assert rows[: len(embedded)] == embedded
