@@ -12,11 +12,11 @@ demo: .venv/.ready
 	@$(BIN)/trimask demo $(ARGS)
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 # The first run fetches the judges (about 390 MB) into .venv/judges; TRIMASK_JUDGES names another folder.
 test-slow: .venv/.ready-dev .venv/.ready-eval .venv/.ready-scale
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

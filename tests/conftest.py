@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+import typechecking  # noqa: F401, before trimask: it decides how annotations are checked
+
 torch.set_num_threads(1)
 settings.register_profile("trimask", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("trimask")

@@ -34,7 +34,7 @@ from trimask.training.run import RunConfig
 from trimask.training.run_directory import keep_modules
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
-pytestmark = pytest.mark.usefixtures("few_speeches")
+pytestmark = pytest.mark.usefixtures("few_speeches", "few_sampling_steps")
 
 DOCS = Path(__file__).parents[2] / "docs"
 FEW = ["--data.num-concepts=9", "--data.num-sentences=2"]
@@ -97,10 +97,11 @@ def forgotten() -> Iterator[None]:
 
 
 def forget() -> None:
-    for file in modules.loaded_files():
-        del sys.modules[file.copy.removesuffix(".py")]
-    sys.modules.pop("mine", None)
-    gc.collect()
+    loaded = [file.copy.removesuffix(".py") for file in modules.loaded_files()]
+    for name in {*loaded, "mine"} & set(sys.modules):
+        del sys.modules[name]
+    if loaded:
+        gc.collect()  # their classes, which configurations find as subclasses
 
 
 @pytest.fixture
