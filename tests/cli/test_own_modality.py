@@ -51,6 +51,24 @@ def test_it_is_trained_as_any(desk: Path) -> None:
     assert [r.size for r in vocabulary.ranges_of("depth")] == [16, 16]
 
 
+def test_its_sampler_is_set_by_flag_and_stored(desk: Path) -> None:
+    run, flag = desk / "runs" / "rooms", "--sampler.text_to_depth.num_steps=5"
+    stored = load_run_config(run).sampler
+    assert set(stored) >= {"text_to_depth", "speech_to_image"}  # without a flag too: they can be changed
+    words = ["train", "mine.py:rooms", "--data", "rooms", "--out", "runs/steps", "--num-steps=1", flag]
+    assert main(words) == 0
+    assert load_run_config(desk / "runs" / "steps").sampler["text_to_depth"].num_steps == 5
+    assert main(["show", "mine.py:rooms", flag]) == 0
+
+
+def test_a_source_that_the_data_lack_is_named(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = MINE.replace('source="rooms"', 'source="nowhere"')
+    assert source != MINE
+    (desk / "other.py").write_text(source)
+    assert main(["train", "other.py:rooms", "--data", "rooms", "--out", "runs/nowhere"]) == 2
+    assert "the mixture's source 'nowhere' is not in rooms, which has " in capsys.readouterr().err
+
+
 def test_studies_evaluate_its_held_out_sequences(desk: Path, tmp_path: Path) -> None:
     run = desk / "runs" / "rooms"
     found = evaluate_held_out(load_run_config(run), load_trained(run)[0], tmp_path)

@@ -48,6 +48,11 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     is_own = not named <= {source for source, _ in DEFAULT_WEIGHTS} and named <= present
     components = own if is_own else default_components(present)
     if not components:
+        if (missing := sorted(named - present)) and present:
+            raise UserError(
+                f"the mixture's source {missing[0]!r} is not in {folders[0]}, which has "
+                f"{', '.join(sorted(present))}: name one of these in the mixture, or give its folder too"
+            )
         held = sorted({split for manifest in manifests for split in manifest.counts})
         why = f"all of them are of {' and '.join(held)}" if held else "its rejected.jsonl says why"
         raise UserError(f"{folders[0]} has no examples to train on: {why}")
