@@ -58,7 +58,7 @@ def test_its_sampler_is_set_by_flag_and_stored(desk: Path) -> None:
     words = ["train", "mine.py:rooms", "--data", "rooms", "--out", "runs/steps", "--num-steps=1", flag]
     assert main(words) == 0
     assert load_run_config(desk / "runs" / "steps").sampler["text_to_depth"].num_steps == 5
-    assert main(["show", "mine.py:rooms", flag]) == 0
+    assert main(["show", "mine.py:rooms", "--data", "rooms", flag]) == 0
 
 
 def test_a_source_that_the_data_lack_is_named(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
