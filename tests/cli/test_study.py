@@ -1,4 +1,6 @@
+import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +55,25 @@ def test_run_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (out / "report.md").unlink()
     assert main(["study", "report", "batch_invariance", "--out", str(out)]) == 0
     assert (out / "report.md").exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("few_speeches")
+def test_encoding_is_reported_within_the_bar_of_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    command = ["study", "run", "batch_invariance", "--short", "--out", str(tmp_path / "study"), *SMALL]
+    assert main([*command, "--workers=1"]) == 0
+    shown = terminal.getvalue()
+    lines = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", shown).split("\n")
+    assert "\x1b" not in "".join(lines) and not [line for line in lines if "[K" in line]
+    assert "encoding" in shown and "2/2" in shown
+    assert len(lines) < 10, "the bar is drawn in one line"
 
 
 @pytest.mark.parametrize(

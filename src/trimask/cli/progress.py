@@ -8,7 +8,7 @@ from typing import final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from trimask.cli.console import say
+from trimask.cli.console import Report, say
 from trimask.training.progress import format_clock
 
 _PLAIN_INTERVAL = 10.0  # seconds
@@ -27,10 +27,13 @@ class JobProgress:
         self._item = item
         self._next_line = 0.0
         self._ended = ""
+        self._report = Report()
         self._bar: Progress | None = None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
-            figures = TextColumn("{task.fields[figures]}")
+            # No markup: names of the user's functions and trials may contain brackets.
+            name = TextColumn("{task.description}", markup=False)
+            figures = TextColumn("{task.fields[figures]}", markup=False)
+            columns = (name, BarColumn(bar_width=20), MofNCompleteColumn())
             self._bar = Progress(*columns, figures, console=Console(file=sys.stderr))
             self._task = self._bar.add_task(what, total=None, figures="")
 
@@ -49,6 +52,18 @@ class JobProgress:
             self._next_line = time.monotonic() + _PLAIN_INTERVAL
             self._ended = item if done == total else ""
             say(f"{item} {done}/{total}: {text}")
+
+    def report(self, message: str) -> None:
+        """Report work before the first item ("encoding text 1/201"): on a terminal in the bar, elsewhere as
+        lines.
+
+        A `Report` must not write to a terminal beside the bar: rich replaces `sys.stderr` while the bar is
+        displayed, and breaks the codes that erase a line.
+        """
+        if self._bar is None:
+            self._report(message)
+        else:
+            self._bar.update(self._task, figures=message)
 
     def __enter__(self) -> "JobProgress":
         if self._bar is not None:

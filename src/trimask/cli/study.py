@@ -135,7 +135,7 @@ class Study(Verb):
                     request=request,
                     engine=self._engine(),
                     threads=self.threads,
-                    report=Report(),
+                    report=progress.report,
                     on_progress=study_progress(progress),
                 )
         except WorkerLost as error:
