@@ -92,6 +92,19 @@ def test_it_is_sampled_from_the_shell(desk: Path, capsys: pytest.CaptureFixture[
     assert "inner" in capsys.readouterr().err
 
 
+def test_prompts_of_its_tasks_are_respelled_and_checked(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sample", "runs/rooms", "--num-steps=4", "--out", "samples", "--json", "--task=text_to_depth"]
+    assert main([*command, "--prompt", "A Large Room."]) == 0
+    said = capsys.readouterr()
+    (sample,) = json.loads(said.out)["samples"]
+    assert json.loads(Path(sample["settings"]).read_text())["prompt_as_spelled"] == "a large room"
+    assert "far from the training data" not in said.err
+    assert main([*command, "--prompt", "a purple xylophone"]) == 0
+    assert "'purple', 'xylophone' are not in its data" in capsys.readouterr().err
+
+
 def test_what_it_lacks_or_has_no_use_for_is_told(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
         (["--task", "text_to_dept", "--prompt", "x"], "did you mean text_to_depth"),

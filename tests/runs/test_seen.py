@@ -15,7 +15,7 @@ from trimask.runs.load import QUICKSTART
 from trimask.runs.seen import fit_seen, fit_seen_of_embedded, load_seen, measure_spelling
 from trimask.sampling.prompts import UnseenPromptWarning
 from trimask.tokenizers.text import TextTokenizer
-from trimask.vocabulary.task import TASKS
+from trimask.vocabulary.task import TASKS, Task
 from trimask.vocabulary.transcript import transcript
 
 
@@ -47,6 +47,27 @@ def test_what_a_run_sees() -> None:
     assert list(seen.voices.items()) == [("ana_maría", 2), ("bob", 1), ("slt", 1)]
     assert seen.captions == measure_spelling(captions)
     assert seen.transcripts == measure_spelling([words.lower() for words, _ in said])
+
+
+def test_texts_beside_a_modality_of_ones_own_are_captions() -> None:
+    text = TextTokenizer.train(["a large room"], 280)
+    rooms = ["a large room", "a small room"]
+    sources = {"rooms": source("rooms", [text.encode(each) for each in rooms], "depth")}
+    parts = (Component(source="rooms", task="text_to_depth", weight=1.0),)
+    seen = fit_seen(sources, parts, text, seed=0)
+    assert seen.captions == measure_spelling(rooms) and seen.transcripts is None
+    task = Task(name="text_to_depth", spans=(("text", "depth"),), condition=("text",))
+    assert seen.prompt(task, "A Large Room.") == "a large room"
+    with pytest.warns(UnseenPromptWarning, match="'green' is not in its data"):
+        seen.warn_if_unseen(task, "a green room")
+
+
+def test_passages_are_not_captions() -> None:
+    text = TextTokenizer.train(["a large room"], 280)
+    codes = {"text": [np.array(text.encode("a large room")).reshape(-1, 1)]}
+    sources = {"book": InMemory(name="book", codes=codes, groups=np.arange(1))}
+    seen = fit_seen(sources, (Component(source="book", task="text", weight=1.0),), text, seed=0)
+    assert seen.captions is None and seen.transcripts is None
 
 
 def test_the_shipped_model_knows_a_caption_however_it_is_typed() -> None:

@@ -17,7 +17,7 @@ from trimask.errors import UserError
 from trimask.runs.embedded import pictures, readings, select_speech
 from trimask.sampling.prompts import Seen, SeenTexts, find_closing, find_opening, normalize_prompt
 from trimask.vocabulary.tokenizer import TextCodec
-from trimask.vocabulary.transcript import parse_transcript
+from trimask.vocabulary.transcript import is_transcript, parse_transcript
 
 SEEN = "seen.json"
 _TEXTS = 50_000  # texts of a kind to read, at most
@@ -41,12 +41,14 @@ def fit_seen(
 ) -> Seen:
     """Measure what a run on `components` sees of `sources`, its training split.
 
-    Captions are the texts beside pictures, transcripts those beside speech alone; at most 50,000 of each are
-    read, and their 20,000 most common words kept. Voices are counted over all recordings.
+    Transcripts are the texts beside speech alone, captions those beside any other modality, a user's own
+    included; at most 50,000 of each source are read, and the 20,000 most common words of each kind kept.
+    Voices are counted over all recordings.
     """
     used = {name: sources[name] for name in sorted({c.source for c in components} & sources.keys())}
-    captioned = [s for s in used.values() if {"text", "image"} <= s.num_codes.keys()]
-    spoken = [s for s in used.values() if s.num_codes.keys() == {"text", "speech"}]
+    paired = [s for s in used.values() if "text" in s.num_codes and len(s.num_codes) > 1]
+    captioned = [s for s in paired if not is_transcript(s.num_codes)]
+    spoken = [s for s in paired if is_transcript(s.num_codes)]
 
     def read(kind: str, chosen: list[ExampleSource]) -> Iterable[str]:
         for source in chosen:

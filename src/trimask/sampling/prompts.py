@@ -120,6 +120,7 @@ class Seen:
 
     Attributes:
         tasks: names; empty if unknown.
+        captions: of the texts beside other modalities, except transcripts.
         voices: number of recordings by voice tag, most common first; empty if unknown.
     """
 
