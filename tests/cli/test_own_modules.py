@@ -206,6 +206,40 @@ def test_a_run_is_loaded_shown_and_sampled_in_an_order_of_ones_own(
     assert from_dict(SamplerConfig, to_dict(config)) == config
 
 
+def test_samples_keep_the_code_of_their_order(
+    desk: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = blocks("add-an-order.md")[0]
+    (desk / "order.py").write_text(source)
+    words = [
+        "sample",
+        str(run),
+        "--task=text_to_image",
+        "--prompt=red apple",
+        "--raw-prompt",
+        "--num-steps=3",
+    ]
+    option = "--sampler.text_to_image.order"
+    assert main([*words, "--out=samples", option, "order.py:Threshold", f"{option}.probability=0.5"]) == 0
+    copy = desk / "samples" / "modules" / modules.SourceFile.read(desk / "order.py").copy
+    assert copy.read_text() == source
+    assert f"wrote samples/modules/{copy.name}" in capsys.readouterr().err
+    (desk / "order.py").unlink()
+    forget()
+    (settings,) = (desk / "samples").glob("*.json")
+    made_with = json.loads(settings.read_text())
+    order = made_with["sampler"]["order"]
+    assert order == {"type": f"{copy.name}:Threshold", "probability": 0.5}
+    again = [f"{option}=samples/modules/{order['type']}", f"{option}.probability={order['probability']}"]
+    assert main([*words, "--out=samples", *again]) == 0
+    assert f"wrote samples/modules/{copy.name}" not in capsys.readouterr().err
+    assert len({path.read_bytes() for path in (desk / "samples").glob("*.png")}) == 1
+    assert len({path.read_bytes() for path in (desk / "samples").glob("*.json")}) == 1
+    forget()
+    modules.load_all(made_with, desk / "samples")
+    assert to_dict(from_dict(SamplerConfig, made_with["sampler"])) == made_with["sampler"]
+
+
 @pytest.mark.slow
 def test_a_run_is_scored(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

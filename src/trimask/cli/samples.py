@@ -1,4 +1,6 @@
-"""Sample files: no file is overwritten, and a JSON file beside each sample says how to reproduce it."""
+"""Sample files: no file is overwritten, and a JSON file beside each sample says how to reproduce it. The
+user's own code that it names is copied into the folder `modules` beside it.
+"""
 
 import json
 import os
@@ -11,8 +13,10 @@ import numpy as np
 import PIL.Image
 import soundfile
 
+from trimask.cli.console import say
 from trimask.io import atomic_write
 from trimask.sampling.generate import Generated
+from trimask.training.run_directory import keep_modules
 from trimask.vocabulary.task import MODALITIES
 
 
@@ -35,7 +39,8 @@ class SampleFolder:
         """Write `result`, each file atomically, and return the paths as JSON values.
 
         The files are stem_K.{txt,png,wav}, stem_K_M.npy for the codes of any other modality M, and
-        stem_K.json for `made_with`; K is the next free number.
+        stem_K.json for `made_with`; K is the next free number. Files of the user whose classes `made_with`
+        names are copied to `modules`.
         """
         kinds = (
             ("text_file", ".txt", result.text),
@@ -49,6 +54,8 @@ class SampleFolder:
             ),
         )
         suffixes = {kind: suffix for kind, suffix, value in kinds if value is not None}
+        for copy in keep_modules(made_with, self._out):
+            say(f"wrote {copy}, the code that the samples were made with")
         place = self._claim(stem, made_with, suffixes.values())
         # Append instead of `with_suffix`: a stem may contain dots.
         paths = {kind: place.with_name(f"{place.name}{suffix}") for kind, suffix in suffixes.items()}

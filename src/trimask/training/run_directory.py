@@ -67,12 +67,16 @@ def _open_run(
         io.write_sealed(path, to_plain(config))
 
 
-def keep_modules(stored: Any, folder: Path) -> None:
-    """Copy into `folder` each user file whose classes a stored configuration names."""
-    for file in modules.files_of(stored):
-        if not (folder / MODULES / file.copy).exists():
-            with io.atomic_write(folder / MODULES / file.copy) as temporary:
-                temporary.write_bytes(file.source)
+def keep_modules(stored: Any, folder: Path) -> list[Path]:
+    """Copy into `folder`/modules each user file whose classes a stored configuration names, unless it is there
+    already. Return the new copies.
+    """
+    paths = {folder / MODULES / file.copy: file for file in modules.files_of(stored)}
+    new = [path for path in paths if not path.exists()]
+    for path in new:
+        with io.atomic_write(path) as temporary:
+            temporary.write_bytes(paths[path].source)
+    return new
 
 
 def read_config(run: Path) -> dict[str, Any]:
