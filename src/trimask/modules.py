@@ -17,7 +17,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.abc import ExecutionLoader
 from pathlib import Path
@@ -177,10 +177,11 @@ def _import_package(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
-def tag(cls: type) -> str | None:
-    """Return the name of `cls` in a stored configuration; with its module, if it is not a class of trimask.
+def tag(cls: type | FunctionType) -> str | None:
+    """Return the name of `cls` in a stored configuration; with its module, if it is not of trimask.
 
-    None for a class that cannot be imported again: one defined in a function or an interactive session.
+    None for what cannot be imported again: a class or function defined in a function or an interactive
+    session.
     """
     name = cls.__module__
     if name.partition(".")[0] == "trimask":
@@ -240,6 +241,13 @@ def find_changed_copy(name: str, stored: Any) -> str | None:
     return copies[0] if copies and now not in copies else None
 
 
+def list_changed_copies(before: Any, now: Any) -> list[str]:
+    """Return the copies that the stored configuration `before` names, and `now` names in another version."""
+    current = {copy[:-20] for copy in _named_modules(now) - _named_modules(before) if _COPY.fullmatch(copy)}
+    gone = _named_modules(before) - _named_modules(now)
+    return sorted(copy for copy in gone if _COPY.fullmatch(copy) and copy[:-20] in current)
+
+
 def loaded_files() -> list[SourceFile]:
     """Return the user's files that this process has imported: another process needs them to unpickle."""
     files = [(name, _file_of(name)) for name in list(sys.modules)]
@@ -273,7 +281,7 @@ def _load_package(name: str, folder: Path) -> None:
         raise UserError(f"{folder} was made with user code in {name}: {error}") from error
 
 
-def _named_modules(stored: Any) -> Collection[str]:
+def _named_modules(stored: Any) -> set[str]:
     if isinstance(stored, Mapping):
         kind = stored.get("type")
         own = {kind.rpartition(":")[0]} if isinstance(kind, str) and ":" in kind else set()

@@ -531,11 +531,73 @@ def test_a_study_of_ones_own(
     forget()
     assert main(["study", "report", "mine.py:exponents", "--out", str(tmp_path / "study")]) == 0
     assert (tmp_path / "study" / "report.md").exists()
-    # A changed class is another trial.
-    (desk / "mine.py").write_text((MINE + HALVES).replace("t**self.exponent", "t ** (2 * self.exponent)"))
-    assert "of another configuration" in error(
-        ["study", "run", "mine.py:exponents", f"--out={tmp_path / 'study'}", *small], capsys
+
+
+def test_a_study_goes_on_with_its_copy_of_a_file_that_has_changed(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, changed = MINE + HALVES, "t ** (2 * self.exponent)"
+    (desk / "mine.py").write_text(source)
+    words = [f"--base.{word.removeprefix('--')}" for word in [*FEW, "--num-steps=1", "--log-every=1"]]
+    words = ["study", "run", "mine.py:exponents", *words, "--workers=1"]
+    assert main([*words, "--exponents=1", "--out=study"]) == 0
+    (copy,) = (desk / "study" / "modules").iterdir()
+    assert copy.read_text() == source
+    first = (desk / "study" / "results.jsonl").read_text()
+    forget()
+    (desk / "mine.py").write_text(source.replace("t**self.exponent", changed) + "# edited\n")
+    capsys.readouterr()
+    assert main([*words, "--exponents=1,2", "--out=study"]) == 0
+    said = capsys.readouterr().err
+    assert f"mine.py:exponents has changed: study continues with its own copy, modules/{copy.name}" in said
+    assert "trial 2/2: exponent=2.0" in said
+    assert (desk / "study" / "results.jsonl").read_text().startswith(first)
+    assert list((desk / "study" / "modules").iterdir()) == [copy]
+    forget()
+    # With the copy too, the first result is of another configuration.
+    assert "the result of exponent=1.0 is of another configuration" in error(
+        [*words, "--exponents=1", "--out=study", "--base.seed=5"], capsys
     )
+    forget()
+    copy.unlink()
+    assert f"study/modules/{copy.name} is missing" in error([*words, "--exponents=1", "--out=study"], capsys)
+    assert main([*words, "--exponents=1", "--out=other"]) == 0
+
+
+def test_a_study_whose_class_of_another_file_has_changed_names_it(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "mine.py").write_text(MINE + HALVES)
+    (desk / "other.py").write_text(MINE)
+    words = [f"--base.{word.removeprefix('--')}" for word in [*FEW, "--num-steps=1", "--log-every=1"]]
+    words += ["--exponents=1", "--base.modalities.text.schedule=other.py:Steep", "--out=study"]
+    words = ["study", "run", "mine.py:exponents", *words, "--workers=1"]
+    assert main(words) == 0
+    kept = modules.SourceFile.read(desk / "other.py").copy
+    (desk / "other.py").write_text(MINE + "# edited\n")
+    assert (
+        f"other.py has changed since study was run with it: restore it from study/modules/{kept}, or choose "
+        "another --out"
+    ) in error(words, capsys)
+
+
+def test_findings_may_change_where_no_configuration_does(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, plain = 'self.base.with_modality("image", schedule=Steep(exponent=exponent))', "self.base"
+    assert own in HALVES
+    source = MINE + HALVES.replace(own, plain)
+    (desk / "mine.py").write_text(source)
+    words = [f"--base.{word.removeprefix('--')}" for word in [*FEW, "--num-steps=1", "--log-every=1"]]
+    words = ["study", "run", "mine.py:exponents", *words, "--workers=1", "--out=study"]
+    assert main(words) == 0
+    forget()
+    (desk / "mine.py").write_text(source.replace("best: ", "the best one: "))
+    capsys.readouterr()
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "the best one: " in said.out and "its own copy" not in said.err
+    assert len(list((desk / "study" / "modules").iterdir())) == 2
 
 
 # The pages

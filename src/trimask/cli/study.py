@@ -68,15 +68,15 @@ class Study(Verb):
             choose("study", self.study, STUDIES)
         check_parallel(workers=self.workers, threads=self.threads)
         if self.action == "plan":
-            return self._plan(self._resolve(overrides))
+            return self._plan(self._resolve(self.study, overrides))
         if self.out is None:
             raise UsageError(f"give the study's folder: trimask study {self.action} {self.study} --out DIR")
         if self.action == "report":
             return self._report(self.out)
-        return self._run(self._resolve(overrides), self.out, overrides)
+        return self._run(self.out, overrides)
 
-    def _resolve(self, overrides: Mapping[str, str]) -> "Question":
-        study = resolve_study(self.study, is_short=self.short)
+    def _resolve(self, name: str, overrides: Mapping[str, str]) -> "Question":
+        study = resolve_study(name, is_short=self.short)
         if self.data:
             from trimask.runs.prepared import with_prepared
 
@@ -116,10 +116,28 @@ class Study(Verb):
         print(f"{len(trials)} trials, {len([r for r in rows if r['seconds'] is not None])} done{more}")
         return 0
 
-    def _run(self, study: "Question", out: Path, overrides: Mapping[str, str]) -> int:
+    def _resolve_code(self, out: Path, overrides: Mapping[str, str]) -> tuple[str, "Question"]:
+        """Return the study and the name of its function: that in the copy that `out` keeps of a user's file,
+        if the results there are of the copy alone.
+        """
+        from trimask.studies.run import find_own_copy, has_results_of
+
+        study = self._resolve(self.study, overrides)
+        with convert_file_errors():
+            own = find_own_copy(self.study, out)
+            if own is None or has_results_of(study, out):
+                return self.study, study
+        say(
+            f"{self.study} has changed: {out} continues with its own copy, {modules.MODULES}/"
+            f"{modules.label(own).partition(':')[0]}; for the changed file, choose another --out"
+        )
+        return own, self._resolve(own, overrides)
+
+    def _run(self, out: Path, overrides: Mapping[str, str]) -> int:
         from trimask.parallel import WorkerLost
         from trimask.studies.run import run_study
 
+        code, study = self._resolve_code(out, overrides)
         check_writable(out)
         request = {
             "study": self.study,
@@ -134,6 +152,7 @@ class Study(Verb):
                     out,
                     request=request,
                     engine=self._engine(),
+                    code=code,
                     threads=self.threads,
                     report=progress.report,
                     on_progress=study_progress(progress),
@@ -143,14 +162,14 @@ class Study(Verb):
         except KeyboardInterrupt:
             say(f"interrupted; finished trials are kept in {out}: continue with the same command")
             return _INTERRUPTED
-        return self._report(out)
+        return self._report(out, code)
 
-    def _report(self, out: Path) -> int:
+    def _report(self, out: Path, code: str | None = None) -> int:
         from trimask.studies.run import report_study
 
         with convert_file_errors(), Report() as report:
             report.expect("writing the report")
-            path, findings = report_study(self.study, out)
+            path, findings = report_study(self.study, out, code=code)
         self._print_findings(path, findings)
         return 0
 

@@ -28,6 +28,7 @@ from trimask.training.loop import NonFiniteLoss
 from trimask.training.run_directory import keep_modules
 
 STUDY = "study.json"
+_FUNCTION = "function"  # key of the function that returned the study, in the form of a stored class
 _TOKENS, _TRIALS = "tokens", "trials"
 # Cost of a position besides the blocks' weights, in parameters [D].
 _OVERHEAD = 300_000
@@ -81,11 +82,13 @@ def run_study(
     *,
     request: Mapping[str, Any],
     engine: parallel.Engine,
+    code: str | None = None,
     threads: int = 1,
     report: Callable[[str], None] = lambda message: None,
     on_progress: Callable[[StudyProgress], None] = lambda progress: None,
 ) -> list[Result]:
-    """Run all trials of `study` without a result in `out`. `request` records how it was called.
+    """Run all trials of `study` without a result in `out`. `request` records how it was called, and `code`
+    names the study's function, if that is another one than the requested (`find_own_copy`).
 
     The study may have more trials than when `out` was created: each result is checked against its own trial.
         `threads` per trial must stay the same, since it determines the order of float additions. The number
@@ -100,10 +103,11 @@ def run_study(
         "threads": threads,
         "type": type(study).__name__,
         "study": to_dict(study),
+        _FUNCTION: {"type": _tag_function(code or request["study"], is_short=request["short"])},
     }
     with _claim(out, described):
         results = Results(out)
-        _pending(study, results)  # check that the results belong to this study before anything is written
+        _check_results(study, results, described, out)  # before anything is written
         keep_modules(described, out)
         io.write_sealed(out / STUDY, {**described, "environment": describe(torch.device("cpu"))})
         _make_tokens(study, out, report)
@@ -123,8 +127,30 @@ def sort_results(study: Study, results: Results) -> list[Result]:
     return [results.by_name[name] for name in names if name in results.by_name]
 
 
-def report_study(name: str, out: Path) -> tuple[Path, Findings]:
-    """Write the report of study `name`, finished or not, from and into `out`.
+def find_own_copy(name: str, out: Path) -> str | None:
+    """Find the study `name` of the user's file in the copy that `out` keeps of it, and load the copy. None if
+    there is none, or the file has not changed since.
+
+    Raises:
+        UserError: the copy is missing or has changed.
+    """
+    if not (out / STUDY).is_file():
+        return None
+    stored = _read_request(out / STUDY)
+    copy = modules.find_changed_copy(name, stored)
+    if copy is None or modules.label(stored["request"]["study"]) != modules.label(name):
+        return None
+    modules.load_all(stored, out)
+    return f"{out / modules.MODULES / copy}:{name.rpartition(':')[2]}"
+
+
+def has_results_of(study: Study, out: Path) -> bool:
+    """Return whether the results in `out` of the study's trials are of the same configurations."""
+    return _find_other_result(study, Results(out)) is None
+
+
+def report_study(name: str, out: Path, *, code: str | None = None) -> tuple[Path, Findings]:
+    """Write the report of study `name`, finished or not, from and into `out`; `code` as for `run_study`.
 
     Raises:
         UserError: `out` holds no study, or another one, or no result yet.
@@ -136,7 +162,7 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
     request = stored["request"]
     if modules.label(request["study"]) != modules.label(name):
         raise UserError(f"{out} holds the study {request['study']}, not {name}: name that one")
-    kind = type(resolve_study(name, is_short=request["short"]))
+    kind = type(resolve_study(code or name, is_short=request["short"]))
     modules.load_all(stored["study"], out)
     try:
         study = from_dict(kind, stored["study"])
@@ -157,7 +183,7 @@ def report_study(name: str, out: Path) -> tuple[Path, Findings]:
         "machine": f"{environment['device_name']}, {environment['cores']} cores",
         "torch": environment["torch"],
     }
-    return write_report(findings, out, title=purpose(name), facts=facts), findings
+    return write_report(findings, out, title=purpose(code or name), facts=facts), findings
 
 
 def format_command(request: Mapping[str, Any], out: str = "DIR") -> str:
@@ -175,16 +201,38 @@ def estimate_cost(trial: Trial) -> int:
     return trial.config.horizon * (block_parameters(trial.config.model) + _OVERHEAD)
 
 
+def _tag_function(name: str, *, is_short: bool) -> str | None:
+    short = f"{name}_short" if is_short else name
+    return modules.tag(modules.load(short)) if modules.is_own(name) else short
+
+
 def _pending(study: Study, results: Results) -> list[Trial]:
-    trials = study.trials(results.by_name)
-    for trial in trials:
-        done = results.by_name.get(trial.name)
-        if done is not None and done.fingerprint != trial.fingerprint:
-            raise UserError(
-                f"the result of {trial.name} is of another configuration (its fields or their defaults have "
-                "changed since): remove its line, or choose another --out"
-            )
-    return [trial for trial in trials if trial.name not in results.by_name]
+    return [trial for trial in study.trials(results.by_name) if trial.name not in results.by_name]
+
+
+def _find_other_result(study: Study, results: Results) -> str | None:
+    """Return the name of the first trial whose result is of another configuration."""
+    done = [trial for trial in study.trials(results.by_name) if trial.name in results.by_name]
+    others = [trial.name for trial in done if results.by_name[trial.name].fingerprint != trial.fingerprint]
+    return others[0] if others else None
+
+
+def _check_results(study: Study, results: Results, described: Mapping[str, Any], out: Path) -> None:
+    """Raise UserError if a result does not belong to this study."""
+    other = _find_other_result(study, results)
+    if other is None:
+        return
+    message = f"the result of {other} is of another configuration"
+    stored = _read_request(out / STUDY) if (out / STUDY).is_file() else {}
+    for copy in modules.list_changed_copies(stored, described):
+        raise UserError(
+            f"{message}: {copy[:-20]}.py has changed since {out} was run with it: restore it from "
+            f"{out / modules.MODULES / copy}, or choose another --out"
+        )
+    raise UserError(
+        f"{message} (its fields, their defaults or the code of its classes have changed since): remove its "
+        "line, or choose another --out"
+    )
 
 
 def _make_tokens(study: Study, out: Path, report: Callable[[str], None]) -> None:

@@ -68,8 +68,8 @@ def _open_run(
 
 
 def keep_modules(stored: Any, folder: Path) -> list[Path]:
-    """Copy into `folder`/modules each user file whose classes a stored configuration names, unless it is there
-    already. Return the new copies.
+    """Copy into `folder`/modules each user file whose classes a stored configuration names, unless it is
+    there already. Return the new copies.
     """
     paths = {folder / MODULES / file.copy: file for file in modules.files_of(stored)}
     new = [path for path in paths if not path.exists()]
