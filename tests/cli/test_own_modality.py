@@ -110,6 +110,15 @@ def test_what_it_lacks_or_has_no_use_for_is_told(desk: Path, capsys: pytest.Capt
         (["--task", "text_to_dept", "--prompt", "x"], "did you mean text_to_depth"),
         (["--task", "speech_to_image"], "task speech_to_image needs --speech FILE"),
         (["--task", "text_to_depth", "--codes", "depth=x.npy"], "does not use --codes depth=x.npy"),
+        (
+            ["--task", "speech_to_image", "--codes", "speach=x.npy"],
+            "task speech_to_image needs --speech FILE, and does not use --codes speach=x.npy",
+        ),
+        (
+            ["--task", "text_to_depth", "--prompt", "x", "--sampler.speech_to_image.num_steps", "3"],
+            "task text_to_depth does not use --sampler.speech_to_image.num_steps, a setting of task "
+            "speech_to_image: leave it out, or give --sampler.text_to_depth.num_steps",
+        ),
         (["--task", "text_to_depth", "--codes", "depth"], "--codes depth is not NAME=FILE"),
         (["--task", "text_to_depth", "--prompt", "x", "--span-length", "3"], "the size of depth is fixed"),
     ):

@@ -93,6 +93,7 @@ class Sample(Verb):
         tasks = _read_tasks(Path(self.model))
         if tasks is not None:
             self._check(self._choose_task(tasks))
+            self._check_overrides(overrides, tasks)
         if self.out is not None:
             check_writable(self.out)
         generator = self._load()
@@ -100,6 +101,7 @@ class Sample(Verb):
         task = self._choose_task(generator.vocabulary.tasks)
         if tasks is None:
             self._check(task)
+            self._check_overrides(overrides, generator.vocabulary.tasks)
         prompts = self._prompts(task)
         described: list[dict[str, Any]] = []
         for sample in self._samples(generator, task, prompts):
@@ -187,9 +189,11 @@ class Sample(Verb):
         if self.filmstrip and task.name != "text_to_image":
             raise UsageError(f"--filmstrip is for task text_to_image, not {task.name}: leave it out")
         given = {"image": self.image, "speech": self.speech, **self._code_files()}
+        unused = [" ".join(option_of(n, str(p))) for n, p in given.items() if p and n not in task.condition]
         for name in task.condition:
             if name != "text" and given.get(name) is None:
-                raise UsageError(f"task {task.name} needs {' '.join(option_of(name, 'FILE'))}")
+                more = f", and does not use {unused[0]}" if unused else ""
+                raise UsageError(f"task {task.name} needs {' '.join(option_of(name, 'FILE'))}{more}")
         for name, path in given.items():
             if path is None:
                 continue
@@ -202,6 +206,17 @@ class Sample(Verb):
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
         if self.pair is not None:
             choose("pair", self.pair, ["image", "speech"])
+
+    def _check_overrides(self, overrides: Mapping[str, str], tasks: Sequence[Task]) -> None:
+        """Raise UsageError for a setting of the sampler of another task."""
+        for path in overrides:
+            _, other, *rest = path.split(".")
+            if other != self.task and other in [task.name for task in tasks]:
+                own = ".".join(["--sampler", self.task, *rest])
+                raise UsageError(
+                    f"task {self.task} does not use --{path}, a setting of task {other}: leave it out, or "
+                    f"give {own}"
+                )
 
     def _prompts(self, task: Task) -> list[str] | None:
         """Read the prompts of --prompts, one per line, without empty lines. None without that option."""
