@@ -531,6 +531,23 @@ def test_a_study_of_ones_own(
     forget()
     assert main(["study", "report", "mine.py:exponents", "--out", str(tmp_path / "study")]) == 0
     assert (tmp_path / "study" / "report.md").exists()
+    forget()
+    (desk / "mine.py").unlink()
+    (tmp_path / "study" / "report.md").unlink()
+    assert main(["study", "report", str(tmp_path / "study")]) == 0
+    assert "Which exponent is best" in (tmp_path / "study" / "report.md").read_text()
+
+
+def test_a_study_without_a_short_form(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk / "mine.py").write_text(MINE + HALVES)
+    words = ["study", "plan", "mine.py:exponents", "--short"]
+    assert "mine.py:exponents has no short form: --short calls exponents_short in mine.py" in error(
+        words, capsys
+    )
+    short = "\n\ndef exponents_short():\n    return Exponents(base=debug(), exponents=(1.0,))\n"
+    (desk / "mine.py").write_text(MINE + HALVES + short)
+    assert main(words) == 0
+    assert "1 trials, 0 done" in capsys.readouterr().out
 
 
 def test_a_study_goes_on_with_its_copy_of_a_file_that_has_changed(

@@ -52,9 +52,20 @@ def test_run_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert found["report"] == str(out / "report.md") and found["claims"]
     assert main(["study", "plan", "batch_invariance", "--short", "--out", str(out), *SMALL]) == 0
     assert "2 trials, 2 done" in capsys.readouterr().out
-    (out / "report.md").unlink()
-    assert main(["study", "report", "batch_invariance", "--out", str(out)]) == 0
-    assert (out / "report.md").exists()
+    for words in (["batch_invariance", "--out", str(out)], [str(out)], [str(out), "--out", str(out)]):
+        (out / "report.md").unlink()
+        assert main(["study", "report", *words]) == 0
+        assert (out / "report.md").exists()
+    for words, message in (
+        (["report", str(tmp_path)], f"{tmp_path} holds no study"),
+        (["run", str(out)], f"trimask study run batch_invariance --out {out}"),
+        (
+            ["report", str(out), "--out", str(tmp_path)],
+            f"{out} is a folder, and --out {tmp_path} another one: leave one of them out",
+        ),
+    ):
+        assert main(["study", *words]) in (1, 2)
+        assert message in capsys.readouterr().err
 
 
 class Terminal(io.StringIO):
@@ -81,6 +92,12 @@ def test_encoding_is_reported_within_the_bar_of_a_terminal(tmp_path: Path, monke
     [
         (["run", "horizn", "--out", "x"], "unknown study 'horizn': did you mean horizon?"),
         (["ran", "horizon"], "unknown action 'ran': did you mean run?"),
+        (
+            ["list"],
+            "unknown action 'list': choose one of plan, run, report (`trimask list` names the studies)",
+        ),
+        (["debug", "list"], "unknown action 'debug': choose one of plan, run, report (`trimask list` names"),
+        (["run"], "name a study: trimask study run STUDY (`trimask list` names the studies)"),
         (["run", "horizon"], "give the study's folder: trimask study run horizon --out DIR"),
         (["run", "horizon", "--out", "x", "--workers=0"], "--workers is 0: give at least 1"),
         (["run", "horizon", "--out", "x", "--factor=2"], "factor"),

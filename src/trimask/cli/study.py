@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 import tyro
 
 from trimask import modules
-from trimask.cli.arguments import Verb, check_parallel, choose
+from trimask.cli.arguments import Verb, check_parallel, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, convert_file_errors
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments mu
 
 _INTERRUPTED = 130
 _ACTIONS = ("plan", "run", "report")
+_LISTED = "`trimask list` names the studies"
 
 
 def _arg(metavar: str) -> Any:
@@ -45,8 +46,8 @@ class Study(Verb):
 
     action: Annotated[tyro.conf.Positional[str], _arg("plan|run|report")]
     """what to do"""
-    study: Annotated[tyro.conf.Positional[str], _arg("STUDY")]
-    """one of `trimask list`, or your own function (mine.py:NAME)"""
+    study: Annotated[tyro.conf.Positional[str | None], _arg("STUDY")] = None
+    """one of `trimask list`, or your own function (mine.py:NAME); for report, also a study's folder"""
     out: Annotated[Path | None, _arg("DIR")] = None
     """folder of the study: new, or that of the same command stopped earlier"""
     short: bool = False
@@ -63,17 +64,40 @@ class Study(Verb):
     """print one JSON object on stdout"""
 
     def run(self, overrides: Mapping[str, str]) -> int:
-        choose("action", self.action, _ACTIONS)
+        if self.action not in _ACTIONS:
+            close = closest(self.action, _ACTIONS)
+            fix = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(_ACTIONS)}"
+            raise UsageError(f"unknown action {self.action!r}: {fix} ({_LISTED})")
+        if self.study is None:
+            raise UsageError(f"name a study: trimask study {self.action} STUDY ({_LISTED})")
+        check_parallel(workers=self.workers, threads=self.threads)
+        if self.study not in STUDIES and Path(self.study).is_dir():
+            return self._report_folder(Path(self.study))
         if not modules.is_own(self.study):
             choose("study", self.study, STUDIES)
-        check_parallel(workers=self.workers, threads=self.threads)
         if self.action == "plan":
-            return self._plan(self._resolve(self.study, overrides))
+            return self._plan(self.study, overrides)
         if self.out is None:
             raise UsageError(f"give the study's folder: trimask study {self.action} {self.study} --out DIR")
         if self.action == "report":
-            return self._report(self.out)
-        return self._run(self.out, overrides)
+            return self._report(self.study, self.out)
+        return self._run(self.study, self.out, overrides)
+
+    def _report_folder(self, folder: Path) -> int:
+        """Report the study in `folder`, given in place of its name."""
+        if self.out is not None and self.out.resolve() != folder.resolve():
+            raise UsageError(
+                f"{folder} is a folder, and --out {self.out} another: name a study, or one folder"
+            )
+        from trimask.studies.run import find_study
+
+        with convert_file_errors():
+            name, code = find_study(folder)
+        if self.action != "report":
+            raise UsageError(
+                f"{folder} is a folder: name its study, trimask study {self.action} {name} --out {folder}"
+            )
+        return self._report(name, folder, code)
 
     def _resolve(self, name: str, overrides: Mapping[str, str]) -> "Question":
         study = resolve_study(name, is_short=self.short)
@@ -83,7 +107,8 @@ class Study(Verb):
             study = replace(study, base=with_prepared(study.base, self.data))
         return override(study, overrides)
 
-    def _plan(self, study: "Question") -> int:
+    def _plan(self, name: str, overrides: Mapping[str, str]) -> int:
+        study = self._resolve(name, overrides)
         from trimask.studies.run import estimate_cost
         from trimask.studies.store import Results
 
@@ -102,7 +127,7 @@ class Study(Verb):
             for trial in trials
         ]
         if self.json:
-            print_json({"study": self.study, "trials": rows})
+            print_json({"study": name, "trials": rows})
             return 0
         width = max(len(row["trial"]) for row in rows)
         print(f"{'trial':<{width}} {'sequences':>10} {'updates':>8} {'of cost':>8}  done")
@@ -116,37 +141,37 @@ class Study(Verb):
         print(f"{len(trials)} trials, {len([r for r in rows if r['seconds'] is not None])} done{more}")
         return 0
 
-    def _resolve_code(self, out: Path, overrides: Mapping[str, str]) -> tuple[str, "Question"]:
+    def _resolve_code(self, name: str, out: Path, overrides: Mapping[str, str]) -> tuple[str, "Question"]:
         """Return the study and the name of its function: that in the copy that `out` keeps of a user's file,
         if the results there are of the copy alone.
         """
         from trimask.studies.run import find_own_copy, has_results_of
 
-        study = self._resolve(self.study, overrides)
+        study = self._resolve(name, overrides)
         with convert_file_errors():
-            own = find_own_copy(self.study, out)
+            own = find_own_copy(name, out)
             if own is None or has_results_of(study, out):
-                return self.study, study
+                return name, study
         say(
-            f"{self.study} has changed: {out} continues with its own copy, {modules.MODULES}/"
+            f"{name} has changed: {out} continues with its own copy, {modules.MODULES}/"
             f"{modules.label(own).partition(':')[0]}; for the changed file, choose another --out"
         )
         return own, self._resolve(own, overrides)
 
-    def _run(self, out: Path, overrides: Mapping[str, str]) -> int:
+    def _run(self, name: str, out: Path, overrides: Mapping[str, str]) -> int:
         from trimask.parallel import WorkerLost
         from trimask.studies.run import run_study
 
-        code, study = self._resolve_code(out, overrides)
+        code, study = self._resolve_code(name, out, overrides)
         check_writable(out)
         request = {
-            "study": self.study,
+            "study": name,
             "short": self.short,
             "data": [str(folder) for folder in self.data],
             "overrides": dict(overrides),
         }
         try:
-            with JobProgress(modules.label(self.study), "trial") as progress:
+            with JobProgress(modules.label(name), "trial") as progress:
                 run_study(
                     study,
                     out,
@@ -162,14 +187,14 @@ class Study(Verb):
         except KeyboardInterrupt:
             say(f"interrupted; finished trials are kept in {out}: continue with the same command")
             return _INTERRUPTED
-        return self._report(out, code)
+        return self._report(name, out, code)
 
-    def _report(self, out: Path, code: str | None = None) -> int:
+    def _report(self, name: str, out: Path, code: str | None = None) -> int:
         from trimask.studies.run import report_study
 
         with convert_file_errors(), Report() as report:
             report.expect("writing the report")
-            path, findings = report_study(self.study, out, code=code)
+            path, findings = report_study(name, out, code=code)
         self._print_findings(path, findings)
         return 0
 

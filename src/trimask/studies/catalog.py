@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trimask import modules
+from trimask.errors import UserError
 from trimask.recipes.catalog import first_sentence, purpose_in
 
 if TYPE_CHECKING:
@@ -31,7 +32,22 @@ def resolve_study(name: str, *, is_short: bool) -> "Study":
     """
     short = f"{name}_short" if is_short else name
     if modules.is_own(name):
+        if is_short:
+            _check_short(name)
         kind = importlib.import_module("trimask.studies.study").Study
         return modules.call(short, (kind,), "a Study")
     study: Callable[[], Study] = getattr(importlib.import_module(f"trimask.studies.{name}"), short)
     return study()
+
+
+def _check_short(name: str) -> None:
+    """Raise UserError if the user's study has no short form."""
+    modules.load(name)
+    try:
+        modules.load(f"{name}_short")
+    except UserError as error:
+        where, _, what = name.rpartition(":")
+        raise UserError(
+            f"{name} has no short form: --short calls {what}_short in {where}, a function that returns the "
+            "same Study with fewer or shorter trials; write one, or leave --short out"
+        ) from error

@@ -127,6 +127,23 @@ def sort_results(study: Study, results: Results) -> list[Result]:
     return [results.by_name[name] for name in names if name in results.by_name]
 
 
+def find_study(out: Path) -> tuple[str, str]:
+    """Return the name of the study in `out` as it was requested, and the name of its function: for a user's
+    study that in the copy of its file, which is loaded.
+
+    Raises:
+        UserError: `out` holds no study, or the copy is missing or has changed.
+    """
+    stored = _read_study(out)
+    name = stored["request"]["study"]
+    if not modules.is_own(name) or _FUNCTION not in stored:
+        return name, name
+    modules.load_all(stored, out)
+    copy = stored[_FUNCTION]["type"].rpartition(":")[0]
+    path = out / modules.MODULES / copy
+    return name, f"{path}:{name.rpartition(':')[2]}" if path.is_file() else name
+
+
 def find_own_copy(name: str, out: Path) -> str | None:
     """Find the study `name` of the user's file in the copy that `out` keeps of it, and load the copy. None if
     there is none, or the file has not changed since.
@@ -155,10 +172,7 @@ def report_study(name: str, out: Path, *, code: str | None = None) -> tuple[Path
     Raises:
         UserError: `out` holds no study, or another one, or no result yet.
     """
-    path = out / STUDY
-    if not os.path.lexists(path):
-        raise UserError(f"{out} holds no study: run one there first")
-    stored = _read_request(path)
+    stored = _read_study(out)
     request = stored["request"]
     if modules.label(request["study"]) != modules.label(name):
         raise UserError(f"{out} holds the study {request['study']}, not {name}: name that one")
@@ -167,7 +181,7 @@ def report_study(name: str, out: Path, *, code: str | None = None) -> tuple[Path
     try:
         study = from_dict(kind, stored["study"])
     except ValueError as error:
-        raise UserError(f"{path} does not describe a study ({error}): choose another --out") from error
+        raise UserError(f"{out / STUDY} does not describe a study ({error}): choose another --out") from error
     results = Results(out)
     if not results.by_name:
         raise UserError(f"{out} has no result yet: run `trimask study run`")
@@ -252,6 +266,13 @@ def _progress(study: Study, results: Results, newest: Result | None) -> StudyPro
         cost=sum(map(estimate_cost, trials)),
         newest=newest,
     )
+
+
+def _read_study(out: Path) -> dict[str, Any]:
+    """Read the description of the study in `out`. UserError if there is none."""
+    if not os.path.lexists(out / STUDY):
+        raise UserError(f"{out} holds no study: run one there first")
+    return _read_request(out / STUDY)
 
 
 def _read_request(path: Path) -> dict[str, Any]:
