@@ -6,19 +6,21 @@ import json
 import re
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 import trimask
 from trimask.cli import main
 from trimask.prepare.manifest import load_split
 from trimask.runs.load import load_run_config, load_trained
+from trimask.runs.own_prompt import suggest_prompt
 from trimask.sampling.generate import Generator
 from trimask.studies.pretraining import evaluate_held_out
 from trimask.studies.study import ALL
+from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.tracker import read_metrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-modality.md"
@@ -31,7 +33,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "mine.py").write_text(MINE)
     (folder / "write.py").write_text(WRITE)
-    soundfile.write(folder / "hello.wav", np.sin(np.arange(8000) / 20) / 2, 16_000)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         runpy.run_path("write.py")
@@ -67,6 +68,19 @@ def test_a_source_that_the_data_lack_is_named(desk: Path, capsys: pytest.Capture
     (desk / "other.py").write_text(source)
     assert main(["train", "other.py:rooms", "--data", "rooms", "--out", "runs/nowhere"]) == 2
     assert "the mixture's source 'nowhere' is not in rooms, which has " in capsys.readouterr().err
+    for verb in ("train", "show", "plan"):  # before anything is encoded or counted
+        assert main([verb, "mine.py:rooms", *(["--out", "runs/nowhere"] if verb == "train" else [])]) == 2
+        said = capsys.readouterr().err
+        assert "'rooms' is not in the embedded data, which has emoji, " in said
+        assert "--data DIR" in said and "encoding" not in said
+
+
+def test_a_try_that_needs_no_file_is_suggested(desk: Path) -> None:
+    config = load_run_config(desk / "runs" / "rooms")
+    for tasks in (config.tasks, config.tasks[::-1]):
+        config = replace(config, tasks=tasks)
+        task, prompt = suggest_prompt(config, Tokenizers.load(desk / "runs" / "rooms" / "tokenizers"))
+        assert (task.name, prompt) == ("text_to_depth", "a large room")
 
 
 def test_studies_evaluate_its_held_out_sequences(desk: Path, tmp_path: Path) -> None:
