@@ -86,9 +86,7 @@ class Study(Verb):
     def _report_folder(self, folder: Path) -> int:
         """Report the study in `folder`, given in place of its name."""
         if self.out is not None and self.out.resolve() != folder.resolve():
-            raise UsageError(
-                f"{folder} is a folder, and --out {self.out} another: name a study, or one folder"
-            )
+            raise UsageError(f"{folder} is a folder, and --out {self.out} another one: leave one of them out")
         from trimask.studies.run import find_study
 
         with convert_file_errors():
