@@ -286,7 +286,7 @@ class Stranger:
         (replace(RUN, name=3), "name = 3 (int): expected a string"),
         (replace(RUN, net=None), "net = None (NoneType): expected an object (Net)"),
         (replace(RUN, main=Stranger()), f"expected a subclass of {__name__}.Curve"),
-        (replace(RUN, sizes=[1, 2]), "sizes = [1, 2] (list): expected a list, each a whole number"),
+        (replace(RUN, sizes=[1, 2]), "sizes = [1, 2] (list): a list could be changed: use a tuple, (1, 2)"),
         (replace(RUN, weights={"a": float("inf")}), "weights.a = inf (float): expected a finite number"),
     ],
 )

@@ -5,6 +5,7 @@ The file is the one that docs/add-a-schedule.md shows.
 
 import gc
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -307,9 +308,15 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
         each.removesuffix(":Steep") for each in types
     )
     with pytest.raises(
-        ConfigError, match=r"schedule = 'Steep' .*the name is ambiguous: give mine-.*:Steep or mine-"
-    ):
+        ConfigError, match=r"schedule = 'Steep' .*the name is ambiguous: give .*:Steep or mine.py:Steep"
+    ) as caught:
         override(both, {"modalities.text.schedule": "Steep"})
+    names = re.findall(r"[^ ]+:Steep", str(caught.value))
+    (desk / "mine.py").unlink()  # now only its tag names it
+    for name, exponent, expected in ((names[0], "3", kept), (types[0], "4", replace(mine, exponent=4.0))):
+        path = "modalities.text.schedule"
+        given = override(both, {path: name, f"{path}.exponent": exponent})
+        assert given.modalities["text"].schedule == expected
 
 
 # Names
@@ -323,16 +330,21 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
             "mine.py",
             "mine.py is a module without a name in it: give path.py:Name or package.module:Name; it defines",
         ),
-        ("none.py:pictures", "none.py cannot be read (No such file or directory)"),
+        ("none.py:pictures", "none.py does not exist: give another name"),
         ("notes.txt:pictures", "notes.txt is not a Python file: name one that ends in .py"),
         ("mine.py:Steep", "mine.py:Steep is not a function but ABCMeta"),
         ("mine.py:three", "mine.py:three returned int: return a RunConfig, or a tokenizer's run"),
         ("mine.py:asks", "mine.py:asks takes arguments"),
         (
             "mine.py:fails",
-            "mine.py:fails failed (code outside of trimask): UserError: logical_batch 0",
+            "mine.py:fails: logical_batch 0: must be at least 1 (mine.py, line 49, in fails",
         ),
         ("mine.py:fails", "(mine.py, line 49, in fails: return replace(quickstart_mini(), logical_batch=0))"),
+        ("mine.py:divides", "mine.py:divides failed (code outside of trimask): ZeroDivisionError"),
+        ("stops.py:pictures", "stops.py failed (code outside of trimask): Odd: no more (stops.py, line 4,"),
+        ("pipe.py:pictures", "pipe.py is a pipe or a device, not a file: give a file"),
+        ("many.py:name10", "many.py has no name10: did you mean name"),
+        ("many.py:zzz", " more"),
         ("cut.py:pictures", "cut.py failed (code outside of trimask): SyntaxError"),
         (
             "helped.py:pictures",
@@ -349,7 +361,11 @@ def test_a_name_that_leads_nowhere(
         "\n\ndef three():\n    return 3\n\n\ndef asks(x):\n    return x\n"
         "\n\ndef fails():\n    from dataclasses import replace\n\n"
         "    return replace(quickstart_mini(), logical_batch=0)\n"
+        "\n\ndef divides(*a, **k):\n    return 1 / 0\n"
     )
+    (desk / "many.py").write_text("".join(f"def name{n}(): pass\n" for n in range(20, 40)))
+    (desk / "stops.py").write_text("class Odd(BaseException): pass\n\n\nraise Odd('no more')\n")
+    os.mkfifo(desk / "pipe.py")
     (desk / "mine.py").write_text(MINE + more)
     (desk / "notes.txt").write_text(MINE)
     (desk / "cut.py").write_text(MINE[:-3])
@@ -380,6 +396,14 @@ class Unfinished(Schedule): pass
 class Other: pass
 
 Number = 3
+
+def make(name):
+    class made(Plain):
+        _unclipped_mask_ratio = _slope = _time = None
+    made.__name__ = made.__qualname__ = name or made.__qualname__
+    return final(dataclass(frozen=True)(made))
+
+made, renamed = make(None), make("Renamed")
 """
 
 
@@ -392,7 +416,10 @@ Number = 3
         ("bare.py:Other", "expected a subclass of trimask.diffusion.schedule.Schedule"),
         ("bare.py:Number", "expected a subclass of trimask.diffusion.schedule.Schedule"),
         ("bare.py:Stepe", "bare.py has no Stepe"),
-        ("none.py:Steep", "none.py cannot be read"),
+        ("none.py:Steep", "none.py does not exist"),
+        ("bare.py:made", "made could not be imported again: define it at the top level of a .py file"),
+        ("bare.py:renamed", "Renamed could not be imported again: define it at the top level"),
+        ("pipe.py:Steep", "pipe.py is a pipe or a device, not a file: give a file"),
         ("Steep", "expected one of Cosine, Geometric, Linear"),
     ],
 )
@@ -400,6 +427,7 @@ def test_a_class_that_does_not_fit(
     name: str, message: str, desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (desk / "bare.py").write_text(BARE)
+    os.mkfifo(desk / "pipe.py")
     said = error(["show", "debug", "--modalities.text.schedule", name], capsys)
     assert message in said and "modalities.text.schedule" in said
 

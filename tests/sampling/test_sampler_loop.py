@@ -1,7 +1,9 @@
 """The loop, with an exact oracle, with counted predictions and with a random denoiser."""
 
 import itertools
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from torch import Tensor
 from design_space import ORDERS
 from oracle import Oracle
 from sampling.fakes import hum, random_denoiser, tiny_vocabulary
-from trimask.sampling.grid import Cosine, Uniform
+from trimask.errors import UserError
+from trimask.sampling.grid import Cosine, TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, Guided, LinearGuidance
-from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks, Order
+from trimask.sampling.order import Ancestral, Canvas, Confidence, LeftToRightBlocks, Order, Step
 from trimask.sampling.predictor import DenoiserPredictor, Prediction, Predictor
 from trimask.sampling.sampler import SamplerConfig, make_canvas, sample
 from trimask.vocabulary.batch import Batch, make_batch
@@ -254,6 +257,52 @@ def test_guided_against_its_formula(scale: float) -> None:
         assert torch.equal(got, cond)
     torch.testing.assert_close(got, torch.log_softmax(uncond + scale * (cond - uncond), dim=-1))
     assert not torch.allclose(cond, uncond)
+
+
+@final
+@dataclass(frozen=True)
+class Odd(Order):
+    """A user's order that returns what its functions say."""
+
+    proposed: Callable[[Tensor], object]
+    revealed: Callable[[Tensor], object] = torch.Tensor.clone
+
+    def propose(self, masked: Tensor, canvas: Canvas, step: Step) -> Any:
+        return self.proposed(masked)
+
+    def reveal(self, proposed: Tensor, log_confidence: Tensor, canvas: Canvas, step: Step) -> Any:
+        return self.revealed(proposed)
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (Odd(torch.zeros_like), r"the order Odd\(.* left 12 slots masked: where step.s is 0"),
+        (
+            Odd(lambda masked: masked[:, :1]),
+            r"`propose` of the order Odd\(.* of shape \(2, 1\) on cpu: return",
+        ),
+        (Odd(lambda masked: None), r"`propose` of the order Odd\(.* returned NoneType: return a tensor of"),
+        (Odd(torch.Tensor.clone, torch.Tensor.float), r"`reveal` of .* a tensor of torch.float32 of shape"),
+    ],
+)
+def test_what_an_order_returns_is_checked(order: Order, message: str) -> None:
+    predictor = OraclePredictor(Oracle())
+    with pytest.raises(UserError, match=message):
+        sample(predictor, predictor.batch(2), SamplerConfig(num_steps=2, order=order), seed=0)
+
+
+def test_the_times_of_a_grid_are_checked() -> None:
+    @final
+    @dataclass(frozen=True)
+    class Short(TimeGrid):
+        def _time(self, done: Tensor) -> Any:
+            return 1 - done[:-1]
+
+    with pytest.raises(
+        UserError, match=r"_time of the grid .*Short\(\) returned .*: return a tensor of 5 times"
+    ):
+        Short().times(4)
 
 
 def test_packed_rows_are_refused() -> None:

@@ -131,9 +131,10 @@ def _default_values(cls: type) -> dict[str, Any]:
     hints, found = annotations_of(cls), {}
     for field in fields(cls):
         if field.init and field.default is not MISSING:
-            found[field.name] = encode(hints[field.name], field.default, field.name)
+            found[field.name] = encode(hints[field.name], field.default, f"{cls.__name__}.{field.name}")
         elif field.init and field.default_factory is not MISSING:
-            found[field.name] = encode(hints[field.name], field.default_factory(), field.name)
+            made = field.default_factory()
+            found[field.name] = encode(hints[field.name], made, f"{cls.__name__}.{field.name}")
     return found
 
 
