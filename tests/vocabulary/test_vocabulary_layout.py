@@ -97,6 +97,8 @@ def test_spaces_out_of_range_are_named() -> None:
     space = CodeSpace(name="image", num_codebooks=1, codebook_size=2, has_end=False, grid=(2, 2))
     for changed, match in (
         ({"has_end": True}, r"a span on the grid \(2, 2\) has a fixed size"),
+        ({"name": "settings"}, "modality 'settings': trimask uses this name in its files"),
+        ({"name": "keys"}, "choose another"),
         ({"grid": (0, 2)}, r"grid \(0, 2\), each side must be from 1"),
         ({"num_codebooks": 0}, "num_codebooks 0 must be at least 1"),
         ({"codebook_size": 1 << 30}, "at most 16,777,216"),
