@@ -234,6 +234,12 @@ def spell(tag: str) -> str:
     return f"{_shorten(file.path)}:{what}"
 
 
+def spell_module(name: str) -> str:
+    """Return the path of the user's file that was imported as module `name`; `name` if it is of a package."""
+    file = _file_of(name)
+    return name if file is None else str(_shorten(file.path))
+
+
 def _shorten(path: Path) -> Path:
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -132,7 +132,15 @@ def _run_packed(files: list[modules.SourceFile], packed: bytes) -> Any:
     for file in files:
         file.load()
     work, item = pickle.loads(packed)
-    return work(item)
+    try:
+        return work(item)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # its traceback stays in this process
+        place = modules.find_place(error)
+        if place is None or place.is_in_trimask:
+            raise
+        raise UserError(modules.explain_failure(error, place)) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
+import jaxtyping
 import PIL.Image
 import pytest
 import torch
@@ -22,8 +23,9 @@ import torch
 import trimask
 from command_lines import commands
 from narrow import resolve_run
-from trimask import modules
+from trimask import modules, parallel
 from trimask.cli import main
+from trimask.cli.failure import Failed, convert_user_code_errors
 from trimask.config import ConfigError, from_dict, override, to_dict
 from trimask.diffusion.schedule import Linear, Schedule
 from trimask.model.denoiser import Denoiser
@@ -313,7 +315,7 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
         override(both, {"modalities.text.schedule": "Steep"})
     names = re.findall(r"[^ ]+:Steep", str(caught.value))
     (desk / "mine.py").unlink()  # now only its tag names it
-    for name, exponent, expected in ((names[0], "3", kept), (types[0], "4", replace(mine, exponent=4.0))):
+    for name, exponent, expected in ((names[0], "3", kept), (types[0], "4", type(mine)(exponent=4.0))):
         path = "modalities.text.schedule"
         given = override(both, {path: name, f"{path}.exponent": exponent})
         assert given.modalities["text"].schedule == expected
@@ -472,6 +474,163 @@ def test_a_script_names_its_own_classes(desk: Path) -> None:
     )
     done = subprocess.run([sys.executable, "mine.py"], capture_output=True, text=True, check=True)
     assert done.stdout == f"{modules.SourceFile.read(Path('mine.py')).copy}:Steep\n"
+
+
+# Code that fails when it is used
+
+FAULTS = """
+import sys
+from dataclasses import dataclass
+from typing import final
+
+from trimask.diffusion.schedule import Linear, Schedule
+from trimask.parallel import Work
+from trimask.recipes.quickstart import debug
+from trimask.sampling.order import Order
+
+print("imported")
+
+
+def printing():
+    print("called")
+    return debug()
+
+
+def config(cls):
+    return final(dataclass(frozen=True, kw_only=True)(cls))
+
+
+class Base(Schedule):
+    def _unclipped_mask_ratio(self, t):
+        return t
+
+    _slope = _time = _unclipped_mask_ratio
+
+
+@config
+class Checked(Base):
+    how: str = "none"
+
+    def __post_init__(self):
+        checks = {"key": lambda: {}["a"], "int": lambda: int("q"), "len": lambda: len(3)}
+        checks.get(self.how, str)()
+
+
+@config
+class Undefined(Base):
+    other: "Other | None" = None
+
+
+@config
+class Fails(Base):
+    error: str = "ZeroDivisionError"
+
+    def _slope(self, t):
+        raise {"SystemExit": SystemExit, "OSError": OSError}.get(
+            self.error, ZeroDivisionError
+        )("no more")
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    def through(self):
+        return Linear().mask_ratio(None)
+
+
+@config
+class Divides(Order):
+    def propose(self, masked, canvas, step):
+        return masked[1 // 0]
+
+    def reveal(self, proposed, log_confidence, canvas, step):
+        return proposed
+
+
+@config
+class Item(Work):
+    def __call__(self, item):
+        return item / 0
+"""
+
+
+@pytest.fixture
+def faults(desk: Path) -> Path:
+    """A file with code of the user's that fails when it is used."""
+    (desk / "faults.py").write_text(FAULTS)
+    return desk / "faults.py"
+
+
+def line_of(text: str) -> int:
+    return 1 + FAULTS[: FAULTS.index(text)].count("\n")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("key", "KeyError: 'a'"), ("int", "ValueError: invalid"), ("len", "TypeError: object")],
+)
+def test_a_check_of_a_class_that_fails(how: str, message: str, faults: Path, capsys: Any) -> None:
+    path = "modalities.text.schedule"
+    said = error(["show", "debug", f"--{path}", "faults.py:Checked", f"--{path}.how", how], capsys)
+    assert f"{path}: faults.py:{line_of('{}[')}, in <lambda>: {message}" in said
+    assert said.endswith("repair the code of faults.py")
+
+
+def test_a_type_that_is_not_defined(faults: Path, capsys: Any) -> None:
+    said = error(["show", "debug", "--modalities.text.schedule", "faults.py:Undefined"], capsys)
+    assert "Undefined.other has the type 'Other | None', which cannot be resolved (NameError: name" in said
+    assert said.endswith("define or import it at the top level of faults.py")
+
+
+def test_an_order_that_fails(faults: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    words = ["sample", "quickstart", "--task", "text", "--sampler.text.order", "faults.py:Divides"]
+    place = f"faults.py:{line_of('1 // 0')}, in propose"
+    assert f"{place}: ZeroDivisionError: integer division or modulo by zero: repair" in error(words, capsys)
+    monkeypatch.setenv("TRIMASK_TRACEBACK", "1")
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said and "return masked[1 // 0]" in said
+
+
+def test_a_schedule_that_fails_in_training(faults: Path, capsys: Any) -> None:
+    schedule = ["--modalities.text.schedule", "faults.py:Fails"]
+    said = error(["train", "debug", *schedule, *FEW, *STEPS, "--model.depth=1", "--out", "run"], capsys)
+    assert f"faults.py:{line_of('raise {')}, in _slope: ZeroDivisionError: no more: repair the code" in said
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "OSError", "ZeroDivisionError"])
+def test_errors_of_users_code_have_their_place(kind: str, faults: Path) -> None:
+    fails = modules.load("faults.py:Fails")(error=kind)
+    message = rf"faults.py:\d+, in _slope: {kind}: no more: repair the code of faults.py"
+    with pytest.raises(Failed, match=message), convert_user_code_errors():
+        fails.alpha_prime(torch.ones(1))
+
+
+def test_errors_of_trimask_itself_stay(faults: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    fails = modules.load("faults.py:Fails")()
+    with pytest.raises(KeyboardInterrupt), convert_user_code_errors():
+        fails.stop()
+    with pytest.raises(ZeroDivisionError), convert_user_code_errors():
+        raise ZeroDivisionError
+    with pytest.raises(AttributeError, match="'NoneType' object") as caught, convert_user_code_errors():
+        fails.through()
+    (note,) = caught.value.__notes__
+    assert note.startswith(
+        f"trimask: error: faults.py:{line_of('Linear().mask')}, in through: AttributeError"
+    )
+
+
+def test_errors_in_other_processes_have_their_place(faults: Path) -> None:
+    packed = parallel._pack(modules.load("faults.py:Item")(), 1)
+    with pytest.raises(trimask.UserError, match=rf"faults.py:{line_of('item / 0')}, in __call__: ZeroDiv"):
+        parallel._run_packed(*packed)
+
+
+def test_what_users_code_prints_goes_to_stderr(faults: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "faults.py:printing", *FEW, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["recipe"] == "faults.py:printing"
+    assert printed.err.startswith("imported\ncalled\n")
 
 
 # Studies, and other processes

@@ -169,7 +169,11 @@ def test_what_a_users_schedule_returns_is_checked(result: Any, message: str) -> 
         def _unclipped_mask_ratio(self, t: torch.Tensor) -> Any:
             return result
 
-        _slope = _time = _unclipped_mask_ratio
+        def _slope(self, t: torch.Tensor) -> Any:
+            return result
+
+        def _time(self, mask_ratio: torch.Tensor) -> Any:
+            return result
 
     t = torch.rand(3, dtype=torch.float64)
     for method, inner in (

@@ -72,7 +72,8 @@ def _explain_unresolved(cls: type, error: Exception) -> str:
             except Exception:
                 return (
                     f"{base.__qualname__}.{name} has the type {annotation!r}, which cannot be resolved "
-                    f"({what}): define or import it at the top level of the module {base.__module__}"
+                    f"({what}): define or import it at the top level of "
+                    f"{modules.spell_module(base.__module__)}"
                 )
     return f"the types of the fields of {cls.__qualname__} cannot be resolved: {what}"
 
