@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 import trimask
 from trimask.cli import main
@@ -32,7 +31,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "mine.py").write_text(MINE)
     (folder / "write.py").write_text(WRITE)
-    soundfile.write(folder / "hello.wav", np.sin(np.arange(8000) / 20) / 2, 16_000)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         runpy.run_path("write.py")
@@ -50,6 +48,29 @@ def test_it_is_trained_as_any(desk: Path) -> None:
     assert vocabulary.modalities == ("text", "image", "speech", "depth")
     assert vocabulary.special("mask:depth") < vocabulary.num_special
     assert [r.size for r in vocabulary.ranges_of("depth")] == [16, 16]
+
+
+def test_its_sampler_is_set_by_flag_and_stored(desk: Path) -> None:
+    run, flag = desk / "runs" / "rooms", "--sampler.text_to_depth.num_steps=5"
+    stored = load_run_config(run).sampler
+    assert set(stored) >= {"text_to_depth", "speech_to_image"}  # without a flag too: they can be changed
+    words = ["train", "mine.py:rooms", "--data", "rooms", "--out", "runs/steps", "--num-steps=1", flag]
+    assert main(words) == 0
+    assert load_run_config(desk / "runs" / "steps").sampler["text_to_depth"].num_steps == 5
+    assert main(["show", "mine.py:rooms", "--data", "rooms", flag]) == 0
+
+
+def test_a_source_that_the_data_lack_is_named(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = MINE.replace('source="rooms"', 'source="nowhere"')
+    assert source != MINE
+    (desk / "other.py").write_text(source)
+    assert main(["train", "other.py:rooms", "--data", "rooms", "--out", "runs/nowhere"]) == 2
+    assert "the mixture's source 'nowhere' is not in rooms, which has " in capsys.readouterr().err
+    for verb in ("train", "show", "plan"):  # before anything is encoded or counted
+        assert main([verb, "mine.py:rooms", *(["--out", "runs/nowhere"] if verb == "train" else [])]) == 2
+        said = capsys.readouterr().err
+        assert "'rooms' is not in the embedded data, which has emoji, " in said
+        assert "--data DIR" in said and "encoding" not in said
 
 
 def test_studies_evaluate_its_held_out_sequences(desk: Path, tmp_path: Path) -> None:

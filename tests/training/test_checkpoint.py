@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.distributed import DistError
 
 from trimask import io
+from trimask.errors import UserError
 from trimask.training import checkpoint as module
 from trimask.training.checkpoint import Checkpoint, Checkpoints
 from trimask.training.run_directory import open_run
@@ -203,7 +205,6 @@ def _be_a_pipe(folder: Path) -> None:
         (_be_of_other_types, "is not the state of step 2"),
         (_nest, "nested deeper than 100"),
         (_be_a_pipe, "is a pipe"),
-        (_come_from_another_run, "another config: seed was 1, is 0"),
         (_hold_other_tensors, "does not hold the required tensors: Missing key .* count"),
     ],
 )
@@ -219,6 +220,18 @@ def test_a_damaged_newest_is_set_aside(
     assert re.search(f"checkpoint of step 2 is unusable .*{reason}", caplog.text)
     assert (tmp_path / "checkpoints" / "step_00000002.corrupt").is_dir()
     _save(checkpoints, 2)  # the name is free again
+
+
+def test_a_checkpoint_of_another_run_is_named_and_kept(tmp_path: Path) -> None:
+    """It is intact: `config.json` may be another run's, and then every checkpoint seems to be."""
+    checkpoints = _checkpoints(tmp_path)
+    _save(checkpoints, 1, 2)
+    _come_from_another_run(checkpoints.path(2))
+    for read in (checkpoints.load_newest, checkpoints.peek_newest, partial(checkpoints.load_step, 2)):
+        with pytest.raises(UserError, match=r"another config: seed was 1, is 0\. Restore .*config\.json"):
+            read(_tensors(0))
+    assert checkpoints.steps() == [1, 2]
+    assert not list((tmp_path / "checkpoints").glob("*.corrupt"))
 
 
 @pytest.mark.parametrize(
@@ -346,7 +359,7 @@ def test_a_field_that_was_added_since_counts_as_its_default(tmp_path: Path) -> N
     open_run(tmp_path, now, resume=True)
     assert io.read_sealed(tmp_path / "config.json") == {"run": {"seed": 0, "rate": 0.5}}
     assert Checkpoints(tmp_path, config=now, keep=2).load_newest(_tensors(0)) == _checkpoint(1)
-    with pytest.raises(ValueError, match=r"no checkpoint .* is intact"):
+    with pytest.raises(ValueError, match=r"another config: run\.rate was 0\.5, is 0\.25\. Restore"):
         Checkpoints(tmp_path, config=changed, keep=2).load_newest(_tensors(0))
 
 
@@ -371,5 +384,5 @@ def test_what_may_change_is_noted_and_no_other_run(tmp_path: Path, caplog: pytes
     other = {"run": after["run"] | {"seed": 1}}
     with pytest.raises(ValueError, match=r"another config: run\.seed was 0, is 1\."):
         open_run(tmp_path, other, resume=True, may_change=may_change)
-    with pytest.raises(ValueError, match=r"no checkpoint .* is intact"):
+    with pytest.raises(ValueError, match=r"another config: run\.seed was 0, is 1\. Restore"):
         Checkpoints(tmp_path, config=other, keep=2, may_change=may_change).load_newest(_tensors(0))

@@ -27,6 +27,10 @@ _AFTER_FIVE_MINUTES = {
     "text_to_speech": "speech has the rhythm of its sentence",
     "text": "text has the commonest words",
 }
+_LEARNED = (
+    "After about five minutes of quickstart_mini on two cores, {}; samples without a prompt are still nearly "
+    "empty."
+)
 
 
 @final
@@ -72,7 +76,7 @@ class DenoiserJob(Job):
         from trimask.runs.kinds import kind_of
 
         vocabulary = build_vocabulary(self.config, self.tokenizers)
-        kind_of(self.config.data).check_rows(self.config, vocabulary)
+        kind_of(self.config.data).check_run(self.config, vocabulary)
         if self.weights is not None and not self.weights.is_file():
             raise UsageError(
                 f"--weights {self.weights} is not a file: `trimask export RUN --out FILE` writes one"
@@ -105,14 +109,16 @@ class DenoiserJob(Job):
     def caution(self, seconds: float) -> str | None:
         if seconds >= _SHORT:
             return None
-        length = f"{seconds:.0f} seconds" if seconds < 60 else f"{seconds / 60:.1f} minutes"
+        amount, unit = (f"{seconds:.0f}", "second") if seconds < 60 else (f"{seconds / 60:.1f}", "minute")
+        training = (
+            f"{amount} {unit} of training only shows"
+            if amount in ("1", "1.0")
+            else (f"{amount} {unit}s of training only show")
+        )
         tasks = {component.task for component in self.config.mixture.components}
         shown = [what for name, what in _AFTER_FIVE_MINUTES.items() if name in tasks]
-        shown.append("samples without a prompt are still nearly empty")
-        return (
-            f"{length} of training only show that a run learns. After about five minutes of "
-            f"quickstart_mini on two cores, {'; '.join(shown)}. --minutes or --num-steps train longer"
-        )
+        learned = f" {_LEARNED.format('; '.join(shown))}" if shown else ""
+        return f"{training} that a run learns.{learned} --minutes or --num-steps train longer"
 
     def try_it(self, out: Path) -> str:
         from trimask.runs.own_prompt import suggest_prompt

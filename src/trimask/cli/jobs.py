@@ -137,6 +137,8 @@ def resume_job(
     kept = None if recipe is None else modules.find_changed_copy(recipe, to_dict(start.config))
     if kept is not None:
         say(f"{recipe} has changed: {out} continues with its own copy, {modules.MODULES}/{kept}")
+    elif recipe is not None and modules.is_own(recipe):
+        say(f"{out} continues with its stored configuration; {recipe} is not read again")
     config = override_run(start, overrides, data)
     if not isinstance(config, RunConfig):
         for name, value in (("tokenizers", tokenizers), ("weights", weights)):

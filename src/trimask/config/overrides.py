@@ -66,6 +66,8 @@ def _set(annotation: Any, data: Any, path: str, text: str) -> None:
             parent = ".".join(names[:depth]) or "the configuration"
             below = [each for each in _paths(*root) if f".{each}".endswith(f".{name}")]
             expected = f"{parent} has only {one_of(options, name)}" if options else f"{parent} has no fields"
+            if isinstance(holder, list):
+                expected += f"; to change their number, set the whole list: {parent} A,B"
             if below and not depth:
                 expected = f"there is no field of this name: set {one_of(below)}"
             fail(".".join(names[: depth + 1]), text, expected)

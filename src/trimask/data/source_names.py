@@ -19,4 +19,5 @@ MODALITIES: Mapping[str, frozenset[str]] = MappingProxyType(
 
 
 EMOJI, SPOKEN, SPEECHES = "emoji", "spoken", "speeches"
-"""The sources of the embedded data; they have triples too."""
+"""The sources that the embedded data has besides triples."""
+EMBEDDED_SOURCES = frozenset({EMOJI, SPOKEN, SPEECHES, TRIPLES})

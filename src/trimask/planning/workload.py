@@ -55,7 +55,9 @@ def workload(config: RunConfig, tokenizers: Tokenizers | None) -> tuple[Work, ..
         UserError: the data has no source of a component's name.
     """
     vocabulary = build_vocabulary(config, tokenizers)
-    sizes = kind_of(config.data).sizes(tokenizers, config.mixture.group_exponent)
+    kind = kind_of(config.data)
+    kind.check_run(config, vocabulary)
+    sizes = kind.sizes(tokenizers, config.mixture.group_exponent)
     components = config.mixture.components
     for component in components:
         if component.source not in sizes:

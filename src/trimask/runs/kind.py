@@ -1,7 +1,7 @@
 """What a run asks of its data; `kinds.kind_of` finds the kind of given data."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -79,9 +79,9 @@ class Kind(ABC):
         """
         return None
 
-    def check_rows(self, config: RunConfig, vocabulary: Vocabulary) -> None:
-        """Raise UserError if a sequence may not fit a row, however many end frames it gets; with the
-        remedy.
+    def check_run(self, config: RunConfig, vocabulary: Vocabulary) -> None:
+        """Raise UserError, with the remedy, if the mixture names a source that it lacks, or if a sequence may
+        not fit a row, however many end frames it gets. Read no examples.
         """
         return None
 
@@ -116,3 +116,14 @@ class Kind(ABC):
             UserError: it has no folders, or one of `folders` has other content.
         """
         raise UserError("the run is not on prepared data: leave --data out")
+
+
+def check_sources(config: RunConfig, names: Collection[str], where: str) -> None:
+    """Raise UserError if the mixture names a source that is not among `names`, the sources of `where`."""
+    for component in config.mixture.components:
+        if component.source not in names:
+            raise UserError(
+                f"the mixture's source {component.source!r} is not in {where}, which has "
+                f"{', '.join(sorted(names))}: name one of these in the mixture, or give the folder that has "
+                f"{component.source!r} with --data DIR"
+            )

@@ -8,10 +8,11 @@ from typing import final
 
 from trimask.data.selection import Data, PreparedData, QuickstartData, StatedData
 from trimask.data.source import ExampleSource
+from trimask.data.source_names import EMBEDDED_SOURCES
 from trimask.errors import UserError
 from trimask.runs.embedded import pictures, readings, select_speech
 from trimask.runs.embedded_tokens import load_encoded, load_or_encode
-from trimask.runs.kind import NUM_TEXTS, Kind, Report, Split
+from trimask.runs.kind import NUM_TEXTS, Kind, Report, Split, check_sources
 from trimask.runs.prepared import Prepared
 from trimask.runs.seen import fit_seen_of_embedded
 from trimask.runs.sizes import SourceSize, embedded_sizes, stated_sizes
@@ -19,7 +20,7 @@ from trimask.sampling.length import LengthPolicy
 from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
-from trimask.vocabulary.layout import CodeSpace
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.task import Task
 from trimask.vocabulary.transcript import is_transcript
 
@@ -63,6 +64,9 @@ class _Embedded(Kind):
     def sizes(self, tokenizers: Tokenizers | None, group_exponent: float) -> Mapping[str, SourceSize]:
         assert tokenizers is not None, "the embedded data has tokenizers"
         return embedded_sizes(self.data, tokenizers, group_exponent)
+
+    def check_run(self, config: RunConfig, vocabulary: Vocabulary) -> None:
+        check_sources(config, EMBEDDED_SOURCES, "the embedded data")
 
     def lengths(
         self, config: RunConfig, sources: Mapping[str, ExampleSource], tokenizers: Tokenizers

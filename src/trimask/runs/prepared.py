@@ -16,7 +16,7 @@ from trimask.data.shards import ShardEntry, open_shard
 from trimask.data.source import ExampleSource
 from trimask.errors import UserError
 from trimask.prepare.manifest import MANIFEST, TOKENIZERS, Manifest, find_damaged_shards, load_split
-from trimask.runs.kind import NUM_TEXTS, Kind, Report, Split
+from trimask.runs.kind import NUM_TEXTS, Kind, Report, Split, check_sources
 from trimask.runs.sizes import SourceSize, counted_sizes
 from trimask.tokenizers.bundle import Tokenizers, hashes
 from trimask.training.distributed import ALONE, World
@@ -48,6 +48,8 @@ def with_prepared(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
     is_own = not named <= {source for source, _ in DEFAULT_WEIGHTS} and named <= present
     components = own if is_own else default_components(present)
     if not components:
+        if present:
+            check_sources(config, present, str(folders[0]))
         held = sorted({split for manifest in manifests for split in manifest.counts})
         why = f"all of them are of {' and '.join(held)}" if held else "its rejected.jsonl says why"
         raise UserError(f"{folders[0]} has no examples to train on: {why}")
@@ -120,13 +122,12 @@ class Prepared(Kind):
                 )
             world.each(partial(_check_codes, folder, share, vocabulary, self.data))
 
-    def check_rows(self, config: RunConfig, vocabulary: Vocabulary) -> None:
+    def check_run(self, config: RunConfig, vocabulary: Vocabulary) -> None:
+        sources = load_split(self.data.folders, "train")
+        check_sources(config, sources.keys(), str(self.data.folders[0]))
         if config.row_length is None:
             return
-        sources = load_split(self.data.folders, "train")
         for component in config.mixture.components:
-            if component.source not in sources:
-                continue
             counts = sources[component.source].num_codes
             slots = sum(counts.values()) + 1 + 2 * len(counts)
             task = vocabulary.task(component.task)

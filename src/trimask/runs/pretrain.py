@@ -66,6 +66,7 @@ def pretrain(
     kind = kind_of(config.data)
     tokenizers = Tokenizers.load(tokenizer_folder)
     vocabulary = config.vocabulary(kind.spaces(tokenizers))  # check that it fits before data is read
+    kind.check_run(config, vocabulary)
     resolved = {"recipe": recipe, "run": config, "tokenizers": hashes(tokenizer_folder)}
     initial = None
     if weights is not None:

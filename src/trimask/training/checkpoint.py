@@ -41,6 +41,10 @@ _UNWRITTEN, _REMOVED = ".tmp", ".old"
 _STEP = re.compile(r"step_(?P<step>\d{8,})(?P<suffix>\..*)?")
 
 
+class ConfigMismatch(UserError):
+    """An intact checkpoint belongs to a run with another configuration."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
@@ -204,14 +208,20 @@ class Checkpoints:
         """Load the newest intact checkpoint into the memory of `into`, which may be sharded differently and
         name only some of the tensors. Return None if the run never wrote one.
 
-        A checkpoint that is truncated, altered or from another run is reported and renamed to `*.corrupt`,
-        and the previous one is used. UserError if none is intact. All processes get the same result.
+        A checkpoint that is truncated or altered is reported and renamed to `*.corrupt`, and the previous one
+        is used. All processes get the same result.
+
+        Raises:
+            UserError: none is intact.
+            ConfigMismatch: the newest belongs to a run with another config; nothing is renamed.
         """
         if self._world.control is None:
             quiet_in_single_process()
         for step in reversed(self._world.run_on_main(self.steps)):
             try:
                 return self._read(step, into)
+            except ConfigMismatch:  # the checkpoint is intact, and what differs may be config.json
+                raise
             except (ValueError, FileNotFoundError) as error:
                 aside = self._world.run_on_main(partial(io.set_aside, self.path(step)))
                 if self._world.is_main:
@@ -235,6 +245,8 @@ class Checkpoints:
                         break  # replaced by a newer one
                     try:
                         return self._read(step, into)
+                    except ConfigMismatch:
+                        raise
                     except (ValueError, FileNotFoundError) as error:
                         logger.warning("checkpoint of step %d is unusable (%s)", step, error)
             else:
@@ -268,7 +280,10 @@ class Checkpoints:
         may_change = {*self._may_change, *state["may_change"]}
         changed = list_changes(state["config"], self._config, may_change)
         if changed:
-            raise UserError(f"{path.parent} belongs to a run with another config: {'; '.join(changed)}")
+            raise ConfigMismatch(
+                f"{path.parent} belongs to a run with another config: {'; '.join(changed)}. Restore "
+                "config.json of the run, or move this checkpoint away"
+            )
         return state
 
 

@@ -9,7 +9,7 @@ from trimask.data.selection import Data
 from trimask.data.stream import SpanSlack
 from trimask.errors import UserError
 from trimask.model.denoiser import DenoiserConfig
-from trimask.sampling.defaults import DEFAULTS
+from trimask.sampling.defaults import DEFAULTS, OTHER
 from trimask.sampling.sampler import SamplerConfig
 from trimask.training.average import WeightAverageConfig
 from trimask.training.compute import ComputeConfig
@@ -94,6 +94,9 @@ class RunConfig:
         for task in self.sampler:
             if task not in names:
                 raise UserError(f"sampler.{task}: there is no such task, only {', '.join(names)}")
+        # A run stores the settings of every task, so that each can be overridden by a flag.
+        settings = {**self.sampler, **{name: OTHER for name in names if name not in self.sampler}}
+        object.__setattr__(self, "sampler", settings)
         for component in self.mixture.components:
             if component.task not in names:
                 raise UserError(
