@@ -297,7 +297,7 @@ def test_weights_whose_network_is_of_ones_own(run: Path, desk: Path) -> None:
 def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
     """Two runs of different `mine.py`, and a third one that is being written, side by side."""
     (desk / "mine.py").write_text(MINE.replace("t**self.exponent", "t ** (2 * self.exponent)"))
-    mine = resolve_run("mine.py:pictures").modalities["image"].schedule
+    mine: Any = resolve_run("mine.py:pictures").modalities["image"].schedule
     kept = resolve_run(f"{copy_in(run)}:pictures").modalities["image"].schedule
     t = torch.tensor([0.5], dtype=torch.float64)
     assert mine.mask_ratio(t).item() == 0.5**6 and kept.mask_ratio(t).item() == 0.5**3
@@ -315,7 +315,7 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
         override(both, {"modalities.text.schedule": "Steep"})
     names = re.findall(r"[^ ]+:Steep", str(caught.value))
     (desk / "mine.py").unlink()  # now only its tag names it
-    for name, exponent, expected in ((names[0], "3", kept), (types[0], "4", type(mine)(exponent=4.0))):
+    for name, exponent, expected in ((names[0], "3", kept), (types[0], "4", replace(mine, exponent=4.0))):
         path = "modalities.text.schedule"
         given = override(both, {path: name, f"{path}.exponent": exponent})
         assert given.modalities["text"].schedule == expected

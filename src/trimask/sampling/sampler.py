@@ -114,13 +114,12 @@ def sample(
     for index, (t, s) in enumerate(pairwise(times)):
         step = _make_step(index, t, s, canvas, config, seed)
         masked = is_masked(z, maskable=batch.maskable, mask_id=mask_id)
-        proposed = _check_slots(config.order.propose(masked, canvas, step), masked, config.order, "propose")
+        proposed = _propose(config.order, masked, canvas, step)
         if proposed.any():
             drawn, log_confidence = _draw_tokens(
                 predict(z, batch), proposed, batch, vocabulary, config.filters, step.uniforms("code", canvas)
             )
-            revealed = config.order.reveal(proposed, log_confidence, canvas, step)
-            z = torch.where(_check_slots(revealed, masked, config.order, "reveal"), drawn, z)
+            z = torch.where(_reveal(config.order, proposed, log_confidence, canvas, step), drawn, z)
         if callback:
             callback(index + 1, z)
 
@@ -133,11 +132,27 @@ def sample(
     return z
 
 
+def _propose(
+    order: Order, masked: Bool[Tensor, "rows slots"], canvas: Canvas, step: Step
+) -> Bool[Tensor, "rows slots"]:
+    return _check_slots(order.propose(masked, canvas, step), masked, order, "propose")
+
+
+def _reveal(
+    order: Order,
+    proposed: Bool[Tensor, "rows slots"],
+    log_confidence: Float64[Tensor, "rows slots"],
+    canvas: Canvas,
+    step: Step,
+) -> Bool[Tensor, "rows slots"]:
+    return _check_slots(order.reveal(proposed, log_confidence, canvas, step), proposed, order, "reveal")
+
+
 def _check_slots(
-    slots: object, masked: Bool[Tensor, "rows slots"], order: Order, method: str
+    slots: object, like: Bool[Tensor, "rows slots"], order: Order, method: str
 ) -> Bool[Tensor, "rows slots"]:
     """Return the slots that a method of `order` returned. Raise UserError if they are something else."""
-    wanted = (torch.bool, masked.shape, masked.device)
+    wanted = (torch.bool, like.shape, like.device)
     if isinstance(slots, Tensor) and (slots.dtype, slots.shape, slots.device) == wanted:
         return slots
     found = type(slots).__name__
@@ -145,7 +160,7 @@ def _check_slots(
         found = f"a tensor of {slots.dtype} of shape {tuple(slots.shape)} on {slots.device}"
     raise UserError(
         f"`{method}` of the order {order!r} returned {found}: return a tensor of torch.bool of shape "
-        f"{tuple(masked.shape)} (rows, slots) on {masked.device}"
+        f"{tuple(like.shape)} (rows, slots) on {like.device}"
     )
 
 
