@@ -224,6 +224,12 @@ def tag(cls: type) -> str | None:
     return f"{name if file is None else file.copy}:{cls.__qualname__}"
 
 
+def is_users(scope: Mapping[str, Any]) -> bool:
+    """Whether the module with the globals `scope` is of the user's code."""
+    top = str(scope.get("__name__")).partition(".")[0]
+    return isinstance(scope.get("__loader__"), SourceFile) or top in _packages
+
+
 def spell(tag: str) -> str:
     """Return the name by which a user can refer to the class of `tag`: with the path of its file, if the file
     still has the same content."""
@@ -231,16 +237,17 @@ def spell(tag: str) -> str:
     file = _known_files().get(where)
     if file is None or find_problem(file.path) is not None or SourceFile.read(file.path).copy != where:
         return tag
-    return f"{_shorten(file.path)}:{what}"
+    return f"{shorten(file.path)}:{what}"
 
 
 def spell_module(name: str) -> str:
     """Return the path of the user's file that was imported as module `name`; `name` if it is of a package."""
     file = _file_of(name)
-    return name if file is None else str(_shorten(file.path))
+    return name if file is None else str(shorten(file.path))
 
 
-def _shorten(path: Path) -> Path:
+def shorten(path: Path) -> Path:
+    """Return `path` relative to the working directory, if it lies below it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -360,11 +367,12 @@ def run_user_code(name: str, file: Path | None) -> Iterator[None]:
         if isinstance(error, UserError):  # its message says what to do
             raise UserError(f"{name}: {error}{_error_place(error, file)}") from error
         raise UserError(
-            f"{name} failed (code outside of trimask): {_describe(error)}{_error_place(error, file)}"
+            f"{name} failed (code outside of trimask): {describe_error(error)}{_error_place(error, file)}"
         ) from error
 
 
-def _describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
+    """Return the class and message of an error on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
 
 
@@ -378,45 +386,3 @@ def _error_place(error: BaseException, file: Path | None) -> str:
         return ""
     frame = theirs[-1]
     return f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name}: {frame.line})"
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """The innermost line of the user's code in a traceback.
-
-    Attributes:
-        is_in_trimask: whether that line called a function of trimask, which raised the error: either may be
-            wrong.
-    """
-
-    file: Path
-    line: int
-    function: str
-    is_in_trimask: bool
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}, in {self.function}"
-
-
-def find_place(error: BaseException) -> Place | None:
-    """Find the user's code in the traceback of `error`, or of the error that it was raised from; None if the
-    error did not pass through the user's code."""
-    place, is_in_trimask = None, False
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        names, code = frame.f_globals, frame.f_code
-        top = str(names.get("__name__")).partition(".")[0]
-        is_written = not code.co_filename.startswith("<")  # else generated, by `dataclass` for example
-        if is_written and (isinstance(names.get("__loader__"), SourceFile) or top in _packages):
-            place, is_in_trimask = (Path(code.co_filename), line, code.co_name), False
-        elif top == "trimask":
-            is_in_trimask = True
-    if place is None:
-        return None if error.__cause__ is None else find_place(error.__cause__)
-    file, line, function = place
-    return Place(file=_shorten(file), line=line, function=function, is_in_trimask=is_in_trimask)
-
-
-def explain_failure(error: BaseException, place: Place) -> str:
-    """Describe an error in the user's code at `place`, and say what to do."""
-    return f"{place}: {_describe(error)}: repair the code of {place.file}"

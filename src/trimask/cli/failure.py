@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
-from trimask import modules
+from trimask import faults
 from trimask.errors import UserError
 from trimask.locks import InUse
 
@@ -43,10 +43,10 @@ def convert_user_code_errors() -> Iterator[None]:
     except (KeyboardInterrupt, BrokenPipeError, MemoryError, Failed, InUse, UserError):
         raise
     except BaseException as error:
-        place = modules.find_place(error)
+        place = faults.find_place(error)
         if place is None or (place.is_in_trimask and isinstance(error, _EXPLAINED)):
             raise
-        what = modules.explain_failure(error, place)
+        what = faults.explain_failure(error, place)
         if place.is_in_trimask:
             error.add_note(f"trimask: error: {what}, or report this traceback if trimask is wrong")
             raise

@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
-from trimask import modules
+from trimask import faults, modules
 from trimask.config.annotations import (
     TAG,
     ConfigError,
@@ -165,9 +165,9 @@ def _build(cls: type, data: Mapping[str, Any], path: str) -> Any:
     except UserError as error:  # from the class's own validation: add the path
         raise ConfigError(f"{path}: {error}" if path else str(error)) from error
     except Exception as error:
-        place = modules.find_place(error)
+        place = faults.find_place(error)
         if place is not None:
-            what = modules.explain_failure(error, place)
+            what = faults.explain_failure(error, place)
         elif isinstance(error, ValueError):
             what = str(error)
         else:
