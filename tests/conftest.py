@@ -34,13 +34,16 @@ def tokenizers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def few_speeches() -> Iterator[None]:
-    """The embedded data with two speeches a split: encoding all of them takes longer than most tests."""
+    """The embedded data with two speeches a split, and two validation sequences of each task: encoding and
+    evaluating all of them takes longer than most tests.
+    """
     from trimask.datasets.quickstart import load_text
     from trimask.runs import embedded as tokens
-    from trimask.runs import sizes
+    from trimask.runs import sizes, validation
     from trimask.scorecard import examples_quickstart
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "NUM_SEQUENCES", 14)
         for module in (examples_quickstart, tokens, sizes):
             patch.setattr(module, "load_text", lambda split: load_text(split)[:2])
         yield

@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ import trimask
 from trimask.cli import main
 from trimask.prepare.manifest import load_split
 from trimask.runs.load import load_run_config, load_trained
+from trimask.runs.own_prompt import suggest_prompt
 from trimask.sampling.generate import Generator
 from trimask.studies.pretraining import evaluate_held_out
 from trimask.studies.study import ALL
+from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.tracker import read_metrics
 from trimask.vocabulary.layout import RESERVED
 
@@ -71,6 +74,14 @@ def test_a_source_that_the_data_lack_is_named(desk: Path, capsys: pytest.Capture
         said = capsys.readouterr().err
         assert "'rooms' is not in the embedded data, which has emoji, " in said
         assert "--data DIR" in said and "encoding" not in said
+
+
+def test_a_try_that_needs_no_file_is_suggested(desk: Path) -> None:
+    config = load_run_config(desk / "runs" / "rooms")
+    for tasks in (config.tasks, config.tasks[::-1]):
+        config = replace(config, tasks=tasks)
+        task, prompt = suggest_prompt(config, Tokenizers.load(desk / "runs" / "rooms" / "tokenizers"))
+        assert (task.name, prompt) == ("text_to_depth", "a large room")
 
 
 def test_studies_evaluate_its_held_out_sequences(desk: Path, tmp_path: Path) -> None:

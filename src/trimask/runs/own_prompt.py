@@ -18,17 +18,20 @@ _LENGTH = 20  # characters that are easily typed
 
 
 def suggest_prompt(config: RunConfig, tokenizers: Tokenizers) -> tuple[Task, str | None]:
-    """Return the most telling task of `config` and, if it needs a prompt, the training text among the first
-    few that is easiest to type.
+    """Return a trained task, preferably one that needs no file, and, if it needs a prompt, the training text
+    among the first few that is easiest to type.
     """
     trained = {component.task for component in config.mixture.components}
-    known = [*_ORDER, *(task.name for task in config.tasks if task.name not in _ORDER)]
-    name = next(name for name in known if name in trained)
-    task = next(task for task in config.tasks if task.name == name)
+    tasks = [task for task in config.tasks if task.name in trained]
+    task = min(tasks, key=lambda task: (not {"text"} >= set(task.condition), _rank(task.name)))
     if "text" not in task.condition:
         return task, None
     texts = kind_of(config.data).texts(config, task, tokenizers)
     return task, min(texts, key=_trouble, default=None)
+
+
+def _rank(name: str) -> int:
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
 
 
 def _trouble(text: str) -> tuple[bool, int, str]:
