@@ -4,9 +4,9 @@ import enum
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 
 import pytest
 from hypothesis import given
@@ -286,7 +286,7 @@ class Stranger:
         (replace(RUN, name=3), "name = 3 (int): expected a string"),
         (replace(RUN, net=None), "net = None (NoneType): expected an object (Net)"),
         (replace(RUN, main=Stranger()), f"expected a subclass of {__name__}.Curve"),
-        (replace(RUN, sizes=[1, 2]), "sizes = [1, 2] (list): expected a list, each a whole number"),
+        (replace(RUN, sizes=[1, 2]), "sizes = [1, 2] (list): a list could be changed: use a tuple, (1, 2)"),
         (replace(RUN, weights={"a": float("inf")}), "weights.a = inf (float): expected a finite number"),
     ],
 )
@@ -397,6 +397,17 @@ def test_a_group_that_is_null_is_made_by_its_fields() -> None:
     assert override(Holder(net=Net(depth=2)), {"net": "none"}).net is None
 
 
+def test_a_group_may_be_made_by_the_name_of_its_class() -> None:
+    @final
+    @dataclass(frozen=True)
+    class Holder:
+        small: Small | None = None
+
+    assert override(Holder(), {"small": "Small"}).small == Small()
+    assert override(Holder(), {"small": "Small", "small.size": "3"}).small == Small(size=3)
+    assert override(Holder(small=Small(size=4)), {"small": "Small"}).small == Small(size=4)
+
+
 def test_a_list_of_classes() -> None:
     @final
     @dataclass(frozen=True)
@@ -435,11 +446,12 @@ def test_no_overrides_change_nothing() -> None:
         ("net.betas", "0.9", "net.betas = ['0.9'] (list): expected 2 items, not 1"),
         ("net.betas", "0.9,x", "net.betas.1 = 'x' (str): expected a number"),
         ("net", "6", "it is a group of fields, set one of net.depth, net.width, net.betas, net.dropout"),
+        ("net", "none", "it is a group of fields and cannot be none, set one of net.depth, net.width"),
         ("main", "Pwer", "expected one of Line, Mixed, Power (did you mean Power?)"),
         ("main", "none", "expected one of Line, Mixed, Power"),
         ("either", "Middle", "expected one of Large, Small"),
         ("shaped", "Line", "expected Power, and its fields below (shaped.…)"),
-        ("shaped.exponent", "2", "shaped = '2' (str): it is null: choose its class first, Power"),
+        ("shaped.exponent", "2", "shaped = None (NoneType): choose its class first, Power"),
         ("main.exponent", "2", "main has no fields"),
         ("curves", "x", "it is a group of fields, set one of curves.text, curves.image"),
         ("curves.txt", "x", "curves has only one of text, image (did you mean text?)"),
@@ -454,3 +466,58 @@ def test_bad_overrides_are_named(path: str, text: str, message: str) -> None:
         override(RUN, {path: text})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# Users' classes.
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (
+            dict[int, int],
+            "x has the type dict[int, int], which a configuration cannot store: use int, float,",
+        ),
+        (list[int], "x has the type list[int], which"),
+        (list, "x has the type list, which"),
+        (set[str] | bytes, "x has the type set[str] | bytes, which"),
+        (tuple[complex, ...], "x has the type tuple[complex, ...], which"),
+        (TypeVar("T"), "x has the type ~T, which"),
+        (
+            "Nowhere_",
+            "x has the type 'Nowhere_', which cannot be resolved (NameError: name 'Nowhere_' is not",
+        ),
+        ("int +", "x has the type 'int +', which cannot be resolved (SyntaxError"),
+    ],
+)
+def test_types_that_cannot_be_stored_are_named(annotation: Any, message: str) -> None:
+    odd = make_dataclass("Odd", [("y", int, 0), ("x", annotation, None)], frozen=True)
+    odd.__module__ = __name__
+    for read in (
+        lambda: to_dict(odd()),
+        lambda: from_dict(odd, {"y": 1}),
+        lambda: override(odd(), {"y": "2"}),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read()
+        assert f"Odd.{message}" in str(caught.value)
+
+
+def test_optional_values_that_cannot_be_stored() -> None:
+    holder = make_dataclass("Holder", [("x", dict[int, int] | None, None)])
+    assert to_dict(holder()) == {"x": None}
+    with pytest.raises(ConfigError, match=r"x = \{1: 2\} \(dict\): only a dict\[str, X\] can be stored: use"):
+        to_dict(holder({1: 2}))
+
+
+def test_defaults_that_cannot_be_stored_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_dataclass(
+        "Listed",
+        [("sizes", tuple[int, ...], field(default_factory=lambda: [1, 2]))],
+        bases=(Curve,),
+        frozen=True,
+    )
+    listed = final(type("Listed", (made,), {"at": lambda self, t: t, "__module__": __name__}))
+    monkeypatch.setitem(globals(), "Listed", listed)
+    with pytest.raises(ConfigError, match=r"Listed.sizes = \[1, 2\] \(list\): .*use a tuple, \(1, 2\)"):
+        override(RUN, {"main": "Listed"})

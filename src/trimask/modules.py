@@ -17,7 +17,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import ExecutionLoader
 from pathlib import Path
@@ -25,16 +25,23 @@ from types import FunctionType, ModuleType
 from typing import Any, TypeVar, final
 
 from trimask.errors import UserError
+from trimask.reading import find_problem
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_packages: set[str] = set()
+"""Top-level packages of the user's that this process has imported."""
 
 MODULES = "modules"
 """The folder of copies, beside a run's `config.json` or an exported file."""
 _COPY = re.compile(r"\w+-[0-9a-f]{16}\.py")
 _PACKAGE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _FORMS = "give path.py:Name or package.module:Name"
+_NOTHING = object()
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_MOST_NAMES = 8  # in a message
 _MAIN = ("__main__", "__mp_main__")  # the second is the script's name in the processes that it starts
 
 
@@ -51,6 +58,9 @@ class SourceFile(ExecutionLoader):
         """Read the file at `path`. Raise UserError if it cannot be read, or is not a Python file."""
         if path.suffix != ".py":
             raise UserError(f"{path} is not a Python file: name one that ends in .py")
+        problem = find_problem(path)  # reading a pipe could block forever
+        if problem is not None:
+            raise UserError(f"{path} {problem}")
         try:
             return cls(path=path.absolute(), source=path.read_bytes())
         except OSError as error:
@@ -114,6 +124,8 @@ def load(name: str) -> Any:
         UserError: no such file, package or name, or its code fails.
     """
     where, _, what = name.rpartition(":") if ":" in name else (name, "", "")
+    if _COPY.fullmatch(where) and not Path(where).exists() and where in _known_files():
+        return load_tagged(name)
     if where.endswith(".py") or (where and Path(where).is_file()):
         return _get_member(SourceFile.read(Path(where)).load(), where, what)
     if not _PACKAGE.fullmatch(where):
@@ -135,7 +147,8 @@ def call(name: str, kinds: tuple[type[T], ...], what: str) -> T:
     if not isinstance(function, FunctionType):
         kind = type(function).__name__
         raise UserError(f"{name} is not a function but {kind}: name a function without arguments")
-    if any(each.default is each.empty for each in inspect.signature(function).parameters.values()):
+    parameters = inspect.signature(function).parameters.values()
+    if any(each.default is each.empty and each.kind not in _REST for each in parameters):
         raise UserError(f"{name} takes arguments: name a function without arguments")
     with run_user_code(name, Path(function.__code__.co_filename)):
         made = function()
@@ -160,37 +173,83 @@ def load_tagged(name: str) -> Any:
 
 
 def _get_member(module: ModuleType, where: str, what: str) -> Any:
-    found = functools.reduce(lambda value, part: getattr(value, part, None), what.split("."), module)
-    if found is not None:
+    found = _find_member(module, what)
+    if found is not _NOTHING:
         return found
     known = [name for name in vars(module) if not name.startswith("_")]
     own = [name for name in known if getattr(vars(module)[name], "__module__", None) == module.__name__]
     close = difflib.get_close_matches(what, known, n=2) if what else []
-    fix = f"did you mean {' or '.join(close)}?" if close else f"it defines {', '.join(own) or 'nothing'}"
+    fix = f"did you mean {' or '.join(close)}?" if close else f"it defines {_list_names(own, what)}"
     if not what:
         raise UserError(f"{where} is a module without a name in it: {_FORMS}; {fix}")
     raise UserError(f"{where} has no {what}: {fix}")
 
 
+def _find_member(module: Any, qualname: str) -> Any:
+    return functools.reduce(lambda value, part: getattr(value, part, _NOTHING), qualname.split("."), module)
+
+
+def _list_names(names: Sequence[str], close_to: str) -> str:
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names) or "nothing"
+    closest = difflib.get_close_matches(close_to, names, n=_MOST_NAMES, cutoff=0.0)
+    return f"{', '.join(closest)} and {len(names) - len(closest)} more"
+
+
 def _import_package(name: str) -> ModuleType:
     with run_user_code(name, None):
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+    top = name.partition(".")[0]
+    if top not in sys.stdlib_module_names:
+        _packages.add(top)
+    return module
 
 
 def tag(cls: type | FunctionType) -> str | None:
     """Return the name of `cls` in a stored configuration; with its module, if it is not of trimask.
 
     None for what cannot be imported again: a class or function defined in a function or an interactive
-    session.
+    session, or whose name in its module refers to something else.
     """
     name = cls.__module__
     if name.partition(".")[0] == "trimask":
         return cls.__name__
     file = _file_of(name)
-    is_lost = name not in sys.modules or (name in _MAIN and file is None)
-    if is_lost or "<locals>" in cls.__qualname__:
+    is_lost = name in _MAIN and file is None
+    found = _find_member(sys.modules.get(name), cls.__qualname__)
+    # A module that was loaded again has another class of the same name.
+    is_found = isinstance(found, type | FunctionType) and found.__qualname__ == cls.__qualname__
+    if is_lost or not is_found or found.__module__ != name:
         return None
     return f"{name if file is None else file.copy}:{cls.__qualname__}"
+
+
+def is_users(scope: Mapping[str, Any]) -> bool:
+    """Whether the module with the globals `scope` is of the user's code."""
+    top = str(scope.get("__name__")).partition(".")[0]
+    return isinstance(scope.get("__loader__"), SourceFile) or top in _packages
+
+
+def spell(tag: str) -> str:
+    """Return the name by which a user can refer to the class of `tag`: with the path of its file, if the file
+    still has the same content."""
+    where, _, what = tag.rpartition(":")
+    file = _known_files().get(where)
+    if file is None or find_problem(file.path) is not None or SourceFile.read(file.path).copy != where:
+        return tag
+    return f"{shorten(file.path)}:{what}"
+
+
+def spell_module(name: str) -> str:
+    """Return the path of the user's file that was imported as module `name`; `name` if it is of a package."""
+    file = _file_of(name)
+    return name if file is None else str(shorten(file.path))
+
+
+def shorten(path: Path) -> Path:
+    """Return `path` relative to the working directory, if it lies below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _file_of(module: str) -> SourceFile | None:
@@ -294,24 +353,34 @@ def _named_modules(stored: Any) -> set[str]:
 
 @contextlib.contextmanager
 def run_user_code(name: str, file: Path | None) -> Iterator[None]:
-    """Run the user's code within this block: its exceptions become a UserError with their place.
+    """Run the user's code within this block: its exceptions become a UserError with their place, and what it
+    prints goes to stderr, since stdout is for results.
 
     Args:
         name: the code, for messages.
         file: its file, to find the line in the traceback; None for a package.
     """
     try:
-        yield
-    except (Exception, SystemExit) as error:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and error.name:
             if f"{name}.".startswith(f"{error.name}."):
                 raise UserError(f"there is no module {error.name}: install it, or {_FORMS}") from error
             fix = "install it as a package, or keep all code in one file"
             raise UserError(f"{name} imports {error.name}, which is not installed: {fix}") from error
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, UserError):  # its message says what to do
+            raise UserError(f"{name}: {error}{_error_place(error, file)}") from error
         raise UserError(
-            f"{name} failed (code outside of trimask): {what}{_error_place(error, file)}"
+            f"{name} failed (code outside of trimask): {describe_error(error)}{_error_place(error, file)}"
         ) from error
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the class and message of an error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
 
 
 def _error_place(error: BaseException, file: Path | None) -> str:

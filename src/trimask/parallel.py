@@ -20,7 +20,7 @@ from itertools import islice
 from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any, Generic, TypeVar, final
 
-from trimask import modules
+from trimask import faults, modules
 from trimask.errors import UserError
 
 Item = TypeVar("Item")
@@ -132,7 +132,15 @@ def _run_packed(files: list[modules.SourceFile], packed: bytes) -> Any:
     for file in files:
         file.load()
     work, item = pickle.loads(packed)
-    return work(item)
+    try:
+        return work(item)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # its traceback stays in this process
+        place = faults.find_place(error)
+        if place is None or place.is_in_trimask:
+            raise
+        raise UserError(faults.explain_failure(error, place)) from error
 
 
 @contextmanager

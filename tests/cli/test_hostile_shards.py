@@ -124,7 +124,7 @@ def test_it_is_one_line_for_users(prepared: Path, tmp_path: Path, capsys: pytest
     capsys.readouterr()
     assert main(["train", "debug", "--data", str(folder), "--out", str(tmp_path / "run"), *SMALL]) in (1, 2)
     last = capsys.readouterr().err.splitlines()[-1]
-    assert SHARD in last and f"text codes from 0 to {2**31 - 1}, of " in last
+    assert SHARD in last and f"text has codes from 0 to {2**31 - 1} instead of 0 to " in last
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from trimask.studies.pretraining import evaluate_held_out
 from trimask.studies.study import ALL
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.tracker import read_metrics
+from trimask.vocabulary.layout import RESERVED
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-modality.md"
 MINE, WRITE, USE = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
@@ -96,11 +97,12 @@ def test_it_is_sampled_from_the_shell(desk: Path, capsys: pytest.CaptureFixture[
     command = ["sample", "runs/rooms", "--num-steps=4", "--out", "samples", "--json"]
     assert main([*command, "--task", "text_to_depth", "--prompt", "a large room"]) == 0
     (sample,) = json.loads(capsys.readouterr().out)["samples"]
+    assert set(sample) - {"depth"} <= RESERVED  # so no modality can have the name of another entry
     codes = np.load(sample["depth"])
     assert codes.shape == (16, 2) and 0 <= codes.min() <= codes.max() < 16
     assert main([*command, "--task", "speech_to_image", "--speech", "hello.wav"]) == 0
     (sample,) = json.loads(capsys.readouterr().out)["samples"]
-    assert Path(sample["image"]).is_file()
+    assert Path(sample["image"]).is_file() and set(sample) - {"image"} <= RESERVED
     adjusted = [*command, "--task", "text_to_depth", "--prompt", "a room", "--sampler.text_to_depth.order"]
     assert main([*adjusted, "LeftToRightBlocks", "--sampler.text_to_depth.order.block_length", "4"]) == 2
     assert "inner" in capsys.readouterr().err
@@ -160,8 +162,16 @@ def test_the_model_that_ships_is_the_same_beside_it(desk: Path) -> None:
 
 def test_codes_that_are_not_of_the_row_are_told(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "mine.py:rooms", "--data", "rooms", "--out", "runs/other"]
-    assert main([*words, "--spaces.depth.codebook_size", "8"]) == 1
-    assert "depth codes from 0 to 15, of 8 that there are" in capsys.readouterr().err
+    for field, value, found in (
+        ("codebook_size", "8", "with codes from 0 to 15"),
+        ("num_codebooks", "3", "with 2 codebooks"),
+        ("grid", "4,5", "with spans of 16 to 16 cells"),
+    ):
+        assert main([*words, f"--spaces.depth.{field}", value]) == 1
+        said = capsys.readouterr().err
+        assert f"has depth {found}, and the run's CodeSpace depth has num_codebooks=" in said
+        assert f"{field}={'(4, 5)' if field == 'grid' else value}" in said
+        assert "change the CodeSpace to fit the data" in said
     assert set(load_split([desk / "rooms"], "train")["rooms"].num_codes) == {"text", "depth"}
 
 

@@ -5,6 +5,7 @@ The file is the one that docs/add-a-schedule.md shows.
 
 import gc
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
+import jaxtyping
 import PIL.Image
 import pytest
 import torch
@@ -21,8 +23,9 @@ import torch
 import trimask
 from command_lines import commands
 from narrow import resolve_run
-from trimask import modules
+from trimask import modules, parallel
 from trimask.cli import main
+from trimask.cli.failure import Failed, convert_user_code_errors
 from trimask.config import ConfigError, from_dict, override, to_dict
 from trimask.diffusion.schedule import Linear, Schedule
 from trimask.model.denoiser import Denoiser
@@ -328,7 +331,7 @@ def test_weights_whose_network_is_of_ones_own(run: Path, desk: Path) -> None:
 def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
     """Two runs of different `mine.py`, and a third one that is being written, side by side."""
     (desk / "mine.py").write_text(MINE.replace("t**self.exponent", "t ** (2 * self.exponent)"))
-    mine = resolve_run("mine.py:pictures").modalities["image"].schedule
+    mine: Any = resolve_run("mine.py:pictures").modalities["image"].schedule
     kept = resolve_run(f"{copy_in(run)}:pictures").modalities["image"].schedule
     t = torch.tensor([0.5], dtype=torch.float64)
     assert mine.mask_ratio(t).item() == 0.5**6 and kept.mask_ratio(t).item() == 0.5**3
@@ -341,9 +344,15 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
         each.removesuffix(":Steep") for each in types
     )
     with pytest.raises(
-        ConfigError, match=r"schedule = 'Steep' .*the name is ambiguous: give mine-.*:Steep or mine-"
-    ):
+        ConfigError, match=r"schedule = 'Steep' .*the name is ambiguous: give .*:Steep or mine.py:Steep"
+    ) as caught:
         override(both, {"modalities.text.schedule": "Steep"})
+    names = re.findall(r"[^ ]+:Steep", str(caught.value))
+    (desk / "mine.py").unlink()  # now only its tag names it
+    for name, exponent, expected in ((names[0], "3", kept), (types[0], "4", replace(mine, exponent=4.0))):
+        path = "modalities.text.schedule"
+        given = override(both, {path: name, f"{path}.exponent": exponent})
+        assert given.modalities["text"].schedule == expected
 
 
 # Names
@@ -357,16 +366,21 @@ def test_two_files_of_one_name_are_two(desk: Path, run: Path) -> None:
             "mine.py",
             "mine.py is a module without a name in it: give path.py:Name or package.module:Name; it defines",
         ),
-        ("none.py:pictures", "none.py cannot be read (No such file or directory)"),
+        ("none.py:pictures", "none.py does not exist: give another name"),
         ("notes.txt:pictures", "notes.txt is not a Python file: name one that ends in .py"),
         ("mine.py:Steep", "mine.py:Steep is not a function but ABCMeta"),
         ("mine.py:three", "mine.py:three returned int: return a RunConfig, or a tokenizer's run"),
         ("mine.py:asks", "mine.py:asks takes arguments"),
         (
             "mine.py:fails",
-            "mine.py:fails failed (code outside of trimask): UserError: logical_batch 0",
+            "mine.py:fails: logical_batch 0: must be at least 1 (mine.py, line 49, in fails",
         ),
         ("mine.py:fails", "(mine.py, line 49, in fails: return replace(quickstart_mini(), logical_batch=0))"),
+        ("mine.py:divides", "mine.py:divides failed (code outside of trimask): ZeroDivisionError"),
+        ("stops.py:pictures", "stops.py failed (code outside of trimask): Odd: no more (stops.py, line 4,"),
+        ("pipe.py:pictures", "pipe.py is a pipe or a device, not a file: give a file"),
+        ("many.py:name10", "many.py has no name10: did you mean name"),
+        ("many.py:zzz", " more"),
         ("cut.py:pictures", "cut.py failed (code outside of trimask): SyntaxError"),
         (
             "helped.py:pictures",
@@ -383,7 +397,11 @@ def test_a_name_that_leads_nowhere(
         "\n\ndef three():\n    return 3\n\n\ndef asks(x):\n    return x\n"
         "\n\ndef fails():\n    from dataclasses import replace\n\n"
         "    return replace(quickstart_mini(), logical_batch=0)\n"
+        "\n\ndef divides(*a, **k):\n    return 1 / 0\n"
     )
+    (desk / "many.py").write_text("".join(f"def name{n}(): pass\n" for n in range(20, 40)))
+    (desk / "stops.py").write_text("class Odd(BaseException): pass\n\n\nraise Odd('no more')\n")
+    os.mkfifo(desk / "pipe.py")
     (desk / "mine.py").write_text(MINE + more)
     (desk / "notes.txt").write_text(MINE)
     (desk / "cut.py").write_text(MINE[:-3])
@@ -414,6 +432,14 @@ class Unfinished(Schedule): pass
 class Other: pass
 
 Number = 3
+
+def make(name):
+    class made(Plain):
+        _unclipped_mask_ratio = _slope = _time = None
+    made.__name__ = made.__qualname__ = name or made.__qualname__
+    return final(dataclass(frozen=True)(made))
+
+made, renamed = make(None), make("Renamed")
 """
 
 
@@ -426,7 +452,10 @@ Number = 3
         ("bare.py:Other", "expected a subclass of trimask.diffusion.schedule.Schedule"),
         ("bare.py:Number", "expected a subclass of trimask.diffusion.schedule.Schedule"),
         ("bare.py:Stepe", "bare.py has no Stepe"),
-        ("none.py:Steep", "none.py cannot be read"),
+        ("none.py:Steep", "none.py does not exist"),
+        ("bare.py:made", "made could not be imported again: define it at the top level of a .py file"),
+        ("bare.py:renamed", "Renamed could not be imported again: define it at the top level"),
+        ("pipe.py:Steep", "pipe.py is a pipe or a device, not a file: give a file"),
         ("Steep", "expected one of Cosine, Geometric, Linear"),
     ],
 )
@@ -434,6 +463,7 @@ def test_a_class_that_does_not_fit(
     name: str, message: str, desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (desk / "bare.py").write_text(BARE)
+    os.mkfifo(desk / "pipe.py")
     said = error(["show", "debug", "--modalities.text.schedule", name], capsys)
     assert message in said and "modalities.text.schedule" in said
 
@@ -478,6 +508,163 @@ def test_a_script_names_its_own_classes(desk: Path) -> None:
     )
     done = subprocess.run([sys.executable, "mine.py"], capture_output=True, text=True, check=True)
     assert done.stdout == f"{modules.SourceFile.read(Path('mine.py')).copy}:Steep\n"
+
+
+# Code that fails when it is used
+
+FAULTS = """
+import sys
+from dataclasses import dataclass
+from typing import final
+
+from trimask.diffusion.schedule import Linear, Schedule
+from trimask.parallel import Work
+from trimask.recipes.quickstart import debug
+from trimask.sampling.order import Order
+
+print("imported")
+
+
+def printing():
+    print("called")
+    return debug()
+
+
+def config(cls):
+    return final(dataclass(frozen=True, kw_only=True)(cls))
+
+
+class Base(Schedule):
+    def _unclipped_mask_ratio(self, t):
+        return t
+
+    _slope = _time = _unclipped_mask_ratio
+
+
+@config
+class Checked(Base):
+    how: str = "none"
+
+    def __post_init__(self):
+        checks = {"key": lambda: {}["a"], "int": lambda: int("q"), "len": lambda: len(3)}
+        checks.get(self.how, str)()
+
+
+@config
+class Undefined(Base):
+    other: "Other | None" = None
+
+
+@config
+class Fails(Base):
+    error: str = "ZeroDivisionError"
+
+    def _slope(self, t):
+        raise {"SystemExit": SystemExit, "OSError": OSError}.get(
+            self.error, ZeroDivisionError
+        )("no more")
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    def through(self):
+        return Linear().mask_ratio(None)
+
+
+@config
+class Divides(Order):
+    def propose(self, masked, canvas, step):
+        return masked[1 // 0]
+
+    def reveal(self, proposed, log_confidence, canvas, step):
+        return proposed
+
+
+@config
+class Item(Work):
+    def __call__(self, item):
+        return item / 0
+"""
+
+
+@pytest.fixture
+def faults(desk: Path) -> Path:
+    """A file with code of the user's that fails when it is used."""
+    (desk / "faults.py").write_text(FAULTS)
+    return desk / "faults.py"
+
+
+def line_of(text: str) -> int:
+    return 1 + FAULTS[: FAULTS.index(text)].count("\n")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("key", "KeyError: 'a'"), ("int", "ValueError: invalid"), ("len", "TypeError: object")],
+)
+def test_a_check_of_a_class_that_fails(how: str, message: str, faults: Path, capsys: Any) -> None:
+    path = "modalities.text.schedule"
+    said = error(["show", "debug", f"--{path}", "faults.py:Checked", f"--{path}.how", how], capsys)
+    assert f"{path}: faults.py:{line_of('{}[')}, in <lambda>: {message}" in said
+    assert said.endswith("repair the code of faults.py")
+
+
+def test_a_type_that_is_not_defined(faults: Path, capsys: Any) -> None:
+    said = error(["show", "debug", "--modalities.text.schedule", "faults.py:Undefined"], capsys)
+    assert "Undefined.other has the type 'Other | None', which cannot be resolved (NameError: name" in said
+    assert said.endswith("define or import it at the top level of faults.py")
+
+
+def test_an_order_that_fails(faults: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    words = ["sample", "quickstart", "--task", "text", "--sampler.text.order", "faults.py:Divides"]
+    place = f"faults.py:{line_of('1 // 0')}, in propose"
+    assert f"{place}: ZeroDivisionError: integer division or modulo by zero: repair" in error(words, capsys)
+    monkeypatch.setenv("TRIMASK_TRACEBACK", "1")
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said and "return masked[1 // 0]" in said
+
+
+def test_a_schedule_that_fails_in_training(faults: Path, capsys: Any) -> None:
+    schedule = ["--modalities.text.schedule", "faults.py:Fails"]
+    said = error(["train", "debug", *schedule, *FEW, *STEPS, "--model.depth=1", "--out", "run"], capsys)
+    assert f"faults.py:{line_of('raise {')}, in _slope: ZeroDivisionError: no more: repair the code" in said
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "OSError", "ZeroDivisionError"])
+def test_errors_of_users_code_have_their_place(kind: str, faults: Path) -> None:
+    fails = modules.load("faults.py:Fails")(error=kind)
+    message = rf"faults.py:\d+, in _slope: {kind}: no more: repair the code of faults.py"
+    with pytest.raises(Failed, match=message), convert_user_code_errors():
+        fails.alpha_prime(torch.ones(1))
+
+
+def test_errors_of_trimask_itself_stay(faults: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    fails = modules.load("faults.py:Fails")()
+    with pytest.raises(KeyboardInterrupt), convert_user_code_errors():
+        fails.stop()
+    with pytest.raises(ZeroDivisionError), convert_user_code_errors():
+        raise ZeroDivisionError
+    with pytest.raises(AttributeError, match="'NoneType' object") as caught, convert_user_code_errors():
+        fails.through()
+    (note,) = caught.value.__notes__
+    assert note.startswith(
+        f"trimask: error: faults.py:{line_of('Linear().mask')}, in through: AttributeError"
+    )
+
+
+def test_errors_in_other_processes_have_their_place(faults: Path) -> None:
+    packed = parallel._pack(modules.load("faults.py:Item")(), 1)
+    with pytest.raises(trimask.UserError, match=rf"faults.py:{line_of('item / 0')}, in __call__: ZeroDiv"):
+        parallel._run_packed(*packed)
+
+
+def test_what_users_code_prints_goes_to_stderr(faults: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "faults.py:printing", *FEW, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["recipe"] == "faults.py:printing"
+    assert printed.err.startswith("imported\ncalled\n")
 
 
 # Studies, and other processes

@@ -1,6 +1,8 @@
 """Schedules: what alpha, its derivative, its inverse and the weight promise each other."""
 
 import math
+from dataclasses import dataclass
+from typing import Any, final
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from trimask.diffusion.schedule import (
     Schedule,
     per_modality,
 )
+from trimask.errors import UserError
 
 schedules = st.one_of(
     st.just(Linear()),
@@ -150,3 +153,34 @@ def test_bad_ranges_are_rejected() -> None:
         Geometric(sigma_min=2.0, sigma_max=1.0)
     with pytest.raises(ValueError, match="eps"):
         LogLinear(eps=0.0)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (None, "returned None for a tensor of shape"),
+        (torch.ones(2), r"returned a tensor of shape \(2,\)"),
+    ],
+)
+def test_what_a_users_schedule_returns_is_checked(result: Any, message: str) -> None:
+    @final
+    @dataclass(frozen=True)
+    class Odd(Schedule):
+        def _unclipped_mask_ratio(self, t: torch.Tensor) -> Any:
+            return result
+
+        def _slope(self, t: torch.Tensor) -> Any:
+            return result
+
+        def _time(self, mask_ratio: torch.Tensor) -> Any:
+            return result
+
+    t = torch.rand(3, dtype=torch.float64)
+    for method, inner in (
+        (Odd().mask_ratio, "_unclipped_mask_ratio"),
+        (Odd().inverse, "_time"),
+        (Odd().alpha_prime, "_slope"),
+        (Odd().loss_weight, "_time"),
+    ):
+        with pytest.raises(UserError, match=rf"{inner} of the schedule .*Odd\(\) {message}"):
+            method(t)

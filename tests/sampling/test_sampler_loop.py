@@ -1,7 +1,9 @@
 """The loop, with an exact oracle, with counted predictions and with a random denoiser."""
 
 import itertools
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from torch import Tensor
 from design_space import ORDERS
 from oracle import Oracle
 from sampling.fakes import hum, random_denoiser, tiny_vocabulary
-from trimask.sampling.grid import Cosine, Uniform
+from trimask.errors import UserError
+from trimask.sampling.grid import Cosine, TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, Guided, LinearGuidance
-from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks, Order
+from trimask.sampling.order import Ancestral, Canvas, Confidence, LeftToRightBlocks, Order, Step
 from trimask.sampling.predictor import DenoiserPredictor, Prediction, Predictor
 from trimask.sampling.sampler import SamplerConfig, make_canvas, sample
 from trimask.vocabulary.batch import Batch, make_batch
@@ -254,6 +257,47 @@ def test_guided_against_its_formula(scale: float) -> None:
         assert torch.equal(got, cond)
     torch.testing.assert_close(got, torch.log_softmax(uncond + scale * (cond - uncond), dim=-1))
     assert not torch.allclose(cond, uncond)
+
+
+@pytest.mark.parametrize(
+    ("propose", "reveal", "message"),
+    [
+        (torch.zeros_like, torch.clone, r"the order .*Odd\(\) left [0-9]+ slots masked: where step.s is 0"),
+        (
+            lambda masked: masked[:, :1],
+            torch.clone,
+            r"`propose` of the order .*Odd.* of shape \(6, 1\) on cpu",
+        ),
+        (lambda masked: None, torch.clone, r"`propose` of the order .*Odd.* returned NoneType: return a"),
+        (torch.clone, torch.Tensor.float, r"`reveal` of .* returned a tensor of torch.float32 of shape"),
+    ],
+)
+def test_what_an_order_returns_is_checked(
+    propose: Callable[[Tensor], Any], reveal: Callable[[Tensor], Any], message: str
+) -> None:
+    @final
+    @dataclass(frozen=True)
+    class Odd(Order):
+        def propose(self, masked: Tensor, canvas: Canvas, step: Step) -> Any:
+            return propose(masked)
+
+        def reveal(self, proposed: Tensor, log_confidence: Tensor, canvas: Canvas, step: Step) -> Any:
+            return reveal(proposed)
+
+    batch = make_batch(documents(tiny_vocabulary()), range(6))
+    with pytest.raises(UserError, match=message):
+        sample(DenoiserPredictor(random_denoiser()), batch, SamplerConfig(num_steps=2, order=Odd()), seed=0)
+
+
+def test_the_times_of_a_grid_are_checked() -> None:
+    @final
+    @dataclass(frozen=True)
+    class Short(TimeGrid):
+        def _time(self, done: Tensor) -> Any:
+            return 1 - done[:-1]
+
+    with pytest.raises(UserError, match=r"_time of the grid .*Short\(\) .*: return a tensor of 5"):
+        Short().times(4)
 
 
 def test_packed_rows_are_refused() -> None:

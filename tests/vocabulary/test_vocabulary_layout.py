@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from design_space import LAYOUTS
 from trimask.config import from_dict, to_dict
+from trimask.errors import UserError
 from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.task import TASKS, Task
@@ -95,6 +97,8 @@ def test_spaces_out_of_range_are_named() -> None:
     space = CodeSpace(name="image", num_codebooks=1, codebook_size=2, has_end=False, grid=(2, 2))
     for changed, match in (
         ({"has_end": True}, r"a span on the grid \(2, 2\) has a fixed size"),
+        ({"name": "settings"}, "modality 'settings': trimask uses this name in its files"),
+        ({"name": "keys"}, "choose another"),
         ({"grid": (0, 2)}, r"grid \(0, 2\), each side must be from 1"),
         ({"num_codebooks": 0}, "num_codebooks 0 must be at least 1"),
         ({"codebook_size": 1 << 30}, "at most 16,777,216"),
@@ -150,6 +154,22 @@ def test_ids_are_data() -> None:
 def test_tasks_that_cannot_be_are_named(changed: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Task(**{"name": "x", "spans": (("text", "speech"),), "condition": ("text",), **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"spans": ("text", "speech")}, r"spans \('text', 'speech'\) must be a tuple of alternatives"),
+        ({"spans": "text"}, r"spans 'text' must be a tuple of alternatives.*write spans=\(\("),
+        ({"condition": "text"}, r"condition 'text' must be a tuple.*write condition=\('text',\)"),
+    ],
+)
+def test_names_in_place_of_tuples_are_explained(
+    changed: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(UserError, match=match):
+        Task(**{"name": "x", "spans": (("text", "speech"),), **changed})
 
 
 def test_vocabulary_is_stored_and_read() -> None:

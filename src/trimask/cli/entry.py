@@ -13,7 +13,7 @@ from trimask import __version__
 from trimask.cli.arguments import Verb, check_words, choose, parse
 from trimask.cli.console import say
 from trimask.cli.destination import explain
-from trimask.cli.failure import Failed
+from trimask.cli.failure import Failed, convert_user_code_errors
 from trimask.errors import UserError
 from trimask.locks import InUse
 
@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="trimask: %(message)s", level=logging.WARNING)
     try:
-        status = _dispatch(words)
+        with convert_user_code_errors():
+            status = _dispatch(words)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as error:

@@ -3,6 +3,8 @@
 import difflib
 import enum
 import functools
+import inspect
+import sys
 import types
 from abc import ABCMeta
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,15 +28,73 @@ _NOUNS: dict[Any, str] = {
 }
 
 
+_SUPPORTED = (
+    "int, float, bool, str, None, Path, enums, Literal, dataclasses, abstract classes with dataclasses below "
+    "them, tuple[X, ...], dict[str, X], and unions of these"
+)
+
+
 class ConfigError(UserError):
     """A configuration does not fit its classes; the message has the dotted path and what is allowed there."""
 
 
 @functools.cache
 def annotations_of(cls: type) -> dict[str, Any]:
-    """Return the annotation of each field that the constructor of a dataclass takes."""
-    hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls) if field.init}
+    """Return the annotation of each field that the constructor of a dataclass takes.
+
+    Raises:
+        ConfigError: an annotation cannot be resolved, or has values that cannot be stored.
+    """
+    try:
+        hints = get_type_hints(cls)
+    except Exception as error:  # an annotation may be any expression
+        raise ConfigError(_explain_unresolved(cls, error)) from error
+    found = {field.name: hints[field.name] for field in fields(cls) if field.init}
+    for name, annotation in found.items():
+        if not _is_supported(annotation):
+            text = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
+            text = str(annotation) if text is None or get_origin(annotation) else text
+            raise ConfigError(
+                f"{cls.__qualname__}.{name} has the type {text}, which a configuration cannot store: use "
+                f"{_SUPPORTED}"
+            )
+    return found
+
+
+def _explain_unresolved(cls: type, error: Exception) -> str:
+    """Say which annotation of `cls` raised `error`."""
+    what = f"{type(error).__name__}: {error}"
+    for base in cls.__mro__:
+        scope = vars(sys.modules.get(base.__module__, types))
+        for name, annotation in inspect.get_annotations(base).items():
+            try:
+                get_type_hints(types.SimpleNamespace(__annotations__={name: annotation}), dict(scope))
+            except Exception:
+                return (
+                    f"{base.__qualname__}.{name} has the type {annotation!r}, which cannot be resolved "
+                    f"({what}): define or import it at the top level of "
+                    f"{modules.spell_module(base.__module__)}"
+                )
+    return f"the types of the fields of {cls.__qualname__} cannot be resolved: {what}"
+
+
+def _is_supported(annotation: Any) -> bool:
+    """Whether a configuration can store values of an annotation: of a union, those of one alternative."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(map(_is_supported, arguments))
+    if origin is tuple:
+        return all(_is_supported(each) for each in arguments if each is not Ellipsis)
+    if origin is dict:
+        return arguments[0] is str and _is_supported(arguments[1])
+    is_enum = isinstance(annotation, type) and issubclass(annotation, enum.Enum)
+    return (
+        annotation in _NOUNS
+        or origin is Literal
+        or is_enum
+        or is_interface(annotation)
+        or is_dataclass(annotation)
+    )
 
 
 def is_interface(annotation: Any) -> bool:
@@ -94,7 +154,8 @@ def find_class(annotation: Any, classes: Mapping[str, type], name: Any, path: st
         return require_class(annotation, cls, name, path)
     namesakes = [tag for tag in classes if tag.rpartition(":")[2] == name]
     if len(namesakes) > 1:
-        fail(path, name, f"the name is ambiguous: give {' or '.join(namesakes)}")
+        names = sorted(map(modules.spell, namesakes))
+        fail(path, name, f"the name is ambiguous: give {' or '.join(names)}")
     if not namesakes:
         fail(path, name, f"expected {one_of(plain_names(classes), name)}{more}")
     return classes[namesakes[0]]
@@ -103,17 +164,20 @@ def find_class(annotation: Any, classes: Mapping[str, type], name: Any, path: st
 def check_class(annotation: Any, value: Any, path: str) -> None:
     """Raise ConfigError if `value` is not of a class that the annotation allows and that can be stored."""
     require_class(annotation, type(value), value, path)
-    if modules.tag(type(value)) is None:
-        name = type(value).__qualname__
-        fail(path, value, f"{name} could not be imported again: define it at the top level of a .py file")
 
 
 def require_class(annotation: Any, cls: Any, value: Any, path: str) -> type:
     """Return `cls` if the annotation allows it and it can be stored; else raise ConfigError about `value`."""
-    members = members_of(annotation)
-    if isinstance(cls, type) and cls in members and not is_interface(cls):
-        return cls
-    interfaces = [member for member in members if is_interface(member)]
+    if not isinstance(cls, type) or cls not in members_of(annotation) or is_interface(cls):
+        _check_subclass(annotation, cls, value, path)
+    if modules.tag(cls) is None:
+        name = cls.__qualname__
+        fail(path, value, f"{name} could not be imported again: define it at the top level of a .py file")
+    return cls
+
+
+def _check_subclass(annotation: Any, cls: Any, value: Any, path: str) -> None:
+    interfaces = [member for member in members_of(annotation) if is_interface(member)]
     if not isinstance(cls, type) or not issubclass(cls, tuple(interfaces)):
         bases = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in interfaces)
         known = one_of(plain_names(classes_of(annotation) or {}))
@@ -124,7 +188,6 @@ def require_class(annotation: Any, cls: Any, value: Any, path: str) -> type:
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         fail(path, value, f"it does not implement {', '.join(missing)} of {cls.__mro__[1].__name__}")
-    return cls
 
 
 def plain_names(tags: Iterable[str]) -> list[str]:

@@ -59,7 +59,7 @@ def _set(annotation: Any, data: Any, path: str, text: str) -> None:
     for depth, name in enumerate(names):
         if depth:
             if holder[slot] is None:
-                holder[slot] = _make_group(annotation, ".".join(names[:depth]), text)
+                holder[slot] = _make_group(annotation, ".".join(names[:depth]))
             holder = holder[slot]
         options = _children(annotation, holder)
         if name not in options:
@@ -119,12 +119,12 @@ def _paths(annotation: Any, data: Any) -> Iterator[str]:
         yield from (f"{name}.{path}" for path in _paths(kind, below))
 
 
-def _make_group(annotation: Any, path: str, text: str) -> dict[str, Any]:
+def _make_group(annotation: Any, path: str) -> dict[str, Any]:
     """Return the JSON value of the group to create at `path`, where the value is None."""
     groups = [member for member in members_of(annotation) if is_dataclass(member)]
     classes = classes_of(annotation)
     if classes is not None:
-        fail(path, text, f"it is null: choose its class first, {one_of(plain_names(classes))}")
+        fail(path, None, f"choose its class first, {one_of(plain_names(classes))}")
     return _default_values(cast(type, groups[0])) if groups else {}
 
 
@@ -133,9 +133,10 @@ def _default_values(cls: type) -> dict[str, Any]:
     hints, found = annotations_of(cls), {}
     for field in fields(cls):
         if field.init and field.default is not MISSING:
-            found[field.name] = encode(hints[field.name], field.default, field.name)
+            found[field.name] = encode(hints[field.name], field.default, f"{cls.__name__}.{field.name}")
         elif field.init and field.default_factory is not MISSING:
-            found[field.name] = encode(hints[field.name], field.default_factory(), field.name)
+            made = field.default_factory()
+            found[field.name] = encode(hints[field.name], made, f"{cls.__name__}.{field.name}")
     return found
 
 
@@ -152,9 +153,13 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
     classes = classes_of(annotation)
     if classes is not None:
         return _choose_class(annotation, classes, text, path, current)
+    for member in members:
+        if is_dataclass(member) and _names(text, cast(type, member), path):
+            return current if isinstance(current, dict) else _default_values(cast(type, member))
     if any(is_dataclass(member) or get_origin(member) is dict for member in members):
         below = [join(path, name) for name in _children(annotation, current)]
-        fail(path, text, f"it is a group of fields, set {one_of(below)}" if below else "it is a group")
+        what = "it is a group of fields" + (" and cannot be none" if text.lower() == "none" else "")
+        fail(path, text, f"{what}, set {one_of(below)}" if below else what)
     for candidate in _readings(members, text):
         check_size(candidate, path)
         try:
@@ -164,6 +169,16 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
             continue
     choices = choices_of(members)
     return fail(path, text, f"expected {one_of(choices, text) if choices else describe(annotation)}")
+
+
+def _names(text: str, cls: type, path: str) -> bool:
+    """Whether `text` is the name of `cls` (`Rates`, `mine.py:Rates`)."""
+    if not modules.is_own(text):
+        return text == cls.__name__
+    try:
+        return modules.load(text) is cls
+    except UserError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _choose_class(

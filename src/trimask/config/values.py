@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
-from trimask import modules
+from trimask import faults, modules
 from trimask.config.annotations import (
     TAG,
     ConfigError,
@@ -30,6 +30,7 @@ from trimask.config.annotations import (
     one_of,
     word_of,
 )
+from trimask.errors import UserError
 
 T = TypeVar("T")
 
@@ -102,12 +103,15 @@ def encode(annotation: Any, value: Any, path: str) -> Any:
             kinds = item_types(arguments, value, path)
             return [encode(kind, item, join(path, i)) for i, kind, item in number_items(kinds, value)]
         if origin is dict and isinstance(value, dict):
-            assert arguments[0] is str, f"{path}: only dict[str, X] can be stored"
+            if arguments[0] is not str:
+                fail(path, value, "only a dict[str, X] can be stored: use names as keys")
             return {name: encode(arguments[1], item, join(path, name)) for name, item in value.items()}
         if isinstance(member, type) and issubclass(member, enum.Enum) and isinstance(value, member):
             return word_of(value)
         if member is Path and isinstance(value, Path):
             return value.as_posix()
+    if isinstance(value, list) and any(get_origin(member) is tuple for member in members_of(annotation)):
+        fail(path, value, f"a list could be changed: use a tuple, {tuple(value)}")
     return _leaf(annotation, value, path)
 
 
@@ -158,8 +162,17 @@ def _build(cls: type, data: Mapping[str, Any], path: str) -> Any:
         return cls(**arguments)
     except ConfigError:
         raise
-    except ValueError as error:  # from the class's own validation: add the path
+    except UserError as error:  # from the class's own validation: add the path
         raise ConfigError(f"{path}: {error}" if path else str(error)) from error
+    except Exception as error:
+        place = faults.find_place(error)
+        if place is not None:
+            what = faults.explain_failure(error, place)
+        elif isinstance(error, ValueError):
+            what = str(error)
+        else:
+            raise
+        raise ConfigError(f"{path}: {what}" if path else what) from error
 
 
 def check_size(value: Any, path: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from trimask.errors import UserError
-from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.task import MODALITIES
 
 _ROWS = 1_000_000  # of codes that are looked at together
 _CODE_TYPES = ("U16", "I32")
@@ -40,7 +41,8 @@ def check_layout(file: Any, where: str, *, num_examples: int, tokens: dict[str, 
 def check_codes(
     file: Any, where: str, vocabulary: Vocabulary, *, tokens: dict[str, int], longest: int | None
 ) -> None:
-    """Raise UserError if an open shard of valid layout holds codes that these tokenizers cannot produce.
+    """Raise UserError if an open shard of valid layout holds codes that these tokenizers cannot produce, or
+    that the row of a run's own modality does not state.
 
     Args:
         longest: maximum frames of a text, if known.
@@ -50,15 +52,25 @@ def check_codes(
         values = file.get_slice(f"{name}.values")
         rows, num_codebooks = values.get_shape()
         if num_codebooks != space.num_codebooks:
-            _fail(where, f"{name} has {num_codebooks} codebooks instead of {space.num_codebooks}")
+            _fail_space(where, space, f"{num_codebooks} codebooks", f"{space.num_codebooks}")
         low, high = _span(values, rows)
         if low < 0 or high >= space.codebook_size:
-            _fail(where, f"{name} codes from {low} to {high}, of {space.codebook_size} that there are")
+            _fail_space(where, space, f"codes from {low} to {high}", f"0 to {space.codebook_size - 1}")
         frames = np.diff(file.get_slice(f"{name}.offsets")[:])
         if space.grid is not None and (frames != space.grid[0] * space.grid[1]).any():
-            _fail(where, f"pictures of {frames.min()} to {frames.max()} cells instead of {space.grid}")
+            _fail_space(where, space, f"spans of {frames.min()} to {frames.max()} cells", f"{space.grid}")
         if name == "text" and longest is not None and frames.max(initial=0) > longest:
             _fail(where, f"a passage of {frames.max()} tokens, longer than the text window of {longest}")
+
+
+def _fail_space(where: str, space: CodeSpace, found: str, expected: str) -> NoReturn:
+    if space.name in MODALITIES:
+        _fail(where, f"{space.name} has {found} instead of {expected}")
+    stated = f"num_codebooks={space.num_codebooks}, codebook_size={space.codebook_size}, grid={space.grid}"
+    raise UserError(
+        f"{where} has {space.name} with {found}, and the run's CodeSpace {space.name} has {stated}: change "
+        "the CodeSpace to fit the data, or give other data"
+    )
 
 
 def _span(values: Any, rows: int) -> tuple[int, int]:

@@ -25,11 +25,16 @@ class TimeGrid(ABC):
         """Return `num_steps` + 1 times, strictly decreasing from 1 to 0.
 
         Raises:
-            UserError: `num_steps` below 1.
+            UserError: `num_steps` below 1, or a subclass that does not return as many times.
         """
         if num_steps < 1:
             raise UserError(f"num_steps is {num_steps}: give at least 1")
         times = self._time(torch.arange(num_steps + 1, dtype=torch.float64) / num_steps)
+        if not isinstance(times, Tensor) or times.shape != (num_steps + 1,):
+            raise UserError(
+                f"_time of the grid {self!r} returned {times!r}: return a tensor of {num_steps + 1} times, "
+                "one for each fraction that it is given"
+            )
         times[0], times[-1] = 1.0, 0.0
         return times
 

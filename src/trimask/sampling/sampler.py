@@ -93,7 +93,8 @@ def sample(
         callback: called with (steps done, z) before the first step and after each one.
 
     Raises:
-        UserError: the batch packs several sequences into a row.
+        UserError: the batch packs several sequences into a row, or the order returns something else than
+            slots, or leaves masks.
     """
     if not torch.equal(batch.sequence.amax(1), torch.arange(len(batch.tokens), device=batch.tokens.device)):
         raise UserError("sampling needs one sequence per row: make the batch without a row_length")
@@ -113,17 +114,54 @@ def sample(
     for index, (t, s) in enumerate(pairwise(times)):
         step = _make_step(index, t, s, canvas, config, seed)
         masked = is_masked(z, maskable=batch.maskable, mask_id=mask_id)
-        proposed = config.order.propose(masked, canvas, step)
+        proposed = _propose(config.order, masked, canvas, step)
         if proposed.any():
             drawn, log_confidence = _draw_tokens(
                 predict(z, batch), proposed, batch, vocabulary, config.filters, step.uniforms("code", canvas)
             )
-            z = torch.where(config.order.reveal(proposed, log_confidence, canvas, step), drawn, z)
+            z = torch.where(_reveal(config.order, proposed, log_confidence, canvas, step), drawn, z)
         if callback:
             callback(index + 1, z)
 
-    assert not is_masked(z, maskable=batch.maskable, mask_id=mask_id).any(), "the order left masks behind"
+    num_masked = int(is_masked(z, maskable=batch.maskable, mask_id=mask_id).sum())
+    if num_masked:
+        raise UserError(
+            f"the order {config.order!r} left {num_masked} slots masked: where step.s is 0, the last step, "
+            "let its `propose` return all masked slots and its `reveal` all proposed ones"
+        )
     return z
+
+
+def _propose(
+    order: Order, masked: Bool[Tensor, "rows slots"], canvas: Canvas, step: Step
+) -> Bool[Tensor, "rows slots"]:
+    return _check_slots(order.propose(masked, canvas, step), masked, order, "propose")
+
+
+def _reveal(
+    order: Order,
+    proposed: Bool[Tensor, "rows slots"],
+    log_confidence: Float64[Tensor, "rows slots"],
+    canvas: Canvas,
+    step: Step,
+) -> Bool[Tensor, "rows slots"]:
+    return _check_slots(order.reveal(proposed, log_confidence, canvas, step), proposed, order, "reveal")
+
+
+def _check_slots(
+    slots: object, like: Bool[Tensor, "rows slots"], order: Order, method: str
+) -> Bool[Tensor, "rows slots"]:
+    """Return the slots that a method of `order` returned. Raise UserError if they are something else."""
+    wanted = (torch.bool, like.shape, like.device)
+    if isinstance(slots, Tensor) and (slots.dtype, slots.shape, slots.device) == wanted:
+        return slots
+    found = type(slots).__name__
+    if isinstance(slots, Tensor):
+        found = f"a tensor of {slots.dtype} of shape {tuple(slots.shape)} on {slots.device}"
+    raise UserError(
+        f"`{method}` of the order {order!r} returned {found}: return a tensor of torch.bool of shape "
+        f"{tuple(like.shape)} (rows, slots) on {like.device}"
+    )
 
 
 def make_canvas(batch: Batch, vocabulary: Vocabulary) -> Canvas:

@@ -26,6 +26,12 @@ _MOST_CODEBOOKS = 1024
 _LARGEST = 1 << 24  # ids of a codebook
 _LONGEST_SIDE = 4096  # cells
 PAD = "pad"
+RESERVED = frozenset(
+    ("is_complete", "text_file", "sample_rate", "filmstrip", "settings", "keys", "languages", "all")
+)
+"""Names that no modality may have: beside the names of modalities, samples described in JSON, prepared shards
+and the losses of studies have these.
+"""
 
 
 @final
@@ -41,7 +47,7 @@ class CodeSpace:
         grid: (rows, columns) of a span that is a picture; None for a line.
         frame_rate: frames per second; None if frames are not time steps.
 
-    Raises: UserError for sizes out of range, or a grid whose size varies.
+    Raises: UserError for a reserved name, sizes out of range, or a grid whose size varies.
     """
 
     name: str
@@ -54,6 +60,11 @@ class CodeSpace:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise UserError(f"modality {self.name!r}: give a name of letters, digits and underscores")
+        if self.name in RESERVED:
+            raise UserError(
+                f"modality {self.name!r}: trimask uses this name in its files, beside those of modalities: "
+                "choose another"
+            )
         for what, most in (("num_codebooks", _MOST_CODEBOOKS), ("codebook_size", _LARGEST)):
             if not 1 <= getattr(self, what) <= most:
                 raise UserError(

@@ -32,6 +32,16 @@ class Task:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise UserError(f"task {self.name!r}: give a name of letters, digits and underscores")
+        if isinstance(self.spans, str) or any(isinstance(spans, str) for spans in self.spans):
+            raise UserError(
+                f"task {self.name}: spans {self.spans!r} must be a tuple of alternatives, each a tuple of "
+                'modalities: write spans=(("text", "image"),), for example'
+            )
+        if isinstance(self.condition, str):
+            raise UserError(
+                f"task {self.name}: condition {self.condition!r} must be a tuple of modalities: write "
+                f"condition=({self.condition!r},)"
+            )
         if not self.spans or not all(self.spans):
             raise UserError(f"task {self.name}: spans {self.spans} must name at least one modality each")
         for spans in self.spans:
