@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jaxtyping
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 
 _check_shapes = jaxtyping.jaxtyped
+_CONF = BeartypeConf(violation_type=TypeError)  # as jaxtyping's errors
 
 
 def check_annotations(function: Any = None, *, typechecker: Callable[..., Any]) -> Any:
@@ -31,7 +32,7 @@ def check_annotations(function: Any = None, *, typechecker: Callable[..., Any]) 
 
 
 def _check_types(function: Callable[..., Any]) -> Callable[..., Any]:
-    checked = beartype(function)
+    checked = beartype(conf=_CONF)(function)
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:  # tests of wrong arguments switch all checks off
