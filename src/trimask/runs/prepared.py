@@ -123,10 +123,10 @@ class Prepared(Kind):
             world.each(partial(_check_codes, folder, share, vocabulary, self.data))
 
     def check_run(self, config: RunConfig, vocabulary: Vocabulary) -> None:
-        sources = load_split(self.data.folders, "train")
-        check_sources(config, sources.keys(), str(self.data.folders[0]))
         if config.row_length is None:
             return
+        sources = load_split(self.data.folders, "train")
+        check_sources(config, sources.keys(), str(self.data.folders[0]))
         for component in config.mixture.components:
             counts = sources[component.source].num_codes
             slots = sum(counts.values()) + 1 + 2 * len(counts)
