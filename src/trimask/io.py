@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trimask import seals
+from trimask import modules, seals
 from trimask.errors import UserError
 from trimask.reading import name_path_in_errors, read_text, require_file
 
@@ -157,6 +157,18 @@ def read_sealed(path: str | os.PathLike[str], *, fix: str | None = None) -> Any:
     """Read, as `read_json` does, what `write_sealed` wrote. Raise UserError also if it has changed since."""
     given = {} if fix is None else {"fix": fix}
     return seals.unseal(read_json(path, **given), Path(path), **given)
+
+
+def keep_modules(stored: Any, folder: Path) -> list[Path]:
+    """Copy into `folder`/modules each user file whose classes a stored configuration names, unless it is
+    there already. Return the new copies.
+    """
+    paths = {folder / modules.MODULES / file.copy: file for file in modules.files_of(stored)}
+    new = [path for path in paths if not path.exists()]
+    for path in new:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(paths[path].source)
+    return new
 
 
 def save_tensors(

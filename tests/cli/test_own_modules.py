@@ -28,13 +28,15 @@ from trimask.cli import main
 from trimask.cli.failure import Failed, convert_user_code_errors
 from trimask.config import ConfigError, from_dict, override, to_dict
 from trimask.diffusion.schedule import Linear, Schedule
+from trimask.io import keep_modules
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser, save_denoiser
 from trimask.parallel import Engine, Local, Ray, Work
 from trimask.recipes.quickstart import debug
 from trimask.sampling import SamplerConfig
+from trimask.tokenizers.bundle import Tokenizers, assemble
+from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from trimask.training.run import RunConfig
-from trimask.training.run_directory import keep_modules
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
 
 pytestmark = pytest.mark.usefixtures("few_speeches", "few_sampling_steps")
@@ -829,3 +831,42 @@ def test_the_page_about_orders(desk: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (desk / "strawberry.png").stat().st_size > 1000
     for words in commands((DOCS / "add-an-order.md").read_text(encoding="utf-8")):
         assert main(words[1:]) == 0
+
+
+QUANTIZER = """
+from dataclasses import dataclass
+from typing import final
+
+from trimask.tokenizers.quantizer import FiniteScalarConfig, Quantizer, QuantizerConfig
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coarse(QuantizerConfig):
+    levels: int = 4
+
+    def build(self) -> Quantizer:
+        return FiniteScalarConfig(levels=(self.levels,) * 4, num_codebooks=2).build()
+"""
+
+
+def test_a_tokenizer_folder_carries_the_code_of_its_quantizer(
+    desk: Path, tokenizers_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "mine.py").write_text(QUANTIZER)
+    config = replace(ImageTokenizerConfig(), quantizer=modules.load("mine.py:Coarse")(levels=3))
+    given = Tokenizers.load(tokenizers_folder)
+    replace(given, image=ImageTokenizer(config)).save(desk / "first")
+    assemble(desk / "second", image=desk / "first" / "image.safetensors")
+    shutil.copytree(desk / "second", desk / "third")
+    (desk / "mine.py").unlink()
+    (copy,) = (desk / "third" / "modules").iterdir()
+    for folder in ("first", "second", "third"):
+        forget()
+        found = Tokenizers.load(desk / folder).image
+        assert isinstance(found, ImageTokenizer) and found.codebook_size == 3**4
+        assert type(found.config.quantizer).__name__ == "Coarse"
+    forget()
+    copy.unlink()
+    train = ["train", "debug", "--tokenizers", "third", "--out", "run"]
+    assert f"third/modules/{copy.name} is missing" in error(train, capsys)

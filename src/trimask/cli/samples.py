@@ -13,10 +13,9 @@ import numpy as np
 import PIL.Image
 import soundfile
 
+from trimask import io
 from trimask.cli.console import say
-from trimask.io import atomic_write
 from trimask.sampling.generate import Generated
-from trimask.training.run_directory import keep_modules
 from trimask.vocabulary.task import MODALITIES
 
 
@@ -54,14 +53,14 @@ class SampleFolder:
             ),
         )
         suffixes = {kind: suffix for kind, suffix, value in kinds if value is not None}
-        for copy in keep_modules(made_with, self._out):
+        for copy in io.keep_modules(made_with, self._out):
             say(f"wrote {copy}, the code that the samples were made with")
         place = self._claim(stem, made_with, suffixes.values())
         # Append instead of `with_suffix`: a stem may contain dots.
         paths = {kind: place.with_name(f"{place.name}{suffix}") for kind, suffix in suffixes.items()}
         try:
             for kind, path in paths.items():
-                with atomic_write(path) as temporary:
+                with io.atomic_write(path) as temporary:
                     _write(kind, result, filmstrip, temporary)
         except BaseException as error:  # remove the settings of a sample that was not written
             Path(f"{place}.json").unlink(missing_ok=True)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
+from trimask import io
 from trimask.config import to_dict
 from trimask.model.weights import save_denoiser
 from trimask.runs.load import load_trained, read_facts
 from trimask.seals import parse_json
-from trimask.training.run_directory import keep_modules
 
 
 def export(run: str | Path, out: Path, *, dtype: torch.dtype = torch.float16) -> dict[str, str]:
@@ -25,6 +25,6 @@ def export(run: str | Path, out: Path, *, dtype: torch.dtype = torch.float16) ->
     denoiser, metadata = load_trained(run)
     facts = read_facts(run)
     stored = [to_dict(denoiser.config), to_dict(denoiser.vocabulary), *map(parse_json, facts.values())]
-    keep_modules(stored, out.parent)
+    io.keep_modules(stored, out.parent)
     save_denoiser(out, denoiser, dtype=dtype, is_main=True, **(metadata | facts))
     return {name: metadata[name] for name in ("recipe", "steps") if name in metadata}

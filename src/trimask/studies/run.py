@@ -25,7 +25,6 @@ from trimask.studies.store import Results
 from trimask.studies.study import Study
 from trimask.studies.trial import Result, Trial
 from trimask.training.loop import NonFiniteLoss
-from trimask.training.run_directory import keep_modules
 
 STUDY = "study.json"
 _FUNCTION = "function"  # key of the function that returned the study, in the form of a stored class
@@ -108,7 +107,7 @@ def run_study(
     with _claim(out, described):
         results = Results(out)
         _check_results(study, results, described, out)  # before anything is written
-        keep_modules(described, out)
+        io.keep_modules(described, out)
         io.write_sealed(out / STUDY, {**described, "environment": describe(torch.device("cpu"))})
         _make_tokens(study, out, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)

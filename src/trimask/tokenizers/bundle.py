@@ -9,9 +9,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from trimask import io, seals
+from trimask.config import to_dict
 from trimask.errors import UserError
 from trimask.tokenizers.image import ImageTokenizer
 from trimask.tokenizers.pretrained import (
@@ -108,10 +109,14 @@ def assemble(
     Raises:
         FileNotFoundError, UserError: `out` is not empty, or a tokenizer cannot be read or saved.
     """
+    configs: list[Any] = []
     for path, load in ((text, TextTokenizer.load), (image, _load_image), (speech, _load_speech)):
         if isinstance(path, Path):
-            load(path)  # raises before anything is copied
+            found = load(path)  # raises before anything is copied
+            if isinstance(found, ImageTokenizer | SpeechTokenizer):
+                configs.append(to_dict(found.config))
     with io.atomic_folder(out) as folder:
+        io.keep_modules(configs, folder)
         for name, part in ((_TEXT, text), (_IMAGE, image), (_SPEECH, speech)):
             if isinstance(part, TextTokenizer):
                 part.save(folder / name)

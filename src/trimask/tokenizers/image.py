@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from trimask import modules
 from trimask.config import from_dict, to_dict
 from trimask.errors import UserError
-from trimask.io import load_tensors, save_tensors
+from trimask.io import keep_modules, load_tensors, save_tensors
 from trimask.tokenizers.quantizer import Quantized, Quantizer, QuantizerConfig, ResidualVectorConfig
 
 KIND = "image_tokenizer"
@@ -166,9 +167,13 @@ class ImageTokenizer(nn.Module):
         self.quantizer.fit(self.analysis(cells), generator)
 
     def save(self, path: str | Path, *, half: bool = False, **metadata: str) -> None:
-        """Write weights and configuration, in float16 if `half`."""
+        """Write weights and configuration, in float16 if `half`, and beside them in `modules` the user's code
+        that they need.
+        """
         tensors = {name: t.half() if half else t for name, t in self.state_dict().items()}
-        save_tensors(path, tensors, kind=KIND, config=to_dict(self.config), **metadata)
+        config = to_dict(self.config)
+        keep_modules(config, Path(path).parent)
+        save_tensors(path, tensors, kind=KIND, config=config, **metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "ImageTokenizer":
@@ -178,6 +183,7 @@ class ImageTokenizer(nn.Module):
             UserError, OSError: the file is missing, damaged, or something else.
         """
         artifact = load_tensors(path, kind=KIND)
+        modules.load_all(artifact.config, Path(path).parent)
         tokenizer = cls(from_dict(ImageTokenizerConfig, artifact.config))
         try:
             tokenizer.load_state_dict({name: t.float() for name, t in artifact.tensors.items()})

@@ -59,24 +59,12 @@ def _open_run(
     if not resume and os.path.lexists(path) and fill_defaults(read_config(out), config) != to_plain(config):
         for name in (*leftovers, MODULES, CONFIG):
             _remove(out / name)
-    keep_modules(to_plain(config), out)
+    io.keep_modules(to_plain(config), out)
     stored = read_config(out) if os.path.lexists(path) else None
     if stored != to_plain(config):
         if stored is not None:
             logger.info("%s goes on with %s", out, "; ".join(sorted(differences(stored, to_plain(config)))))
         io.write_sealed(path, to_plain(config))
-
-
-def keep_modules(stored: Any, folder: Path) -> list[Path]:
-    """Copy into `folder`/modules each user file whose classes a stored configuration names, unless it is
-    there already. Return the new copies.
-    """
-    paths = {folder / MODULES / file.copy: file for file in modules.files_of(stored)}
-    new = [path for path in paths if not path.exists()]
-    for path in new:
-        with io.atomic_write(path) as temporary:
-            temporary.write_bytes(paths[path].source)
-    return new
 
 
 def read_config(run: Path) -> dict[str, Any]:
