@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,12 @@ def test_no_room_is_above_a_tenth_of_the_code() -> None:
         room.name: sum(n for path, n in lines.items() if room in path.parents) for room in package.iterdir()
     }
     assert {room for room, size in rooms.items() if size > sum(lines.values()) / 10} == set()
+
+
+def test_contributing_shows_the_floors_as_they_are() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    (layers,) = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    held = [re.findall(r"\w+", layer) for layer in layers if layer != "__main__"]
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Floors")[2]
+    shown = [re.split(r"\s{2,}", line)[0].split(" | ") for line in page.split("```")[1].strip().splitlines()]
+    assert shown == held
