@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, final
+from typing import Any, ClassVar, Literal, TypeVar, final
 
 import pytest
 from hypothesis import given
@@ -521,3 +521,18 @@ def test_defaults_that_cannot_be_stored_are_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(globals(), "Listed", listed)
     with pytest.raises(ConfigError, match=r"Listed.sizes = \[1, 2\] \(list\): .*use a tuple, \(1, 2\)"):
         override(RUN, {"main": "Listed"})
+
+
+@final
+@dataclass(frozen=True)
+class _SecondIsUnresolved:
+    shared: "ClassVar[int]" = 1  # only valid in a class
+    near: "int" = 0
+    far: "Nowhere_ | None" = None  # pyright: ignore[reportUndefinedVariable]
+
+
+def test_of_several_annotations_the_unresolved_one_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"_SecondIsUnresolved\.far has the type 'Nowhere_ \| None'.*NameError"
+    ):
+        to_dict(_SecondIsUnresolved())

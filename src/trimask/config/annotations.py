@@ -4,7 +4,6 @@ import difflib
 import enum
 import functools
 import inspect
-import sys
 import types
 from abc import ABCMeta
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,20 +61,21 @@ def annotations_of(cls: type) -> dict[str, Any]:
 
 
 def _explain_unresolved(cls: type, error: Exception) -> str:
-    """Say which annotation of `cls` raised `error`."""
-    what = f"{type(error).__name__}: {error}"
+    """Say which annotation of `cls` raised `error`: resolve them again, one by one."""
     for base in cls.__mro__:
-        scope = vars(sys.modules.get(base.__module__, types))
         for name, annotation in inspect.get_annotations(base).items():
+            alone = type(name, (), {"__annotations__": {name: annotation}, "__module__": base.__module__})
             try:
-                get_type_hints(types.SimpleNamespace(__annotations__={name: annotation}), dict(scope))
-            except Exception:
+                get_type_hints(alone, localns=dict(vars(base)))
+            except Exception as cause:  # this one: it may be any expression
                 return (
                     f"{base.__qualname__}.{name} has the type {annotation!r}, which cannot be resolved "
-                    f"({what}): define or import it at the top level of "
+                    f"({modules.describe_error(cause)}): define or import it at the top level of "
                     f"{modules.spell_module(base.__module__)}"
                 )
-    return f"the types of the fields of {cls.__qualname__} cannot be resolved: {what}"
+    return (
+        f"the types of the fields of {cls.__qualname__} cannot be resolved: {modules.describe_error(error)}"
+    )
 
 
 def _is_supported(annotation: Any) -> bool:

@@ -154,7 +154,7 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
     if classes is not None:
         return _choose_class(annotation, classes, text, path, current)
     for member in members:
-        if is_dataclass(member) and _names(text, cast(type, member), path):
+        if is_dataclass(member) and _is_name_of(text, cast(type, member), path):
             return current if isinstance(current, dict) else _default_values(cast(type, member))
     if any(is_dataclass(member) or get_origin(member) is dict for member in members):
         below = [join(path, name) for name in _children(annotation, current)]
@@ -171,7 +171,7 @@ def _parse(annotation: Any, text: str, path: str, current: Any) -> Any:
     return fail(path, text, f"expected {one_of(choices, text) if choices else describe(annotation)}")
 
 
-def _names(text: str, cls: type, path: str) -> bool:
+def _is_name_of(text: str, cls: type, path: str) -> bool:
     """Whether `text` is the name of `cls` (`Rates`, `mine.py:Rates`)."""
     if not modules.is_own(text):
         return text == cls.__name__

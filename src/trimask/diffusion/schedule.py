@@ -19,7 +19,7 @@ equals the exact one to better than 1e-9.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -56,7 +56,7 @@ class Schedule(ABC):
 
     def mask_ratio(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """P(masked at t) = 1 - alpha(t): 0 at t = 0, else in [`MINIMUM_MASK_RATIO`, 1]; 1 at t = 1."""
-        clipped = self._call("_unclipped_mask_ratio", t).clamp(MINIMUM_MASK_RATIO, 1.0)
+        clipped = self._call(self._unclipped_mask_ratio, t).clamp(MINIMUM_MASK_RATIO, 1.0)
         return torch.where(t > 0, clipped, torch.zeros_like(clipped))
 
     def alpha(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -65,13 +65,13 @@ class Schedule(ABC):
 
     def alpha_prime(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """d alpha / d t, per unit of time; 0 where alpha is clipped."""
-        slope = -self._call("_slope", t)
+        slope = -self._call(self._slope, t)
         return torch.where(t < self._clipped_until(t), torch.zeros_like(slope), slope)
 
     def inverse(self, alpha: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The time t with alpha(t) = `alpha`, for alpha in [0, 1]; within the clip, where the unclipped
         schedule has it."""
-        return self._call("_time", 1 - alpha).clamp(0.0, 1.0)
+        return self._call(self._time, 1 - alpha).clamp(0.0, 1.0)
 
     def loss_weight(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The NELBO's weight on each masked token's cross-entropy, per unit of time; finite everywhere.
@@ -81,22 +81,24 @@ class Schedule(ABC):
         """
         t_min = self._clipped_until(t)
         inside = torch.maximum(t, t_min)
-        weight = self._call("_slope", inside) / self._call("_unclipped_mask_ratio", inside)
+        weight = self._call(self._slope, inside) / self._call(self._unclipped_mask_ratio, inside)
         return torch.where(t < t_min, 1 / t_min, weight)
 
     def _clipped_until(self, like: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return self._call("_time", torch.full_like(like, MINIMUM_MASK_RATIO))
+        return self._call(self._time, torch.full_like(like, MINIMUM_MASK_RATIO))
 
-    def _call(self, method: str, argument: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def _call(
+        self, method: Callable[[Tensor], Tensor], argument: Float[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape"]:
         """Call a method that a subclass implements; raise UserError if it does not return a tensor of the
         argument's shape.
         """
-        result = getattr(self, method)(argument)
+        result: object = method(argument)
         if isinstance(result, Tensor) and result.shape in (argument.shape, ()):
             return result
         found = f"a tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else repr(result)
         raise UserError(
-            f"{method} of the schedule {self!r} returned {found} for a tensor of shape "
+            f"{method.__name__} of the schedule {self!r} returned {found} for a tensor of shape "
             f"{tuple(argument.shape)}: return a tensor of that shape"
         )
 
