@@ -19,6 +19,7 @@ _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MULTIPLIER_2 = 0x94D049BB133111EB - (1 << 64)
 _ALL_BITS = (1 << 64) - 1
+_UNSIGNED_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDS = 8
 
 
@@ -48,6 +49,23 @@ def uniform(keys: Int[Tensor, "*n"], count: int) -> Float64[Tensor, "*n count"]:
     return _shift_right(bits, 11).to(torch.float64) * 2.0**-53
 
 
+def uniform_at(stream_key: int, places: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """Draw the uniforms that `uniform` gives at `places` for the key `stream_key`, on the host."""
+    with np.errstate(over="ignore"):
+        bits = (
+            np.uint64(stream_key & _ALL_BITS) + (places.astype(np.uint64) + np.uint64(1)) * _UNSIGNED_GOLDEN
+        )
+        for shift, multiplier in ((30, _MULTIPLIER_1), (27, _MULTIPLIER_2)):
+            bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(multiplier & _ALL_BITS)
+    return ((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def fold_index(stream_key: int, index: int) -> int:
+    """Return `fold(stream_key, index)` for one index, on the host."""
+    inner = _mix_int(index * _GOLDEN + stream_key) ^ (stream_key & _ALL_BITS)
+    return _signed(_mix_int(inner))
+
+
 def permute_index(place: int, length: int, stream_key: int) -> int:
     """Return the image of `place` under a random permutation of 0 … length - 1, in O(1) time and memory.
 
@@ -65,6 +83,11 @@ def permute_index(place: int, length: int, stream_key: int) -> int:
         place = left << bits | right
         if place < length:
             return place
+
+
+def _signed(x: int) -> int:
+    """Read 64 bits as a signed integer."""
+    return x - (1 << 64) if x >> 63 else x
 
 
 def _mix_int(x: int) -> int:

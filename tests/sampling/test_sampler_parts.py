@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from design_space import GRIDS
 from trimask.config import from_dict, to_dict
 from trimask.sampling.categorical import draw
+from trimask.sampling.config import SamplerConfig
 from trimask.sampling.filters import Temperature, TopK, TopP, apply_filters
 from trimask.sampling.generate import DEFAULTS
 from trimask.sampling.grid import Cosine, Shifted, TimeGrid, Uniform
 from trimask.sampling.guidance import LinearGuidance
 from trimask.sampling.length import EmptySpanWarning, LengthPolicy, SpanTooShortWarning, warn_of_length
 from trimask.sampling.order import Confidence, LeftToRightBlocks
-from trimask.sampling.sampler import SamplerConfig
 
 
 def stratified(count: int) -> torch.Tensor:

@@ -18,10 +18,10 @@ from trimask.model.weights import stored_hashes
 from trimask.runs.lengths import load_lengths
 from trimask.runs.resume import read_start
 from trimask.runs.seen import SEEN, load_seen
+from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, Samplers
 from trimask.sampling.length import LengthPolicy
 from trimask.sampling.prompts import Seen
-from trimask.sampling.sampler import SamplerConfig
 from trimask.seals import parse_json
 from trimask.tokenizers.bundle import SHIPPED, hashes
 from trimask.training.run import RunConfig

@@ -1,36 +1,111 @@
-"""Reverse diffusion: one short loop over grid × order × filters × guidance, and `generate` for every task."""
+"""Reverse diffusion in one loop: order × count × corrector × filters × guidance; and `generate` for every
+task.
+"""
 
-from trimask.sampling.filters import Filter, Temperature, TopK, TopP
+from trimask.sampling.config import SamplerConfig
+from trimask.sampling.corrector import (
+    Corrector,
+    Editing,
+    PathPlanning,
+    Remasking,
+    ReMDMCap,
+    ReMDMConfidence,
+    ReMDMLoop,
+    ReMDMRescale,
+    TokenEditing,
+)
+from trimask.sampling.count import (
+    AdaptiveCount,
+    Ancestral,
+    Count,
+    EntropyBound,
+    FactorRule,
+    FirstHitting,
+    FrechetBound,
+    PlannedCount,
+    Scheduled,
+    StableAndSure,
+    Threshold,
+)
+from trimask.sampling.filters import Filter, MinP, Temperature, TopK, TopP
 from trimask.sampling.generate import DEFAULTS, Generated, Generator
 from trimask.sampling.grid import Cosine, Shifted, TimeGrid, Uniform
-from trimask.sampling.guidance import ConstantGuidance, Guided, LinearGuidance
+from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
 from trimask.sampling.length import EmptySpanWarning, LengthPolicy, SpanTooShortWarning
-from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks, Order
+from trimask.sampling.order import (
+    CalibratedConfidence,
+    Checkerboard,
+    CoarseFirst,
+    Confidence,
+    DrawnOrder,
+    EvidenceOrder,
+    FixedOrder,
+    Halton,
+    LargestMargin,
+    LargestProbability,
+    LeftToRight,
+    LowestEntropy,
+    Order,
+    Random,
+)
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
-from trimask.sampling.sampler import SamplerConfig, sample
+from trimask.sampling.sampler import Event, sample
 
 __all__ = [
     "DEFAULTS",
+    "AdaptiveCount",
     "Ancestral",
+    "CalibratedConfidence",
+    "Checkerboard",
+    "CoarseFirst",
     "Confidence",
     "ConstantGuidance",
+    "Corrector",
     "Cosine",
+    "Count",
     "DenoiserPredictor",
+    "DrawnOrder",
+    "Editing",
     "EmptySpanWarning",
+    "EntropyBound",
+    "Event",
+    "EvidenceOrder",
+    "FactorRule",
     "Filter",
+    "FirstHitting",
+    "FixedOrder",
+    "FrechetBound",
     "Generated",
     "Generator",
-    "Guided",
-    "LeftToRightBlocks",
+    "GuidanceRamp",
+    "Halton",
+    "IntervalGuidance",
+    "LargestMargin",
+    "LargestProbability",
+    "LeftToRight",
     "LengthPolicy",
     "LinearGuidance",
+    "LowestEntropy",
+    "MinP",
     "Order",
+    "PathPlanning",
+    "PlannedCount",
     "Predictor",
+    "Random",
+    "ReMDMCap",
+    "ReMDMConfidence",
+    "ReMDMLoop",
+    "ReMDMRescale",
+    "Remasking",
     "SamplerConfig",
+    "Scheduled",
     "Shifted",
     "SpanTooShortWarning",
+    "StableAndSure",
     "Temperature",
+    "Threshold",
     "TimeGrid",
+    "TokenEditing",
     "TopK",
     "TopP",
     "Uniform",

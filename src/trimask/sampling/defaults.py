@@ -5,16 +5,17 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import final
 
+from trimask.sampling.config import SamplerConfig
+from trimask.sampling.count import Ancestral
 from trimask.sampling.filters import Temperature, TopP
 from trimask.sampling.grid import Cosine
-from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks
-from trimask.sampling.sampler import SamplerConfig
+from trimask.sampling.order import Confidence
 
-_TEXT = SamplerConfig(num_steps=64, order=Ancestral(), filters=(Temperature(value=0.8), TopP(value=0.95)))
+_TEXT = SamplerConfig(num_steps=64, count=Ancestral(), filters=(Temperature(value=0.8), TopP(value=0.95)))
 _IMAGE = SamplerConfig(
     num_steps=32,
     grid=Cosine(),
-    order=Ancestral(),
+    count=Ancestral(),
     filters=(Temperature(value=0.8),),
     guidance_scale=1.5,
 )
@@ -26,12 +27,13 @@ _SPEECH = SamplerConfig(
     guidance_scale=2.0,
 )
 # In pure confidence order the end tokens come first and leave little room for the words.
-_CAPTION = SamplerConfig(
-    num_steps=24,
-    order=LeftToRightBlocks(block_length=4, inner=Confidence()),
-    filters=(Temperature(value=0.0),),
+_CAPTION = SamplerConfig(num_steps=24, order=Confidence(), block_length=4, filters=(Temperature(value=0.0),))
+OTHER = SamplerConfig(
+    num_steps=32,
+    grid=Cosine(),
+    order=Confidence(noise_temperature=0.5, codebook_penalty=5.0),
+    filters=(Temperature(value=0.8),),
 )
-OTHER = replace(_IMAGE, order=Confidence(noise_temperature=0.5, codebook_penalty=5.0), guidance_scale=1.0)
 """The settings of a task without a default of its own."""
 
 DEFAULTS: Mapping[str, SamplerConfig] = MappingProxyType(
@@ -46,7 +48,7 @@ DEFAULTS: Mapping[str, SamplerConfig] = MappingProxyType(
     }
 )
 """By task name [D: compared on the shipped model, experiments/2026-11-22-sampling-defaults; the intervals
-overlap]. Text uses ancestral order: in confidence order it repeats itself."""
+overlap]. Text is revealed in random order: in confidence order it repeats itself."""
 
 
 @final

@@ -1,25 +1,27 @@
 """`Generator`: generate text, images and waveforms from prompts, images and waveforms, for every task."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 import PIL.Image
 from jaxtyping import Int
-from torch import Tensor
 
+from trimask import rng
 from trimask.config import override
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.sampling.codecs import Codecs, ImageInput, SpeechInput, choose_spans
+from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
 from trimask.sampling.length import LengthPolicy, warn_of_length
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.prompts import Seen
 from trimask.sampling.request import check_example, check_request, describe_value
-from trimask.sampling.sampler import SamplerConfig, sample
-from trimask.vocabulary.batch import make_batch
+from trimask.sampling.sampler import Event, Row, unmask
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence as Document
 from trimask.vocabulary.task import Task
@@ -89,7 +91,7 @@ class Generator:
     ):
         self.predictor: Predictor = DenoiserPredictor(denoiser)
         self.vocabulary: Vocabulary = denoiser.vocabulary
-        self.device = next(denoiser.parameters()).device
+        self.device = self.predictor.device
         if lengths is None:
             lengths = LengthPolicy() if speech is None else LengthPolicy().at(speech.frame_rate)
         self.lengths = lengths
@@ -134,12 +136,13 @@ class Generator:
         span_length: int | None = None,
         config: SamplerConfig | None = None,
         raw_prompt: bool = False,
+        callback: Callable[[Event], None] | None = None,
     ) -> Iterator[Generated]:
         """Yield `num_samples` results for each prompt (or image, or waveform), in order, as they are
         generated.
 
-        Result k does not depend on `batch_size` or the other prompts. All inputs are checked before the first
-        result is generated.
+        A result depends on its own inputs, `seed` and its number alone, not on `batch_size`, the other
+        prompts or their order. All inputs are checked before the first result is generated.
 
         Args:
             task: what to generate.
@@ -154,12 +157,14 @@ class Generator:
             pair: "image" (the default) or "speech", the other side of `joint`.
             voice: the speaker, for `text_to_speech`, as named in the training data; by default the most
                 common voice.
-            numbers: one per result; with the seed it determines the result's noise. Default: 0, 1, …
+            numbers: one per result; the seed, the result's inputs and its number determine its noise. By
+                default, results of the same inputs are numbered 0, 1, …
             temperature: 0 takes the most probable code.
             span_length: length of the target span in text tokens or speech frames, instead of the length
                 policy's.
             config: replaces the task's default; the individual settings override it.
             raw_prompt: use prompt and voice exactly as given, without warnings.
+            callback: called for each result before its first pass and after each one.
 
         Raises:
             UserError: an unknown task, or one that the model cannot do; a missing, empty, overlong or unused
@@ -214,12 +219,12 @@ class Generator:
         for example in asked:
             if example["text"] is not None and not raw_prompt:
                 self.seen.warn_if_unseen(row, example["text"], stacklevel=3)
-        numbers = range(len(documents)) if numbers is None else numbers
+        numbers = _number(documents) if numbers is None else numbers
         if len(numbers) != len(documents):
             raise UserError(
                 f"numbers has {len(numbers)} items: give one for each of {len(documents)} results"
             )
-        return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size)
+        return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size, callback=callback)
 
     def task(self, name: str) -> Task:
         """Return the row of a task. UserError: the model has no such task."""
@@ -256,12 +261,20 @@ class Generator:
         *,
         seed: int,
         batch_size: int,
+        callback: Callable[[Event], None] | None,
     ) -> Iterator[Generated]:
-        for start in range(0, len(documents), batch_size):
-            here = slice(start, start + batch_size)
-            tokens = self._sample(documents[here], numbers[here], config, seed=seed)
-            for document, row in zip(documents[here], tokens, strict=True):
-                yield self._decode(document, row)
+        """Yield the results in the order of `documents`; each as soon as it and those before it are full."""
+        rows = (
+            Row(document, self.vocabulary, config, seed=seed, key=_key(document, number), place=place)
+            for place, (document, number) in enumerate(zip(documents, numbers, strict=True))
+        )
+        full: dict[int, np.ndarray] = {}
+        place = 0
+        for row, tokens in unmask(self.predictor, rows, batch_size=batch_size, callback=callback):
+            full[row.place] = tokens
+            while place in full:
+                yield self._decode(documents[place], full.pop(place))
+                place += 1
 
     def filmstrip(
         self, prompt: str, *, num_frames: int = 6, seed: int = 0, raw_prompt: bool = False, **settings: Any
@@ -269,7 +282,7 @@ class Generator:
         """Show how the image of `prompt` is unmasked: pictures evenly spread over the steps, cells greyed by
         their masked share.
 
-        Revealed codes stay, so every picture is the finished one under grey cells. The last equals
+        Every picture is the finished one under grey cells. The last equals
         `generate("text_to_image", prompt, seed=seed, **settings)`. Settings: those of `SamplerConfig.adjust`.
         """
         check_example({"text": prompt})
@@ -284,32 +297,19 @@ class Generator:
         spelled = prompt if raw_prompt else self.seen.prompt(self.task("text_to_image"), prompt)
         document = self.codecs.document("text_to_image", {"text": spelled})
         config = self.settings("text_to_image", **settings)
-        cells = slice(*document.spans["image"])
-        mask_id = self.vocabulary.mask("image")
-        num_codebooks = self.vocabulary.space("image").num_codebooks
-        masked: list[np.ndarray] = []
+        start, stop = document.spans["image"]
+        masked = np.ones(stop - start)
+        shares: list[np.ndarray] = []
 
-        def note(step: int, z: Tensor) -> None:
-            masked.append((z[0, cells] == mask_id).reshape(-1, num_codebooks).double().mean(1).cpu().numpy())
+        def note(event: Event) -> None:
+            masked[event.revealed - start] = 0
+            masked[event.remasked - start] = 1
+            shares.append(masked.reshape(-1, self.vocabulary.space("image").num_codebooks).mean(1))
 
-        image = self._decode(
-            document, self._sample([document], [0], config, seed=seed, callback=note)[0]
-        ).image
-        assert image is not None
-        chosen = np.linspace(0, len(masked) - 1, num_frames).round().astype(int)
-        return [self.codecs.veil(image, masked[step]) for step in chosen]
-
-    def _sample(
-        self,
-        documents: list[Document],
-        numbers: Sequence[int],
-        config: SamplerConfig,
-        *,
-        seed: int,
-        callback: Any = None,
-    ) -> Int[np.ndarray, "rows slots"]:
-        batch = make_batch(documents, numbers).to(self.device)
-        return sample(self.predictor, batch, config, seed=seed, callback=callback).cpu().numpy()
+        (made,) = self._each([document], [0], config, seed=seed, batch_size=1, callback=note)
+        assert made.image is not None
+        chosen = np.linspace(0, len(shares) - 1, num_frames).round().astype(int)
+        return [self.codecs.veil(made.image, shares[step]) for step in chosen]
 
     def _decode(self, document: Document, row: Int[np.ndarray, "slots"]) -> Generated:
         """Decode the targets of one sequence; warn of spans that were too short."""
@@ -337,6 +337,27 @@ class Generator:
             elif modality == "speech":
                 found["waveform"], found["sample_rate"] = self.codecs.decode_speech(codes)
         return Generated(task=document.task.name, is_complete=is_all_complete, tokens=tokens, **found)
+
+
+def _key(document: Document, number: int) -> int:
+    """Return the key of the random streams of a result: a function of what is given and its number."""
+    return rng.key(number, *_identify(document))
+
+
+def _number(documents: Sequence[Document]) -> list[int]:
+    """Number the documents that have the same inputs 0, 1, …"""
+    seen: Counter[tuple[str, ...]] = Counter()
+    numbers = []
+    for document in documents:
+        numbers.append(seen[_identify(document)])
+        seen[_identify(document)] += 1
+    return numbers
+
+
+def _identify(document: Document) -> tuple[str, ...]:
+    """Identify what is given: the task, all clean tokens, and the places of the others."""
+    given = np.where(document.maskable, -1, document.tokens).astype(np.int64)
+    return (document.task.name, hashlib.blake2b(given.tobytes(), digest_size=16).hexdigest())
 
 
 def _remedy(document: Document, modality: str) -> str:

@@ -3,8 +3,10 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -78,3 +80,39 @@ class Shifted(TimeGrid):
     def _time(self, done: Float64[Tensor, "times"]) -> Float64[Tensor, "times"]:
         u = 1 - done
         return self.shift * u / (1 + (self.shift - 1) * u)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tabulated(TimeGrid):
+    """Times that were found for certain numbers of steps, such as the best ones of a measured profile
+    (`trimask.sampling.profile`).
+
+    Another number of steps interpolates linearly between the times for the nearest larger number, or else the
+    largest one.
+
+    Attributes:
+        times_of_steps: one tuple per number of steps, each from 1 to 0, by increasing length.
+
+    Raises: UserError unless each falls strictly from 1 to 0.
+    """
+
+    times_of_steps: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        lengths = [len(times) for times in self.times_of_steps]
+        if not lengths or lengths != sorted(set(lengths)):
+            raise UserError(
+                f"Tabulated has times for {[n - 1 for n in lengths]} steps: give one tuple for each number "
+                "of steps, by increasing length"
+            )
+        for times in self.times_of_steps:
+            falls = all(earlier > later for earlier, later in pairwise(times))
+            if len(times) < 2 or (times[0], times[-1]) != (1.0, 0.0) or not falls:
+                raise UserError(f"Tabulated has the times {times}: they must fall strictly from 1 to 0")
+
+    def _time(self, done: Float64[Tensor, "times"]) -> Float64[Tensor, "times"]:
+        larger = [times for times in self.times_of_steps if len(times) >= len(done)]
+        times = np.array(larger[0] if larger else self.times_of_steps[-1])
+        place = np.linspace(0, 1, len(times))
+        return torch.from_numpy(np.interp(done.numpy(), place, times))

@@ -1,9 +1,10 @@
-"""Classifier-free guidance: a predictor that wraps a predictor."""
+"""Classifier-free guidance: mix a conditional and an unconditional prediction."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
@@ -11,7 +12,6 @@ from torch import Tensor
 from trimask.errors import UserError
 from trimask.sampling.predictor import Prediction, Predictor
 from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.slots import SlotTables
 
 _STRONGEST = 10_000
@@ -23,8 +23,10 @@ class GuidanceRamp(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def scale(self, guidance_scale: float, revealed: Float64[Tensor, "rows"]) -> Float64[Tensor, "rows"]:
-        """Return w for each sequence, given the fraction of its targets already revealed."""
+    def scale(self, guidance_scale: float, revealed: float) -> float:
+        """Return w for a sequence, given the fraction of its targets (of a modality) already revealed. Where
+        w is 1 for all slots of a sequence, it costs no second pass.
+        """
 
 
 @final
@@ -32,8 +34,8 @@ class GuidanceRamp(ABC):
 class ConstantGuidance(GuidanceRamp):
     """The full scale from the first step."""
 
-    def scale(self, guidance_scale: float, revealed: Float64[Tensor, "rows"]) -> Float64[Tensor, "rows"]:
-        return torch.full_like(revealed, guidance_scale)
+    def scale(self, guidance_scale: float, revealed: float) -> float:
+        return guidance_scale
 
 
 @final
@@ -42,49 +44,75 @@ class LinearGuidance(GuidanceRamp):
     """w = 1 + (guidance_scale - 1) · revealed: early guidance hurts (arXiv 2507.08965) [L]; the first step
     costs one pass."""
 
-    def scale(self, guidance_scale: float, revealed: Float64[Tensor, "rows"]) -> Float64[Tensor, "rows"]:
+    def scale(self, guidance_scale: float, revealed: float) -> float:
         return 1 + (guidance_scale - 1) * revealed
 
 
 @final
-class Guided:
-    """uncond + w · (cond - uncond) on log-probabilities, normalized again; w = 1 is exactly no guidance and
-    costs no second pass.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntervalGuidance(GuidanceRamp):
+    """The scale of `ramp` while start <= revealed < stop, and no guidance, hence no second pass, outside
+    (Kynkäänniemi et al., arXiv 2404.07724) [L].
 
-    The unconditional input has mask tokens of the matching modality at the condition slots. Filters such as
-    temperature and top-p act after guidance.
-
-    Raises: UserError when the scale is negative or not finite.
+    Raises: UserError unless 0 <= start < stop <= 1.
     """
 
-    def __init__(self, predictor: Predictor, scale: float, ramp: GuidanceRamp | None = None):
-        check_guidance_scale(scale)
-        self.predictor = predictor
-        self.guidance_scale = scale
-        self.ramp = ConstantGuidance() if ramp is None else ramp
+    start: float = 0.0
+    stop: float = 1.0
+    ramp: GuidanceRamp = ConstantGuidance()
 
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self.predictor.vocabulary
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop <= 1:
+            raise UserError(
+                f"IntervalGuidance goes from {self.start} to {self.stop}: give 0 <= start < stop <= 1"
+            )
 
-    def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
-        conditional = self.predictor(z, batch)
-        mask_id = SlotTables(self.vocabulary, z.device).mask_id(batch.range_index)
-        is_revealed = (batch.maskable & (z != mask_id)).sum(1).double()
-        w = self.ramp.scale(self.guidance_scale, is_revealed / batch.maskable.sum(1).clamp(min=1))
-        if (w == 1).all() or not batch.is_condition.any():
-            return conditional
-        unconditional = self.predictor(torch.where(batch.is_condition, mask_id, z), batch)
-        w_of_slot = w.repeat_interleave(z.shape[1])
+    def scale(self, guidance_scale: float, revealed: float) -> float:
+        is_inside = self.start <= revealed < self.stop
+        return self.ramp.scale(guidance_scale, revealed) if is_inside else 1.0
 
-        def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
-            cond, uncond = conditional(slots, range_index), unconditional(slots, range_index)
-            w = w_of_slot[slots, None].to(cond.dtype)
-            guided = torch.log_softmax(uncond + w * (cond - uncond), dim=-1)
-            # Rows with w = 1 must be unaffected by guided rows in the same batch.
-            return torch.where(w == 1, cond, guided)
 
-        return log_probabilities
+def guide(
+    predictor: Predictor,
+    z: Int[Tensor, "rows slots"],
+    batch: Batch,
+    scale: Float64[np.ndarray, "rows slots"],
+) -> Prediction:
+    """Predict uncond + w · (cond - uncond) on log-probabilities, normalized again.
+
+    The unconditional input has mask tokens of the matching modality at the condition slots. Rows whose scale
+    is 1, and those without a condition, are exactly unguided and cost no second pass. Filters such as
+    temperature and top-p act after guidance.
+
+    Args:
+        scale: w of each slot that is read.
+    """
+    conditional = predictor(z, batch)
+    is_guided = (scale != 1).any(1) & batch.is_condition.any(1).cpu().numpy()
+    if not is_guided.any():
+        return conditional
+    rows = torch.from_numpy(is_guided.nonzero()[0]).to(z.device)
+    some = batch.rows(rows)
+    mask_id = SlotTables(predictor.vocabulary, z.device).mask_id(some.range_index)
+    unconditional = predictor(torch.where(some.is_condition, mask_id, z[rows]), some)
+    place = torch.full((len(z),), -1, device=z.device)
+    place[rows] = torch.arange(len(rows), device=z.device)
+    w_of_slot = torch.from_numpy(scale.reshape(-1)).to(z.device)
+    num_slots = z.shape[1]
+
+    def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
+        cond = conditional(slots, range_index)
+        row = slots // num_slots
+        guided = ((place[row] >= 0) & (w_of_slot[slots] != 1)).nonzero()[:, 0]
+        if not len(guided):
+            return cond
+        chosen = slots[guided]
+        uncond = unconditional(place[row[guided]] * num_slots + chosen % num_slots, range_index)
+        w = w_of_slot[chosen, None].to(cond.dtype)
+        mixed = torch.log_softmax(uncond + w * (cond[guided] - uncond), dim=-1)
+        return cond.index_copy(0, guided, mixed)
+
+    return log_probabilities
 
 
 def check_guidance_scale(scale: float) -> None:

@@ -27,6 +27,9 @@ class Predictor(Protocol):
     @property
     def vocabulary(self) -> Vocabulary: ...
 
+    @property
+    def device(self) -> torch.device: ...
+
     def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction: ...
 
 
@@ -40,6 +43,10 @@ class DenoiserPredictor:
     @property
     def vocabulary(self) -> Vocabulary:
         return self.denoiser.vocabulary
+
+    @property
+    def device(self) -> torch.device:
+        return self.denoiser.embedding.weight.device
 
     def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
         hidden = self.denoiser(z, batch)

@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 
 from trimask.errors import UserError
-from trimask.sampling.sampler import SamplerConfig
+from trimask.sampling.config import SamplerConfig
 
 _MOST_NUMBER = 2**63 - 1
 _IMAGE = "a PIL image, a file name, encoded bytes, or codes as an integer array (cells × codebooks)"

@@ -1,212 +1,353 @@
-"""The reverse process in one loop: predict, draw, reveal."""
+"""The reverse process in one loop: predict, choose, draw, reveal.
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import final
+Each sequence takes its own steps and skips those that do nothing, leaves when it is full, and others may join
+at any pass: a sample does not depend on its company.
+"""
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+from typing import Protocol, final, runtime_checkable
+
+import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from trimask.diffusion.forward import is_masked
-from trimask.diffusion.schedule import Linear, Schedule
-from trimask.errors import UserError
+from trimask.devices import send
+from trimask.sampling.canvas import find_canvases
 from trimask.sampling.categorical import draw
-from trimask.sampling.filters import Filter, Temperature, TopP, apply_filters
-from trimask.sampling.grid import TimeGrid, Uniform
-from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, Guided, check_guidance_scale
-from trimask.sampling.order import Ancestral, Canvas, Order, Step
+from trimask.sampling.config import SamplerConfig
+from trimask.sampling.corrector import Editing
+from trimask.sampling.evidence import Member, Slots, gather_slots, read_evidence
+from trimask.sampling.guidance import guide
+from trimask.sampling.order import DrawnOrder
 from trimask.sampling.predictor import Prediction, Predictor
-from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.layout import Vocabulary
+from trimask.sampling.track import Evidence, Track
+from trimask.vocabulary.batch import Batch, make_batch
+from trimask.vocabulary.layout import TokenRange, Vocabulary
+from trimask.vocabulary.sequence import Sequence
 from trimask.vocabulary.slots import SlotTables
-
-_MOST_STEPS = 100_000  # more than any sequence has slots
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SamplerConfig:
-    """How to sample: grid × order × filters × guidance.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Event:
+    """What one pass did to one sequence.
 
-    Raises: UserError for fewer than one step, or a guidance scale that is negative or not finite.
+    Attributes:
+        row: the sequence's place in the request.
+        number: its passes so far, from 1; 0 before the first.
+        revealed, remasked: slots of the sequence.
+        num_masked: slots that are still masked.
+        tokens: returns the sequence, with mask tokens where slots are masked.
     """
 
-    num_steps: int
-    grid: TimeGrid = Uniform()
-    order: Order = Ancestral()
-    filters: tuple[Filter, ...] = ()
-    guidance_scale: float = 1.0
-    guidance_ramp: GuidanceRamp = ConstantGuidance()
-    schedule: Schedule = Linear()
+    row: int
+    number: int
+    revealed: Int[np.ndarray, "revealed"]
+    remasked: Int[np.ndarray, "remasked"]
+    num_masked: int
+    tokens: Callable[[], Int[np.ndarray, "slots"]]
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_steps <= _MOST_STEPS:
-            raise UserError(f"num_steps is {self.num_steps}: give at least 1, at most {_MOST_STEPS:,}")
-        check_guidance_scale(self.guidance_scale)
 
-    def adjust(
+@runtime_checkable
+class Fill(Protocol):
+    """Chooses the codes that are revealed."""
+
+    def __call__(
         self,
+        log_probabilities: Float[Tensor, "n codes"],
         *,
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-    ) -> "SamplerConfig":
-        """Replace the settings that are not None; the temperature becomes the first filter, top-p the
-        last."""
-        config = self
-        if num_steps is not None:
-            config = replace(config, num_steps=num_steps)
-        if guidance_scale is not None:
-            config = replace(config, guidance_scale=guidance_scale)
-        if temperature is not None:
-            rest = tuple(each for each in config.filters if not isinstance(each, Temperature))
-            config = replace(config, filters=(Temperature(value=temperature), *rest))
-        if top_p is not None:
-            rest = tuple(each for each in config.filters if not isinstance(each, TopP))
-            config = replace(config, filters=(*rest, TopP(value=top_p)))
-        return config
+        uniforms: Float64[np.ndarray, "n"],
+        clean: Int[Tensor, "n"],
+        row: Int[np.ndarray, "n"],
+        token_range: TokenRange,
+    ) -> Int[Tensor, "n"]:
+        """Return a code per slot.
+
+        Args:
+            log_probabilities: filtered, up to a constant per slot.
+            uniforms: of each slot, from its sequence's stream.
+            clean: codes that the documents have there; meaningless when they are to be generated.
+            row: the sequence's place in the request.
+            token_range: of the codebook.
+        """
+        ...
 
 
-@torch.inference_mode()
+def draw_codes(
+    log_probabilities: Float[Tensor, "n codes"],
+    *,
+    uniforms: Float64[np.ndarray, "n"],
+    clean: Int[Tensor, "n"],
+    row: Int[np.ndarray, "n"],
+    token_range: TokenRange,
+) -> Int[Tensor, "n"]:
+    """Draw codes by inversion."""
+    return draw(log_probabilities, send(torch.from_numpy(uniforms), log_probabilities.device))
+
+
+@final
+class Row:
+    """A sequence while it is filled."""
+
+    def __init__(
+        self,
+        document: Sequence,
+        vocabulary: Vocabulary,
+        config: SamplerConfig,
+        *,
+        seed: int,
+        key: int,
+        place: int,
+    ):
+        self.document, self.place, self.num_passes = document, place, 0
+        canvases = find_canvases(document, vocabulary, seed=seed, key=key)
+        self.tracks = [Track(canvas=canvas, law=config) for canvas in canvases]
+        self.has_condition = bool(document.is_condition.any())
+
+    @property
+    def is_full(self) -> bool:
+        return all(track.is_full for track in self.tracks)
+
+
+@final
+class Unmasker:
+    """The sequences that are filled at the moment. Rows join by `admit`, and leave by `release` when full."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        fill: Fill = draw_codes,
+        callback: Callable[[Event], None] | None = None,
+    ):
+        self.predictor, self.fill, self.callback = predictor, fill, callback
+        self.rows: list[Row] = []
+        self._batch: Batch | None = None
+        self._z = torch.zeros(0, 0, dtype=torch.int64, device=predictor.device)
+        self._tables = SlotTables(predictor.vocabulary, predictor.device)
+
+    def admit(self, rows: Rows[Row]) -> None:
+        """Add sequences, all of whose targets are masked."""
+        first = len(self.rows)
+        self._arrange([*self.rows, *rows])
+        for number, row in enumerate(rows, first):
+            self._report(row, number)
+
+    def release(self) -> list[tuple[Row, Int[np.ndarray, "slots"]]]:
+        """Remove the sequences that are full; return them with their tokens."""
+        full = [number for number, row in enumerate(self.rows) if row.is_full]
+        if not full:
+            return []
+        z = self._z[full].cpu().numpy()
+        found = [
+            (self.rows[number], z[i, : self.rows[number].document.num_slots]) for i, number in enumerate(full)
+        ]
+        self._arrange([row for number, row in enumerate(self.rows) if number not in set(full)])
+        return found
+
+    def _arrange(self, rows: list[Row]) -> None:
+        """Make the batch of `rows`; those that were in the last one keep their tokens."""
+        old, before = self._z, {id(row): number for number, row in enumerate(self.rows)}
+        self.rows = rows
+        if not rows:
+            return
+        batch = make_batch([row.document for row in rows], range(len(rows))).to(old.device)
+        z = torch.where(batch.maskable, self._tables.mask_id(batch.range_index), batch.tokens)
+        width = min(z.shape[1], old.shape[1])
+        stay = [(number, before[id(row)]) for number, row in enumerate(rows) if id(row) in before]
+        if stay:
+            to, origin = (list(numbers) for numbers in zip(*stay, strict=True))
+            z[to, :width] = old[origin, :width]
+        self._batch, self._z = batch, z
+
+    @torch.inference_mode()
+    def run_pass(self) -> None:
+        """Take the next step of every sequence: one pass of the network, two for those that are guided."""
+        assert self._batch is not None
+        members = self._begin()
+        prediction = guide(self.predictor, self._z, self._batch, self._scale(members))
+        for law, tracks in _group(members):
+            evidence = read_evidence(law, tracks, prediction, self._z, self.predictor.vocabulary)
+            for (_, track), each in zip(tracks, evidence, strict=True):
+                track.choose(each)
+            self._reveal(law, tracks, evidence, prediction)
+        self._end(members)
+
+    def _begin(self) -> list[Member]:
+        """Let every track that is not full begin its next step; return these."""
+        members = []
+        for number, row in enumerate(self.rows):
+            for track in row.tracks:
+                if not track.is_full:
+                    track.begin(row.num_passes)
+                    members.append((number, track))
+            row.num_passes += 1
+        return members
+
+    def _scale(self, members: Rows[Member]) -> Float64[np.ndarray, "rows slots"]:
+        """Return the guidance scale of each slot."""
+        scale = np.ones(tuple(self._z.shape))
+        for number, track in members:
+            if self.rows[number].has_condition:
+                scale[number, track.canvas.slot] = track.scale
+        return scale
+
+    def _reveal(
+        self,
+        law: SamplerConfig,
+        members: Rows[Member],
+        evidence: Rows[Evidence],
+        prediction: Prediction,
+    ) -> None:
+        """Put codes at the chosen slots, and those of an editing corrector at revealed ones."""
+        width, z = self._z.shape[1], self._z.view(-1)
+        for token_range in self.predictor.vocabulary.ranges_of(members[0][1].canvas.modality):
+            slots = gather_slots(members, [track.chosen for _, track in members], token_range.codebook, width)
+            if len(slots.flat):
+                flat = send(torch.from_numpy(slots.flat), z.device)
+                z[flat] = self._codes(law, members, evidence, prediction, slots, token_range)
+            if isinstance(law.corrector, Editing):
+                for (number, track), each in zip(members, evidence, strict=True):
+                    place = ((each.edited >= 0) & (track.canvas.codebook == token_range.codebook)).nonzero()[
+                        0
+                    ]
+                    code = send(torch.from_numpy(each.edited[place]), z.device)
+                    z[number * width + track.canvas.slot[place]] = code + token_range.start
+
+    def _codes(
+        self,
+        law: SamplerConfig,
+        members: Rows[Member],
+        evidence: Rows[Evidence],
+        prediction: Prediction,
+        slots: Slots,
+        token_range: TokenRange,
+    ) -> Int[Tensor, "n"]:
+        """Return the tokens to reveal at `slots`."""
+        assert self._batch is not None
+        device = self._z.device
+        if isinstance(law.order, DrawnOrder):
+            pairs = list(zip(slots.member, slots.place, strict=True))
+            for member, place in pairs:
+                members[member][1].log_probability[place] = evidence[member].log_probability[place]
+            drawn = np.array([evidence[member].code[place] for member, place in pairs])
+            return send(torch.from_numpy(drawn), device) + token_range.start
+        flat = send(torch.from_numpy(slots.flat), device)
+        log_p = prediction(flat, token_range.index)
+        code = self.fill(
+            slots.filter(law, log_p),
+            uniforms=slots.uniforms,
+            clean=self._batch.tokens.view(-1)[flat] - token_range.start,
+            row=np.array([self.rows[members[member][0]].place for member in slots.member]),
+            token_range=token_range,
+        )
+        if law.corrector is not None:
+            values = log_p.gather(1, code[:, None])[:, 0].double().cpu().numpy()
+            for member, place, value in zip(slots.member, slots.place, values, strict=True):
+                members[member][1].log_probability[place] = value
+        return code + token_range.start
+
+    def _end(self, members: Rows[Member]) -> None:
+        """Note what was revealed, hide what the correctors hide, and report both."""
+        revealed: list[list[Int[np.ndarray, _]]] = [[] for _ in self.rows]
+        remasked: list[list[Int[np.ndarray, _]]] = [[] for _ in self.rows]
+        for number, track in members:
+            hidden = track.canvas.slot[track.hidden]
+            if len(hidden):
+                self._z[number, hidden] = self.predictor.vocabulary.mask(track.canvas.modality)
+            revealed[number].append(track.canvas.slot[track.chosen])
+            remasked[number].append(hidden)
+            track.finish()
+        for number, row in enumerate(self.rows):
+            self._report(row, number, revealed[number], remasked[number])
+
+    def _report(
+        self,
+        row: Row,
+        number: int,
+        revealed: Rows[Int[np.ndarray, "some"]] = (),
+        remasked: Rows[Int[np.ndarray, "some"]] = (),
+    ) -> None:
+        if self.callback is None:
+            return
+        none = np.zeros(0, dtype=np.int64)
+        z, num_slots = self._z, row.document.num_slots
+        self.callback(
+            Event(
+                row=row.place,
+                number=row.num_passes,
+                revealed=np.concatenate([none, *revealed]),
+                remasked=np.concatenate([none, *remasked]),
+                num_masked=sum(int(track.masked.sum()) for track in row.tracks),
+                tokens=lambda: z[number, :num_slots].cpu().numpy(),
+            )
+        )
+
+
+def _group(members: Rows[Member]) -> Iterator[tuple[SamplerConfig, list[Member]]]:
+    """Group tracks of the same modality and law, which are read together."""
+    groups: dict[tuple[str, int], list[Member]] = {}
+    for number, track in members:
+        groups.setdefault((track.canvas.modality, id(track.law)), []).append((number, track))
+    for found in groups.values():
+        yield found[0][1].law, found
+
+
+def unmask(
+    predictor: Predictor,
+    rows: Iterable[Row],
+    *,
+    batch_size: int,
+    fill: Fill = draw_codes,
+    callback: Callable[[Event], None] | None = None,
+) -> Iterator[tuple[Row, Int[np.ndarray, "slots"]]]:
+    """Fill sequences, at most `batch_size` at a time; yield each with its tokens as soon as it is full."""
+    unmasker, waiting = Unmasker(predictor, fill=fill, callback=callback), iter(rows)
+    while True:
+        joining = list(itertools.islice(waiting, batch_size - len(unmasker.rows)))
+        if joining:
+            unmasker.admit(joining)
+        if not unmasker.rows:
+            return
+        if not all(row.is_full for row in unmasker.rows):
+            unmasker.run_pass()
+        yield from unmasker.release()
+
+
 def sample(
     predictor: Predictor,
-    batch: Batch,
+    documents: Rows[Sequence],
     config: SamplerConfig,
     *,
     seed: int,
-    callback: Callable[[int, Tensor], None] | None = None,
-) -> Int[Tensor, "rows slots"]:
-    """Fill every maskable slot of the batch with a code of its range; return the tokens. Tokens given at
-    maskable slots are ignored.
+    keys: Rows[int] | None = None,
+    batch_size: int | None = None,
+    callback: Callable[[Event], None] | None = None,
+) -> list[Int[np.ndarray, "slots"]]:
+    """Fill every maskable slot of the documents with a code of its range; return their tokens. Tokens given
+    at maskable slots are ignored.
 
-    Sample k is the same at any batch size: its random numbers are a function of (seed, sample_index, step,
-    slot).
+    Document k depends on itself, (seed, keys[k]) and the config alone: its random numbers are a function of
+    (seed, key, its own pass, slot).
 
     Args:
-        predictor: gives log-probabilities; called once per step, twice with guidance, never if the step
-            reveals nothing.
-        batch: one sequence per row.
-        callback: called with (steps done, z) before the first step and after each one.
+        predictor: gives log-probabilities; called once per pass, twice with guidance.
+        keys: name the random streams of the documents; by default their places.
+        batch_size: the most documents at a time; by default all.
+        callback: called for each document before its first pass and after each one.
 
     Raises:
-        UserError: the batch packs several sequences into a row, or the order returns something else than
-            slots, or leaves masks.
+        UserError: an order, count or corrector returns something else than it should.
     """
-    if not torch.equal(batch.sequence.amax(1), torch.arange(len(batch.tokens), device=batch.tokens.device)):
-        raise UserError("sampling needs one sequence per row: make the batch without a row_length")
-    vocabulary = predictor.vocabulary
-    predict = (
-        Guided(predictor, config.guidance_scale, config.guidance_ramp)
-        if config.guidance_scale != 1
-        else predictor
-    )
-    canvas = make_canvas(batch, vocabulary)
-    mask_id = SlotTables(vocabulary, batch.tokens.device).mask_id(batch.range_index)
-    times = config.grid.times(config.num_steps).tolist()
-
-    z = torch.where(batch.maskable, mask_id, batch.tokens)
-    if callback:
-        callback(0, z)
-    for index, (t, s) in enumerate(pairwise(times)):
-        step = _make_step(index, t, s, canvas, config, seed)
-        masked = is_masked(z, maskable=batch.maskable, mask_id=mask_id)
-        proposed = _propose(config.order, masked, canvas, step)
-        if proposed.any():
-            drawn, log_confidence = _draw_tokens(
-                predict(z, batch), proposed, batch, vocabulary, config.filters, step.uniforms("code", canvas)
-            )
-            z = torch.where(_reveal(config.order, proposed, log_confidence, canvas, step), drawn, z)
-        if callback:
-            callback(index + 1, z)
-
-    num_masked = int(is_masked(z, maskable=batch.maskable, mask_id=mask_id).sum())
-    if num_masked:
-        raise UserError(
-            f"the order {config.order!r} left {num_masked} slots masked: where step.s is 0, the last step, "
-            "let its `propose` return all masked slots and its `reveal` all proposed ones"
-        )
-    return z
-
-
-def _propose(
-    order: Order, masked: Bool[Tensor, "rows slots"], canvas: Canvas, step: Step
-) -> Bool[Tensor, "rows slots"]:
-    return _check_slots(order.propose(masked, canvas, step), masked, order, "propose")
-
-
-def _reveal(
-    order: Order,
-    proposed: Bool[Tensor, "rows slots"],
-    log_confidence: Float64[Tensor, "rows slots"],
-    canvas: Canvas,
-    step: Step,
-) -> Bool[Tensor, "rows slots"]:
-    return _check_slots(order.reveal(proposed, log_confidence, canvas, step), proposed, order, "reveal")
-
-
-def _check_slots(
-    slots: object, like: Bool[Tensor, "rows slots"], order: Order, method: str
-) -> Bool[Tensor, "rows slots"]:
-    """Return the slots that a method of `order` returned. Raise UserError if they are something else."""
-    wanted = (torch.bool, like.shape, like.device)
-    if isinstance(slots, Tensor) and (slots.dtype, slots.shape, slots.device) == wanted:
-        return slots
-    found = type(slots).__name__
-    if isinstance(slots, Tensor):
-        found = f"a tensor of {slots.dtype} of shape {tuple(slots.shape)} on {slots.device}"
-    raise UserError(
-        f"`{method}` of the order {order!r} returned {found}: return a tensor of torch.bool of shape "
-        f"{tuple(like.shape)} (rows, slots) on {like.device}"
-    )
-
-
-def make_canvas(batch: Batch, vocabulary: Vocabulary) -> Canvas:
-    """Build the canvas of a batch."""
-    ranges, tables = batch.range_index, SlotTables(vocabulary, batch.range_index.device)
-    return Canvas(
-        maskable=batch.maskable,
-        num_modalities=len(vocabulary.spaces),
-        modality=tables.modality(ranges),
-        codebook=tables.codebook(ranges),
-        sample_index=batch.sample_index,
-    )
-
-
-def _make_step(index: int, t: float, s: float, canvas: Canvas, config: SamplerConfig, seed: int) -> Step:
-    row = torch.ones(len(canvas.sample_index), dtype=torch.float64, device=canvas.sample_index.device)
-    return Step(
-        index=index,
-        num_steps=config.num_steps,
-        t=t * row,
-        s=s * row,
-        grid=config.grid,
-        schedule=config.schedule,
-        seed=seed,
-    )
-
-
-def _draw_tokens(
-    prediction: Prediction,
-    proposed: Bool[Tensor, "rows slots"],
-    batch: Batch,
-    vocabulary: Vocabulary,
-    filters: tuple[Filter, ...],
-    uniforms: Float64[Tensor, "rows slots"],
-) -> tuple[Int[Tensor, "rows slots"], Float64[Tensor, "rows slots"]]:
-    """Draw a token for each proposed slot, one codebook range at a time; return the tokens and their
-    log-probabilities before filters."""
-    drawn = batch.tokens.flatten().clone()
-    log_confidence = torch.full_like(uniforms, -math.inf).flatten()
-    is_proposed, range_index = proposed.flatten(), batch.range_index.flatten()
-    for token_range in vocabulary.ranges:
-        slots = (is_proposed & (range_index == token_range.index)).nonzero().squeeze(1)
-        if len(slots):
-            log_probabilities = prediction(slots, token_range.index)
-            code = draw(apply_filters(filters, log_probabilities), uniforms.flatten()[slots])
-            drawn[slots] = code + token_range.start
-            log_confidence[slots] = log_probabilities.gather(1, code[:, None]).squeeze(1).double()
-    return drawn.view_as(batch.tokens), log_confidence.view_as(uniforms)
+    keys = range(len(documents)) if keys is None else keys
+    rows = [
+        Row(document, predictor.vocabulary, config, seed=seed, key=key, place=place)
+        for place, (document, key) in enumerate(zip(documents, keys, strict=True))
+    ]
+    filled = unmask(predictor, rows, batch_size=batch_size or max(len(rows), 1), callback=callback)
+    tokens = {row.place: found for row, found in filled}
+    return [tokens[place] for place in range(len(documents))]

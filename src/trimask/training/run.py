@@ -9,8 +9,8 @@ from trimask.data.selection import Data
 from trimask.data.stream import SpanSlack
 from trimask.errors import UserError
 from trimask.model.denoiser import DenoiserConfig
+from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER
-from trimask.sampling.sampler import SamplerConfig
 from trimask.training.average import WeightAverageConfig
 from trimask.training.compute import ComputeConfig
 from trimask.training.corruption import ObjectiveConfig

@@ -59,8 +59,8 @@ class Batch:
     def num_positions(self) -> int:
         return len(self.coordinates)
 
-    def rows(self, rows: slice) -> "Batch":
-        """Return the documents of some rows as a batch, renumbered in order."""
+    def rows(self, rows: slice | Int[Tensor, "some"]) -> "Batch":
+        """Return the documents of some rows, in ascending order, as a batch; renumbered."""
         position, sequence = self.position[rows], self.sequence[rows]
         real = sequence >= 0
         kept = sequence[real].unique()

@@ -1,0 +1,139 @@
+"""`SamplerConfig`: how to sample, as a value."""
+
+from dataclasses import dataclass, replace
+from typing import final
+
+from trimask.errors import UserError
+from trimask.sampling.corrector import Corrector, Editing, Remasking
+from trimask.sampling.count import AdaptiveCount, Count, PlannedCount, Scheduled
+from trimask.sampling.filters import Filter, Temperature, TopP
+from trimask.sampling.grid import TimeGrid, Uniform
+from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, check_guidance_scale
+from trimask.sampling.order import DrawnOrder, FixedOrder, Order, Random, ScoredOrder
+
+_MOST_STEPS = 100_000  # more than any sequence has slots
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerConfig:
+    """How to sample: order × count × corrector × filters × guidance.
+
+    Attributes:
+        num_steps: steps of a count that has steps; None for others.
+        grid: the times between these steps, as fractions of masked slots.
+        order: which masked slots come first.
+        count: how many are revealed at once.
+        block_length: if set, the target slots of a modality are revealed in blocks of so many, from left to
+            right; the order holds within a block. A count that depends on the prediction looks at one block
+            at a time (LLaDA, Fast-dLLM) [L].
+        ends_last: hold back slots where the end code is drawn (or the most probable, in an order that does
+            not draw) until the frame before them is revealed: in orders by confidence, end codes come first
+            otherwise and empty the text [D].
+        corrector: which revealed slots are hidden again, or replaced.
+        filters: applied in order to the guided distribution before a code is drawn.
+        guidance_scale, guidance_ramp: classifier-free guidance; 1 is none.
+        targets: the settings of single modalities of a task that generates several.
+
+    Raises: UserError for values out of range, and for parts that do not go together.
+    """
+
+    num_steps: int | None = None
+    grid: TimeGrid = Uniform()
+    order: Order = Random()
+    count: Count = Scheduled()
+    block_length: int | None = None
+    ends_last: bool = False
+    corrector: Corrector | None = None
+    filters: tuple[Filter, ...] = ()
+    guidance_scale: float = 1.0
+    guidance_ramp: GuidanceRamp = ConstantGuidance()
+
+    def __post_init__(self) -> None:
+        if self.num_steps is not None and not 1 <= self.num_steps <= _MOST_STEPS:
+            raise UserError(f"num_steps is {self.num_steps}: give at least 1, at most {_MOST_STEPS:,}")
+        if self.block_length is not None and self.block_length < 1:
+            raise UserError(f"block_length is {self.block_length}: give at least 1 slot")
+        check_guidance_scale(self.guidance_scale)
+        self._check_count()
+        self._check_order()
+        self._check_corrector()
+
+    def _check_count(self) -> None:
+        name = type(self.count).__name__
+        if not isinstance(self.count, PlannedCount | AdaptiveCount):
+            raise UserError(f"the count {name} must be a subclass of PlannedCount or AdaptiveCount")
+        if self.count.has_steps and self.num_steps is None:
+            raise UserError(f"the count {name} needs num_steps: give the number of steps")
+        if not self.count.has_steps and self.num_steps is not None:
+            raise UserError(
+                f"num_steps is {self.num_steps}, and the count {name} sets the number of steps itself: leave "
+                "it out, or choose a count with steps, such as Scheduled"
+            )
+        if not self.count.has_steps and self.grid != Uniform():
+            raise UserError(f"the count {name} has no use for the grid {self.grid!r}: leave it out")
+
+    def _check_order(self) -> None:
+        name = type(self.order).__name__
+        if not isinstance(self.order, FixedOrder | ScoredOrder):
+            raise UserError(f"the order {name} must be a subclass of FixedOrder, EvidenceOrder or DrawnOrder")
+        if self.ends_last and isinstance(self.order, FixedOrder):
+            raise UserError(
+                f"ends_last needs an order that looks at the prediction, and {name} is fixed: leave it out"
+            )
+
+    def _check_corrector(self) -> None:
+        name = type(self.corrector).__name__
+        if self.corrector is None or isinstance(self.corrector, Editing):
+            return
+        if not isinstance(self.corrector, Remasking):
+            raise UserError(f"the corrector {name} must be a subclass of Remasking or Editing")
+        if not self.count.has_steps:
+            raise UserError(
+                f"the corrector {name} hides slots from step to step, and the count "
+                f"{type(self.count).__name__} has no steps: choose Scheduled or Ancestral"
+            )
+        if self.corrector.needs_scores and not isinstance(self.order, ScoredOrder):
+            raise UserError(
+                f"the corrector {name} compares scores, and the order {type(self.order).__name__} has none: "
+                "choose one that looks at the prediction, such as Confidence"
+            )
+
+    @property
+    def reads_evidence(self) -> bool:
+        """Whether a step reads the prediction to choose slots."""
+        return (
+            isinstance(self.order, ScoredOrder)
+            or isinstance(self.count, AdaptiveCount)
+            or (self.corrector is not None and self.corrector.rereads)
+        )
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the law of the samples has an exact likelihood: what is revealed next depends only on what
+        is already revealed, not on the codes drawn in the same step, and nothing is corrected.
+        """
+        return not isinstance(self.order, DrawnOrder) and self.corrector is None
+
+    def adjust(
+        self,
+        *,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+    ) -> "SamplerConfig":
+        """Replace the settings that are not None; the temperature becomes the first filter, top-p the
+        last."""
+        config = self
+        if num_steps is not None:
+            config = replace(config, num_steps=num_steps)
+        if guidance_scale is not None:
+            config = replace(config, guidance_scale=guidance_scale)
+        if temperature is not None:
+            rest = tuple(each for each in config.filters if not isinstance(each, Temperature))
+            config = replace(config, filters=(Temperature(value=temperature), *rest))
+        if top_p is not None:
+            rest = tuple(each for each in config.filters if not isinstance(each, TopP))
+            config = replace(config, filters=(*rest, TopP(value=top_p)))
+        return config

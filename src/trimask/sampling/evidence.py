@@ -1,0 +1,190 @@
+"""Read predictions: what orders, counts and correctors ask of the slots, one codebook's range at a time."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from trimask.devices import send
+from trimask.errors import UserError
+from trimask.sampling.categorical import draw
+from trimask.sampling.config import SamplerConfig
+from trimask.sampling.corrector import Editing
+from trimask.sampling.count import AdaptiveCount
+from trimask.sampling.filters import apply_filters
+from trimask.sampling.order import DrawnOrder, EvidenceOrder
+from trimask.sampling.predictor import Prediction
+from trimask.sampling.track import Evidence, Track
+from trimask.vocabulary.layout import TokenRange, Vocabulary
+
+_MOST_LOGITS = 1 << 25  # held at once while slots are read
+Member = tuple[int, Track]
+"""A row of the batch, and one of its tracks."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slots:
+    """Slots of several tracks, all of one codebook.
+
+    Attributes:
+        member: which of the tracks each belongs to.
+        place: on its canvas.
+        flat: in the batch, rows × slots flattened.
+        uniforms: for the draw of its code.
+        masked: the masked fraction of its track.
+    """
+
+    member: Int[np.ndarray, "n"]
+    place: Int[np.ndarray, "n"]
+    flat: Int[np.ndarray, "n"]
+    uniforms: Float64[np.ndarray, "n"]
+    masked: Float64[np.ndarray, "n"]
+
+    def filter(
+        self, law: SamplerConfig, log_probabilities: Float[Tensor, "n codes"]
+    ) -> Float[Tensor, "n codes"]:
+        masked = send(torch.from_numpy(self.masked), log_probabilities.device)
+        return apply_filters(law.filters, log_probabilities, masked)
+
+
+def gather_slots(
+    members: Rows[Member], places: Rows[Int[np.ndarray, "some"]], codebook: int, width: int
+) -> Slots:
+    """Gather the slots of `codebook` among `places` of each track; `width` is the slots of a row."""
+    parts: dict[str, list[Any]] = {name: [] for name in Slots.__annotations__}
+    for number, ((row, track), all_places) in enumerate(zip(members, places, strict=True)):
+        place = all_places[track.canvas.codebook[all_places] == codebook]
+        uniforms = track.canvas.uniforms("code", track.step.number, place) if len(place) else np.zeros(0)
+        parts["member"].append(np.full(len(place), number))
+        parts["place"].append(place)
+        parts["flat"].append(row * width + track.canvas.slot[place])
+        parts["uniforms"].append(uniforms)
+        parts["masked"].append(np.full(len(place), track.masked.mean()))
+    return Slots(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
+
+
+def read_evidence(
+    law: SamplerConfig,
+    members: Rows[Member],
+    prediction: Prediction,
+    z: Int[Tensor, "rows slots"],
+    vocabulary: Vocabulary,
+) -> list[Evidence]:
+    """Read what `law` asks of the slots that the tracks read."""
+    found = [Evidence.unread(track.canvas.num_slots) for _, track in members]
+    if not law.reads_evidence:
+        return found
+    modality = members[0][1].canvas.modality
+    for token_range in vocabulary.ranges_of(modality):
+        for start, stop in _split([len(track.reading) for _, track in members], token_range.size):
+            some = members[start:stop]
+            slots = gather_slots(some, [track.reading for _, track in some], token_range.codebook, z.shape[1])
+            if len(slots.flat):
+                _read(law, some, found[start:stop], slots, prediction, z, token_range)
+    return found
+
+
+def _split(counts: Rows[int], num_codes: int) -> Iterator[tuple[int, int]]:
+    """Split tracks into groups whose log-probabilities fit into memory; a track stays whole."""
+    start, held = 0, 0
+    for number, count in enumerate(counts):
+        if held and (held + count) * num_codes > _MOST_LOGITS:
+            yield start, number
+            start, held = number, 0
+        held += count
+    yield start, len(counts)
+
+
+def _read(
+    law: SamplerConfig,
+    members: Rows[Member],
+    found: Rows[Evidence],
+    slots: Slots,
+    prediction: Prediction,
+    z: Int[Tensor, "rows slots"],
+    token_range: TokenRange,
+) -> None:
+    """Read slots of one codebook into `found`."""
+    tracks = [track for _, track in members]
+    flat = send(torch.from_numpy(slots.flat), z.device)
+    log_p = prediction(flat, token_range.index)
+    read = _Read(tracks=tracks, found=found, slots=slots)
+    is_masked = np.array([tracks[m].masked[p] for m, p in zip(slots.member, slots.place, strict=True)])
+    masked = send(torch.from_numpy(is_masked.nonzero()[0]), z.device)
+    of_masked = log_p[masked]
+    space = tracks[0].canvas.space
+    if isinstance(law.order, DrawnOrder):
+        uniforms = send(torch.from_numpy(slots.uniforms), z.device)[masked]
+        code = draw(slots.filter(law, log_p)[masked], uniforms)
+        row = send(torch.from_numpy(slots.member), z.device)[masked]
+        read.store("code", is_masked, code)
+        read.store("log_probability", is_masked, of_masked.gather(1, code[:, None])[:, 0])
+        read.store("score", is_masked, _check(law.order, law.order.score(of_masked, code, row), len(masked)))
+    elif isinstance(law.order, EvidenceOrder):
+        code = of_masked.argmax(1) if law.ends_last else None
+        read.store("score", is_masked, _check(law.order, law.order.score(of_masked), len(masked)))
+    else:
+        code = None
+    if law.ends_last and space.has_end and code is not None:
+        read.store("is_end", is_masked, code == space.codebook_size)
+    if isinstance(law.count, AdaptiveCount):
+        previous = read.exchange_previous(log_p)[masked] if law.count.compares else None
+        read.store("measures", is_masked, law.count.measure(of_masked, previous))
+    if law.corrector is not None and law.corrector.rereads:
+        visible = send(torch.from_numpy((~is_masked).nonzero()[0]), z.device)
+        current = z.flatten()[flat[visible]] - token_range.start
+        read.store("now", ~is_masked, log_p[visible].gather(1, current[:, None])[:, 0])
+        if isinstance(law.corrector, Editing):
+            read.store("edited", ~is_masked, law.corrector.edit(log_p[visible], current))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Read:
+    """Slots that are being read, and where the results go."""
+
+    tracks: Rows[Track]
+    found: Rows[Evidence]
+    slots: Slots
+
+    def store(self, name: str, which: Bool[np.ndarray, "n"], values: Tensor) -> None:
+        """Store the values of the slots `which` as the evidence's field `name`."""
+        array = values.detach().cpu().numpy()
+        if array.dtype.kind == "f":
+            array = array.astype(np.float64)
+        member, place = self.slots.member[which], self.slots.place[which]
+        for number in np.unique(member):
+            here, evidence = member == number, self.found[number]
+            if name == "measures" and evidence.measures.shape[1] != array.shape[1]:
+                evidence.measures = np.full((len(evidence.score), array.shape[1]), np.nan)
+            getattr(evidence, name)[place[here]] = array[here]
+
+    def exchange_previous(self, log_p: Float[Tensor, "n codes"]) -> Float[Tensor, "n codes"]:
+        """Return log p of these slots in the previous pass, NaN if it did not read them; keep `log_p`."""
+        previous = torch.full_like(log_p, torch.nan)
+        for number, track in enumerate(self.tracks):
+            here = (self.slots.member == number).nonzero()[0]
+            if track.previous is None:
+                shape = track.canvas.num_slots, log_p.shape[1]
+                track.previous = torch.full(shape, torch.nan, dtype=log_p.dtype, device=log_p.device)
+            place = self.slots.place[here]
+            previous[here] = track.previous[place]
+            track.previous[place] = log_p[here]
+        return previous
+
+
+def _check(order: Any, score: object, number: int) -> Tensor:
+    """Return what `score` of a user's order returned. Raise UserError unless it is a number per slot."""
+    if isinstance(score, Tensor) and score.shape == (number,) and score.is_floating_point():
+        return score
+    found = f"a tensor of {score.dtype} of shape {tuple(score.shape)}" if isinstance(score, Tensor) else None
+    raise UserError(
+        f"`score` of the order {order!r} returned {found or type(score).__name__}: return a floating-point "
+        f"tensor of {number} scores, one per slot"
+    )

@@ -1,0 +1,178 @@
+"""The exact law of the samples of a sampler on the oracle, by enumeration: slow twins of the sampler's parts.
+
+A state is a tuple of codes with `oracle.mask_id` where a slot is masked, and what else a law remembers. A
+kernel maps a state to the states after one step, with their probabilities.
+"""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from oracle import Oracle
+
+Codes = tuple[int, ...]
+Law = dict[Codes, float]
+Kernel = Callable[[Any], Iterable[tuple[float, Any]]]
+
+
+class Twin:
+    """The oracle's conditionals, state by state."""
+
+    def __init__(self, oracle: Oracle, *, temperature: float = 1.0) -> None:
+        self.oracle, self.temperature = oracle, temperature
+        self._seen: dict[Codes, np.ndarray] = {}
+
+    def p(self, z: Codes) -> np.ndarray:
+        """p(x_i = v | z), slots × codes."""
+        if z not in self._seen:
+            self._seen[z] = self.oracle.probabilities(torch.tensor([z]))[0].numpy()
+        return self._seen[z]
+
+    def masked(self, z: Codes) -> list[int]:
+        return [i for i, code in enumerate(z) if code == self.oracle.mask_id]
+
+    def reveal(self, z: Codes, chosen: Sequence[int]) -> Iterator[tuple[float, Codes]]:
+        """Draw codes at the chosen slots, independently given z."""
+        p = self.p(z) ** (1 / self.temperature)
+        p = p / p.sum(1, keepdims=True)
+        for codes in itertools.product(range(self.oracle.vocabulary_size), repeat=len(chosen)):
+            after, probability = list(z), 1.0
+            for slot, code in zip(chosen, codes, strict=True):
+                after[slot] = code
+                probability *= p[slot, code]
+            yield probability, tuple(after)
+
+    def start(self) -> Codes:
+        return (self.oracle.mask_id,) * self.oracle.length
+
+    def run(self, kernels: Sequence[Kernel], start: Any = None) -> dict[Any, float]:
+        """The law of the states after some steps."""
+        law: dict[Any, float] = {self.start() if start is None else start: 1.0}
+        for kernel in kernels:
+            after: dict[Any, float] = defaultdict(float)
+            for state, probability in law.items():
+                for factor, new in kernel(state):
+                    if factor:
+                        after[new] += probability * factor
+            law = dict(after)
+        return law
+
+    def run_until_full(self, kernel: Callable[[Codes], Iterable[tuple[float, Codes]]]) -> Law:
+        def unless_full(z: Codes) -> Iterable[tuple[float, Codes]]:
+            return kernel(z) if self.masked(z) else [(1.0, z)]
+
+        return self.run([unless_full] * self.oracle.length)
+
+    # Which slots are next.
+
+    def random(self, count: int) -> Kernel:
+        """Any `count` of the masked slots are equally likely."""
+
+        def kernel(z: Codes) -> Iterator[tuple[float, Codes]]:
+            subsets = list(itertools.combinations(self.masked(z), count))
+            for chosen in subsets:
+                for probability, after in self.reveal(z, chosen):
+                    yield probability / len(subsets), after
+
+        return kernel
+
+    def independent(self, share: float) -> Kernel:
+        """Every masked slot is revealed with probability `share`."""
+
+        def kernel(z: Codes) -> Iterator[tuple[float, Codes]]:
+            masked = self.masked(z)
+            for size in range(len(masked) + 1):
+                for chosen in itertools.combinations(masked, size):
+                    weight = share**size * (1 - share) ** (len(masked) - size)
+                    for probability, after in self.reveal(z, chosen):
+                        yield weight * probability, after
+
+        return kernel
+
+    def ranked(self, ranks: Iterable[Sequence[float]], count: int) -> Kernel:
+        """The masked slots of the smallest rank; each of several rankings is equally likely."""
+        ranks = list(ranks)
+
+        def kernel(z: Codes) -> Iterator[tuple[float, Codes]]:
+            for rank in ranks:
+                chosen = sorted(self.masked(z), key=lambda slot: rank[slot])[:count]
+                for probability, after in self.reveal(z, chosen):
+                    yield probability / len(ranks), after
+
+        return kernel
+
+    def scored(self, score: Callable[[np.ndarray], float], count: int, *, block: int = 99) -> Kernel:
+        """The masked slots of the largest score of their distribution; block by block."""
+
+        def kernel(z: Codes) -> Iterator[tuple[float, Codes]]:
+            p = self.p(z)
+            chosen = sorted(self.masked(z), key=lambda slot: (slot // block, -score(p[slot])))[:count]
+            yield from self.reveal(z, chosen)
+
+        return kernel
+
+    def drawn(self, score: Callable[[np.ndarray, int, np.ndarray], float], count: int) -> Kernel:
+        """Draw all masked slots, and keep those of the largest score of the drawn code."""
+
+        def kernel(z: Codes) -> Iterator[tuple[float, Codes]]:
+            p, masked = self.p(z), self.masked(z)
+            mean = p[masked].mean(0) if masked else p.mean(0)
+            for probability, full in self.reveal(z, masked):
+                best = sorted(masked, key=lambda slot: -score(p[slot], full[slot], mean))[:count]
+                yield probability, tuple(full[i] if i in best else code for i, code in enumerate(z))
+
+        return kernel
+
+    def adaptive(
+        self,
+        score: Callable[[np.ndarray], float],
+        accept: Callable[[list[np.ndarray]], list[bool]],
+        *,
+        block: int = 99,
+    ) -> Kernel:
+        """In order of the score, the slots that a rule accepts; the first if none."""
+
+        def kernel(z: Codes) -> Iterator[tuple[float, Codes]]:
+            p, masked = self.p(z), self.masked(z)
+            masked = [slot for slot in masked if slot // block == masked[0] // block]
+            ordered = sorted(masked, key=lambda slot: -score(p[slot]))
+            accepted = accept([p[slot] for slot in ordered])
+            chosen = [slot for slot, yes in zip(ordered, accepted, strict=True) if yes] or ordered[:1]
+            yield from self.reveal(z, chosen)
+
+        return kernel
+
+    def flips(self, t: float, s: float, sigma: float) -> Kernel:
+        """ReMDM: reveal each masked slot, and hide each revealed one, independently."""
+        share = (t - s + sigma * (1 - t)) / t
+
+        def kernel(z: Codes) -> Iterator[tuple[float, Codes]]:
+            visible = [i for i in range(len(z)) if i not in self.masked(z)]
+            for size in range(len(visible) + 1):
+                for hidden in itertools.combinations(visible, size):
+                    weight = sigma**size * (1 - sigma) ** (len(visible) - size)
+                    for probability, after in self.independent(share)(z):
+                        hides = tuple(self.oracle.mask_id if i in hidden else c for i, c in enumerate(after))
+                        yield weight * probability, hides
+
+        return kernel
+
+
+def entropy(p: np.ndarray) -> float:
+    return float(-(p * np.log(p)).sum())
+
+
+def margin(p: np.ndarray) -> float:
+    best = np.sort(p)[::-1]
+    return float(best[0] - best[1])
+
+
+def nats(oracle: Oracle, law: Law) -> float:
+    """−Σ p log q, in nats per sequence."""
+    pairs = zip(oracle.sequences.tolist(), oracle.probability.tolist(), strict=True)
+    return -sum(p * math.log(law[tuple(x)]) for x, p in pairs)

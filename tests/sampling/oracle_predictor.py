@@ -1,0 +1,54 @@
+"""The oracle behind the sampler's interface: a predictor that is exactly right."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oracle import Oracle
+from trimask.sampling.predictor import Prediction
+from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.sequence import Sequence, build_sequence
+from trimask.vocabulary.task import Task
+
+
+class OraclePredictor:
+    """The exact conditionals of a small joint table over the target slots, in their order.
+
+    The slots are a line, a picture of `grid` cells, or frames of several codebooks.
+    """
+
+    def __init__(
+        self, oracle: Oracle, *, grid: tuple[int, int] | None = None, num_codebooks: int = 1
+    ) -> None:
+        self.oracle = oracle
+        self.num_codebooks = num_codebooks
+        space = CodeSpace(
+            name="made",
+            num_codebooks=num_codebooks,
+            codebook_size=oracle.vocabulary_size,
+            has_end=False,
+            grid=grid,
+        )
+        self.vocabulary = Vocabulary(spaces=(space,), tasks=(Task(name="make", spans=(("made",),)),))
+        self.device = torch.device("cpu")
+
+    def document(self) -> Sequence:
+        frames = self.oracle.length // self.num_codebooks
+        return build_sequence(
+            self.vocabulary, "make", {"made": np.zeros((frames, self.num_codebooks), dtype=np.int64)}
+        )
+
+    def codes(self, tokens: Tensor, is_target: Tensor) -> Tensor:
+        """The target's codes, with the oracle's mask id where they are masked."""
+        span = tokens[is_target].view(len(tokens), -1)
+        start = torch.tensor([r.start for r in self.vocabulary.ranges]).repeat(
+            self.oracle.length // self.num_codebooks
+        )
+        return torch.where(span == self.vocabulary.mask("made"), self.oracle.mask_id, span - start)
+
+    def __call__(self, z: Tensor, batch: Batch) -> Prediction:
+        full = torch.zeros(*z.shape, self.oracle.vocabulary_size, dtype=torch.float64)
+        log_p = self.oracle.log_probabilities(self.codes(z, batch.maskable))
+        full[batch.maskable] = log_p.flatten(0, 1)
+        return lambda slots, range_index: full.flatten(0, 1)[slots]
