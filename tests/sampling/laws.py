@@ -47,6 +47,10 @@ class Twin:
                 probability *= p[slot, code]
             yield probability, tuple(after)
 
+    def hide(self, z: Codes, hidden: Iterable[int]) -> Codes:
+        hidden = set(hidden)
+        return tuple(self.oracle.mask_id if i in hidden else code for i, code in enumerate(z))
+
     def start(self) -> Codes:
         return (self.oracle.mask_id,) * self.oracle.length
 
@@ -157,8 +161,96 @@ class Twin:
                 for hidden in itertools.combinations(visible, size):
                     weight = sigma**size * (1 - sigma) ** (len(visible) - size)
                     for probability, after in self.independent(share)(z):
-                        hides = tuple(self.oracle.mask_id if i in hidden else c for i, c in enumerate(after))
-                        yield weight * probability, hides
+                        yield weight * probability, self.hide(after, hidden)
+
+        return kernel
+
+    def without(self, z: Codes, slot: int) -> np.ndarray:
+        """p(x_slot = v | the other visible codes)."""
+        return self.p(self.hide(z, [slot]))[slot]
+
+    def planned(self, strength: float, number_after: int) -> Kernel:
+        """P2: draw all masked slots; of all slots, those of the smallest log p are masked afterwards."""
+
+        def kernel(z: Codes) -> Iterator[tuple[float, Codes]]:
+            p, masked = self.p(z), self.masked(z)
+            for probability, full in self.reveal(z, masked):
+                score = [
+                    math.log(p[i][full[i]]) if i in masked else strength * math.log(self.without(z, i)[z[i]])
+                    for i in range(len(z))
+                ]
+                hidden = sorted(range(len(z)), key=lambda i: score[i])[:number_after]
+                yield (
+                    probability,
+                    tuple(self.oracle.mask_id if i in hidden else c for i, c in enumerate(full)),
+                )
+
+        return kernel
+
+    def edited(self, kernel: Kernel, limit: float) -> Kernel:
+        """A step; before it, a code is replaced where one is at least so probable given the others."""
+
+        def edit(z: Codes) -> Iterator[tuple[float, Codes]]:
+            better = {
+                i: int(self.without(z, i).argmax())
+                for i in range(len(z))
+                if i not in self.masked(z) and self.without(z, i).max() >= limit
+            }
+            for probability, after in kernel(z):
+                yield probability, tuple(better.get(i, code) for i, code in enumerate(after))
+
+        return edit
+
+    def stable(self, probability: float, limit: float) -> Law:
+        """KLASS: the slots that are sure and whose prediction hardly moved twice, or the most probable."""
+
+        def moved(now: Codes, before: Codes | None, slot: int) -> float:
+            if before is None:
+                return math.inf
+            p, q = self.p(now)[slot], self.p(before)[slot]
+            return float((p * np.log(p / q)).sum())
+
+        def kernel(state: tuple[Codes, Codes | None, Codes | None]) -> Iterator[tuple[float, Any]]:
+            z, last, older = state
+            masked = self.masked(z)
+            if not masked:
+                yield 1.0, (z, None, None)
+                return
+            p = self.p(z)
+            chosen = [
+                slot
+                for slot in masked
+                if p[slot].max() >= probability
+                and moved(z, last, slot) < limit
+                and last is not None
+                and moved(last, older, slot) < limit
+            ]
+            chosen = chosen or [max(masked, key=lambda slot: p[slot].max())]
+            for weight, after in self.reveal(z, chosen):
+                yield weight, (after, z, last)
+
+        states = self.run([kernel] * (self.oracle.length + 1), start=(self.start(), None, None))
+        return {state[0]: weight for state, weight in states.items()}
+
+    def unsure(self, t: float, s: float, scale: float) -> Kernel:
+        """ReMDM's confidence variant; a state is (codes, the probability of each when it was drawn)."""
+        limit = min(1.0, s / (1 - t)) if t < 1 else 1.0
+
+        def kernel(state: tuple[Codes, tuple[float, ...]]) -> Iterator[tuple[float, Any]]:
+            z, drawn = state
+            masked = self.masked(z)
+            visible = [i for i in range(len(z)) if i not in masked]
+            weights = np.exp([-drawn[i] for i in visible])
+            shares = weights / weights.sum() * scale * limit if len(visible) else []
+            p = self.p(z)
+            for flags in itertools.product((False, True), repeat=len(visible)):
+                chance = math.prod(q if f else 1 - q for f, q in zip(flags, shares, strict=True))
+                hidden = [i for i, f in zip(visible, flags, strict=True) if f]
+                for weight, after in self.independent((t - s) / t)(z):
+                    codes = self.hide(after, hidden)
+                    now = [p[i][after[i]] if z[i] != after[i] else drawn[i] for i in range(len(z))]
+                    kept = [0.0 if i in self.masked(codes) else now[i] for i in range(len(z))]
+                    yield chance * weight, (codes, tuple(kept))
 
         return kernel
 

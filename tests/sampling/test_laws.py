@@ -30,14 +30,21 @@ from trimask.sampling import (
     LargestProbability,
     LeftToRight,
     LowestEntropy,
+    PathPlanning,
+    ReMDMCap,
+    ReMDMConfidence,
+    ReMDMLoop,
+    ReMDMRescale,
     SamplerConfig,
+    StableAndSure,
     Temperature,
     Threshold,
+    TokenEditing,
     sample,
 )
 
 ORACLE = Oracle.random(vocabulary_size=3, length=4, seed=3, sharpness=2.0)
-NUMBER = 12000
+NUMBER = 1500
 COUNTS = (1, 2, 1)  # what three uniform steps reveal of four slots: 4 -> round(8/3) -> round(4/3) -> 0
 TIMES = (1.0, 2 / 3, 1 / 3, 0.0)
 TWIN = Twin(ORACLE)
@@ -117,7 +124,39 @@ def lowest_entropy(p: np.ndarray) -> float:
     return -entropy(p)
 
 
-STEPS = {"num_steps": 3}
+def remasked(sigma: Callable[[float, float], float]) -> Law:
+    """ReMDM's chain over six uniform steps."""
+    times = [1 - k / 6 for k in range(6)] + [0.0]
+    kernels = [TWIN.flips(t, s, sigma(t, s) if s else 0.0) for t, s in itertools.pairwise(times)]
+    return TWIN.run(kernels)
+
+
+def largest_sigma(t: float, s: float) -> float:
+    return min(1.0, s / (1 - t)) if t < 1 else 1.0
+
+
+def looped() -> Law:
+    """Down to 0.4 masked, some steps there with a σ of 0.3, and down to none."""
+
+    def held(t: float) -> float:
+        return 0.4 + 0.6 * (t - 0.7) / 0.3 if t >= 0.7 else 0.4 * min(t / 0.2, 1.0)
+
+    times = [held(1 - k / 6) for k in range(6)] + [0.0]
+    steps = [(t, s, 0.3 if t == s else 0.0) for t, s in itertools.pairwise(times)]
+    return TWIN.run([TWIN.flips(*step) for step in steps])
+
+
+def by_confidence() -> Law:
+    kernels = [TWIN.unsure(t, s, 0.8) for t, s in itertools.pairwise(TIMES)]
+    law: Law = {}
+    for (codes, _), weight in TWIN.run(kernels, start=(TWIN.start(), (0.0,) * 4)).items():
+        law[codes] = law.get(codes, 0.0) + weight
+    return law
+
+
+STEPS: dict[str, Any] = {"num_steps": 3}
+SIX: dict[str, Any] = {"num_steps": 6, "count": Ancestral()}
+WITHOUT: dict[str, Any] = {"leaves_one_out": True}
 PICTURE = {"grid": (2, 2)}
 FRAMES = {"num_codebooks": 2}
 LAWS: dict[str, tuple[SamplerConfig, Mapping[str, Any], Callable[[], Law]]] = {
@@ -216,6 +255,41 @@ LAWS: dict[str, tuple[SamplerConfig, Mapping[str, Any], Callable[[], Law]]] = {
         {},
         lambda: TWIN.run_until_full(TWIN.adaptive(largest, factored(1.0))),
     ),
+    "stable and sure": (
+        SamplerConfig(count=StableAndSure(probability=0.6, nats=0.05), order=LargestProbability()),
+        {},
+        lambda: TWIN.stable(0.6, 0.05),
+    ),
+    "ReMDM, cap": (
+        SamplerConfig(**SIX, corrector=ReMDMCap(cap=0.3)),
+        {},
+        lambda: remasked(lambda t, s: min(0.3, largest_sigma(t, s))),
+    ),
+    "ReMDM, rescale": (
+        SamplerConfig(**SIX, corrector=ReMDMRescale(scale=0.5)),
+        {},
+        lambda: remasked(lambda t, s: 0.5 * largest_sigma(t, s)),
+    ),
+    "ReMDM, confidence": (
+        SamplerConfig(**STEPS, count=Ancestral(), corrector=ReMDMConfidence(scale=0.8)),
+        {},
+        by_confidence,
+    ),
+    "ReMDM, loop": (
+        SamplerConfig(**SIX, corrector=ReMDMLoop(start=0.7, stop=0.2, level=0.4, cap=0.3)),
+        {},
+        looped,
+    ),
+    "path planning": (
+        SamplerConfig(num_steps=4, order=Confidence(), corrector=PathPlanning(strength=1.5)),
+        WITHOUT,
+        lambda: TWIN.run([TWIN.planned(1.5, number) for number in (3, 2, 1, 0)]),
+    ),
+    "token editing": (
+        SamplerConfig(num_steps=4, corrector=TokenEditing(probability=0.6)),
+        WITHOUT,
+        lambda: TWIN.run([TWIN.edited(TWIN.random(1), 0.6)] * 4),
+    ),
     "frechet": (
         SamplerConfig(count=FrechetBound(risk=0.5), order=LargestProbability()),
         {},
@@ -224,12 +298,14 @@ LAWS: dict[str, tuple[SamplerConfig, Mapping[str, Any], Callable[[], Law]]] = {
 }
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("name", LAWS)
 def test_samples_follow_the_law(name: str) -> None:
     config, shape, law = LAWS[name]
     assert p_value(frequencies(config, shape), law()) > 1e-3
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("name", ["ancestral", "entropy", "confidence", "threshold"])
 def test_the_comparison_would_notice_the_wrong_law(name: str) -> None:
     found = frequencies(*LAWS["random"][:2])

@@ -1,4 +1,4 @@
-"""The loop, with an exact oracle, with counted predictions and with a random denoiser."""
+"""The loop: what a sample depends on, what it costs, and what it reports; with random networks and spies."""
 
 import itertools
 from collections.abc import Callable
@@ -8,60 +8,70 @@ from typing import Any, final
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from design_space import ORDERS
+from design_space import CORRECTORS, COUNTS, ORDERS
 from oracle import Oracle
 from sampling.fakes import hum, random_denoiser, tiny_vocabulary
+from sampling.oracle_predictor import OraclePredictor
 from trimask.errors import UserError
-from trimask.sampling.grid import Cosine, TimeGrid, Uniform
-from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, Guided, LinearGuidance
-from trimask.sampling.order import Ancestral, Canvas, Confidence, LeftToRightBlocks, Order, Step
+from trimask.sampling import (
+    AdaptiveCount,
+    Ancestral,
+    Confidence,
+    ConstantGuidance,
+    Cosine,
+    Count,
+    DrawnOrder,
+    EntropyBound,
+    Event,
+    EvidenceOrder,
+    FirstHitting,
+    FixedOrder,
+    GuidanceRamp,
+    IntervalGuidance,
+    LinearGuidance,
+    LowestEntropy,
+    Order,
+    PathPlanning,
+    Remasking,
+    ReMDMCap,
+    SamplerConfig,
+    Temperature,
+    Threshold,
+    TimeGrid,
+    TokenEditing,
+    Uniform,
+    sample,
+)
+from trimask.sampling.canvas import Canvas
+from trimask.sampling.corrector import Revealed
+from trimask.sampling.guidance import guide
 from trimask.sampling.predictor import DenoiserPredictor, Prediction, Predictor
-from trimask.sampling.sampler import SamplerConfig, make_canvas, sample
+from trimask.sampling.sampler import Row, unmask
 from trimask.vocabulary.batch import Batch, make_batch
-from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence, build_sequence
 
-
-class OraclePredictor:
-    """The exact conditionals of a small joint table over a text span."""
-
-    def __init__(self, oracle: Oracle):
-        self.oracle = oracle
-        self.vocabulary = Vocabulary(
-            spaces=(
-                CodeSpace(name="text", num_codebooks=1, codebook_size=oracle.vocabulary_size, has_end=False),
-                CodeSpace(name="image", num_codebooks=1, codebook_size=2, has_end=False, grid=(1, 1)),
-                CodeSpace(name="speech", num_codebooks=1, codebook_size=2, has_end=True),
-            )
-        )
-
-    def batch(self, num_samples: int) -> Batch:
-        zeros = np.zeros((self.oracle.length, 1), dtype=np.int64)
-        sequence = build_sequence(self.vocabulary, "text", {"text": zeros})
-        return make_batch([sequence] * num_samples, range(num_samples))
-
-    def codes(self, z: Tensor, batch: Batch) -> Tensor:
-        span = z[batch.maskable].view(len(z), -1)
-        is_mask = span == self.vocabulary.mask("text")
-        return torch.where(is_mask, self.oracle.mask_id, span - self.vocabulary.ranges[0].start)
-
-    def __call__(self, z: Tensor, batch: Batch) -> Prediction:
-        full = torch.zeros(*z.shape, self.oracle.vocabulary_size, dtype=torch.float64)
-        full[batch.maskable] = self.oracle.log_probabilities(self.codes(z, batch)).flatten(0, 1)
-        return lambda slots, range_index: full.flatten(0, 1)[slots]
+PREDICTOR = DenoiserPredictor(random_denoiser())
 
 
 class Spy:
-    """Counts passes and the slots whose log-probabilities were asked for."""
+    """Counts passes, the rows in them, and the slots whose log-probabilities were asked for."""
 
-    def __init__(self, predictor: Predictor):
-        self.predictor, self.num_passes, self.num_slots = predictor, 0, 0
-        self.vocabulary = predictor.vocabulary
+    def __init__(self, predictor: Predictor = PREDICTOR):
+        self.predictor, self.num_slots = predictor, 0
+        self.rows: list[int] = []
+        self.vocabulary, self.device = predictor.vocabulary, predictor.device
+
+    @property
+    def num_passes(self) -> int:
+        return len(self.rows)
 
     def __call__(self, z: Tensor, batch: Batch) -> Prediction:
-        self.num_passes += 1
+        self.rows.append(len(z))
         prediction = self.predictor(z, batch)
 
         def counted(slots: Tensor, range_index: int) -> Tensor:
@@ -69,22 +79,6 @@ class Spy:
             return prediction(slots, range_index)
 
         return counted
-
-
-def test_total_variation_falls_with_steps() -> None:
-    oracle = Oracle.random(sharpness=2.0)
-    predictor = OraclePredictor(oracle)
-    batch = predictor.batch(8000)
-    place = oracle.vocabulary_size ** torch.arange(oracle.length).flip(0)
-    distances = []
-    for num_steps in (1, 2, 4, 32):
-        codes = predictor.codes(sample(predictor, batch, SamplerConfig(num_steps=num_steps), seed=1), batch)
-        frequency = (codes @ place).bincount(minlength=len(oracle.probability)) / len(codes)
-        distances.append(0.5 * (frequency - oracle.probability).abs().sum().item())
-    print("total variation at 1, 2, 4, 32 steps:", [round(d, 4) for d in distances])
-    # 27 outcomes and 8,000 draws: about 0.02 is the noise of the exact distribution itself.
-    assert distances[0] > 1.3 * distances[1] and distances[1] > 1.3 * distances[2] > 1.3 * distances[3]
-    assert distances[-1] < 0.04
 
 
 def documents(vocabulary: Vocabulary) -> list[Sequence]:
@@ -103,190 +97,338 @@ def documents(vocabulary: Vocabulary) -> list[Sequence]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("order", "guidance_scale"),
-    [(ORDERS[0], 2.0), (ORDERS[2], 2.0), (ORDERS[2], 1.0), (ORDERS[4], 1.0)],
-    ids=repr,
-)
-def test_sample_is_the_same_at_any_batch_size(order: Order, guidance_scale: float) -> None:
-    predictor = DenoiserPredictor(random_denoiser())
-    all_documents = documents(predictor.vocabulary)
-    config = SamplerConfig(num_steps=4, grid=Cosine(), order=order, guidance_scale=guidance_scale)
-    together = sample(predictor, make_batch(all_documents, range(6)), config, seed=3)
-    again = sample(predictor, make_batch(all_documents, range(6)), config, seed=3)
-    other = sample(predictor, make_batch(all_documents, range(6)), config, seed=4)
-    assert torch.equal(together, again) and not torch.equal(together, other)
-    for chunk in ([0], [1], [2, 3], [4, 5, 0]):
-        alone = sample(predictor, make_batch([all_documents[k] for k in chunk], chunk), config, seed=3)
-        for row, k in enumerate(chunk):
-            length = all_documents[k].num_slots
-            assert torch.equal(alone[row, :length], together[k, :length]), (k, chunk)
+DOCUMENTS = documents(tiny_vocabulary())
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 9])
-@pytest.mark.parametrize("order", ORDERS, ids=repr)
-def test_every_target_is_filled_from_its_own_range(order: Order, num_steps: int) -> None:
-    predictor = DenoiserPredictor(random_denoiser())
-    batch = make_batch(documents(predictor.vocabulary), range(6))
-    seen: list[Tensor] = []
-    config = SamplerConfig(num_steps=num_steps, order=order)
-    tokens = sample(predictor, batch, config, seed=0, callback=lambda step, z: seen.append(z.clone()))
-    ranges = predictor.vocabulary.ranges
-    start = torch.tensor([r.start for r in ranges])[batch.range_index[batch.maskable]]
-    stop = torch.tensor([r.stop for r in ranges])[batch.range_index[batch.maskable]]
-    assert ((tokens[batch.maskable] >= start) & (tokens[batch.maskable] < stop)).all()
-    assert torch.equal(tokens[~batch.maskable], batch.tokens[~batch.maskable])
-    assert len(seen) == num_steps + 1 and torch.equal(seen[-1], tokens)
-    for before, after in itertools.pairwise(seen):  # what is revealed stays
-        is_revealed = before >= predictor.vocabulary.num_special
-        assert torch.equal(before[is_revealed], after[is_revealed])
+def configure(order: Order, count: Count, **more: Any) -> SamplerConfig:
+    steps = {"num_steps": 4, "grid": Cosine()} if count.has_steps else {}
+    return SamplerConfig(order=order, count=count, **steps, **more)
 
 
-def masked_counts(order: Order, num_steps: int, batch: Batch, vocabulary: Vocabulary) -> list[Tensor]:
-    """Masks after each step: a (rows, slots) tensor per step."""
-    seen: list[Tensor] = []
-    predictor = DenoiserPredictor(random_denoiser())
-    config = SamplerConfig(num_steps=num_steps, order=order)
-    sample(
-        predictor,
-        batch,
-        config,
-        seed=0,
-        callback=lambda step, z: seen.append((z < vocabulary.num_special) & batch.maskable),
+CONFIGS = [
+    *(configure(order, Ancestral()) for order in ORDERS),
+    *(configure(LowestEntropy(), count) for count in COUNTS),
+    *(
+        SamplerConfig(num_steps=4, order=Confidence(noise_temperature=1.0), corrector=corrector)
+        for corrector in CORRECTORS
+    ),
+    SamplerConfig(num_steps=4, order=Confidence(), guidance_scale=2.0, block_length=3, ends_last=True),
+    SamplerConfig(num_steps=5, guidance_scale=3.0, guidance_ramp=IntervalGuidance(start=0.2, stop=0.7)),
+    SamplerConfig(num_steps=3, filters=(Temperature(value=1.0, last=0.0),), order=LowestEntropy()),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=repr)
+def test_a_sample_depends_on_itself_alone(config: SamplerConfig) -> None:
+    """Not on the batch size, the order of the documents, or which others there are."""
+    together = sample(PREDICTOR, DOCUMENTS, config, seed=3)
+    again = sample(PREDICTOR, DOCUMENTS, config, seed=3, batch_size=2)
+    assert all(np.array_equal(*pair) for pair in zip(together, again, strict=True))
+    chosen = [4, 0, 3]
+    some = sample(PREDICTOR, [DOCUMENTS[k] for k in chosen], config, seed=3, keys=chosen)
+    assert all(np.array_equal(tokens, together[k]) for tokens, k in zip(some, chosen, strict=True))
+
+
+@settings(max_examples=15)
+@given(st.permutations(range(6)), st.integers(1, 6), st.integers(0, len(CONFIGS) - 1))
+def test_in_any_order_and_company(places: list[int], batch_size: int, config: int) -> None:
+    expected = sample(PREDICTOR, DOCUMENTS, CONFIGS[config], seed=1)
+    keys = [place for place in places if place != 2]
+    found = sample(
+        PREDICTOR, [DOCUMENTS[k] for k in keys], CONFIGS[config], seed=1, keys=keys, batch_size=batch_size
     )
-    return seen
+    assert all(np.array_equal(tokens, expected[k]) for tokens, k in zip(found, keys, strict=True))
 
 
-def test_confidence_reveals_the_scheduled_counts_of_each_modality() -> None:
-    vocabulary = tiny_vocabulary()
-    batch = make_batch(documents(vocabulary), range(6))
-    canvas = make_canvas(batch, vocabulary)
-    times = Uniform().times(5)
-    for t, masked in zip(
-        times, masked_counts(Confidence(noise_temperature=1.0), 5, batch, vocabulary), strict=True
-    ):
-        for modality in range(canvas.num_modalities):
-            here = batch.maskable & (canvas.modality == modality)
-            expected = (here.sum(1) * t).round().long()
-            assert torch.equal((masked & here).sum(1), expected)
+def test_seed_and_key_matter() -> None:
+    config = SamplerConfig(num_steps=3)
+    first, other_seed, other_key = (
+        sample(PREDICTOR, DOCUMENTS[2:3], config, seed=seed, keys=[key])[0]
+        for seed, key in ((0, 0), (1, 0), (0, 1))
+    )
+    assert not np.array_equal(first, other_seed) and not np.array_equal(first, other_key)
+
+
+def test_rows_of_different_laws_share_a_pass() -> None:
+    """As a server has them: each request with settings of its own, joining when it comes."""
+    laws = [CONFIGS[0], CONFIGS[-3], SamplerConfig(count=FirstHitting()), CONFIGS[8]]
+    rows = [
+        Row(DOCUMENTS[k], PREDICTOR.vocabulary, law, seed=5, key=k, place=k) for k, law in enumerate(laws)
+    ]
+    found = {row.place: tokens for row, tokens in unmask(PREDICTOR, rows, batch_size=3)}
+    for k, law in enumerate(laws):
+        (alone,) = sample(PREDICTOR, [DOCUMENTS[k]], law, seed=5, keys=[k])
+        assert np.array_equal(found[k], alone)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=repr)
+def test_every_target_is_filled_from_its_own_range(config: SamplerConfig) -> None:
+    vocabulary, events = PREDICTOR.vocabulary, list[Event]()
+    found = sample(PREDICTOR, DOCUMENTS, config, seed=0, callback=events.append)
+    for place, (document, tokens) in enumerate(zip(DOCUMENTS, found, strict=True)):
+        ranges = [vocabulary.ranges[r] for r in document.range_index[document.maskable]]
+        targets = tokens[document.maskable]
+        assert all(r.start <= token < r.stop for r, token in zip(ranges, targets, strict=True))
+        assert np.array_equal(tokens[~document.maskable], document.tokens[~document.maskable])
+        own = [event for event in events if event.row == place]
+        assert [event.number for event in own] == list(range(len(own)))
+        masked = set(document.maskable.nonzero()[0].tolist())
+        for event in own:
+            assert masked >= set(event.revealed.tolist()) and not masked & set(event.remasked.tolist())
+            masked = (masked - set(event.revealed.tolist())) | set(event.remasked.tolist())
+            assert event.num_masked == len(masked)
+        assert not masked
+
+
+def test_events_show_the_sequence_as_it_fills() -> None:
+    shown: list[np.ndarray] = []
+    config = SamplerConfig(num_steps=3)
+    (tokens,) = sample(
+        PREDICTOR, DOCUMENTS[:1], config, seed=0, callback=lambda event: shown.append(event.tokens())
+    )
+    mask = PREDICTOR.vocabulary.mask("image")
+    assert [(z == mask).sum() for z in shown] == [8, 5, 3, 0]
+    for before, after in itertools.pairwise(shown):
+        assert np.array_equal(before[before != mask], after[before != mask])
+    assert np.array_equal(shown[-1], tokens)
+
+
+def test_total_variation_falls_with_steps(unchecked_shapes: None) -> None:
+    oracle = Oracle.random(sharpness=2.0)
+    predictor = OraclePredictor(oracle)
+    document, number = predictor.document(), 2000
+    place = oracle.vocabulary_size ** torch.arange(oracle.length).flip(0)
+    distances = []
+    for num_steps in (1, 2, 3):
+        config = SamplerConfig(num_steps=num_steps)
+        tokens = np.stack(sample(predictor, [document] * number, config, seed=1))
+        is_target = torch.from_numpy(document.maskable).expand(number, -1)
+        codes = predictor.codes(torch.from_numpy(tokens), is_target)
+        frequency = (codes @ place).bincount(minlength=len(oracle.probability)) / number
+        distances.append(0.5 * (frequency - oracle.probability).abs().sum().item())
+    # 27 outcomes and 2,000 draws: about 0.04 is the noise of the exact distribution itself.
+    assert distances[0] > 1.3 * distances[1] and distances[1] > 1.3 * distances[2]
+    assert distances[2] < 0.06
+
+
+def masked_after(config: SamplerConfig, document: Sequence) -> list[np.ndarray]:
+    """Which slots are masked before the first pass and after each one."""
+    masked = document.maskable.copy()
+    found: list[np.ndarray] = []
+
+    def note(event: Event) -> None:
+        masked[event.revealed] = False
+        masked[event.remasked] = True
+        found.append(masked.copy())
+
+    sample(PREDICTOR, [document], config, seed=0, callback=note)
+    return found
+
+
+def test_the_schedule_gives_the_counts_of_each_modality() -> None:
+    document = DOCUMENTS[3]
+    times = Uniform().times(5).numpy()
+    found = masked_after(SamplerConfig(num_steps=5, order=Confidence(noise_temperature=1.0)), document)
+    for t, masked in zip(times, found, strict=True):
+        for start, stop in document.spans.values():
+            assert masked[start:stop].sum() == np.rint((stop - start) * t)
 
 
 def test_codebook_penalty_fills_coarse_codes_first() -> None:
-    vocabulary = tiny_vocabulary()
-    batch = make_batch(documents(vocabulary)[:1], [0])
-    canvas = make_canvas(batch, vocabulary)
-    for masked in masked_counts(Confidence(codebook_penalty=100.0), 8, batch, vocabulary):
-        coarse, fine = (
-            (masked & (canvas.codebook == 0)).sum(),
-            (~masked & batch.maskable & (canvas.codebook == 1)).sum(),
-        )
-        assert coarse == 0 or fine == 0
+    document = DOCUMENTS[0]
+    start, stop = document.spans["image"]
+    for masked in masked_after(SamplerConfig(num_steps=8, order=Confidence(codebook_penalty=100)), document):
+        coarse, fine = masked[start:stop].reshape(-1, 2).T
+        assert not coarse.any() or fine.all()
 
 
-@pytest.mark.parametrize("num_steps", [1, 3, 20])
-@pytest.mark.parametrize("inner", [Ancestral(), Confidence()], ids=repr)
-def test_blocks_go_strictly_left_to_right(inner: Order, num_steps: int) -> None:
-    vocabulary = tiny_vocabulary()
-    batch = make_batch(documents(vocabulary), range(6))
-    block_length = 2
-    masks = masked_counts(
-        LeftToRightBlocks(block_length=block_length, inner=inner), num_steps, batch, vocabulary
-    )
-    block = (batch.maskable.long().cumsum(1) - 1) // block_length
-    for masked in masks[1:]:
-        for row in range(len(masked)):
-            left = block[row][masked[row]]
-            shown = block[row][~masked[row] & batch.maskable[row]]
-            assert not len(left) or not len(shown) or shown.max() <= left.min()
-    if num_steps == 20:  # enough steps that no two blocks are filled in one
-        for before, after in itertools.pairwise(masks):
-            for row in range(len(before)):
-                assert len(block[row][before[row] & ~after[row]].unique()) <= 1
+@pytest.mark.parametrize("order", [*ORDERS[:2], Confidence()], ids=repr)
+def test_blocks_go_strictly_left_to_right(order: Order) -> None:
+    for num_steps in (1, 3, 20):
+        config = SamplerConfig(num_steps=num_steps, order=order, block_length=2)
+        for document in DOCUMENTS[:3]:
+            for masked in masked_after(config, document):
+                left = masked[document.maskable]
+                block = np.arange(len(left)) // 2
+                assert left.all() or not left.any() or block[~left].max() <= block[left].min()
 
 
-def test_random_order_asks_only_for_the_slots_it_fills() -> None:
-    vocabulary = tiny_vocabulary()
-    batch = make_batch(documents(vocabulary), range(6))
-    spy = Spy(DenoiserPredictor(random_denoiser()))
-    sample(spy, batch, SamplerConfig(num_steps=6), seed=0)
-    assert spy.num_slots == batch.maskable.sum()
+def test_an_adaptive_count_stays_in_its_block() -> None:
+    config = SamplerConfig(count=EntropyBound(nats=100.0), order=LowestEntropy(), block_length=3)
+    found = masked_after(config, DOCUMENTS[2])  # eighteen targets, all of them within the bound
+    assert [int(masked.sum()) for masked in found] == [18, 15, 12, 9, 6, 3, 0]
+
+
+def test_a_fixed_order_asks_only_for_the_slots_it_fills() -> None:
+    spy = Spy()
+    sample(spy, DOCUMENTS, SamplerConfig(num_steps=6), seed=0)
+    assert spy.num_slots == sum(document.maskable.sum() for document in DOCUMENTS)
 
 
 def test_steps_that_reveal_nothing_cost_nothing() -> None:
-    vocabulary = tiny_vocabulary()
-    batch = make_batch(documents(vocabulary)[1:2], [0])  # three targets
-    spy = Spy(DenoiserPredictor(random_denoiser()))
-    sample(spy, batch, SamplerConfig(num_steps=40, order=Confidence()), seed=0)
+    spy = Spy()
+    sample(spy, DOCUMENTS[1:2], SamplerConfig(num_steps=40, order=Confidence()), seed=0)  # three targets
     assert spy.num_passes == 3
 
 
-def count_passes(guidance_scale: float, ramp: GuidanceRamp, chosen: slice) -> tuple[int, Tensor]:
-    batch = make_batch(documents(tiny_vocabulary())[chosen], [0])
-    spy = Spy(DenoiserPredictor(random_denoiser()))
+def test_rows_leave_when_full_and_others_join() -> None:
+    spy = Spy()
+    sample(spy, DOCUMENTS, SamplerConfig(num_steps=6), seed=0, batch_size=2)
+    alone = [min(6, int(document.maskable.sum())) for document in DOCUMENTS]
+    assert sum(spy.rows) <= sum(alone) and spy.num_passes < sum(alone) and max(spy.rows) == 2
+
+
+def count_passes(guidance_scale: float, ramp: GuidanceRamp, document: Sequence) -> tuple[int, np.ndarray]:
+    spy = Spy()
     config = SamplerConfig(num_steps=4, order=Confidence(), guidance_scale=guidance_scale, guidance_ramp=ramp)
-    tokens = sample(spy, batch, config, seed=0)
+    (tokens,) = sample(spy, [document], config, seed=0)
     return spy.num_passes, tokens
 
 
 def test_guidance_costs_a_second_pass_only_where_it_acts() -> None:
-    conditional, unconditional = slice(0, 1), slice(1, 2)
+    conditional, unconditional = DOCUMENTS[0], DOCUMENTS[1]
     passes, plain = count_passes(1.0, ConstantGuidance(), conditional)
     assert passes == 4
     guided_passes, guided = count_passes(4.0, ConstantGuidance(), conditional)
-    assert guided_passes == 8 and not torch.equal(plain, guided)
+    assert guided_passes == 8 and not np.array_equal(plain, guided)
     assert count_passes(4.0, LinearGuidance(), conditional)[0] == 7
+    assert count_passes(4.0, IntervalGuidance(start=0.4, stop=0.6), conditional)[0] == 5
     few, without = count_passes(1.0, ConstantGuidance(), unconditional)
     same, with_scale = count_passes(4.0, ConstantGuidance(), unconditional)
-    assert few == same and torch.equal(without, with_scale)
+    assert few == same and np.array_equal(without, with_scale)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
-def test_guided_against_its_formula(scale: float) -> None:
-    predictor = DenoiserPredictor(random_denoiser())
-    vocabulary = predictor.vocabulary
-    batch = make_batch(documents(vocabulary)[:1], [0])
+def test_guidance_against_its_formula(scale: float) -> None:
+    vocabulary = PREDICTOR.vocabulary
+    batch = make_batch([DOCUMENTS[1], DOCUMENTS[0]], range(2))
     mask_id = torch.from_numpy(vocabulary.mask_of_range)[batch.range_index]
     z = torch.where(batch.maskable, mask_id, batch.tokens)
     dropped = torch.where(batch.is_condition, mask_id, z)
     assert (dropped[batch.is_condition] == vocabulary.mask("text")).all()
     index = vocabulary.ranges_of("image")[1].index
     slots = (batch.range_index.flatten() == index).nonzero().squeeze(1)
-    cond, uncond = predictor(z, batch)(slots, index), predictor(dropped, batch)(slots, index)
-    got = Guided(predictor, scale)(z, batch)(slots, index)
+    cond, uncond = PREDICTOR(z, batch)(slots, index), PREDICTOR(dropped, batch)(slots, index)
+    w = np.ones(tuple(z.shape))
+    w[1] = scale
+    spy = Spy()
+    got = guide(spy, z, batch, w)(slots, index)
+    assert spy.rows == ([2] if scale == 1 else [2, 1])
     if scale == 1:
         assert torch.equal(got, cond)
     torch.testing.assert_close(got, torch.log_softmax(uncond + scale * (cond - uncond), dim=-1))
     assert not torch.allclose(cond, uncond)
 
 
+def test_what_a_target_holds_before_changes_nothing() -> None:
+    config = SamplerConfig(num_steps=3)
+    scrambled = [replace(d, tokens=np.where(d.maskable, d.tokens + 1, d.tokens)) for d in DOCUMENTS]
+    pairs = zip(
+        sample(PREDICTOR, DOCUMENTS, config, seed=0),
+        sample(PREDICTOR, scrambled, config, seed=0),
+        strict=True,
+    )
+    assert all(np.array_equal(*pair) for pair in pairs)
+
+
+def test_given_slots_stay() -> None:
+    """Infilling: some targets are given, the others are filled."""
+    document = DOCUMENTS[0]
+    given = document.maskable.copy()
+    given[document.maskable.nonzero()[0][::2]] = False
+    (tokens,) = sample(PREDICTOR, [replace(document, maskable=given)], SamplerConfig(num_steps=3), seed=0)
+    assert np.array_equal(tokens[~given], document.tokens[~given])
+    (nothing,) = sample(
+        PREDICTOR, [replace(document, maskable=given & False)], SamplerConfig(num_steps=3), seed=0
+    )
+    assert np.array_equal(nothing, document.tokens)
+
+
+def test_ends_last_fills_from_the_left() -> None:
+    """An end code waits for the frame before it."""
+
+    class Ends:
+        """Predicts the end code everywhere, most surely at the right."""
+
+        vocabulary, device = tiny_vocabulary(), torch.device("cpu")
+
+        def __call__(self, z: Tensor, batch: Batch) -> Prediction:
+            size = self.vocabulary.ranges[0].size
+
+            def predict(slots: Tensor, range_index: int) -> Tensor:
+                logits = torch.zeros(len(slots), size)
+                logits[:, -1] = 5 + slots.float()
+                return torch.log_softmax(logits, 1)
+
+            return predict
+
+    def first(ends_last: bool) -> np.ndarray:
+        events: list[Event] = []
+        config = SamplerConfig(num_steps=3, order=Confidence(), ends_last=ends_last)
+        sample(Ends(), DOCUMENTS[1:2], config, seed=0, callback=events.append)
+        return np.concatenate([event.revealed for event in events])
+
+    slots = DOCUMENTS[1].maskable.nonzero()[0]
+    assert np.array_equal(first(True), slots) and np.array_equal(first(False), slots[::-1])
+
+
+@final
+@dataclass(frozen=True)
+class OddFixed(FixedOrder):
+    returned: Any = None
+
+    def rank(self, canvas: Canvas, step: int) -> Any:
+        return self.returned
+
+
+@final
+@dataclass(frozen=True)
+class OddEvidence(EvidenceOrder):
+    def score(self, log_probabilities: Tensor) -> Any:
+        return log_probabilities.argmax(1)
+
+
+@final
+@dataclass(frozen=True)
+class OddDrawn(DrawnOrder):
+    def score(self, log_probabilities: Tensor, code: Tensor, row: Tensor) -> Any:
+        return log_probabilities
+
+
+@final
+@dataclass(frozen=True)
+class OddCount(AdaptiveCount):
+    def measure(self, log_probabilities: Tensor, previous: Tensor | None) -> Any:
+        return log_probabilities[:, :1]
+
+    def accept(self, history: Any) -> Any:
+        return [True]
+
+
+@final
+@dataclass(frozen=True)
+class OddCorrector(Remasking):
+    def choose(self, revealed: Revealed) -> Any:
+        return revealed.log_probability
+
+
 @pytest.mark.parametrize(
-    ("propose", "reveal", "message"),
+    ("config", "message"),
     [
-        (torch.zeros_like, torch.clone, r"the order .*Odd\(\) left [0-9]+ slots masked: where step.s is 0"),
+        (SamplerConfig(num_steps=2, order=OddFixed()), r"`rank` of the order OddFixed.* NoneType: return an"),
         (
-            lambda masked: masked[:, :1],
-            torch.clone,
-            r"`propose` of the order .*Odd.* of shape \(6, 1\) on cpu",
+            SamplerConfig(num_steps=2, order=OddFixed(returned=np.zeros(2))),
+            r"`rank` .* returned ndarray of float64 of shape \(2,\): return an array of 8 numbers",
         ),
-        (lambda masked: None, torch.clone, r"`propose` of the order .*Odd.* returned NoneType: return a"),
-        (torch.clone, torch.Tensor.float, r"`reveal` of .* returned a tensor of torch.float32 of shape"),
+        (SamplerConfig(num_steps=2, order=OddEvidence()), r"`score` .* returned a tensor of torch.int64"),
+        (SamplerConfig(num_steps=2, order=OddDrawn()), r"`score` .* of shape \(4, 5\): return a floating"),
+        (SamplerConfig(count=OddCount()), r"`accept` of the count OddCount\(\) returned list: return an"),
+        (SamplerConfig(num_steps=2, corrector=OddCorrector()), r"`choose` of the corrector OddCorr.*float64"),
     ],
 )
-def test_what_an_order_returns_is_checked(
-    propose: Callable[[Tensor], Any], reveal: Callable[[Tensor], Any], message: str
-) -> None:
-    @final
-    @dataclass(frozen=True)
-    class Odd(Order):
-        def propose(self, masked: Tensor, canvas: Canvas, step: Step) -> Any:
-            return propose(masked)
-
-        def reveal(self, proposed: Tensor, log_confidence: Tensor, canvas: Canvas, step: Step) -> Any:
-            return reveal(proposed)
-
-    batch = make_batch(documents(tiny_vocabulary()), range(6))
+def test_what_users_parts_return_is_checked(config: SamplerConfig, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        sample(DenoiserPredictor(random_denoiser()), batch, SamplerConfig(num_steps=2, order=Odd()), seed=0)
+        sample(PREDICTOR, DOCUMENTS[:1], config, seed=0)
 
 
 def test_the_times_of_a_grid_are_checked() -> None:
@@ -300,18 +442,23 @@ def test_the_times_of_a_grid_are_checked() -> None:
         Short().times(4)
 
 
-def test_packed_rows_are_refused() -> None:
-    predictor = DenoiserPredictor(random_denoiser())
-    text = documents(predictor.vocabulary)[1]
-    batch = make_batch([text, text], range(2), row_length=80)
-    with pytest.raises(ValueError, match="one sequence per row"):
-        sample(predictor, batch, SamplerConfig(num_steps=1), seed=0)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SamplerConfig(), "the count Scheduled needs num_steps: give"),
+        (lambda: SamplerConfig(num_steps=3, count=Threshold()), "num_steps is 3, and the count Threshold"),
+        (lambda: SamplerConfig(count=FirstHitting(), grid=Cosine()), r"no use for the grid Cosine\(\)"),
+        (lambda: SamplerConfig(count=Threshold(), corrector=ReMDMCap()), "ReMDMCap hides slots from step"),
+        (lambda: SamplerConfig(num_steps=3, corrector=PathPlanning()), "PathPlanning compares scores"),
+        (lambda: SamplerConfig(num_steps=3, ends_last=True), "ends_last needs an order that looks"),
+        (lambda: SamplerConfig(num_steps=3, block_length=0), "block_length is 0: give at least 1"),
+    ],
+)
+def test_parts_that_do_not_go_together(make: Callable[[], SamplerConfig], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
 
 
-def test_a_condition_that_is_not_needed_is_not_read() -> None:
-    """What stands at maskable slots before sampling changes nothing."""
-    predictor = DenoiserPredictor(random_denoiser())
-    batch = make_batch(documents(predictor.vocabulary), range(6))
-    scrambled = replace(batch, tokens=torch.where(batch.maskable, batch.tokens + 1, batch.tokens))
-    config = SamplerConfig(num_steps=3)
-    assert torch.equal(sample(predictor, batch, config, seed=0), sample(predictor, scrambled, config, seed=0))
+def test_editing_goes_with_any_count() -> None:
+    config = SamplerConfig(count=Threshold(probability=0.5), corrector=TokenEditing(probability=0.05))
+    assert len(sample(PREDICTOR, DOCUMENTS, config, seed=0)) == len(DOCUMENTS)

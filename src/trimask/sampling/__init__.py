@@ -29,9 +29,10 @@ from trimask.sampling.count import (
 )
 from trimask.sampling.filters import Filter, MinP, Temperature, TopK, TopP
 from trimask.sampling.generate import DEFAULTS, Generated, Generator
-from trimask.sampling.grid import Cosine, Shifted, TimeGrid, Uniform
+from trimask.sampling.grid import Cosine, Shifted, Tabulated, TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
 from trimask.sampling.length import EmptySpanWarning, LengthPolicy, SpanTooShortWarning
+from trimask.sampling.likelihood import SamplerLikelihood, measure_sampler_likelihood
 from trimask.sampling.order import (
     CalibratedConfidence,
     Checkerboard,
@@ -49,6 +50,7 @@ from trimask.sampling.order import (
     Random,
 )
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
+from trimask.sampling.profile import InformationProfile, measure_profile
 from trimask.sampling.sampler import Event, sample
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "Generator",
     "GuidanceRamp",
     "Halton",
+    "InformationProfile",
     "IntervalGuidance",
     "LargestMargin",
     "LargestProbability",
@@ -98,10 +101,12 @@ __all__ = [
     "ReMDMRescale",
     "Remasking",
     "SamplerConfig",
+    "SamplerLikelihood",
     "Scheduled",
     "Shifted",
     "SpanTooShortWarning",
     "StableAndSure",
+    "Tabulated",
     "Temperature",
     "Threshold",
     "TimeGrid",
@@ -109,5 +114,7 @@ __all__ = [
     "TopK",
     "TopP",
     "Uniform",
+    "measure_profile",
+    "measure_sampler_likelihood",
     "sample",
 ]

@@ -14,8 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from trimask.diffusion.reverse import remask_limit
-from trimask.diffusion.schedule import Linear
 from trimask.errors import UserError
 from trimask.sampling.canvas import Canvas
 from trimask.sampling.order import Step
@@ -245,8 +243,8 @@ class TokenEditing(Editing):
 
 
 def _limit(t: float, s: float) -> float:
-    both = torch.tensor([t, s], dtype=torch.float64)
-    return float(remask_limit(Linear(), s=both[1], t=both[0]))
+    """Return (1 − α_s) / α_t, at most 1: `diffusion.reverse.remask_limit` for numbers."""
+    return min(1.0, s / (1 - t)) if t < 1 else 1.0
 
 
 def _draw(revealed: Revealed, probability: Float64[np.ndarray, "slots"]) -> Bool[np.ndarray, "slots"]:

@@ -253,8 +253,8 @@ class Unmasker:
 
     def _end(self, members: Rows[Member]) -> None:
         """Note what was revealed, hide what the correctors hide, and report both."""
-        revealed: list[list[Int[np.ndarray, _]]] = [[] for _ in self.rows]
-        remasked: list[list[Int[np.ndarray, _]]] = [[] for _ in self.rows]
+        revealed: list[list[np.ndarray]] = [[] for _ in self.rows]
+        remasked: list[list[np.ndarray]] = [[] for _ in self.rows]
         for number, track in members:
             hidden = track.canvas.slot[track.hidden]
             if len(hidden):
@@ -269,8 +269,8 @@ class Unmasker:
         self,
         row: Row,
         number: int,
-        revealed: Rows[Int[np.ndarray, "some"]] = (),
-        remasked: Rows[Int[np.ndarray, "some"]] = (),
+        revealed: Rows[np.ndarray] = (),
+        remasked: Rows[np.ndarray] = (),
     ) -> None:
         if self.callback is None:
             return
