@@ -269,8 +269,8 @@ class Unmasker:
         self,
         row: Row,
         number: int,
-        revealed: Rows[Int[np.ndarray, "some"]] = (),
-        remasked: Rows[Int[np.ndarray, "some"]] = (),
+        revealed: Rows[Int[np.ndarray, "_"]] = (),
+        remasked: Rows[Int[np.ndarray, "_"]] = (),
     ) -> None:
         if self.callback is None:
             return
