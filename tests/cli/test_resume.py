@@ -106,8 +106,8 @@ def test_a_run_of_an_earlier_version_goes_on_samples_and_is_exported(
     assert config(run)["run"]["sampler"]["text_to_image"] == law
 
     denoiser, facts = read_denoiser(run / "model.safetensors")
-    exported = {"run": json.dumps({"sampler": {"text_to_image": old, "text": gone}})}
-    save_denoiser(tmp_path / "old.safetensors", denoiser, **(facts | exported))
+    exported: Any = facts | {"run": json.dumps({"sampler": {"text_to_image": old, "text": gone}})}
+    save_denoiser(tmp_path / "old.safetensors", denoiser, **exported)
     tokenizers = run / "tokenizers"
     assert trimask.load(tmp_path / "old.safetensors", tokenizers=tokenizers).samplers == {
         "text_to_image": samplers["text_to_image"],
