@@ -54,7 +54,7 @@ class Slots:
 
 
 def gather_slots(
-    members: Rows[Member], places: Rows[Int[np.ndarray, "some"]], codebook: int, width: int
+    members: Rows[Member], places: Rows[Int[np.ndarray, "_"]], codebook: int, width: int
 ) -> Slots:
     """Gather the slots of `codebook` among `places` of each track; `width` is the slots of a row."""
     parts: dict[str, list[Any]] = {name: [] for name in Slots.__annotations__}
