@@ -1,7 +1,9 @@
 """What all tests share: one thread each (two workers run side by side), the same drawn cases every time."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,15 +56,16 @@ def few_sampling_steps() -> Iterator[None]:
     """Eight steps in the place of the 24 to 64 of each task: models that have learned nothing gain nothing by
     more.
     """
+    from trimask.sampling.config import SamplerConfig
     from trimask.sampling.generate import Generator
 
     settings = Generator.settings
+
+    def few(self: Generator, task: str, **given: Any) -> SamplerConfig:
+        found = settings(self, task, **given)
+        is_given = given.get("num_steps") is not None or not found.count.has_steps
+        return found if is_given else replace(found, num_steps=8)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Generator,
-            "settings",
-            lambda self, task, **given: settings(
-                self, task, **{**given, "num_steps": given.get("num_steps") or 8}
-            ),
-        )
+        patch.setattr(Generator, "settings", few)
         yield

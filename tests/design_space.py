@@ -9,10 +9,42 @@ from typing import Any
 from trimask.diffusion.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Schedule
 from trimask.model.parametrization import CompletedP, Parametrization, Standard
 from trimask.sampling import grid
-from trimask.sampling.filters import Filter, Temperature, TopK, TopP
-from trimask.sampling.grid import Shifted, TimeGrid, Uniform
-from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, LinearGuidance
-from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks, Order
+from trimask.sampling.corrector import (
+    Corrector,
+    PathPlanning,
+    ReMDMCap,
+    ReMDMConfidence,
+    ReMDMLoop,
+    ReMDMRescale,
+    TokenEditing,
+)
+from trimask.sampling.count import (
+    Ancestral,
+    Count,
+    EntropyBound,
+    FactorRule,
+    FirstHitting,
+    FrechetBound,
+    Scheduled,
+    StableAndSure,
+    Threshold,
+)
+from trimask.sampling.filters import Filter, MinP, Temperature, TopK, TopP
+from trimask.sampling.grid import Shifted, Tabulated, TimeGrid, Uniform
+from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
+from trimask.sampling.order import (
+    CalibratedConfidence,
+    Checkerboard,
+    CoarseFirst,
+    Confidence,
+    Halton,
+    LargestMargin,
+    LargestProbability,
+    LeftToRight,
+    LowestEntropy,
+    Order,
+    Random,
+)
 from trimask.tokenizers.quantizer import FiniteScalarConfig, QuantizerConfig, ResidualVectorConfig
 from trimask.training.logical_batch import BatchRule, KappaRule, LinearRule, NoRule, SquareRootRule
 from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine, WarmupStableDecay
@@ -54,16 +86,59 @@ LR_SCHEDULES: Sequence[LearningRateSchedule] = [
 LAYOUTS: Sequence[CodebookLayout] = [Flattened(), Parallel(), Delayed()]
 ALIGNMENTS: Sequence[TextAlignment] = [Even(), ConstantRate(frames_per_token=1.4, lead=2.0)]
 ORDERS: Sequence[Order] = [
-    Ancestral(),
+    Random(),
+    LeftToRight(),
+    Halton(),
+    Checkerboard(),
+    CoarseFirst(),
+    CoarseFirst(inner=Halton()),
+    LowestEntropy(),
+    LargestMargin(),
+    LargestProbability(),
     Confidence(),
     Confidence(noise_temperature=2.0, codebook_penalty=5.0),
-    LeftToRightBlocks(block_length=3, inner=Ancestral()),
-    LeftToRightBlocks(block_length=3, inner=Confidence()),
-    LeftToRightBlocks(block_length=100, inner=Confidence()),
+    CalibratedConfidence(),
+    CalibratedConfidence(noise_temperature=2.0),
 ]
-FILTERS: Sequence[Filter] = [Temperature(value=0.5), Temperature(value=0.0), TopK(value=2), TopP(value=0.9)]
-GRIDS: Sequence[TimeGrid] = [Uniform(), grid.Cosine(), Shifted(shift=0.1), Shifted(shift=10.0)]
-RAMPS: Sequence[GuidanceRamp] = [ConstantGuidance(), LinearGuidance()]
+COUNTS: Sequence[Count] = [
+    Scheduled(),
+    Ancestral(),
+    FirstHitting(),
+    Threshold(probability=0.5),
+    EntropyBound(nats=0.5),
+    FactorRule(factor=1.5),
+    FrechetBound(risk=0.7),
+    StableAndSure(probability=0.5, nats=0.1),
+]
+CORRECTORS: Sequence[Corrector] = [
+    ReMDMCap(cap=0.1),
+    ReMDMRescale(scale=0.3),
+    ReMDMConfidence(),
+    ReMDMLoop(level=0.3, cap=0.1),
+    PathPlanning(),
+    TokenEditing(probability=0.6),
+]
+FILTERS: Sequence[Filter] = [
+    Temperature(value=0.5),
+    Temperature(value=0.0),
+    Temperature(value=1.2, last=0.0),
+    TopK(value=2),
+    TopP(value=0.9),
+    MinP(value=0.1),
+]
+GRIDS: Sequence[TimeGrid] = [
+    Uniform(),
+    grid.Cosine(),
+    Shifted(shift=0.1),
+    Shifted(shift=10.0),
+    Tabulated(times_of_steps=((1.0, 0.4, 0.0), (1.0, 0.8, 0.5, 0.1, 0.0))),
+]
+RAMPS: Sequence[GuidanceRamp] = [
+    ConstantGuidance(),
+    LinearGuidance(),
+    IntervalGuidance(start=0.2, stop=0.7),
+    IntervalGuidance(stop=0.5, ramp=LinearGuidance()),
+]
 PARAMETRIZATIONS: Sequence[Parametrization] = [
     Standard(),
     CompletedP(base_width=64, base_depth=2, base_num_heads=1),
@@ -82,6 +157,8 @@ DESIGN_SPACE: Mapping[type, Sequence[Any]] = {
     CodebookLayout: LAYOUTS,
     TextAlignment: ALIGNMENTS,
     Order: ORDERS,
+    Count: COUNTS,
+    Corrector: CORRECTORS,
     Filter: FILTERS,
     TimeGrid: GRIDS,
     GuidanceRamp: RAMPS,

@@ -28,7 +28,7 @@ from design_space import (
 from trimask.config import from_dict, to_dict
 from trimask.model.parametrization import Parametrization
 from trimask.sampling.filters import Filter
-from trimask.sampling.guidance import GuidanceRamp
+from trimask.sampling.guidance import GuidanceRamp, IntervalGuidance
 from trimask.training.logical_batch import BatchChange, BatchRule
 from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.optimizers import AdamWConfig
@@ -97,25 +97,35 @@ def test_words_stand_in_reading_order(alignment: TextAlignment, num_tokens: int,
 
 
 @pytest.mark.parametrize("ramp", RAMPS, ids=repr)
-@given(scale=st.floats(0, 20), revealed=st.lists(st.floats(0, 1), min_size=2, max_size=6))
+@given(scale=st.floats(0, 20), revealed=st.floats(0, 1))
 def test_guidance_lies_between_none_and_its_full_scale(
-    ramp: GuidanceRamp, scale: float, revealed: list[float]
+    ramp: GuidanceRamp, scale: float, revealed: float
 ) -> None:
-    found = ramp.scale(scale, torch.tensor([*sorted(revealed), 1.0], dtype=torch.float64))
-    assert found[-1] == pytest.approx(scale)
     low, high = min(1.0, scale), max(1.0, scale)
-    assert ((found >= low - 1e-9) & (found <= high + 1e-9)).all()
-    assert (ramp.scale(1.0, torch.tensor(revealed, dtype=torch.float64)) == 1).all()  # exactly no guidance
-    assert ((found - 1).abs().diff() >= -1e-9).all()  # never weaker than before
+    assert low - 1e-9 <= ramp.scale(scale, revealed) <= high + 1e-9
+    assert ramp.scale(1.0, revealed) == 1  # exactly no guidance
+
+
+@pytest.mark.parametrize("ramp", [each for each in RAMPS if not isinstance(each, IntervalGuidance)], ids=repr)
+@given(scale=st.floats(0, 20), revealed=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_guidance_without_an_interval_grows_to_its_full_scale(
+    ramp: GuidanceRamp, scale: float, revealed: tuple[float, float]
+) -> None:
+    before, after = (abs(ramp.scale(scale, share) - 1) for share in sorted(revealed))
+    assert after >= before - 1e-9
+    assert ramp.scale(scale, 1.0) == pytest.approx(scale)
 
 
 @pytest.mark.parametrize("chosen", FILTERS, ids=repr)
-@given(logits=st.lists(st.floats(-20, 20), min_size=2, max_size=8, unique=True))
-def test_filters_keep_the_likeliest_and_the_order(chosen: Filter, logits: list[float]) -> None:
+@given(
+    logits=st.lists(st.floats(-20, 20), min_size=2, max_size=8, unique=True),
+    masked=st.floats(0, 1),
+)
+def test_filters_keep_the_likeliest_and_the_order(chosen: Filter, logits: list[float], masked: float) -> None:
     before = torch.tensor([logits], dtype=torch.float64)
-    after = chosen(before)
+    after = chosen(before, torch.tensor([masked], dtype=torch.float64))
     assert after.shape == before.shape and not after.isnan().any()
-    assert after[0].argmax() == before[0].argmax()
+    assert after[0, before[0].argmax()] == after[0].max() > -math.inf
     ranked = after[0, before[0].argsort()]
     assert (ranked[1:] >= ranked[:-1]).all()
 

@@ -10,10 +10,13 @@ import torch
 
 from trimask.diffusion.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Schedule
 from trimask.model.parametrization import COMPLETED_P, Parametrization
+from trimask.sampling import grid
+from trimask.sampling.corrector import Corrector
+from trimask.sampling.count import Count
 from trimask.sampling.filters import Filter
-from trimask.sampling.grid import TimeGrid
+from trimask.sampling.grid import Shifted, TimeGrid, Uniform
 from trimask.sampling.guidance import GuidanceRamp
-from trimask.sampling.order import Order
+from trimask.sampling.order import DrawnOrder, EvidenceOrder, FixedOrder, Order
 from trimask.training.logical_batch import BatchRule
 from trimask.training.reduction import Reduction
 from trimask.training.weighting import Weighting
@@ -29,6 +32,8 @@ CHOICES = (
     CodebookLayout,
     TimeGrid,
     Order,
+    Count,
+    Corrector,
     Filter,
     GuidanceRamp,
 )
@@ -77,10 +82,32 @@ def test_the_table_of_completed_p_is_that_of_the_code() -> None:
     assert {name: cells for name, *cells in rows("tensor")} == table
 
 
+@pytest.mark.parametrize("chosen", [Uniform(), grid.Cosine(), Shifted(shift=3.0)], ids=repr)
+def test_time_grids_are_as_their_formulas_say(chosen: TimeGrid) -> None:
+    (formula,) = [row[1] for row in rows("grid") if row[0].strip("`") == type(chosen).__name__]
+    known = {"π": math.pi, "cos": math.cos, "c": getattr(chosen, "shift", None)}
+    for step, time in enumerate(chosen.times(5)):
+        assert eval(compiled(formula), known | {"d": step / 5}) == pytest.approx(float(time), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "interface"),
+    [("grid", TimeGrid), ("order", Order), ("count", Count), ("corrector", Corrector)],
+)
+def test_the_tables_of_samplers_have_each_choice(first: str, interface: type) -> None:
+    assert {row[0].strip("`") for row in rows(first)} == ours(interface)
+
+
+def test_each_order_is_of_its_kind() -> None:
+    kinds = {name.strip("`"): kind for name, _, kind, _ in rows("order")}
+    of_each = {"fixed": FixedOrder, "evidence": EvidenceOrder, "drawn": DrawnOrder}
+    assert kinds == {name: kind for kind, cls in of_each.items() for name in ours(cls)}
+
+
 def ours(interface: type) -> set[str]:
     """Names of trimask's classes that may stand for `interface`; tests make others."""
     found = [each for each in interface.__subclasses__() if each.__module__.startswith("trimask.")]
-    return {each.__name__ for each in found}.union(*map(ours, found))
+    return {each.__name__ for each in found if "__final__" in vars(each)}.union(*map(ours, found))
 
 
 @pytest.mark.parametrize("interface", CHOICES, ids=lambda each: each.__name__)

@@ -103,9 +103,14 @@ def test_it_is_sampled_from_the_shell(desk: Path, capsys: pytest.CaptureFixture[
     assert main([*command, "--task", "speech_to_image", "--speech", "hello.wav"]) == 0
     (sample,) = json.loads(capsys.readouterr().out)["samples"]
     assert Path(sample["image"]).is_file() and set(sample) - {"image"} <= RESERVED
-    adjusted = [*command, "--task", "text_to_depth", "--prompt", "a room", "--sampler.text_to_depth.order"]
-    assert main([*adjusted, "LeftToRightBlocks", "--sampler.text_to_depth.order.block_length", "4"]) == 2
-    assert "inner" in capsys.readouterr().err
+    order = "--sampler.text_to_depth.order"
+    adjusted = [*command, "--task", "text_to_depth", "--prompt", "a room", order, "CoarseFirst"]
+    assert main([*adjusted, f"{order}.inner", "Halton", "--sampler.text_to_depth.block-length", "8"]) == 0
+    (sample,) = json.loads(capsys.readouterr().out)["samples"]
+    settings = json.loads(Path(sample["settings"]).read_text())["sampler"]
+    assert (settings["order"]["inner"], settings["block_length"]) == ({"type": "Halton"}, 8)
+    assert main([*adjusted, f"{order}.inner", "Confidence"]) == 2  # it is no fixed order
+    assert "order.inner" in capsys.readouterr().err
 
 
 def test_prompts_of_its_tasks_are_respelled_and_checked(

@@ -199,8 +199,8 @@ def test_a_run_is_loaded_shown_and_sampled_in_an_order_of_ones_own(
     rows = json.loads(capsys.readouterr().out)["config"]["modalities"]
     shown = {name: row["schedule"] for name, row in rows.items()}
     assert shown["text"] == {**shown["image"], "exponent": 2.0} and "Steep" in shown["text"]["type"]
-    order = modules.load(f"{tmp_path}/order.py:Threshold")
-    config = SamplerConfig(num_steps=3, order=order(probability=0.5))
+    order, count = (modules.load(f"{tmp_path}/order.py:{name}") for name in ("Outwards", "Certain"))
+    config = SamplerConfig(order=order(), count=count(nats=5.0))
     model = trimask.load(run)
     captions = ["red apple", "good morning"]
     together = model.generate_many("text_to_image", captions, config=config, raw_prompt=True)
@@ -222,10 +222,12 @@ def test_samples_keep_the_code_of_their_order(
         "--task=text_to_image",
         "--prompt=red apple",
         "--raw-prompt",
-        "--num-steps=3",
+        "--out=samples",
+        "--sampler.text_to_image.num-steps=none",
+        "--sampler.text_to_image.grid=Uniform",
     ]
-    option = "--sampler.text_to_image.order"
-    assert main([*words, "--out=samples", option, "order.py:Threshold", f"{option}.probability=0.5"]) == 0
+    order, count = "--sampler.text_to_image.order", "--sampler.text_to_image.count"
+    assert main([*words, order, "order.py:Outwards", count, "order.py:Certain", f"{count}.nats=5"]) == 0
     copy = desk / "samples" / "modules" / modules.SourceFile.read(desk / "order.py").copy
     assert copy.read_text() == source
     assert f"wrote samples/modules/{copy.name}" in capsys.readouterr().err
@@ -233,10 +235,10 @@ def test_samples_keep_the_code_of_their_order(
     forget()
     (settings,) = (desk / "samples").glob("*.json")
     made_with = json.loads(settings.read_text())
-    order = made_with["sampler"]["order"]
-    assert order == {"type": f"{copy.name}:Threshold", "probability": 0.5}
-    again = [f"{option}=samples/modules/{order['type']}", f"{option}.probability={order['probability']}"]
-    assert main([*words, "--out=samples", *again]) == 0
+    assert made_with["sampler"]["order"] == {"type": f"{copy.name}:Outwards"}
+    assert made_with["sampler"]["count"] == {"type": f"{copy.name}:Certain", "nats": 5.0}
+    again = [order, f"{copy}:Outwards", count, f"{copy}:Certain", f"{count}.nats=5"]
+    assert main([*words, *again]) == 0
     assert f"wrote samples/modules/{copy.name}" not in capsys.readouterr().err
     assert len({path.read_bytes() for path in (desk / "samples").glob("*.png")}) == 1
     assert len({path.read_bytes() for path in (desk / "samples").glob("*.json")}) == 1
@@ -517,12 +519,15 @@ def test_a_script_names_its_own_classes(desk: Path) -> None:
 FAULTS = """
 import sys
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from trimask.diffusion.schedule import Linear, Schedule
 from trimask.parallel import Work
 from trimask.recipes.quickstart import debug
-from trimask.sampling.order import Order
+from trimask.sampling.corrector import Editing, Remasking
+from trimask.sampling.count import AdaptiveCount, PlannedCount
+from trimask.sampling.filters import Filter
+from trimask.sampling.order import DrawnOrder, EvidenceOrder, FixedOrder
 
 print("imported")
 
@@ -574,12 +579,68 @@ class Fails(Base):
 
 
 @config
-class Divides(Order):
-    def propose(self, masked, canvas, step):
-        return masked[1 // 0]
+class Ranks(FixedOrder):
+    def rank(self, canvas, step):
+        return canvas.slot[1 // 0]
 
-    def reveal(self, proposed, log_confidence, canvas, step):
-        return proposed
+
+@config
+class Scores(EvidenceOrder):
+    def score(self, log_probabilities):
+        return log_probabilities[2 // 0]
+
+
+@config
+class ScoresDrawn(DrawnOrder):
+    def score(self, log_probabilities, code, row):
+        return code[3 // 0]
+
+
+@config
+class Numbers(PlannedCount):
+    has_steps: ClassVar[bool] = True
+
+    def times(self, canvas, grid):
+        return grid
+
+    def number(self, canvas, num_masked, num_remasked, step):
+        return 4 // 0
+
+
+@config
+class Measures(AdaptiveCount):
+    def measure(self, log_probabilities, previous):
+        return log_probabilities[5 // 0]
+
+    def accept(self, history):
+        return history[0][:, 0] > 0
+
+
+@config
+class Accepts(AdaptiveCount):
+    def measure(self, log_probabilities, previous):
+        return log_probabilities[:, :1]
+
+    def accept(self, history):
+        return history[6 // 0]
+
+
+@config
+class Chooses(Remasking):
+    def choose(self, revealed):
+        return revealed.visible[7 // 0]
+
+
+@config
+class Edits(Editing):
+    def edit(self, log_probabilities, code):
+        return code[8 // 0]
+
+
+@config
+class Cuts(Filter):
+    def __call__(self, log_probabilities, masked):
+        return log_probabilities[9 // 0]
 
 
 @config
@@ -617,14 +678,31 @@ def test_a_type_that_is_not_defined(faults: Path, capsys: Any) -> None:
     assert said.endswith("define or import it at the top level of faults.py")
 
 
-def test_an_order_that_fails(faults: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    words = ["sample", "quickstart", "--task", "text", "--sampler.text.order", "faults.py:Divides"]
-    place = f"faults.py:{line_of('1 // 0')}, in propose"
+@pytest.mark.parametrize(
+    ("part", "name", "line", "method"),
+    [
+        ("order", "Ranks", "1 // 0", "rank"),
+        ("order", "Scores", "2 // 0", "score"),
+        ("order", "ScoresDrawn", "3 // 0", "score"),
+        ("count", "Numbers", "4 // 0", "number"),
+        ("count", "Measures", "5 // 0", "measure"),
+        ("count", "Accepts", "6 // 0", "accept"),
+        ("corrector", "Chooses", "7 // 0", "choose"),
+        ("corrector", "Edits", "8 // 0", "edit"),
+        ("filters.0", "Cuts", "9 // 0", "__call__"),
+    ],
+)
+def test_a_part_of_a_sampler_that_fails(
+    part: str, name: str, line: str, method: str, faults: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    words = ["sample", "quickstart", "--task", "text", f"--sampler.text.{part}", f"faults.py:{name}"]
+    words += ["--sampler.text.num-steps", "none"] if method in ("measure", "accept") else []
+    place = f"faults.py:{line_of(line)}, in {method}"
     assert f"{place}: ZeroDivisionError: integer division or modulo by zero: repair" in error(words, capsys)
     monkeypatch.setenv("TRIMASK_TRACEBACK", "1")
     assert main(words) == 1
     said = capsys.readouterr().err
-    assert "Traceback (most recent call last)" in said and "return masked[1 // 0]" in said
+    assert "Traceback (most recent call last)" in said and line in said
 
 
 def test_a_schedule_that_fails_in_training(faults: Path, capsys: Any) -> None:

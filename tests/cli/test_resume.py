@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+import trimask
+from trimask import io
 from trimask.cli import main
+from trimask.config import to_dict
+from trimask.model.weights import read_denoiser, save_denoiser
+from trimask.sampling.defaults import DEFAULTS
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from trimask.training.tracker import WALL_CLOCK_FIELDS, read_metrics
@@ -68,6 +73,46 @@ def test_resume_alone_takes_the_runs_own_fields(
     assert (kept["checkpoint_every"], kept["evaluate_every"], kept["model"]["width"]) == (2, 3, 16)
     assert "no run has begun" in error(["train", "--out", str(tmp_path / "new"), "--resume"], capsys)
     assert "name a recipe" in error(["train", "--out", str(tmp_path / "new")], capsys)
+
+
+OLD_SAMPLER = """{"num_steps": 7, "grid": {"type": "Cosine"}, "order": {"type": "Ancestral"}, "filters": [],
+    "guidance_scale": 1.5, "guidance_ramp": {"type": "ConstantGuidance"}, "schedule": {"type": "Linear"}}"""
+
+
+def test_a_run_of_an_earlier_version_goes_on_samples_and_is_exported(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its sampler settings, in config.json, in each checkpoint and in its export, have the old form."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    steps = ["--num-steps=2", "--log-every=1", "--checkpoint-every=1"]
+    assert main([*words, *steps, "--out", str(whole)]) == 0
+    old = json.loads(OLD_SAMPLER)
+    gone = old | {"schedule": {"type": "Cosine"}}
+    stopped_before(2, whole, run)
+    for path, below in ((run / "config.json", []), *((p, ["config"]) for p in run.rglob("state.json"))):
+        stored = io.read_sealed(path)
+        inner = stored
+        for name in below:
+            inner = inner[name]
+        inner["run"]["sampler"] |= {"text_to_image": old, "text": gone}
+        io.write_sealed(path, stored)
+    samplers = trimask.load(run).samplers
+    law = to_dict(samplers["text_to_image"])
+    assert (law["num_steps"], law["count"]["type"], law["order"]["type"]) == (7, "Ancestral", "Random")
+    assert samplers["text"] == DEFAULTS["text"]
+    assert main(["sample", str(run), "--task=text", "--num-steps=1", "--span-length=4"]) == 0
+    assert main(["train", "--out", str(run), "--resume", "--threads=1"]) == 0
+    assert figures(run) == figures(whole)
+    assert config(run)["run"]["sampler"]["text_to_image"] == law
+
+    denoiser, facts = read_denoiser(run / "model.safetensors")
+    exported: Any = facts | {"run": json.dumps({"sampler": {"text_to_image": old, "text": gone}})}
+    save_denoiser(tmp_path / "old.safetensors", denoiser, **exported)
+    tokenizers = run / "tokenizers"
+    assert trimask.load(tmp_path / "old.safetensors", tokenizers=tokenizers).samplers == {
+        "text_to_image": samplers["text_to_image"],
+        "text": DEFAULTS["text"],
+    }
 
 
 def test_a_finished_run_goes_further(

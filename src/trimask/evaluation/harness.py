@@ -27,8 +27,8 @@ class HarnessModel(LM):
     return -NELBO ≤ log p, so perplexities are upper bounds, and accuracies compare the bounds of the options
     (as for LLaDA and MDLM). Do not compare these numbers with those of an autoregressive model as if they
     were the same quantity. `is_greedy` refers to unmasking in order of confidence
-    (`ContinuationScorer.is_greedy`). `generate_until` uses the sampler (ancestral unmasking of the text
-    window after the prompt) and cuts at the first stop string and at `max_gen_toks`.
+    (`ContinuationScorer.is_greedy`). `generate_until` fills the text window after the prompt with the
+    model's own sampler of text, and cuts at the first stop string and at `max_gen_toks`.
     """
 
     def __init__(self, generator: Generator, scorer: ContinuationScorer) -> None:
@@ -66,6 +66,7 @@ class HarnessModel(LM):
         kept = text.encode(context)[-(window - wanted) :]
         prompt = text.decode(kept)
         temperature = options.get("temperature") if options.get("do_sample") else 0.0
+        has_steps = self.generator.settings("text").count.has_steps
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # spans that do not end are cut anyway
             (made,) = self.generator.generate_many(
@@ -73,7 +74,7 @@ class HarnessModel(LM):
                 prompt or None,
                 # The full window: in a shorter span the model would end the text at the end of the span.
                 span_length=window,
-                num_steps=min(_DEFAULT_STEPS, window - len(kept)),
+                num_steps=min(_DEFAULT_STEPS, window - len(kept)) if has_steps else None,
                 temperature=temperature,
                 seed=self.scorer.seed,
             )

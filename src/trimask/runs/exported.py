@@ -24,6 +24,7 @@ from trimask.sampling.length import LengthPolicy
 from trimask.sampling.prompts import Seen
 from trimask.seals import parse_json
 from trimask.tokenizers.bundle import SHIPPED, hashes
+from trimask.training.old_samplers import convert_old_samplers
 from trimask.training.run import RunConfig
 
 _RUN, _LENGTHS, _SEEN, _TOKENIZERS = "run", "lengths", "seen", "tokenizers"
@@ -52,7 +53,7 @@ def load_samplers(folder: Path) -> Mapping[str, SamplerConfig]:
 
 def read_samplers(facts: Mapping[str, str], path: Path) -> Mapping[str, SamplerConfig]:
     """Return the sampler settings stored in the exported file `path`, or the defaults."""
-    run = _decode(dict, facts, _RUN, path)
+    run = _decode(_read_run, facts, _RUN, path)
     if run is None:
         return DEFAULTS
     stored = {"sampler": run.get("sampler", {})}
@@ -101,13 +102,18 @@ def read_run_config(facts: Mapping[str, str], path: Path) -> RunConfig:
     Raises:
         UserError: the file does not state it.
     """
-    stored = _decode(lambda value: value, facts, _RUN, path)
+    stored = _decode(_read_run, facts, _RUN, path)
     if stored is None:
         raise UserError(f"{path} does not state which run it comes from: export it again from the run")
     modules.load_all(stored, path.parent)
-    found = _decode(partial(from_dict, RunConfig), facts, _RUN, path)
+    found = _decode(lambda run: from_dict(RunConfig, _read_run(run)), facts, _RUN, path)
     assert found is not None
     return found
+
+
+def _read_run(stored: Any) -> dict[str, Any]:
+    """Read the fields of a stored run, with sampler settings of an earlier version converted."""
+    return convert_old_samplers(dict(stored))
 
 
 def find_tokenizers_of_file(path: Path, facts: Mapping[str, str], given: Path | None) -> Path:

@@ -15,6 +15,7 @@ from trimask.config import ConfigError, differences, from_dict, to_dict
 from trimask.errors import UserError
 from trimask.modules import MODULES
 from trimask.training.distributed import ALONE, World
+from trimask.training.old_samplers import convert_old_samplers
 from trimask.training.tracker import METRICS_FILE
 
 logger = logging.getLogger(__name__)
@@ -68,13 +69,16 @@ def _open_run(
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """Read a run's `config.json` and import the user modules that it names. UserError or FileNotFoundError if
-    it is damaged, describes no run, or a module is missing.
+    """Read a run's `config.json` and import the user modules that it names; sampler settings of an earlier
+    version are converted. UserError or FileNotFoundError if it is damaged, describes no run, or a module is
+    missing.
     """
     path = run / CONFIG
     stored = io.read_sealed(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("run", {}), dict):
         raise UserError(f"{path} does not describe a run: choose another folder")
+    if "run" in stored:
+        stored["run"] = convert_old_samplers(stored["run"])
     modules.load_all(stored, run)
     return stored
 
@@ -153,12 +157,13 @@ def _without(config: Any, paths: Collection[str]) -> Any:
 
 
 def fill_defaults(stored: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill a stored config with defaults of fields that its classes have gained since."""
+    """Fill a stored config with defaults of fields that its classes have gained since, and convert sampler
+    settings of an earlier version."""
     whole = dict(stored)
     for name, value in config.items():
         if is_dataclass(value) and name in stored:
             try:
-                whole[name] = to_dict(from_dict(type(value), stored[name]))
+                whole[name] = to_dict(from_dict(type(value), convert_old_samplers(stored[name])))
             except ConfigError:  # another class: the comparison reports the difference
                 continue
     return whole
