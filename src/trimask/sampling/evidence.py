@@ -54,11 +54,7 @@ class Slots:
 
 
 def gather_slots(
-<<<<<<< HEAD
     members: Rows[Member], places: Rows[np.ndarray], codebook: int, width: int
-=======
-    members: Rows[Member], places: Rows[Int[np.ndarray, "_"]], codebook: int, width: int
->>>>>>> migrate
 ) -> Slots:
     """Gather the slots of `codebook` among `places` of each track; `width` is the slots of a row."""
     parts: dict[str, list[Any]] = {name: [] for name in Slots.__annotations__}
