@@ -105,6 +105,10 @@ def configure(order: Order, count: Count, **more: Any) -> SamplerConfig:
     return SamplerConfig(order=order, count=count, **steps, **more)
 
 
+def describe(config: SamplerConfig) -> str:
+    return f"{config.order!r} {config.count!r} {config.corrector!r} {config.guidance_scale}"
+
+
 CONFIGS = [
     *(configure(order, Ancestral()) for order in ORDERS),
     *(configure(LowestEntropy(), count) for count in COUNTS),
@@ -118,7 +122,7 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=repr)
+@pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_a_sample_depends_on_itself_alone(config: SamplerConfig) -> None:
     """Not on the batch size, the order of the documents, or which others there are."""
     together = sample(PREDICTOR, DOCUMENTS, config, seed=3)
@@ -161,7 +165,7 @@ def test_rows_of_different_laws_share_a_pass() -> None:
         assert np.array_equal(found[k], alone)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=repr)
+@pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_every_target_is_filled_from_its_own_range(config: SamplerConfig) -> None:
     vocabulary, events = PREDICTOR.vocabulary, list[Event]()
     found = sample(PREDICTOR, DOCUMENTS, config, seed=0, callback=events.append)
@@ -237,7 +241,9 @@ def test_the_schedule_gives_the_counts_of_each_modality() -> None:
 def test_codebook_penalty_fills_coarse_codes_first() -> None:
     document = DOCUMENTS[0]
     start, stop = document.spans["image"]
-    for masked in masked_after(SamplerConfig(num_steps=8, order=Confidence(codebook_penalty=100)), document):
+    for masked in masked_after(
+        SamplerConfig(num_steps=8, order=Confidence(codebook_penalty=100.0)), document
+    ):
         coarse, fine = masked[start:stop].reshape(-1, 2).T
         assert not coarse.any() or fine.all()
 

@@ -53,9 +53,7 @@ class Slots:
         return apply_filters(law.filters, log_probabilities, masked)
 
 
-def gather_slots(
-    members: Rows[Member], places: Rows[np.ndarray], codebook: int, width: int
-) -> Slots:
+def gather_slots(members: Rows[Member], places: Rows[np.ndarray], codebook: int, width: int) -> Slots:
     """Gather the slots of `codebook` among `places` of each track; `width` is the slots of a row."""
     parts: dict[str, list[Any]] = {name: [] for name in Slots.__annotations__}
     for number, ((row, track), all_places) in enumerate(zip(members, places, strict=True)):

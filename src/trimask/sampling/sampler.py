@@ -41,7 +41,7 @@ class Event:
         number: its passes so far, from 1; 0 before the first.
         revealed, remasked: slots of the sequence.
         num_masked: slots that are still masked.
-        tokens: returns the sequence, with mask tokens where slots are masked.
+        tokens: returns the sequence, with mask tokens where slots are masked. Call it before the next pass.
     """
 
     row: int
@@ -283,7 +283,7 @@ class Unmasker:
                 revealed=np.concatenate([none, *revealed]),
                 remasked=np.concatenate([none, *remasked]),
                 num_masked=sum(int(track.masked.sum()) for track in row.tracks),
-                tokens=lambda: z[number, :num_slots].cpu().numpy(),
+                tokens=lambda: np.array(z[number, :num_slots].cpu()),
             )
         )
 
