@@ -26,6 +26,27 @@ def read_image(path: Path, size: int) -> PIL.Image.Image:
     return PIL.Image.fromarray(pixels)
 
 
+def check_mask(mask: Path, picture: Path) -> None:
+    """Check that a mask has the size of the picture, so that both are cropped alike.
+
+    Raises:
+        Failed: it has another, or one of the files is no picture.
+    """
+    sizes = []
+    for path in (mask, picture):
+        try:
+            with PIL.Image.open(path) as opened:
+                sizes.append(opened.size)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise Failed(f"{path} is not a picture ({error}): give a PNG, JPEG or WebP file") from error
+    if sizes[0] != sizes[1]:
+        (width, height), (wanted_width, wanted_height) = sizes
+        raise Failed(
+            f"the mask {mask} has {width} x {height} pixels, and {picture} {wanted_width} x {wanted_height}: "
+            "make them equal"
+        )
+
+
 def read_speech(path: Path, sample_rate: int) -> Float32[np.ndarray, "samples"]:
     """Read the recording in `path`, mixed down and resampled as the model needs it, and print what was done.
 

@@ -23,7 +23,7 @@ from trimask.vocabulary.transcript import is_transcript
 if TYPE_CHECKING:  # this imports torch, which takes seconds: wrong arguments must be reported before that
     from trimask.sampling.generate import Generator
 
-_NO_FILES = ("is_complete", "text", "sample_rate")
+_NO_FILES = ("is_complete", "text", "sample_rate", "task")
 """Entries of a sample's JSON that are not paths of files."""
 _MOST_BYTES = 10_000_000  # of a file of prompts
 
@@ -48,9 +48,11 @@ class Sample(Verb):
     model: Annotated[tyro.conf.Positional[str], _arg("RUN")]
     """a run directory, an exported file, or `quickstart`"""
     task: Annotated[str, _arg("TASK")]
-    """text, text_to_image, image_to_text, text_to_speech, speech_to_text, joint, triple, or a model's own"""
+    """text, text_to_image, image_to_text, text_to_speech, speech_to_text, joint, triple, or a model's own;
+    several, separated by commas, form a chain: each uses what those before it generate"""
     prompt: Annotated[str | None, _arg("TEXT")] = None
-    """caption or sentence; for task text, the beginning of the text"""
+    """caption or sentence; for task text, the beginning of the text, or a text with gaps to fill: "the
+    [____] of the king", one token for each underscore"""
     prompts: Annotated[Path | None, _arg("FILE")] = None
     """a text file of prompts, one per line: --num-samples of each, the same as from --prompt"""
     raw_prompt: bool = False
@@ -59,6 +61,10 @@ class Sample(Verb):
     """picture to caption, of any size"""
     speech: Annotated[Path | None, _arg("FILE")] = None
     """recording to transcribe, at any sample rate"""
+    mask: Annotated[Path | None, _arg("FILE")] = None
+    """with --image for a task that generates pictures: paint only where this picture is white"""
+    seconds: Annotated[tuple[float, float] | None, _arg("A B")] = None
+    """with --speech for a task that generates speech: speak only from second A to B anew"""
     codes: Annotated[tuple[str, ...], _arg("NAME=FILE")] = ()
     """codes of a modality that trimask has no tokenizer for: integers, frames × codebooks, in a .npy file"""
     num_samples: Annotated[int, _arg("K")] = 1
@@ -90,6 +96,8 @@ class Sample(Verb):
 
     def run(self, overrides: Mapping[str, str]) -> int:
         check_paths(overrides, "sampler", verb=Sample)
+        if "," in self.task:
+            return self._run_chain(overrides)
         tasks = _read_tasks(Path(self.model))
         if tasks is not None:
             self._check(self._choose_task(tasks))
@@ -114,6 +122,48 @@ class Sample(Verb):
             strips = [sample["filmstrip"] for sample in described if "filmstrip" in sample]
             strip = {"filmstrip": strips[0]} if strips else {}
             print_json({**request, "samples": described, **strip, "files": files})
+        return 0
+
+    def _run_chain(self, overrides: Mapping[str, str]) -> int:
+        """Carry out a chain of tasks."""
+        from trimask.cli.samples import SampleFolder
+
+        if self.out is None:
+            raise UsageError("a chain of tasks writes files: give a folder for them with --out DIR")
+        for name in ("prompts", "mask", "seconds", "span_length", "pair", "filmstrip"):
+            if getattr(self, name):
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} is for one task, and --task names several: leave it out")
+        check_writable(self.out)
+        generator = self._load()
+        generator.override(overrides)
+        known = [task.name for task in generator.vocabulary.tasks]
+        names = [choose("task", name.strip(), known) for name in self.task.split(",")]
+        given = self._options(generator)
+        folder, described = SampleFolder(self.out), []
+        for number in range(self.num_samples):
+            with print_warnings_once():
+                results = generator.chain(
+                    names, self.prompt, numbers=[number], raw_prompt=self.raw_prompt, **given
+                )
+            for place, result in enumerate(results):
+                task = generator.task(names[place])
+                settings = self._describe_settings(generator, task, self.prompt, number, result.is_complete)
+                sample: dict[str, Any] = {"task": task.name, "is_complete": result.is_complete}
+                if result.text is not None:
+                    sample["text"] = result.text
+                sample |= folder.write(
+                    result,
+                    stem=_stem(f"{place + 1}_{task.name}", self.prompt, self.seed),
+                    made_with={**settings, "chain": names},
+                )
+                described.append(sample)
+                if not self.json:
+                    _print_sample(sample)
+        if self.json:
+            files = [each[kind] for each in described for kind in each if kind not in _NO_FILES]
+            request = {"model": self.model, "tasks": names, "seed": self.seed}
+            print_json({**request, "samples": described, "files": files})
         return 0
 
     def _samples(
@@ -170,7 +220,7 @@ class Sample(Verb):
         found |= {"seed": self.seed, "sample": number, "is_complete": is_complete}
         if "text" in task.condition and is_transcript(task.spans[0]):
             found["voice"] = self.voice if self.raw_prompt else generator.seen.voice(self.voice)
-        for name in ("pair", "span_length", "image", "speech", "codes"):
+        for name in ("pair", "span_length", "image", "mask", "speech", "seconds", "codes"):
             value = getattr(self, name)
             if value is not None and value != ():
                 found[name] = str(value) if isinstance(value, Path) else value
@@ -189,7 +239,8 @@ class Sample(Verb):
         if self.filmstrip and task.name != "text_to_image":
             raise UsageError(f"--filmstrip is for task text_to_image, not {task.name}: leave it out")
         given = {"image": self.image, "speech": self.speech, **self._code_files()}
-        unused = [" ".join(option_of(n, str(p))) for n, p in given.items() if p and n not in task.condition]
+        used = {*task.condition, *task.targets}
+        unused = [" ".join(option_of(n, str(p))) for n, p in given.items() if p and n not in used]
         for name in task.condition:
             if name != "text" and given.get(name) is None:
                 more = f", and does not use {unused[0]}" if unused else ""
@@ -198,14 +249,36 @@ class Sample(Verb):
             if path is None:
                 continue
             option = " ".join(option_of(name, str(path)))
-            if name not in task.condition:
+            if name not in used:
                 raise UsageError(f"task {task.name} does not use {option}: leave it out")
             if (problem := find_problem(path)) is not None:
                 raise UsageError(f"{option} {problem}")
+        self._check_parts(task)
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
         if self.pair is not None:
             choose("pair", self.pair, ["image", "speech"])
+
+    def _check_parts(self, task: Task) -> None:
+        """Check what says which part of a picture or recording to generate."""
+        for name, part, value, wanted in (
+            ("image", "mask", self.mask, "FILE, white where it is to be painted"),
+            ("speech", "seconds", self.seconds, "A B, where it is to be spoken anew"),
+        ):
+            given = getattr(self, name)
+            is_target = name in task.targets and name not in task.condition
+            if value is not None and (given is None or not is_target):
+                raise UsageError(
+                    f"--{part} says which part of --{name} FILE a task generates, and task {task.name} "
+                    f"{'has none' if is_target else f'generates no {name}'}: leave it out, or give --{name}"
+                )
+            if given is not None and is_target and value is None and len(task.targets) == 1:
+                raise UsageError(
+                    f"--{name} {given} is what task {task.name} generates: leave it out, or give --{part} "
+                    f"{wanted}"
+                )
+        if self.mask is not None and (problem := find_problem(self.mask)) is not None:
+            raise UsageError(f"--mask {self.mask} {problem}")
 
     def _check_overrides(self, overrides: Mapping[str, str], tasks: Sequence[Task]) -> None:
         """Raise UsageError for a setting of the sampler of another task."""
@@ -267,12 +340,17 @@ class Sample(Verb):
             return trimask.load(self.model, tokenizers=self.tokenizers)
 
     def _options(self, generator: "Generator") -> dict[str, Any]:
-        from trimask.cli.media import read_codes, read_image, read_speech
+        from trimask.cli.media import check_mask, read_codes, read_image, read_speech
 
         options = {"seed": self.seed, "voice": self.voice, "pair": self.pair, **self._settings()}
         if self.image is not None:
             assert generator.codecs.image is not None
             options["image"] = read_image(self.image, generator.codecs.image.image_size)
+        if self.mask is not None and self.image is not None:
+            check_mask(self.mask, self.image)
+            options["mask"] = self.mask
+        if self.seconds is not None:
+            options["seconds"] = self.seconds
         if self.speech is not None:
             assert generator.codecs.speech is not None
             options["speech"] = read_speech(self.speech, generator.codecs.speech.sample_rate)

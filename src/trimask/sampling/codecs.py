@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from trimask.errors import UserError
 from trimask.pixels import to_bytes, to_pixels
 from trimask.sampling.given import Encoded, load_pixels, load_waveform
+from trimask.sampling.infill import MaskInput, Partial, has_gaps, read_gaps, read_mask, read_seconds
 from trimask.sampling.length import LengthPolicy
 from trimask.sampling.request import describe_value
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -82,30 +83,44 @@ class Codecs:
         pair: str | None = None,
         voice: str | None = None,
         span_length: int | None = None,
+        mask: MaskInput | None = None,
+        seconds: tuple[float, float] | None = None,
     ) -> Sequence:
-        """Build the sequence to fill: condition codes in place, targets zero. Check all inputs.
+        """Build the sequence to fill: condition codes in place, targets zero or given in part. Check all
+        inputs.
 
         Args:
             given: the inputs by modality.
+            mask: which part of a given target picture to generate.
+            seconds: which part of a given target recording to generate, from A to B.
         """
         row = self.vocabulary.task(task)
         spans = choose_spans(row, pair)
+        targets = row.targets_of(spans)
+        _check_parts(row, targets, given, mask=mask, seconds=seconds)
         self._check_given(row, spans, given, pair=pair, voice=voice, span_length=span_length)
         spoken_by = (voice or DEFAULT_VOICE) if is_transcript(spans) else None
         codes = {m: self._encode(m, given[m], voice=spoken_by) for m in row.condition}
         known = {m: len(span) for m, span in codes.items()}
         if "text" in known:
             known["text"] = len(given["text"].strip().encode())
-        targets = row.targets_of(spans)
+        parts: dict[str, Partial] = {}
         for modality in targets:
             self._need(modality)
             space = self.vocabulary.space(modality)
+            if given.get(modality) is not None and not _is_beginning(row, modality, given):
+                parts[modality] = self._read_part(modality, given[modality], mask, seconds)
+                codes[modality] = parts[modality].codes
+                continue
             if space.grid is not None:
                 length = space.grid[0] * space.grid[1]
             else:
                 length = span_length or self.lengths.frames_of(modality, spans, known)
             codes[modality] = np.zeros((length, space.num_codebooks), dtype=np.int64)
-        sequence = build_sequence(self.vocabulary, task, codes)
+        num_end = {modality: int(self.vocabulary.space(modality).has_end) for modality in parts}
+        sequence = build_sequence(self.vocabulary, task, codes, num_end=num_end)
+        if parts:
+            return _keep_parts(sequence, parts)
         beginnings = [m for m in targets if given.get(m) is not None]
         return self._keep_prefix(sequence, given["text"]) if beginnings else sequence
 
@@ -147,6 +162,26 @@ class Codecs:
         tokens[start : start + len(codes)] = self.vocabulary.tokens("text", codes)[:, 0]
         maskable[start : start + len(codes)] = False
         return replace(sequence, tokens=tokens, maskable=maskable)
+
+    def _read_part(
+        self,
+        modality: str,
+        value: Any,
+        mask: MaskInput | None,
+        seconds: tuple[float, float] | None,
+    ) -> Partial:
+        """Encode a target that is given in part, or whole among several targets."""
+        if modality == "text":
+            return read_gaps(value, self._need_text().encode)
+        codes = self._encode(modality, value, voice=None)
+        if modality == "image" and mask is not None:
+            grid, codec = self.vocabulary.space("image").grid, self._need_image()
+            assert grid is not None
+            _check_sizes(value, mask)
+            return read_mask(mask, codes, grid, codec.image_size)
+        if modality == "speech" and seconds is not None:
+            return read_seconds(seconds, codes, self._need_speech().frame_rate)
+        return Partial.of_codes(codes)
 
     def _encode(self, modality: str, value: Any, *, voice: str | None) -> Int[np.ndarray, "frames codebooks"]:
         """Encode a condition."""
@@ -221,8 +256,7 @@ class Codecs:
         """Raise UserError for a missing or unused input."""
         for modality, value in given.items():
             name = "prompt" if modality == "text" else modality
-            is_prefix = task.is_alone and modality == "text" and "text" in spans
-            if value is not None and modality not in task.condition and not is_prefix:
+            if value is not None and modality not in spans:
                 raise UserError(f"task {task.name} has no use for {name}: leave it out")
         for modality in task.condition:
             if given.get(modality) is None:
@@ -250,6 +284,70 @@ class Codecs:
                 f"voice {describe_value(voice)} has no effect on task {task.name}: "
                 "name one voice, for text_to_speech"
             )
+
+
+def _check_parts(
+    task: Task,
+    targets: tuple[str, ...],
+    given: Mapping[str, Any],
+    *,
+    mask: MaskInput | None,
+    seconds: tuple[float, float] | None,
+) -> None:
+    """Raise UserError for parts of targets that nothing is said about, and for parts of nothing."""
+    for name, value, modality in (("mask", mask, "image"), ("seconds", seconds, "speech")):
+        if value is not None and (modality not in targets or given.get(modality) is None):
+            raise UserError(
+                f"{name} says which part of a given {modality} to generate, and task {task.name} gets none "
+                f"that it generates: leave it out, or give {modality} to a task such as text_to_{modality}"
+            )
+    whole = []
+    for modality in targets:
+        value = given.get(modality)
+        if value is None or _is_beginning(task, modality, given):
+            return
+        is_part = (
+            (modality == "text" and has_gaps(value))
+            or (modality == "image" and mask is not None)
+            or (modality == "speech" and seconds is not None)
+            or (isinstance(value, np.ndarray) and value.dtype.kind in "iu" and (value == -1).any())
+        )
+        if is_part:
+            return
+        whole.append(modality)
+    remedies = {
+        "text": "mark gaps in the prompt, [____] with one underscore for each token",
+        "image": "give a mask that is white where it is to be painted",
+        "speech": "give seconds, from A to B",
+    }
+    how = " or ".join(remedies.get(m, f"set codes of {m} to -1") for m in whole)
+    names = " and ".join("prompt" if modality == "text" else modality for modality in whole)
+    raise UserError(f"task {task.name} generates {names}, and all of it is given: leave it out, or {how}")
+
+
+def _is_beginning(task: Task, modality: str, given: Mapping[str, Any]) -> bool:
+    """Return whether a given target is the beginning of a text, which is continued."""
+    return modality == "text" and task.is_alone and not has_gaps(given[modality])
+
+
+def _check_sizes(picture: Any, mask: MaskInput) -> None:
+    """Raise UserError if picture and mask are cropped differently."""
+    both = [each for each in (picture, mask) if isinstance(each, PIL.Image.Image)]
+    if len(both) == 2 and both[0].size != both[1].size:
+        raise UserError(
+            f"the mask has {both[1].width} x {both[1].height} pixels and the picture {both[0].width} x "
+            f"{both[0].height}: make them equal"
+        )
+
+
+def _keep_parts(sequence: Sequence, parts: Mapping[str, Partial]) -> Sequence:
+    """Leave only the parts of targets maskable that are to be generated."""
+    maskable = sequence.maskable.copy()
+    for modality, part in parts.items():
+        start, stop = sequence.spans[modality]
+        maskable[start:stop] = False
+        maskable[start : start + part.fill.size] = part.fill.reshape(-1)
+    return replace(sequence, maskable=maskable)
 
 
 def choose_spans(task: Task, pair: str | None) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from trimask.model.denoiser import Denoiser
 from trimask.sampling.codecs import Codecs, ImageInput, SpeechInput, choose_spans
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
+from trimask.sampling.infill import MaskInput
 from trimask.sampling.length import LengthPolicy, warn_of_length
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.prompts import Seen
@@ -24,7 +25,7 @@ from trimask.sampling.request import check_example, check_request, describe_valu
 from trimask.sampling.sampler import Event, Row, unmask
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence as Document
-from trimask.vocabulary.task import Task
+from trimask.vocabulary.task import MODALITIES, Task
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 from trimask.vocabulary.transcript import is_transcript
 
@@ -134,6 +135,8 @@ class Generator:
         temperature: float | None = None,
         top_p: float | None = None,
         span_length: int | None = None,
+        mask: MaskInput | None = None,
+        seconds: tuple[float, float] | None = None,
         config: SamplerConfig | None = None,
         raw_prompt: bool = False,
         callback: Callable[[Event], None] | None = None,
@@ -162,6 +165,11 @@ class Generator:
             temperature: 0 takes the most probable code.
             span_length: length of the target span in text tokens or speech frames, instead of the length
                 policy's.
+            mask: with `image` for a task that generates pictures: generate only where the mask is white
+                (a picture like `image`, or one boolean per cell, rows × columns). A text that is generated
+                is given in part by gaps in the prompt, `the [____] of the king`, one token for each
+                underscore; codes are generated where they are -1.
+            seconds: with `speech` for a task that generates speech: generate only from A to B.
             config: replaces the task's default; the individual settings override it.
             raw_prompt: use prompt and voice exactly as given, without warnings.
             callback: called for each result before its first pass and after each one.
@@ -186,6 +194,8 @@ class Generator:
             numbers=numbers,
             batch_size=batch_size,
             span_length=span_length,
+            mask=mask,
+            seconds=seconds,
             raw_prompt=raw_prompt,
         )
         examples = _align(row.name, {"text": prompt, "image": image, "speech": speech, **(codes or {})})
@@ -212,7 +222,15 @@ class Generator:
             voice = self.seen.voice(voice)
         asked = examples if raw_prompt else [self._respell(row, example) for example in examples]
         documents = [
-            self.codecs.document(row.name, example, pair=pair, voice=voice, span_length=span_length)
+            self.codecs.document(
+                row.name,
+                example,
+                pair=pair,
+                voice=voice,
+                span_length=span_length,
+                mask=mask,
+                seconds=seconds,
+            )
             for example in asked
             for _ in range(num_samples)
         ]
@@ -225,6 +243,66 @@ class Generator:
                 f"numbers has {len(numbers)} items: give one for each of {len(documents)} results"
             )
         return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size, callback=callback)
+
+    def chain(
+        self,
+        tasks: Sequence[str],
+        prompt: str | None = None,
+        *,
+        image: ImageInput | None = None,
+        speech: SpeechInput | None = None,
+        codes: Mapping[str, np.ndarray] | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> list[Generated]:
+        """Carry out tasks one after the other, each on what is given or was generated before; return all
+        results: `chain(("text_to_image", "image_to_text", "text_to_speech"), "strawberry")`.
+
+        A task uses the latest of each modality. Pictures and recordings are passed on as codes, without loss.
+
+        Args:
+            options: those of `generate_each` that fit all tasks.
+
+        Raises:
+            UserError: as in `generate_each`; no tasks; a task needs what nothing before it gives; or a text
+                that a task needs was generated empty.
+        """
+        check_request(seed=seed, raw_prompt=bool(options.get("raw_prompt", False)))
+        if isinstance(tasks, str) or not tasks:
+            raise UserError(f"tasks are {describe_value(tasks)}: give a list of at least one task")
+        found = {"text": prompt, "image": image, "speech": speech, **(codes or {})}
+        known = {modality: value for modality, value in found.items() if value is not None}
+        self._check_chain([self.task(name) for name in tasks], list(known))
+        results = []
+        for name in tasks:
+            given = {modality: known[modality] for modality in self.task(name).condition}
+            if given.get("text") == "" and results:
+                raise UserError(f"the text for task {name} was generated empty: try another seed")
+            others = {m: value for m, value in given.items() if m not in MODALITIES}
+            (result,) = self.generate_each(
+                name,
+                given.get("text"),
+                image=given.get("image"),
+                speech=given.get("speech"),
+                codes=others or None,
+                seed=seed,
+                **options,
+            )
+            known |= dict(result.codes)
+            if result.text is not None:
+                known["text"] = result.text
+            results.append(result)
+        return results
+
+    def _check_chain(self, tasks: Sequence[Task], known: Sequence[str]) -> None:
+        """Raise UserError if a task of a chain needs what is neither given nor generated before it."""
+        have = set(known)
+        for task in tasks:
+            missing = [modality for modality in task.condition if modality not in have]
+            if missing:
+                names = " and ".join("prompt" if modality == "text" else modality for modality in missing)
+                raise UserError(f"task {task.name} needs {names}, which no task before it generates: give it")
+            have |= set(task.targets_of(task.spans[0]))
 
     def task(self, name: str) -> Task:
         """Return the row of a task. UserError: the model has no such task."""

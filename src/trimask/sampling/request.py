@@ -15,6 +15,7 @@ from trimask.sampling.config import SamplerConfig
 _MOST_NUMBER = 2**63 - 1
 _IMAGE = "a PIL image, a file name, encoded bytes, or codes as an integer array (cells × codebooks)"
 _SPEECH = "(waveform, rate in Hz), a waveform, a file name, encoded bytes, or codes as an integer array"
+_MASK = "a picture or a file of one, white where to paint, or booleans (rows × columns of cells)"
 _WHOLE = ("seed", "num_samples", "batch_size", "num_steps", "num_frames", "span_length")
 _REAL = ("guidance_scale", "temperature", "top_p")
 _ALWAYS = ("seed", "num_samples", "batch_size", "num_frames", "raw_prompt")
@@ -36,6 +37,10 @@ def check_request(**given: Any) -> None:
             _check(name, value, _is_real(value), "a number")
         elif name in ("pair", "voice"):
             _check(name, value, _is_text(value), "text")
+        elif name == "mask":
+            _check(name, value, _is_file(value) or _is_cells(value) or _is_picture(value), _MASK)
+        elif name == "seconds":
+            _check(name, value, _is_interval(value), "a pair (start, end)")
         elif name == "raw_prompt":
             _check(name, value, isinstance(value, bool), "True or False")
         elif name == "config":
@@ -118,6 +123,14 @@ def _is_array(value: Any) -> bool:
 
 def _is_codes(value: Any) -> bool:
     return _is_array(value) and value.ndim == 2 and value.dtype.kind in "iu"
+
+
+def _is_cells(value: Any) -> bool:
+    return _is_array(value) and value.ndim == 2 and value.dtype == bool
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(_is_real(each) for each in value)
 
 
 def _is_picture(value: Any) -> bool:

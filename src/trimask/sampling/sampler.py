@@ -283,7 +283,7 @@ class Unmasker:
                 revealed=np.concatenate([none, *revealed]),
                 remasked=np.concatenate([none, *remasked]),
                 num_masked=sum(int(track.masked.sum()) for track in row.tracks),
-                tokens=lambda: np.array(z[number, :num_slots].cpu()),
+                tokens=lambda: z[number, :num_slots].cpu().numpy().copy(),
             )
         )
 
