@@ -194,7 +194,7 @@ def test_filmstrip_ends_with_the_image() -> None:
         ("text", {"prompt": "a" * 12}, "12 of the span's 12 tokens"),
         ("image_to_text", {}, "needs image"),
         ("speech_to_text", {}, "needs speech"),
-        ("image_to_text", {"image": picture(), "prompt": "a"}, "no use for prompt"),
+        ("image_to_text", {"image": picture(), "prompt": "a"}, "generates prompt, and all of it is given"),
         ("text", {"speech": hum()}, "no use for speech"),
         ("speech_to_text", {"speech": np.zeros((2, 8))}, "shape \\(2, 8\\)"),
         ("speech_to_text", {"speech": np.full(8, np.nan)}, "not finite"),

@@ -224,14 +224,19 @@ def test_reverse_probabilities_are_those_of_the_process(first: float, second: fl
 def line(num_slots: int) -> Canvas:
     slot = np.arange(num_slots)
     space = CodeSpace(name="made", num_codebooks=1, codebook_size=2, has_end=False)
-    return Canvas(space=space, slot=slot, frame=slot, codebook=0 * slot, seed=0, key=0)
+    return canvas_of(space, slot)
+
+
+def canvas_of(space: CodeSpace, slot: np.ndarray) -> Canvas:
+    nowhere = np.zeros(len(slot), dtype=bool)
+    return Canvas(space=space, slot=slot, frame=slot, codebook=0 * slot, is_inside=nowhere, seed=0, key=0)
 
 
 @pytest.mark.parametrize("grid", [(1, 9), (4, 4), (5, 7), (32, 32)])
 def test_halton_visits_every_cell_and_spreads(grid: tuple[int, int]) -> None:
     cells = np.arange(grid[0] * grid[1])
     space = CodeSpace(name="made", num_codebooks=1, codebook_size=2, has_end=False, grid=grid)
-    canvas = Canvas(space=space, slot=cells, frame=cells, codebook=0 * cells, seed=0, key=0)
+    canvas = canvas_of(space, cells)
     ranks = Halton().rank(canvas, 0)
     assert sorted(ranks) == list(range(len(cells)))
     if grid == (32, 32):  # the first quarter has about as many cells in each quadrant

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import final
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from trimask import rng
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -23,6 +23,7 @@ class Canvas:
         frame: frame (or cell of a picture, row by row) of each slot in its span, from 0. Given frames of a
             span that is only partly filled count too.
         codebook: of each slot, from 0.
+        is_inside: whether given frames follow: an end code there would cut them off, and is never drawn.
         seed, key: name the random streams. The key belongs to the request, not to its place in a batch.
     """
 
@@ -30,6 +31,7 @@ class Canvas:
     slot: Int[np.ndarray, "slots"]
     frame: Int[np.ndarray, "slots"]
     codebook: Int[np.ndarray, "slots"]
+    is_inside: Bool[np.ndarray, "slots"]
     seed: int
     key: int
 
@@ -68,5 +70,17 @@ def find_canvases(sequence: Sequence, vocabulary: Vocabulary, *, seed: int, key:
             num_codebooks = vocabulary.space(modality).num_codebooks
             frame, codebook = np.divmod(slot - start, num_codebooks)
             space = vocabulary.space(modality)
-            found.append(Canvas(space=space, slot=slot, frame=frame, codebook=codebook, seed=seed, key=key))
+            given = (~sequence.maskable[start:stop]).nonzero()[0]
+            is_inside = slot - start < (given[-1] if space.has_end and len(given) else 0)
+            found.append(
+                Canvas(
+                    space=space,
+                    slot=slot,
+                    frame=frame,
+                    codebook=codebook,
+                    is_inside=is_inside,
+                    seed=seed,
+                    key=key,
+                )
+            )
     return found

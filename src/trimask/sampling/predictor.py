@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, final, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trimask.model.denoiser import Denoiser
@@ -57,3 +57,23 @@ class DenoiserPredictor:
             return torch.log_softmax(logits.float(), dim=-1)
 
         return log_probabilities
+
+
+def forbid_ends(
+    prediction: Prediction, is_inside: Bool[Tensor, "rows slots"] | None, vocabulary: Vocabulary
+) -> Prediction:
+    """Return the prediction given that no end code is drawn at the slots `is_inside`; None for no slots."""
+    if is_inside is None:
+        return prediction
+    inside = is_inside.flatten()
+
+    def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
+        log_p = prediction(slots, range_index)
+        space = vocabulary.space(vocabulary.ranges[range_index].modality)
+        if not space.has_end:
+            return log_p
+        without = log_p.clone()
+        without[:, space.codebook_size] = -torch.inf
+        return torch.where(inside[slots, None], torch.log_softmax(without, 1), log_p)
+
+    return log_probabilities

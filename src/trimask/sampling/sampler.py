@@ -23,7 +23,7 @@ from trimask.sampling.corrector import Editing
 from trimask.sampling.evidence import Member, Slots, gather_slots, read_evidence
 from trimask.sampling.guidance import guide
 from trimask.sampling.order import DrawnOrder
-from trimask.sampling.predictor import Prediction, Predictor
+from trimask.sampling.predictor import Prediction, Predictor, forbid_ends
 from trimask.sampling.track import Evidence, Track
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import TokenRange, Vocabulary
@@ -128,6 +128,7 @@ class Unmasker:
         self.rows: list[Row] = []
         self._batch: Batch | None = None
         self._z = torch.zeros(0, 0, dtype=torch.int64, device=predictor.device)
+        self._is_inside: Tensor | None = None
         self._tables = SlotTables(predictor.vocabulary, predictor.device)
 
     def admit(self, rows: Rows[Row]) -> None:
@@ -162,6 +163,11 @@ class Unmasker:
         if stay:
             to, origin = (list(numbers) for numbers in zip(*stay, strict=True))
             z[to, :width] = old[origin, :width]
+        is_inside = np.zeros(tuple(z.shape), dtype=bool)
+        for number, row in enumerate(rows):
+            for track in row.tracks:
+                is_inside[number, track.canvas.slot] = track.canvas.is_inside
+        self._is_inside = send(torch.from_numpy(is_inside), z.device) if is_inside.any() else None
         self._batch, self._z = batch, z
 
     @torch.inference_mode()
@@ -170,6 +176,7 @@ class Unmasker:
         assert self._batch is not None
         members = self._begin()
         prediction = guide(self.predictor, self._z, self._batch, self._scale(members))
+        prediction = forbid_ends(prediction, self._is_inside, self.predictor.vocabulary)
         for law, tracks in _group(members):
             evidence = read_evidence(law, tracks, prediction, self._z, self.predictor.vocabulary)
             for (_, track), each in zip(tracks, evidence, strict=True):
