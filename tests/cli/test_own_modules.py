@@ -200,15 +200,18 @@ def test_a_run_is_loaded_shown_and_sampled_in_an_order_of_ones_own(
     shown = {name: row["schedule"] for name, row in rows.items()}
     assert shown["text"] == {**shown["image"], "exponent": 2.0} and "Steep" in shown["text"]["type"]
     order, count = (modules.load(f"{tmp_path}/order.py:{name}") for name in ("Outwards", "Certain"))
-    config = SamplerConfig(order=order(), count=count(nats=5.0))
     model = trimask.load(run)
     captions = ["red apple", "good morning"]
-    together = model.generate_many("text_to_image", captions, config=config, raw_prompt=True)
-    alone = model.generate("text_to_image", captions[1], config=config, raw_prompt=True, numbers=[0])
-    both = [together[1].value, alone]
-    first, second = (picture for picture in both if isinstance(picture, PIL.Image.Image))
-    assert first.tobytes() == second.tobytes()
-    assert from_dict(SamplerConfig, to_dict(config)) == config
+    for config in (
+        SamplerConfig(num_steps=3, order=order()),
+        SamplerConfig(count=count(nats=7.0)),  # more than the entropy of any code: one pass
+    ):
+        together = model.generate_many("text_to_image", captions, config=config, raw_prompt=True)
+        alone = model.generate("text_to_image", captions[1], config=config, raw_prompt=True, numbers=[0])
+        both = [together[1].value, alone]
+        first, second = (picture for picture in both if isinstance(picture, PIL.Image.Image))
+        assert first.tobytes() == second.tobytes()
+        assert from_dict(SamplerConfig, to_dict(config)) == config
 
 
 def test_samples_keep_the_code_of_their_order(
@@ -227,7 +230,7 @@ def test_samples_keep_the_code_of_their_order(
         "--sampler.text_to_image.grid=Uniform",
     ]
     order, count = "--sampler.text_to_image.order", "--sampler.text_to_image.count"
-    assert main([*words, order, "order.py:Outwards", count, "order.py:Certain", f"{count}.nats=5"]) == 0
+    assert main([*words, order, "order.py:Outwards", count, "order.py:Certain", f"{count}.nats=7"]) == 0
     copy = desk / "samples" / "modules" / modules.SourceFile.read(desk / "order.py").copy
     assert copy.read_text() == source
     assert f"wrote samples/modules/{copy.name}" in capsys.readouterr().err
@@ -236,8 +239,8 @@ def test_samples_keep_the_code_of_their_order(
     (settings,) = (desk / "samples").glob("*.json")
     made_with = json.loads(settings.read_text())
     assert made_with["sampler"]["order"] == {"type": f"{copy.name}:Outwards"}
-    assert made_with["sampler"]["count"] == {"type": f"{copy.name}:Certain", "nats": 5.0}
-    again = [order, f"{copy}:Outwards", count, f"{copy}:Certain", f"{count}.nats=5"]
+    assert made_with["sampler"]["count"] == {"type": f"{copy.name}:Certain", "nats": 7.0}
+    again = [order, f"{copy}:Outwards", count, f"{copy}:Certain", f"{count}.nats=7"]
     assert main([*words, *again]) == 0
     assert f"wrote samples/modules/{copy.name}" not in capsys.readouterr().err
     assert len({path.read_bytes() for path in (desk / "samples").glob("*.png")}) == 1
