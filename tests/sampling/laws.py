@@ -197,7 +197,7 @@ class Twin:
                 if i not in self.masked(z) and self.without(z, i).max() >= limit
             }
             for probability, after in kernel(z):
-                yield probability, tuple(better.get(i, code) for i, code in enumerate(after))
+                yield probability, tuple(better.get(i, int(code)) for i, code in enumerate(after))
 
         return edit
 

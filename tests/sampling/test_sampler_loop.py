@@ -25,9 +25,11 @@ from trimask.sampling import (
     Cosine,
     Count,
     DrawnOrder,
+    Editing,
     EntropyBound,
     Event,
     EvidenceOrder,
+    Filter,
     FirstHitting,
     FixedOrder,
     GuidanceRamp,
@@ -36,6 +38,7 @@ from trimask.sampling import (
     LowestEntropy,
     Order,
     PathPlanning,
+    PlannedCount,
     Remasking,
     ReMDMCap,
     SamplerConfig,
@@ -49,6 +52,7 @@ from trimask.sampling import (
 from trimask.sampling.canvas import Canvas
 from trimask.sampling.corrector import Revealed
 from trimask.sampling.guidance import guide
+from trimask.sampling.order import Step
 from trimask.sampling.predictor import DenoiserPredictor, Prediction, Predictor
 from trimask.sampling.sampler import Row, unmask
 from trimask.vocabulary.batch import Batch, make_batch
@@ -413,6 +417,50 @@ class OddCount(AdaptiveCount):
 
 @final
 @dataclass(frozen=True)
+class OddMeasure(AdaptiveCount):
+    def measure(self, log_probabilities: Tensor, previous: Tensor | None) -> Any:
+        return None
+
+    def accept(self, history: Any) -> Any:
+        raise NotImplementedError
+
+
+@final
+@dataclass(frozen=True)
+class OddPlan(PlannedCount):
+    def times(self, canvas: Canvas, grid: Any) -> Any:
+        return np.array([1.0, 0.5, 0.0])
+
+    def number(self, canvas: Canvas, num_masked: int, num_remasked: int, step: Step) -> Any:
+        return 0.5
+
+
+@final
+@dataclass(frozen=True)
+class OddTimes(PlannedCount):
+    def times(self, canvas: Canvas, grid: Any) -> Any:
+        return None
+
+    def number(self, canvas: Canvas, num_masked: int, num_remasked: int, step: Step) -> Any:
+        raise NotImplementedError
+
+
+@final
+@dataclass(frozen=True)
+class OddFilter(Filter):
+    def __call__(self, log_probabilities: Tensor, masked: Tensor) -> Any:
+        return None
+
+
+@final
+@dataclass(frozen=True)
+class OddEdit(Editing):
+    def edit(self, log_probabilities: Tensor, code: Tensor) -> Any:
+        return code + 9
+
+
+@final
+@dataclass(frozen=True)
 class OddCorrector(Remasking):
     def choose(self, revealed: Revealed) -> Any:
         return revealed.log_probability
@@ -426,13 +474,23 @@ class OddCorrector(Remasking):
             SamplerConfig(num_steps=2, order=OddFixed(returned=np.zeros(2))),
             r"`rank` .* returned ndarray of float64 of shape \(2,\): return an array of 8 numbers",
         ),
-        (SamplerConfig(num_steps=2, order=OddEvidence()), r"`score` .* returned a tensor of torch.int64"),
+        (SamplerConfig(num_steps=2, order=OddEvidence()), r"`score` .* returned Tensor of torch.int64"),
         (SamplerConfig(num_steps=2, order=OddDrawn()), r"`score` .* of shape \(4, 5\): return a floating"),
         (SamplerConfig(count=OddCount()), r"`accept` of the count OddCount\(\) returned list: return an"),
+        (SamplerConfig(count=OddMeasure()), r"`measure` of the count OddMeasure.* NoneType: return a float"),
+        (SamplerConfig(count=OddPlan()), r"`number` of the count OddPlan\(\) returned float: return a whole"),
+        (SamplerConfig(count=OddTimes()), r"`times` of the count OddTimes\(\) returned NoneType: return an"),
+        (SamplerConfig(num_steps=2, filters=(OddFilter(),)), r"the filter OddFilter\(\) returned NoneType"),
+        (
+            SamplerConfig(num_steps=3, corrector=OddEdit()),
+            r"`edit` of the corrector OddEdit.* a code below 5",
+        ),
         (SamplerConfig(num_steps=2, corrector=OddCorrector()), r"`choose` of the corrector OddCorr.*float64"),
     ],
 )
-def test_what_users_parts_return_is_checked(config: SamplerConfig, message: str) -> None:
+def test_what_users_parts_return_is_checked(
+    config: SamplerConfig, message: str, unchecked_shapes: None
+) -> None:
     with pytest.raises(UserError, match=message):
         sample(PREDICTOR, DOCUMENTS[:1], config, seed=0)
 

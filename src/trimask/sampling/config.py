@@ -33,7 +33,6 @@ class SamplerConfig:
         corrector: which revealed slots are hidden again, or replaced.
         filters: applied in order to the guided distribution before a code is drawn.
         guidance_scale, guidance_ramp: classifier-free guidance; 1 is none.
-        targets: the settings of single modalities of a task that generates several.
 
     Raises: UserError for values out of range, and for parts that do not go together.
     """
@@ -67,11 +66,13 @@ class SamplerConfig:
             raise UserError(f"the count {name} needs num_steps: give the number of steps")
         if not self.count.has_steps and self.num_steps is not None:
             raise UserError(
-                f"num_steps is {self.num_steps}, and the count {name} sets the number of steps itself: leave "
-                "it out, or choose a count with steps, such as Scheduled"
+                f"num_steps is {self.num_steps}, and the count {name} sets the number of steps itself: set "
+                "num_steps to none, or choose a count with steps, such as Scheduled"
             )
         if not self.count.has_steps and self.grid != Uniform():
-            raise UserError(f"the count {name} has no use for the grid {self.grid!r}: leave it out")
+            raise UserError(
+                f"the count {name} has no use for the grid {self.grid!r}: set grid to Uniform, its default"
+            )
 
     def _check_order(self) -> None:
         name = type(self.order).__name__

@@ -19,7 +19,7 @@ from trimask.sampling.count import AdaptiveCount
 from trimask.sampling.filters import apply_filters
 from trimask.sampling.order import DrawnOrder, EvidenceOrder
 from trimask.sampling.predictor import Prediction
-from trimask.sampling.track import Evidence, Track
+from trimask.sampling.track import Evidence, Track, describe
 from trimask.vocabulary.layout import TokenRange, Vocabulary
 
 _MOST_LOGITS = 1 << 25  # held at once while slots are read
@@ -123,23 +123,29 @@ def _read(
         row = send(torch.from_numpy(slots.member), z.device)[masked]
         read.store("code", is_masked, code)
         read.store("log_probability", is_masked, of_masked.gather(1, code[:, None])[:, 0])
-        read.store("score", is_masked, _check(law.order, law.order.score(of_masked, code, row), len(masked)))
+        score = law.order.score(of_masked, code, row)
+        read.store("score", is_masked, _check(score, f"`score` of the order {law.order!r}", (len(masked),)))
     elif isinstance(law.order, EvidenceOrder):
         code = of_masked.argmax(1) if law.ends_last else None
-        read.store("score", is_masked, _check(law.order, law.order.score(of_masked), len(masked)))
+        score = law.order.score(of_masked)
+        read.store("score", is_masked, _check(score, f"`score` of the order {law.order!r}", (len(masked),)))
     else:
         code = None
     if law.ends_last and space.has_end and code is not None:
         read.store("is_end", is_masked, code == space.codebook_size)
     if isinstance(law.count, AdaptiveCount):
         previous = read.exchange_previous(log_p)[masked] if law.count.compares else None
-        read.store("measures", is_masked, law.count.measure(of_masked, previous))
+        measures = law.count.measure(of_masked, previous)
+        _check(measures, f"`measure` of the count {law.count!r}", (len(masked), None))
+        read.store("measures", is_masked, measures)
     if law.corrector is not None and law.corrector.rereads:
         visible = send(torch.from_numpy((~is_masked).nonzero()[0]), z.device)
         current = z.flatten()[flat[visible]] - token_range.start
         read.store("now", ~is_masked, log_p[visible].gather(1, current[:, None])[:, 0])
         if isinstance(law.corrector, Editing):
-            read.store("edited", ~is_masked, law.corrector.edit(log_p[visible], current))
+            edited = law.corrector.edit(log_p[visible], current)
+            _check_codes(edited, f"`edit` of the corrector {law.corrector!r}", len(visible), token_range.size)
+            read.store("edited", ~is_masked, edited)
 
 
 @final
@@ -177,12 +183,24 @@ class _Read:
         return previous
 
 
-def _check(order: Any, score: object, number: int) -> Tensor:
-    """Return what `score` of a user's order returned. Raise UserError unless it is a number per slot."""
-    if isinstance(score, Tensor) and score.shape == (number,) and score.is_floating_point():
-        return score
-    found = f"a tensor of {score.dtype} of shape {tuple(score.shape)}" if isinstance(score, Tensor) else None
+def _check(value: object, what: str, shape: tuple[int | None, ...]) -> Tensor:
+    """Return what a user's code returned. Raise UserError unless it has this shape; None is any length."""
+    if isinstance(value, Tensor) and value.is_floating_point() and len(value.shape) == len(shape):
+        sizes = [size if wanted is None else wanted for size, wanted in zip(value.shape, shape, strict=True)]
+        if list(value.shape) == sizes:
+            return value
+    wanted = "one number" if len(shape) == 1 else "a row of numbers"
     raise UserError(
-        f"`score` of the order {order!r} returned {found or type(score).__name__}: return a floating-point "
-        f"tensor of {number} scores, one per slot"
+        f"{what} returned {describe(value)}: return a floating-point tensor with {wanted} for each of "
+        f"{shape[0]} slots"
+    )
+
+
+def _check_codes(value: Any, what: str, number: int, num_codes: int) -> None:
+    """Raise UserError unless a user's code returned a code for each slot."""
+    is_whole = isinstance(value, Tensor) and value.shape == (number,) and not value.is_floating_point()
+    if is_whole and (not number or (0 <= int(value.min()) and int(value.max()) < num_codes)):
+        return
+    raise UserError(
+        f"{what} returned {describe(value)}: return a code below {num_codes} for each of {number} slots"
     )

@@ -37,7 +37,13 @@ def apply_filters(
 ) -> Float[Tensor, "slots codes"]:
     """Apply the filters in order."""
     for each in filters:
-        log_probabilities = each(log_probabilities, masked)
+        filtered: object = each(log_probabilities, masked)
+        if not isinstance(filtered, Tensor) or filtered.shape != log_probabilities.shape:
+            raise UserError(
+                f"the filter {each!r} returned {type(filtered).__name__}: return log-probabilities of the "
+                f"shape that it got, {tuple(log_probabilities.shape)}"
+            )
+        log_probabilities = filtered
     return log_probabilities
 
 

@@ -5,7 +5,7 @@ batch, and on a GPU the slots of a step are known before its prediction, unless 
 """
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
@@ -98,7 +98,7 @@ class Track:
             grid = None
             if self.law.num_steps is not None:
                 grid = self.law.grid.times(self.law.num_steps).numpy()
-            self._times = self.law.count.times(self.canvas, grid)
+            self._times = _check_times(self.law.count, self.law.count.times(self.canvas, grid))
 
     @property
     def is_full(self) -> bool:
@@ -167,6 +167,10 @@ class Track:
         assert isinstance(self.law.count, PlannedCount)
         num_masked = int(self.masked.sum())
         number = self.law.count.number(self.canvas, num_masked, num_remasked, self.step)
+        if not isinstance(number, int | np.integer):
+            raise UserError(
+                f"`number` of the count {self.law.count!r} returned {describe(number)}: return a whole number"
+            )
         return min(max(int(number), 0), num_masked)
 
     def _candidates(self) -> Int[np.ndarray, "candidates"]:
@@ -229,7 +233,7 @@ class Track:
         accepted = count.accept(history)
         if not isinstance(accepted, np.ndarray) or accepted.dtype != bool or accepted.shape != ordered.shape:
             raise UserError(
-                f"`accept` of the count {count!r} returned {_describe(accepted)}: return an array of "
+                f"`accept` of the count {count!r} returned {describe(accepted)}: return an array of "
                 f"{len(ordered)} booleans, one per masked slot"
             )
         if not accepted.any():
@@ -255,7 +259,7 @@ class Track:
         hidden = corrector.choose(revealed)
         if not isinstance(hidden, np.ndarray) or hidden.dtype != bool or hidden.shape != self.masked.shape:
             raise UserError(
-                f"`choose` of the corrector {corrector!r} returned {_describe(hidden)}: return an array of "
+                f"`choose` of the corrector {corrector!r} returned {describe(hidden)}: return an array of "
                 f"{len(self.masked)} booleans, one per slot of the canvas"
             )
         return hidden & ~self.masked
@@ -265,12 +269,23 @@ def rank(order: Order, canvas: Canvas, step: int) -> Float64[np.ndarray, "slots"
     """Return the ranks of a fixed order. Raise UserError if a user's order returns something else."""
     assert isinstance(order, FixedOrder)
     ranks = order.rank(canvas, step)
-    if not isinstance(ranks, np.ndarray) or ranks.shape != (canvas.num_slots,):
+    if not isinstance(ranks, np.ndarray) or ranks.shape != (canvas.num_slots,) or np.isnan(ranks).any():
         raise UserError(
-            f"`rank` of the order {order!r} returned {_describe(ranks)}: return an array of "
-            f"{canvas.num_slots} numbers, one per slot of the canvas"
+            f"`rank` of the order {order!r} returned {describe(ranks)}: return an array of "
+            f"{canvas.num_slots} numbers, one per slot of the canvas, and none of them NaN"
         )
     return ranks
+
+
+def _check_times(count: PlannedCount, times: Any) -> Float64[np.ndarray, "times"]:
+    """Return the times of a count. Raise UserError if a user's count returned something else."""
+    is_line = isinstance(times, np.ndarray) and times.ndim == 1 and len(times) > 1
+    if is_line and times[0] == 1 and times[-1] >= 0 and (np.diff(times) <= 0).all():
+        return times
+    raise UserError(
+        f"`times` of the count {count!r} returned {describe(times)}: return an array of at least two times "
+        "that falls from 1"
+    )
 
 
 def sort_slots(
@@ -280,7 +295,8 @@ def sort_slots(
     return slots[np.lexsort((slots, key[slots], slots // (block_length or len(key))))]
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
+    """Describe what a user's code returned, for messages."""
     if isinstance(value, np.ndarray | Tensor):
         return f"{type(value).__name__} of {value.dtype} of shape {tuple(value.shape)}"
     return type(value).__name__
