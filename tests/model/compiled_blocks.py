@@ -8,13 +8,14 @@ kernel has no CPU form: slow ones stand in for it here.
 import itertools
 import json
 import sys
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.nn.attention import varlen
 
-from trimask.model.attention import AttentionBackend, Documents, attend_in_loop
+from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block
 from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles
@@ -22,9 +23,21 @@ from trimask.model.rope import rotary_angles
 LENGTHS = ((5, 9), (7, 7, 3), (20,), (4, 3, 2, 30), (6,) * 9, (40, 2))
 
 
-def loop(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, *args: object) -> tuple[Tensor, Tensor, Tensor]:
-    out = attend_in_loop(q, k, v, ends.diff().tolist())
-    return out.clone(), torch.zeros(q.shape[1], len(q)), torch.zeros(2, dtype=torch.uint64)
+def loop(
+    q: Tensor, k: Tensor, v: Tensor, ends: Tensor, key_ends: Tensor, *args: object
+) -> tuple[Tensor, Tensor, Tensor]:
+    out = torch.empty_like(q)
+    for of_queries, of_keys in segments(ends, key_ends):
+        a, b, c = (x[s].transpose(0, 1) for x, s in ((q, of_queries), (k, of_keys), (v, of_keys)))
+        out[of_queries] = ((a @ b.mT * q.shape[-1] ** -0.5).softmax(-1) @ c).transpose(0, 1)
+    return out, torch.zeros(q.shape[1], len(q)), torch.zeros(2, dtype=torch.uint64)
+
+
+def segments(ends: Tensor, key_ends: Tensor) -> Iterator[tuple[slice, slice]]:
+    for (start, stop), (first, last) in zip(
+        itertools.pairwise(ends.tolist()), itertools.pairwise(key_ends.tolist()), strict=True
+    ):
+        yield slice(start, stop), slice(first, last)
 
 
 def loop_backward(
@@ -35,18 +48,20 @@ def loop_backward(
     out: Tensor,
     lse: Tensor,
     ends: Tensor,
+    key_ends: Tensor,
     *args: object,
     **kwargs: object,
 ) -> tuple[Tensor, Tensor, Tensor]:
     grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    bounds, factor = ends.tolist(), q.shape[-1] ** -0.5
-    for start, stop in itertools.pairwise(bounds):
-        a, b, c, g = (x[start:stop].transpose(0, 1) for x in (q, k, v, grad))
+    factor = q.shape[-1] ** -0.5
+    for of_queries, of_keys in segments(ends, key_ends):
+        a, g = (x[of_queries].transpose(0, 1) for x in (q, grad))
+        b, c = (x[of_keys].transpose(0, 1) for x in (k, v))
         p = (a @ b.mT * factor).softmax(-1)
         from_p = g @ c.mT
         scores = p * (from_p - (from_p * p).sum(-1, keepdim=True)) * factor
-        for found, value in zip(grads, (scores @ b, scores.mT @ a, p.mT @ g), strict=True):
-            found[start:stop] = value.transpose(0, 1)
+        grads[0][of_queries] = (scores @ b).transpose(0, 1)
+        grads[1][of_keys], grads[2][of_keys] = (scores.mT @ a).transpose(0, 1), (p.mT @ g).transpose(0, 1)
     return grads
 
 

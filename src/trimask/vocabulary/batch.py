@@ -34,6 +34,7 @@ class Batch:
         sample_index: global index of each document; identifies its random streams.
         cu_positions: document boundaries in positions, from 0 to the number of positions.
         coordinates: rotary coordinates of each position.
+        prefix_length: positions at the start of each document that its conditions take; see `Sequence`.
         update_sample_index, update_task: `sample_index` and `task` of all documents of the update that
             contains this batch, in any order; the batch's own if it is the whole update.
     """
@@ -48,6 +49,7 @@ class Batch:
     sample_index: Int[Tensor, "sequences"]
     cu_positions: Int[Tensor, "boundaries"]
     coordinates: Float[Tensor, "positions 2"]
+    prefix_length: Int[Tensor, "sequences"]
     update_sample_index: Int[Tensor, "update"]
     update_task: Int[Tensor, "update"]
 
@@ -84,6 +86,7 @@ class Batch:
             sample_index=self.sample_index[kept],
             cu_positions=boundaries,
             coordinates=self.coordinates[old_position],
+            prefix_length=self.prefix_length[kept],
             update_sample_index=self.update_sample_index,
             update_task=self.update_task,
         )
@@ -171,6 +174,7 @@ def make_batch(
         update_task=all_of_update[1],
         cu_positions=torch.from_numpy(boundaries.astype(np.int64)),
         coordinates=torch.from_numpy(np.concatenate([sequence.coordinates for sequence in sequences])),
+        prefix_length=torch.tensor([sequence.prefix_length for sequence in sequences]),
     )
 
 
