@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-steps", type=int, default=2400)
+    parser.add_argument("--num-steps", type=int, default=1200)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     runs, seconds, tokens = {}, {}, None
@@ -88,6 +88,8 @@ def main() -> None:
         out = arguments.work / attention.value
         config = arm(attention, seed=arguments.seed, num_steps=arguments.num_steps)
         done = pretrain(config, out, recipe=attention.value, tokens=tokens, resume=out.exists(), report=say)
+        if done.steps < config.num_updates:
+            raise SystemExit(f"{out} was interrupted: start again to resume")
         runs[attention], seconds[attention.value] = config, round(done.seconds)
         tokens = out / TOKENS
     denoisers = {each: load_denoiser(arguments.work / each.value / MODEL) for each in ConditionAttention}

@@ -103,9 +103,9 @@ class KeyValueCache:
                 f"active positions must ascend within 0…{num_positions - 1}, each once: sort them"
             )
         is_filled = self.is_filled.index_fill(0, active, True)
-        self._check_documents(batch, active, is_filled)
+        self._check_documents(batch, active.contiguous(), is_filled)
         self.is_filled.copy_(is_filled)
-        return None if len(active) == num_positions else active
+        return None if len(active) == num_positions else active.contiguous()
 
     def _check_documents(
         self, batch: Batch, active: Int[Tensor, "active"], is_filled: Bool[Tensor, "positions"]

@@ -262,7 +262,7 @@ class Denoiser(nn.Module):
 
 def _places(at: Int[Tensor, "kept"], active: Int[Tensor, "active"]) -> Int[Tensor, "kept"]:
     """Find the positions `at` among the active ones."""
-    places = torch.searchsorted(active, at).clamp(max=len(active) - 1)
+    places = torch.searchsorted(active, at.contiguous()).clamp(max=len(active) - 1)
     missing = at[active[places] != at]
     if len(missing):
         raise UserError(f"position {int(missing[0])} is not active: its hidden state is not computed")
