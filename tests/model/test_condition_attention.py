@@ -25,6 +25,7 @@ from trimask.model.attention import AttentionBackend, Documents, attend
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import forward_flops
 from trimask.model.segments import ConditionAttention, Segments
+from trimask.model.weights import check_fit
 from trimask.training.corruption import Corruption, ObjectiveConfig
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import Vocabulary
@@ -231,6 +232,10 @@ def test_flops_leave_out_what_a_prefix_does_not_see() -> None:
     # In two blocks 4 queries miss 6 keys each, at 2 products of width 16.
     assert whole - flops(PREFIX, 4) == 2 * 2 * 2 * 16 * 4 * 6
     assert flops(FULL, 0, 3) - flops(PREFIX, 4, 3) == 3 * (whole - flops(PREFIX, 4))
+
+
+def test_weights_of_full_attention_can_learn_the_other() -> None:
+    check_fit(denoiser_with(FULL), replace(CONFIG, condition_attention=PREFIX), V)
 
 
 def test_the_choice_is_stored_and_older_models_attend_fully() -> None:
