@@ -58,17 +58,11 @@ def _tokens(batch: Batch, number: int, vocabulary: Vocabulary) -> Tensor:
     return torch.where(batch.maskable & (draw < 0.5), mask_id, batch.tokens)
 
 
-def _after_prefix(batch: Batch) -> Tensor:
-    lengths = batch.cu_positions.diff()
-    starts = (batch.cu_positions[:-1] + batch.prefix_length).repeat_interleave(lengths)
-    return (torch.arange(batch.num_positions) >= starts).nonzero()[:, 0]
-
-
 def _passes(denoiser: Denoiser, backend: AttentionBackend, batch: Batch) -> dict[str, Tensor]:
     denoiser.attention_backend = backend
     cache = denoiser.empty_cache(batch)
     some = torch.arange(0, batch.num_positions, 3)
-    actives = {"all": None, "after the prefix": _after_prefix(batch), "a third": some}
+    actives = {"all": None, "after the prefix": batch.positions_after_prefix(), "a third": some}
     return {
         name: denoiser(_tokens(batch, number, denoiser.vocabulary), batch, cache=cache, active=active).to(
             CPU, torch.float64
@@ -87,7 +81,7 @@ def _waits(denoiser: Denoiser, batch: Batch) -> bool:
     """Whether the host waits for the GPU within a pass over some positions; masks of FlexAttention apart."""
     if denoiser.attention_backend is AttentionBackend.FLEX:
         return False
-    cache, active = denoiser.empty_cache(batch), _after_prefix(batch)
+    cache, active = denoiser.empty_cache(batch), batch.positions_after_prefix()
     denoiser(batch.tokens, batch, cache=cache)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

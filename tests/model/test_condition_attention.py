@@ -77,7 +77,7 @@ def test_a_prefix_does_not_depend_on_targets_to_the_bit() -> None:
 def test_a_frozen_prefix_changes_no_bit() -> None:
     """Of what attention and norms compute; products of matrices may round differently with fewer rows."""
     denoiser = denoiser_with(PREFIX).float()
-    targets = (~IN_PREFIX).nonzero()[:, 0]
+    targets = MIXED.positions_after_prefix()
     with patch("torch.nn.functional.linear", rows_apart):
         cache = denoiser.empty_cache(MIXED)
         for seed in range(3):

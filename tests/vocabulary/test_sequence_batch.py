@@ -210,6 +210,9 @@ def test_rows_of_a_batch_are_a_batch(lengths: list[int], cut: int) -> None:
             assert torch.equal(part.coordinates[first:end], torch.from_numpy(sequence.coordinates))
             assert part.task[number] == batch.task[index - 50]
             assert int(part.prefix_length[number]) == sequence.prefix_length
+            rest = part.positions_after_prefix()
+            rest = rest[(rest >= first) & (rest < end)] - first
+            assert rest.tolist() == list(range(sequence.prefix_length, sequence.num_positions))
             found.append(index)
         assert torch.equal(part.sequence < 0, part.position < 0)
     assert sorted(found) == list(range(50, 50 + len(sequences)))

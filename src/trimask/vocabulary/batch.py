@@ -61,6 +61,13 @@ class Batch:
     def num_positions(self) -> int:
         return len(self.coordinates)
 
+    def positions_after_prefix(self) -> Int[Tensor, "rest"]:
+        """Return the positions after each document's prefix, in order: all that depend on the targets, if
+        conditions attend to themselves alone.
+        """
+        starts = (self.cu_positions[:-1] + self.prefix_length).repeat_interleave(self.cu_positions.diff())
+        return (torch.arange(self.num_positions, device=starts.device) >= starts).nonzero()[:, 0]
+
     def rows(self, rows: slice) -> "Batch":
         """Return the documents of some rows as a batch, renumbered in order."""
         position, sequence = self.position[rows], self.sequence[rows]
