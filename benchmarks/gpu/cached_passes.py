@@ -39,7 +39,7 @@ def cached_passes(
         off |= {
             f"{attention.value}, {name}": relative({"": states[name]}, {"": right[name]}) for name in right
         }
-        found[f"{attention.value}, same_bits_with_all_positions"] = _same_bits(denoiser, batch)
+        found |= {f"{attention.value}, {name}": same for name, same in _same_bits(denoiser, batch).items()}
         if device.type == "cuda":
             found[f"{attention.value}, host_waits"] = _waits(denoiser, batch)
     return {
@@ -71,10 +71,20 @@ def _passes(denoiser: Denoiser, backend: AttentionBackend, batch: Batch) -> dict
     }
 
 
-def _same_bits(denoiser: Denoiser, batch: Batch) -> bool:
-    """Whether a pass over all positions is that without a cache."""
-    tokens = _tokens(batch, 0, denoiser.vocabulary)
-    return torch.equal(denoiser(tokens, batch), denoiser(tokens, batch, cache=denoiser.empty_cache(batch)))
+def _same_bits(denoiser: Denoiser, batch: Batch) -> dict[str, bool]:
+    """Whether a pass with a cache, over all positions, and one over a batch on the device, as evaluation has
+    it, are that without.
+    """
+    tokens, device = _tokens(batch, 0, denoiser.vocabulary), denoiser.embedding.weight.device
+    right = denoiser(tokens, batch)
+    return {
+        "same_bits_with_a_cache": torch.equal(
+            right, denoiser(tokens, batch, cache=denoiser.empty_cache(batch))
+        ),
+        "same_bits_of_a_batch_on_the_device": torch.equal(
+            right, denoiser(tokens.to(device), batch.to(device))
+        ),
+    }
 
 
 def _waits(denoiser: Denoiser, batch: Batch) -> bool:

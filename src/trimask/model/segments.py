@@ -43,8 +43,8 @@ class Run:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Segments:
-    """The segments of each document, on the host: its prefix, which attends to itself alone, and the rest,
-    which attends to the full document. Queries are the active positions; keys are all of them.
+    """The segments of each document: its prefix, which attends to itself alone, and the rest, which attends
+    to the full document. Queries are the active positions; keys are all of them. Best on the host.
 
     Attributes:
         boundaries: document boundaries in positions.
@@ -114,9 +114,11 @@ class Segments:
         """
         if not self.num_active_in_prefix.any():
             return _cumulative(self.num_active), self.boundaries, None
-        num_queries, first, num_keys = (column[self._columns()[0] > 0] for column in self._columns())
+        columns = self._columns()
+        num_queries, first, num_keys = (column[columns[0] > 0] for column in columns)
         ends = _cumulative(num_keys)
-        keys = torch.arange(int(ends[-1])) + (first - ends[:-1]).repeat_interleave(num_keys)
+        places = torch.arange(int(ends[-1]), device=ends.device)
+        keys = places + (first - ends[:-1]).repeat_interleave(num_keys)
         return _cumulative(num_queries), ends, keys
 
     def _columns(self) -> tuple[Int[Tensor, "segments"], Int[Tensor, "segments"], Int[Tensor, "segments"]]:
