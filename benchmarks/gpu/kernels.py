@@ -67,23 +67,44 @@ def head(device: torch.device) -> dict[str, Any]:
 
 
 def attention(
-    device: torch.device, backend: AttentionBackend, dtype: torch.dtype, tolerance: float
+    device: torch.device,
+    backend: AttentionBackend,
+    dtype: torch.dtype,
+    tolerance: float,
+    *,
+    has_prefixes: bool = False,
+    is_partial: bool = False,
 ) -> dict[str, Any]:
-    """Output and gradients over documents of mixed lengths, against the loop in float64 on the CPU."""
+    """Output and gradients over documents of mixed lengths, against the loop in float64 on the CPU.
+
+    Args:
+        has_prefixes: a third of each document attends to itself alone.
+        is_partial: a third of the positions are queries, and of one document none.
+    """
     if device.type == "cpu" and backend is AttentionBackend.VARLEN:
         return {"impossible": "the variable-length kernel has no CPU form"}
     lengths = [1, 3, 64, 127, 200, 129] if device.type == "cpu" else [1, 3, 64, 127, 700, 129, 1091]
     draw = torch.Generator().manual_seed(0)
     given = [torch.randn(sum(lengths), 4, 64, generator=draw).to(dtype) for _ in range(4)]
     boundaries = torch.tensor([0, *lengths]).cumsum(0)
+    prefixes = torch.tensor(lengths) // 3 if has_prefixes else None
+    active = torch.arange(0, sum(lengths), 3)
+    active = active[(active < boundaries[3]) | (active >= boundaries[4])]
+    queries = active if is_partial else torch.arange(sum(lengths))
 
     def outcome(backend: AttentionBackend, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
         has_backward = device.type != "cpu" or backend is not AttentionBackend.FLEX
-        q, k, v = (x.to(device, dtype, copy=True).requires_grad_(has_backward) for x in given[:3])
-        attended = attend(q, k, v, Documents.of(boundaries, backend, device))
+        q, k, v = (
+            x.to(device, dtype, copy=True).requires_grad_(has_backward)
+            for x in (given[0][queries], *given[1:3])
+        )
+        documents = Documents.of(
+            boundaries, backend, device, prefixes=prefixes, active=active if is_partial else None
+        )
+        attended = attend(q, k, v, documents)
         if not has_backward:
             return {"output": attended}
-        attended.backward(given[3].to(device, dtype))
+        attended.backward(given[3][queries].to(device, dtype))
         named = {"output": attended, "q": q.grad, "k": k.grad, "v": v.grad}
         return {name: x.detach().cpu() for name, x in named.items() if x is not None}
 

@@ -11,6 +11,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from cached_passes import cached_passes
 from kernels import attention, head, relative
 from setting import Part, Setting, deterministic, one_device
 from torch import Tensor
@@ -70,22 +71,43 @@ def run(setting: Setting, part: Part) -> None:
         for name, check in checks.items():
             part.attempt(f"checks/{name}", lambda check=check: check(world))
             _failed_is_not_passed(part, name)
-        for name, backend, dtype, tolerance in (
-            ("attention_loop_fp32", AttentionBackend.LOOP, torch.float32, 1e-3),
-            ("attention_flex_fp32", AttentionBackend.FLEX, torch.float32, 1e-3),
-            ("attention_loop_bf16", AttentionBackend.LOOP, torch.bfloat16, 2e-2),
-            ("attention_varlen_bf16", AttentionBackend.VARLEN, torch.bfloat16, 2e-2),
-            ("attention_flex_bf16", AttentionBackend.FLEX, torch.bfloat16, 2e-2),
-        ):
-            part.attempt(
-                f"checks/{name}", lambda b=backend, d=dtype, t=tolerance: attention(world.device, b, d, t)
-            )
-            _failed_is_not_passed(part, name)
+        _check_attention(part, world.device)
         # No checks: without deterministic algorithms, attention adds up its gradients in any order.
         for compute in (FP32, BF16):
             assert compute.precision is not None
             name = f"bits_by_default/{compute.precision.value}"
             part.attempt(name, lambda c=compute: _same_bits(world, c, is_deterministic=False))
+
+
+def _check_attention(part: Part, device: torch.device) -> None:
+    kinds = {
+        "loop_fp32": (AttentionBackend.LOOP, torch.float32, 1e-3),
+        "flex_fp32": (AttentionBackend.FLEX, torch.float32, 1e-3),
+        "loop_bf16": (AttentionBackend.LOOP, torch.bfloat16, 2e-2),
+        "varlen_bf16": (AttentionBackend.VARLEN, torch.bfloat16, 2e-2),
+        "flex_bf16": (AttentionBackend.FLEX, torch.bfloat16, 2e-2),
+    }
+    prefixes, partial = {"has_prefixes": True}, {"is_partial": True}
+    shapes = {
+        "attention": ({}, tuple(kinds)),
+        # FlexAttention is compiled for each, which takes long: all at once, and last.
+        "prefix_attention": (prefixes, ("loop_fp32", "loop_bf16", "varlen_bf16")),
+        "partial_attention": (partial, ("loop_fp32", "loop_bf16", "varlen_bf16")),
+        "partial_prefix_attention": (prefixes | partial, ("loop_bf16", "varlen_bf16", "flex_bf16")),
+    }
+    for shape, (options, chosen) in shapes.items():
+        for kind in chosen:
+            name = f"{shape}_{kind}"
+            part.attempt(f"checks/{name}", lambda k=kind, o=options: attention(device, *kinds[k], **o))
+            _failed_is_not_passed(part, name)
+    batch = make_stream().batch(0)
+    for kind in ("loop_fp32", "loop_bf16", "varlen_bf16", "flex_bf16"):
+        name = f"cached_passes_{kind}"
+        part.attempt(
+            f"checks/{name}",
+            lambda k=kind: cached_passes(CONFIG, VOCABULARY, batch, device, *kinds[k]),
+        )
+        _failed_is_not_passed(part, name)
 
 
 def _failed_is_not_passed(part: Part, name: str) -> None:

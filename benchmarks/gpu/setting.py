@@ -247,7 +247,7 @@ def needed_flops(config: DenoiserConfig, space: Vocabulary, batch: Batch, masked
     read = batch.position[masked].unique()
     kept = torch.bincount(batch_document(batch)[read], minlength=len(lengths)).tolist()
     total = 0.0
-    for length, number in zip(lengths, kept, strict=True):
+    for length, prefix, number in zip(lengths, batch.prefix_length.tolist(), kept, strict=True):
         total += forward_flops(
             config,
             num_positions=length,
@@ -255,6 +255,7 @@ def needed_flops(config: DenoiserConfig, space: Vocabulary, batch: Batch, masked
             num_predicted=0,
             range_size=0,
             num_read=number,
+            prefix_length=prefix,
         )
     predicted = np.bincount(batch.range_index[masked].numpy(), minlength=len(space.ranges))
     for token_range, count in zip(space.ranges, predicted.tolist(), strict=True):

@@ -25,4 +25,4 @@ def test_code_is_made_once_for_all_lengths(recompute: Recompute) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout) == {"graphs": [1, 2], "breaks": 0}
+    assert json.loads(done.stdout) == {"graphs": [1, 2, 3, 4, 5], "breaks": 0}

@@ -217,7 +217,7 @@ def test_branches_are_multiplied() -> None:
     quarter.load_state_dict(whole.state_dict())
     h = torch.from_numpy(rng.generator(0, "h").standard_normal((5, 32), dtype="float32"))
     angles = {"cos": torch.ones(5, 1, HEAD_DIM // 2), "sin": torch.zeros(5, 1, HEAD_DIM // 2)}
-    documents = Documents(backend=AttentionBackend.LOOP, lengths=(5,))
+    documents = Documents.of(torch.tensor([0, 5]), AttentionBackend.LOOP, h.device)
     block = blocks_of(whole)[0]
     middle = h + block.attention(block.attention_norm(h), **angles, documents=documents) / 4
     expected = middle + block.feed_forward(block.feed_forward_norm(middle)) / 4

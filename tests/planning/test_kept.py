@@ -2,6 +2,8 @@
 
 import gc
 import warnings
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,10 +14,12 @@ from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block
 from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles
+from trimask.model.segments import ConditionAttention
 from trimask.planning.kept import (
     count_kept_after_attention,
     count_kept_by_block,
     count_recomputed_by_block,
+    gathers,
     is_loop,
 )
 
@@ -37,16 +41,19 @@ def run_block(
     dtype: torch.dtype = torch.float32,
     backend: AttentionBackend = AttentionBackend.LOOP,
     at: Tensor | None = None,
+    prefixes: Tensor | None = None,
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """The tensors of a block that are not its activations, those that autograd saved, and its output."""
     block = Block(WIDTH, HEADS, residual_multiplier=0.5).to(device, dtype)
     block.recompute = recompute
     coordinates = torch.rand(POSITIONS, 2, device=device)
     cos, sin = rotary_angles(coordinates, WIDTH // HEADS, 1e4)
-    documents = Documents.of(torch.tensor([0, 30, 60, POSITIONS]), backend, torch.device(device))
+    boundaries = torch.tensor([0, 30, 60, POSITIONS])
+    documents = Documents.of(boundaries, backend, torch.device(device), prefixes=prefixes)
     h = torch.randn(POSITIONS, WIDTH, device=device, dtype=dtype, requires_grad=True)
     others = [*block.parameters(), cos, sin]
-    others += [] if documents.boundaries is None else [documents.boundaries]
+    indices = (documents.boundaries, documents.key_boundaries, documents.keys)
+    others += [tensor for tensor in indices if tensor is not None]
     saved: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -105,6 +112,50 @@ def test_selective_recomputation_holds_what_is_listed() -> None:
         gc.collect()
         alive = [x for x in gc.get_objects() if isinstance(x, Tensor) and id(x) not in before]
     assert size([*alive, h], [*others, out]) == expected(Recompute.SELECTIVE)
+
+
+class Kernel(torch.autograd.Function):
+    """Keeps what the kernel for variable lengths keeps."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *others: object) -> Tensor:
+        ctx.save_for_backward(q, k, v, out := torch.zeros_like(q), torch.zeros(q.shape[:2]))
+        return out
+
+
+def test_gathered_keys_and_values_are_kept() -> None:
+    """All positions but the last of each document are of its prefix: their keys come twice."""
+    lengths, prefixes = (30, 30, 36), torch.tensor([29, 29, 35])
+    with patch("torch.nn.attention.varlen.varlen_attn", Kernel.apply):
+        plain, gathered = (
+            run_block(Recompute.NONE, backend=AttentionBackend.VARLEN, prefixes=given)
+            for given in (None, prefixes)
+        )
+    assert sum(lengths) == POSITIONS
+    kept = [size(saved, others) for others, saved, _ in (plain, gathered)]
+    how = {"is_gpu": False, "is_looped": False, "is_compiled": False}
+    hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
+    sizes = {"width": WIDTH, "hidden": hidden, "num_heads": HEADS, "element": 4}
+    expected = [
+        POSITIONS * count_kept_by_block(Recompute.NONE, is_gathered=is_gathered, **how).num_bytes(**sizes)
+        for is_gathered in (False, True)
+    ]
+    assert kept[0] == expected[0] and kept[1] == expected[1] - len(lengths) * 2 * WIDTH * 4
+
+
+def test_a_prefix_makes_the_loop_keep_no_more() -> None:
+    others, saved, _ = run_block(Recompute.NONE, prefixes=torch.tensor([7, 29, 0]))
+    assert size(saved, others) == expected(Recompute.NONE)
+
+
+def test_only_the_kernel_for_variable_lengths_gathers() -> None:
+    on_gpu = {"is_gpu": True, "is_half": True}
+    assert gathers(ConditionAttention.PREFIX, None, **on_gpu)
+    assert gathers(ConditionAttention.PREFIX, AttentionBackend.VARLEN, **on_gpu)
+    assert not gathers(ConditionAttention.FULL, AttentionBackend.VARLEN, **on_gpu)
+    for backend in (AttentionBackend.LOOP, AttentionBackend.FLEX):
+        assert not gathers(ConditionAttention.PREFIX, backend, **on_gpu)
+    assert not gathers(ConditionAttention.PREFIX, None, is_gpu=False, is_half=False)
 
 
 def test_what_is_computed_again_completes_what_is_kept() -> None:

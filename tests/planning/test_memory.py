@@ -9,6 +9,7 @@ from trimask.model import head
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.flops import count_parameters
 from trimask.model.recompute import Recompute
+from trimask.model.segments import ConditionAttention
 from trimask.planning import memory
 from trimask.planning.hardware import HARDWARE
 from trimask.planning.memory import MemoryModel
@@ -53,6 +54,18 @@ def test_activations_follow_positions_precision_and_recomputation() -> None:
         for recompute in (Recompute.FULL, Recompute.SELECTIVE, Recompute.NONE)
     ]
     assert sizes == sorted(sizes) and sizes[0] < sizes[1] / 4 < sizes[2] / 6
+
+
+def test_keys_gathered_for_prefixes_are_kept_or_computed_again() -> None:
+    prefix = replace(H100.model, condition_attention=ConditionAttention.PREFIX)
+    for recompute, is_kept in ((Recompute.NONE, True), (Recompute.SELECTIVE, False), (Recompute.FULL, False)):
+        memory = replace(H100, compute=ComputeConfig(recompute=recompute))
+        more = replace(memory, model=prefix).activations(1000) - memory.activations(1000)
+        assert more == (3 * 2 * 512 * 8 * 1000 if is_kept else 0)
+        assert (
+            replace(memory, model=prefix).fullest(slots=0, positions=(10**6,)).total
+            > memory.fullest(slots=0, positions=(10**6,)).total
+        )
 
 
 def test_one_cpu_process_gathers_nothing_and_a_gpu_gathers_what_it_computes() -> None:

@@ -62,6 +62,9 @@ def test_template_spells_out(task: str, spans: tuple[str, ...]) -> None:
     assert sequence.range_index.tolist() == ranges
     assert sorted(set(sequence.position.tolist())) == list(range(sequence.num_positions))
     assert not (sequence.maskable & sequence.is_condition).any()
+    conditions = [spans.index(modality) for modality in V.task(task).condition]
+    closes = sequence.position[np.isin(sequence.tokens, [V.close(spans[n]) for n in conditions])]
+    assert sequence.prefix_length == max(closes, default=-1) + 1
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,7 @@ def test_batch_names_its_samples() -> None:
 def test_rows_of_a_batch_are_a_batch(lengths: list[int], cut: int) -> None:
     """Every document is found again in one part, with its own tokens, positions and coordinates."""
     texts = [example("text", (TEXT,), seed=k, num_frames=length) for k, length in enumerate(lengths)]
-    sequences = [*texts, example("text_to_image", (TEXT, IMAGE))]
+    sequences = [example("image_to_text", (IMAGE, TEXT)), *texts, example("text_to_image", (TEXT, IMAGE))]
     batch = make_batch(sequences, range(50, 50 + len(sequences)), row_length=40)
     found = []
     for start in range(0, len(batch.tokens), cut):
@@ -206,6 +209,10 @@ def test_rows_of_a_batch_are_a_batch(lengths: list[int], cut: int) -> None:
             assert torch.equal(part.position[here] - first, torch.from_numpy(sequence.position))
             assert torch.equal(part.coordinates[first:end], torch.from_numpy(sequence.coordinates))
             assert part.task[number] == batch.task[index - 50]
+            assert int(part.prefix_length[number]) == sequence.prefix_length
+            rest = part.positions_after_prefix()
+            rest = rest[(rest >= first) & (rest < end)] - first
+            assert rest.tolist() == list(range(sequence.prefix_length, sequence.num_positions))
             found.append(index)
         assert torch.equal(part.sequence < 0, part.position < 0)
     assert sorted(found) == list(range(50, 50 + len(sequences)))

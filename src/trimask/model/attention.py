@@ -1,7 +1,7 @@
 """Bidirectional self-attention within documents."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, final
@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trimask.devices import send
+from trimask.model.cache import BlockCache
 from trimask.model.rope import rotate
+from trimask.model.segments import Run, Segments
 
 
 class AttentionBackend(enum.Enum):
@@ -37,34 +39,65 @@ class AttentionBackend(enum.Enum):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Documents:
-    """Document boundaries of a pass, in the form that the attention backend needs.
+    """What each query of a pass attends to, in the form that the attention backend needs.
 
     Attributes:
-        lengths: positions of each document, in order. On the host; only for the loop, since compiled code
-            specializes on the number of documents in a tuple.
-        boundaries: cumulative lengths from 0, on the device; for the variable-length kernel.
-        longest: an upper bound on the length; a power of 2, since compiled code specializes on each value.
+        runs: documents that are alike. On the host; only for the loop, since compiled code specializes on the
+            number of documents in a tuple.
+        boundaries, key_boundaries: cumulative queries and keys of each segment from 0, on the device; for the
+            variable-length kernel.
+        keys: which keys `key_boundaries` count, in order; None for all.
+        longest, longest_keys: upper bounds on the queries and keys of a segment; powers of 2, since compiled
+            code specializes on each value.
         mask: FlexAttention's.
     """
 
     backend: AttentionBackend
-    lengths: tuple[int, ...] = ()
+    runs: tuple[Run, ...] = ()
     boundaries: Int[Tensor, "boundaries"] | None = None
+    key_boundaries: Int[Tensor, "boundaries"] | None = None
+    keys: Int[Tensor, "keys"] | None = None
     longest: int = 0
+    longest_keys: int = 0
     mask: Any = None
 
     @classmethod
     def of(
-        cls, cu_positions: Int[Tensor, "boundaries"], backend: AttentionBackend, device: torch.device
+        cls,
+        cu_positions: Int[Tensor, "boundaries"],
+        backend: AttentionBackend,
+        device: torch.device,
+        *,
+        prefixes: Int[Tensor, "documents"] | None = None,
+        active: Int[Tensor, "active"] | None = None,
     ) -> "Documents":
-        """From document boundaries in positions, best given on the host: lengths are needed there."""
-        lengths = tuple(cu_positions.diff().tolist())
+        """From document boundaries in positions, best given on the host: lengths are needed there.
+
+        Args:
+            prefixes: positions at the start of each document that attend to themselves alone; None for none.
+            active: sorted positions that are queries; None for all. Every position is a key.
+        """
+        is_whole = prefixes is None and active is None
+        segments = Segments.of(cu_positions, prefixes=prefixes, active=active)
         if backend is AttentionBackend.LOOP:
-            return cls(backend=backend, lengths=lengths)
-        boundaries = send(cu_positions.to(torch.int32), device)
-        longest = 1 << (max(lengths, default=1) - 1).bit_length()
-        mask = _document_mask(boundaries, sum(lengths)) if backend is AttentionBackend.FLEX else None
-        return cls(backend=backend, boundaries=boundaries, longest=longest, mask=mask)
+            return cls(backend=backend, runs=segments.runs())
+        if backend is AttentionBackend.FLEX:
+            mask = _document_mask(cu_positions, device) if is_whole else _segment_mask(segments, device)
+            return cls(backend=backend, mask=mask)
+        queries, keys, gathered = (cu_positions, cu_positions, None) if is_whole else segments.packed()
+        boundaries, longest = send(queries.to(torch.int32), device), _rounded_up(queries)
+        return cls(
+            backend=backend,
+            boundaries=boundaries,
+            key_boundaries=boundaries if is_whole else send(keys.to(torch.int32), device),
+            keys=None if gathered is None else send(gathered, device),
+            longest=longest,
+            longest_keys=longest if is_whole else _rounded_up(keys),
+        )
+
+
+def _rounded_up(boundaries: Int[Tensor, "boundaries"]) -> int:
+    return 1 << (max(boundaries.diff().tolist(), default=1) - 1).bit_length()
 
 
 class Attention(nn.Module):
@@ -90,82 +123,119 @@ class Attention(nn.Module):
         sin: Float[Tensor, "positions 1 half"],
         documents: Documents,
         at: Int[Tensor, "kept"] | None = None,
+        cache: BlockCache | None = None,
     ) -> Float[Tensor, "kept width"]:
-        """Return the output, only of rows `at` if given."""
+        """Return the output, only of rows `at` if given. Renew the keys and values of these positions in
+        `cache`, if given, and attend to all that it has.
+        """
         # A size of a weight, not a number of ours: compiled code would have kernels for any head dimension.
         head_dim = self.q_norm.weight.shape[0]
         q, k, v = self.qkv(h).view(len(h), 3, -1, head_dim).unbind(1)
         q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
+        if cache is not None:
+            k, v = cache.renew(k, v)
         attended = self.attend(q, k, v, documents).reshape(len(h), -1)
         return self.out(attended if at is None else attended.index_select(0, at))
 
 
 def attend(
-    q: Float[Tensor, "positions heads head_dim"],
+    q: Float[Tensor, "queries heads head_dim"],
     k: Float[Tensor, "positions heads head_dim"],
     v: Float[Tensor, "positions heads head_dim"],
     documents: Documents,
-) -> Float[Tensor, "positions heads head_dim"]:
-    """Compute softmax(q kᵀ / √head_dim) v over each document."""
+) -> Float[Tensor, "queries heads head_dim"]:
+    """Compute softmax(q kᵀ / √head_dim) v, each query over its document or the prefix of it."""
     if documents.backend is AttentionBackend.LOOP:
-        return attend_in_loop(q, k, v, documents.lengths)
+        return attend_in_loop(q, k, v, documents.runs)
     if documents.backend is AttentionBackend.FLEX:
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
         return _flex_attention(q, k, v, documents.mask)[0].transpose(0, 1)
     from torch.nn.attention.varlen import varlen_attn  # not in CPU-only builds of every version
 
-    ends, longest = documents.boundaries, documents.longest
-    assert ends is not None
-    attended = varlen_attn(q, k, v, ends, ends, longest, longest)
+    ends, key_ends, keys = documents.boundaries, documents.key_boundaries, documents.keys
+    assert ends is not None and key_ends is not None
+    if keys is not None:
+        # Gradients of a key that comes twice are a sum of two: the same in any order.
+        k, v = k.index_select(0, keys), v.index_select(0, keys)
+    attended = varlen_attn(q, k, v, ends, key_ends, documents.longest, documents.longest_keys)
     assert isinstance(attended, Tensor)
     return attended
 
 
 def attend_in_loop(
-    q: Float[Tensor, "positions heads head_dim"],
+    q: Float[Tensor, "queries heads head_dim"],
     k: Float[Tensor, "positions heads head_dim"],
     v: Float[Tensor, "positions heads head_dim"],
-    lengths: Sequence[int],
-) -> Float[Tensor, "positions heads head_dim"]:
-    """Call SDPA once per run of equally long documents. On CPUs this takes a quarter of the time of dense
-    attention over the whole row.
+    runs: Sequence[Run],
+) -> Float[Tensor, "queries heads head_dim"]:
+    """Call SDPA once per run of documents that are alike, or twice if they have a prefix. On CPUs this takes
+    a quarter of the time of dense attention over the whole row.
     """
     outputs = []
-    start = 0
-    for length, count in _runs(lengths):
-        stop = start + length * count
-        q_run, k_run, v_run = (x[start:stop].unflatten(0, (count, length)).transpose(1, 2) for x in (q, k, v))
-        outputs.append(F.scaled_dot_product_attention(q_run, k_run, v_run).transpose(1, 2).flatten(0, 1))
-        start = stop
+    query = key = 0
+    for run in runs:
+        next_query, next_key = query + run.count * run.num_active, key + run.count * run.length
+        if run.num_active:
+            q_run = q[query:next_query].unflatten(0, (run.count, run.num_active)).transpose(1, 2)
+            k_run, v_run = (
+                x[key:next_key].unflatten(0, (run.count, run.length)).transpose(1, 2) for x in (k, v)
+            )
+            outputs.append(_attend_alike(q_run, k_run, v_run, run).transpose(1, 2).flatten(0, 1))
+        query, key = next_query, next_key
     return torch.cat(outputs)
 
 
-def _runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """(length, how many in a row) for each run of equal lengths."""
-    runs: list[tuple[int, int]] = []
-    for length in lengths:
-        if runs and runs[-1][0] == length:
-            runs[-1] = (length, runs[-1][1] + 1)
-        else:
-            runs.append((length, 1))
-    return runs
+def _attend_alike(
+    q: Float[Tensor, "count heads queries head_dim"],
+    k: Float[Tensor, "count heads length head_dim"],
+    v: Float[Tensor, "count heads length head_dim"],
+    run: Run,
+) -> Float[Tensor, "count heads queries head_dim"]:
+    num_rest = run.num_active - run.num_active_in_prefix
+    if not run.num_active_in_prefix:
+        return F.scaled_dot_product_attention(q, k, v)
+    of_prefix, of_rest = q.split([run.num_active_in_prefix, num_rest], dim=2)
+    k_prefix, v_prefix = k[:, :, : run.prefix], v[:, :, : run.prefix]
+    attended = F.scaled_dot_product_attention(of_prefix, k_prefix, v_prefix)
+    if not num_rest:
+        return attended
+    return torch.cat([attended, F.scaled_dot_product_attention(of_rest, k, v)], dim=2)
 
 
-def _document_mask(boundaries: Int[Tensor, "boundaries"], num_positions: int) -> Any:
+def _document_mask(cu_positions: Int[Tensor, "boundaries"], device: torch.device) -> Any:
+    """Build the mask of documents of which every position attends to all."""
+    num_positions = int(cu_positions[-1])
+    boundaries = send(cu_positions.to(torch.int32), device)
+    places = torch.arange(num_positions, device=device, dtype=torch.int32)
+    document = torch.searchsorted(boundaries, places, right=True)
+    return _block_mask(
+        lambda query, key: document[query] == document[key], num_positions, num_positions, device
+    )
+
+
+def _segment_mask(segments: Segments, device: torch.device) -> Any:
+    first, end = (send(each, device) for each in segments.key_ranges())
+    return _block_mask(
+        lambda query, key: (first[query] <= key) & (key < end[query]),
+        len(first),
+        int(segments.boundaries[-1]),
+        device,
+    )
+
+
+def _block_mask(
+    sees: Callable[[Tensor, Tensor], Tensor], num_queries: int, num_keys: int, device: torch.device
+) -> Any:
     """Build FlexAttention's block mask, which skips blocks without attention."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    places = torch.arange(num_positions, device=boundaries.device, dtype=boundaries.dtype)
-    document = torch.searchsorted(boundaries, places, right=True)
-
-    device = str(boundaries.device)
     return create_block_mask(
-        lambda batch, head, query, key: document[query] == document[key],
+        lambda batch, head, query, key: sees(query, key),
         B=None,
         H=None,
-        Q_LEN=num_positions,
-        KV_LEN=num_positions,
-        device=device,
+        Q_LEN=num_queries,
+        KV_LEN=num_keys,
+        device=str(device),
     )
 
 

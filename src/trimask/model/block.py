@@ -1,6 +1,7 @@
 """One residual block: attention, then a SwiGLU feed-forward, each behind its RMSNorm."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trimask.model.attention import Attention, Documents
+from trimask.model.cache import BlockCache
 from trimask.model.recompute import Recompute, run
 
 
@@ -33,7 +35,7 @@ class Block(nn.Module):
     """h + c · attention(norm h), then h + c · feed_forward(norm h), with c the residual multiplier.
 
     `recompute` selects what is recomputed in backward. With `at`, only those positions are returned; all are
-    attended to.
+    attended to, and with `cache` all that it has.
     """
 
     def __init__(self, width: int, num_heads: int, *, residual_multiplier: float):
@@ -53,13 +55,13 @@ class Block(nn.Module):
         sin: Float[Tensor, "positions 1 half"],
         documents: Documents,
         at: Int[Tensor, "kept"] | None = None,
+        cache: BlockCache | None = None,
     ) -> Float[Tensor, "kept width"]:
-        return run(self.recompute, self._residual, h, cos=cos, sin=sin, documents=documents, at=at)
+        given = {"cos": cos, "sin": sin, "documents": documents, "at": at, "cache": cache}
+        return run(self.recompute, self._residual, h, **given)
 
-    def _residual(
-        self, h: Tensor, *, cos: Tensor, sin: Tensor, documents: Documents, at: Tensor | None
-    ) -> Float[Tensor, "kept width"]:
-        attended = self.attention(self.attention_norm(h), cos=cos, sin=sin, documents=documents, at=at)
+    def _residual(self, h: Tensor, *, at: Tensor | None, **given: Any) -> Float[Tensor, "kept width"]:
+        attended = self.attention(self.attention_norm(h), at=at, **given)
         h = h if at is None else h.index_select(0, at)
         h = torch.add(h, attended, alpha=self.residual_multiplier)
         return torch.add(h, self.feed_forward(self.feed_forward_norm(h)), alpha=self.residual_multiplier)

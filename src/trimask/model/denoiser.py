@@ -14,9 +14,11 @@ from trimask.devices import send
 from trimask.errors import UserError
 from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block, feed_forward_width
+from trimask.model.cache import KeyValueCache
 from trimask.model.head import weighted_cross_entropy
 from trimask.model.parametrization import Parametrization, Standard, TensorRule
 from trimask.model.rope import rotary_angles
+from trimask.model.segments import ConditionAttention
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
 
@@ -28,7 +30,7 @@ _LARGEST_BASE = 1e12
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserConfig:
     """Size of the transformer, and its parametrization. `width` = num_heads × head_dim; the
-    feed-forward is 8/3 × width wide, rounded up to 32.
+    feed-forward is 8/3 × width wide, rounded up to 32. `condition_attention`: what conditions attend to.
     """
 
     width: int
@@ -36,6 +38,7 @@ class DenoiserConfig:
     num_heads: int
     rope_base: float = 10_000.0
     parametrization: Parametrization = Standard()
+    condition_attention: ConditionAttention = ConditionAttention.FULL
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.num_heads) < 1:
@@ -125,35 +128,84 @@ class Denoiser(nn.Module):
             fill(parameter, weights[name])
 
     def forward(
-        self, tokens: Int[Tensor, "rows slots"], batch: Batch, at: Int[Tensor, "kept"] | None = None
+        self,
+        tokens: Int[Tensor, "rows slots"],
+        batch: Batch,
+        at: Int[Tensor, "kept"] | None = None,
+        *,
+        cache: KeyValueCache | None = None,
+        active: Int[Tensor, "active"] | None = None,
     ) -> Float[Tensor, "kept width"]:
         """Return the final hidden states for `tokens` (the batch's, partly masked) at all positions, or only
         those in `at`, which saves the last block most of its work on the others.
 
         Keep the batch on the host even for a model on a GPU: shapes are computed there, and nothing waits for
-            the GPU.
+        the GPU.
+
+        Args:
+            cache: keys and values of the batch from earlier passes: those of active positions are renewed,
+                the others attended to as they are. Within `torch.inference_mode()`.
+            active: positions to compute, in order, on the host; None for all. Hidden states are returned at
+                these, or at those of them that `at` names.
+
+        Raises:
+            UserError: active positions without a cache, or none, out of order or not the batch's; `at` that
+                are not active; a cache of another batch, or without keys of a document that is computed.
         """
+        if cache is not None:
+            active = cache.check(batch, active)
+        elif active is not None:
+            raise UserError("active positions attend to earlier passes: give their cache")
         device = self.embedding.weight.device
-        h = self._embedded(tokens, batch)
-        coordinates = send(batch.coordinates, device)
-        cos, sin = rotary_angles(coordinates, self.config.head_dim, self.config.rope_base)
+        h = self._embedded(tokens, batch, active)
+        coordinates = batch.coordinates if active is None else batch.coordinates[active]
+        cos, sin = rotary_angles(send(coordinates, device), self.config.head_dim, self.config.rope_base)
         backend = self.attention_backend or AttentionBackend.suited(device, h.dtype)
-        documents = Documents.of(batch.cu_positions, backend, device)
-        at = None if at is None else send(at, device)
-        for block in self.blocks:
+        is_full = self.config.condition_attention is ConditionAttention.FULL
+        prefixes = None if is_full or not batch.prefix_length.any() else batch.prefix_length
+        documents = Documents.of(batch.cu_positions, backend, device, prefixes=prefixes, active=active)
+        if at is not None:
+            at = send(at if active is None else _places(at, active), device)
+        kept = None if cache is None else cache.blocks(active)
+        for number, block in enumerate(self.blocks):
             is_last = block is self.blocks[-1]
-            h = block(h, cos=cos, sin=sin, documents=documents, at=at if is_last else None)
+            h = block(
+                h,
+                cos=cos,
+                sin=sin,
+                documents=documents,
+                at=at if is_last else None,
+                cache=None if kept is None else kept[number],
+            )
         return self.final_norm(h)
 
-    def _embedded(self, tokens: Int[Tensor, "rows slots"], batch: Batch) -> Float[Tensor, "positions width"]:
+    def empty_cache(self, batch: Batch) -> KeyValueCache:
+        """Return a cache for `batch`, of which no position is computed yet."""
+        weight = self.embedding.weight
+        return KeyValueCache.empty(
+            num_blocks=self.config.depth,
+            num_positions=batch.num_positions,
+            num_heads=self.config.num_heads,
+            head_dim=self.config.head_dim,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+
+    def _embedded(
+        self, tokens: Int[Tensor, "rows slots"], batch: Batch, active: Int[Tensor, "active"] | None
+    ) -> Float[Tensor, "active width"]:
         """Sum the embeddings of slots that share a position, in slot order: deterministic, unlike atomic
         additions on a GPU.
         """
-        real = batch.position >= 0
-        position, order = batch.position[real].sort(stable=True)
-        starts = torch.searchsorted(position, torch.arange(batch.num_positions, device=position.device))
+        chosen = batch.position >= 0
+        positions = torch.arange(batch.num_positions, device=chosen.device)
+        if active is not None:
+            is_active = torch.zeros(batch.num_positions, dtype=torch.bool).index_fill(0, active, True)
+            chosen, positions = chosen & is_active[batch.position.clamp(min=0)], active
+        position, order = batch.position[chosen].sort(stable=True)
+        starts = torch.searchsorted(position, positions)
         device = self.embedding.weight.device
-        tokens, starts = send(tokens[real][order], device), send(starts, device)
+        tokens, starts = send(tokens[chosen][order], device), send(starts, device)
         return F.embedding_bag(tokens, self.embedding.weight, starts, mode="sum")
 
     def logits(self, hidden: Float[Tensor, "slots width"], range_index: int) -> Float[Tensor, "slots codes"]:
@@ -206,6 +258,15 @@ class Denoiser(nn.Module):
             scale=scale,
             ranges=self.vocabulary.ranges,
         )
+
+
+def _places(at: Int[Tensor, "kept"], active: Int[Tensor, "active"]) -> Int[Tensor, "kept"]:
+    """Find the positions `at` among the active ones."""
+    places = torch.searchsorted(active, at.contiguous()).clamp(max=len(active) - 1)
+    missing = at[active[places] != at]
+    if len(missing):
+        raise UserError(f"position {int(missing[0])} is not active: its hidden state is not computed")
+    return places
 
 
 def fill(parameter: Tensor, value: Tensor) -> None:

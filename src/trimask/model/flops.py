@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from trimask.model.denoiser import DenoiserConfig
+from trimask.model.segments import ConditionAttention
 from trimask.vocabulary.layout import Vocabulary
 
 
@@ -41,6 +42,7 @@ def forward_flops(
     num_predicted: int,
     range_size: int,
     num_read: float | int | None = None,
+    prefix_length: int = 0,
 ) -> int:
     """Multiply-adds × 2 of one forward pass: what the step needs, without padding.
 
@@ -50,10 +52,15 @@ def forward_flops(
         num_predicted: slots whose logits are formed, each over `range_size` codes.
         num_read: positions of these slots (a mean, so it may be a fraction), None for all: the last block's
             feed-forward and the product after its attention are needed there alone.
+        prefix_length: positions of a document's prefix (`Sequence.prefix_length`), which may attend to fewer.
     """
     after_attention = config.width**2 + 3 * config.width * config.hidden
     matrices = 3 * config.width**2 + after_attention
     attention = 2 * document_length * config.width
     spared = 0 if num_read is None else (num_positions - num_read) * after_attention
+    if prefix_length and config.condition_attention is ConditionAttention.PREFIX:
+        # In each document, positions of the prefix do not attend to the rest.
+        not_seen = prefix_length * (document_length - prefix_length) * num_positions / document_length
+        spared += config.depth * 2 * config.width * not_seen
     rest = num_positions * config.depth * (matrices + attention) + num_predicted * config.width * range_size
     return 2 * rest - round(2 * spared)

@@ -75,7 +75,7 @@ def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
 def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary) -> None:
     """UserError if the weights of `denoiser` cannot be those of a model of this size and vocabulary.
 
-    How text is aligned with speech may differ: that can be learned anew.
+    How text is aligned with speech, and what conditions attend to, may differ: that can be learned anew.
     """
     vocabulary = replace(vocabulary, alignment=denoiser.vocabulary.alignment)
     for what, theirs, ours in (

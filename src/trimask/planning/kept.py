@@ -2,6 +2,9 @@
 
 Listed from what autograd saves (`torch.autograd.graph.saved_tensors_hooks`; tests/planning/test_kept.py
 does it again), per position, in numbers of width w, feed-forward width f and heads H. Unmeasured on GPUs [D].
+
+`is_gathered`: the keys and values of prefixes are copied beside those of documents (`gathers`), counted as if
+every position were of a prefix.
 """
 
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from typing import final
 
 from trimask.model.attention import AttentionBackend
 from trimask.model.recompute import Recompute
+from trimask.model.segments import ConditionAttention
 
 
 @final
@@ -36,7 +40,9 @@ class Kept:
         )
 
 
-def count_kept_by_block(recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool) -> Kept:
+def count_kept_by_block(
+    recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool, is_gathered: bool = False
+) -> Kept:
     """Return the activation memory that one block keeps from forward to backward."""
     if recompute is Recompute.FULL:
         return Kept(widths=1)  # its input
@@ -44,17 +50,19 @@ def count_kept_by_block(recompute: Recompute, *, is_gpu: bool, is_looped: bool, 
         # Its input and the results of products: qkv 3, attention, out, gate and up, down; one number a head
         # of the softmax. A compiled block keeps about as much by the compiler's own choice [D].
         return Kept(widths=7, hiddens=2, head_statistics=1)
-    return _all(is_gpu=is_gpu, is_looped=is_looped)
+    return _all(is_gpu=is_gpu, is_looped=is_looped, is_gathered=is_gathered)
 
 
 def count_recomputed_by_block(
-    recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool
+    recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool, is_gathered: bool = False
 ) -> Kept:
     """Return the extra activation memory held while the block is recomputed in backward."""
-    kept = count_kept_by_block(recompute, is_gpu=is_gpu, is_looped=is_looped, is_compiled=is_compiled)
+    kept = count_kept_by_block(
+        recompute, is_gpu=is_gpu, is_looped=is_looped, is_compiled=is_compiled, is_gathered=is_gathered
+    )
     if recompute is Recompute.NONE and not is_compiled:
         return Kept(widths=0)
-    everything = _all(is_gpu=is_gpu, is_looped=is_looped)
+    everything = _all(is_gpu=is_gpu, is_looped=is_looped, is_gathered=is_gathered)
     if recompute is Recompute.FULL:
         return everything.minus(kept)
     # Backward does not need the kept outputs of `out` and `down`.
@@ -74,14 +82,15 @@ def count_kept_after_attention(
     return Kept(widths=2 + int(not is_gpu) + int(is_looped), hiddens=4, statistics=1)
 
 
-def _all(*, is_gpu: bool, is_looped: bool) -> Kept:
+def _all(*, is_gpu: bool, is_looped: bool, is_gathered: bool) -> Kept:
     """Two norms (input, output; their inverse root mean squares), qkv 3, q and k turned 2, attention 1 (the
     softmax: a number a head), the middle of the block is the second norm's input; gate and up 2 f, silu f,
     product f. On a CPU a norm is several operations, and keeps the normalized input too: of both norms, of q
-    and of k. A loop over documents copies their results into one tensor.
+    and of k. A loop over documents copies their results into one tensor. Gathered keys and values, 2 each,
+    are kept in place of k turned.
     """
     fused = Kept(widths=10, hiddens=4, statistics=2, head_statistics=3)
-    extra = (0 if is_gpu else 4) + int(is_looped)
+    extra = (0 if is_gpu else 4) + int(is_looped) + 3 * int(is_gathered)
     return Kept(
         widths=fused.widths + extra,
         hiddens=fused.hiddens,
@@ -93,3 +102,13 @@ def _all(*, is_gpu: bool, is_looped: bool) -> Kept:
 def is_loop(backend: AttentionBackend | None, *, is_gpu: bool, is_half: bool) -> bool:
     """Return whether attention with `backend` loops over documents."""
     return backend is AttentionBackend.LOOP or (backend is None and not (is_gpu and is_half))
+
+
+def gathers(
+    condition_attention: ConditionAttention, backend: AttentionBackend | None, *, is_gpu: bool, is_half: bool
+) -> bool:
+    """Return whether attention with `backend` copies the keys and values of prefixes: the kernel for variable
+    lengths alone.
+    """
+    is_kernel = backend is not AttentionBackend.FLEX and not is_loop(backend, is_gpu=is_gpu, is_half=is_half)
+    return is_kernel and condition_attention is ConditionAttention.PREFIX

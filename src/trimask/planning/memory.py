@@ -15,6 +15,7 @@ from trimask.planning.kept import (
     count_kept_after_attention,
     count_kept_by_block,
     count_recomputed_by_block,
+    gathers,
     is_loop,
 )
 from trimask.training.compute import ComputeConfig, Precision
@@ -141,12 +142,14 @@ class MemoryModel:
         gradients of its residual stream; gate and up as parts and as a whole), and those kept after
         attention.
         """
-        is_half = self.precision is not Precision.FP32
-        how = {
+        backend = self.compute.attention
+        where = {"is_gpu": self.hardware.is_gpu, "is_half": self.precision is not Precision.FP32}
+        shared = {
             "is_gpu": self.hardware.is_gpu,
-            "is_looped": is_loop(self.compute.attention, is_gpu=self.hardware.is_gpu, is_half=is_half),
+            "is_looped": is_loop(backend, **where),
             "is_compiled": self.compute.compile,
         }
+        how = shared | {"is_gathered": gathers(self.model.condition_attention, backend, **where)}
         sizes = {
             "width": self.model.width,
             "hidden": self.model.hidden,
@@ -155,7 +158,7 @@ class MemoryModel:
         }
         kept = count_kept_by_block(self.compute.recompute, **how).num_bytes(**sizes)
         again = count_recomputed_by_block(self.compute.recompute, **how).num_bytes(**sizes)
-        after = count_kept_after_attention(self.compute.recompute, **how).num_bytes(**sizes)
+        after = count_kept_after_attention(self.compute.recompute, **shared).num_bytes(**sizes)
         return kept, again, self.element * (2 * self.model.width + 2 * self.model.hidden), after
 
     def activations(self, positions: int, read: int | None = None) -> int:

@@ -99,6 +99,7 @@ def _work(
             num_predicted=0,
             range_size=0,
             num_read=_num_read(sequence),
+            prefix_length=sequence.prefix_length,
         )
     )
     for modality, count in targets.items():

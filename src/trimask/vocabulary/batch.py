@@ -34,6 +34,7 @@ class Batch:
         sample_index: global index of each document; identifies its random streams.
         cu_positions: document boundaries in positions, from 0 to the number of positions.
         coordinates: rotary coordinates of each position.
+        prefix_length: positions at the start of each document that its conditions take; see `Sequence`.
         update_sample_index, update_task: `sample_index` and `task` of all documents of the update that
             contains this batch, in any order; the batch's own if it is the whole update.
     """
@@ -48,6 +49,7 @@ class Batch:
     sample_index: Int[Tensor, "sequences"]
     cu_positions: Int[Tensor, "boundaries"]
     coordinates: Float[Tensor, "positions 2"]
+    prefix_length: Int[Tensor, "sequences"]
     update_sample_index: Int[Tensor, "update"]
     update_task: Int[Tensor, "update"]
 
@@ -58,6 +60,13 @@ class Batch:
     @property
     def num_positions(self) -> int:
         return len(self.coordinates)
+
+    def positions_after_prefix(self) -> Int[Tensor, "rest"]:
+        """Return the positions after each document's prefix, in order: all that depend on the targets, if
+        conditions attend to themselves alone.
+        """
+        starts = (self.cu_positions[:-1] + self.prefix_length).repeat_interleave(self.cu_positions.diff())
+        return (torch.arange(self.num_positions, device=starts.device) >= starts).nonzero()[:, 0]
 
     def rows(self, rows: slice | Int[Tensor, "some"]) -> "Batch":
         """Return the documents of some rows, in ascending order, as a batch; renumbered."""
@@ -84,6 +93,7 @@ class Batch:
             sample_index=self.sample_index[kept],
             cu_positions=boundaries,
             coordinates=self.coordinates[old_position],
+            prefix_length=self.prefix_length[kept],
             update_sample_index=self.update_sample_index,
             update_task=self.update_task,
         )
@@ -171,6 +181,7 @@ def make_batch(
         update_task=all_of_update[1],
         cu_positions=torch.from_numpy(boundaries.astype(np.int64)),
         coordinates=torch.from_numpy(np.concatenate([sequence.coordinates for sequence in sequences])),
+        prefix_length=torch.tensor([sequence.prefix_length for sequence in sequences]),
     )
 
 

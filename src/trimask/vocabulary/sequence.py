@@ -36,6 +36,8 @@ class Sequence:
         is_condition: condition slots, replaced by mask tokens for guidance; never part of the loss.
         coordinates: rotary coordinates of each position (two axes; equal ones but on pictures).
         spans: slots [start, stop) of each modality's frames × codebooks, in order.
+        prefix_length: positions before the first target span (the task token, and the conditions with their
+            boundaries); 0 if no condition comes first.
     """
 
     task: Task
@@ -47,6 +49,7 @@ class Sequence:
     is_condition: Bool[np.ndarray, "slots"]
     coordinates: Float[np.ndarray, "positions 2"]
     spans: Mapping[str, tuple[int, int]]
+    prefix_length: int
 
     @property
     def num_slots(self) -> int:
@@ -100,6 +103,7 @@ class _Builder:
         self.position_spans: dict[str, tuple[int, int]] = {}
         self.num_frames: dict[str, int] = {}
         self.num_slots = self.num_positions = 0
+        self.prefix_length: int | None = None  # until the first target
         self.coordinate = 0.0
         self._special(vocabulary.task_token(task.name))
 
@@ -136,6 +140,8 @@ class _Builder:
             raise UserError(
                 f"a span of {modality} has {space.grid[0]}×{space.grid[1]} cells, not {num_frames}"
             )
+        if is_target and self.prefix_length is None:
+            self.prefix_length = self.num_positions if self.spans else 0
         self._special(self.vocabulary.begin(modality))
         self.num_frames[modality] = num_frames
         num_positions = layout.num_positions(num_frames, space.num_codebooks)
@@ -169,6 +175,7 @@ class _Builder:
             is_condition=np.concatenate(self.condition),
             coordinates=coordinates.astype(np.float32),
             spans=self.spans,
+            prefix_length=self.prefix_length or 0,
         )
 
 
