@@ -46,25 +46,26 @@ class KeysValues:
         """
         h, start = self._embed(tokens, slots)
         stop = start + h.shape[1]
-        cos, sin = self.cos[start:stop], self.sin[start:stop]
+        cos, sin = (angle[start:stop].repeat(self.rows, 1, 1) for angle in (self.cos, self.sin))
+        h = h.flatten(0, 1)
         for index, block in enumerate(self.denoiser.blocks):
             assert isinstance(block, Block)
             attention = block.attention
-            qkv = attention.qkv(block.attention_norm(h)).unflatten(-1, (3, *self.keys.shape[3:]))
-            q, k, v = qkv.unbind(2)
-            self.keys[index, :, start:stop] = rotate(attention.k_norm(k), cos, sin)
-            self.values[index, :, start:stop] = v
+            q, k, v = attention.qkv(block.attention_norm(h)).view(len(h), 3, *self.keys.shape[3:]).unbind(1)
+            q, k = rotate(attention.q_norm(q), cos, sin), rotate(attention.k_norm(k), cos, sin)
+            self.keys[index, :, start:stop] = k.unflatten(0, (self.rows, -1))
+            self.values[index, :, start:stop] = v.unflatten(0, (self.rows, -1))
             attended = F.scaled_dot_product_attention(
-                rotate(attention.q_norm(q), cos, sin).transpose(1, 2),
+                q.unflatten(0, (self.rows, -1)).transpose(1, 2),
                 self.keys[index, :, :until].transpose(1, 2),
                 self.values[index, :, :until].transpose(1, 2),
                 is_causal=is_causal,
             )
-            out = attention.out(attended.transpose(1, 2).flatten(2))
+            out = attention.out(attended.transpose(1, 2).reshape(h.shape))
             h = torch.add(h, out, alpha=block.residual_multiplier)
             fed = block.feed_forward(block.feed_forward_norm(h))
             h = torch.add(h, fed, alpha=block.residual_multiplier)
-        return self.denoiser.final_norm(h)
+        return self.denoiser.final_norm(h).unflatten(0, (self.rows, -1))
 
     def _embed(
         self, tokens: Int[Tensor, "rows some"], slots: slice
