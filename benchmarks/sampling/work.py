@@ -116,7 +116,8 @@ def _document(generator: Generator, task: str, length: int | None) -> Sequence:
         case "speech_to_text":
             utterance = load_speech("test")[0]
             given["speech"] = utterance.waveform(), utterance.sample_rate
-    return generator.codecs.document(task, given, span_length=length)
+    has_end = any(generator.vocabulary.space(m).has_end for m in generator.task(task).targets)
+    return generator.codecs.document(task, given, span_length=length if has_end else None)
 
 
 def _random_document(vocabulary: Vocabulary, task: str, length: int | None) -> Sequence:
