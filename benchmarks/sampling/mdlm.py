@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from benchmarks.sampling.network import Canvas, Network
+from benchmarks.sampling.network import Network
 
 _LATEST = 1e-5  # the time at which the reverse process ends; what is masked then gets its most probable token
 _TINY = 1e-10  # keeps logarithms finite
@@ -55,15 +55,7 @@ def log_probabilities(
     canvas, logits = network.canvas, network.logits(z)
     logits.scatter_(-1, canvas.mask_id[..., None], -torch.inf)
     log_p = logits - torch.logsumexp(logits, dim=-1, keepdim=True)
-    return _certain(log_p, z, ~canvas.masked(z), canvas)
-
-
-def _certain(
-    log_p: Float[Tensor, "rows slots vocabulary"],
-    z: Int[Tensor, "rows slots"],
-    is_known: Bool[Tensor, "rows slots"],
-    canvas: Canvas,
-) -> Float[Tensor, "rows slots vocabulary"]:
+    is_known = ~canvas.masked(z)
     log_p[is_known] = -torch.inf
     log_p[is_known, z[is_known]] = 0
     return log_p
