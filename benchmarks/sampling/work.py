@@ -1,7 +1,7 @@
 """What is sampled: a model, a task, and a batch whose rows are alike."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 import trimask
 from trimask import rng
 from trimask.datasets.quickstart import load_images, load_speech
-from trimask.model.denoiser import Denoiser
+from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.recipes.reference import pilot_320m
 from trimask.runs.build import build_vocabulary
 from trimask.sampling.generate import Generator
@@ -84,9 +84,8 @@ def random_model(width: int, depth: int, num_heads: int) -> Model:
     """Random weights over the reference geometry: 100,277 ids of text, pictures of 32 × 32 cells of 16,384
     codes, speech of 8 codebooks; a position for each code.
     """
-    recipe = pilot_320m()
-    vocabulary = build_vocabulary(recipe, None)
-    config = replace(recipe.model, width=width, depth=depth, num_heads=num_heads)
+    vocabulary = build_vocabulary(pilot_320m(), None)
+    config = DenoiserConfig(width=width, depth=depth, num_heads=num_heads)
     return random_over(vocabulary, Denoiser(config, vocabulary))
 
 

@@ -16,7 +16,7 @@ from benchmarks.sampling.contenders import Contender, contenders
 from benchmarks.sampling.fast_dllm import DenoiserParts
 from benchmarks.sampling.keys_values import KeysValues
 from benchmarks.sampling.network import CodeNetwork, Count, Head, VocabularyNetwork, masked_canvas
-from benchmarks.sampling.work import TASKS, Model, Work, make_work, random_over
+from benchmarks.sampling.work import TASKS, Model, Work, make_work, random_model, random_over
 from sampling.fakes import random_denoiser, tiny_vocabulary
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.vocabulary.batch import make_batch
@@ -117,6 +117,14 @@ def test_the_autoregressive_twin_draws_from_its_own_conditionals() -> None:
     for slot, probability in zip(slots.tolist(), p, strict=True):
         frequency = found[:, slot].bincount(minlength=len(probability)) / len(found)
         assert (frequency - probability).abs().max() < 0.02  # three and a half standard errors of a half
+
+
+def test_the_random_model_has_the_reference_geometry() -> None:
+    work = make_work(random_model(8, 1, 1), "text_to_image", 1, None)
+    assert work.num_targets == 1024 and work.model.denoiser.vocabulary.size == 124_879
+    chosen, left_out = compare.choose(work, ["llada", "fast-dllm"])
+    assert [contender.name for contender in chosen] == [ours.OURS, "llada"]
+    assert "random weights" in left_out["fast-dllm"]
 
 
 def test_rows_that_differ_are_refused() -> None:
