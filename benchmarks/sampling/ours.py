@@ -1,4 +1,4 @@
-"""trimask as a contender. All that the benchmark knows of `trimask.sampling` stands here."""
+"""trimask as a contender: the one file that knows its loop and its settings."""
 
 from dataclasses import replace
 from typing import final
