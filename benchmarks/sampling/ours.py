@@ -1,0 +1,48 @@
+"""trimask as a contender: the one file that knows its loop and its settings."""
+
+from dataclasses import replace
+from typing import final
+
+from jaxtyping import Int
+from torch import Tensor
+
+from benchmarks.sampling.network import Count
+from trimask.model.denoiser import Denoiser
+from trimask.sampling.defaults import DEFAULTS, OTHER
+from trimask.sampling.filters import Temperature
+from trimask.sampling.predictor import DenoiserPredictor, Prediction
+from trimask.sampling.sampler import SamplerConfig, sample
+from trimask.vocabulary.batch import Batch
+
+OURS = "trimask"
+GUIDED = "trimask-guided"
+
+
+def settings(name: str, task: str) -> SamplerConfig:
+    """Return the settings that the contender `name` samples `task` with: the defaults of the package, without
+    guidance but for `GUIDED`, since no rival here has it.
+    """
+    config = DEFAULTS.get(task, OTHER)
+    return config if name == GUIDED else replace(config, guidance_scale=1.0)
+
+
+def temperature(task: str) -> float:
+    """Return the temperature of our draws: rivals that have one get the same."""
+    filters = settings(OURS, task).filters
+    return next((each.value for each in filters if isinstance(each, Temperature)), 1.0)
+
+
+def fill(
+    config: SamplerConfig, denoiser: Denoiser, batch: Batch, count: Count, seed: int
+) -> Int[Tensor, "rows slots"]:
+    return sample(_Counted(DenoiserPredictor(denoiser), count), batch, config, seed=seed)
+
+
+@final
+class _Counted:
+    def __init__(self, predictor: DenoiserPredictor, count: Count):
+        self.predictor, self.count, self.vocabulary = predictor, count, predictor.vocabulary
+
+    def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
+        self.count.add(batch.num_positions)
+        return self.predictor(z, batch)
