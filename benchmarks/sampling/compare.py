@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, final
@@ -97,7 +97,7 @@ def choose(work: Work, names: Sequence[str] | None) -> tuple[list[Contender], di
 @torch.inference_mode()
 def take_turns(work: Work, chosen: Sequence[Contender], *, rounds: int, seed: int) -> dict[str, list[Turn]]:
     """Let each contender sample once a round; who begins changes from round to round."""
-    one = Work(model=work.model, task=work.task, batch=work.batch.rows(slice(0, 1)))
+    one = replace(work, batch=work.batch.rows(slice(0, 1)))
     for contender in chosen:
         if contender.name.startswith("maskgit"):
             contender.sample(one, Count(), seed)  # loads diffusers

@@ -41,7 +41,8 @@ class Contender:
 
 def contenders(task: str) -> list[Contender]:
     """Return all, trimask first. `-same`: as many passes as trimask's settings have steps."""
-    temperature, num_steps = ours.temperature(task), ours.settings(ours.OURS, task).num_steps
+    temperature = ours.temperature(task)
+    num_steps = ours.settings(ours.OURS, task).num_steps or ours.ASSUMED_STEPS
     return [
         _ours(ours.OURS, task),
         _ours(ours.GUIDED, task),
@@ -63,7 +64,7 @@ def _ours(name: str, task: str) -> Contender:
     return Contender(
         name=name,
         settings=config,
-        sample=lambda work, count, seed: ours.fill(config, work.model.denoiser, work.batch, count, seed),
+        sample=lambda work, count, seed: ours.fill(config, work, count, seed),
         refuse=lambda work: "trimask's settings of this task have no guidance" if is_double else None,
     )
 

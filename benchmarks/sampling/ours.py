@@ -3,17 +3,22 @@
 from dataclasses import replace
 from typing import final
 
+import numpy as np
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from benchmarks.sampling.network import Count
-from trimask.model.denoiser import Denoiser
+from benchmarks.sampling.work import Work
+from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER
 from trimask.sampling.filters import Temperature
 from trimask.sampling.predictor import DenoiserPredictor, Prediction
-from trimask.sampling.sampler import SamplerConfig, sample
+from trimask.sampling.sampler import sample
 from trimask.vocabulary.batch import Batch
 
+ASSUMED_STEPS = 64
+"""What rivals with as many steps as ours take where our count depends on the prediction."""
 OURS = "trimask"
 GUIDED = "trimask-guided"
 
@@ -32,16 +37,18 @@ def temperature(task: str) -> float:
     return next((each.value for each in filters if isinstance(each, Temperature)), 1.0)
 
 
-def fill(
-    config: SamplerConfig, denoiser: Denoiser, batch: Batch, count: Count, seed: int
-) -> Int[Tensor, "rows slots"]:
-    return sample(_Counted(DenoiserPredictor(denoiser), count), batch, config, seed=seed)
+def fill(config: SamplerConfig, work: Work, count: Count, seed: int) -> Int[Tensor, "rows slots"]:
+    """Fill all rows of `work` at once."""
+    predictor = _Counted(DenoiserPredictor(work.model.denoiser), count)
+    documents = [work.document] * len(work.batch.tokens)
+    return torch.from_numpy(np.stack(sample(predictor, documents, config, seed=seed)))
 
 
 @final
 class _Counted:
     def __init__(self, predictor: DenoiserPredictor, count: Count):
-        self.predictor, self.count, self.vocabulary = predictor, count, predictor.vocabulary
+        self.predictor, self.count = predictor, count
+        self.vocabulary, self.device = predictor.vocabulary, predictor.device
 
     def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
         self.count.add(batch.num_positions)

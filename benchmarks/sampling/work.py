@@ -42,6 +42,7 @@ class Model:
 class Work:
     model: Model
     task: str
+    document: Sequence
     batch: Batch
 
     @property
@@ -67,7 +68,7 @@ class Work:
 
 def make_work(model: Model, task: str, rows: int, length: int | None) -> Work:
     document = model.document(task, length)
-    return Work(model=model, task=task, batch=make_batch([document] * rows, range(rows)))
+    return Work(model=model, task=task, document=document, batch=make_batch([document] * rows, range(rows)))
 
 
 def trained_model(run: str) -> Model:
