@@ -45,6 +45,7 @@ from trimask.sampling.order import (
     Order,
     Random,
 )
+from trimask.sampling.recompute import ConditionFrozen, Everything, Needed, Recompute, RevealedFrozen
 from trimask.tokenizers.quantizer import FiniteScalarConfig, QuantizerConfig, ResidualVectorConfig
 from trimask.training.logical_batch import BatchRule, KappaRule, LinearRule, NoRule, SquareRootRule
 from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine, WarmupStableDecay
@@ -118,6 +119,15 @@ CORRECTORS: Sequence[Corrector] = [
     PathPlanning(),
     TokenEditing(probability=0.6),
 ]
+RECOMPUTES: Sequence[Recompute] = [
+    Everything(),
+    ConditionFrozen(),
+    ConditionFrozen(renew_every=2),
+    RevealedFrozen(),
+    RevealedFrozen(renew_every=3),
+    Needed(),
+    Needed(renew_every=2),
+]
 FILTERS: Sequence[Filter] = [
     Temperature(value=0.5),
     Temperature(value=0.0),
@@ -159,6 +169,7 @@ DESIGN_SPACE: Mapping[type, Sequence[Any]] = {
     Order: ORDERS,
     Count: COUNTS,
     Corrector: CORRECTORS,
+    Recompute: RECOMPUTES,
     Filter: FILTERS,
     TimeGrid: GRIDS,
     GuidanceRamp: RAMPS,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.sampling.network import Count
 from benchmarks.sampling.work import Work
+from trimask.model.cache import KeyValueCache
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER
 from trimask.sampling.filters import Temperature
@@ -46,6 +47,8 @@ def fill(config: SamplerConfig, work: Work, count: Count, seed: int) -> Int[Tens
 
 @final
 class _Counted:
+    """Counts passes and the positions that they compute."""
+
     def __init__(self, predictor: DenoiserPredictor, count: Count):
         self.predictor, self.count = predictor, count
         self.vocabulary, self.device = predictor.vocabulary, predictor.device
@@ -53,3 +56,18 @@ class _Counted:
     def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
         self.count.add(batch.num_positions)
         return self.predictor(z, batch)
+
+    def empty_cache(self, batch: Batch) -> KeyValueCache:
+        return self.predictor.empty_cache(batch)
+
+    def predict_some(
+        self,
+        z: Int[Tensor, "rows slots"],
+        batch: Batch,
+        at: Int[Tensor, "kept"],
+        *,
+        cache: KeyValueCache | None = None,
+        active: Int[Tensor, "active"] | None = None,
+    ) -> Prediction:
+        self.count.add(batch.num_positions if active is None else len(active))
+        return self.predictor.predict_some(z, batch, at, cache=cache, active=active)

@@ -322,7 +322,7 @@ def test_guidance_against_its_formula(scale: float) -> None:
     w = np.ones(tuple(z.shape))
     w[1] = scale
     spy = Spy()
-    got = guide(spy, z, batch, w)(slots, index)
+    got = guide(spy, z, batch, w, np.ones(tuple(z.shape), dtype=bool))(slots, index)
     assert spy.rows == ([2] if scale == 1 else [2, 1])
     if scale == 1:
         assert torch.equal(got, cond)

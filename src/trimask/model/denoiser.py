@@ -204,8 +204,11 @@ class Denoiser(nn.Module):
             chosen, positions = chosen & is_active[batch.position.clamp(min=0)], active
         position, order = batch.position[chosen].sort(stable=True)
         starts = torch.searchsorted(position, positions)
+        slots = chosen.flatten().nonzero()[:, 0][order]
         device = self.embedding.weight.device
-        tokens, starts = send(tokens[chosen][order], device), send(starts, device)
+        # Tokens that are drawn on a GPU stay there, with the batch on the host.
+        tokens = tokens.flatten().index_select(0, send(slots, tokens.device))
+        tokens, starts = send(tokens, device), send(starts, device)
         return F.embedding_bag(tokens, self.embedding.weight, starts, mode="sum")
 
     def logits(self, hidden: Float[Tensor, "slots width"], range_index: int) -> Float[Tensor, "slots codes"]:

@@ -1,5 +1,5 @@
-"""Reverse diffusion in one loop: order × count × corrector × filters × guidance; and `generate` for every
-task.
+"""Reverse diffusion in one loop: order × count × corrector × filters × guidance × recompute; and `generate`
+for every task.
 """
 
 from trimask.sampling.config import SamplerConfig
@@ -51,6 +51,7 @@ from trimask.sampling.order import (
 )
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.profile import InformationProfile, measure_profile
+from trimask.sampling.recompute import ConditionFrozen, Everything, Needed, Recompute, RevealedFrozen
 from trimask.sampling.sampler import Event, sample
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "CalibratedConfidence",
     "Checkerboard",
     "CoarseFirst",
+    "ConditionFrozen",
     "Confidence",
     "ConstantGuidance",
     "Corrector",
@@ -71,6 +73,7 @@ __all__ = [
     "EmptySpanWarning",
     "EntropyBound",
     "Event",
+    "Everything",
     "EvidenceOrder",
     "FactorRule",
     "Filter",
@@ -90,6 +93,7 @@ __all__ = [
     "LinearGuidance",
     "LowestEntropy",
     "MinP",
+    "Needed",
     "Order",
     "PathPlanning",
     "PlannedCount",
@@ -99,7 +103,9 @@ __all__ = [
     "ReMDMConfidence",
     "ReMDMLoop",
     "ReMDMRescale",
+    "Recompute",
     "Remasking",
+    "RevealedFrozen",
     "SamplerConfig",
     "SamplerLikelihood",
     "Scheduled",

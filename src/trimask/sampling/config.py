@@ -10,6 +10,7 @@ from trimask.sampling.filters import Filter, Temperature, TopP
 from trimask.sampling.grid import TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, check_guidance_scale
 from trimask.sampling.order import DrawnOrder, FixedOrder, Order, Random, ScoredOrder
+from trimask.sampling.recompute import Everything, Recompute
 
 _MOST_STEPS = 100_000  # more than any sequence has slots
 
@@ -17,7 +18,7 @@ _MOST_STEPS = 100_000  # more than any sequence has slots
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerConfig:
-    """How to sample: order × count × corrector × filters × guidance.
+    """How to sample: order × count × corrector × filters × guidance × recompute.
 
     Attributes:
         num_steps: steps of a count that has steps; None for others.
@@ -33,6 +34,7 @@ class SamplerConfig:
         corrector: which revealed slots are hidden again, or replaced.
         filters: applied in order to the guided distribution before a code is drawn.
         guidance_scale, guidance_ramp: classifier-free guidance; 1 is none.
+        recompute: which positions a pass computes, and which keep their keys and values.
 
     Raises: UserError for values out of range, and for parts that do not go together.
     """
@@ -47,6 +49,7 @@ class SamplerConfig:
     filters: tuple[Filter, ...] = ()
     guidance_scale: float = 1.0
     guidance_ramp: GuidanceRamp = ConstantGuidance()
+    recompute: Recompute = Everything()
 
     def __post_init__(self) -> None:
         if self.num_steps is not None and not 1 <= self.num_steps <= _MOST_STEPS:

@@ -6,12 +6,14 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from trimask.devices import send
 from trimask.errors import UserError
-from trimask.sampling.predictor import Prediction, Predictor
+from trimask.sampling.predictor import Prediction, Predictor, predict_at
 from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.slots import SlotTables
 
 _STRONGEST = 10_000
@@ -77,37 +79,66 @@ def guide(
     z: Int[Tensor, "rows slots"],
     batch: Batch,
     scale: Float64[np.ndarray, "rows slots"],
+    read: Bool[np.ndarray, "rows slots"],
 ) -> Prediction:
-    """Predict uncond + w · (cond - uncond) on log-probabilities, normalized again.
-
-    The unconditional input has mask tokens of the matching modality at the condition slots. Rows whose scale
-    is 1, and those without a condition, are exactly unguided and cost no second pass. Filters such as
-    temperature and top-p act after guidance.
+    """Predict with guidance at the slots `read`. Rows whose scale is 1, and those without a condition, are
+    exactly unguided and cost no second pass.
 
     Args:
         scale: w of each slot that is read.
     """
-    conditional = predictor(z, batch)
-    is_guided = (scale != 1).any(1) & batch.is_condition.any(1).cpu().numpy()
+    conditional = predict_at(predictor, z, batch, read)
+    is_guided = find_guided(scale, batch)
     if not is_guided.any():
         return conditional
-    rows = torch.from_numpy(is_guided.nonzero()[0]).to(z.device)
+    rows = torch.from_numpy(is_guided.nonzero()[0])
     some = batch.rows(rows)
-    mask_id = SlotTables(predictor.vocabulary, z.device).mask_id(some.range_index)
-    unconditional = predictor(torch.where(some.is_condition, mask_id, z[rows]), some)
-    place = torch.full((len(z),), -1, device=z.device)
-    place[rows] = torch.arange(len(rows), device=z.device)
-    w_of_slot = torch.from_numpy(scale.reshape(-1)).to(z.device)
-    num_slots = z.shape[1]
+    dropped = drop_condition(z[send(rows, z.device)], some, predictor.vocabulary)
+    unconditional = predict_at(predictor, dropped, some, read[is_guided])
+    place = torch.full((len(z),), -1)
+    place[rows] = torch.arange(len(rows))
+    place, num_slots = send(place, z.device), z.shape[1]
+
+    def of_all_rows(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
+        return unconditional(place[slots // num_slots] * num_slots + slots % num_slots, range_index)
+
+    return mix(conditional, of_all_rows, scale, is_guided, z.device)
+
+
+def find_guided(scale: Float64[np.ndarray, "rows slots"], batch: Batch) -> Bool[np.ndarray, "rows"]:
+    """Return the rows that need an unconditional prediction."""
+    return (scale != 1).any(1) & batch.is_condition.any(1).cpu().numpy()
+
+
+def drop_condition(
+    z: Int[Tensor, "rows slots"], batch: Batch, vocabulary: Vocabulary
+) -> Int[Tensor, "rows slots"]:
+    """Return the unconditional input: mask tokens of the matching modality at the condition slots."""
+    mask_id = SlotTables(vocabulary, batch.range_index.device).mask_id(batch.range_index)
+    return torch.where(send(batch.is_condition, z.device), send(mask_id, z.device), z)
+
+
+def mix(
+    conditional: Prediction,
+    unconditional: Prediction,
+    scale: Float64[np.ndarray, "rows slots"],
+    is_guided: Bool[np.ndarray, "rows"],
+    device: torch.device,
+) -> Prediction:
+    """Return uncond + w · (cond - uncond) on log-probabilities, normalized again, where w is not 1; the
+    conditional prediction elsewhere. Filters such as temperature and top-p act after it.
+    """
+    guided_slots = (is_guided[:, None] & (scale != 1)).reshape(-1)
+    is_guided_slot = send(torch.from_numpy(guided_slots), device)
+    w_of_slot = send(torch.from_numpy(scale.reshape(-1)), device)
 
     def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
         cond = conditional(slots, range_index)
-        row = slots // num_slots
-        guided = ((place[row] >= 0) & (w_of_slot[slots] != 1)).nonzero()[:, 0]
+        guided = is_guided_slot[slots].nonzero()[:, 0]
         if not len(guided):
             return cond
         chosen = slots[guided]
-        uncond = unconditional(place[row[guided]] * num_slots + chosen % num_slots, range_index)
+        uncond = unconditional(chosen, range_index)
         w = w_of_slot[chosen, None].to(cond.dtype)
         mixed = torch.log_softmax(uncond + w * (cond[guided] - uncond), dim=-1)
         return cond.index_copy(0, guided, mixed)

@@ -7,10 +7,13 @@ over slots × vocabulary are never materialized.
 from collections.abc import Callable
 from typing import Protocol, final, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from trimask.devices import send
+from trimask.model.cache import KeyValueCache
 from trimask.model.denoiser import Denoiser
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
@@ -33,6 +36,27 @@ class Predictor(Protocol):
     def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction: ...
 
 
+@runtime_checkable
+class PartialPredictor(Predictor, Protocol):
+    """A predictor that can compute some positions only, on keys and values of earlier passes."""
+
+    def empty_cache(self, batch: Batch) -> KeyValueCache: ...
+
+    def predict_some(
+        self,
+        z: Int[Tensor, "rows slots"],
+        batch: Batch,
+        at: Int[Tensor, "kept"],
+        *,
+        cache: KeyValueCache | None = None,
+        active: Int[Tensor, "active"] | None = None,
+    ) -> Prediction:
+        """Compute the positions `active`, by default all, and predict at those of them in `at`; both sorted,
+        on the host.
+        """
+        ...
+
+
 @final
 class DenoiserPredictor:
     """The denoiser as a predictor: one forward pass per call, logits only at the requested slots."""
@@ -49,14 +73,54 @@ class DenoiserPredictor:
         return self.denoiser.embedding.weight.device
 
     def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
-        hidden = self.denoiser(z, batch)
-        position = batch.position.flatten()
+        return self._predict(self.denoiser(z, batch), batch.position.flatten())
+
+    def empty_cache(self, batch: Batch) -> KeyValueCache:
+        return self.denoiser.empty_cache(batch)
+
+    def predict_some(
+        self,
+        z: Int[Tensor, "rows slots"],
+        batch: Batch,
+        at: Int[Tensor, "kept"],
+        *,
+        cache: KeyValueCache | None = None,
+        active: Int[Tensor, "active"] | None = None,
+    ) -> Prediction:
+        hidden = self.denoiser(z, batch, at, cache=cache, active=active)
+        row_of_position = torch.full((batch.num_positions,), -1).index_put((at,), torch.arange(len(at)))
+        # Padding has position −1: the last row, which is never read.
+        return self._predict(hidden, row_of_position[batch.position.flatten()])
+
+    def _predict(
+        self, hidden: Float[Tensor, "computed width"], row_of_slot: Int[Tensor, "all_slots"]
+    ) -> Prediction:
+        """Return the prediction from hidden states; `row_of_slot` says where each slot's is."""
+        row_of_slot = send(row_of_slot, hidden.device)
 
         def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
-            logits = self.denoiser.logits(hidden[position[slots]], range_index)
+            logits = self.denoiser.logits(hidden[row_of_slot[slots]], range_index)
             return torch.log_softmax(logits.float(), dim=-1)
 
         return log_probabilities
+
+
+def read_nothing(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
+    """The prediction of a pass that nothing reads."""
+    raise AssertionError("a pass in which nothing is read was read")
+
+
+def predict_at(
+    predictor: Predictor,
+    z: Int[Tensor, "rows slots"],
+    batch: Batch,
+    read: Bool[np.ndarray, "rows slots"],
+) -> Prediction:
+    """Predict at the slots `read`; computes less than a prediction at all slots, if the predictor can."""
+    if not isinstance(predictor, PartialPredictor):
+        return predictor(z, batch)
+    at = np.unique(batch.position.numpy()[read])
+    return predictor.predict_some(z, batch, torch.from_numpy(at))
 
 
 def forbid_ends(

@@ -153,7 +153,9 @@ def _measure(
                 scale[row, canvas.slot] = ramp
         masked = send(torch.from_numpy(hidden), predictor.device)
         z = torch.where(masked, mask_id, batch.tokens)
-        nats = _cross_entropy(guide(predictor, z, batch, scale), batch, masked, vocabulary, config, level)
+        nats = _cross_entropy(
+            guide(predictor, z, batch, scale, hidden), batch, masked, vocabulary, config, level
+        )
         for row, canvas, ordered in canvases:
             total = np.concatenate([[0.0], nats[row, canvas.slot[ordered]].cumsum()])
             ends = [_visible(canvas, later) for later in levels[number + 1 :]]

@@ -21,9 +21,11 @@ from trimask.sampling.categorical import draw
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.corrector import Editing
 from trimask.sampling.evidence import Member, Slots, gather_slots, read_evidence
-from trimask.sampling.guidance import guide
+from trimask.sampling.guidance import drop_condition, find_guided, guide, mix
+from trimask.sampling.kept import KeptPasses, require_partial
 from trimask.sampling.order import DrawnOrder
-from trimask.sampling.predictor import Prediction, Predictor, forbid_ends
+from trimask.sampling.predictor import Prediction, Predictor, forbid_ends, read_nothing
+from trimask.sampling.recompute import Everything, Recompute
 from trimask.sampling.track import Evidence, Track
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import TokenRange, Vocabulary
@@ -107,6 +109,7 @@ class Row:
         canvases = find_canvases(document, vocabulary, seed=seed, key=key)
         self.tracks = [Track(canvas=canvas, law=config) for canvas in canvases]
         self.has_condition = bool(document.is_condition.any())
+        self.recompute = config.recompute
 
     @property
     def is_full(self) -> bool:
@@ -129,7 +132,8 @@ class Unmasker:
         self._batch: Batch | None = None
         self._z = torch.zeros(0, 0, dtype=torch.int64, device=predictor.device)
         self._is_inside: Tensor | None = None
-        self._tables = SlotTables(predictor.vocabulary, predictor.device)
+        self._kept: tuple[KeptPasses, KeptPasses] | None = None
+        self._tables = SlotTables(predictor.vocabulary, torch.device("cpu"))
 
     def admit(self, rows: Rows[Row]) -> None:
         """Add sequences, all of whose targets are masked."""
@@ -156,8 +160,9 @@ class Unmasker:
         self.rows = rows
         if not rows:
             return
-        batch = make_batch([row.document for row in rows], range(len(rows))).to(old.device)
-        z = torch.where(batch.maskable, self._tables.mask_id(batch.range_index), batch.tokens)
+        batch = make_batch([row.document for row in rows], range(len(rows)))
+        masked = torch.where(batch.maskable, self._tables.mask_id(batch.range_index), batch.tokens)
+        z = masked.to(old.device)
         width = min(z.shape[1], old.shape[1])
         stay = [(number, before[id(row)]) for number, row in enumerate(rows) if id(row) in before]
         if stay:
@@ -168,15 +173,29 @@ class Unmasker:
             for track in row.tracks:
                 is_inside[number, track.canvas.slot] = track.canvas.is_inside
         self._is_inside = send(torch.from_numpy(is_inside), z.device) if is_inside.any() else None
+        self._clean = send(batch.tokens.flatten(), z.device)
         self._batch, self._z = batch, z
+        self._arrange_kept([before.get(id(row)) for row in rows])
+
+    def _arrange_kept(self, origins: list[int | None]) -> None:
+        """Keep keys and values if a sequence asks for it; `origins` are the sequences' rows before."""
+        assert self._batch is not None
+        if all(isinstance(row.recompute, Everything) for row in self.rows):
+            self._kept = None
+            return
+        if self._kept is None:
+            predictor = require_partial(self.predictor)
+            self._kept, origins = (KeptPasses(predictor), KeptPasses(predictor)), [None for _ in origins]
+        for each in self._kept:
+            each.arrange(self._batch, origins)
 
     @torch.inference_mode()
     def run_pass(self) -> None:
         """Take the next step of every sequence: one pass of the network, two for those that are guided."""
         assert self._batch is not None
         members = self._begin()
-        prediction = guide(self.predictor, self._z, self._batch, self._scale(members))
-        prediction = forbid_ends(prediction, self._is_inside, self.predictor.vocabulary)
+        self._changed = np.zeros(tuple(self._z.shape), dtype=bool)
+        prediction = forbid_ends(self._predict(members), self._is_inside, self.predictor.vocabulary)
         for law, tracks in _group(members):
             evidence = read_evidence(law, tracks, prediction, self._z, self.predictor.vocabulary)
             for (_, track), each in zip(tracks, evidence, strict=True):
@@ -194,6 +213,33 @@ class Unmasker:
                     members.append((number, track))
             row.num_passes += 1
         return members
+
+    def _predict(self, members: Rows[Member]) -> Prediction:
+        """Take a pass, and a second one for guided rows."""
+        assert self._batch is not None
+        scale = self._scale(members)
+        masked, read = np.zeros(scale.shape, dtype=bool), np.zeros(scale.shape, dtype=bool)
+        for number, track in members:
+            masked[number, track.canvas.slot] = track.masked
+            read[number, track.canvas.slot[track.reading]] = True
+            read[number, track.canvas.slot[track.chosen]] = True
+        reads = np.asarray(read.any(axis=1))
+        if not reads.any():
+            return read_nothing
+        if self._kept is None:
+            return guide(self.predictor, self._z, self._batch, scale, read)
+        conditional, unconditional = self._kept
+        prediction = conditional.predict(self._z, self._policies(reads), masked, read)
+        is_guided = find_guided(scale, self._batch) & reads
+        if not is_guided.any():
+            return prediction
+        z = drop_condition(self._z, self._batch, self.predictor.vocabulary)
+        read &= is_guided[:, None]
+        without = unconditional.predict(z, self._policies(is_guided), masked, read)
+        return mix(prediction, without, scale, is_guided, z.device)
+
+    def _policies(self, computed: np.ndarray) -> list[Recompute | None]:
+        return [row.recompute if yes else None for row, yes in zip(self.rows, computed, strict=True)]
 
     def _scale(self, members: Rows[Member]) -> Float64[np.ndarray, "rows slots"]:
         """Return the guidance scale of each slot."""
@@ -223,7 +269,9 @@ class Unmasker:
                         0
                     ]
                     code = send(torch.from_numpy(each.edited[place]), z.device)
-                    z[number * width + track.canvas.slot[place]] = code + token_range.start
+                    slot = track.canvas.slot[place]
+                    z[send(torch.from_numpy(number * width + slot), z.device)] = code + token_range.start
+                    self._changed[number, slot] = True
 
     def _codes(
         self,
@@ -235,7 +283,6 @@ class Unmasker:
         token_range: TokenRange,
     ) -> Int[Tensor, "n"]:
         """Return the tokens to reveal at `slots`."""
-        assert self._batch is not None
         device = self._z.device
         if isinstance(law.order, DrawnOrder):
             pairs = list(zip(slots.member, slots.place, strict=True))
@@ -248,7 +295,7 @@ class Unmasker:
         code = self.fill(
             slots.filter(law, log_p),
             uniforms=slots.uniforms,
-            clean=self._batch.tokens.view(-1)[flat] - token_range.start,
+            clean=self._clean[flat] - token_range.start,
             row=np.array([self.rows[members[member][0]].place for member in slots.member]),
             token_range=token_range,
         )
@@ -264,11 +311,15 @@ class Unmasker:
         remasked: list[list[np.ndarray]] = [[] for _ in self.rows]
         for number, track in members:
             hidden = track.canvas.slot[track.hidden]
+            self._changed[number, hidden] = True
+            self._changed[number, track.canvas.slot[track.chosen]] = True
             if len(hidden):
                 self._z[number, hidden] = self.predictor.vocabulary.mask(track.canvas.modality)
             revealed[number].append(track.canvas.slot[track.chosen])
             remasked[number].append(hidden)
             track.finish()
+        for each in self._kept or ():
+            each.note_changes(self._changed)
         for number, row in enumerate(self.rows):
             self._report(row, number, revealed[number], remasked[number])
 
