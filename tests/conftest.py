@@ -56,8 +56,8 @@ def few_sampling_steps() -> Iterator[None]:
     """Eight steps in the place of the 24 to 64 of each task: models that have learned nothing gain nothing by
     more.
     """
+    from trimask.generation.generate import Generator
     from trimask.sampling.config import SamplerConfig
-    from trimask.sampling.generate import Generator
 
     settings = Generator.settings
 

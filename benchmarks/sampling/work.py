@@ -11,10 +11,10 @@ import torch
 import trimask
 from trimask import rng
 from trimask.datasets.quickstart import load_images, load_speech
+from trimask.generation.generate import Generator
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.recipes.reference import pilot_320m
 from trimask.runs.build import build_vocabulary
-from trimask.sampling.generate import Generator
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence, build_sequence

@@ -12,8 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trimask.generation.generate import Generator
     from trimask.planning.describe import Description
-    from trimask.sampling.generate import Generator
     from trimask.training.run import RunConfig
 
 __all__ = ["UserError", "__version__", "describe", "load"]

@@ -17,7 +17,7 @@ from benchmarks.sampling.fast_dllm import DenoiserParts
 from benchmarks.sampling.keys_values import KeysValues
 from benchmarks.sampling.network import CodeNetwork, Count, Head, VocabularyNetwork, masked_canvas
 from benchmarks.sampling.work import TASKS, Model, Work, make_work, random_model, random_over
-from sampling.fakes import random_denoiser, tiny_vocabulary
+from generation.fakes import random_denoiser, tiny_vocabulary
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.vocabulary.batch import make_batch
 

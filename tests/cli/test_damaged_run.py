@@ -21,13 +21,13 @@ from trimask.cli import main
 from trimask.config import to_dict
 from trimask.data.selection import QuickstartData
 from trimask.data.shards import Example
+from trimask.generation.length import LengthPolicy
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
 from trimask.runs import embedded_tokens as tokens
 from trimask.runs.lengths import LENGTHS, load_lengths, save_lengths
 from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.seen import SEEN
-from trimask.sampling.length import LengthPolicy
 from trimask.tokenizer_training.decoded import load_or_make
 from trimask.tokenizer_training.signals import Signal, SignalWriter
 from trimask.tokenizers.bundle import Tokenizers, hashes

@@ -13,13 +13,13 @@ import soundfile
 import trimask
 from odd_media import ENCODINGS, RATE, coloured, odd_pictures, odd_sounds, saved, sounded, tone
 from trimask.cli import main
+from trimask.generation.generate import Generator
 from trimask.media.picture import reject_decoder_errors
 from trimask.prepare.manifest import load_split
-from trimask.sampling.generate import Generator
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::trimask.sampling.length.SpanTooShortWarning"),
-    pytest.mark.filterwarnings("ignore::trimask.sampling.length.EmptySpanWarning"),
+    pytest.mark.filterwarnings("ignore::trimask.generation.length.SpanTooShortWarning"),
+    pytest.mark.filterwarnings("ignore::trimask.generation.length.EmptySpanWarning"),
 ]
 PICTURES, SOUNDS = odd_pictures(), odd_sounds()
 HOSTILE = {

@@ -14,10 +14,10 @@ import pytest
 
 import trimask
 from trimask.cli import main
+from trimask.generation.generate import Generator
 from trimask.prepare.manifest import load_split
 from trimask.runs.load import load_run_config, load_trained
 from trimask.runs.own_prompt import suggest_prompt
-from trimask.sampling.generate import Generator
 from trimask.studies.pretraining import evaluate_held_out
 from trimask.studies.study import ALL
 from trimask.tokenizers.bundle import Tokenizers

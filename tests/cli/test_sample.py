@@ -11,13 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trimask.cli import main
-from trimask.cli.sample import _print_sample
+from trimask.cli.sample import print_sample
+from trimask.generation.prompts import Seen
 from trimask.io import read_json, write_json
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.weights import save_denoiser
 from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.seen import SEEN, measure_spelling, save_seen
-from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.codebooks import CodebookLayout, Parallel
 from trimask.vocabulary.layout import Vocabulary
@@ -182,7 +182,7 @@ def test_voices_have_any_name(run: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_printed_text_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_sample({"text": "a\x1b[2Jb\r\tc\x7f\x9b\nд"})
+    print_sample({"text": "a\x1b[2Jb\r\tc\x7f\x9b\nд"})
     assert capsys.readouterr().out == "a␛[2Jb␍\tc␡�\nд\n"
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from text_oracle import Letters, log_p, scorer
+from trimask.generation.generate import Generator
 from trimask.runs import load as runs
-from trimask.sampling.generate import Generator
 from trimask.scorecard.evaluate import run_harness
 from trimask.scorecard.score import denoiser_of, tokenizers_of
 

@@ -7,8 +7,8 @@ import pytest
 
 from in_memory import InMemory
 from trimask.data.stream import SpanSlack
+from trimask.generation.length import LengthPolicy
 from trimask.runs.lengths import fit_lengths, load_lengths, save_lengths
-from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.transcript import transcript
 

@@ -10,10 +10,10 @@ from in_memory import InMemory
 from trimask.config import to_dict
 from trimask.data.mixture import Component
 from trimask.data.selection import QuickstartData
+from trimask.generation.prompts import UnseenPromptWarning
 from trimask.recipes.quickstart import quickstart
 from trimask.runs.load import QUICKSTART
 from trimask.runs.seen import fit_seen, fit_seen_of_embedded, load_seen, measure_spelling
-from trimask.sampling.prompts import UnseenPromptWarning
 from trimask.tokenizers.text import TextTokenizer
 from trimask.vocabulary.task import TASKS, Task
 from trimask.vocabulary.transcript import transcript

@@ -8,8 +8,8 @@ import pytest
 from torch import Tensor
 
 from design_space import RECOMPUTES
+from generation.fakes import random_denoiser
 from oracle import Oracle
-from sampling.fakes import random_denoiser
 from sampling.oracle_predictor import OraclePredictor
 from sampling.test_sampler_loop import CONFIGS, DOCUMENTS, describe
 from trimask.errors import UserError

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from design_space import CORRECTORS, COUNTS, ORDERS
+from generation.fakes import hum, random_denoiser, tiny_vocabulary
 from oracle import Oracle
-from sampling.fakes import hum, random_denoiser, tiny_vocabulary
 from sampling.oracle_predictor import OraclePredictor
 from trimask.errors import UserError
 from trimask.sampling import (

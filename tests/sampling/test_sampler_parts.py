@@ -1,7 +1,6 @@
 """Draws, filters, grids, guidance and length: each part by itself."""
 
 import math
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -20,13 +19,11 @@ from trimask.sampling import (
     CalibratedConfidence,
     Confidence,
     Cosine,
-    EmptySpanWarning,
     EntropyBound,
     FactorRule,
     FrechetBound,
     Halton,
     IntervalGuidance,
-    LengthPolicy,
     LinearGuidance,
     MinP,
     PathPlanning,
@@ -35,7 +32,6 @@ from trimask.sampling import (
     ReMDMRescale,
     SamplerConfig,
     Shifted,
-    SpanTooShortWarning,
     StableAndSure,
     Tabulated,
     Temperature,
@@ -49,7 +45,6 @@ from trimask.sampling import (
 from trimask.sampling.canvas import Canvas
 from trimask.sampling.categorical import draw
 from trimask.sampling.filters import apply_filters
-from trimask.sampling.length import warn_of_length
 from trimask.sampling.order import Step
 from trimask.vocabulary.layout import CodeSpace
 
@@ -169,7 +164,6 @@ def test_grids_that_linger_at_the_start() -> None:
         (lambda: IntervalGuidance(start=0.5, stop=0.5), "IntervalGuidance goes from 0.5 to 0.5"),
         (lambda: Tabulated(times_of_steps=()), r"Tabulated has times for \[\] steps"),
         (lambda: Tabulated(times_of_steps=((1.0, 0.5, 0.5, 0.0),)), "must fall strictly from 1 to 0"),
-        (lambda: LengthPolicy(frames_per_character=0.0), "frames_per_character is 0.0"),
     ],
 )
 def test_bad_values_are_named(make: Callable[[], object], match: str) -> None:
@@ -243,25 +237,3 @@ def test_halton_visits_every_cell_and_spreads(grid: tuple[int, int]) -> None:
         row, column = np.divmod(cells[ranks < 256], 32)
         quadrant = 2 * (row >= 16) + (column >= 16)
         assert np.bincount(quadrant, minlength=4).tolist() == pytest.approx([64] * 4, abs=3)
-
-
-def test_length_policy() -> None:
-    policy = LengthPolicy(frames_per_character=2.0, margin=0.5, silence_frames=4, extra_characters=3)
-    assert policy.estimate_speech_frames(10) == 36
-    assert policy.estimate_transcript_length(20) == 15
-    assert policy.at(25) == policy
-    # Twice the frames for the same sentence, and the same sentence for twice the frames.
-    assert policy.at(50.0).estimate_speech_frames(10) == 72
-    assert policy.at(50.0).estimate_transcript_length(40) == 15
-
-
-def test_length_warnings() -> None:
-    with pytest.warns(SpanTooShortWarning, match="span of 7 tokens.*raise span_length"):
-        warn_of_length(
-            "text", span_length=7, is_complete=False, is_empty=False, remedy="raise span_length", stacklevel=1
-        )
-    with pytest.warns(EmptySpanWarning, match="speech is empty"):
-        warn_of_length("speech", span_length=7, is_complete=True, is_empty=True, remedy="", stacklevel=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_of_length("text", span_length=7, is_complete=True, is_empty=False, remedy="", stacklevel=1)

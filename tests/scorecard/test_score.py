@@ -28,11 +28,12 @@ from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.judges.quality import QualityJudge
 from trimask.evaluation.judges.sentences import SentenceJudge
 from trimask.evaluation.judges.speaker import SpeakerJudge
+from trimask.generation.generate import Generator
+from trimask.generation.generated import Generated
 from trimask.model.denoiser import Denoiser
 from trimask.recipes.quickstart import debug
 from trimask.runs import embedded as tokens
 from trimask.runs.build import build_denoiser, build_vocabulary
-from trimask.sampling.generate import Generated, Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.scorecard.claims import check_claims
 from trimask.scorecard.examples_quickstart import QuickstartExamples

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from generation.fakes import FakeSpeech
 from public_models import save_dac, save_vq
-from sampling.fakes import FakeSpeech
 from trimask import io
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, assemble, copy_tokenizer, hashes, parts
 from trimask.tokenizers.pretrained import load_image_tokenizer, load_speech_tokenizer

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int
 from trimask.cli.console import say
 from trimask.cli.failure import Failed
 from trimask.errors import UserError
-from trimask.sampling.given import load_pixels, load_waveform
+from trimask.generation.given import load_pixels, load_waveform
 
 
 def read_image(path: Path, size: int) -> PIL.Image.Image:

@@ -21,9 +21,9 @@ from trimask.vocabulary.task import MODALITIES, TASKS, Task
 from trimask.vocabulary.transcript import is_transcript
 
 if TYPE_CHECKING:  # this imports torch, which takes seconds: wrong arguments must be reported before that
-    from trimask.sampling.generate import Generator
+    from trimask.generation.generate import Generator
 
-_NO_FILES = ("is_complete", "text", "sample_rate", "task")
+NO_FILES = ("is_complete", "text", "sample_rate", "task")
 """Entries of a sample's JSON that are not paths of files."""
 _MOST_BYTES = 10_000_000  # of a file of prompts
 
@@ -97,14 +97,16 @@ class Sample(Verb):
     def run(self, overrides: Mapping[str, str]) -> int:
         check_paths(overrides, "sampler", verb=Sample)
         if "," in self.task:
-            return self._run_chain(overrides)
+            from trimask.cli.sample_chain import run_chain
+
+            return run_chain(self, overrides)
         tasks = _read_tasks(Path(self.model))
         if tasks is not None:
             self._check(self._choose_task(tasks))
             self._check_overrides(overrides, tasks)
         if self.out is not None:
             check_writable(self.out)
-        generator = self._load()
+        generator = self.load()
         generator.override(overrides)
         task = self._choose_task(generator.vocabulary.tasks)
         if tasks is None:
@@ -115,55 +117,13 @@ class Sample(Verb):
         for sample in self._samples(generator, task, prompts):
             described.append(sample)
             if not self.json:
-                _print_sample(sample)
+                print_sample(sample)
         if self.json:
-            files = [each[kind] for each in described for kind in each if kind not in _NO_FILES]
+            files = [each[kind] for each in described for kind in each if kind not in NO_FILES]
             request = {"model": self.model, "task": task.name, "seed": self.seed}
             strips = [sample["filmstrip"] for sample in described if "filmstrip" in sample]
             strip = {"filmstrip": strips[0]} if strips else {}
             print_json({**request, "samples": described, **strip, "files": files})
-        return 0
-
-    def _run_chain(self, overrides: Mapping[str, str]) -> int:
-        """Carry out a chain of tasks."""
-        from trimask.cli.samples import SampleFolder
-
-        if self.out is None:
-            raise UsageError("a chain of tasks writes files: give a folder for them with --out DIR")
-        for name in ("prompts", "mask", "seconds", "span_length", "pair", "filmstrip"):
-            if getattr(self, name):
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} is for one task, and --task names several: leave it out")
-        check_writable(self.out)
-        generator = self._load()
-        generator.override(overrides)
-        known = [task.name for task in generator.vocabulary.tasks]
-        names = [choose("task", name.strip(), known) for name in self.task.split(",")]
-        given = self._options(generator)
-        folder, described = SampleFolder(self.out), []
-        for number in range(self.num_samples):
-            with print_warnings_once():
-                results = generator.chain(
-                    names, self.prompt, numbers=[number], raw_prompt=self.raw_prompt, **given
-                )
-            for place, result in enumerate(results):
-                task = generator.task(names[place])
-                settings = self._describe_settings(generator, task, self.prompt, number, result.is_complete)
-                sample: dict[str, Any] = {"task": task.name, "is_complete": result.is_complete}
-                if result.text is not None:
-                    sample["text"] = result.text
-                sample |= folder.write(
-                    result,
-                    stem=_stem(f"{place + 1}_{task.name}", self.prompt, self.seed),
-                    made_with={**settings, "chain": names},
-                )
-                described.append(sample)
-                if not self.json:
-                    _print_sample(sample)
-        if self.json:
-            files = [each[kind] for each in described for kind in each if kind not in _NO_FILES]
-            request = {"model": self.model, "tasks": names, "seed": self.seed}
-            print_json({**request, "samples": described, "files": files})
         return 0
 
     def _samples(
@@ -183,7 +143,7 @@ class Sample(Verb):
                 numbers=[number for _, number in requests],
                 span_length=self.span_length,
                 raw_prompt=self.raw_prompt,
-                **self._options(generator),
+                **self.options(generator),
             )
             for index, (prompt, number) in enumerate(requests):
                 if len(requests) > 1:
@@ -197,15 +157,13 @@ class Sample(Verb):
                     strip = self._filmstrip(generator, prompt) if self.filmstrip and not index else None
                     sample |= folder.write(
                         result,
-                        stem=_stem(task.name, prompt, self.seed),
-                        made_with=self._describe_settings(
-                            generator, task, prompt, number, result.is_complete
-                        ),
+                        stem=name_stem(task.name, prompt, self.seed),
+                        made_with=self.describe_settings(generator, task, prompt, number, result.is_complete),
                         filmstrip=strip,
                     )
                 yield sample
 
-    def _describe_settings(
+    def describe_settings(
         self, generator: "Generator", task: Task, prompt: str | None, number: int, is_complete: bool
     ) -> dict[str, Any]:
         """Describe everything that determines a sample, as JSON values.
@@ -315,7 +273,7 @@ class Sample(Verb):
             raise UsageError(f"--prompts {self.prompts} contains no prompt: write one per line")
         return found
 
-    def _load(self) -> "Generator":
+    def load(self) -> "Generator":
         path = Path(self.model)
         if self.model != "quickstart" and not path.exists():
             beside = [str(each) for each in path.parent.glob("*") if each.is_dir()]
@@ -339,7 +297,7 @@ class Sample(Verb):
         with convert_file_errors():
             return trimask.load(self.model, tokenizers=self.tokenizers)
 
-    def _options(self, generator: "Generator") -> dict[str, Any]:
+    def options(self, generator: "Generator") -> dict[str, Any]:
         from trimask.cli.media import check_mask, read_codes, read_image, read_speech
 
         options = {"seed": self.seed, "voice": self.voice, "pair": self.pair, **self._settings()}
@@ -387,11 +345,11 @@ _PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in 
 _PICTURES |= {0x7F: "\u2421"} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
 
-def _print_sample(sample: Mapping[str, Any]) -> None:
+def print_sample(sample: Mapping[str, Any]) -> None:
     if "text" in sample:
         print(sample["text"].translate(_PICTURES))
     for kind in sample:
-        if kind not in (*_NO_FILES, "settings"):
+        if kind not in (*NO_FILES, "settings"):
             say(f"wrote {sample[kind]}")
 
 
@@ -427,7 +385,7 @@ def print_warnings_once() -> Iterator[None]:
         yield
 
 
-def _stem(task: str, prompt: str | None, seed: int) -> str:
+def name_stem(task: str, prompt: str | None, seed: int) -> str:
     """Return the stem of the names of sample files: task, first words of the prompt, seed."""
     letters = "".join(c if c.isalnum() else " " for c in (prompt or "").lower())
     words = "-".join(letters.split())[:40].rstrip("-")

@@ -15,7 +15,7 @@ import soundfile
 
 from trimask import io
 from trimask.cli.console import say
-from trimask.sampling.generate import Generated
+from trimask.generation.generated import Generated
 from trimask.vocabulary.task import MODALITIES
 
 

@@ -17,12 +17,12 @@ from trimask.demo.examples import draw_examples, find_drawn, plain_caption
 from trimask.demo.report import describe_shipped, describe_training, list_next_commands, measure_figures
 from trimask.demo.showcase import Showcase
 from trimask.errors import UserError
+from trimask.generation.generate import Generator
 from trimask.recipes.quickstart import quickstart, quickstart_mini
 from trimask.report import Block, Code, Page, Prose, Section
 from trimask.runs import load as runs
 from trimask.runs.kinds import kind_of
 from trimask.runs.pretrain import TOKENS, pretrain
-from trimask.sampling.generate import Generator
 from trimask.training.run import RunConfig
 
 _MARK = "trimask demo"

@@ -9,13 +9,13 @@ from trimask import io, rng
 from trimask.data.selection import QuickstartData
 from trimask.evaluation.image import MEASURE
 from trimask.evaluation.likelihood import target_tokens, unigram_bits
+from trimask.generation.generate import Generator
 from trimask.report import Block, Chart, Floor, Prose, Section, Table
 from trimask.runs.build import build_stream
 from trimask.runs.embedded import pictures
 from trimask.runs.embedded_tokens import load_encoded
 from trimask.runs.load import QUICKSTART
 from trimask.runs.pretrain import TOKENS
-from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.scorecard.images import gallery_features, make_pictures, score_images
 from trimask.scorecard.score import tokenizers_of

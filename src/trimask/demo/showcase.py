@@ -10,10 +10,11 @@ from PIL import Image
 
 from trimask.datasets.quickstart import CaptionedImage, Utterance
 from trimask.demo.examples import Examples
+from trimask.generation.generate import Generator
+from trimask.generation.generated import Generated
 from trimask.io import atomic_write
 from trimask.media.encoded import waveform_at
 from trimask.report import Block, Card, Cards, Picture, Sound
-from trimask.sampling.generate import Generated, Generator
 from trimask.scorecard.speech import speak
 from trimask.scorecard.text import ignore_length_warnings
 

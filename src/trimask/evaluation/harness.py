@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]  (an extra)
 
 from trimask.evaluation.continuation import ContinuationScorer
-from trimask.sampling.generate import Generator
+from trimask.generation.generate import Generator
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]  (an extra)

@@ -14,14 +14,14 @@ from typing import Any
 from trimask import modules
 from trimask.config import from_dict, to_dict
 from trimask.errors import UserError
+from trimask.generation.length import LengthPolicy
+from trimask.generation.prompts import Seen
 from trimask.model.weights import stored_hashes
 from trimask.runs.lengths import load_lengths
 from trimask.runs.resume import read_start
 from trimask.runs.seen import SEEN, load_seen
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, Samplers
-from trimask.sampling.length import LengthPolicy
-from trimask.sampling.prompts import Seen
 from trimask.seals import parse_json
 from trimask.tokenizers.bundle import SHIPPED, hashes
 from trimask.training.old_samplers import convert_old_samplers

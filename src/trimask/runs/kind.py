@@ -8,11 +8,11 @@ from typing import Literal
 from trimask.data.selection import Data, QuickstartData
 from trimask.data.source import ExampleSource
 from trimask.errors import UserError
+from trimask.generation.length import LengthPolicy
+from trimask.generation.prompts import Seen
 from trimask.runs.lengths import fit_lengths
 from trimask.runs.seen import fit_seen
 from trimask.runs.sizes import SourceSize
-from trimask.sampling.length import LengthPolicy
-from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.distributed import ALONE, World
 from trimask.training.run import RunConfig

@@ -10,14 +10,14 @@ from trimask.data.selection import Data, PreparedData, QuickstartData, StatedDat
 from trimask.data.source import ExampleSource
 from trimask.data.source_names import EMBEDDED_SOURCES
 from trimask.errors import UserError
+from trimask.generation.length import LengthPolicy
+from trimask.generation.prompts import Seen
 from trimask.runs.embedded import pictures, readings, select_speech
 from trimask.runs.embedded_tokens import load_encoded, load_or_encode
 from trimask.runs.kind import NUM_TEXTS, Kind, Report, Split, check_sources
 from trimask.runs.prepared import Prepared
 from trimask.runs.seen import fit_seen_of_embedded
 from trimask.runs.sizes import SourceSize, embedded_sizes, stated_sizes
-from trimask.sampling.length import LengthPolicy
-from trimask.sampling.prompts import Seen
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
 from trimask.vocabulary.layout import CodeSpace, Vocabulary

@@ -14,7 +14,7 @@ from trimask.data.source import ExampleSource
 from trimask.data.source_names import IMAGES, SPEECH
 from trimask.data.stream import SpanSlack
 from trimask.errors import UserError
-from trimask.sampling.length import LengthPolicy
+from trimask.generation.length import LengthPolicy
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.vocabulary.layout import CodeSpace
 from trimask.vocabulary.transcript import parse_transcript

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from trimask.config import from_dict, to_dict
 from trimask.errors import UserError
+from trimask.generation.generate import Generator
+from trimask.generation.request import describe_value
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser
 from trimask.recipes.quickstart import quickstart
@@ -24,8 +26,6 @@ from trimask.runs.lengths import load_lengths
 from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.resume import MAY_CHANGE
 from trimask.runs.seen import load_seen
-from trimask.sampling.generate import Generator
-from trimask.sampling.request import describe_value
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import NO_LONGER, Checkpoints
 from trimask.training.compute import ComputeConfig

@@ -14,8 +14,8 @@ from trimask.data.mixture import Component
 from trimask.data.selection import QuickstartData
 from trimask.data.source import ExampleSource
 from trimask.errors import UserError
+from trimask.generation.prompts import Seen, SeenTexts, find_closing, find_opening, normalize_prompt
 from trimask.runs.embedded import pictures, readings, select_speech
-from trimask.sampling.prompts import Seen, SeenTexts, find_closing, find_opening, normalize_prompt
 from trimask.vocabulary.tokenizer import TextCodec
 from trimask.vocabulary.transcript import is_transcript, parse_transcript
 

@@ -1,6 +1,4 @@
-"""Reverse diffusion in one loop: order × count × corrector × filters × guidance × recompute; and `generate`
-for every task.
-"""
+"""Reverse diffusion in one loop: order × count × corrector × filters × guidance × recompute."""
 
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.corrector import (
@@ -27,11 +25,10 @@ from trimask.sampling.count import (
     StableAndSure,
     Threshold,
 )
+from trimask.sampling.defaults import DEFAULTS
 from trimask.sampling.filters import Filter, MinP, Temperature, TopK, TopP
-from trimask.sampling.generate import DEFAULTS, Generated, Generator
 from trimask.sampling.grid import Cosine, Shifted, Tabulated, TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
-from trimask.sampling.length import EmptySpanWarning, LengthPolicy, SpanTooShortWarning
 from trimask.sampling.likelihood import SamplerLikelihood, measure_sampler_likelihood
 from trimask.sampling.order import (
     CalibratedConfidence,
@@ -70,7 +67,6 @@ __all__ = [
     "DenoiserPredictor",
     "DrawnOrder",
     "Editing",
-    "EmptySpanWarning",
     "EntropyBound",
     "Event",
     "Everything",
@@ -80,8 +76,6 @@ __all__ = [
     "FirstHitting",
     "FixedOrder",
     "FrechetBound",
-    "Generated",
-    "Generator",
     "GuidanceRamp",
     "Halton",
     "InformationProfile",
@@ -89,7 +83,6 @@ __all__ = [
     "LargestMargin",
     "LargestProbability",
     "LeftToRight",
-    "LengthPolicy",
     "LinearGuidance",
     "LowestEntropy",
     "MinP",
@@ -110,7 +103,6 @@ __all__ = [
     "SamplerLikelihood",
     "Scheduled",
     "Shifted",
-    "SpanTooShortWarning",
     "StableAndSure",
     "Tabulated",
     "Temperature",

@@ -7,7 +7,6 @@ at any pass: a sample does not depend on its company.
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
 import numpy as np
@@ -16,7 +15,6 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from trimask.devices import send
-from trimask.sampling.canvas import find_canvases
 from trimask.sampling.categorical import draw
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.corrector import Editing
@@ -26,32 +24,12 @@ from trimask.sampling.kept import KeptPasses, require_partial
 from trimask.sampling.order import DrawnOrder
 from trimask.sampling.predictor import Prediction, Predictor, forbid_ends, read_nothing
 from trimask.sampling.recompute import Everything, Recompute
-from trimask.sampling.track import Evidence, Track
+from trimask.sampling.row import Event, Row
+from trimask.sampling.track import Evidence
 from trimask.vocabulary.batch import Batch, make_batch
-from trimask.vocabulary.layout import TokenRange, Vocabulary
+from trimask.vocabulary.layout import TokenRange
 from trimask.vocabulary.sequence import Sequence
 from trimask.vocabulary.slots import SlotTables
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Event:
-    """What one pass did to one sequence.
-
-    Attributes:
-        row: the sequence's place in the request.
-        number: its passes so far, from 1; 0 before the first.
-        revealed, remasked: slots of the sequence.
-        num_masked: slots that are still masked.
-        tokens: returns the sequence, with mask tokens where slots are masked. Call it before the next pass.
-    """
-
-    row: int
-    number: int
-    revealed: Int[np.ndarray, "revealed"]
-    remasked: Int[np.ndarray, "remasked"]
-    num_masked: int
-    tokens: Callable[[], Int[np.ndarray, "slots"]]
 
 
 @runtime_checkable
@@ -89,31 +67,6 @@ def draw_codes(
 ) -> Int[Tensor, "n"]:
     """Draw codes by inversion."""
     return draw(log_probabilities, send(torch.from_numpy(uniforms), log_probabilities.device))
-
-
-@final
-class Row:
-    """A sequence while it is filled."""
-
-    def __init__(
-        self,
-        document: Sequence,
-        vocabulary: Vocabulary,
-        config: SamplerConfig,
-        *,
-        seed: int,
-        key: int,
-        place: int,
-    ):
-        self.document, self.place, self.num_passes = document, place, 0
-        canvases = find_canvases(document, vocabulary, seed=seed, key=key)
-        self.tracks = [Track(canvas=canvas, law=config) for canvas in canvases]
-        self.has_condition = bool(document.is_condition.any())
-        self.recompute = config.recompute
-
-    @property
-    def is_full(self) -> bool:
-        return all(track.is_full for track in self.tracks)
 
 
 @final

@@ -16,6 +16,7 @@ from trimask.errors import UserError
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.judges.languages import whisper_language
 from trimask.evaluation.judges.panel import Panel
+from trimask.generation.generate import Generator
 from trimask.reading import find_problem
 from trimask.recipes.quickstart import quickstart
 from trimask.runs import load as runs
@@ -23,7 +24,6 @@ from trimask.runs.embedded_tokens import check_encoded, load_encoded
 from trimask.runs.kinds import kind_of
 from trimask.runs.load import load_run_config
 from trimask.runs.pretrain import TOKENIZERS, TOKENS
-from trimask.sampling.generate import Generator
 from trimask.scorecard.claims import Claim, check_claims
 from trimask.scorecard.examples import Examples
 from trimask.scorecard.examples_prepared import PreparedExamples

@@ -15,9 +15,9 @@ from trimask.evaluation.distances import frechet, kernel, min_frechet_examples
 from trimask.evaluation.image import Agreement, agreement, lab_features
 from trimask.evaluation.judges.panel import Panel
 from trimask.evaluation.retrieval import fit_linear_map, retrieval
+from trimask.generation.generate import Generator
 from trimask.media.encoded import Picture, decode_pixels, pixels_at
 from trimask.pixels import to_pixels
-from trimask.sampling.generate import Generator
 from trimask.scorecard.examples import DecodedPicture
 from trimask.vocabulary.tokenizer import ImageCodec
 

@@ -14,9 +14,9 @@ from trimask.errors import UserError
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.image import MEASURE
 from trimask.evaluation.judges.panel import Panel
+from trimask.generation.generate import Generator
 from trimask.media.encoded import Picture
 from trimask.model.denoiser import Denoiser
-from trimask.sampling.generate import Generator
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.scorecard.examples import Examples
 from trimask.scorecard.images import (

@@ -18,9 +18,10 @@ from trimask.evaluation.judges.speaker import SpeakerJudge
 from trimask.evaluation.spectral import MEASURE, mel_cepstral_distance
 from trimask.evaluation.speech import word_error_rate
 from trimask.evaluation.words import unit_of
+from trimask.generation.generate import Generator
+from trimask.generation.generated import Generated
 from trimask.media.encoded import Recording, waveform_at
 from trimask.media.recording import resample
-from trimask.sampling.generate import Generated, Generator
 from trimask.scorecard.examples import DecodedRecording, speech_input
 from trimask.scorecard.sections import Sections
 from trimask.scorecard.text import ignore_length_warnings

@@ -14,9 +14,9 @@ from trimask.evaluation import text as words
 from trimask.evaluation.continuation import Choice, ContinuationScorer, choose_by_bytes
 from trimask.evaluation.judges.language_model import LoadedLanguageModel
 from trimask.evaluation.words import join_pieces, normalize_words, split_pieces, unit_of
+from trimask.generation.generate import Generator
+from trimask.generation.length import EmptySpanWarning, SpanTooShortWarning
 from trimask.media.encoded import Picture
-from trimask.sampling.generate import Generator
-from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
 from trimask.scorecard.examples import image_input
 from trimask.vocabulary.tokenizer import TextCodec
 

@@ -7,9 +7,11 @@ import PIL.Image
 import pytest
 import torch
 
-from sampling.fakes import FakeImage, hum, picture, tiny_generator
-from trimask.sampling.generate import DEFAULTS, Generated, Generator
-from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
+from generation.fakes import FakeImage, hum, picture, tiny_generator
+from trimask.generation.generate import Generator
+from trimask.generation.generated import Generated
+from trimask.generation.length import EmptySpanWarning, SpanTooShortWarning
+from trimask.sampling.defaults import DEFAULTS
 from trimask.sampling.predictor import DenoiserPredictor
 
 TASKS: list[tuple[str, dict[str, Any]]] = [
@@ -25,8 +27,8 @@ TASKS: list[tuple[str, dict[str, Any]]] = [
 ]
 # A random model ends its spans anywhere: the warnings themselves are tested below.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::trimask.sampling.length.SpanTooShortWarning"),
-    pytest.mark.filterwarnings("ignore::trimask.sampling.length.EmptySpanWarning"),
+    pytest.mark.filterwarnings("ignore::trimask.generation.length.SpanTooShortWarning"),
+    pytest.mark.filterwarnings("ignore::trimask.generation.length.EmptySpanWarning"),
 ]
 
 

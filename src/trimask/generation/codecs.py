@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, Int
 
 from trimask.errors import UserError
+from trimask.generation.given import Encoded, load_pixels, load_waveform
+from trimask.generation.infill import MaskInput, Partial, has_gaps, read_gaps, read_mask, read_seconds
+from trimask.generation.length import LengthPolicy
+from trimask.generation.request import describe_value
 from trimask.pixels import to_bytes, to_pixels
-from trimask.sampling.given import Encoded, load_pixels, load_waveform
-from trimask.sampling.infill import MaskInput, Partial, has_gaps, read_gaps, read_mask, read_seconds
-from trimask.sampling.length import LengthPolicy
-from trimask.sampling.request import describe_value
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.task import MODALITIES, Task

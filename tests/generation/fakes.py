@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from trimask import rng
+from trimask.generation.generate import Generator
+from trimask.generation.length import LengthPolicy
 from trimask.model.denoiser import Denoiser, DenoiserConfig
-from trimask.sampling.generate import Generator
-from trimask.sampling.length import LengthPolicy
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import final
 
 from trimask.errors import UserError
-from trimask.sampling.request import describe_value
+from trimask.generation.request import describe_value
 from trimask.vocabulary.task import Task
 from trimask.vocabulary.transcript import DEFAULT_VOICE, is_transcript, voice_tag
 

@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sampling.fakes import FakeText, hum, picture, tiny_generator
+from generation.fakes import FakeText, hum, picture, tiny_generator
 from trimask.errors import UserError
-from trimask.sampling.infill import read_gaps
+from trimask.generation.infill import read_gaps
 from trimask.vocabulary.task import MODALITIES
 
 
@@ -81,7 +81,7 @@ def test_gaps_take_the_blanks_before_them() -> None:
     assert part.fill[:, 0].tolist() == [False, False, True, True, False, False, False]
 
 
-@pytest.mark.filterwarnings("ignore::trimask.sampling.length.SpanTooShortWarning")
+@pytest.mark.filterwarnings("ignore::trimask.generation.length.SpanTooShortWarning")
 def test_of_several_targets_some_may_be_given_whole() -> None:
     (made,) = tiny_generator().generate_many("joint", "red")
     assert made.text == "red" and made.image is not None
@@ -127,8 +127,8 @@ def test_parts_of_nothing_are_errors(task: str, options: dict[str, Any], message
         tiny_generator().generate(task, "red", **options)
 
 
-@pytest.mark.filterwarnings("ignore::trimask.sampling.length.SpanTooShortWarning")
-@pytest.mark.filterwarnings("ignore::trimask.sampling.length.EmptySpanWarning")
+@pytest.mark.filterwarnings("ignore::trimask.generation.length.SpanTooShortWarning")
+@pytest.mark.filterwarnings("ignore::trimask.generation.length.EmptySpanWarning")
 def test_a_chain_passes_on_what_it_makes() -> None:
     generator = tiny_generator()
     tasks = ("text_to_image", "image_to_text", "text_to_speech")

@@ -15,7 +15,7 @@ import PIL.Image
 from jaxtyping import Bool, Int
 
 from trimask.errors import UserError
-from trimask.sampling.given import Encoded, load_pixels
+from trimask.generation.given import Encoded, load_pixels
 
 MaskInput = PIL.Image.Image | Encoded | np.ndarray
 """A picture that is white where something is to be generated, or one boolean per cell (rows × columns)."""

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from jaxtyping import config
 
-from sampling.fakes import hum, picture, tiny_generator
+from generation.fakes import hum, picture, tiny_generator
 from trimask.errors import UserError
-from trimask.sampling.length import EmptySpanWarning, SpanTooShortWarning
+from trimask.generation.length import EmptySpanWarning, SpanTooShortWarning
 
 WHOLE: dict[str, dict[str, Any]] = {
     "text": {"span_length": 3},

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimask.generation.codecs import choose_spans
+from trimask.generation.prompts import Seen, SeenTexts, UnseenPromptWarning, UntrainedTaskWarning
 from trimask.runs.seen import measure_spelling
-from trimask.sampling.codecs import choose_spans
-from trimask.sampling.prompts import Seen, SeenTexts, UnseenPromptWarning, UntrainedTaskWarning
 from trimask.vocabulary.task import TASKS
 
 EMOJI = ["strawberry", "red apple", "Santa Claus", "A button (blood type)", "ON! arrow", "piñata", "cat face"]

@@ -1,72 +1,35 @@
 """`Generator`: generate text, images and waveforms from prompts, images and waveforms, for every task."""
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 import PIL.Image
 from jaxtyping import Int
 
-from trimask import rng
 from trimask.config import override
 from trimask.errors import UserError
+from trimask.generation.chain import run_chain
+from trimask.generation.codecs import Codecs, ImageInput, SpeechInput, choose_spans
+from trimask.generation.generated import Generated
+from trimask.generation.infill import MaskInput
+from trimask.generation.keys import derive_key, number_alike
+from trimask.generation.length import LengthPolicy, warn_of_length
+from trimask.generation.prompts import Seen
+from trimask.generation.request import check_example, check_request, describe_value
 from trimask.model.denoiser import Denoiser
-from trimask.sampling.codecs import Codecs, ImageInput, SpeechInput, choose_spans
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
-from trimask.sampling.infill import MaskInput
-from trimask.sampling.length import LengthPolicy, warn_of_length
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
-from trimask.sampling.prompts import Seen
-from trimask.sampling.request import check_example, check_request, describe_value
 from trimask.sampling.sampler import Event, Row, unmask
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence as Document
-from trimask.vocabulary.task import MODALITIES, Task
+from trimask.vocabulary.task import Task
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 from trimask.vocabulary.transcript import is_transcript
 
 _MOST_SAMPLES = 100_000  # all sequences are built before the first is sampled
 _MOST_FRAMES = 1000  # of a filmstrip: each is a picture
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Generated:
-    """The result for one sequence: only the targets of its task are set.
-
-    Attributes:
-        text: the text, without the voice's tag.
-        image: RGB.
-        waveform: mono float32 samples at `sample_rate` (Hz).
-        codes: of each target, up to its end token (frames × codebooks).
-        is_complete: every span of variable length contains its end token.
-        tokens: the sampled sequence.
-    """
-
-    task: str
-    text: str | None = None
-    image: PIL.Image.Image | None = None
-    waveform: np.ndarray | None = None
-    sample_rate: int | None = None
-    codes: Mapping[str, np.ndarray] = field(default_factory=dict)
-    is_complete: bool = True
-    tokens: np.ndarray
-
-    @property
-    def value(self) -> "str | PIL.Image.Image | tuple[np.ndarray, int] | np.ndarray | Generated":
-        """The text, image, (waveform, sample_rate), or codes of a modality without a tokenizer; `self` if the
-        task has several targets.
-        """
-        if len(self.codes) > 1:
-            return self
-        if self.waveform is not None and self.sample_rate is not None:
-            return self.waveform, self.sample_rate
-        value = self.image if self.text is None else self.text
-        return next(iter(self.codes.values())) if value is None else value
 
 
 @final
@@ -237,7 +200,7 @@ class Generator:
         for example in asked:
             if example["text"] is not None and not raw_prompt:
                 self.seen.warn_if_unseen(row, example["text"], stacklevel=3)
-        numbers = _number(documents) if numbers is None else numbers
+        numbers = number_alike(documents) if numbers is None else numbers
         if len(numbers) != len(documents):
             raise UserError(
                 f"numbers has {len(numbers)} items: give one for each of {len(documents)} results"
@@ -245,64 +208,15 @@ class Generator:
         return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size, callback=callback)
 
     def chain(
-        self,
-        tasks: Sequence[str],
-        prompt: str | None = None,
-        *,
-        image: ImageInput | None = None,
-        speech: SpeechInput | None = None,
-        codes: Mapping[str, np.ndarray] | None = None,
-        seed: int = 0,
-        **options: Any,
+        self, tasks: Sequence[str], prompt: str | None = None, *, seed: int = 0, **inputs: Any
     ) -> list[Generated]:
         """Carry out tasks one after the other, each on what is given or was generated before; return all
         results: `chain(("text_to_image", "image_to_text", "text_to_speech"), "strawberry")`.
 
-        A task uses the latest of each modality. Pictures and recordings are passed on as codes, without loss.
-
-        Args:
-            options: those of `generate_each` that fit all tasks.
-
-        Raises:
-            UserError: as in `generate_each`; no tasks; a task needs what nothing before it gives; or a text
-                that a task needs was generated empty.
+        Takes `image`, `speech`, `codes` and the options of `generate_each` that fit all tasks. See
+        `trimask.generation.chain.run_chain`.
         """
-        check_request(seed=seed, raw_prompt=bool(options.get("raw_prompt", False)))
-        if isinstance(tasks, str) or not tasks:
-            raise UserError(f"tasks are {describe_value(tasks)}: give a list of at least one task")
-        found = {"text": prompt, "image": image, "speech": speech, **(codes or {})}
-        known = {modality: value for modality, value in found.items() if value is not None}
-        self._check_chain([self.task(name) for name in tasks], list(known))
-        results = []
-        for name in tasks:
-            given = {modality: known[modality] for modality in self.task(name).condition}
-            if given.get("text") == "" and results:
-                raise UserError(f"the text for task {name} was generated empty: try another seed")
-            others = {m: value for m, value in given.items() if m not in MODALITIES}
-            (result,) = self.generate_each(
-                name,
-                given.get("text"),
-                image=given.get("image"),
-                speech=given.get("speech"),
-                codes=others or None,
-                seed=seed,
-                **options,
-            )
-            known |= dict(result.codes)
-            if result.text is not None:
-                known["text"] = result.text
-            results.append(result)
-        return results
-
-    def _check_chain(self, tasks: Sequence[Task], known: Sequence[str]) -> None:
-        """Raise UserError if a task of a chain needs what is neither given nor generated before it."""
-        have = set(known)
-        for task in tasks:
-            missing = [modality for modality in task.condition if modality not in have]
-            if missing:
-                names = " and ".join("prompt" if modality == "text" else modality for modality in missing)
-                raise UserError(f"task {task.name} needs {names}, which no task before it generates: give it")
-            have |= set(task.targets_of(task.spans[0]))
+        return run_chain(self, tasks, prompt, seed=seed, **inputs)
 
     def task(self, name: str) -> Task:
         """Return the row of a task. UserError: the model has no such task."""
@@ -343,7 +257,7 @@ class Generator:
     ) -> Iterator[Generated]:
         """Yield the results in the order of `documents`; each as soon as it and those before it are full."""
         rows = (
-            Row(document, self.vocabulary, config, seed=seed, key=_key(document, number), place=place)
+            Row(document, self.vocabulary, config, seed=seed, key=derive_key(document, number), place=place)
             for place, (document, number) in enumerate(zip(documents, numbers, strict=True))
         )
         full: dict[int, np.ndarray] = {}
@@ -415,27 +329,6 @@ class Generator:
             elif modality == "speech":
                 found["waveform"], found["sample_rate"] = self.codecs.decode_speech(codes)
         return Generated(task=document.task.name, is_complete=is_all_complete, tokens=tokens, **found)
-
-
-def _key(document: Document, number: int) -> int:
-    """Return the key of the random streams of a result: a function of what is given and its number."""
-    return rng.key(number, *_identify(document))
-
-
-def _number(documents: Sequence[Document]) -> list[int]:
-    """Number the documents that have the same inputs 0, 1, …"""
-    seen: Counter[tuple[str, ...]] = Counter()
-    numbers = []
-    for document in documents:
-        numbers.append(seen[_identify(document)])
-        seen[_identify(document)] += 1
-    return numbers
-
-
-def _identify(document: Document) -> tuple[str, ...]:
-    """Identify what is given: the task, all clean tokens, and the places of the others."""
-    given = np.where(document.maskable, -1, document.tokens).astype(np.int64)
-    return (document.task.name, hashlib.blake2b(given.tobytes(), digest_size=16).hexdigest())
 
 
 def _remedy(document: Document, modality: str) -> str:
