@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
@@ -68,4 +69,14 @@ def few_sampling_steps() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Generator, "settings", few)
+        yield
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """For thousands of samples, which take minutes while each call's shapes are checked; other tests check
+    them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
         yield

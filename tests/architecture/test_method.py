@@ -17,6 +17,7 @@ from trimask.sampling.filters import Filter
 from trimask.sampling.grid import Shifted, TimeGrid, Uniform
 from trimask.sampling.guidance import GuidanceRamp
 from trimask.sampling.order import DrawnOrder, EvidenceOrder, FixedOrder, Order
+from trimask.sampling.recompute import Recompute
 from trimask.training.logical_batch import BatchRule
 from trimask.training.reduction import Reduction
 from trimask.training.weighting import Weighting
@@ -34,6 +35,7 @@ CHOICES = (
     Order,
     Count,
     Corrector,
+    Recompute,
     Filter,
     GuidanceRamp,
 )
