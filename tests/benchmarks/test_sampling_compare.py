@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -154,7 +155,9 @@ def test_all_contenders_fill_the_batch_and_are_counted(task: str) -> None:
     for name, its in turns.items():
         for turn in its:
             assert turn.passes == EXPECTED[task].get(name, turn.passes)
-            if "dual" not in name and "prefix" not in name and name != "autoregressive":
+            if name.startswith(ours.OURS):  # its rows leave when they are full
+                assert turn.positions <= turn.passes * work.batch.num_positions
+            elif "dual" not in name and "prefix" not in name and name != "autoregressive":
                 assert turn.positions == turn.passes * work.batch.num_positions
             assert 0 <= turn.end_share <= 1
     last = int(work.batch.position[0][work.batch.maskable[0]][-1])
@@ -164,7 +167,7 @@ def test_all_contenders_fill_the_batch_and_are_counted(task: str) -> None:
     assert found["tokens"] == work.num_targets
     own = found["contenders"][ours.OURS]
     assert own["cpu"]["time_over_trimask"] == {"median": 1.0, "min": 1.0, "max": 1.0}
-    assert own["position_passes"]["median"] == pytest.approx(turns[ours.OURS][0].positions, rel=0.2)
+    assert own["position_passes"]["median"] == np.median([turn.positions for turn in turns[ours.OURS]])
     assert ("trimask-guided" in left_out) == (task in ("text", "speech_to_text"))
 
 

@@ -130,7 +130,8 @@ def test_what_it_lacks_or_has_no_use_for_is_told(desk: Path, capsys: pytest.Capt
     for words, told in (
         (["--task", "text_to_dept", "--prompt", "x"], "did you mean text_to_depth"),
         (["--task", "speech_to_image"], "task speech_to_image needs --speech FILE"),
-        (["--task", "text_to_depth", "--codes", "depth=x.npy"], "does not use --codes depth=x.npy"),
+        (["--task", "text_to_depth", "--codes", "depth=x.npy"], "--codes depth=x.npy does not exist"),
+        (["--task", "speech_to_text", "--codes", "depth=x.npy"], "does not use --codes depth=x.npy"),
         (
             ["--task", "speech_to_image", "--codes", "speach=x.npy"],
             "task speech_to_image needs --speech FILE, and does not use --codes speach=x.npy",

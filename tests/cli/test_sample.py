@@ -213,7 +213,29 @@ def test_text_is_printed_and_nothing_is_written(
         ),
         (["--task", "text", "--prompt", "so " * 9, "--span-length", "4"], ["raise span_length"]),
         (["--task", "text", "--image", "red.png"], ["does not use --image"]),
-        (["--task", "joint", "--prompt", "x", "--out", "OUT"], ["no use for prompt"]),
+        (
+            ["--task", "text_to_image", "--prompt", "x", "--image", "red.png", "--out", "OUT"],
+            ["is what task text_to_image generates", "give --mask FILE"],
+        ),
+        (
+            ["--task", "text_to_image", "--prompt", "x", "--mask", "red.png", "--out", "OUT"],
+            ["--mask says which part of --image FILE", "or give --image"],
+        ),
+        (
+            ["--task", "text_to_speech", "--prompt", "x", "--seconds", "0", "1", "--out", "OUT"],
+            ["--seconds says which part of --speech FILE"],
+        ),
+        (
+            ["--task", "text", "--seconds", "0", "1"],
+            ["--seconds says which part of --speech FILE", "task text generates no speech"],
+        ),
+        (["--task", "text_to_image,image_to_text", "--prompt", "x"], ["a chain of tasks writes files"]),
+        (
+            ["--task", "text_to_image,image_to_text", "--pair", "image", "--out", "OUT"],
+            ["--pair is for one task"],
+        ),
+        (["--task", "text,speech_to_text", "--out", "OUT"], ["speech_to_text needs speech, which no task"]),
+        (["--task", "text,text_to_imag", "--out", "OUT"], ["did you mean text_to_image or text_to_speech?"]),
         (["--task", "joint", "--pair", "imag", "--out", "OUT"], ["did you mean image?"]),
         (["--task", "image_to_text"], ["needs --image FILE"]),
         (["--task", "image_to_text", "--image", "gone.png"], ["gone.png", "does not exist"]),

@@ -44,7 +44,7 @@ from trimask.sampling import (
 )
 
 ORACLE = Oracle.random(vocabulary_size=3, length=4, seed=3, sharpness=2.0)
-NUMBER = 1500
+NUMBER = 1000
 COUNTS = (1, 2, 1)  # what three uniform steps reveal of four slots: 4 -> round(8/3) -> round(4/3) -> 0
 TIMES = (1.0, 2 / 3, 1 / 3, 0.0)
 TWIN = Twin(ORACLE)
@@ -125,8 +125,8 @@ def lowest_entropy(p: np.ndarray) -> float:
 
 
 def remasked(sigma: Callable[[float, float], float]) -> Law:
-    """ReMDM's chain over six uniform steps."""
-    times = [1 - k / 6 for k in range(6)] + [0.0]
+    """ReMDM's chain over four uniform steps."""
+    times = [1 - k / 4 for k in range(4)] + [0.0]
     kernels = [TWIN.flips(t, s, sigma(t, s) if s else 0.0) for t, s in itertools.pairwise(times)]
     return TWIN.run(kernels)
 
@@ -139,7 +139,7 @@ def looped() -> Law:
     """Down to 0.4 masked, some steps there with a σ of 0.3, and down to none."""
 
     def held(t: float) -> float:
-        return 0.4 + 0.6 * (t - 0.7) / 0.3 if t >= 0.7 else 0.4 * min(t / 0.2, 1.0)
+        return 0.4 + 0.6 * (t - 0.75) / 0.25 if t >= 0.75 else 0.4 * min(t / 0.25, 1.0)
 
     times = [held(1 - k / 6) for k in range(6)] + [0.0]
     steps = [(t, s, 0.3 if t == s else 0.0) for t, s in itertools.pairwise(times)]
@@ -155,7 +155,7 @@ def by_confidence() -> Law:
 
 
 STEPS: dict[str, Any] = {"num_steps": 3}
-SIX: dict[str, Any] = {"num_steps": 6, "count": Ancestral()}
+FOUR: dict[str, Any] = {"num_steps": 4, "count": Ancestral()}
 WITHOUT: dict[str, Any] = {"leaves_one_out": True}
 PICTURE = {"grid": (2, 2)}
 FRAMES = {"num_codebooks": 2}
@@ -261,12 +261,12 @@ LAWS: dict[str, tuple[SamplerConfig, Mapping[str, Any], Callable[[], Law]]] = {
         lambda: TWIN.stable(0.6, 0.05),
     ),
     "ReMDM, cap": (
-        SamplerConfig(**SIX, corrector=ReMDMCap(cap=0.3)),
+        SamplerConfig(**FOUR, corrector=ReMDMCap(cap=0.3)),
         {},
         lambda: remasked(lambda t, s: min(0.3, largest_sigma(t, s))),
     ),
     "ReMDM, rescale": (
-        SamplerConfig(**SIX, corrector=ReMDMRescale(scale=0.5)),
+        SamplerConfig(**FOUR, corrector=ReMDMRescale(scale=0.5)),
         {},
         lambda: remasked(lambda t, s: 0.5 * largest_sigma(t, s)),
     ),
@@ -276,7 +276,7 @@ LAWS: dict[str, tuple[SamplerConfig, Mapping[str, Any], Callable[[], Law]]] = {
         by_confidence,
     ),
     "ReMDM, loop": (
-        SamplerConfig(**SIX, corrector=ReMDMLoop(start=0.7, stop=0.2, level=0.4, cap=0.3)),
+        SamplerConfig(**FOUR, corrector=ReMDMLoop(start=0.75, stop=0.25, level=0.4, cap=0.3)),
         {},
         looped,
     ),
