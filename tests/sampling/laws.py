@@ -242,11 +242,11 @@ class Twin:
             visible = [i for i in range(len(z)) if i not in masked]
             weights = np.exp([-drawn[i] for i in visible])
             shares = weights / weights.sum() * scale * limit if len(visible) else []
-            p = self.p(z)
+            p, outcomes = self.p(z), list(self.independent((t - s) / t)(z))
             for flags in itertools.product((False, True), repeat=len(visible)):
                 chance = math.prod(q if f else 1 - q for f, q in zip(flags, shares, strict=True))
                 hidden = [i for i, f in zip(visible, flags, strict=True) if f]
-                for weight, after in self.independent((t - s) / t)(z):
+                for weight, after in outcomes:
                     codes = self.hide(after, hidden)
                     now = [p[i][after[i]] if z[i] != after[i] else drawn[i] for i in range(len(z))]
                     kept = [0.0 if i in self.masked(codes) else now[i] for i in range(len(z))]

@@ -141,7 +141,7 @@ def looped() -> Law:
     def held(t: float) -> float:
         return 0.4 + 0.6 * (t - 0.75) / 0.25 if t >= 0.75 else 0.4 * min(t / 0.25, 1.0)
 
-    times = [held(1 - k / 6) for k in range(6)] + [0.0]
+    times = [held(1 - k / 4) for k in range(4)] + [0.0]
     steps = [(t, s, 0.3 if t == s else 0.0) for t, s in itertools.pairwise(times)]
     return TWIN.run([TWIN.flips(*step) for step in steps])
 
@@ -303,6 +303,36 @@ LAWS: dict[str, tuple[SamplerConfig, Mapping[str, Any], Callable[[], Law]]] = {
 def test_samples_follow_the_law(name: str) -> None:
     config, shape, law = LAWS[name]
     assert p_value(frequencies(config, shape), law()) > 1e-3
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_steps_that_are_skipped_leave_the_law_alone() -> None:
+    """Many steps, most of which reveal nothing: each has random numbers of its own."""
+    config = SamplerConfig(num_steps=12, count=Ancestral())
+    times = [1 - k / 12 for k in range(12)] + [0.0]
+    law = TWIN.run([TWIN.independent((t - s) / t) for t, s in itertools.pairwise(times)])
+    assert p_value(frequencies(config, {}), law) > 1e-3
+    numbers: list[int] = []
+    predictor = OraclePredictor(ORACLE)
+    sample(
+        predictor,
+        [predictor.document()] * NUMBER,
+        config,
+        seed=7,
+        callback=lambda event: numbers.append(len(event.revealed)) if event.number == 1 else None,
+    )
+    # The first pass that reveals anything reveals k slots at once as often as the first such step does.
+    first, reached = np.zeros(5), 1.0
+    for t, s in itertools.pairwise(times):
+        p = (t - s) / t
+        chances = np.array([math.comb(4, k) * p**k * (1 - p) ** (4 - k) for k in range(5)])
+        first, reached = first + reached * chances * (np.arange(5) > 0), reached * chances[0]
+    expected = first[1:] * NUMBER
+    observed = np.bincount(numbers, minlength=5)[1:]
+    assert (
+        scipy.stats.chisquare(observed[:3], expected[:3] * observed[:3].sum() / expected[:3].sum()).pvalue
+        > 1e-3
+    )
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

@@ -46,7 +46,7 @@ class Canvas:
     def uniforms(
         self, name: str, step: int = 0, at: Int[np.ndarray, "some"] | None = None
     ) -> Float64[np.ndarray, "some"]:
-        """Draw a uniform per slot (of the canvas, or at some places of it) from the stream `name` of pass
+        """Draw a uniform per slot (of the canvas, or at some places of it) from the stream `name` of step
         `step`: a function of (seed, key, name, step, slot) alone.
         """
         stream = rng.fold_index(rng.key(self.seed, "sample", name, step), self.key)

@@ -29,7 +29,7 @@ class Step:
     """One step of one sequence in one modality.
 
     Attributes:
-        number: passes that the sequence has taken before; names the random streams of the step.
+        number: of the step, from 0; names its random streams. Skipped steps of a plan count too.
         t, s: fraction of the slots that is masked before and after the step. A count that depends on the
             prediction cannot say in advance what is masked after it: then s = t.
         sigma: probability with which the corrector hides a revealed slot.
@@ -55,7 +55,7 @@ class FixedOrder(Order):
     @abstractmethod
     def rank(self, canvas: Canvas, step: int) -> Float64[np.ndarray, "slots"]:
         """Return a number per slot, the smallest first; ties keep the order of the slots. Called once per
-        pass, with the number of the pass.
+        step, with its number.
         """
 
 

@@ -117,8 +117,8 @@ class Track:
         return self.law.guidance_ramp.scale(self.law.guidance_scale, revealed)
 
     def begin(self, number: int) -> None:
-        """Go on to the next step that does anything, as pass `number` of the sequence; choose the slots that
-        it hides and reveals, or those that it must read for that.
+        """Go on to the next step that does anything; choose the slots that it hides and reveals, or those
+        that it must read for that. A count without a plan takes its step as pass `number` of the sequence.
         """
         self.hidden = np.zeros_like(self.masked)
         self.chosen = self.reading = np.zeros(0, dtype=np.int64)
@@ -129,7 +129,7 @@ class Track:
             share = float(self.masked.mean())
             self.step = Step(number=number, t=share, s=share)
         else:
-            while not self._take_step(number):
+            while not self._take_step():
                 pass
         candidates = self._candidates()
         if self.law.reads_evidence:
@@ -140,10 +140,12 @@ class Track:
             assert self._number is not None
             self.chosen = self._sort(candidates, None)[: self._number]
 
-    def _take_step(self, number: int) -> bool:
+    def _take_step(self) -> bool:
         """Take the next step of the plan; return whether it does anything."""
         assert self._times is not None and isinstance(self.law.count, PlannedCount)
         t, s = float(self._times[self._index]), float(self._times[self._index + 1])
+        # A step that is skipped has used its random numbers: the next one must not see them again.
+        number = self._index
         self._index += 1
         is_last = self._index == len(self._times) - 1
         corrector = self.law.corrector if isinstance(self.law.corrector, Remasking) else None
