@@ -2,6 +2,7 @@
 task.
 """
 
+from trimask.sampling.backends import BACKENDS
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.corrector import (
     Corrector,
@@ -33,6 +34,8 @@ from trimask.sampling.grid import Cosine, Shifted, Tabulated, TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
 from trimask.sampling.length import EmptySpanWarning, LengthPolicy, SpanTooShortWarning
 from trimask.sampling.likelihood import SamplerLikelihood, measure_sampler_likelihood
+from trimask.sampling.onnx_graph import OnnxPrecision
+from trimask.sampling.onnx_predictor import OnnxPredictor
 from trimask.sampling.order import (
     CalibratedConfidence,
     Checkerboard,
@@ -54,6 +57,7 @@ from trimask.sampling.profile import InformationProfile, measure_profile
 from trimask.sampling.sampler import Event, sample
 
 __all__ = [
+    "BACKENDS",
     "DEFAULTS",
     "AdaptiveCount",
     "Ancestral",
@@ -90,6 +94,8 @@ __all__ = [
     "LinearGuidance",
     "LowestEntropy",
     "MinP",
+    "OnnxPrecision",
+    "OnnxPredictor",
     "Order",
     "PathPlanning",
     "PlannedCount",

@@ -49,14 +49,18 @@ class DenoiserPredictor:
         return self.denoiser.embedding.weight.device
 
     def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
-        hidden = self.denoiser(z, batch)
-        position = batch.position.flatten()
+        return predict_from(self.denoiser, self.denoiser(z, batch), batch)
 
-        def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
-            logits = self.denoiser.logits(hidden[position[slots]], range_index)
-            return torch.log_softmax(logits.float(), dim=-1)
 
-        return log_probabilities
+def predict_from(denoiser: Denoiser, hidden: Float[Tensor, "positions width"], batch: Batch) -> Prediction:
+    """Return the prediction of a denoiser whose final hidden states at all positions of `batch` are known."""
+    position = batch.position.flatten()
+
+    def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
+        logits = denoiser.logits(hidden[position[slots]], range_index)
+        return torch.log_softmax(logits.float(), dim=-1)
+
+    return log_probabilities
 
 
 def forbid_ends(
