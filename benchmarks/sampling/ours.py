@@ -12,10 +12,10 @@ from torch import Tensor
 from benchmarks.sampling.network import Count
 from benchmarks.sampling.work import Work
 from trimask.model.denoiser import Denoiser
+from trimask.sampling.backends import BACKENDS, TORCH
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER
 from trimask.sampling.filters import Temperature
-from trimask.sampling.backends import BACKENDS, TORCH
 from trimask.sampling.predictor import Prediction, Predictor
 from trimask.sampling.sampler import sample
 from trimask.vocabulary.batch import Batch

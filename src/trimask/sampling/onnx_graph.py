@@ -30,7 +30,7 @@ class OnnxPrecision(enum.Enum):
 
     INT8: weights are rounded once, per output channel; inputs in each pass, per position. A range per
     position, unlike one per call [L: ONNX Runtime's dynamic quantization], leaves a document's result
-    independent of the others, and has a third of the error [D]. Weights take 7 of their 8 bits: processors
+    independent of the others, with less error [D]. Weights take 7 of their 8 bits: processors
     without VNNI add two products in 16 bits, which larger weights would overflow [L: ONNX Runtime's
     reduce_range].
     """
