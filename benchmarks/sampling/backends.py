@@ -22,6 +22,7 @@ import trimask
 from benchmarks.training.checkout import own_commit
 from trimask import io
 from trimask.data.mixture import Component, MixtureConfig
+from trimask.data.selection import QuickstartData
 from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN
 from trimask.devices import describe
 from trimask.recipes.quickstart import quickstart
@@ -40,7 +41,9 @@ SOURCES = {"text": SPEECHES, "text_to_image": EMOJI, "image_to_text": EMOJI, "te
 def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     predictors = {name: trimask.load(arguments.model, backend=name).predictor for name in BACKENDS}
-    examples = QuickstartExamples(quickstart().data, Tokenizers.load(), held_out="test")
+    data = quickstart().data
+    assert isinstance(data, QuickstartData)
+    examples = QuickstartExamples(data, Tokenizers.load(), held_out="test")
     config = SamplerConfig(num_steps=arguments.num_steps)
     result: dict[str, Any] = {
         "benchmark": "sampling-backends",

@@ -30,9 +30,9 @@ class OnnxPrecision(enum.Enum):
 
     INT8: weights are rounded once, per output channel; inputs in each pass, per position. A range per
     position, unlike one per call [L: ONNX Runtime's dynamic quantization], leaves a document's result
-    independent of the others, with less error [D]. Weights take 7 of their 8 bits: processors
-    without VNNI add two products in 16 bits, which larger weights would overflow [L: ONNX Runtime's
-    reduce_range].
+    independent of the others, at a sixth of the cost in nats [D: 0.002 for 0.012 a token of text]. Weights
+    take 7 of their 8 bits: processors without VNNI add two products in 16 bits, which larger weights would
+    overflow [L: ONNX Runtime's reduce_range].
     """
 
     FP32 = "fp32"
