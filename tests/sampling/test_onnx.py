@@ -18,11 +18,11 @@ from sampling.fakes import hum, picture, random_denoiser, tiny_generator
 from trimask.cli.sample import BACKENDS as NAMES
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.model.onnx_graph import OnnxPrecision, quantize_channels, write_graph
 from trimask.model.parametrization import CompletedP
 from trimask.model.segments import ConditionAttention
 from trimask.sampling.backends import BACKENDS, find_backend
 from trimask.sampling.codecs import Codecs
-from trimask.sampling.onnx_graph import OnnxPrecision, quantize_channels, write_graph
 from trimask.sampling.onnx_predictor import OnnxPredictor
 from trimask.sampling.predictor import DenoiserPredictor, Prediction, Predictor
 from trimask.vocabulary.batch import make_batch

@@ -2,6 +2,7 @@
 task.
 """
 
+from trimask.model.onnx_graph import OnnxPrecision
 from trimask.sampling.backends import BACKENDS
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.corrector import (
@@ -34,7 +35,6 @@ from trimask.sampling.grid import Cosine, Shifted, Tabulated, TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
 from trimask.sampling.length import EmptySpanWarning, LengthPolicy, SpanTooShortWarning
 from trimask.sampling.likelihood import SamplerLikelihood, measure_sampler_likelihood
-from trimask.sampling.onnx_graph import OnnxPrecision
 from trimask.sampling.onnx_predictor import OnnxPredictor
 from trimask.sampling.order import (
     CalibratedConfidence,

@@ -8,7 +8,7 @@ from functools import partial
 
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
-from trimask.sampling.onnx_graph import OnnxPrecision
+from trimask.model.onnx_graph import OnnxPrecision
 from trimask.sampling.onnx_predictor import OnnxPredictor, check_installed
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
+from trimask.model.onnx_graph import Graph, OnnxPrecision, import_onnx, write_graph
 from trimask.model.rope import rotary_angles
 from trimask.model.segments import ConditionAttention
-from trimask.sampling.onnx_graph import Graph, OnnxPrecision, import_onnx, write_graph
 from trimask.sampling.predictor import Prediction, predict_from
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
