@@ -21,6 +21,7 @@ from benchmarks.sampling.maskgit import MaskGIT
 from benchmarks.sampling.mdlm import MDLM
 from benchmarks.sampling.network import CodeNetwork, Count, Network, VocabularyNetwork
 from benchmarks.sampling.work import RANDOM, Work
+from trimask.sampling.backends import find_backend
 from trimask.vocabulary.batch import Batch
 
 
@@ -46,6 +47,7 @@ def contenders(task: str) -> list[Contender]:
     return [
         _ours(ours.OURS, task),
         _ours(ours.GUIDED, task),
+        *(_by_backend(name, task) for name in ours.BY_BACKEND),
         _over_vocabulary("llada", LLaDA(temperature=temperature)),
         _over_vocabulary("llada-same", LLaDA(num_steps=num_steps, temperature=temperature)),
         _over_vocabulary("mdlm", MDLM()),
@@ -66,6 +68,24 @@ def _ours(name: str, task: str) -> Contender:
         settings=config,
         sample=lambda work, count, seed: ours.fill(config, work, count, seed),
         refuse=lambda work: "trimask's settings of this task have no guidance" if is_double else None,
+    )
+
+
+def _by_backend(name: str, task: str) -> Contender:
+    config, backend = ours.settings(ours.OURS, task), ours.BY_BACKEND[name]
+
+    def refuse(work: Work) -> str | None:
+        try:
+            find_backend(backend)
+        except ImportError as error:
+            return str(error)
+        return None
+
+    return Contender(
+        name=name,
+        settings=config,
+        sample=lambda work, count, seed: ours.fill(config, work, count, seed, backend=backend),
+        refuse=refuse,
     )
 
 

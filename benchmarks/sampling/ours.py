@@ -1,6 +1,7 @@
 """trimask as a contender: the one file that knows its loop and its settings."""
 
 from dataclasses import replace
+from functools import cache
 from typing import final
 
 import numpy as np
@@ -11,10 +12,13 @@ from torch import Tensor
 from benchmarks.sampling.network import Count
 from benchmarks.sampling.work import Work
 from trimask.model.cache import KeyValueCache
+from trimask.model.denoiser import Denoiser
+from trimask.sampling.backends import BACKENDS, TORCH
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER
 from trimask.sampling.filters import Temperature
-from trimask.sampling.predictor import DenoiserPredictor, Prediction
+from trimask.sampling.kept import require_partial
+from trimask.sampling.predictor import PartialPredictor, Prediction, Predictor
 from trimask.sampling.sampler import sample
 from trimask.vocabulary.batch import Batch
 
@@ -22,6 +26,8 @@ ASSUMED_STEPS = 64
 """What rivals with as many steps as ours take where our count depends on the prediction."""
 OURS = "trimask"
 GUIDED = "trimask-guided"
+BY_BACKEND = {f"{OURS}-{backend}": backend for backend in BACKENDS if backend != TORCH}
+"""What samples as `OURS` does, with the model computed by another backend."""
 
 
 def settings(name: str, task: str) -> SamplerConfig:
@@ -38,18 +44,26 @@ def temperature(task: str) -> float:
     return next((each.value for each in filters if isinstance(each, Temperature)), 1.0)
 
 
-def fill(config: SamplerConfig, work: Work, count: Count, seed: int) -> Int[Tensor, "rows slots"]:
+def fill(
+    config: SamplerConfig, work: Work, count: Count, seed: int, *, backend: str = TORCH
+) -> Int[Tensor, "rows slots"]:
     """Fill all rows of `work` at once."""
-    predictor = _Counted(DenoiserPredictor(work.model.denoiser), count)
+    predictor = _Counted(_predictor(work.model.denoiser, backend), count)
     documents = [work.document] * len(work.batch.tokens)
     return torch.from_numpy(np.stack(sample(predictor, documents, config, seed=seed)))
+
+
+@cache
+def _predictor(denoiser: Denoiser, backend: str) -> Predictor:
+    """Made once for a model, as `trimask.load` does."""
+    return BACKENDS[backend](denoiser)
 
 
 @final
 class _Counted:
     """Counts passes and the positions that they compute."""
 
-    def __init__(self, predictor: DenoiserPredictor, count: Count):
+    def __init__(self, predictor: Predictor, count: Count):
         self.predictor, self.count = predictor, count
         self.vocabulary, self.device = predictor.vocabulary, predictor.device
 
@@ -58,7 +72,7 @@ class _Counted:
         return self.predictor(z, batch)
 
     def empty_cache(self, batch: Batch) -> KeyValueCache:
-        return self.predictor.empty_cache(batch)
+        return require_partial(self.predictor).empty_cache(batch)
 
     def predict_some(
         self,
@@ -70,4 +84,6 @@ class _Counted:
         active: Int[Tensor, "active"] | None = None,
     ) -> Prediction:
         self.count.add(batch.num_positions if active is None else len(active))
-        return self.predictor.predict_some(z, batch, at, cache=cache, active=active)
+        if cache is None and not isinstance(self.predictor, PartialPredictor):
+            return self.predictor(z, batch)
+        return require_partial(self.predictor).predict_some(z, batch, at, cache=cache, active=active)

@@ -20,19 +20,22 @@ __all__ = ["UserError", "__version__", "describe", "load"]
 __version__ = "0.1.0"
 
 
-def load(run: "str | Path", *, tokenizers: "str | Path | None" = None) -> "Generator":
+def load(run: "str | Path", *, tokenizers: "str | Path | None" = None, backend: str = "torch") -> "Generator":
     """Load a generator.
 
     Args:
         run: a run directory, a file that `trimask export` wrote, or `quickstart`, the shipped model.
         tokenizers: tokenizer folder of an exported file; by default the shipped one.
+        backend: what computes predictions: `torch`; or ONNX Runtime, faster on CPUs (the extra `onnx`), with
+            the same results up to rounding (`onnx`) or in 8-bit integers (`onnx-int8`).
 
     Raises:
+        ImportError: the backend's extra is not installed; the message has the remedy.
         FileNotFoundError, UserError: there is no such model, or it cannot be used (see `trimask.runs.load`).
     """
     from trimask.runs import load as runs  # deferred: this imports torch, which `trimask --help` does without
 
-    return runs.load(run, tokenizers=tokenizers)
+    return runs.load(run, tokenizers=tokenizers, backend=backend)
 
 
 def describe(config: "RunConfig | str", *, tokenizers: "str | Path | None" = None) -> "Description":

@@ -5,7 +5,16 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "matplotlib", "pyarrow", "scipy", "transformers", "datasets", "faster_whisper")
+HEAVY = (
+    "torch",
+    "matplotlib",
+    "pyarrow",
+    "scipy",
+    "transformers",
+    "datasets",
+    "faster_whisper",
+    "onnxruntime",
+)
 
 PROGRAM = """
 import sys

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.sampling import compare, keys_values, ours
+from benchmarks.sampling import backends, compare, keys_values, ours
 from benchmarks.sampling.autoregressive import Autoregressive
 from benchmarks.sampling.contenders import Contender, contenders
 from benchmarks.sampling.fast_dllm import DenoiserParts
@@ -169,6 +169,20 @@ def test_all_contenders_fill_the_batch_and_are_counted(task: str) -> None:
     assert own["cpu"]["time_over_trimask"] == {"median": 1.0, "min": 1.0, "max": 1.0}
     assert own["position_passes"]["median"] == np.median([turn.positions for turn in turns[ours.OURS]])
     assert ("trimask-guided" in left_out) == (task in ("text", "speech_to_text"))
+
+
+def test_differences_between_backends_are_paired() -> None:
+    """Documents that all lose 0.25 nats a token differ from torch by that exactly, however they differ."""
+    torch_nats, tokens = np.array([3.0, 8.0, 1.0]), np.array([1, 4, 2])
+    nats = {
+        "torch": torch_nats,
+        "a": torch_nats + 0.25 * tokens,
+        "b": torch_nats + np.array([1.0, -1.0, 0.0]),
+    }
+    found = backends.summarize(nats, tokens)
+    assert found["torch"] == {"nats_per_token": 1.7143, "difference": 0, "standard_error": 0}
+    assert found["a"] == {"nats_per_token": 1.9643, "difference": 0.25, "standard_error": 0}
+    assert (found["b"]["difference"], found["b"]["standard_error"]) == (0, 0.25)  # √(2 · 3/2) / 7
 
 
 def test_a_contender_with_tokens_of_another_range_is_found_out() -> None:

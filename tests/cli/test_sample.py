@@ -1,6 +1,7 @@
 import errno
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trimask.cli import main
-from trimask.cli.sample import print_sample
+from trimask.cli.sample import BACKENDS, print_sample
 from trimask.generation.prompts import Seen
 from trimask.io import read_json, write_json
 from trimask.model.denoiser import Denoiser, DenoiserConfig
@@ -243,6 +244,7 @@ def test_text_is_printed_and_nothing_is_written(
         (["--task", "text", "--num-samples", "0"], ["num_samples is 0", "at least 1"]),
         (["--task", "text", "--num-steps", "0"], ["num_steps", "0"]),
         (["--task", "text", "--top-p", "2"], ["2"]),
+        (["--task", "text", "--backend", "onnx-int4"], ["unknown backend 'onnx-int4'", "onnx-int8"]),
         (["--task", "text", "--guidance-scale", "3"], ["guidance_scale 3", "no condition"]),
         (
             ["--task", "text_to_speech", "--prompt", "x", "--voice", "bob", "--out", "OUT"],
@@ -304,6 +306,25 @@ def test_a_model_of_another_version_or_not_ours(
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dict)
     save_file(tensors, broken / MODEL, metadata={**metadata, **change})
     _fails(capsys, [str(broken), "--task", "text"], 1, MODEL, *parts)
+
+
+def test_backends(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Float32 gives torch's samples, and each sample says what computed it."""
+    words = ["sample", str(run), "--task", "text_to_image", "--prompt", "red apple", "--num-steps", "3"]
+    for backend in BACKENDS:
+        assert main([*words, "--backend", backend, "--out", str(tmp_path / backend)]) == 0
+    stems = [tmp_path / backend / "text_to_image_red-apple_seed0_0" for backend in BACKENDS]
+    assert [read_json(f"{stem}.json")["backend"] for stem in stems] == list(BACKENDS)
+    pictures = [Path(f"{stem}.png").read_bytes() for stem in stems]
+    assert pictures[0] == pictures[1]
+
+
+def test_a_backend_that_is_not_installed(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    words = [str(run), "--task", "text", "--backend", "onnx"]
+    _fails(capsys, words, 1, "onnxruntime", "pip install 'trimask[onnx]'")
 
 
 @pytest.mark.parametrize(("task", "option"), [("image_to_text", "--image"), ("speech_to_text", "--speech")])

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # this imports torch, which takes seconds: wrong arguments mu
 
 NO_FILES = ("is_complete", "text", "sample_rate", "task")
 """Entries of a sample's JSON that are not paths of files."""
+BACKENDS = ("torch", "onnx", "onnx-int8")
+"""The names in `trimask.sampling.BACKENDS`, known before torch is imported."""
 _MOST_BYTES = 10_000_000  # of a file of prompts
 
 
@@ -89,6 +91,8 @@ class Sample(Verb):
     """for text_to_image: also write a strip of images that shows how the first one is unmasked"""
     tokenizers: Annotated[Path | None, _arg("DIR")] = None
     """tokenizers of an exported file (default: the shipped ones)"""
+    backend: Annotated[str, _arg("torch|onnx|onnx-int8")] = BACKENDS[0]
+    """what computes the model: ONNX Runtime is faster on CPUs (extra onnx; onnx-int8 rounds to 8 bits)"""
     out: Annotated[Path | None, _arg("DIR")] = None
     """folder for the files"""
     json: bool = False
@@ -96,6 +100,7 @@ class Sample(Verb):
 
     def run(self, overrides: Mapping[str, str]) -> int:
         check_paths(overrides, "sampler", verb=Sample)
+        choose("backend", self.backend, BACKENDS)
         if "," in self.task:
             from trimask.cli.sample_chain import run_chain
 
@@ -172,6 +177,7 @@ class Sample(Verb):
         `number` + 1 gives the sample again.
         """
         found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task.name}
+        found["backend"] = self.backend
         if prompt is not None:
             found["prompt"] = prompt
             found["prompt_as_spelled"] = prompt if self.raw_prompt else generator.seen.prompt(task, prompt)
@@ -295,7 +301,7 @@ class Sample(Verb):
         import trimask
 
         with convert_file_errors():
-            return trimask.load(self.model, tokenizers=self.tokenizers)
+            return trimask.load(self.model, tokenizers=self.tokenizers, backend=self.backend)
 
     def options(self, generator: "Generator") -> dict[str, Any]:
         from trimask.cli.media import check_mask, read_codes, read_image, read_speech

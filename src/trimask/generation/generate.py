@@ -37,9 +37,11 @@ class Generator:
     """A denoiser with its tokenizers. A tokenizer that no requested task needs may be absent.
 
     `samplers` are the sampler settings by task name. `seen` describes the training data, if known: prompts
-    are respelled like it.
+    are respelled like it. `predictor` computes the denoiser's predictions: torch by default, or another of
+    `BACKENDS`, or one of your own.
 
-    Raises: UserError when a tokenizer's geometry differs from the vocabulary's.
+    Raises: UserError when a tokenizer's geometry, or the predictor's vocabulary, differs from the
+    denoiser's.
     """
 
     def __init__(
@@ -52,8 +54,11 @@ class Generator:
         lengths: LengthPolicy | None = None,
         samplers: Mapping[str, SamplerConfig] = DEFAULTS,
         seen: Seen | None = None,
+        predictor: Predictor | None = None,
     ):
-        self.predictor: Predictor = DenoiserPredictor(denoiser)
+        self.predictor: Predictor = DenoiserPredictor(denoiser) if predictor is None else predictor
+        if self.predictor.vocabulary != denoiser.vocabulary:
+            raise UserError("the predictor has another vocabulary than the denoiser: make it from this one")
         self.vocabulary: Vocabulary = denoiser.vocabulary
         self.device = self.predictor.device
         if lengths is None:

@@ -157,7 +157,7 @@ class Denoiser(nn.Module):
         elif active is not None:
             raise UserError("active positions attend to earlier passes: give their cache")
         device = self.embedding.weight.device
-        h = self._embedded(tokens, batch, active)
+        h = self.embed(tokens, batch, active)
         coordinates = batch.coordinates if active is None else batch.coordinates[active]
         cos, sin = rotary_angles(send(coordinates, device), self.config.head_dim, self.config.rope_base)
         backend = self.attention_backend or AttentionBackend.suited(device, h.dtype)
@@ -191,11 +191,11 @@ class Denoiser(nn.Module):
             dtype=weight.dtype,
         )
 
-    def _embedded(
-        self, tokens: Int[Tensor, "rows slots"], batch: Batch, active: Int[Tensor, "active"] | None
+    def embed(
+        self, tokens: Int[Tensor, "rows slots"], batch: Batch, active: Int[Tensor, "active"] | None = None
     ) -> Float[Tensor, "active width"]:
-        """Sum the embeddings of slots that share a position, in slot order: deterministic, unlike atomic
-        additions on a GPU.
+        """Return what the first block receives: the sum of the embeddings of slots that share a position, at
+        the active positions (None for all). In slot order: deterministic, unlike atomic additions on a GPU.
         """
         chosen = batch.position >= 0
         positions = torch.arange(batch.num_positions, device=chosen.device)

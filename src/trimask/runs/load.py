@@ -26,6 +26,7 @@ from trimask.runs.lengths import load_lengths
 from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.resume import MAY_CHANGE
 from trimask.runs.seen import load_seen
+from trimask.sampling.backends import TORCH, find_backend
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import NO_LONGER, Checkpoints
 from trimask.training.compute import ComputeConfig
@@ -36,17 +37,25 @@ from trimask.training.step import AVERAGE, WEIGHTS
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
 
-def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: bool = False) -> Generator:
+def load(
+    run: str | Path,
+    *,
+    tokenizers: str | Path | None = None,
+    backend: str = TORCH,
+    raw_prompts: bool = False,
+) -> Generator:
     """Load a generator from `run`: a run directory, one of its checkpoint folders, a file written by `trimask
     export`, or `quickstart`, the shipped model.
 
     Args:
         tokenizers: for an exported file, if they are not the shipped ones.
+        backend: what computes predictions, a name in `BACKENDS`.
         raw_prompts: use prompts exactly as given, without warnings, for scoring.
 
     Raises:
         FileNotFoundError, UserError: no such run, or a damaged or foreign file in it; the message names it
             and the remedy.
+        ImportError: the backend's extra is not installed.
     """
     if not isinstance(run, str | Path):
         raise UserError(
@@ -54,6 +63,7 @@ def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: 
         )
     if not isinstance(tokenizers, str | Path | None):
         raise UserError(f"tokenizers is {describe_value(tokenizers)}: give a folder")
+    make_predictor = find_backend(backend)
     run = _run_of_file(run)
     denoiser, facts = load_trained(run)
     path = Path(run)
@@ -80,6 +90,7 @@ def load(run: str | Path, *, tokenizers: str | Path | None = None, raw_prompts: 
         lengths=lengths,
         samplers=samplers,
         seen=None if raw_prompts else seen,
+        predictor=make_predictor(denoiser),
     )
 
 

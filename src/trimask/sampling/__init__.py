@@ -1,5 +1,7 @@
 """Reverse diffusion in one loop: order × count × corrector × filters × guidance × recompute."""
 
+from trimask.model.onnx_graph import OnnxPrecision
+from trimask.sampling.backends import BACKENDS
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.corrector import (
     Corrector,
@@ -30,6 +32,7 @@ from trimask.sampling.filters import Filter, MinP, Temperature, TopK, TopP
 from trimask.sampling.grid import Cosine, Shifted, Tabulated, TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
 from trimask.sampling.likelihood import SamplerLikelihood, measure_sampler_likelihood
+from trimask.sampling.onnx_predictor import OnnxPredictor
 from trimask.sampling.order import (
     CalibratedConfidence,
     Checkerboard,
@@ -52,6 +55,7 @@ from trimask.sampling.recompute import ConditionFrozen, Everything, Needed, Reco
 from trimask.sampling.sampler import Event, sample
 
 __all__ = [
+    "BACKENDS",
     "DEFAULTS",
     "AdaptiveCount",
     "Ancestral",
@@ -87,6 +91,8 @@ __all__ = [
     "LowestEntropy",
     "MinP",
     "Needed",
+    "OnnxPrecision",
+    "OnnxPredictor",
     "Order",
     "PathPlanning",
     "PlannedCount",

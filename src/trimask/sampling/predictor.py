@@ -73,7 +73,7 @@ class DenoiserPredictor:
         return self.denoiser.embedding.weight.device
 
     def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
-        return self._predict(self.denoiser(z, batch), batch.position.flatten())
+        return predict_from(self.denoiser, self.denoiser(z, batch), batch.position.flatten())
 
     def empty_cache(self, batch: Batch) -> KeyValueCache:
         return self.denoiser.empty_cache(batch)
@@ -90,19 +90,22 @@ class DenoiserPredictor:
         hidden = self.denoiser(z, batch, at, cache=cache, active=active)
         row_of_position = torch.full((batch.num_positions,), -1).index_put((at,), torch.arange(len(at)))
         # Padding has position −1: the last row, which is never read.
-        return self._predict(hidden, row_of_position[batch.position.flatten()])
+        return predict_from(self.denoiser, hidden, row_of_position[batch.position.flatten()])
 
-    def _predict(
-        self, hidden: Float[Tensor, "computed width"], row_of_slot: Int[Tensor, "all_slots"]
-    ) -> Prediction:
-        """Return the prediction from hidden states; `row_of_slot` says where each slot's is."""
-        row_of_slot = send(row_of_slot, hidden.device)
 
-        def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
-            logits = self.denoiser.logits(hidden[row_of_slot[slots]], range_index)
-            return torch.log_softmax(logits.float(), dim=-1)
+def predict_from(
+    denoiser: Denoiser, hidden: Float[Tensor, "computed width"], row_of_slot: Int[Tensor, "all_slots"]
+) -> Prediction:
+    """Return the prediction of a denoiser from its final hidden states; `row_of_slot` says where each slot's
+    is.
+    """
+    row_of_slot = send(row_of_slot, hidden.device)
 
-        return log_probabilities
+    def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
+        logits = denoiser.logits(hidden[row_of_slot[slots]], range_index)
+        return torch.log_softmax(logits.float(), dim=-1)
+
+    return log_probabilities
 
 
 def read_nothing(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
