@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, final
+from typing import final
 
 from trimask.config import fingerprint
 from trimask.data.mixture import MixtureConfig
@@ -78,10 +78,10 @@ class ModelStudy(Question[TrialT]):
     def weights(self) -> str:
         return self.run.weights
 
-    def with_data(self, folders: Sequence[Path]) -> Self:
+    def with_data(self, folders: Sequence[Path]) -> "ModelStudy[TrialT]":
         return replace(self, run=replace(self.run, data=tuple(folder.absolute() for folder in folders)))
 
-    def with_run(self, run: str | Path) -> Self:
+    def with_run(self, run: str | Path) -> "ModelStudy[TrialT]":
         """Return the study of another run. Raises like `identify_run`."""
         return replace(self, run=identify_run(run))
 

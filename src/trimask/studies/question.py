@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from trimask.studies.findings import Findings
 from trimask.studies.trial import AnyTrial, Result
@@ -37,7 +37,7 @@ class Question(ABC, Generic[TrialT]):
         """Return the findings; results may be incomplete."""
 
     @abstractmethod
-    def with_data(self, folders: Sequence[Path]) -> Self:
+    def with_data(self, folders: Sequence[Path]) -> "Question[TrialT]":
         """Return the study on prepared data. UserError if it cannot be."""
 
     @abstractmethod

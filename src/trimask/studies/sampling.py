@@ -74,17 +74,16 @@ def sampling() -> "Sampling":
 
 
 def sampling_short() -> "Sampling":
-    """The same with 2,000 target tokens a task, fewer steps and strengths."""
+    """The same with about 600 target tokens a task, fewer steps and strengths: a first look."""
     return replace(
         sampling(),
-        num_sequences=24,
-        num_tokens=2000,
+        num_sequences=12,
+        num_tokens=600,
         numbers_of_steps=(4, 8, 16, 32),
         grids=(Uniform(), Cosine()),
         limit_orders=(Random(),),
         evidence_steps=(8, 16),
         adaptive=(
-            SamplerConfig(order=LowestEntropy(), count=EntropyBound(nats=1.0)),
             SamplerConfig(order=LowestEntropy(), count=EntropyBound(nats=4.0)),
             SamplerConfig(order=LargestProbability(), count=Threshold(probability=0.5)),
             SamplerConfig(order=LargestProbability(), count=FactorRule(factor=4.0)),
@@ -294,7 +293,7 @@ class Sampling(ModelStudy[SamplerTrial]):
             "position_passes_per_token": float((positions * found.num_passes).sum() / num_tokens.sum()),
             "cpu_seconds": round(seconds, 2),
             **{f"nats/{i}": round(float(each), 4) for i, each in enumerate(nats)},
-            **{f"tokens/{i}": int(each) for i, each in enumerate(num_tokens)},
+            **{f"tokens/{i}": float(each) for i, each in enumerate(num_tokens)},
         }
 
     def estimate_cost(self, trial: SamplerTrial) -> int:

@@ -105,7 +105,7 @@ def measure_excess(results: Sequence[Result], samplers: Mapping[str, SamplerConf
     tokens = _column(results[0], "tokens")
     best = nats[int(np.argmin([each.sum() for each in nats]))]
     cost = [result.figure("position_passes_per_token") for result in results]
-    points = [(passes, each.sum()) for passes, each in zip(cost, nats, strict=True)]
+    points = [(passes, float(each.sum())) for passes, each in zip(cost, nats, strict=True)]
     return [
         Measured(
             result=result,
@@ -134,6 +134,7 @@ def _column(result: Result, name: str) -> Float64[np.ndarray, "sequences"]:
 
 
 def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Return whether one point (passes, nats) is at least as good in both, and another."""
     return one != other and one[0] <= other[0] and one[1] <= other[1]
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
@@ -37,7 +36,7 @@ class Study(Question[Trial]):
     base: RunConfig
     """The run that all trials vary."""
 
-    def with_data(self, folders: Sequence[Path]) -> Self:
+    def with_data(self, folders: Sequence[Path]) -> "Study":
         return replace(self, base=with_prepared(self.base, folders))
 
     def make_tokens(self, tokens: Path, report: Callable[[str], None]) -> None:
