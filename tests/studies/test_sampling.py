@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampling.fakes import random_denoiser, tiny_vocabulary
@@ -112,6 +112,7 @@ def samplers(results: list[Result]) -> Mapping[str, SamplerConfig]:
     return {each.name: SamplerConfig(num_steps=number + 1) for number, each in enumerate(results)}
 
 
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.integers(10, 20), st.integers(10, 20)), min_size=1, max_size=8),
     st.sampled_from([0.0, 0.02, 0.1, 0.5]),

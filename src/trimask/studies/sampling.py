@@ -74,11 +74,11 @@ def sampling() -> "Sampling":
 
 
 def sampling_short() -> "Sampling":
-    """The same with about 600 target tokens a task, fewer steps and strengths: a first look."""
+    """The same with about 1,000 target tokens a task, fewer steps and strengths: a first look."""
     return replace(
         sampling(),
-        num_sequences=12,
-        num_tokens=600,
+        num_sequences=16,
+        num_tokens=1000,
         numbers_of_steps=(4, 8, 16, 32),
         grids=(Uniform(), Cosine()),
         limit_orders=(Random(),),
