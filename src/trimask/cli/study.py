@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import tyro
@@ -43,6 +44,7 @@ class Study(Verb):
     """
 
     takes_overrides = True
+    renamed = MappingProxyType({"model": "run"})
 
     action: Annotated[tyro.conf.Positional[str], _arg("plan|run|report")]
     """what to do"""
