@@ -1,6 +1,5 @@
 """The study of samplers: what it measures, what it concludes, and that it goes on where it stopped."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,11 @@ from sampling.fakes import random_denoiser, tiny_vocabulary
 from trimask.cli import main
 from trimask.config import from_dict
 from trimask.parallel import Local
-from trimask.runs.presets import PRESETS, Presets
+from trimask.runs.load import load_trained
+from trimask.runs.presets import PRESETS, Presets, load_presets
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.count import EntropyBound, FirstHitting
+from trimask.sampling.defaults import DEFAULTS
 from trimask.sampling.grid import Cosine, Shifted, Tabulated, Uniform
 from trimask.sampling.likelihood import measure_sampler_likelihood
 from trimask.sampling.order import CoarseFirst, LeftToRight, LowestEntropy, Order, Random
@@ -230,12 +231,30 @@ def test_other_weights_are_told(finished: Path, trained: Path):
         other.load_denoiser()
 
 
-def test_the_report_has_fronts_and_presets(finished: Path):
+def test_the_report_has_fronts_and_presets(finished: Path, trained: Path, tmp_path: Path):
     path, findings = report_study("sampling", finished)
     assert "![fronts](fronts.svg)" in path.read_text()
-    stored = from_dict(Presets, json.loads((finished / PRESETS).read_text()))
+    denoiser, _ = load_trained(trained)
+    stored = load_presets(finished / PRESETS, denoiser)
     assert set(stored.fast) == set(stored.best) == {"text", "text_to_image"}
     assert len(findings.tables) == 3
+    with pytest.raises(ValueError, match="presets of a model with other weights"):
+        load_presets(finished / PRESETS, random_denoiser())
+    (tmp_path / PRESETS).write_text('{"fast": {}}')
+    with pytest.raises(ValueError, match="does not hold presets"):
+        load_presets(tmp_path / PRESETS, denoiser)
+
+
+def test_a_preset_keeps_the_filters_and_guidance_of_the_model():
+    preset = SamplerConfig(num_steps=8, grid=Cosine(), order=CoarseFirst())
+    presets = Presets(weights="x", fast={"text_to_image": preset}, balanced={}, best={})
+    found = presets.apply("fast", DEFAULTS)
+    own = DEFAULTS["text_to_image"]
+    assert (found["text_to_image"].num_steps, found["text_to_image"].order) == (8, CoarseFirst())
+    assert found["text_to_image"].filters == own.filters
+    assert found["text_to_image"].guidance_scale == own.guidance_scale
+    assert found["text_to_image"].count == preset.count
+    assert {**found, "text_to_image": own} == DEFAULTS
 
 
 def test_run_is_an_option_of_studies_of_a_model(trained: Path, capsys: pytest.CaptureFixture[str]):

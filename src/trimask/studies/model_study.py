@@ -1,7 +1,6 @@
 """Studies of a trained model: its held-out sequences, and the model itself by place and content."""
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from trimask.runs.embedded_tokens import load_encoded, write_encoded
 from trimask.runs.exported import find_tokenizers_of_file, read_run_config
 from trimask.runs.kinds import kind_of
 from trimask.runs.load import find_run_folder, load_run_config, load_tokenizers_of, load_trained
+from trimask.runs.presets import hash_weights
 from trimask.runs.validation import draw_sequences
 from trimask.studies.question import Question, TrialT
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
@@ -166,8 +166,4 @@ def _load_tokenizers(path: str) -> Tokenizers:
 def _load_weights(path: str) -> tuple[Denoiser, str]:
     """Load a model and the hash of its weights."""
     denoiser, _ = load_trained(path)
-    digest = hashlib.sha256()
-    for name, parameter in sorted(denoiser.named_parameters()):
-        digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
-        digest.update(parameter.detach().float().cpu().numpy().tobytes())
-    return denoiser.eval(), digest.hexdigest()[:16]
+    return denoiser.eval(), hash_weights(denoiser)
