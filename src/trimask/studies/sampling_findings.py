@@ -11,6 +11,7 @@ from trimask.config import to_dict
 from trimask.estimate import Estimate, ratio
 from trimask.runs.presets import PRESETS, Presets
 from trimask.sampling.config import SamplerConfig
+from trimask.sampling.count import AdaptiveCount
 from trimask.sampling.order import EvidenceOrder, FixedOrder
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
 from trimask.studies.trial import Result
@@ -241,11 +242,15 @@ def _cells(row: Measured) -> tuple[str, str, str, str, str]:
 
 
 def _panels(task: str, rows: Sequence[Measured]) -> tuple[Panel, ...]:
-    """Draw nats over passes: fixed orders by grid, and what looks at the prediction, beside the front."""
+    """Draw nats over passes beside the front: fixed orders by grid, orders by evidence, adaptive counts."""
     front = [row for row in rows if row.is_front]
-    is_fixed = [isinstance(row.sampler.order, FixedOrder) for row in rows]
-    fixed = [row for row, yes in zip(rows, is_fixed, strict=True) if yes]
-    others = [row for row, yes in zip(rows, is_fixed, strict=True) if not yes]
+    adaptive = [row for row in rows if isinstance(row.sampler.count, AdaptiveCount)]
+    planned = [row for row in rows if not isinstance(row.sampler.count, AdaptiveCount)]
+    parts = {
+        "fixed orders": [row for row in planned if isinstance(row.sampler.order, FixedOrder)],
+        "orders by evidence": [row for row in planned if isinstance(row.sampler.order, EvidenceOrder)],
+        "adaptive counts": adaptive,
+    }
     return tuple(
         Panel(
             title=f"{task}: {what}",
@@ -253,7 +258,7 @@ def _panels(task: str, rows: Sequence[Measured]) -> tuple[Panel, ...]:
             y_label=f"{task}: nats per token",
             curves=(*_curves(some), _curve("front", front, is_dashed=True)),
         )
-        for what, some in (("fixed orders", fixed), ("orders and counts by evidence", others))
+        for what, some in parts.items()
     )
 
 
