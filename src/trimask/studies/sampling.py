@@ -115,7 +115,7 @@ class Measurement:
     num_levels: int = 0
 
 
-@final
+# Not final, so that no configuration can choose it: with a corrector it would be another law.
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Held(FixedOrder):
     """The order `inner` with the same noise in each pass: without a corrector, the same law.
