@@ -6,6 +6,7 @@ import difflib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, TypeVar
 
 import tyro
@@ -20,6 +21,8 @@ class Verb(ABC):
     """A verb: its fields are its arguments, `run` carries it out."""
 
     takes_overrides: ClassVar[bool] = False
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Options by field, where the field's name is taken, as `run` is by the method."""
 
     @abstractmethod
     def run(self, overrides: Mapping[str, str]) -> int:
@@ -142,7 +145,8 @@ def choose(what: str, name: str, choices: Iterable[str]) -> str:
 
 def _options(verb: type[Verb]) -> list[str]:
     assert dataclasses.is_dataclass(verb)
-    return ["--help", *(f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(verb))]
+    names = [verb.renamed.get(field.name, field.name) for field in dataclasses.fields(verb)]
+    return ["--help", *(f"--{name.replace('_', '-')}" for name in names)]
 
 
 def _unknown_option(option: str, options: Iterable[str]) -> str:

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import tyro
@@ -21,7 +22,7 @@ from trimask.studies.catalog import STUDIES, resolve_study
 if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments must be reported before that
     from trimask.parallel import Engine
     from trimask.studies.findings import Findings
-    from trimask.studies.study import Study as Question
+    from trimask.studies.question import Question
 
 _INTERRUPTED = 130
 _ACTIONS = ("plan", "run", "report")
@@ -43,6 +44,7 @@ class Study(Verb):
     """
 
     takes_overrides = True
+    renamed = MappingProxyType({"model": "run"})
 
     action: Annotated[tyro.conf.Positional[str], _arg("plan|run|report")]
     """what to do"""
@@ -53,7 +55,10 @@ class Study(Verb):
     short: bool = False
     """the short form: minutes on two cores, indicative results"""
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _arg("DIR")] = ()
-    """data that `trimask prepare` made, instead of the embedded data; may be given several times"""
+    """data that `trimask prepare` made, instead of the embedded data; with --run, where the run's data is
+    now; may be given several times"""
+    model: Annotated[str | None, tyro.conf.arg(name="run", metavar="RUN")] = None
+    """for a study of a trained model: a run directory, an exported file, or quickstart, the default"""
     engine: Literal["local", "ray"] = "local"
     """where to run trials: processes of this machine, or a Ray cluster that sees the same files"""
     workers: Annotated[int | None, _arg("N")] = None
@@ -97,29 +102,32 @@ class Study(Verb):
             )
         return self._report(name, folder, code)
 
-    def _resolve(self, name: str, overrides: Mapping[str, str]) -> "Question":
+    def _resolve(self, name: str, overrides: Mapping[str, str]) -> "Question[Any]":
         study = resolve_study(name, is_short=self.short)
-        if self.data:
-            from trimask.runs.prepared import with_prepared
+        if self.model is not None:
+            from trimask.studies.model_study import ModelStudy
 
-            study = replace(study, base=with_prepared(study.base, self.data))
+            if not isinstance(study, ModelStudy):
+                raise UsageError(f"the trials of {modules.label(name)} train their own runs: leave --run out")
+            with convert_file_errors():
+                study = study.with_run(self.model)
+        if self.data:
+            study = study.with_data(self.data)
         return override(study, overrides)
 
     def _plan(self, name: str, overrides: Mapping[str, str]) -> int:
         study = self._resolve(name, overrides)
-        from trimask.studies.run import estimate_cost
         from trimask.studies.store import Results
 
         with convert_file_errors():
             done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
         trials = study.trials(done)
-        whole = sum(map(estimate_cost, trials))
+        whole = sum(map(study.estimate_cost, trials))
         rows = [
             {
                 "trial": trial.name,
-                "sequences": trial.config.horizon,
-                "updates": trial.config.num_updates,
-                "share_of_cost": estimate_cost(trial) / whole,
+                **study.describe_work(trial),
+                "share_of_cost": study.estimate_cost(trial) / whole,
                 "seconds": done[trial.name].seconds if trial.name in done else None,
             }
             for trial in trials
@@ -128,18 +136,20 @@ class Study(Verb):
             print_json({"study": name, "trials": rows})
             return 0
         width = max(len(row["trial"]) for row in rows)
-        print(f"{'trial':<{width}} {'sequences':>10} {'updates':>8} {'of cost':>8}  done")
+        units = list(study.describe_work(trials[0]))
+        heads = "".join(f" {unit.replace('_', ' '):>11}" for unit in units)
+        print(f"{'trial':<{width}}{heads} {'of cost':>8}  done")
         for row in rows:
             state = "" if row["seconds"] is None else f"{row['seconds']:,.0f} s"
-            print(
-                f"{row['trial']:<{width}} {row['sequences']:>10,} {row['updates']:>8,} "
-                f"{row['share_of_cost']:>8.1%}  {state}"
-            )
+            work = "".join(f" {row[unit]:>11,}" for unit in units)
+            print(f"{row['trial']:<{width}}{work} {row['share_of_cost']:>8.1%}  {state}")
         more = "" if len(done) == len(trials) else "; their results may add more"
         print(f"{len(trials)} trials, {len([r for r in rows if r['seconds'] is not None])} done{more}")
         return 0
 
-    def _resolve_code(self, name: str, out: Path, overrides: Mapping[str, str]) -> tuple[str, "Question"]:
+    def _resolve_code(
+        self, name: str, out: Path, overrides: Mapping[str, str]
+    ) -> tuple[str, "Question[Any]"]:
         """Return the study and the name of its function: that in the copy that `out` keeps of a user's file,
         if the results there are of the copy alone.
         """
@@ -165,6 +175,7 @@ class Study(Verb):
         request = {
             "study": name,
             "short": self.short,
+            "run": self.model,
             "data": [str(folder) for folder in self.data],
             "overrides": dict(overrides),
         }

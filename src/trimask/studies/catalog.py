@@ -4,16 +4,16 @@ import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trimask import modules
 from trimask.errors import UserError
 from trimask.recipes.catalog import first_sentence, purpose_in
 
 if TYPE_CHECKING:
-    from trimask.studies.study import Study
+    from trimask.studies.question import Question
 
-STUDIES = ("coordinate_check", "lr_transfer", "batch_invariance", "horizon")
+STUDIES = ("coordinate_check", "lr_transfer", "batch_invariance", "horizon", "sampling")
 """Each has a module of its name here, with a function of its name and one of its short form."""
 
 
@@ -24,7 +24,7 @@ def purpose(name: str) -> str:
     return purpose_in(Path(__file__).with_name(f"{name}.py"), name)
 
 
-def resolve_study(name: str, *, is_short: bool) -> "Study":
+def resolve_study(name: str, *, is_short: bool) -> "Question[Any]":
     """Return the study, or its short form (minutes on a laptop).
 
     Raises:
@@ -34,9 +34,9 @@ def resolve_study(name: str, *, is_short: bool) -> "Study":
     if modules.is_own(name):
         if is_short:
             _check_short(name)
-        kind = importlib.import_module("trimask.studies.study").Study
+        kind = importlib.import_module("trimask.studies.question").Question
         return modules.call(short, (kind,), "a Study")
-    study: Callable[[], Study] = getattr(importlib.import_module(f"trimask.studies.{name}"), short)
+    study: Callable[[], Question[Any]] = getattr(importlib.import_module(f"trimask.studies.{name}"), short)
     return study()
 
 

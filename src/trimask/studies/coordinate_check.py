@@ -15,8 +15,8 @@ from trimask.studies.coordinates import COORDINATES, measure_coordinates
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
 from trimask.studies.fit import fit_line
 from trimask.studies.lr_transfer import COMPLETED_P, STANDARD
-from trimask.studies.pretraining import load_sources, load_tokenizers
 from trimask.studies.study import LOSSES, Study, small_run
+from trimask.studies.tokens import load_sources, load_tokenizers
 from trimask.studies.trial import Result, Trial
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.run import RunConfig

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import Any, final
 
 from trimask.estimate import Estimate
 
@@ -53,12 +53,13 @@ class Panel:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """`pictures`: name -> rows of panels."""
+    """`pictures`: name -> rows of panels. `files`: name -> JSON values to write beside the report."""
 
     claims: tuple[Claim, ...]
     tables: tuple[Table, ...]
     pictures: Mapping[str, tuple[tuple[Panel, ...], ...]]
     notes: tuple[str, ...] = ()
+    files: Mapping[str, Any] = field(default_factory=dict)
 
 
 def format_estimate(estimate: Estimate, digits: int = 2) -> str:

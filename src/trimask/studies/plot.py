@@ -1,7 +1,7 @@
 """Draw panels as pictures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,6 +14,7 @@ from trimask.studies.findings import Curve, Panel
 
 _COLOURS = ("#2563a8", "#b4571f", "#2e7d4f", "#7b4fa3", "#a8862a", "#5c6675", "#c0392b")
 _MOST_TICKS = 8
+_APART = 1.3
 
 
 def draw(rows: Sequence[Sequence[Panel]], path: Path) -> None:
@@ -44,13 +45,22 @@ def _panel(axes: Axes, panel: Panel) -> None:
         axes.set_yscale("log", base=2)
     for number, curve in enumerate(panel.curves):
         _curve(axes, curve, _COLOURS[number % len(_COLOURS)])
-    places = sorted({x for curve in panel.curves for x in curve.x})
+    places = _choose_ticks({x for curve in panel.curves for x in curve.x})
     if places and len(places) <= _MOST_TICKS:
         axes.set_xticks(places, [f"{x:.3g}" if x < 1000 else f"{x:,.0f}" for x in places])
         axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelrotation=30 if len(places) > 4 else 0)
     if any(curve.label for curve in panel.curves):
         axes.legend(fontsize=7, frameon=False)
+
+
+def _choose_ticks(places: Iterable[float]) -> list[float]:
+    """Return places in order, without those whose labels would lie over the one before."""
+    chosen: list[float] = []
+    for place in sorted(places):
+        if not chosen or place >= _APART * chosen[-1]:
+            chosen.append(place)
+    return chosen
 
 
 def _curve(axes: Axes, curve: Curve, colour: str) -> None:

@@ -1,24 +1,19 @@
 """Train a denoiser as a trial, and evaluate it on held-out sequences."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from trimask.config import fingerprint
 from trimask.data.mixture import MixtureConfig
-from trimask.data.source import ExampleSource
 from trimask.data.stream import TrainingStream
 from trimask.errors import UserError
 from trimask.evaluation.likelihood import sequence_nelbo, target_tokens
 from trimask.model.denoiser import Denoiser
 from trimask.runs.build import build_denoiser, build_step, build_stream, build_vocabulary
-from trimask.runs.kinds import kind_of
 from trimask.runs.validation import draw_sequences
 from trimask.studies.study import ALL
-from trimask.tokenizers.bundle import Tokenizers
+from trimask.studies.tokens import load_sources, load_tokenizers
 from trimask.training import loop
 from trimask.training.noise_scale import measure_denoiser_noise_scale
 from trimask.training.run import RunConfig
@@ -27,23 +22,6 @@ from trimask.training.step import DenoiserStep
 _NUM_HELD_OUT = 256
 _NUM_MASKS = 4
 _NATS = 1 / np.log(2)
-
-
-def load_tokenizers(config: RunConfig) -> Tokenizers:
-    """Those of prepared data, or those that ship."""
-    return Tokenizers.load(kind_of(config.data).tokenizers())
-
-
-def load_sources(
-    config: RunConfig,
-    tokenizers: Tokenizers,
-    split: Literal["train", "validation"],
-    tokens: Path,
-    *,
-    report: Callable[[str], None] = lambda message: None,
-) -> Mapping[str, ExampleSource]:
-    """The token sources of a split, kept in `tokens` for all trials on the same data."""
-    return kind_of(config.data).sources(tokenizers, split, tokens / fingerprint(config.data), report)
 
 
 def train(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, TrainingStream]:

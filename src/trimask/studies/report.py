@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trimask.io import atomic_write
+from trimask.io import atomic_write, write_json
 from trimask.studies.findings import Claim, Findings, Table
 from trimask.studies.plot import draw
 
@@ -17,6 +17,8 @@ def write_report(findings: Findings, folder: Path, *, title: str, facts: Mapping
     pictures = {name: rows for name, rows in findings.pictures.items() if any(rows)}
     for name, rows in pictures.items():
         draw(rows, folder / f"{name}.svg")
+    for name, values in findings.files.items():
+        write_json(folder / name, values)
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
     lines += [f"- {format_claim(claim)}" for claim in findings.claims]
     for name in pictures:

@@ -16,21 +16,17 @@ from trimask import io, locks, modules, parallel
 from trimask.config import from_dict, to_dict
 from trimask.devices import describe
 from trimask.errors import UserError
-from trimask.model.flops import block_parameters
 from trimask.studies.catalog import purpose, resolve_study
 from trimask.studies.findings import Findings
-from trimask.studies.pretraining import load_sources, load_tokenizers
+from trimask.studies.question import Question
 from trimask.studies.report import write_report
 from trimask.studies.store import Results
-from trimask.studies.study import Study
-from trimask.studies.trial import Result, Trial
+from trimask.studies.trial import AnyTrial, Result
 from trimask.training.loop import NonFiniteLoss
 
 STUDY = "study.json"
 _FUNCTION = "function"  # key of the function that returned the study, in the form of a stored class
 _TOKENS, _TRIALS = "tokens", "trials"
-# Cost of a position besides the blocks' weights, in parameters [D].
-_OVERHEAD = 300_000
 
 
 @final
@@ -47,14 +43,14 @@ class StudyProgress:
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measuring(parallel.Work[Trial, Result]):
+class Measuring(parallel.Work[AnyTrial, Result]):
     """Runs a trial in a temporary folder, removed once its metrics are stored."""
 
-    study: Study
+    study: Question[Any]
     out: Path
     threads: int
 
-    def __call__(self, item: Trial) -> Result:
+    def __call__(self, item: AnyTrial) -> Result:
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         folder = self.out / _TRIALS / item.name
@@ -76,7 +72,7 @@ class Measuring(parallel.Work[Trial, Result]):
 
 
 def run_study(
-    study: Study,
+    study: Question[Any],
     out: Path,
     *,
     request: Mapping[str, Any],
@@ -101,6 +97,7 @@ def run_study(
         "request": dict(request),
         "threads": threads,
         "type": type(study).__name__,
+        "weights": study.weights,
         "study": to_dict(study),
         _FUNCTION: {"type": _tag_function(code or request["study"], is_short=request["short"])},
     }
@@ -109,18 +106,18 @@ def run_study(
         _check_results(study, results, described, out)  # before anything is written
         io.keep_modules(described, out)
         io.write_sealed(out / STUDY, {**described, "environment": describe(torch.device("cpu"))})
-        _make_tokens(study, out, report)
+        study.make_tokens(out / _TOKENS, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)
         on_progress(_progress(study, results, None))
         while pending := _pending(study, results):
             # Longest first, so that all workers end at about the same time.
-            for result in engine.run(work, sorted(pending, key=estimate_cost, reverse=True)):
+            for result in engine.run(work, sorted(pending, key=study.estimate_cost, reverse=True)):
                 results.add(result)
                 on_progress(_progress(study, results, result))
         return sort_results(study, results)
 
 
-def sort_results(study: Study, results: Results) -> list[Result]:
+def sort_results(study: Question[Any], results: Results) -> list[Result]:
     """Return the results in the order of the study's trials."""
     names = [trial.name for trial in study.trials(results.by_name)]
     return [results.by_name[name] for name in names if name in results.by_name]
@@ -160,7 +157,7 @@ def find_own_copy(name: str, out: Path) -> str | None:
     return f"{out / modules.MODULES / copy}:{name.rpartition(':')[2]}"
 
 
-def has_results_of(study: Study, out: Path) -> bool:
+def has_results_of(study: Question[Any], out: Path) -> bool:
     """Return whether the results in `out` of the study's trials are of the same configurations."""
     return _find_other_result(study, Results(out)) is None
 
@@ -203,15 +200,11 @@ def format_command(request: Mapping[str, Any], out: str = "DIR") -> str:
     """Return the command that started a study."""
     words = ["trimask", "study", "run", request["study"], "--out", out]
     words += ["--short"] if request["short"] else []
+    words += ["--run", request["run"]] if request.get("run") else []
     for folder in request["data"]:
         words += ["--data", folder]
     words += [f"--{path}={value}" for path, value in request["overrides"].items()]
     return shlex.join(words)
-
-
-def estimate_cost(trial: Trial) -> int:
-    """Estimate the relative time of a trial: sequences times weights, plus overhead."""
-    return trial.config.horizon * (block_parameters(trial.config.model) + _OVERHEAD)
 
 
 def _tag_function(name: str, *, is_short: bool) -> str | None:
@@ -219,18 +212,18 @@ def _tag_function(name: str, *, is_short: bool) -> str | None:
     return modules.tag(modules.load(short)) if modules.is_own(name) else short
 
 
-def _pending(study: Study, results: Results) -> list[Trial]:
+def _pending(study: Question[Any], results: Results) -> list[AnyTrial]:
     return [trial for trial in study.trials(results.by_name) if trial.name not in results.by_name]
 
 
-def _find_other_result(study: Study, results: Results) -> str | None:
+def _find_other_result(study: Question[Any], results: Results) -> str | None:
     """Return the name of the first trial whose result is of another configuration."""
     done = [trial for trial in study.trials(results.by_name) if trial.name in results.by_name]
     others = [trial.name for trial in done if results.by_name[trial.name].fingerprint != trial.fingerprint]
     return others[0] if others else None
 
 
-def _check_results(study: Study, results: Results, described: Mapping[str, Any], out: Path) -> None:
+def _check_results(study: Question[Any], results: Results, described: Mapping[str, Any], out: Path) -> None:
     """Raise UserError if a result does not belong to this study."""
     other = _find_other_result(study, results)
     if other is None:
@@ -248,21 +241,14 @@ def _check_results(study: Study, results: Results, described: Mapping[str, Any],
     )
 
 
-def _make_tokens(study: Study, out: Path, report: Callable[[str], None]) -> None:
-    """Cache the tokens before trials read them concurrently."""
-    tokenizers = load_tokenizers(study.base)
-    for split in ("train", "validation"):
-        load_sources(study.base, tokenizers, split, out / _TOKENS, report=report)
-
-
-def _progress(study: Study, results: Results, newest: Result | None) -> StudyProgress:
+def _progress(study: Question[Any], results: Results, newest: Result | None) -> StudyProgress:
     trials = study.trials(results.by_name)
     done = [trial for trial in trials if trial.name in results.by_name]
     return StudyProgress(
         num_done=len(done),
         num_trials=len(trials),
-        cost_done=sum(map(estimate_cost, done)),
-        cost=sum(map(estimate_cost, trials)),
+        cost_done=sum(map(study.estimate_cost, done)),
+        cost=sum(map(study.estimate_cost, trials)),
         newest=newest,
     )
 
@@ -297,7 +283,7 @@ def _claim(out: Path, described: dict[str, Any]) -> Iterator[None]:
     with locks.claim(out, marker=STUDY, what="study"):
         if path.exists():
             stored = _read_request(path)
-            for what in ("type", "threads"):
+            for what in ("type", "threads", "weights"):
                 if stored.get(what) != described[what]:
                     raise UserError(
                         f"{out} holds a study of {what} {stored.get(what)!r}, and this one's is "

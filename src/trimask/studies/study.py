@@ -1,19 +1,20 @@
-"""The study interface, and the run that all studies vary."""
+"""Studies of training, and the run that ours vary."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import Field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
 
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
 from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN
 from trimask.model.denoiser import DenoiserConfig
+from trimask.model.flops import block_parameters
 from trimask.model.parametrization import CompletedP
 from trimask.recipes.quickstart import quickstart
-from trimask.studies.findings import Findings
-from trimask.studies.trial import Result, Trial
+from trimask.runs.prepared import with_prepared
+from trimask.studies.question import Question
+from trimask.studies.tokens import load_sources, load_tokenizers
+from trimask.studies.trial import Trial
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig
@@ -23,31 +24,32 @@ from trimask.training.run import RunConfig
 ALL = "all"
 LOSSES = (ALL, "text", "image", "speech")
 """Held-out NELBO of all target tokens together, and of each modality, in bits per token."""
+# Cost of a position besides the blocks' weights, in parameters [D].
+_OVERHEAD = 300_000
 
 
-class Study(ABC):
-    """A question, the trials that answer it, and the evaluation of their results."""
+class Study(Question[Trial]):
+    """A question about training: all trials vary a run."""
 
     __slots__ = ()
-    # All studies are dataclasses; their base class may not be.
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     base: RunConfig
     """The run that all trials vary."""
 
-    @abstractmethod
-    def trials(self, results: Mapping[str, Result]) -> tuple[Trial, ...]:
-        """Return all trials known to be needed, done or not, given `results` (by name). A study that searches
-        for an optimum adds trials as results come in.
-        """
+    def with_data(self, folders: Sequence[Path]) -> "Study":
+        return replace(self, base=with_prepared(self.base, folders))
 
-    @abstractmethod
-    def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
-        """Run a trial in `folder`, with the tokens cached in `tokens`; return its metrics."""
+    def make_tokens(self, tokens: Path, report: Callable[[str], None]) -> None:
+        tokenizers = load_tokenizers(self.base)
+        for split in ("train", "validation"):
+            load_sources(self.base, tokenizers, split, tokens, report=report)
 
-    @abstractmethod
-    def findings(self, results: Sequence[Result]) -> Findings:
-        """Return the findings; results may be incomplete."""
+    def estimate_cost(self, trial: Trial) -> int:
+        """Estimate the relative time of a trial: sequences times weights, plus overhead."""
+        return trial.config.horizon * (block_parameters(trial.config.model) + _OVERHEAD)
+
+    def describe_work(self, trial: Trial) -> Mapping[str, int]:
+        return {"sequences": trial.config.horizon, "updates": trial.config.num_updates}
 
 
 def small_run(*, learning_rate: float) -> RunConfig:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 from trimask.config import fingerprint
 from trimask.training.compute import ComputeConfig
@@ -15,6 +15,20 @@ Factor = str | int | float
 def trial_name(factors: Mapping[str, Factor]) -> str:
     """Format the name of a trial and its result: `width=64,rate=0.5,seed=0`."""
     return ",".join(f"{name}={value}" for name, value in factors.items())
+
+
+@runtime_checkable
+class AnyTrial(Protocol):
+    """What sets a trial apart from the study's others, and a fingerprint of all that decides its result."""
+
+    @property
+    def factors(self) -> Mapping[str, Factor]: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
 
 @final
