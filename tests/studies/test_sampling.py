@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling.fakes import random_denoiser, tiny_vocabulary
 
+from generation.fakes import random_denoiser, tiny_vocabulary
 from trimask.cli import main
 from trimask.config import from_dict
 from trimask.parallel import Local
