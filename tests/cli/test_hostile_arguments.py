@@ -59,7 +59,8 @@ def cases() -> list[tuple[str, str]]:
 
 
 def words(verb: str, name: str, value: str) -> list[str]:
-    option, rest = f"--{name.replace('_', '-')}", list(BASE[verb])
+    on_the_line = _load_verb(VERBS[verb][0]).renamed.get(name, name)
+    option, rest = f"--{on_the_line.replace('_', '-')}", list(BASE[verb])
     positional = [field.name for field in _fields(VERBS[verb][0]) if "Positional" in str(field.type)]
     if name in positional:
         place = positional.index(name)

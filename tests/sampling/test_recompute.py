@@ -33,6 +33,7 @@ from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.sequence import Sequence
 
 PREDICTOR = DenoiserPredictor(random_denoiser())
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")  # other tests check them
 GUIDED = SamplerConfig(num_steps=5, guidance_scale=2.0)
 
 

@@ -126,6 +126,7 @@ CONFIGS = [
 ]
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_a_sample_depends_on_itself_alone(config: SamplerConfig) -> None:
     """Not on the batch size, the order of the documents, or which others there are."""
@@ -169,6 +170,7 @@ def test_rows_of_different_laws_share_a_pass() -> None:
         assert np.array_equal(found[k], alone)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_every_target_is_filled_from_its_own_range(config: SamplerConfig) -> None:
     vocabulary, events = PREDICTOR.vocabulary, list[Event]()

@@ -45,7 +45,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
         axes.set_yscale("log", base=2)
     for number, curve in enumerate(panel.curves):
         _curve(axes, curve, _COLOURS[number % len(_COLOURS)])
-    places = _choose_ticks({x for curve in panel.curves for x in curve.x})
+    places = _choose_ticks({float(x) for curve in panel.curves for x in curve.x})
     if places and len(places) <= _MOST_TICKS:
         axes.set_xticks(places, [f"{x:.3g}" if x < 1000 else f"{x:,.0f}" for x in places])
         axes.xaxis.set_minor_locator(NullLocator())
