@@ -82,6 +82,23 @@ def test_gaps_take_the_blanks_before_them() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::trimask.generation.length.SpanTooShortWarning")
+def test_a_given_transcript_is_spelled_after_its_voice() -> None:
+    """As the data has it; each underscore is a letter, and blanks stay."""
+    generator = tiny_generator()
+    for text in ("Go [__] on", "Go on"):
+        document = generator.codecs.document("joint", {"text": text}, pair="speech", voice="slt")
+        start, stop = document.spans["text"]
+        codes = generator.vocabulary.codes("text", document.tokens[start:stop, None])[0][:, 0].tolist()
+        spelled = FakeText().encode("slt: go ", is_spelled=True)
+        assert codes[: len(spelled)] == spelled
+        assert document.maskable[start:stop].nonzero()[0].tolist() == ([8, 9] if "_" in text else [])
+    short, long = (
+        generator.codecs.document("joint", {"text": text}, pair="speech").spans["speech"]
+        for text in ("go", "go on and on and on and on and on and on and on and on")
+    )
+    assert long[1] - long[0] > short[1] - short[0]  # the speech is as long as its text needs
+
+
 def test_of_several_targets_some_may_be_given_whole() -> None:
     (made,) = tiny_generator().generate_many("joint", "red")
     assert made.text == "red" and made.image is not None

@@ -160,9 +160,7 @@ def test_predictors_without_keys_and_values_are_refused() -> None:
 @final
 @dataclass(frozen=True)
 class Odd(Recompute):
-    @property
-    def passes_between_renewals(self) -> int | None:
-        return None
+    renew_every: int | None = None
 
     def choose(self, needs: Pass) -> Any:
         return None

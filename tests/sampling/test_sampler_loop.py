@@ -271,6 +271,15 @@ def test_an_adaptive_count_stays_in_its_block() -> None:
     assert [int(masked.sum()) for masked in found] == [18, 15, 12, 9, 6, 3, 0]
 
 
+def test_path_planning_leaves_later_blocks_masked() -> None:
+    """Slots of later blocks have no score yet; they must not crowd out what is revealed."""
+    config = SamplerConfig(
+        num_steps=6, order=Confidence(), block_length=6, corrector=PathPlanning(strength=0.0)
+    )
+    found = masked_after(config, DOCUMENTS[2])  # eighteen targets; nothing scores above a strength of 0
+    assert [int(masked.sum()) for masked in found] == [18, 15, 12, 9, 6, 3, 0]
+
+
 def test_a_fixed_order_asks_only_for_the_slots_it_fills() -> None:
     spy = Spy()
     sample(spy, DOCUMENTS, SamplerConfig(num_steps=6), seed=0)

@@ -6,6 +6,7 @@ transcript is spelled in lower case after a tag that names the voice ("slt: good
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, final
 
 import numpy as np
@@ -101,16 +102,20 @@ class Codecs:
         self._check_given(row, spans, given, pair=pair, voice=voice, span_length=span_length)
         spoken_by = (voice or DEFAULT_VOICE) if is_transcript(spans) else None
         codes = {m: self._encode(m, given[m], voice=spoken_by) for m in row.condition}
+        for modality in targets:
+            self._need(modality)
+        parts = {
+            m: self._read_part(m, given[m], mask, seconds, voice=spoken_by)
+            for m in targets
+            if given.get(m) is not None and not _is_beginning(row, m, given)
+        }
+        codes |= {modality: part.codes for modality, part in parts.items()}
         known = {m: len(span) for m, span in codes.items()}
         if "text" in known:
             known["text"] = len(given["text"].strip().encode())
-        parts: dict[str, Partial] = {}
         for modality in targets:
-            self._need(modality)
             space = self.vocabulary.space(modality)
-            if given.get(modality) is not None and not _is_beginning(row, modality, given):
-                parts[modality] = self._read_part(modality, given[modality], mask, seconds)
-                codes[modality] = parts[modality].codes
+            if modality in parts:
                 continue
             if space.grid is not None:
                 length = space.grid[0] * space.grid[1]
@@ -169,10 +174,16 @@ class Codecs:
         value: Any,
         mask: MaskInput | None,
         seconds: tuple[float, float] | None,
+        *,
+        voice: str | None,
     ) -> Partial:
         """Encode a target that is given in part, or whole among several targets."""
         if modality == "text":
-            return read_gaps(value, self._need_text().encode)
+            codec = self._need_text()
+            if voice is None:
+                return read_gaps(value, codec.encode)
+            spell = partial(codec.encode, is_spelled=True)
+            return read_gaps(transcript(value, voice), spell, is_spelled=True)
         codes = self._encode(modality, value, voice=None)
         if modality == "image" and mask is not None:
             grid, codec = self.vocabulary.space("image").grid, self._need_image()
@@ -278,7 +289,7 @@ class Codecs:
         # A default given explicitly, as the command line does, is not an error.
         if pair not in (None, DEFAULT_PAIR) and len(task.spans) == 1:
             raise UserError(f"task {task.name} has no use for pair: leave it out")
-        is_voiced = "text" in task.condition and is_transcript(spans)
+        is_voiced = given.get("text") is not None and is_transcript(spans)
         if voice not in (None, DEFAULT_VOICE) and not (is_voiced and voice_tag(voice)):
             raise UserError(
                 f"voice {describe_value(voice)} has no effect on task {task.name}: "

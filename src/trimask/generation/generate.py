@@ -186,7 +186,7 @@ class Generator:
             )
         spans = choose_spans(row, pair)
         self.seen.check_task(row, spans, self.vocabulary.tasks, stacklevel=3)
-        if not raw_prompt and "text" in row.condition and is_transcript(spans):
+        if not raw_prompt and prompt is not None and is_transcript(spans):
             voice = self.seen.voice(voice)
         asked = examples if raw_prompt else [self._respell(row, example) for example in examples]
         documents = [

@@ -43,10 +43,11 @@ def has_gaps(text: str) -> bool:
     return _GAP.search(text) is not None
 
 
-def read_gaps(text: str, encode: Callable[[str], list[int]]) -> Partial:
+def read_gaps(text: str, encode: Callable[[str], list[int]], *, is_spelled: bool = False) -> Partial:
     """Encode the parts of a text around its gaps.
 
-    The blanks before a gap belong to it: tokens of merged text begin with theirs.
+    In merged text the blanks before a gap belong to it, since tokens begin with theirs; in spelled text,
+    where each letter is a token, they stay.
     """
     pieces = _GAP.split(text)  # text, underscores, text, …
     codes: list[int] = []
@@ -55,7 +56,7 @@ def read_gaps(text: str, encode: Callable[[str], list[int]]) -> Partial:
             codes += [-1] * len(piece)
         else:
             is_before_gap = place + 1 < len(pieces)
-            codes += encode(piece.rstrip() if is_before_gap else piece)
+            codes += encode(piece.rstrip() if is_before_gap and not is_spelled else piece)
     return Partial.of_codes(np.array(codes, dtype=np.int64).reshape(-1, 1))
 
 

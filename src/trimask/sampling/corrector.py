@@ -212,6 +212,7 @@ class PathPlanning(Remasking):
 
     def choose(self, revealed: Revealed) -> Bool[np.ndarray, "slots"]:
         score = np.where(revealed.visible, self.strength * revealed.now(), revealed.score)
+        score[np.isnan(score)] = -math.inf  # masked slots of later blocks, which have no score, stay masked
         first = score.argsort(kind="stable")[: revealed.num_masked_after]
         is_masked = np.zeros_like(revealed.visible)
         is_masked[first] = True

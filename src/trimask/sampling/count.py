@@ -161,7 +161,7 @@ class Threshold(AdaptiveCount):
         log_probabilities: Float[Tensor, "slots codes"],
         previous: Float[Tensor, "slots codes"] | None,
     ) -> Float[Tensor, "slots features"]:
-        return log_probabilities.amax(1, keepdim=True).exp()
+        return _largest_probability(log_probabilities)
 
     def accept(self, history: Sequence[Float64[np.ndarray, "slots features"]]) -> Bool[np.ndarray, "slots"]:
         return history[0][:, 0] >= self.probability
@@ -212,7 +212,7 @@ class FactorRule(AdaptiveCount):
         log_probabilities: Float[Tensor, "slots codes"],
         previous: Float[Tensor, "slots codes"] | None,
     ) -> Float[Tensor, "slots features"]:
-        return log_probabilities.amax(1, keepdim=True).exp()
+        return _largest_probability(log_probabilities)
 
     def accept(self, history: Sequence[Float64[np.ndarray, "slots features"]]) -> Bool[np.ndarray, "slots"]:
         number = np.arange(1, len(history[0]) + 1)
@@ -240,7 +240,7 @@ class FrechetBound(AdaptiveCount):
         log_probabilities: Float[Tensor, "slots codes"],
         previous: Float[Tensor, "slots codes"] | None,
     ) -> Float[Tensor, "slots features"]:
-        return log_probabilities.amax(1, keepdim=True).exp()
+        return _largest_probability(log_probabilities)
 
     def accept(self, history: Sequence[Float64[np.ndarray, "slots features"]]) -> Bool[np.ndarray, "slots"]:
         return (1 - history[0][:, 0]).cumsum() <= self.risk
@@ -279,6 +279,10 @@ class StableAndSure(AdaptiveCount):
     def accept(self, history: Sequence[Float64[np.ndarray, "slots features"]]) -> Bool[np.ndarray, "slots"]:
         is_stable = [measured[:, 1] < self.nats for measured in history]
         return np.logical_and.reduce(is_stable) & (history[0][:, 0] >= self.probability)
+
+
+def _largest_probability(log_probabilities: Float[Tensor, "slots codes"]) -> Float[Tensor, "slots 1"]:
+    return log_probabilities.amax(1, keepdim=True).exp()
 
 
 def _check_range(count: Count, name: str, most: float) -> None:

@@ -73,7 +73,7 @@ class KeptPasses:
         for row, policy in enumerate(policies):
             if policy is None:
                 continue
-            every = policy.passes_between_renewals
+            every = policy.renew_every
             is_renewal = self._passes[row] == 0 or (every is not None and self._passes[row] % every == 0)
             if is_renewal:
                 active[row] = is_slot[row]

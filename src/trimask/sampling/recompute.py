@@ -6,7 +6,7 @@ unless conditions attend to themselves alone in the model (`ConditionAttention.P
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from jaxtyping import Bool
@@ -39,10 +39,9 @@ class Recompute(ABC):
 
     __slots__ = ()
 
-    @property
-    @abstractmethod
-    def passes_between_renewals(self) -> int | None:
-        """After so many passes, one computes everything again; None for never, 1 for every pass."""
+    renew_every: int | None
+    """Every so many passes, one computes everything: 1 for all passes, None for the first alone. A field or a
+    class variable of subclasses."""
 
     @abstractmethod
     def choose(self, needs: Pass) -> Bool[np.ndarray, "slots"]:
@@ -54,9 +53,7 @@ class Recompute(ABC):
 class Everything(Recompute):
     """Compute all positions in every pass: exact."""
 
-    @property
-    def passes_between_renewals(self) -> int | None:
-        return 1
+    renew_every: ClassVar[int | None] = 1
 
     def choose(self, needs: Pass) -> Bool[np.ndarray, "slots"]:
         return np.ones_like(needs.read)
@@ -76,10 +73,6 @@ class ConditionFrozen(Recompute):
     def __post_init__(self) -> None:
         _check(self, self.renew_every)
 
-    @property
-    def passes_between_renewals(self) -> int | None:
-        return self.renew_every
-
     def choose(self, needs: Pass) -> Bool[np.ndarray, "slots"]:
         return ~needs.is_prefix
 
@@ -97,10 +90,6 @@ class RevealedFrozen(Recompute):
 
     def __post_init__(self) -> None:
         _check(self, self.renew_every)
-
-    @property
-    def passes_between_renewals(self) -> int | None:
-        return self.renew_every
 
     def choose(self, needs: Pass) -> Bool[np.ndarray, "slots"]:
         return needs.masked | needs.changed
@@ -122,10 +111,6 @@ class Needed(Recompute):
 
     def __post_init__(self) -> None:
         _check(self, self.renew_every)
-
-    @property
-    def passes_between_renewals(self) -> int | None:
-        return self.renew_every
 
     def choose(self, needs: Pass) -> Bool[np.ndarray, "slots"]:
         return needs.read | needs.changed

@@ -218,9 +218,8 @@ class Unmasker:
                 z[flat] = self._codes(law, members, evidence, prediction, slots, token_range)
             if isinstance(law.corrector, Editing):
                 for (number, track), each in zip(members, evidence, strict=True):
-                    place = ((each.edited >= 0) & (track.canvas.codebook == token_range.codebook)).nonzero()[
-                        0
-                    ]
+                    is_here = track.canvas.codebook == token_range.codebook
+                    place = (is_here & (each.edited >= 0)).nonzero()[0]
                     code = send(torch.from_numpy(each.edited[place]), z.device)
                     slot = track.canvas.slot[place]
                     z[send(torch.from_numpy(number * width + slot), z.device)] = code + token_range.start
