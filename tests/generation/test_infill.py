@@ -81,7 +81,6 @@ def test_gaps_take_the_blanks_before_them() -> None:
     assert part.fill[:, 0].tolist() == [False, False, True, True, False, False, False]
 
 
-@pytest.mark.filterwarnings("ignore::trimask.generation.length.SpanTooShortWarning")
 def test_a_given_transcript_is_spelled_after_its_voice() -> None:
     """As the data has it; each underscore is a letter, and blanks stay."""
     generator = tiny_generator()
@@ -99,6 +98,7 @@ def test_a_given_transcript_is_spelled_after_its_voice() -> None:
     assert long[1] - long[0] > short[1] - short[0]  # the speech is as long as its text needs
 
 
+@pytest.mark.filterwarnings("ignore::trimask.generation.length.SpanTooShortWarning")
 def test_of_several_targets_some_may_be_given_whole() -> None:
     (made,) = tiny_generator().generate_many("joint", "red")
     assert made.text == "red" and made.image is not None

@@ -1,7 +1,7 @@
 """Keys and values that are kept: exact where they should be, and counted."""
 
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import pytest
@@ -160,7 +160,7 @@ def test_predictors_without_keys_and_values_are_refused() -> None:
 @final
 @dataclass(frozen=True)
 class Odd(Recompute):
-    renew_every: int | None = None
+    renew_every: ClassVar[int | None] = None
 
     def choose(self, needs: Pass) -> Any:
         return None
