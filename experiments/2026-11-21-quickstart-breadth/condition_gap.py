@@ -5,13 +5,12 @@ held-out) pairs, with the condition, with it hidden, and with another example's.
 import sys
 from pathlib import Path
 
-from trimask.data.tokens import TokenSource
-from trimask.vocabulary.modality import CONDITION, Modality, Task
-
 import trimask
 from trimask import rng
+from trimask.data.tokens import TokenSource
 from trimask.evaluation.likelihood import bound
 from trimask.sampling.predictor import DenoiserPredictor
+from trimask.vocabulary.modality import CONDITION, Modality, Task
 from trimask.vocabulary.sequence import build_sequence
 
 NUM_PAIRS, NUM_MASKS, SEED = 32, 4, 0

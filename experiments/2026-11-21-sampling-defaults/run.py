@@ -15,24 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from trimask.data.quickstart import load_speech
-from trimask.recipes.scorecard_images import gallery_features
-from trimask.recipes.scorecard_speech import speak
-from trimask.recipes.tokens import pictures, select_speech
-from trimask.vocabulary.modality import Task
 
 import trimask
 from trimask import rng
 from trimask.config import to_dict
+from trimask.data.quickstart import load_speech
 from trimask.data.selection import QuickstartData
 from trimask.devices import describe
 from trimask.evaluation.image import agreement
 from trimask.evaluation.speech import transcribe, word_error_rate
 from trimask.io import write_json
 from trimask.recipes.quickstart import quickstart
+from trimask.recipes.scorecard_images import gallery_features
+from trimask.recipes.scorecard_speech import speak
+from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.generate import DEFAULTS, Generator
 from trimask.sampling.order import Confidence
 from trimask.sampling.sampler import SamplerConfig
+from trimask.vocabulary.modality import Task
 
 SEED = 11
 

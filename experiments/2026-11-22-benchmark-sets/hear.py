@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from trimask.data.quickstart.splits import hash_fraction
 
+from trimask.data.quickstart.splits import hash_fraction
 from trimask.evaluation.judges.recognizer import Recognizer
 from trimask.evaluation.speech import count_words, word_error_rate
 from trimask.evaluation.words import normalize_words

@@ -16,21 +16,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from trimask.recipes.tokenizer_data import TRAIN, UNSEEN, signals
-from trimask.training.image_tokenizer import (
-    ImageTokenizerRun,
-    ImageTokenizerStep,
-    image_batches,
-    pixel_losses,
-)
 
 from trimask import io, rng
 from trimask.config import to_dict
 from trimask.devices import describe
 from trimask.evaluation.reconstruction import image_figures
 from trimask.recipes.image_tokenizer import PictureTraining, image_tokenizer, image_tokenizer_fine
+from trimask.recipes.tokenizer_data import TRAIN, UNSEEN, signals
 from trimask.tokenizers.image import ImageTokenizer
 from trimask.tokenizers.quantizer import FiniteScalarConfig, QuantizerConfig, ResidualVectorConfig
+from trimask.training.image_tokenizer import (
+    ImageTokenizerRun,
+    ImageTokenizerStep,
+    image_batches,
+    pixel_losses,
+)
 from trimask.training.loop import train
 from trimask.training.optimizers import clip_gradients, set_learning_rate
 

@@ -13,25 +13,25 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from trimask.data.quickstart import load_speech
-from trimask.recipes.scorecard_images import gallery_features
-from trimask.recipes.scorecard_speech import speak
-from trimask.recipes.tokens import pictures, select_speech
-from trimask.vocabulary.modality import Task
 
 import trimask
 from trimask import rng
+from trimask.data.quickstart import load_speech
 from trimask.data.selection import QuickstartData
 from trimask.estimate import mean
 from trimask.evaluation import text as words
 from trimask.evaluation.image import agreement
 from trimask.evaluation.speech import transcribe, word_error_rate
 from trimask.recipes.quickstart import quickstart
+from trimask.recipes.scorecard_images import gallery_features
+from trimask.recipes.scorecard_speech import speak
+from trimask.recipes.tokens import pictures, select_speech
 from trimask.sampling.filters import Temperature
 from trimask.sampling.generate import DEFAULTS, Generator
 from trimask.sampling.grid import Cosine
 from trimask.sampling.order import Ancestral, Confidence, LeftToRightBlocks
 from trimask.sampling.sampler import SamplerConfig
+from trimask.vocabulary.modality import Task
 
 SEED = 11
 

@@ -16,9 +16,9 @@ import soxr
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
 from trimask.data.quickstart.splits import hash_fraction
 from trimask.data.quickstart.spoken import quoted_examples, select_sentences
-
 from trimask.evaluation.words import normalize_words
 from trimask.io import atomic_write
 

@@ -14,13 +14,13 @@ import torch
 from clips import SAMPLE_RATE, Row
 from measure import compared, round_trip, slug, through_codec2, without_code
 from torch import Tensor
+
 from trimask.data.prepare.options import PrepareOptions
 from trimask.data.signals import Signals
-from trimask.recipes.tokenizer_data import UNSEEN, as_floats, raw_signals, signals
-
 from trimask.evaluation.judges.recognizer import Recognizer
 from trimask.evaluation.words import normalize_words
 from trimask.io import read_json, write_json
+from trimask.recipes.tokenizer_data import UNSEEN, as_floats, raw_signals, signals
 from trimask.tokenizers.quantizer import ResidualVectorQuantizer
 from trimask.tokenizers.speech import SpeechTokenizer
 

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from variants import AdversarialStep
+
+from trimask.config import from_dict
 from trimask.data.signals import Concatenation, Signals
+from trimask.io import read_json
+from trimask.tokenizers.speech import SpeechTokenizer
+from trimask.training.optimizers import AdamWConfig
 from trimask.training.speech_tokenizer import (
     Recording,
     SpeechCrops,
@@ -18,12 +24,6 @@ from trimask.training.speech_tokenizer import (
     VocoderStep,
     speech_batches,
 )
-from variants import AdversarialStep
-
-from trimask.config import from_dict
-from trimask.io import read_json
-from trimask.tokenizers.speech import SpeechTokenizer
-from trimask.training.optimizers import AdamWConfig
 
 SEED = 1  # the crops of seed 0 are those that the run has seen
 

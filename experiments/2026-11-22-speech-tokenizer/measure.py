@@ -16,13 +16,13 @@ import torch
 from clips import HUMAN, SAMPLE_RATE, SYNTHETIC, Row, read_rows, waveform
 from jaxtyping import Int
 from torch import Tensor, nn
-from trimask.training.speech_tokenizer import spectral_loss
 
 from trimask import rng
 from trimask.evaluation.speech import edit_distance, transcribe
 from trimask.evaluation.words import normalize_words
 from trimask.io import read_json, write_json
 from trimask.tokenizers.speech import SpeechTokenizer
+from trimask.training.speech_tokenizer import spectral_loss
 
 SEED = 0
 VOICES = (*SYNTHETIC, HUMAN)

@@ -31,12 +31,6 @@ from measure import (
     without_code,
 )
 from torch import Tensor, nn
-from trimask.training.speech_tokenizer import (
-    SpeechCrops,
-    SpeechStep,
-    SpeechTraining,
-    VocoderStep,
-)
 from variants import (
     AdversarialStep,
     CodeLoss,
@@ -56,6 +50,12 @@ from trimask.tokenizers.speech import SpeechTokenizer, SpeechTokenizerConfig
 from trimask.tokenizers.speech.autoencoder import AutoencoderConfig
 from trimask.tokenizers.speech.features import SpeechFeatures, SpeechFeaturesConfig
 from trimask.training.optimizers import AdamWConfig
+from trimask.training.speech_tokenizer import (
+    SpeechCrops,
+    SpeechStep,
+    SpeechTraining,
+    VocoderStep,
+)
 
 SHIPPED = Path("src/trimask/assets/tokenizers/speech.safetensors")
 CODEC2_RATES = (2400, 3200, 1600, 1200)

@@ -10,6 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from trimask.tokenizers.quantizer import Quantized, Quantizer, QuantizerConfig, check_codes, kmeans, nearest
+from trimask.tokenizers.speech import SpeechTokenizer
+from trimask.tokenizers.speech.autoencoder import SpeechAutoencoder
+from trimask.tokenizers.speech.features import SpeechFeaturesConfig
+from trimask.training.optimizers import build_adamw, clip_gradients, parameter_groups, set_learning_rate
 from trimask.training.speech_tokenizer import (
     SpeechCrops,
     SpeechStep,
@@ -18,12 +24,6 @@ from trimask.training.speech_tokenizer import (
     mel_loss,
     spectral_loss,
 )
-
-from trimask.tokenizers.quantizer import Quantized, Quantizer, QuantizerConfig, check_codes, kmeans, nearest
-from trimask.tokenizers.speech import SpeechTokenizer
-from trimask.tokenizers.speech.autoencoder import SpeechAutoencoder
-from trimask.tokenizers.speech.features import SpeechFeaturesConfig
-from trimask.training.optimizers import build_adamw, clip_gradients, parameter_groups, set_learning_rate
 
 CodeLoss = Callable[[SpeechAutoencoder, Float[Tensor, "b frames features"]], dict[str, Tensor]]
 

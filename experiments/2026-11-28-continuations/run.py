@@ -6,14 +6,13 @@ import json
 import math
 from pathlib import Path
 
-from trimask.recipes.scorecard import denoiser_of, tokenizers_of
-from trimask.recipes.scorecard_text import choices
-from trimask.recipes.tokens import SPEECHES, tokenize
-
 from trimask.data.selection import QuickstartData
 from trimask.estimate import mean, proportion
 from trimask.evaluation.continuation import Choice, ContinuationScorer, choose_by_bytes
 from trimask.recipes import pretrained
+from trimask.recipes.scorecard import denoiser_of, tokenizers_of
+from trimask.recipes.scorecard_text import choices
+from trimask.recipes.tokens import SPEECHES, tokenize
 from trimask.sampling.generate import Generator
 
 WINDOW = 128

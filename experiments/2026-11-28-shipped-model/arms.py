@@ -14,20 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from trimask.data.tokens import Ragged, TokenSource
-from trimask.recipes.pretrain import build_denoiser, build_step
-from trimask.recipes.tokens import SPOKEN, cached_tokens
-from trimask.vocabulary.modality import Modality, Task
 
 from trimask import rng
 from trimask.config import to_dict
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.selection import QuickstartData
 from trimask.data.stream import TrainingStream
+from trimask.data.tokens import Ragged, TokenSource
 from trimask.diffusion.schedule import Cosine
 from trimask.evaluation.likelihood import bound
 from trimask.model.denoiser import Denoiser
+from trimask.recipes.pretrain import build_denoiser, build_step
 from trimask.recipes.quickstart import quickstart
+from trimask.recipes.tokens import SPOKEN, cached_tokens
 from trimask.sampling.length import LengthPolicy
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.corruption import ObjectiveConfig
@@ -36,6 +35,7 @@ from trimask.training.run import RunConfig
 from trimask.training.weighting import Bound, PowerOfBound, Unweighted
 from trimask.vocabulary.alignment import ConstantRate
 from trimask.vocabulary.batch import make_batch
+from trimask.vocabulary.modality import Modality, Task
 
 HERE = Path(__file__).parent
 NUM_STEPS = 1100

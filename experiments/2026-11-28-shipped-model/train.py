@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from trimask.recipes.pretrain import pretrain
-from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES
-from trimask.vocabulary.modality import Task
 
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
+from trimask.recipes.pretrain import pretrain
 from trimask.recipes.quickstart import quickstart
+from trimask.recipes.tokens import EMOJI, SPEECHES, SPOKEN, TRIPLES
 from trimask.sampling.length import LengthPolicy
 from trimask.training.average import WeightAverageConfig
 from trimask.training.corruption import ObjectiveConfig
@@ -25,6 +24,7 @@ from trimask.training.lr_schedule import WarmupStableDecay
 from trimask.training.run import RunConfig
 from trimask.training.weighting import PowerOfBound
 from trimask.vocabulary.alignment import ConstantRate
+from trimask.vocabulary.modality import Task
 
 # Of 100 sequences, and about how many target tokens each has: the mixture counts in tokens.
 SHARES = (
