@@ -34,7 +34,7 @@ def report_tuning(
     return Findings(
         claims=tuple(claims),
         tables=tuple(tables),
-        pictures={"judged": tuple(panels)} if panels else {},
+        pictures={"judged": tuple((panel,) for panel in panels)} if panels else {},
         notes=(f"Not judged, so with the run's own filters and guidance: {left_out}.",) if left_out else (),
     )
 
