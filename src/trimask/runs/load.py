@@ -31,6 +31,8 @@ from trimask.runs.resume import MAY_CHANGE
 from trimask.runs.seen import load_seen
 from trimask.sampling.backends import TORCH, find_backend
 from trimask.sampling.config import SamplerConfig
+from trimask.sampling.predictor import PartialPredictor
+from trimask.sampling.recompute import Everything
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import NO_LONGER, Checkpoints
 from trimask.training.compute import ComputeConfig
@@ -56,7 +58,8 @@ def load(
         tokenizers: for an exported file, if they are not the shipped ones.
         backend: what computes predictions, a name in `BACKENDS`.
         preset: sampler settings in place of the run's own: a name such as `balanced` in the run's presets, or
-            FILE:NAME in those that `trimask study run sampling` wrote.
+            FILE:NAME in those that `trimask study run sampling` wrote. A backend that keeps no keys and
+            values computes everything, whatever the preset recomputes.
         raw_prompts: use prompts exactly as given, without warnings, for scoring.
 
     Raises:
@@ -91,8 +94,11 @@ def load(
         codecs, lengths = load_tokenizers_of(folder), load_lengths(folder)
         seen = seen_in(folder)
         samplers = load_samplers(folder)
+    predictor = make_predictor(denoiser)
     if preset is not None:
         samplers = _apply_preset(samplers, preset, run, denoiser, facts)
+        if not isinstance(predictor, PartialPredictor):  # it keeps no keys and values
+            samplers = {task: replace(law, recompute=Everything()) for task, law in samplers.items()}
     return Generator(
         denoiser,
         text=codecs.text,
@@ -101,7 +107,7 @@ def load(
         lengths=lengths,
         samplers=samplers,
         seen=None if raw_prompts else seen,
-        predictor=make_predictor(denoiser),
+        predictor=predictor,
     )
 
 

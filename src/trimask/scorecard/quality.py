@@ -114,7 +114,7 @@ class Quality(ABC):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OwnPictureNearest(Quality):
     """The share of other pictures that are nearer to a generated one than that of its caption."""
 
@@ -134,7 +134,7 @@ class OwnPictureNearest(Quality):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionWords(Quality):
     """1 - F1 of the words of a picture's caption."""
 
@@ -149,7 +149,7 @@ class CaptionWords(Quality):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TranscriptCharacters(Quality):
     """Wrong characters of the transcripts of recordings."""
 
@@ -166,7 +166,7 @@ class TranscriptCharacters(Quality):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SpokenWords(Quality):
     """Words that a recognizer hears wrong in generated speech."""
 
@@ -192,7 +192,7 @@ class SpokenWords(Quality):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PassagePerplexity(Quality):
     """Nats of passages under an outside language model. Repetitive text has low values, so a sampler must
     keep the share of distinct pairs of words that held-out text has.

@@ -343,8 +343,8 @@ def _unguided(sampler: SamplerConfig) -> SamplerConfig:
 
 
 def _transfer(tuned: SamplerConfig, sampler: SamplerConfig) -> SamplerConfig:
-    """Return `sampler` with what was tuned on another one."""
-    if isinstance(tuned.order, DrawnOrder):
+    """Return `sampler` with what was tuned on another one; a law with steps needs a sampler with steps."""
+    if isinstance(tuned.order, DrawnOrder) and sampler.num_steps is not None:
         sampler = replace(
             sampler,
             order=tuned.order,
