@@ -10,13 +10,17 @@ from torch import Tensor
 
 from benchmarks.sampling.network import Count
 from benchmarks.sampling.work import Work
+from trimask import io
 from trimask.model.denoiser import Denoiser
+from trimask.runs.load import QUICKSTART
+from trimask.runs.presets import PRESETS, Presets, read_presets
 from trimask.sampling.backends import BACKENDS, TORCH
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.counting import CountingPredictor
 from trimask.sampling.defaults import DEFAULTS, OTHER
 from trimask.sampling.filters import Temperature
 from trimask.sampling.predictor import Predictor
+from trimask.sampling.recompute import Everything
 from trimask.sampling.sampler import sample
 
 ASSUMED_STEPS = 64
@@ -25,12 +29,23 @@ OURS = "trimask"
 GUIDED = "trimask-guided"
 BY_BACKEND = {f"{OURS}-{backend}": backend for backend in BACKENDS if backend != TORCH}
 """What samples as `OURS` does, with the model computed by another backend."""
+INT8 = "onnx-int8"
+BY_PRESET = {
+    f"{OURS}-{preset}{suffix}": (preset, backend)
+    for preset in ("fast", "balanced", "best")
+    for suffix, backend in (("", TORCH), (f"-{INT8}", INT8))
+}
+"""What samples with the presets of `quickstart`, and with which backend."""
 
 
 def settings(name: str, task: str) -> SamplerConfig:
-    """Return the settings that the contender `name` samples `task` with: the defaults of the package, without
-    guidance but for `GUIDED`, since no rival here has it.
+    """Return the settings that the contender `name` samples `task` with: those of its preset, or the defaults
+    of the package, without guidance but for `GUIDED`, since no rival here has it.
     """
+    if name in BY_PRESET:
+        preset, backend = BY_PRESET[name]
+        config = load_presets().presets[preset][task]
+        return config if backend == TORCH else replace(config, recompute=Everything())
     config = DEFAULTS.get(task, OTHER)
     return config if name == GUIDED else replace(config, guidance_scale=1.0)
 
@@ -48,6 +63,13 @@ def fill(
     predictor = CountingPredictor(_predictor(work.model.denoiser, backend), count.add)
     documents = [work.document] * len(work.batch.tokens)
     return torch.from_numpy(np.stack(sample(predictor, documents, config, seed=seed)))
+
+
+@cache
+def load_presets() -> Presets:
+    """Load the presets that ship. They are used for other models too: as a shape, not as their best."""
+    path = QUICKSTART.with_name(PRESETS)
+    return read_presets(io.read_json(path, fix="install trimask again"), path)
 
 
 @cache
