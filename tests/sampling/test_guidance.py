@@ -372,7 +372,7 @@ def test_documents_that_do_not_fit_are_named() -> None:
         with pytest.raises(UserError, match=r"text_to_image has other targets than it: make it from"):
             sample(PREDICTOR, [document], config, seed=0, guidance=[guidance])
     for weight in (float("nan"), float("inf"), 1e5):
-        with pytest.raises(UserError, match=r"the weight of a branch is .*: give a number between -10,000"):
+        with pytest.raises(UserError, match=r"has the weight .*: give a number between -10,000"):
             Branch(document=own, weight=weight)
 
 

@@ -113,6 +113,11 @@ class SamplerConfig:
         )
 
     @property
+    def is_guided(self) -> bool:
+        """Whether there is guidance."""
+        return self.guidance_scale != 1
+
+    @property
     def has_likelihood(self) -> bool:
         """Whether the law of the samples has an exact likelihood: what is revealed next depends only on what
         is already revealed, not on the codes drawn in the same step, and nothing is corrected.

@@ -86,11 +86,7 @@ class Branch:
     weight: float
 
     def __post_init__(self) -> None:
-        if not abs(self.weight) <= _STRONGEST:
-            raise UserError(
-                f"the weight of a branch is {self.weight}: give a number between -{_STRONGEST:,} and "
-                f"{_STRONGEST:,}"
-            )
+        check_weight(self.weight)
 
 
 @final
@@ -175,5 +171,14 @@ def check_guidance_scale(scale: float) -> None:
     if not 0 <= scale <= _STRONGEST:
         raise UserError(
             f"guidance_scale is {scale}: give a finite number of at least 0 (1 is no guidance), at most "
+            f"{_STRONGEST:,}"
+        )
+
+
+def check_weight(weight: float) -> None:
+    """Raise UserError unless the weight of a further condition is finite and small enough for float32."""
+    if not abs(weight) <= _STRONGEST:
+        raise UserError(
+            f"a further condition has the weight {weight}: give a number between -{_STRONGEST:,} and "
             f"{_STRONGEST:,}"
         )

@@ -59,7 +59,7 @@ class Row:
         self.document, self.place, self.num_passes = document, place, 0
         canvases = find_canvases(document, vocabulary, seed=seed, key=key)
         self.tracks = [Track(canvas=canvas, law=config) for canvas in canvases]
-        is_scaled = any(track.law.guidance_scale != 1 for track in self.tracks)
+        is_scaled = any(track.law.is_guided for track in self.tracks)
         self.branches = guidance.documents(document, vocabulary, is_scaled=is_scaled)
         self.weights = tuple(branch.weight for branch in guidance.branches)
         self.recompute = config.recompute
