@@ -18,6 +18,7 @@ from trimask.runs.presets import PRESETS, Presets, load_presets
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.count import EntropyBound, FirstHitting
 from trimask.sampling.defaults import DEFAULTS
+from trimask.sampling.filters import Temperature
 from trimask.sampling.grid import Cosine, Shifted, Tabulated, Uniform
 from trimask.sampling.likelihood import measure_sampler_likelihood
 from trimask.sampling.order import CoarseFirst, LeftToRight, LowestEntropy, Order, Random
@@ -255,6 +256,18 @@ def test_a_preset_keeps_the_filters_and_guidance_of_the_model():
     assert found["text_to_image"].guidance_scale == own.guidance_scale
     assert found["text_to_image"].count == preset.count
     assert {**found, "text_to_image": own} == DEFAULTS
+
+
+def test_a_preset_keeps_the_filters_and_guidance_of_each_target() -> None:
+    preset = SamplerConfig(num_steps=8, targets={"text": SamplerConfig(num_steps=4)})
+    warm, cold = ((Temperature(value=value),) for value in (0.9, 0.3))
+    image = SamplerConfig(num_steps=2, filters=cold, guidance_scale=3.0)
+    samplers = {"triple": SamplerConfig(num_steps=30, filters=warm, targets={"image": image})}
+    found = Presets(weights="x", fast={"triple": preset}, balanced={}, best={}).apply("fast", samplers)
+    triple = found["triple"]
+    assert [triple.of_target(name).num_steps for name in ("text", "image", "speech")] == [4, 8, 8]
+    assert [triple.of_target(name).filters for name in ("text", "image", "speech")] == [warm, cold, warm]
+    assert triple.of_target("image").guidance_scale == 3.0 and triple.guidance_scale == 1.0
 
 
 def test_run_is_an_option_of_studies_of_a_model(trained: Path, capsys: pytest.CaptureFixture[str]):

@@ -256,7 +256,9 @@ class Generator:
         """Return the sampler settings of `task`: `config` or the model's own, overridden by individual
         settings."""
         check_request(config=config, **settings)
-        return (self.samplers.get(task, OTHER) if config is None else config).adjust(**settings)
+        chosen = self.samplers.get(task, OTHER) if config is None else config
+        chosen.check_task(self.task(task))
+        return chosen.adjust(**settings)
 
     def override(self, values: Mapping[str, str]) -> None:
         """Override sampler settings by dotted path, as in a run's configuration: `{"sampler.text.order":
@@ -267,6 +269,8 @@ class Generator:
         """
         whole = {task.name: self.samplers.get(task.name, OTHER) for task in self.vocabulary.tasks}
         self.samplers = override(Samplers(sampler=whole), values).sampler
+        for task in self.vocabulary.tasks:
+            self.samplers[task.name].check_task(task)
 
     def _respell(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:
         text = given["text"]

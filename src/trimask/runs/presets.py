@@ -37,16 +37,25 @@ class Presets:
         """Return `samplers` with those of the preset's tasks replaced, but for their filters and guidance."""
         chosen: dict[str, SamplerConfig] = getattr(self, preset)
         return {
-            task: replace(
-                chosen[task],
-                filters=own.filters,
-                guidance_scale=own.guidance_scale,
-                guidance_ramp=own.guidance_ramp,
-            )
-            if task in chosen
-            else own
-            for task, own in samplers.items()
+            task: _reveal_as(chosen[task], own) if task in chosen else own for task, own in samplers.items()
         }
+
+
+def _reveal_as(preset: SamplerConfig, own: SamplerConfig) -> SamplerConfig:
+    """Return the preset with one's own filters and guidance; those of each target, if any differ."""
+    names = dict.fromkeys((*preset.targets, *own.targets))
+    targets = {name: _keep(preset.of_target(name), own.of_target(name), {}) for name in names}
+    return _keep(preset, own, targets)
+
+
+def _keep(preset: SamplerConfig, own: SamplerConfig, targets: dict[str, SamplerConfig]) -> SamplerConfig:
+    return replace(
+        preset,
+        filters=own.filters,
+        guidance_scale=own.guidance_scale,
+        guidance_ramp=own.guidance_ramp,
+        targets=targets,
+    )
 
 
 def load_presets(path: Path, denoiser: Denoiser) -> Presets:

@@ -78,9 +78,10 @@ def measure_sampler_likelihood(
         UserError: the sampler has no exact likelihood: its order looks at drawn codes, or it corrects.
     """
     if not config.has_likelihood:
+        law = next(law for law in reversed(config.laws) if not law.has_likelihood)
         raise UserError(
             "this sampler has no exact likelihood: its order looks at drawn codes, or it has a corrector "
-            f"({config.order!r}, {config.corrector!r}). Choose Random or another order that looks at the "
+            f"({law.order!r}, {law.corrector!r}). Choose Random or another order that looks at the "
             "prediction alone, and no corrector"
         )
     vocabulary = predictor.vocabulary

@@ -108,10 +108,11 @@ def measure_profile(
     Raises:
         UserError: the order is not fixed, or fewer than 2 levels.
     """
-    if not isinstance(config.order, FixedOrder) or config.corrector is not None:
-        raise UserError(
-            f"a profile needs a fixed order and no corrector, not {config.order!r} and {config.corrector!r}"
-        )
+    for law in config.laws:
+        if not isinstance(law.order, FixedOrder) or law.corrector is not None:
+            raise UserError(
+                f"a profile needs a fixed order and no corrector, not {law.order!r} and {law.corrector!r}"
+            )
     if num_levels < 2:
         raise UserError(f"num_levels is {num_levels}: give at least 2, all masked and none masked")
     levels = np.linspace(1, 0, num_levels)
@@ -192,7 +193,7 @@ def _cross_entropy(
         if len(slots):
             log_p = prediction(slots, token_range.index)
             share = torch.full((len(slots),), level, dtype=torch.float64, device=masked.device)
-            filtered = apply_filters(config.filters, log_p, share)
+            filtered = apply_filters(config.of_target(token_range.modality).filters, log_p, share)
             clean = batch.tokens.flatten()[slots] - token_range.start
             nats[slots] = -torch.log_softmax(filtered.double(), 1).gather(1, clean[:, None])[:, 0]
     return nats.view_as(batch.tokens).cpu().numpy()

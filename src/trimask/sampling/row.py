@@ -56,11 +56,12 @@ class Row:
         place: int,
         guidance: Guidance = NO_GUIDANCE,
     ):
+        for modality in config.targets:
+            vocabulary.modality_number(modality)  # raises UserError if there is none of this name
         self.document, self.place, self.num_passes = document, place, 0
         canvases = find_canvases(document, vocabulary, seed=seed, key=key)
-        self.tracks = [Track(canvas=canvas, law=config) for canvas in canvases]
-        is_scaled = any(track.law.is_guided for track in self.tracks)
-        self.branches = guidance.documents(document, vocabulary, is_scaled=is_scaled)
+        self.tracks = [Track(canvas=canvas, law=config.of_target(canvas.modality)) for canvas in canvases]
+        self.branches = guidance.documents(document, vocabulary, is_scaled=config.is_guided)
         self.weights = tuple(branch.weight for branch in guidance.branches)
         self.recompute = config.recompute
 
