@@ -78,7 +78,7 @@ class Branches:
             reads: the documents whose prediction is read.
         """
         has_weight = (weights != _neutral(len(weights))).any(2) & reads
-        has_weight[0] = has_weight.any(0)
+        has_weight[0] = has_weight.any(0)  # of a document's own prediction, or of any: its base is needed
         return has_weight[self.term, self.row]
 
     def mix(
