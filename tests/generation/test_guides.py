@@ -234,6 +234,8 @@ def test_bad_guides_are_named(task: str, given: dict[str, Any], match: str) -> N
         ({"scale": 1}, "no condition of its own: give a prompt"),
         ({"scale": 1, "prompt": 3}, "prompt is 3: give text"),
         ({"scale": 1, "without": "text"}, "without is 'text': give names"),
+        ({"scale": 1, "without": None}, "without is None: give names"),
+        ({"scale": 1, "codes": [3]}, r"codes are \[3\]: give arrays by modality"),
         ({"scale": 1, "prompt": "a", "without": ("text",)}, "has text and is without it"),
     ],
 )

@@ -25,8 +25,8 @@ _Codes = Mapping[str, Int[np.ndarray, "frames codebooks"]]
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Guide:
-    """A further condition of a result, `scale` times as strong as in the model; a negative scale leads away
-    from it. It adds scale · (log p under this condition − log p of the base) to the guided log p.
+    """A further condition of a result, which adds scale · (log p under it − log p of the base) to the guided
+    log p. A negative scale leads away from it.
 
     What it gives stands in place of the result's own condition of the same modality; its other conditions
     are the result's own.
@@ -53,10 +53,13 @@ class Guide:
     def __post_init__(self) -> None:
         check_number("the scale of a guide", self.scale)
         check_weight(self.scale)
+        if not isinstance(self.codes, Mapping):
+            raise UserError(f"codes are {describe_value(self.codes)}: give arrays by modality")
         check_example(self.given)
         if self.scale == 0:
             raise UserError("the scale of a guide is 0, which does nothing: leave the guide out")
-        if isinstance(self.without, str) or not all(isinstance(each, str) for each in self.without):
+        is_list = isinstance(self.without, list | tuple)
+        if not is_list or not all(isinstance(each, str) for each in self.without):
             raise UserError(f"without is {describe_value(self.without)}: give names of modalities, ('text',)")
         if not self.given and not self.without:
             raise UserError("a guide has no condition of its own: give a prompt, for example")
