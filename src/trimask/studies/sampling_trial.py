@@ -50,7 +50,8 @@ class Held(FixedOrder):
 
 
 def hold_order(sampler: SamplerConfig) -> SamplerConfig:
-    """Return a sampler of the same law whose fixed order draws its noise once per sequence."""
+    """Return a sampler of the same law whose fixed orders draw their noise once per sequence."""
+    sampler = replace(sampler, targets={name: hold_order(each) for name, each in sampler.targets.items()})
     if isinstance(sampler.order, FixedOrder) and sampler.corrector is None:
         return replace(sampler, order=Held(inner=sampler.order))
     return sampler

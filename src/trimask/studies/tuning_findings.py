@@ -135,5 +135,6 @@ def summarize(sampler: SamplerConfig) -> str:
             *([] if sampler.recompute == Everything() else [describe(sampler.recompute)]),
             *(describe(each) for each in sampler.filters),
             *([] if sampler.guidance_scale == 1 else [f"guidance {sampler.guidance_scale:g}{ramp}"]),
+            *(f"{modality}: {summarize(other)}" for modality, other in sampler.targets.items()),
         ]
     )
