@@ -59,10 +59,6 @@ from trimask.studies.tuning import (
 )
 from trimask.studies.tuning_findings import report_tuning
 
-_USE = (
-    f"The presets are in `{PRESETS}`: use them with `--preset DIR/{PRESETS}:balanced`, or copy the file into "
-    "the run's directory and name the preset alone; an export takes them along. They hold for these weights."
-)
 _TUNED = "balanced"
 """The preset that is tuned by judged samples; the others take over what was found."""
 
@@ -402,6 +398,6 @@ class Sampling(ModelStudy[SamplerTrial]):
             claims=ranked.claims + judged.claims,
             tables=judged.tables + ranked.tables,
             pictures={**judged.pictures, **ranked.pictures},
-            notes=(_USE, *ranked.notes, *judged.notes),
+            notes=(*ranked.notes, *judged.notes),
             files={PRESETS: chosen} if presets else {},
         )

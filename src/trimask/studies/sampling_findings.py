@@ -7,6 +7,7 @@ from typing import final
 import numpy as np
 
 from trimask.estimate import Estimate, ratio
+from trimask.runs.presets import PRESETS
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.count import AdaptiveCount
 from trimask.sampling.order import EvidenceOrder, FixedOrder
@@ -18,6 +19,10 @@ from trimask.studies.tuning import column
 
 PROFILE, MEASURED, LIMIT = "profile", "measured", "limit"
 """Rules of trials: an information profile, the grid that follows from it, and one slot per pass."""
+_USE = (
+    f"The presets are in `{PRESETS}`: use them with `--preset DIR/{PRESETS}:balanced`, or copy the file into "
+    "the run's directory and name the preset alone; an export takes them along. They hold for these weights."
+)
 LOSSES = {"fast": 0.10, "balanced": 0.05, "best": 0.02}
 """Nats per token that a preset may lose to the task's lowest likelihood bound [D]."""
 
@@ -96,6 +101,7 @@ def report_samplers(
         ),
         pictures={"fronts": tuple(_panels(task, rows) for task, rows in measured.items())},
         notes=(
+            _USE,
             "Nats per token of held-out sequences, all targets of a task together, end tokens included, "
             "given the noise of the order. `excess` is paired by sequence with the sampler that has the "
             "fewest nats. No sampler has filters or guidance: the likelihood rewards coverage and says "
