@@ -213,12 +213,12 @@ class Sampling(ModelStudy[SamplerTrial]):
             raise UserError("this study has no second stage, which judges: leave --judges out")
         return replace(self, tuning=self.tuning.with_judges(words))
 
-    def trials(self, results: Mapping[str, Result]) -> tuple[SamplerTrial, ...]:
-        return tuple(trial for task in self._tasks for trial in self._trials_of(task, results))
-
     @property
     def _tasks(self) -> tuple[str, ...]:
         return self.tasks or tuple(self.run.codebooks)
+
+    def trials(self, results: Mapping[str, Result]) -> tuple[SamplerTrial, ...]:
+        return tuple(trial for task in self._tasks for trial in self._trials_of(task, results))
 
     def _trials_of(self, task: str, results: Mapping[str, Result]) -> list[SamplerTrial]:
         found = self._ranked(task, results)
@@ -294,18 +294,16 @@ class Sampling(ModelStudy[SamplerTrial]):
     def _likelihood(
         self, task: str, factors: Mapping[str, Factor], sampler: SamplerConfig, backend: str = TORCH
     ) -> SamplerTrial:
-        return SamplerTrial(
-            factors=factors,
-            config=Likelihood(
-                weights=self.run.weights,
-                task=task,
-                seed=self.seed,
-                sampler=sampler,
-                most_sequences=self.num_sequences,
-                num_tokens=self.num_tokens,
-                backend=backend,
-            ),
+        config = Likelihood(
+            weights=self.run.weights,
+            task=task,
+            seed=self.seed,
+            sampler=sampler,
+            most_sequences=self.num_sequences,
+            num_tokens=self.num_tokens,
+            backend=backend,
         )
+        return SamplerTrial(factors=factors, config=config)
 
     def _read_grid(self, profile: Result) -> Tabulated:
         return Tabulated(
