@@ -122,8 +122,7 @@ def sampling() -> "Sampling":
 
 def sampling_short() -> "Sampling":
     """The same with about 1,000 target tokens a task, fewer steps and strengths: a first look."""
-    whole = sampling()
-    tuning = whole.tuning
+    whole, tuning = sampling(), sampling().tuning
     assert tuning is not None
     return replace(
         whole,
