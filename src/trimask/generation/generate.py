@@ -1,6 +1,7 @@
 """`Generator`: generate text, images and waveforms from prompts, images and waveforms, for every task."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -20,6 +21,7 @@ from trimask.generation.request import check_example, check_request, describe_va
 from trimask.model.denoiser import Denoiser
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
+from trimask.sampling.length import Given, Grown
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.sampler import Event, Row, unmask
 from trimask.vocabulary.layout import Vocabulary
@@ -132,7 +134,7 @@ class Generator:
                 default, results of the same inputs are numbered 0, 1, …
             temperature: 0 takes the most probable code.
             span_length: length of the target span in text tokens or speech frames, instead of the length
-                policy's.
+                policy's; the sampler's `length` rule is not asked then.
             mask: with `image` for a task that generates pictures: generate only where the mask is white
                 (a picture like `image`, or one boolean per cell, rows × columns). A text that is generated
                 is given in part by gaps in the prompt, `the [____] of the king`, one token for each
@@ -185,6 +187,9 @@ class Generator:
                 f"guidance_scale {guidance_scale} has nothing to act on: task {row.name} has no condition"
             )
         spans = choose_spans(row, pair)
+        _check_length(self.vocabulary, row, spans, chosen)
+        if span_length is not None:
+            chosen = replace(chosen, length=Given())  # a length that is given is final
         self.seen.check_task(row, spans, self.vocabulary.tasks, stacklevel=3)
         if not raw_prompt and prompt is not None and is_transcript(spans):
             voice = self.seen.voice(voice)
@@ -265,12 +270,12 @@ class Generator:
             Row(document, self.vocabulary, config, seed=seed, key=derive_key(document, number), place=place)
             for place, (document, number) in enumerate(zip(documents, numbers, strict=True))
         )
-        full: dict[int, np.ndarray] = {}
+        full: dict[int, tuple[Document, np.ndarray]] = {}
         place = 0
         for row, tokens in unmask(self.predictor, rows, batch_size=batch_size, callback=callback):
-            full[row.place] = tokens
+            full[row.place] = row.document, tokens
             while place in full:
-                yield self._decode(documents[place], full.pop(place))
+                yield self._decode(*full.pop(place), config)
                 place += 1
 
     def filmstrip(
@@ -308,7 +313,7 @@ class Generator:
         chosen = np.linspace(0, len(shares) - 1, num_frames).round().astype(int)
         return [self.codecs.veil(made.image, shares[step]) for step in chosen]
 
-    def _decode(self, document: Document, row: Int[np.ndarray, "slots"]) -> Generated:
+    def _decode(self, document: Document, row: Int[np.ndarray, "slots"], config: SamplerConfig) -> Generated:
         """Decode the targets of one sequence; warn of spans that were too short."""
         tokens = row[: document.num_slots]
         found: dict[str, Any] = {"codes": {}}
@@ -323,7 +328,7 @@ class Generator:
                 span_length=len(span),
                 is_complete=is_complete,
                 is_empty=len(codes) == 0,
-                remedy=_remedy(document, modality),
+                remedy=_remedy(document, modality, config),
                 stacklevel=3,
             )
             found["codes"][modality] = codes
@@ -336,15 +341,31 @@ class Generator:
         return Generated(task=document.task.name, is_complete=is_all_complete, tokens=tokens, **found)
 
 
-def _remedy(document: Document, modality: str) -> str:
+def _remedy(document: Document, modality: str, config: SamplerConfig) -> str:
     """Say how to give a span more room."""
+    if isinstance(config.length, Grown):
+        return f"try another seed, or raise Grown.most (now {config.length.most:g})"
+    grow = f"set sampler.{document.task.name}.length to Grown"
+    if not isinstance(config.length, Given):
+        return f"{grow}, around {config.length!r}"
     if len(document.task.targets_of(list(document.spans))) == 1:
-        return "raise span_length"
+        return f"raise span_length, or {grow}"
     if is_transcript(document.spans):
-        return "try another seed, or raise LengthPolicy.spoken_characters"
+        return f"{grow}, try another seed, or raise LengthPolicy.spoken_characters"
     names = {"text": "joint_caption_length", "speech": "caption_characters"}
     name = names.get(modality, "others")
-    return f"try another seed, or raise LengthPolicy.{name}"
+    return f"{grow}, try another seed, or raise LengthPolicy.{name}"
+
+
+def _check_length(vocabulary: Vocabulary, task: Task, spans: Collection[str], config: SamplerConfig) -> None:
+    """Raise UserError if no span's length is for a rule to say."""
+    targets = task.targets_of(spans)
+    if isinstance(config.length, Given) or any(vocabulary.space(m).has_end for m in targets):
+        return
+    raise UserError(
+        f"the length rule {config.length!r} has nothing to act on: the size of {targets[0]} is fixed; set "
+        f"sampler.{task.name}.length to Given"
+    )
 
 
 def _is_many(value: Any) -> bool:

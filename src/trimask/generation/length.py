@@ -1,8 +1,9 @@
 """The length policy: the number of frames of each span of unknown length.
 
 A masked model fills a span of fixed size. Text and speech spans are somewhat longer than the expected
-content, which the end token closes; whatever follows it is discarded. If no end token is generated, the span
-may have been too short: `SpanTooShortWarning` reports it, and the result is marked incomplete. Nothing is cut
+content, which the end token closes; whatever follows it is discarded. The model may be asked for a shorter
+span, and a full one continued (`trimask.sampling.length`). If no end token is generated, the span may have
+been too short: `SpanTooShortWarning` reports it, and the result is marked incomplete. Nothing is cut
 silently.
 
     speech:      ceil((silence + frames_per_character · characters) · (1 + margin))
@@ -148,7 +149,7 @@ def warn_of_length(
     more room."""
     if not is_complete:
         span = f"its span of {span_length} {'tokens' if what == 'text' else 'frames'}"
-        message = f"the {what} did not end within {span} and may be cut short: {remedy} (now {span_length})"
+        message = f"the {what} did not end within {span} and may be cut short: {remedy}"
         warnings.warn(message, SpanTooShortWarning, stacklevel=stacklevel + 1)
     elif is_empty:
         message = f"the {what} is empty: its end token came first; try another seed or more training"

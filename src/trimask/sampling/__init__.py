@@ -1,4 +1,4 @@
-"""Reverse diffusion in one loop: order × count × corrector × filters × guidance × recompute."""
+"""Reverse diffusion in one loop: order × count × corrector × filters × guidance × recompute × length."""
 
 from trimask.model.onnx_graph import OnnxPrecision
 from trimask.sampling.backends import BACKENDS
@@ -31,6 +31,7 @@ from trimask.sampling.defaults import DEFAULTS
 from trimask.sampling.filters import Filter, MinP, Temperature, TopK, TopP
 from trimask.sampling.grid import Cosine, Shifted, Tabulated, TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
+from trimask.sampling.length import Given, Grown, LengthRule, Predicted, Span
 from trimask.sampling.likelihood import SamplerLikelihood, measure_sampler_likelihood
 from trimask.sampling.onnx_predictor import OnnxPredictor
 from trimask.sampling.order import (
@@ -80,6 +81,8 @@ __all__ = [
     "FirstHitting",
     "FixedOrder",
     "FrechetBound",
+    "Given",
+    "Grown",
     "GuidanceRamp",
     "Halton",
     "InformationProfile",
@@ -87,6 +90,7 @@ __all__ = [
     "LargestMargin",
     "LargestProbability",
     "LeftToRight",
+    "LengthRule",
     "LinearGuidance",
     "LowestEntropy",
     "MinP",
@@ -96,6 +100,7 @@ __all__ = [
     "Order",
     "PathPlanning",
     "PlannedCount",
+    "Predicted",
     "Predictor",
     "Random",
     "ReMDMCap",
@@ -109,6 +114,7 @@ __all__ = [
     "SamplerLikelihood",
     "Scheduled",
     "Shifted",
+    "Span",
     "StableAndSure",
     "Tabulated",
     "Temperature",

@@ -9,6 +9,7 @@ from trimask.sampling.count import AdaptiveCount, Count, PlannedCount, Scheduled
 from trimask.sampling.filters import Filter, Temperature, TopP
 from trimask.sampling.grid import TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, check_guidance_scale
+from trimask.sampling.length import Given, LengthRule
 from trimask.sampling.order import DrawnOrder, FixedOrder, Order, Random, ScoredOrder
 from trimask.sampling.recompute import Everything, Recompute
 
@@ -18,7 +19,7 @@ _MOST_STEPS = 100_000  # more than any sequence has slots
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerConfig:
-    """How to sample: order × count × corrector × filters × guidance × recompute.
+    """How to sample: order × count × corrector × filters × guidance × recompute × length.
 
     Attributes:
         num_steps: steps of a count that has steps; None for others.
@@ -35,6 +36,7 @@ class SamplerConfig:
         filters: applied in order to the guided distribution before a code is drawn.
         guidance_scale, guidance_ramp: classifier-free guidance; 1 is none.
         recompute: which positions a pass computes, and which keep their keys and values.
+        length: how many frames spans of variable length have.
 
     Raises: UserError for values out of range, and for parts that do not go together.
     """
@@ -50,6 +52,7 @@ class SamplerConfig:
     guidance_scale: float = 1.0
     guidance_ramp: GuidanceRamp = ConstantGuidance()
     recompute: Recompute = Everything()
+    length: LengthRule = Given()
 
     def __post_init__(self) -> None:
         if self.num_steps is not None and not 1 <= self.num_steps <= _MOST_STEPS:
@@ -115,9 +118,11 @@ class SamplerConfig:
     @property
     def has_likelihood(self) -> bool:
         """Whether the law of the samples has an exact likelihood: what is revealed next depends only on what
-        is already revealed, not on the codes drawn in the same step, and nothing is corrected.
+        is already revealed, not on the codes drawn in the same step, nothing is corrected, and spans have the
+        lengths of the documents.
         """
-        return not isinstance(self.order, DrawnOrder) and self.corrector is None
+        is_fixed = self.corrector is None and isinstance(self.length, Given)
+        return is_fixed and not isinstance(self.order, DrawnOrder)
 
     def adjust(
         self,

@@ -71,13 +71,15 @@ def measure_sampler_likelihood(
         seed, keys: name the random streams of orders, as in `sample`.
 
     Raises:
-        UserError: the sampler has no exact likelihood: its order looks at drawn codes, or it corrects.
+        UserError: the sampler has no exact likelihood: its order looks at drawn codes, it corrects, or it
+            changes the lengths of spans.
     """
     if not config.has_likelihood:
         raise UserError(
-            "this sampler has no exact likelihood: its order looks at drawn codes, or it has a corrector "
-            f"({config.order!r}, {config.corrector!r}). Choose Random or another order that looks at the "
-            "prediction alone, and no corrector"
+            "this sampler has no exact likelihood: its order looks at drawn codes, it has a corrector, or it "
+            f"changes the lengths of spans ({config.order!r}, {config.corrector!r}, {config.length!r}). "
+            "Choose Random or another order that looks at the prediction alone, no corrector, and the length "
+            "Given"
         )
     vocabulary = predictor.vocabulary
     nats = {name: np.zeros(len(documents)) for name in vocabulary.modalities}
