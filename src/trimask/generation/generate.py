@@ -1,6 +1,6 @@
 """`Generator`: generate text, images and waveforms from prompts, images and waveforms, for every task."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -15,13 +15,19 @@ from trimask.generation.codecs import Codecs, ImageInput, SpeechInput, choose_sp
 from trimask.generation.generated import Generated
 from trimask.generation.infill import MaskInput
 from trimask.generation.keys import derive_key, number_alike
-from trimask.generation.length import LengthPolicy, warn_of_length
+from trimask.generation.length import (
+    LengthPolicy,
+    check_length_rule,
+    say_how_to_lengthen,
+    say_why_empty,
+    warn_of_length,
+)
 from trimask.generation.prompts import Seen
 from trimask.generation.request import check_example, check_request, describe_value
 from trimask.model.denoiser import Denoiser
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
-from trimask.sampling.length import Given, Grown
+from trimask.sampling.length import Given
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.sampler import Event, Row, unmask
 from trimask.vocabulary.layout import Vocabulary
@@ -187,7 +193,7 @@ class Generator:
                 f"guidance_scale {guidance_scale} has nothing to act on: task {row.name} has no condition"
             )
         spans = choose_spans(row, pair)
-        _check_length(self.vocabulary, row, spans, chosen)
+        check_length_rule(self.vocabulary, row, spans, chosen)
         if span_length is not None:
             chosen = replace(chosen, length=Given())  # a length that is given is final
         self.seen.check_task(row, spans, self.vocabulary.tasks, stacklevel=3)
@@ -328,7 +334,8 @@ class Generator:
                 span_length=len(span),
                 is_complete=is_complete,
                 is_empty=len(codes) == 0,
-                remedy=_remedy(document, modality, config),
+                too_short=say_how_to_lengthen(document, modality, config),
+                empty=say_why_empty(document.task.name, config),
                 stacklevel=3,
             )
             found["codes"][modality] = codes
@@ -339,33 +346,6 @@ class Generator:
             elif modality == "speech":
                 found["waveform"], found["sample_rate"] = self.codecs.decode_speech(codes)
         return Generated(task=document.task.name, is_complete=is_all_complete, tokens=tokens, **found)
-
-
-def _remedy(document: Document, modality: str, config: SamplerConfig) -> str:
-    """Say how to give a span more room."""
-    if isinstance(config.length, Grown):
-        return f"try another seed, or raise Grown.most (now {config.length.most:g})"
-    grow = f"set sampler.{document.task.name}.length to Grown"
-    if not isinstance(config.length, Given):
-        return f"{grow}, around {config.length!r}"
-    if len(document.task.targets_of(list(document.spans))) == 1:
-        return f"raise span_length, or {grow}"
-    if is_transcript(document.spans):
-        return f"{grow}, try another seed, or raise LengthPolicy.spoken_characters"
-    names = {"text": "joint_caption_length", "speech": "caption_characters"}
-    name = names.get(modality, "others")
-    return f"{grow}, try another seed, or raise LengthPolicy.{name}"
-
-
-def _check_length(vocabulary: Vocabulary, task: Task, spans: Collection[str], config: SamplerConfig) -> None:
-    """Raise UserError if no span's length is for a rule to say."""
-    targets = task.targets_of(spans)
-    if isinstance(config.length, Given) or any(vocabulary.space(m).has_end for m in targets):
-        return
-    raise UserError(
-        f"the length rule {config.length!r} has nothing to act on: the size of {targets[0]} is fixed; set "
-        f"sampler.{task.name}.length to Given"
-    )
 
 
 def _is_many(value: Any) -> bool:

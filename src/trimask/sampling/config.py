@@ -116,6 +116,14 @@ class SamplerConfig:
         )
 
     @property
+    def may_flood(self) -> bool:
+        """Whether end codes may come before the content and empty a span: where the surest slots come first,
+        over the whole span, and nothing holds end codes back [D: experiments/2026-11-29-floods].
+        """
+        is_by_evidence = isinstance(self.order, ScoredOrder) or isinstance(self.count, AdaptiveCount)
+        return is_by_evidence and self.block_length is None and not self.ends_last
+
+    @property
     def has_likelihood(self) -> bool:
         """Whether the law of the samples has an exact likelihood: what is revealed next depends only on what
         is already revealed, not on the codes drawn in the same step, nothing is corrected, and spans have the
