@@ -235,6 +235,11 @@ def test_lengths_of_a_network_do_not_depend_on_the_batch(length: LengthRule, rec
         for a, b in zip([each for pair in alone for each in pair], wide, strict=True):
             assert np.array_equal(a.tokens, b.tokens)
     assert any(len(a.tokens) != len(b.tokens) for (a, _), b in zip(alone, plain, strict=True))
+    everything = replace(config, recompute=Everything())
+    for (a, _), b in zip(
+        alone, generator.generate_many("text_to_speech", prompts, config=everything), strict=True
+    ):
+        assert np.array_equal(a.tokens, b.tokens)
 
 
 def test_several_targets_have_lengths_of_their_own() -> None:

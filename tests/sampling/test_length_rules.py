@@ -14,6 +14,7 @@ from torch import Tensor
 from trimask.config import from_dict, override, to_dict
 from trimask.errors import UserError
 from trimask.sampling import (
+    Ancestral,
     Event,
     Given,
     Grown,
@@ -285,6 +286,20 @@ def test_nothing_that_was_filled_is_lost() -> None:
     assert sum(len(event.revealed) for event in events) == 12
     assert [event.number for event in events if len(event.revealed)] == list(range(1, 9))
     assert [event.num_masked for event in events if not len(event.revealed)] == [3, 3, 3, 3]
+
+
+def test_pieces_draw_numbers_of_their_own() -> None:
+    """How many slots a step reveals is random here; streams are numbered by step, which begins anew."""
+    events: list[Event] = []
+    config = SamplerConfig(num_steps=4, count=Ancestral(), length=Grown(share=1.0, most=3.0))
+    sample(Independent([0.0]), [document("write", 64)], config, seed=0, callback=events.append)
+    begins = [place for place, event in enumerate(events) if not len(event.revealed)]
+    pieces = [
+        [len(event.revealed) for event in events[start + 1 : stop]]
+        for start, stop in zip(begins, [*begins[1:], len(events)], strict=True)
+    ]
+    assert [sum(piece) for piece in pieces] == [64, 64, 64]
+    assert len({tuple(piece) for piece in pieces}) == 3
 
 
 def test_of_two_targets_the_one_without_an_end_grows() -> None:

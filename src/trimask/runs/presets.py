@@ -22,7 +22,7 @@ class Presets:
     """Sampler settings by task name, from the fewest passes to the best likelihood.
 
     They say how slots are revealed, which is what the exact likelihood can rank; filters and guidance are
-    none in them.
+    none in them, and spans as given.
 
     Attributes:
         weights: `hash_weights` of the model that they were chosen for.
@@ -34,7 +34,7 @@ class Presets:
     best: dict[str, SamplerConfig]
 
     def apply(self, preset: Preset, samplers: Mapping[str, SamplerConfig]) -> dict[str, SamplerConfig]:
-        """Return `samplers` with those of the preset's tasks replaced, but for their filters and guidance."""
+        """Return `samplers` with those of the preset's tasks, but their own filters, guidance and length."""
         chosen: dict[str, SamplerConfig] = getattr(self, preset)
         return {
             task: replace(
@@ -42,6 +42,7 @@ class Presets:
                 filters=own.filters,
                 guidance_scale=own.guidance_scale,
                 guidance_ramp=own.guidance_ramp,
+                length=own.length,
             )
             if task in chosen
             else own
