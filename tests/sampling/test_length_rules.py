@@ -14,7 +14,6 @@ from torch import Tensor
 from trimask.config import from_dict, override, to_dict
 from trimask.errors import UserError
 from trimask.sampling import (
-    Ancestral,
     Event,
     Given,
     Grown,
@@ -28,6 +27,7 @@ from trimask.sampling import (
 )
 from trimask.sampling.length import LONGEST_SPAN
 from trimask.sampling.predictor import Prediction
+from trimask.sampling.row import Row
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.sequence import Sequence, build_sequence
@@ -289,17 +289,19 @@ def test_nothing_that_was_filled_is_lost() -> None:
 
 
 def test_pieces_draw_numbers_of_their_own() -> None:
-    """How many slots a step reveals is random here; streams are numbered by step, which begins anew."""
-    events: list[Event] = []
-    config = SamplerConfig(num_steps=4, count=Ancestral(), length=Grown(share=1.0, most=3.0))
-    sample(Independent([0.0]), [document("write", 64)], config, seed=0, callback=events.append)
-    begins = [place for place, event in enumerate(events) if not len(event.revealed)]
-    pieces = [
-        [len(event.revealed) for event in events[start + 1 : stop]]
-        for start, stop in zip(begins, [*begins[1:], len(events)], strict=True)
+    """Streams are numbered by step and slot, and slots move when a span before them grows."""
+    config = SamplerConfig(num_steps=1, length=Grown())
+    row = Row(document("both", 4), VOCABULARY, config, seed=0, key=7, place=0)
+    piece = row.continued(VOCABULARY, row.document.tokens, {"line": 8, "pair": 6})
+    again = piece.continued(VOCABULARY, piece.document.tokens, {"pair": 9})
+    slots = [{int(slot) for track in each.tracks for slot in track.canvas.slot} for each in (row, piece)]
+    assert slots[0] & slots[1]
+    drawn = [
+        {float(u) for track in each.tracks for u in track.canvas.uniforms("code")}
+        for each in (row, piece, again)
     ]
-    assert [sum(piece) for piece in pieces] == [64, 64, 64]
-    assert len({tuple(piece) for piece in pieces}) == 3
+    assert [len(each) for each in drawn] == [4 + 8, 4 + 4, 6]
+    assert len(set.union(*drawn)) == sum(map(len, drawn))
 
 
 def test_of_two_targets_the_one_without_an_end_grows() -> None:
