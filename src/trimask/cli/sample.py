@@ -70,6 +70,9 @@ class Sample(Verb):
     """number of samples"""
     seed: Annotated[int, _arg("S")] = 0
     """another seed gives other samples"""
+    preset: Annotated[str | None, _arg("NAME|FILE:NAME")] = None
+    """sampler settings that `trimask study run sampling` chose: fast, balanced or best, of the run's own
+    presets, or of those in FILE"""
     num_steps: Annotated[int | None, _arg("N")] = None
     """unmasking steps"""
     guidance_scale: Annotated[float | None, _arg("W")] = None
@@ -213,7 +216,9 @@ class Sample(Verb):
         import trimask
 
         with convert_file_errors():
-            return trimask.load(self.model, tokenizers=self.tokenizers, backend=self.backend)
+            return trimask.load(
+                self.model, tokenizers=self.tokenizers, backend=self.backend, preset=self.preset
+            )
 
     def options(self, generator: "Generator") -> dict[str, Any]:
         from trimask.cli.media import check_mask, read_codes, read_image, read_speech
