@@ -32,6 +32,7 @@ from trimask.sampling.count import (
 from trimask.sampling.filters import Filter, MinP, Temperature, TopK, TopP
 from trimask.sampling.grid import Shifted, Tabulated, TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
+from trimask.sampling.length import Given, Grown, LengthRule, Predicted
 from trimask.sampling.order import (
     CalibratedConfidence,
     Checkerboard,
@@ -119,6 +120,7 @@ CORRECTORS: Sequence[Corrector] = [
     PathPlanning(),
     TokenEditing(probability=0.6),
 ]
+LENGTHS: Sequence[LengthRule] = [Given(), Predicted(quantile=0.5), Grown(share=0.3)]
 RECOMPUTES: Sequence[Recompute] = [
     Everything(),
     ConditionFrozen(),
@@ -170,6 +172,7 @@ DESIGN_SPACE: Mapping[type, Sequence[Any]] = {
     Count: COUNTS,
     Corrector: CORRECTORS,
     Recompute: RECOMPUTES,
+    LengthRule: LENGTHS,
     Filter: FILTERS,
     TimeGrid: GRIDS,
     GuidanceRamp: RAMPS,

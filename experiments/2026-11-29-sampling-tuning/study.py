@@ -12,13 +12,14 @@ from trimask.sampling.grid import Cosine, Uniform
 from trimask.sampling.guidance import IntervalGuidance, LinearGuidance
 from trimask.sampling.order import CalibratedConfidence, Confidence, LargestProbability, LowestEntropy
 from trimask.sampling.recompute import ConditionFrozen, Needed, RevealedFrozen
-from trimask.studies import sampling as full
+from trimask.studies import sampling as plans
+from trimask.studies.sampling_study import Sampling
 from trimask.studies.tuning import DrawnLaw, Guidance
 
 
-def sampling() -> full.Sampling:
+def sampling() -> Sampling:
     """Which sampler is the best at which cost? The five tasks that are judged, on few tokens."""
-    study = full.sampling()
+    study = plans.sampling()
     assert study.tuning is not None
     return replace(
         study,

@@ -16,6 +16,7 @@ from trimask.sampling.count import Count
 from trimask.sampling.filters import Filter
 from trimask.sampling.grid import Shifted, TimeGrid, Uniform
 from trimask.sampling.guidance import GuidanceRamp
+from trimask.sampling.length import LengthRule
 from trimask.sampling.order import DrawnOrder, EvidenceOrder, FixedOrder, Order
 from trimask.sampling.recompute import Recompute
 from trimask.training.logical_batch import BatchRule
@@ -36,6 +37,7 @@ CHOICES = (
     Count,
     Corrector,
     Recompute,
+    LengthRule,
     Filter,
     GuidanceRamp,
 )
@@ -94,7 +96,13 @@ def test_time_grids_are_as_their_formulas_say(chosen: TimeGrid) -> None:
 
 @pytest.mark.parametrize(
     ("first", "interface"),
-    [("grid", TimeGrid), ("order", Order), ("count", Count), ("corrector", Corrector)],
+    [
+        ("grid", TimeGrid),
+        ("order", Order),
+        ("count", Count),
+        ("corrector", Corrector),
+        ("length", LengthRule),
+    ],
 )
 def test_the_tables_of_samplers_have_each_choice(first: str, interface: type) -> None:
     assert {row[0].strip("`") for row in rows(first)} == ours(interface)

@@ -1,5 +1,6 @@
 """Every task through `Generator`, with tokenizers that invert exactly and a random denoiser."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,20 @@ import pytest
 import torch
 
 from generation.fakes import FakeImage, hum, picture, tiny_generator
+from trimask.errors import UserError
 from trimask.generation.generate import Generator
 from trimask.generation.generated import Generated
 from trimask.generation.length import EmptySpanWarning, SpanTooShortWarning
+from trimask.sampling import (
+    Everything,
+    Given,
+    Grown,
+    LengthRule,
+    Needed,
+    Predicted,
+    Recompute,
+    SamplerConfig,
+)
 from trimask.sampling.defaults import DEFAULTS
 from trimask.sampling.predictor import DenoiserPredictor
 
@@ -173,6 +185,79 @@ def test_span_without_an_end_warns(task: str, modality: str, given: dict[str, An
         result = generator.generate_many(task, span_length=5, num_steps=2, **given)[0]
     assert result.is_complete
     assert result.text == "" or (result.waveform is not None and len(result.waveform) == 0)
+
+
+GROWN = SamplerConfig(num_steps=2, length=Grown(share=0.5, most=2.5))
+
+
+@pytest.mark.parametrize(
+    ("task", "modality", "given"),
+    [
+        ("text", "text", {"prompt": "once"}),
+        ("image_to_text", "text", {"image": picture()}),
+        ("text_to_speech", "speech", {"prompt": "hello"}),
+        ("speech_to_text", "text", {"speech": hum()}),
+    ],
+)
+def test_a_full_span_grows_up_to_its_most(task: str, modality: str, given: dict[str, Any]) -> None:
+    generator = tiny_generator()
+    bias_end(generator, modality, -100.0)
+    with pytest.warns(SpanTooShortWarning, match="cut short: raise span_length"):
+        (plain,) = generator.generate_many(task, config=SamplerConfig(num_steps=2), **given)
+    with pytest.warns(SpanTooShortWarning, match=r"try another seed, or raise Grown.most \(now 2.5\)"):
+        (grown,) = generator.generate_many(task, config=GROWN, **given)
+    planned = len(plain.codes[modality])
+    assert len(grown.codes[modality]) == int(2.5 * planned) and not grown.is_complete
+    assert np.array_equal(grown.codes[modality][:planned], plain.codes[modality])
+    assert grown.text is None or grown.text.startswith(given.get("prompt", ""))
+    with pytest.warns(SpanTooShortWarning, match="span of 9 .*raise span_length"):
+        (given_length,) = generator.generate_many(task, config=GROWN, span_length=9, **given)
+    assert len(given_length.codes[modality]) == 9
+
+
+@pytest.mark.parametrize(
+    "length", [Predicted(quantile=0.02), Grown(first=Predicted(quantile=0.05), share=0.3)], ids=repr
+)
+@pytest.mark.parametrize("recompute", [Everything(), Needed(renew_every=1)], ids=repr)
+def test_lengths_of_a_network_do_not_depend_on_the_batch(length: LengthRule, recompute: Recompute) -> None:
+    """Rows that shrink, grow and stay, with keys and values kept or not; in all orders of arrival."""
+    generator = tiny_generator()
+    config = SamplerConfig(num_steps=3, guidance_scale=2.0, length=length, recompute=recompute)
+    prompts = ["a hat", "two red hats", "b", "a cat on a mat, and a dog"]
+    plain = generator.generate_many("text_to_speech", prompts, config=replace(config, length=Given()))
+    alone = [
+        generator.generate_many("text_to_speech", prompt, config=config, num_samples=2) for prompt in prompts
+    ]
+    for batch_size in (1, 3, 8):
+        wide = generator.generate_many(
+            "text_to_speech", prompts, config=config, num_samples=2, batch_size=batch_size
+        )
+        for a, b in zip([each for pair in alone for each in pair], wide, strict=True):
+            assert np.array_equal(a.tokens, b.tokens)
+    assert any(len(a.tokens) != len(b.tokens) for (a, _), b in zip(alone, plain, strict=True))
+    everything = replace(config, recompute=Everything())
+    for (a, _), b in zip(
+        alone, generator.generate_many("text_to_speech", prompts, config=everything), strict=True
+    ):
+        assert np.array_equal(a.tokens, b.tokens)
+
+
+def test_several_targets_have_lengths_of_their_own() -> None:
+    generator = tiny_generator()
+    bias_end(generator, "text", -100.0)
+    with pytest.warns(SpanTooShortWarning, match="the text did not end"):
+        (made,) = generator.generate_many("joint", pair="speech", config=GROWN, seed=3)
+    (plain,) = generator.generate_many("joint", pair="speech", config=SamplerConfig(num_steps=2), seed=3)
+    assert len(made.codes["text"]) == int(2.5 * len(plain.codes["text"]))
+    assert np.array_equal(made.codes["speech"], plain.codes["speech"])
+
+
+def test_a_length_rule_that_nothing_asks_is_refused() -> None:
+    generator = tiny_generator()
+    with pytest.raises(UserError, match=r"Predicted.* the size of image is fixed; set sampler.text_to_image"):
+        generator.generate("text_to_image", "a hat", config=SamplerConfig(num_steps=2, length=Predicted()))
+    generator.override({"sampler.text.length": "Predicted", "sampler.text.length.quantile": "0.5"})
+    assert generator.settings("text").length == Predicted(quantile=0.5)
 
 
 def test_filmstrip_ends_with_the_image() -> None:

@@ -1,5 +1,6 @@
 """Templates and batches: what stands where."""
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimask.config import from_dict, to_dict
-from trimask.vocabulary.alignment import ConstantRate
+from trimask.vocabulary.alignment import ConstantRate, Even, TextAlignment
 from trimask.vocabulary.batch import make_batch, pack_rows
-from trimask.vocabulary.codebooks import Flattened, Parallel
+from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.sequence import Sequence, build_sequence
+from trimask.vocabulary.sequence import Sequence, build_sequence, resize_spans
 from vocabulary.test_vocabulary_layout import VOCABULARY as V
 
 TEXT, IMAGE, SPEECH = "text", "image", "speech"
@@ -216,3 +217,39 @@ def test_rows_of_a_batch_are_a_batch(lengths: list[int], cut: int) -> None:
             found.append(index)
         assert torch.equal(part.sequence < 0, part.position < 0)
     assert sorted(found) == list(range(50, 50 + len(sequences)))
+
+
+@pytest.mark.parametrize("layout", [Flattened(), Parallel(), Delayed()], ids=repr)
+@pytest.mark.parametrize("alignment", [Even(), ConstantRate(frames_per_token=1.5)], ids=repr)
+@pytest.mark.parametrize(("task", "spans"), SPANS, ids=str)
+def test_a_span_of_another_length_is_as_if_built_with_it(
+    task: str, spans: tuple[str, ...], alignment: TextAlignment, layout: CodebookLayout
+) -> None:
+    """Longer or shorter: tokens, positions and coordinates are those of `build_sequence`."""
+    vocabulary = replace(V, layouts={SPEECH: layout}, alignment=alignment)
+    resized = [m for m in vocabulary.task(task).targets_of(spans) if m != IMAGE]
+    codes = {m: codes_of(m, num_frames=4) for m in spans}
+    made = build_sequence(vocabulary, task, codes)
+    for length in (1, 3, 4, 9):
+        wanted = {}
+        for modality, of_span in codes.items():
+            added = np.zeros((max(length - 4, 0), of_span.shape[1]), dtype=np.int64)
+            wanted[modality] = np.concatenate([of_span, added])[:length] if modality in resized else of_span
+        found = resize_spans(vocabulary, made, dict.fromkeys(resized, length))
+        assert_equal(found, build_sequence(vocabulary, task, wanted))
+        assert_equal(resize_spans(vocabulary, found, {}), found)
+
+
+def test_what_is_given_of_a_span_stays_given() -> None:
+    made = example("text", (TEXT,), num_end=0)
+    start, stop = made.spans[TEXT]
+    maskable = made.maskable.copy()
+    maskable[start : start + 2] = False
+    found = resize_spans(V, replace(made, maskable=maskable), {TEXT: 6})
+    assert found.maskable[start : stop + 2].tolist() == [False, False, True, True, True, True]
+
+
+def assert_equal(found: Sequence, wanted: Sequence) -> None:
+    for field in dataclasses.fields(Sequence):
+        a, b = getattr(found, field.name), getattr(wanted, field.name)
+        assert np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b, field.name

@@ -92,7 +92,7 @@ class Sample(Verb):
     top_p: Annotated[float | None, _arg("P")] = None
     """draw from the smallest set of codes whose probabilities sum to P"""
     span_length: Annotated[int | None, _arg("N")] = None
-    """maximum length of the text (tokens) or the speech (frames)"""
+    """room for the text (tokens) or the speech (frames), its end included; see also --sampler.TASK.length"""
     voice: Annotated[str | None, _arg("NAME")] = None
     """for text_to_speech: the speaker, named as in the data's column (default: the most frequent)"""
     pair: Annotated[str | None, _arg("image|speech")] = None

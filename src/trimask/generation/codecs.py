@@ -20,6 +20,7 @@ from trimask.generation.infill import MaskInput, Partial, has_gaps, read_gaps, r
 from trimask.generation.length import LengthPolicy
 from trimask.generation.request import describe_value
 from trimask.pixels import to_bytes, to_pixels
+from trimask.sampling.length import LONGEST_SPAN
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
 from trimask.vocabulary.sequence import Sequence, build_sequence
 from trimask.vocabulary.task import MODALITIES, Task
@@ -38,7 +39,6 @@ SpeechInput = np.ndarray | tuple[np.ndarray, int] | Encoded
 """A recording, or its codes (frames × codebooks)."""
 DEFAULT_PAIR = "image"
 _GREY = 128
-_LONGEST_SPAN = 65_536  # frames: far beyond any training span, and still fits in memory
 _Codec = TypeVar("_Codec")
 
 
@@ -232,8 +232,8 @@ class Codecs:
     def _encode_speech(self, speech: SpeechInput) -> Int[np.ndarray, "frames codebooks"]:
         codec = self._need_speech()
         if isinstance(speech, np.ndarray) and speech.dtype.kind in "iu" and speech.ndim == 2:
-            if not 1 <= len(speech) <= _LONGEST_SPAN:
-                raise UserError(f"speech has {len(speech)} frames of codes: give 1 to {_LONGEST_SPAN:,}")
+            if not 1 <= len(speech) <= LONGEST_SPAN:
+                raise UserError(f"speech has {len(speech)} frames of codes: give 1 to {LONGEST_SPAN:,}")
             return speech.astype(np.int64)
         waveform = torch.from_numpy(load_waveform(speech, codec.sample_rate))
         return codec.encode(waveform).cpu().numpy().astype(np.int64)
@@ -275,8 +275,8 @@ class Codecs:
                 raise UserError(f"task {task.name} needs {name}: none was given")
         targets = task.targets_of(spans)
         if span_length is not None:
-            if not 1 <= span_length <= _LONGEST_SPAN:
-                raise UserError(f"span_length is {span_length}: give at least 1, at most {_LONGEST_SPAN:,}")
+            if not 1 <= span_length <= LONGEST_SPAN:
+                raise UserError(f"span_length is {span_length}: give at least 1, at most {LONGEST_SPAN:,}")
             if not any(self.vocabulary.space(modality).has_end for modality in targets):
                 raise UserError(
                     f"span_length {span_length} has nothing to act on: the size of {targets[0]} is fixed"

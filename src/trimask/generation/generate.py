@@ -1,6 +1,7 @@
 """`Generator`: generate text, images and waveforms from prompts, images and waveforms, for every task."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -15,13 +16,20 @@ from trimask.generation.generated import Generated
 from trimask.generation.guides import Guide, prepare_guides
 from trimask.generation.infill import MaskInput
 from trimask.generation.keys import derive_key, number_alike
-from trimask.generation.length import LengthPolicy, warn_of_length
+from trimask.generation.length import (
+    LengthPolicy,
+    check_length_rule,
+    say_how_to_lengthen,
+    say_why_empty,
+    warn_of_length,
+)
 from trimask.generation.prompts import Seen
 from trimask.generation.request import align_examples, check_example, check_request, describe_value
 from trimask.model.denoiser import Denoiser
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
 from trimask.sampling.guidance import Guidance
+from trimask.sampling.length import Given
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.sampler import Event, Row, unmask
 from trimask.vocabulary.layout import Vocabulary
@@ -139,7 +147,7 @@ class Generator:
             guides: further conditions of each result, with weights of their own.
             temperature: 0 takes the most probable code.
             span_length: length of the target span in text tokens or speech frames, instead of the length
-                policy's.
+                policy's; the sampler's `length` rule is not asked then.
             mask: with `image` for a task that generates pictures: generate only where the mask is white
                 (a picture like `image`, or one boolean per cell, rows × columns). A text that is generated
                 is given in part by gaps in the prompt, `the [____] of the king`, one token for each
@@ -195,6 +203,9 @@ class Generator:
                 f"guidance_scale {guidance_scale} has nothing to act on: task {row.name} has no condition"
             )
         spans = choose_spans(row, pair)
+        check_length_rule(self.vocabulary, row, spans, chosen)
+        if span_length is not None:
+            chosen = replace(chosen, length=Given())  # a length that is given is final
         self.seen.check_task(row, spans, self.vocabulary.tasks, stacklevel=3)
         if not raw_prompt and prompt is not None and is_transcript(spans):
             voice = self.seen.voice(voice)
@@ -300,12 +311,12 @@ class Generator:
             )
             for place, (document, number) in enumerate(zip(documents, numbers, strict=True))
         )
-        full: dict[int, np.ndarray] = {}
+        full: dict[int, tuple[Document, np.ndarray]] = {}
         place = 0
         for row, tokens in unmask(self.predictor, rows, batch_size=batch_size, callback=callback):
-            full[row.place] = tokens
+            full[row.place] = row.document, tokens
             while place in full:
-                yield self._decode(documents[place], full.pop(place))
+                yield self._decode(*full.pop(place), config)
                 place += 1
 
     def filmstrip(
@@ -356,7 +367,7 @@ class Generator:
         chosen = np.linspace(0, len(shares) - 1, num_frames).round().astype(int)
         return [self.codecs.veil(made.image, shares[step]) for step in chosen]
 
-    def _decode(self, document: Document, row: Int[np.ndarray, "slots"]) -> Generated:
+    def _decode(self, document: Document, row: Int[np.ndarray, "slots"], config: SamplerConfig) -> Generated:
         """Decode the targets of one sequence; warn of spans that were too short."""
         tokens = row[: document.num_slots]
         found: dict[str, Any] = {"codes": {}}
@@ -371,7 +382,8 @@ class Generator:
                 span_length=len(span),
                 is_complete=is_complete,
                 is_empty=len(codes) == 0,
-                remedy=_remedy(document, modality),
+                too_short=say_how_to_lengthen(document, modality, config),
+                empty=say_why_empty(document.task.name, config),
                 stacklevel=3,
             )
             found["codes"][modality] = codes
@@ -382,14 +394,3 @@ class Generator:
             elif modality == "speech":
                 found["waveform"], found["sample_rate"] = self.codecs.decode_speech(codes)
         return Generated(task=document.task.name, is_complete=is_all_complete, tokens=tokens, **found)
-
-
-def _remedy(document: Document, modality: str) -> str:
-    """Say how to give a span more room."""
-    if len(document.task.targets_of(list(document.spans))) == 1:
-        return "raise span_length"
-    if is_transcript(document.spans):
-        return "try another seed, or raise LengthPolicy.spoken_characters"
-    names = {"text": "joint_caption_length", "speech": "caption_characters"}
-    name = names.get(modality, "others")
-    return f"try another seed, or raise LengthPolicy.{name}"

@@ -1,8 +1,9 @@
 """The length policy: the number of frames of each span of unknown length.
 
 A masked model fills a span of fixed size. Text and speech spans are somewhat longer than the expected
-content, which the end token closes; whatever follows it is discarded. If no end token is generated, the span
-may have been too short: `SpanTooShortWarning` reports it, and the result is marked incomplete. Nothing is cut
+content, which the end token closes; whatever follows it is discarded. The model may be asked for a shorter
+span, and a full one continued (`trimask.sampling.length`). If no end token is generated, the span may have
+been too short: `SpanTooShortWarning` reports it, and the result is marked incomplete. Nothing is cut
 silently.
 
     speech:      ceil((silence + frames_per_character · characters) · (1 + margin))
@@ -17,6 +18,12 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 from trimask.errors import UserError
+from trimask.sampling.config import SamplerConfig
+from trimask.sampling.length import Given, Grown
+from trimask.sampling.order import FixedOrder
+from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.sequence import Sequence
+from trimask.vocabulary.task import Task
 from trimask.vocabulary.transcript import is_transcript
 
 _MEASURED_AT = 25.0
@@ -141,15 +148,70 @@ class LengthPolicy:
         return math.ceil(self.spoken_characters * (1 + self.margin)) + self.extra_characters
 
 
-def warn_of_length(
-    what: str, *, span_length: int, is_complete: bool, is_empty: bool, remedy: str, stacklevel: int
+def check_length_rule(
+    vocabulary: Vocabulary, task: Task, spans: Collection[str], config: SamplerConfig
 ) -> None:
-    """Warn if a span has no end token, or nothing before it. `what`: its modality; `remedy`: how to give it
-    more room."""
+    """Raise UserError if a length rule was chosen and no target's length is for it to say."""
+    targets = task.targets_of(spans)
+    if isinstance(config.length, Given) or any(vocabulary.space(m).has_end for m in targets):
+        return
+    raise UserError(
+        f"the length rule {config.length!r} has nothing to act on: the size of {targets[0]} is fixed; set "
+        f"sampler.{task.name}.length to Given"
+    )
+
+
+def warn_of_length(
+    what: str,
+    *,
+    span_length: int,
+    is_complete: bool,
+    is_empty: bool,
+    too_short: str,
+    empty: str,
+    stacklevel: int,
+) -> None:
+    """Warn if a span has no end token, or nothing before it.
+
+    Args:
+        what: its modality.
+        too_short: how to give it more room.
+        empty: why it may be empty, and what helps.
+    """
     if not is_complete:
         span = f"its span of {span_length} {'tokens' if what == 'text' else 'frames'}"
-        message = f"the {what} did not end within {span} and may be cut short: {remedy} (now {span_length})"
+        message = f"the {what} did not end within {span} and may be cut short: {too_short}"
         warnings.warn(message, SpanTooShortWarning, stacklevel=stacklevel + 1)
     elif is_empty:
-        message = f"the {what} is empty: its end token came first; try another seed or more training"
+        message = f"the {what} is empty: its end token came first; {empty}"
         warnings.warn(message, EmptySpanWarning, stacklevel=stacklevel + 1)
+
+
+def say_how_to_lengthen(document: Sequence, modality: str, config: SamplerConfig) -> str:
+    """Say how to give a span more room."""
+    if isinstance(config.length, Grown):
+        return f"try another seed, or raise Grown.most (now {config.length.most:g})"
+    grow = f"set sampler.{document.task.name}.length to Grown"
+    if not isinstance(config.length, Given):
+        return f"{grow}, with {config.length!r} as its first"
+    if len(document.task.targets_of(list(document.spans))) == 1:
+        return f"raise span_length, or {grow}"
+    if is_transcript(document.spans):
+        return f"{grow}, try another seed, or raise LengthPolicy.spoken_characters"
+    names = {"text": "joint_caption_length", "speech": "caption_characters"}
+    name = names.get(modality, "others")
+    return f"{grow}, try another seed, or raise LengthPolicy.{name}"
+
+
+def say_why_empty(task: str, config: SamplerConfig) -> str:
+    """Say why a span of `task` may be empty, and what helps."""
+    if not config.may_flood:
+        return "try another seed or more training"
+    path = f"sampler.{task}"
+    by = "count" if isinstance(config.order, FixedOrder) else "order"
+    held_back = "" if by == "count" else f"{path}.ends_last to true, "
+    return (
+        f"the {by} {type(getattr(config, by)).__name__} takes the surest tokens first, and ends may be surer "
+        f"than words: set {held_back}{path}.block_length to a few tokens, or {path}.{by} to "
+        f"{'Scheduled' if by == 'count' else 'Random'}"
+    )

@@ -1,4 +1,4 @@
-"""Reverse diffusion in one loop: order × count × corrector × filters × guidance × recompute."""
+"""Reverse diffusion in one loop: order × count × corrector × filters × guidance × recompute × length."""
 
 from trimask.model.onnx_graph import OnnxPrecision
 from trimask.sampling.backends import BACKENDS
@@ -38,6 +38,7 @@ from trimask.sampling.guidance import (
     IntervalGuidance,
     LinearGuidance,
 )
+from trimask.sampling.length import Given, Grown, LengthRule, Predicted, Span
 from trimask.sampling.likelihood import SamplerLikelihood, measure_sampler_likelihood
 from trimask.sampling.onnx_predictor import OnnxPredictor
 from trimask.sampling.order import (
@@ -88,6 +89,8 @@ __all__ = [
     "FirstHitting",
     "FixedOrder",
     "FrechetBound",
+    "Given",
+    "Grown",
     "Guidance",
     "GuidanceRamp",
     "Halton",
@@ -96,6 +99,7 @@ __all__ = [
     "LargestMargin",
     "LargestProbability",
     "LeftToRight",
+    "LengthRule",
     "LinearGuidance",
     "LowestEntropy",
     "MinP",
@@ -105,6 +109,7 @@ __all__ = [
     "Order",
     "PathPlanning",
     "PlannedCount",
+    "Predicted",
     "Predictor",
     "Random",
     "ReMDMCap",
@@ -118,6 +123,7 @@ __all__ = [
     "SamplerLikelihood",
     "Scheduled",
     "Shifted",
+    "Span",
     "StableAndSure",
     "Tabulated",
     "Temperature",

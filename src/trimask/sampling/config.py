@@ -9,6 +9,7 @@ from trimask.sampling.count import AdaptiveCount, Count, PlannedCount, Scheduled
 from trimask.sampling.filters import Filter, Temperature, TopP
 from trimask.sampling.grid import TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, check_guidance_scale
+from trimask.sampling.length import Given, LengthRule
 from trimask.sampling.order import DrawnOrder, FixedOrder, Order, Random, ScoredOrder
 from trimask.sampling.recompute import Everything, Recompute
 from trimask.vocabulary.task import Task
@@ -19,7 +20,7 @@ _MOST_STEPS = 100_000  # more than any sequence has slots
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerConfig:
-    """How to sample: order × count × corrector × filters × guidance × recompute.
+    """How to sample: order × count × corrector × filters × guidance × recompute × length.
 
     Attributes:
         num_steps: steps of a count that has steps; None for others.
@@ -36,6 +37,7 @@ class SamplerConfig:
         filters: applied in order to the guided distribution before a code is drawn.
         guidance_scale, guidance_ramp: classifier-free guidance; 1 is none.
         recompute: which positions a pass computes, and which keep their keys and values.
+        length: how many frames spans of variable length have.
         targets: by modality, settings of targets that differ, for a task that generates several together.
 
     Raises: UserError for values out of range, and for parts that do not go together.
@@ -52,6 +54,7 @@ class SamplerConfig:
     guidance_scale: float = 1.0
     guidance_ramp: GuidanceRamp = ConstantGuidance()
     recompute: Recompute = Everything()
+    length: LengthRule = Given()
     targets: "dict[str, SamplerConfig]" = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +75,11 @@ class SamplerConfig:
                 raise UserError(
                     f"the settings of target {modality} have recompute {other.recompute!r}, and those of the "
                     f"task {self.recompute!r}: give both the same, since a pass computes all targets"
+                )
+            if other.length != self.length:
+                raise UserError(
+                    f"the settings of target {modality} have length {other.length!r}, and those of the task "
+                    f"{self.length!r}: give both the same, since the targets share a sequence"
                 )
 
     def _check_count(self) -> None:
@@ -140,10 +148,21 @@ class SamplerConfig:
         return any(law.guidance_scale != 1 for law in self.laws)
 
     @property
+    def may_flood(self) -> bool:
+        """Whether end codes may come before the content and empty a span: where the surest slots come first,
+        over the whole span, and nothing holds end codes back [D: experiments/2026-11-29-floods].
+        """
+        is_by_evidence = isinstance(self.order, ScoredOrder) or isinstance(self.count, AdaptiveCount)
+        return is_by_evidence and self.block_length is None and not self.ends_last
+
+    @property
     def has_likelihood(self) -> bool:
         """Whether the law of the samples has an exact likelihood: what is revealed next depends only on what
-        is already revealed, not on the codes drawn in the same step, and nothing is corrected.
+        is already revealed, not on the codes drawn in the same step, nothing is corrected, and spans have the
+        lengths of the documents.
         """
+        if not isinstance(self.length, Given):
+            return False
         return all(not isinstance(law.order, DrawnOrder) and law.corrector is None for law in self.laws)
 
     def adjust(

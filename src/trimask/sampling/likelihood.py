@@ -75,14 +75,16 @@ def measure_sampler_likelihood(
         guidance: what guides each document beside its own conditions.
 
     Raises:
-        UserError: the sampler has no exact likelihood: its order looks at drawn codes, or it corrects.
+        UserError: the sampler has no exact likelihood: its order looks at drawn codes, it corrects, or it
+            changes the lengths of spans.
     """
     if not config.has_likelihood:
         law = next(law for law in reversed(config.laws) if not law.has_likelihood)
         raise UserError(
-            "this sampler has no exact likelihood: its order looks at drawn codes, or it has a corrector "
-            f"({law.order!r}, {law.corrector!r}). Choose Random or another order that looks at the "
-            "prediction alone, and no corrector"
+            "this sampler has no exact likelihood: its order looks at drawn codes, it has a corrector, or it "
+            f"changes the lengths of spans ({law.order!r}, {law.corrector!r}, {law.length!r}). "
+            "Choose Random or another order that looks at the prediction alone, no corrector, and the length "
+            "Given"
         )
     vocabulary = predictor.vocabulary
     nats = {name: np.zeros(len(documents)) for name in vocabulary.modalities}

@@ -5,6 +5,7 @@ at any pass: a sample does not depend on its company.
 """
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Rows
 from typing import Protocol, final, runtime_checkable
@@ -24,6 +25,7 @@ from trimask.sampling.order import DrawnOrder
 from trimask.sampling.passes import Passes
 from trimask.sampling.predictor import Prediction, Predictor, forbid_ends
 from trimask.sampling.row import Event, Row, make_rows
+from trimask.sampling.spans import begin_rows, extend_row
 from trimask.sampling.track import Evidence
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import TokenRange
@@ -282,17 +284,33 @@ def unmask(
     fill: Fill = draw_codes,
     callback: Callable[[Event], None] | None = None,
 ) -> Iterator[tuple[Row, Int[np.ndarray, "slots"]]]:
-    """Fill sequences, at most `batch_size` at a time; yield each with its tokens as soon as it is full."""
-    unmasker, waiting = Unmasker(predictor, fill=fill, callback=callback), iter(rows)
+    """Fill sequences, at most `batch_size` at a time; yield each with its tokens as soon as it is full.
+
+    The lengths of spans are chosen before, and full spans continued, as the rows' length rules say: the rows
+    that are yielded may be others than `rows`, at the same places.
+    """
+    unmasker, longer = Unmasker(predictor, fill=fill, callback=callback), deque[Row]()
+    waiting = begin_rows(predictor, rows, at_once=batch_size)
     while True:
-        joining = list(itertools.islice(waiting, batch_size - len(unmasker.rows)))
+        joining = list(itertools.islice(_drain(longer), batch_size - len(unmasker.rows)))
+        joining += itertools.islice(waiting, batch_size - len(unmasker.rows) - len(joining))
         if joining:
             unmasker.admit(joining)
         if not unmasker.rows:
             return
         if not all(row.is_full for row in unmasker.rows):
             unmasker.run_pass()
-        yield from unmasker.release()
+        for row, tokens in unmasker.release():
+            piece = extend_row(row, tokens, predictor.vocabulary)
+            if piece is None:
+                yield row, tokens
+            else:
+                longer.append(piece)
+
+
+def _drain(rows: deque[Row]) -> Iterator[Row]:
+    while rows:
+        yield rows.popleft()
 
 
 def sample(
@@ -307,13 +325,14 @@ def sample(
     callback: Callable[[Event], None] | None = None,
 ) -> list[Int[np.ndarray, "slots"]]:
     """Fill every maskable slot of the documents with a code of its range; return their tokens. Tokens given
-    at maskable slots are ignored.
+    at maskable slots are ignored. Where the config's `length` changes spans, so do the slots.
 
     Document k depends on itself, what guides it, (seed, keys[k]) and the config alone: its random numbers are
     a function of (seed, key, its own pass, slot).
 
     Args:
-        predictor: gives log-probabilities; called once per pass, twice with guidance.
+        predictor: gives log-probabilities; called once per pass, twice with guidance, and once for lengths
+            that are predicted.
         keys: name the random streams of the documents; by default their places.
         guidance: what guides each document beside its own conditions.
         batch_size: the most documents at a time; by default all.

@@ -132,6 +132,46 @@ def drop_conditions(
     return replace(sequence, tokens=tokens)
 
 
+def take_targets(sequence: Sequence, other: Sequence) -> Sequence:
+    """Return the sequence with the targets of another one of the same task and lengths: their tokens, and
+    which of them are to be filled.
+    """
+    tokens, maskable = sequence.tokens.copy(), sequence.maskable.copy()
+    for modality in other.task.targets_of(list(other.spans)):
+        here, there = slice(*sequence.spans[modality]), slice(*other.spans[modality])
+        tokens[here], maskable[here] = other.tokens[there], other.maskable[there]
+    return replace(sequence, tokens=tokens, maskable=maskable)
+
+
+def resize_spans(vocabulary: Vocabulary, sequence: Sequence, num_frames: Mapping[str, int]) -> Sequence:
+    """Rebuild `sequence` with target spans of other lengths.
+
+    The frames that a span keeps hold their tokens, and what is maskable of them stays so; frames that it
+    gains are to be generated, and hold codes of 0.
+
+    Args:
+        num_frames: of each target span that changes, by modality.
+    """
+    builder = _Builder(vocabulary, sequence.task)
+    kept: list[np.ndarray] = []
+    for modality, (start, stop) in sequence.spans.items():
+        is_target = modality not in sequence.task.condition
+        codebooks = vocabulary.space(modality).num_codebooks
+        tokens = sequence.tokens[start:stop].reshape(-1, codebooks)
+        maskable = sequence.maskable[start:stop]
+        length = num_frames.get(modality, len(tokens))
+        assert is_target or modality not in num_frames
+        gained = max(length - len(tokens), 0)
+        added = vocabulary.tokens(modality, np.zeros((gained, codebooks), dtype=np.int64))
+        builder.add_span(modality, np.concatenate([tokens, added])[:length], is_target=is_target)
+        kept.append(np.concatenate([maskable, np.full(added.size, True)])[: length * codebooks])
+    found = builder.finish()
+    maskable = found.maskable.copy()
+    for (start, stop), of_span in zip(found.spans.values(), kept, strict=True):
+        maskable[start:stop] = of_span
+    return replace(found, maskable=maskable)
+
+
 class _Builder:
     """Appends spans and keeps the running slot, position and coordinate."""
 
