@@ -102,7 +102,7 @@ def guide(
     def of_all_rows(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
         return unconditional(place[slots // num_slots] * num_slots + slots % num_slots, range_index)
 
-    return mix(conditional, of_all_rows, scale, is_guided, z.device)
+    return mix(conditional, of_all_rows, scale, read & is_guided[:, None], batch, z.device)
 
 
 def find_guided(scale: Float64[np.ndarray, "rows slots"], batch: Batch) -> Bool[np.ndarray, "rows"]:
@@ -122,26 +122,35 @@ def mix(
     conditional: Prediction,
     unconditional: Prediction,
     scale: Float64[np.ndarray, "rows slots"],
-    is_guided: Bool[np.ndarray, "rows"],
+    read: Bool[np.ndarray, "rows slots"],
+    batch: Batch,
     device: torch.device,
 ) -> Prediction:
     """Return uncond + w · (cond - uncond) on log-probabilities, normalized again, where w is not 1; the
     conditional prediction elsewhere. Filters such as temperature and top-p act after it.
+
+    Args:
+        read: slots that may be read from `unconditional`. No others are, and none of a codebook range without
+            guided slots.
     """
-    guided_slots = (is_guided[:, None] & (scale != 1)).reshape(-1)
-    is_guided_slot = send(torch.from_numpy(guided_slots), device)
+    guided = read & (scale != 1)
+    flat, range_index = guided.reshape(-1).nonzero()[0], batch.range_index.numpy()[guided]
+    # The host would wait for a GPU to pick the guided slots out of those that are asked for. So it reads as
+    # many, in place of the others the first guided one.
+    found = zip(*np.unique(range_index, return_index=True), strict=True)
+    first = {int(index): int(flat[place]) for index, place in found}
+    is_guided_slot = send(torch.from_numpy(guided.reshape(-1)), device)
     w_of_slot = send(torch.from_numpy(scale.reshape(-1)), device)
 
     def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
         cond = conditional(slots, range_index)
-        guided = is_guided_slot[slots].nonzero()[:, 0]
-        if not len(guided):
+        if range_index not in first:
             return cond
-        chosen = slots[guided]
-        uncond = unconditional(chosen, range_index)
-        w = w_of_slot[chosen, None].to(cond.dtype)
-        mixed = torch.log_softmax(uncond + w * (cond[guided] - uncond), dim=-1)
-        return cond.index_copy(0, guided, mixed)
+        is_guided = is_guided_slot[slots]
+        uncond = unconditional(slots.masked_fill(~is_guided, first[range_index]), range_index)
+        w = w_of_slot[slots, None].to(cond.dtype)
+        mixed = torch.log_softmax(uncond + w * (cond - uncond), dim=-1)
+        return torch.where(is_guided[:, None], mixed, cond)
 
     return log_probabilities
 

@@ -189,7 +189,7 @@ class Unmasker:
         z = drop_condition(self._z, self._batch, self.predictor.vocabulary)
         read &= is_guided[:, None]
         without = unconditional.predict(z, self._policies(is_guided), masked, read)
-        return mix(prediction, without, scale, is_guided, z.device)
+        return mix(prediction, without, scale, read, self._batch, z.device)
 
     def _policies(self, computed: np.ndarray) -> list[Recompute | None]:
         return [row.recompute if yes else None for row, yes in zip(self.rows, computed, strict=True)]

@@ -1,0 +1,161 @@
+"""On a GPU, the host waits for nothing within a step whose slots are known before its prediction."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import varlen
+
+from design_space import RECOMPUTES
+from generation.fakes import random_denoiser
+from pretended_gpu import OnDevice, PretendedGPU, WaitError
+from sampling.test_sampler_loop import DOCUMENTS
+from trimask.model.attention import AttentionBackend
+from trimask.sampling import (
+    Ancestral,
+    Checkerboard,
+    CoarseFirst,
+    Confidence,
+    Cosine,
+    FirstHitting,
+    Halton,
+    IntervalGuidance,
+    LeftToRight,
+    LinearGuidance,
+    MinP,
+    SamplerConfig,
+    Temperature,
+    TopK,
+    TopP,
+    filters,
+    sample,
+)
+from trimask.sampling.predictor import DenoiserPredictor
+from trimask.sampling.row import Row
+from trimask.sampling.sampler import Fill, Unmasker, draw_codes
+
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+PLAIN = DenoiserPredictor(random_denoiser())
+CONFIGS = [
+    SamplerConfig(num_steps=4, grid=Cosine(), order=CoarseFirst()),
+    SamplerConfig(num_steps=4, count=Ancestral(), order=Halton(), block_length=3),
+    SamplerConfig(count=FirstHitting(), order=LeftToRight()),
+    SamplerConfig(num_steps=4, order=Checkerboard(), filters=(Temperature(value=1.0, last=0.0),)),
+    SamplerConfig(num_steps=4, filters=(TopK(value=3), TopP(value=0.7), MinP(value=0.1))),
+    SamplerConfig(num_steps=5, guidance_scale=3.0, guidance_ramp=LinearGuidance()),
+    SamplerConfig(num_steps=5, guidance_scale=3.0, guidance_ramp=IntervalGuidance(start=0.2, stop=0.7)),
+    *(SamplerConfig(num_steps=5, guidance_scale=2.0, recompute=each) for each in RECOMPUTES),
+]
+
+
+def sample_there(
+    config: SamplerConfig, *, fill: Fill = draw_codes, attention: AttentionBackend | None = None
+) -> tuple[list[np.ndarray], PretendedGPU]:
+    """Sample on the pretended GPU, where no pass may wait; sequences may come and go between passes."""
+    gpu, denoiser = PretendedGPU(), random_denoiser()
+    denoiser.attention_backend = attention
+    gpu.place(denoiser)
+    with gpu:
+        unmasker = Unmasker(DenoiserPredictor(denoiser), fill=fill)
+        rows = [
+            Row(document, denoiser.vocabulary, config, seed=1, key=key, place=key)
+            for key, document in enumerate(DOCUMENTS)
+        ]
+        found: dict[int, np.ndarray] = {}
+        while rows or unmasker.rows:
+            joining = 4 - len(unmasker.rows)
+            unmasker.admit(rows[:joining])
+            rows = rows[joining:]
+            with gpu.without_waits():
+                unmasker.run_pass()
+            found |= {row.place: tokens for row, tokens in unmasker.release()}
+    return [found[place] for place in range(len(DOCUMENTS))], gpu
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=repr)
+def test_no_wait_in_a_pass_of_a_fixed_order(config: SamplerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = sample(PLAIN, DOCUMENTS, config, seed=1)
+    monkeypatch.setattr(filters, "_PARTITION", 2)  # fewer codes than any range has
+    there, gpu = sample_there(config)
+    assert all(np.array_equal(*pair) for pair in zip(there, here, strict=True))
+    assert gpu.waits  # of sequences that come and go: it is watched at all
+
+
+def attend_alike(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)).transpose(
+        0, 1
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS[-5:], ids=repr)
+def test_nor_with_the_kernel_for_variable_lengths(
+    config: SamplerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kernel(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, key_ends: Tensor, *_: int) -> Tensor:
+        with torch._C.DisableTorchFunction():
+            q, k, v = (x.as_subclass(Tensor) for x in (q, k, v))
+            of_queries, of_keys = (x.as_subclass(Tensor).diff().tolist() for x in (ends, key_ends))
+            parts = zip(q.split(of_queries), k.split(of_keys), v.split(of_keys), strict=True)
+            found = [attend_alike(*part) for part in parts]
+            return torch.cat(found).as_subclass(OnDevice)
+
+    monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    there, _ = sample_there(config, attention=AttentionBackend.VARLEN)
+    here = sample(PLAIN, DOCUMENTS, config, seed=1)
+    assert all(np.array_equal(*pair) for pair in zip(there, here, strict=True))
+
+
+def test_other_orders_wait_for_what_they_read() -> None:
+    with pytest.raises(WaitError):
+        sample_there(SamplerConfig(num_steps=3, order=Confidence()))
+
+
+WAITS: list[Callable[[Tensor], object]] = [
+    lambda x: x.max().item(),
+    lambda x: x.tolist(),
+    lambda x: x.cpu(),
+    lambda x: x.to("cpu", torch.float32),
+    lambda x: x.numpy(),
+    lambda x: bool((x > 1).any()),
+    lambda x: [0, 1, 2][x[0]],  # pyright: ignore[reportArgumentType, reportCallIssue]
+    lambda x: x.nonzero(),
+    lambda x: torch.where(x > 1),
+    lambda x: x[x > 1],
+    lambda x: x[[0]],
+    lambda x: x[torch.tensor([0])],
+    lambda x: x.index_put_((x > 1,), x[0]),
+    lambda x: x.masked_select(x > 1),
+    lambda x: x.unique(),
+    lambda x: torch.equal(x, x),
+    lambda x: x.bincount(),
+    lambda x: torch.arange(len(x), device=x.device).repeat_interleave(x),
+    lambda x: F.one_hot(x),
+    lambda x: x.tensor_split(x),
+    lambda x: torch.tensor([1], device=x.device),
+    lambda x: torch.ones(2).to(x.device),
+    lambda x: torch.ones(2).to(x.device, non_blocking=True),  # not from pinned memory
+    lambda x: torch.ones(2).pin_memory().to(x.device),
+]
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_wait_is_seen(wait: Callable[[Tensor], object]) -> None:
+    """Wherever it is: here where codes are drawn."""
+
+    def fill(log_probabilities: Tensor, **given: Any) -> Tensor:
+        code = draw_codes(log_probabilities, **given)
+        wait(code + 1)
+        return code
+
+    with pytest.raises(WaitError):
+        sample_there(CONFIGS[0], fill=fill)
+
+
+def test_tensors_of_both_sides_do_not_mix() -> None:
+    gpu = PretendedGPU()
+    with gpu, pytest.raises(RuntimeError, match="on the host and on the device"):
+        torch.zeros(2, device="cuda").add(torch.zeros(2))
