@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trimask.cli import main
-from trimask.cli.sample import BACKENDS, print_sample
+from trimask.cli.sample import BACKENDS
+from trimask.cli.sample_output import print_sample
 from trimask.generation.prompts import Seen
 from trimask.io import read_json, write_json
 from trimask.model.denoiser import Denoiser, DenoiserConfig

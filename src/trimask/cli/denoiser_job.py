@@ -11,7 +11,7 @@ from trimask.cli.failure import UsageError
 from trimask.cli.job import DATA_BYTES, STATE_BYTES, Job
 from trimask.cli.program import program
 from trimask.cli.recipe import count_denoiser_parameters
-from trimask.cli.sample import option_of
+from trimask.cli.sample_inputs import option_of
 from trimask.config import to_dict
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments must be reported before that

@@ -1,9 +1,7 @@
 """`trimask sample`: generate with a run."""
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
@@ -12,22 +10,21 @@ import tyro
 
 from trimask import __version__
 from trimask.cli.arguments import Verb, check_paths, choose, closest
-from trimask.cli.console import Report, print_json, say
+from trimask.cli.console import Report, print_json
 from trimask.cli.destination import check_writable
-from trimask.cli.failure import Failed, UsageError, convert_file_errors
+from trimask.cli.failure import UsageError, convert_file_errors
+from trimask.cli.sample_inputs import check_inputs, check_overrides, find_code_files, read_prompts
+from trimask.cli.sample_output import NO_FILES, name_stem, print_sample, print_warnings_once
 from trimask.config import from_dict, to_dict
-from trimask.reading import find_problem, read_text
-from trimask.vocabulary.task import MODALITIES, TASKS, Task
+from trimask.reading import read_text
+from trimask.vocabulary.task import TASKS, Task
 from trimask.vocabulary.transcript import is_transcript
 
 if TYPE_CHECKING:  # this imports torch, which takes seconds: wrong arguments must be reported before that
     from trimask.generation.generate import Generator
 
-NO_FILES = ("is_complete", "text", "sample_rate", "task")
-"""Entries of a sample's JSON that are not paths of files."""
 BACKENDS = ("torch", "onnx", "onnx-int8")
 """The names in `trimask.sampling.BACKENDS`, known before torch is imported."""
-_MOST_BYTES = 10_000_000  # of a file of prompts
 
 
 def _arg(metavar: str) -> Any:
@@ -107,17 +104,17 @@ class Sample(Verb):
             return run_chain(self, overrides)
         tasks = _read_tasks(Path(self.model))
         if tasks is not None:
-            self._check(self._choose_task(tasks))
-            self._check_overrides(overrides, tasks)
+            check_inputs(self, self._choose_task(tasks))
+            check_overrides(self, overrides, tasks)
         if self.out is not None:
             check_writable(self.out)
         generator = self.load()
         generator.override(overrides)
         task = self._choose_task(generator.vocabulary.tasks)
         if tasks is None:
-            self._check(task)
-            self._check_overrides(overrides, generator.vocabulary.tasks)
-        prompts = self._prompts(task)
+            check_inputs(self, task)
+            check_overrides(self, overrides, generator.vocabulary.tasks)
+        prompts = read_prompts(self, task)
         described: list[dict[str, Any]] = []
         for sample in self._samples(generator, task, prompts):
             described.append(sample)
@@ -194,91 +191,6 @@ class Sample(Verb):
         name = choose("task", self.task, [task.name for task in tasks])
         return next(task for task in tasks if task.name == name)
 
-    def _check(self, task: Task) -> None:
-        """Check the arguments as far as possible without loading the model."""
-        if self.out is None and (task.targets != {"text"} or self.filmstrip):
-            raise UsageError(f"task {task.name} writes files: give a folder for them with --out DIR")
-        if self.out is not None and self.out.exists() and not self.out.is_dir():
-            raise UsageError(f"--out {self.out} is a file: name a folder")
-        if self.filmstrip and task.name != "text_to_image":
-            raise UsageError(f"--filmstrip is for task text_to_image, not {task.name}: leave it out")
-        given = {"image": self.image, "speech": self.speech, **self._code_files()}
-        used = {*task.condition, *task.targets}
-        unused = [" ".join(option_of(n, str(p))) for n, p in given.items() if p and n not in used]
-        for name in task.condition:
-            if name != "text" and given.get(name) is None:
-                more = f", and does not use {unused[0]}" if unused else ""
-                raise UsageError(f"task {task.name} needs {' '.join(option_of(name, 'FILE'))}{more}")
-        for name, path in given.items():
-            if path is None:
-                continue
-            option = " ".join(option_of(name, str(path)))
-            if name not in used:
-                raise UsageError(f"task {task.name} does not use {option}: leave it out")
-            if (problem := find_problem(path)) is not None:
-                raise UsageError(f"{option} {problem}")
-        self._check_parts(task)
-        if self.prompt is not None and not self.prompt.strip():
-            raise UsageError(f"the prompt {self.prompt!r} is empty: give some text")
-        if self.pair is not None:
-            choose("pair", self.pair, ["image", "speech"])
-
-    def _check_parts(self, task: Task) -> None:
-        """Check what says which part of a picture or recording to generate."""
-        for name, part, value, wanted in (
-            ("image", "mask", self.mask, "FILE, white where it is to be painted"),
-            ("speech", "seconds", self.seconds, "A B, where it is to be spoken anew"),
-        ):
-            given = getattr(self, name)
-            is_target = name in task.targets and name not in task.condition
-            if value is not None and (given is None or not is_target):
-                raise UsageError(
-                    f"--{part} says which part of --{name} FILE a task generates, and task {task.name} "
-                    f"{'has none' if is_target else f'generates no {name}'}: leave it out, or give --{name}"
-                )
-            if given is not None and is_target and value is None and len(task.targets) == 1:
-                raise UsageError(
-                    f"--{name} {given} is what task {task.name} generates: leave it out, or give --{part} "
-                    f"{wanted}"
-                )
-        if self.mask is not None and (problem := find_problem(self.mask)) is not None:
-            raise UsageError(f"--mask {self.mask} {problem}")
-
-    def _check_overrides(self, overrides: Mapping[str, str], tasks: Sequence[Task]) -> None:
-        """Raise UsageError for a setting of the sampler of another task."""
-        for path in overrides:
-            _, other, *rest = path.split(".")
-            if other != self.task and other in [task.name for task in tasks]:
-                own = ".".join(["--sampler", self.task, *rest])
-                raise UsageError(
-                    f"task {self.task} does not use --{path}, a setting of task {other}: leave it out, or "
-                    f"give {own}"
-                )
-
-    def _prompts(self, task: Task) -> list[str] | None:
-        """Read the prompts of --prompts, one per line, without empty lines. None without that option."""
-        if self.prompts is None:
-            return None
-        if self.prompt is not None:
-            raise UsageError("--prompt and --prompts exclude each other: give one of them")
-        if "text" not in task.condition and not task.is_alone:
-            raise UsageError(f"task {task.name} does not use --prompts: leave it out")
-        if (problem := find_problem(self.prompts)) is not None:
-            raise UsageError(f"--prompts {self.prompts} {problem}")
-        size = self.prompts.stat().st_size
-        if size > _MOST_BYTES:
-            raise UsageError(
-                f"--prompts {self.prompts} has {size:,} bytes, more than {_MOST_BYTES:,}: split it"
-            )
-        try:
-            text = self.prompts.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise Failed(f"{self.prompts} is not UTF-8 ({error}): convert it") from error
-        found = [line.strip() for line in text.split("\n") if line.strip()]
-        if not found:
-            raise UsageError(f"--prompts {self.prompts} contains no prompt: write one per line")
-        return found
-
     def load(self) -> "Generator":
         path = Path(self.model)
         if self.model != "quickstart" and not path.exists():
@@ -318,18 +230,9 @@ class Sample(Verb):
         if self.speech is not None:
             assert generator.codecs.speech is not None
             options["speech"] = read_speech(self.speech, generator.codecs.speech.sample_rate)
-        return options | {"codes": {name: read_codes(path) for name, path in self._code_files().items()}}
-
-    def _code_files(self) -> dict[str, Path]:
-        found = {}
-        for each in self.codes:
-            name, equals, path = each.partition("=")
-            if not (name and equals and path):
-                raise UsageError(
-                    f"--codes {each} is not NAME=FILE: give a modality and the file of its codes"
-                )
-            found[name] = Path(path)
-        return found
+        return options | {
+            "codes": {name: read_codes(path) for name, path in find_code_files(self.codes).items()}
+        }
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -345,25 +248,6 @@ class Sample(Verb):
         )
 
 
-# A model may generate control characters, which would move the terminal's cursor: print their symbols
-# instead. Files keep them.
-_PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
-_PICTURES |= {0x7F: "\u2421"} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
-
-
-def print_sample(sample: Mapping[str, Any]) -> None:
-    if "text" in sample:
-        print(sample["text"].translate(_PICTURES))
-    for kind in sample:
-        if kind not in (*NO_FILES, "settings"):
-            say(f"wrote {sample[kind]}")
-
-
-def option_of(modality: str, file: str) -> list[str]:
-    """Return the words of the command line that give `file` as the condition of `modality` (not text)."""
-    return [f"--{modality}", file] if modality in MODALITIES else ["--codes", f"{modality}={file}"]
-
-
 def _read_tasks(model: Path) -> Sequence[Task] | None:
     """Read the tasks of a model from its configuration; None if the model must be loaded to know them."""
     if not model.exists():
@@ -373,26 +257,3 @@ def _read_tasks(model: Path) -> Sequence[Task] | None:
         return [from_dict(Task, row) for row in stored]
     except (OSError, ValueError, KeyError, TypeError):  # loading the run will report what is wrong
         return None
-
-
-@contextmanager
-def print_warnings_once() -> Iterator[None]:
-    """Print each warning within this block as one line, and only once."""
-    printed: set[str] = set()
-
-    def print_once(message: Warning | str, *rest: Any, **more: Any) -> None:
-        if str(message) not in printed:
-            printed.add(str(message))
-            say(f"warning: {message}")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.showwarning = print_once
-        yield
-
-
-def name_stem(task: str, prompt: str | None, seed: int) -> str:
-    """Return the stem of the names of sample files: task, first words of the prompt, seed."""
-    letters = "".join(c if c.isalnum() else " " for c in (prompt or "").lower())
-    words = "-".join(letters.split())[:40].rstrip("-")
-    return "_".join(filter(None, [task, words, f"seed{seed}"]))

@@ -7,7 +7,8 @@ from trimask.cli.arguments import choose
 from trimask.cli.console import print_json
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import UsageError
-from trimask.cli.sample import NO_FILES, Sample, name_stem, print_sample, print_warnings_once
+from trimask.cli.sample import Sample
+from trimask.cli.sample_output import NO_FILES, name_stem, print_sample, print_warnings_once
 
 _OF_ONE_TASK = ("prompts", "mask", "seconds", "span_length", "pair", "filmstrip")
 
