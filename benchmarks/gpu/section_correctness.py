@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from cached_passes import cached_passes
 from kernels import attention, head, relative
+from recorded_passes import recorded_passes
 from setting import Part, Setting, deterministic, one_device
 from torch import Tensor
 
@@ -100,7 +101,16 @@ def _check_attention(part: Part, device: torch.device) -> None:
             name = f"{shape}_{kind}"
             part.attempt(f"checks/{name}", lambda k=kind, o=options: attention(device, *kinds[k], **o))
             _failed_is_not_passed(part, name)
-    batch = make_stream().batch(0)
+    stream = make_stream()
+    batch = stream.batch(0)
+    some = [batch, batch.rows(slice(0, 2)), stream.batch(1)]
+    for kind in ("loop_fp32", "varlen_bf16"):
+        name = f"recorded_passes_{kind}"
+        part.attempt(
+            f"checks/{name}",
+            lambda k=kind: recorded_passes(CONFIG, VOCABULARY, some, device, *kinds[k]),
+        )
+        _failed_is_not_passed(part, name)
     for kind in ("loop_fp32", "loop_bf16", "varlen_bf16", "flex_bf16"):
         name = f"cached_passes_{kind}"
         part.attempt(

@@ -13,7 +13,7 @@ from benchmarks.sampling.network import Count
 from benchmarks.sampling.work import Work
 from trimask.model.cache import KeyValueCache
 from trimask.model.denoiser import Denoiser
-from trimask.sampling.backends import BACKENDS, TORCH
+from trimask.sampling.backends import BACKENDS, COMPILED, TORCH
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER
 from trimask.sampling.filters import Temperature
@@ -26,8 +26,9 @@ ASSUMED_STEPS = 64
 """What rivals with as many steps as ours take where our count depends on the prediction."""
 OURS = "trimask"
 GUIDED = "trimask-guided"
-BY_BACKEND = {f"{OURS}-{backend}": backend for backend in BACKENDS if backend != TORCH}
-"""What samples as `OURS` does, with the model computed by another backend."""
+BY_BACKEND = {f"{OURS}-{name}": name for name in BACKENDS if name not in (TORCH, COMPILED)}
+"""What samples as `OURS` does, with the model computed by another backend; what it gains by being compiled,
+`benchmarks/gpu` measures."""
 
 
 def settings(name: str, task: str) -> SamplerConfig:

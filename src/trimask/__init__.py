@@ -26,8 +26,9 @@ def load(run: "str | Path", *, tokenizers: "str | Path | None" = None, backend: 
     Args:
         run: a run directory, a file that `trimask export` wrote, or `quickstart`, the shipped model.
         tokenizers: tokenizer folder of an exported file; by default the shipped one.
-        backend: what computes predictions: `torch`; or ONNX Runtime, faster on CPUs (the extra `onnx`), with
-            the same results up to rounding (`onnx`) or in 8-bit integers (`onnx-int8`).
+        backend: what computes predictions: `torch`; `torch-compiled`, which first compiles for a minute or
+            so; or ONNX Runtime, faster on CPUs (the extra `onnx`), with the same results up to rounding
+            (`onnx`) or in 8-bit integers (`onnx-int8`).
 
     Raises:
         ImportError: the backend's extra is not installed; the message has the remedy.

@@ -1,6 +1,7 @@
 """On a GPU, the host waits for nothing within a step whose slots are known before its prediction."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from torch.nn.attention import varlen
 from design_space import RECOMPUTES
 from generation.fakes import random_denoiser
 from pretended_gpu import OnDevice, PretendedGPU, WaitError
+from sampling.recorder import Recorder
 from sampling.test_sampler_loop import DOCUMENTS
 from trimask.model.attention import AttentionBackend
+from trimask.model.denoiser import Denoiser
 from trimask.sampling import (
     Ancestral,
     Checkerboard,
     CoarseFirst,
+    CompiledPredictor,
     Confidence,
     Cosine,
     FirstHitting,
@@ -34,7 +38,7 @@ from trimask.sampling import (
     filters,
     sample,
 )
-from trimask.sampling.predictor import DenoiserPredictor
+from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.row import Row
 from trimask.sampling.sampler import Fill, Unmasker, draw_codes
 
@@ -53,14 +57,18 @@ CONFIGS = [
 
 
 def sample_there(
-    config: SamplerConfig, *, fill: Fill = draw_codes, attention: AttentionBackend | None = None
+    config: SamplerConfig,
+    *,
+    fill: Fill = draw_codes,
+    attention: AttentionBackend | None = None,
+    make_predictor: Callable[[Denoiser], Predictor] = DenoiserPredictor,
 ) -> tuple[list[np.ndarray], PretendedGPU]:
     """Sample on the pretended GPU, where no pass may wait; sequences may come and go between passes."""
     gpu, denoiser = PretendedGPU(), random_denoiser()
     denoiser.attention_backend = attention
     gpu.place(denoiser)
     with gpu:
-        unmasker = Unmasker(DenoiserPredictor(denoiser), fill=fill)
+        unmasker = Unmasker(make_predictor(denoiser), fill=fill)
         rows = [
             Row(document, denoiser.vocabulary, config, seed=1, key=key, place=key)
             for key, document in enumerate(DOCUMENTS)
@@ -83,6 +91,15 @@ def test_no_wait_in_a_pass_of_a_fixed_order(config: SamplerConfig, monkeypatch: 
     there, gpu = sample_there(config)
     assert all(np.array_equal(*pair) for pair in zip(there, here, strict=True))
     assert gpu.waits  # of sequences that come and go: it is watched at all
+
+
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[5], CONFIGS[-1]], ids=repr)
+def test_nor_where_passes_are_recorded(config: SamplerConfig) -> None:
+    there, _ = sample_there(
+        config, make_predictor=partial(CompiledPredictor, compiles=False, record=Recorder())
+    )
+    here = sample(PLAIN, DOCUMENTS, config, seed=1)
+    assert all(np.array_equal(*pair) for pair in zip(there, here, strict=True))
 
 
 def attend_alike(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

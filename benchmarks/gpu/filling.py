@@ -1,0 +1,144 @@
+"""Documents filled by the sampler as it is: passes counted, and waits of the host within them."""
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, final
+
+import numpy as np
+import torch
+from setting import Setting
+from torch import Tensor
+
+from trimask.model.cache import KeyValueCache
+from trimask.sampling.config import SamplerConfig
+from trimask.sampling.predictor import PartialPredictor, Prediction
+from trimask.sampling.row import Row
+from trimask.sampling.sampler import Unmasker
+from trimask.vocabulary.batch import Batch
+from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.sequence import Sequence
+
+
+@final
+class Counted:
+    """A predictor that counts its passes, of which guided steps take two, and the positions in them."""
+
+    def __init__(self, inner: PartialPredictor):
+        self.inner, self.num_passes, self.num_positions = inner, 0, 0
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.inner.vocabulary
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    def __call__(self, z: Tensor, batch: Batch) -> Prediction:
+        self._count(batch.num_positions)
+        return self.inner(z, batch)
+
+    def empty_cache(self, batch: Batch) -> KeyValueCache:
+        return self.inner.empty_cache(batch)
+
+    def predict_some(
+        self,
+        z: Tensor,
+        batch: Batch,
+        at: Tensor,
+        *,
+        cache: KeyValueCache | None = None,
+        active: Tensor | None = None,
+    ) -> Prediction:
+        self._count(batch.num_positions if active is None else len(active))
+        return self.inner.predict_some(z, batch, at, cache=cache, active=active)
+
+    def _count(self, num_positions: int) -> None:
+        self.num_passes += 1
+        self.num_positions += num_positions
+
+
+def measured(
+    setting: Setting,
+    predictor: PartialPredictor,
+    documents: list[Sequence],
+    config: SamplerConfig,
+    *,
+    rounds: int = 1,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What filling the documents takes, the median of some rounds, after one that warms up; and the targets."""
+    places, num_steps = _waits(setting, predictor, documents, config)
+    found: list[float] = []
+    counted = Counted(predictor)
+    for _ in range(rounds):
+        counted = Counted(predictor)
+        setting.synchronize()
+        began = time.perf_counter()
+        filled, _ = fill(counted, documents, config)
+        setting.synchronize()
+        found.append(time.perf_counter() - began)
+    seconds = float(np.median(found))
+    tokens = sum(int(document.maskable.sum()) for document in documents)
+    return {
+        "sequences": len(documents),
+        "tokens": tokens,
+        "steps": num_steps,
+        "passes": counted.num_passes,
+        "positions_per_pass": counted.num_positions / counted.num_passes,
+        "guidance_scale": config.guidance_scale,
+        "seconds": seconds,
+        "seconds_per_pass": seconds / counted.num_passes,
+        "seconds_per_sequence": seconds / len(documents),
+        "tokens_per_second": tokens / seconds,
+        "waits_per_step": None if places is None else sum(places.values()) / num_steps,
+        "waits": None if places is None else dict(places.most_common(10)),
+    }, filled
+
+
+def fill(
+    predictor: PartialPredictor, documents: list[Sequence], config: SamplerConfig, watch: Any = nullcontext
+) -> tuple[np.ndarray, int]:
+    """Fill the documents at once; return all targets, and the steps. `watch()` is entered for each step."""
+    unmasker, num_steps = Unmasker(predictor), 0
+    unmasker.admit(
+        [
+            Row(document, predictor.vocabulary, config, seed=0, key=key, place=key)
+            for key, document in enumerate(documents)
+        ]
+    )
+    found: dict[int, np.ndarray] = {}
+    while unmasker.rows:
+        with watch():
+            unmasker.run_pass()
+        num_steps += 1
+        found |= {row.place: tokens for row, tokens in unmasker.release()}
+    targets = [found[place][document.maskable] for place, document in enumerate(documents)]
+    return np.concatenate(targets), num_steps
+
+
+def _waits(
+    setting: Setting, predictor: PartialPredictor, documents: list[Sequence], config: SamplerConfig
+) -> tuple[Counter[str] | None, int]:
+    """How often, and where, the host waits for the GPU within steps; and how many these are."""
+    if not setting.on_gpu:
+        return None, fill(predictor, documents, config)[1]
+    fill(predictor, documents, config)  # what waits only once, as compiling does
+    places: Counter[str] = Counter()
+
+    @contextmanager
+    def watch() -> Iterator[None]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                yield
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        for warning in caught:
+            if "synchroniz" in str(warning.message):
+                places[f"{'/'.join(warning.filename.split('/')[-2:])}:{warning.lineno}"] += 1
+
+    return places, fill(predictor, documents, config, watch)[1]
