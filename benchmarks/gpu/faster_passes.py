@@ -27,7 +27,7 @@ def faster_passes(setting: Setting, part: Part, denoiser: Denoiser, documents: D
     """Note each law and way below `name`. `times_plain`: its seconds, over those of plain passes over
     everything; `share_of_plain_tokens`: of targets, with the same code as there.
     """
-    steps = 4 if setting.is_tiny else 64
+    steps = 4 if setting.is_tiny else 16
     laws = {
         "speech_coarse_8": (documents("text_to_speech", 8), SamplerConfig(num_steps=8, order=CoarseFirst())),
         f"image_random_{steps}": (

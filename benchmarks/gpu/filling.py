@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -69,15 +70,17 @@ def measured(
     *,
     rounds: int = 1,
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """What filling the documents takes, the median of some rounds, after one that warms up; and the targets."""
-    places, num_steps = _waits(setting, predictor, documents, config)
+    """What filling the documents takes, the median of some rounds after two steps to warm up; and the
+    targets.
+    """
+    waits = _waits(setting, predictor, documents, replace(config, num_steps=2))
     found: list[float] = []
-    counted = Counted(predictor)
+    counted, filled, num_steps = Counted(predictor), np.zeros(0), 0
     for _ in range(rounds):
         counted = Counted(predictor)
         setting.synchronize()
         began = time.perf_counter()
-        filled, _ = fill(counted, documents, config)
+        filled, num_steps = fill(counted, documents, config)
         setting.synchronize()
         found.append(time.perf_counter() - began)
     seconds = float(np.median(found))
@@ -93,8 +96,7 @@ def measured(
         "seconds_per_pass": seconds / counted.num_passes,
         "seconds_per_sequence": seconds / len(documents),
         "tokens_per_second": tokens / seconds,
-        "waits_per_step": None if places is None else sum(places.values()) / num_steps,
-        "waits": None if places is None else dict(places.most_common(10)),
+        "waits_per_step": waits,
     }, filled
 
 
@@ -121,11 +123,11 @@ def fill(
 
 def _waits(
     setting: Setting, predictor: PartialPredictor, documents: list[Sequence], config: SamplerConfig
-) -> tuple[Counter[str] | None, int]:
-    """How often, and where, the host waits for the GPU within steps; and how many these are."""
+) -> dict[str, Any] | None:
+    """How often the host waits for the GPU within a step, and where most; warms up too."""
+    fill(predictor, documents, config)
     if not setting.on_gpu:
-        return None, fill(predictor, documents, config)[1]
-    fill(predictor, documents, config)  # what waits only once, as compiling does
+        return None
     places: Counter[str] = Counter()
 
     @contextmanager
@@ -141,4 +143,5 @@ def _waits(
             if "synchroniz" in str(warning.message):
                 places[f"{'/'.join(warning.filename.split('/')[-2:])}:{warning.lineno}"] += 1
 
-    return places, fill(predictor, documents, config, watch)[1]
+    _, num_steps = fill(predictor, documents, config, watch)
+    return {"number": sum(places.values()) / num_steps, "places": dict(places.most_common(10))}

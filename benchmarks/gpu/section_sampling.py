@@ -51,14 +51,14 @@ def run(setting: Setting, part: Part) -> None:
             denoiser = Denoiser(config.model, vocabulary(config))
         initialize_here(denoiser, 0)
         denoiser = denoiser.to(dtype).eval()
+        if dtype is precisions[0]:
+            faster_passes(setting, part, denoiser, documents, "faster_passes")
         for name, (task, number, sampler) in works.items():
             part.attempt(
                 f"{str(dtype).removeprefix('torch.')}/{name}",
                 partial(_measured, setting, denoiser, documents(task, number), sampler),
                 needs=6,
             )
-        if dtype is precisions[0]:
-            faster_passes(setting, part, denoiser, documents, "faster_passes")
 
 
 def _documents(setting: Setting, config: RunConfig, task: str, number: int) -> list[Sequence]:
