@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trimask.sampling import SamplerConfig, sample
+from trimask.sampling import Event, SamplerConfig, sample
 from trimask.sampling.canvas import Canvas, find_canvases
 from trimask.sampling.order import Step, gumbel
 from trimask.sampling.predictor import Prediction
@@ -63,6 +63,18 @@ def our_states(predictor: Given, config: SamplerConfig, seed: int) -> list[np.nd
     found: list[np.ndarray] = []
     sample(predictor, [predictor.document], config, seed=seed, callback=lambda e: found.append(e.tokens()))
     return [predictor.codes(tokens) for tokens in found]
+
+
+def first_states(predictor: Given, config: SamplerConfig, number: int) -> np.ndarray:
+    """The codes of so many samples after their first pass."""
+    found: list[np.ndarray] = []
+
+    def note(event: Event) -> None:
+        if event.number == 1:
+            found.append(event.tokens())
+
+    sample(predictor, [predictor.document] * number, config, seed=0, callback=note)
+    return predictor.codes(np.stack(found))
 
 
 @contextmanager

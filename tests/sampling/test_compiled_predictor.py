@@ -1,5 +1,6 @@
 """Recorded passes give the same samples as others, and compiled ones the same predictions up to rounding."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,10 +14,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention import varlen
 
 from design_space import RECOMPUTES
 from generation.fakes import random_denoiser
 from sampling.recorder import Recorder
+from sampling.slow_varlen import slow_varlen_attn
 from sampling.test_recompute import prefix_denoiser
 from sampling.test_sampler_loop import CONFIGS, DOCUMENTS, describe
 from trimask.errors import UserError
@@ -31,6 +34,7 @@ from trimask.sampling import (
     sample,
 )
 from trimask.sampling.recordings import Recordings
+from trimask.vocabulary.batch import make_batch
 
 SCRIPT = Path(__file__).parent / "compiled_passes.py"
 
@@ -115,6 +119,30 @@ def test_passes_on_kept_keys_and_values_are_not_recorded(recompute: object) -> N
     expected = sample(DenoiserPredictor(denoiser), DOCUMENTS, config, seed=3)
     assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
     assert bool(recorder.num_recordings) == (recompute in RECOMPUTES[:1])
+
+
+@pytest.mark.parametrize("has_prefixes", [False, True])
+def test_one_recording_for_documents_in_any_order(
+    has_prefixes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel for variable lengths reads where documents end from tensors: batches of as many documents
+    and positions are one shape, with boundaries of their own.
+    """
+    monkeypatch.setattr(varlen, "varlen_attn", slow_varlen_attn)
+    recorder, denoiser = Recorder(), prefix_denoiser() if has_prefixes else random_denoiser()
+    plain = DenoiserPredictor(denoiser)
+    denoiser.attention_backend = AttentionBackend.VARLEN
+    predictor = CompiledPredictor(denoiser, compiles=False, record=recorder)
+    denoiser.attention_backend = AttentionBackend.LOOP
+    for members in itertools.permutations((0, 2, 4)):
+        batch = make_batch([DOCUMENTS[k] for k in members], range(3))
+        mask_id = torch.from_numpy(denoiser.vocabulary.mask_of_range)[batch.range_index]
+        z = torch.where(batch.maskable, mask_id, batch.tokens)
+        for index in range(len(denoiser.vocabulary.ranges)):
+            slots = (batch.range_index.flatten() == index).nonzero()[:, 0]
+            found, expected = (each(z, batch)(slots, index) for each in (predictor, plain))
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert recorder.num_recordings == 1
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

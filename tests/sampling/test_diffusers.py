@@ -27,6 +27,7 @@ from sampling.given_logits import (
     MASK,
     QUANTUM,
     Given,
+    first_states,
     is_clear_cut,
     noise_of,
     our_states,
@@ -37,7 +38,6 @@ from trimask.sampling import (
     Ancestral,
     Confidence,
     EntropyBound,
-    Event,
     LargestProbability,
     LowestEntropy,
     Order,
@@ -48,7 +48,6 @@ from trimask.sampling import (
     TokenEditing,
     TopK,
     TopP,
-    sample,
 )
 from trimask.sampling.filters import apply_filters
 
@@ -283,6 +282,7 @@ def test_vq_diffusion() -> None:
         assert float(step[3, 1]) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_vq_diffusion_by_frequency() -> None:
     """Our first pass of two steps, from 1 to 0.8 and to 0, has the law of its first step; or of its second
     one where the first reveals nothing: for that ours takes no pass.
@@ -295,15 +295,9 @@ def test_vq_diffusion_by_frequency() -> None:
     law[:MASK, :MASK] += law[MASK, MASK] * np.outer(last[0], last[1])
     law[MASK, MASK] = 0.0
     assert law.sum() == pytest.approx(1, abs=1e-4)
-    firsts: list[np.ndarray] = []
-
-    def note(event: Event) -> None:
-        if event.number == 1:
-            firsts.append(event.tokens())
-
     config = SamplerConfig(num_steps=2, grid=Shifted(shift=4.0), count=Ancestral())
-    sample(predictor, [predictor.document] * number, config, seed=0, callback=note)
-    observed = np.bincount(predictor.codes(np.stack(firsts)) @ [CODES + 1, 1], minlength=law.size)
+    firsts = first_states(predictor, config, number)
+    observed = np.bincount(firsts @ [CODES + 1, 1], minlength=law.size)
     expected = law.flatten() / law.sum() * number
     assert not observed[expected == 0].any()
     assert chisquare(observed[expected > 0], expected[expected > 0]).pvalue > 1e-4

@@ -6,15 +6,18 @@ import itertools
 from typing import Any, ClassVar, final
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float64
+from scipy.stats import chi2_contingency
 
 from sampling.given_logits import (
     CODES,
     MASK,
     Given,
+    first_states,
     is_clear_cut,
     noise_of,
     our_states,
@@ -99,6 +102,28 @@ def test_amused(length: int, data: st.DataObject, seed: int, temperature: float,
         if is_clear_cut(score[before == MASK], revealed):
             assert np.array_equal(step.prev_sample[0].numpy(), after)
         assert int((step.prev_sample == MASK).sum()) == int((after == MASK).sum())
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_amused_by_frequency(temperature: float) -> None:
+    """With random numbers of its own, the first of three steps has the same law: which slots, and codes."""
+    length, number = 4, 2000
+    predictor = Given(random_logits(5, 1, length, sharpness=1.0))
+    scheduler = amused(3, "linear", (temperature * 2 / 3, 0.0))
+    masked = torch.full((number, length), MASK)
+    generator = torch.Generator().manual_seed(0)
+    logits = predictor.log_p.expand(number, -1, -1)
+    theirs = scheduler.step(logits, 2, masked, generator=generator).prev_sample.numpy()
+    config = SamplerConfig(num_steps=3, count=AsAmused(), order=Confidence(noise_temperature=temperature))
+    ours = first_states(predictor, config, number)
+    place = (CODES + 1) ** np.arange(length)
+    counts = np.stack([np.bincount(x @ place, minlength=(CODES + 1) ** length) for x in (theirs, ours)])
+    common = counts.sum(0) >= 20  # the others are taken as one outcome
+    table = np.column_stack([counts[:, common], counts[:, ~common].sum(1)])
+    assert table[:, -1].min() < 0.2 * number
+    found: Any = chi2_contingency(table)
+    assert found.pvalue > 1e-4
 
 
 @settings(max_examples=30)

@@ -15,6 +15,7 @@ from design_space import RECOMPUTES
 from generation.fakes import random_denoiser
 from pretended_gpu import OnDevice, PretendedGPU, WaitError
 from sampling.recorder import Recorder
+from sampling.slow_varlen import slow_varlen_attn
 from sampling.test_sampler_loop import DOCUMENTS
 from trimask.model.attention import AttentionBackend
 from trimask.model.denoiser import Denoiser
@@ -102,23 +103,14 @@ def test_nor_where_passes_are_recorded(config: SamplerConfig) -> None:
     assert all(np.array_equal(*pair) for pair in zip(there, here, strict=True))
 
 
-def attend_alike(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)).transpose(
-        0, 1
-    )
-
-
 @pytest.mark.parametrize("config", CONFIGS[-5:], ids=repr)
 def test_nor_with_the_kernel_for_variable_lengths(
     config: SamplerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kernel(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, key_ends: Tensor, *_: int) -> Tensor:
-        with torch._C.DisableTorchFunction():
-            q, k, v = (x.as_subclass(Tensor) for x in (q, k, v))
-            of_queries, of_keys = (x.as_subclass(Tensor).diff().tolist() for x in (ends, key_ends))
-            parts = zip(q.split(of_queries), k.split(of_keys), v.split(of_keys), strict=True)
-            found = [attend_alike(*part) for part in parts]
-            return torch.cat(found).as_subclass(OnDevice)
+    def kernel(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, key_ends: Tensor, *most: int) -> Tensor:
+        with torch._C.DisableTorchFunction():  # as a kernel, which sees what is on the device
+            q, k, v, ends, key_ends = (x.as_subclass(Tensor) for x in (q, k, v, ends, key_ends))
+            return slow_varlen_attn(q, k, v, ends, key_ends, *most).as_subclass(OnDevice)
 
     monkeypatch.setattr(varlen, "varlen_attn", kernel)
     there, _ = sample_there(config, attention=AttentionBackend.VARLEN)

@@ -18,6 +18,9 @@ from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
 
 _TENSORS = ("boundaries", "key_boundaries", "keys")
+_LONGEST = 1024
+"""Bounds on the positions of a document are at least this: code is compiled for each, and the kernel for
+variable lengths takes little longer for a larger one, where documents are few."""
 
 
 @final
@@ -46,10 +49,12 @@ class CompiledPredictor:
             compile_blocks(twin)
         if record is None and self.device.type == "cuda":
             record = GraphRecorder(self.device)
-        if record is not None and twin.attention_backend is not AttentionBackend.FLEX:
-            self._recordings, self._transform = Recordings(record), twin.transform
-            recorded: Any = self._recorded
-            twin.transform = recorded
+        if twin.attention_backend is AttentionBackend.FLEX:
+            record = None
+        self._recordings = None if record is None else Recordings(record)
+        self._plain = twin.transform
+        replaced: Any = self._transform
+        twin.transform = replaced
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -80,7 +85,7 @@ class CompiledPredictor:
             return self._inner(z, batch)
         return self._inner.predict_some(z, batch, at, cache=cache, active=active)
 
-    def _recorded(
+    def _transform(
         self,
         h: Float[Tensor, "active width"],
         *,
@@ -90,13 +95,15 @@ class CompiledPredictor:
         at: Int[Tensor, "kept"] | None = None,
         kept: list[BlockCache] | None = None,
     ) -> Float[Tensor, "kept width"]:
-        if kept is not None or at is not None:
-            return self._transform(h, cos=cos, sin=sin, documents=documents, at=at, kept=kept)
+        longest, longest_keys = (max(n, _LONGEST) for n in (documents.longest, documents.longest_keys))
+        documents = replace(documents, longest=longest, longest_keys=longest_keys)
+        if self._recordings is None or kept is not None or at is not None:
+            return self._plain(h, cos=cos, sin=sin, documents=documents, at=at, kept=kept)
 
         def compute(h: Tensor, cos: Tensor, sin: Tensor, *tensors: Tensor | None) -> Tensor:
             described = replace(documents, **dict(zip(_TENSORS, tensors, strict=True)))
-            return self._transform(h, cos=cos, sin=sin, documents=described)
+            return self._plain(h, cos=cos, sin=sin, documents=described)
 
-        key: Hashable = (documents.runs, documents.longest, documents.longest_keys)
+        key: Hashable = (documents.runs, longest, longest_keys)
         tensors = [getattr(documents, name) for name in _TENSORS]
         return self._recordings.compute(compute, [h, cos, sin, *tensors], key)
