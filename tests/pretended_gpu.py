@@ -37,24 +37,24 @@ class PretendedGPU(TorchFunctionMode):
     """Within it, tensors go to `cuda`, and come back.
 
     Attributes:
-        waits: the operations that waited, while this is allowed.
+        waits: the operations that waited.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[str] = []
-        self._forbids = False
+        self._left: int | None = None
         self._pinned: set[int] = set()
         self._alive: list[Tensor] = []  # so that no id of a pinned tensor comes again
 
     @contextmanager
-    def without_waits(self) -> Iterator[None]:
-        """Raise WaitError where the host would wait."""
-        self._forbids = True
+    def waiting(self, most: int) -> Iterator[None]:
+        """Raise WaitError where the host would wait more than `most` times."""
+        self._left = most
         try:
             yield
         finally:
-            self._forbids = False
+            self._left = None
 
     def place(self, module: nn.Module) -> None:
         """Move the weights of a module."""
@@ -65,9 +65,11 @@ class PretendedGPU(TorchFunctionMode):
                     part._parameters[name] = there
 
     def _wait(self, what: str) -> None:
-        if self._forbids:
-            raise WaitError(f"{what} waits for the device")
         self.waits.append(what)
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise WaitError(f"{what} waits for the device")
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None

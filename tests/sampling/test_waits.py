@@ -11,16 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import varlen
 
-from design_space import RECOMPUTES
+from design_space import COUNTS, ORDERS, RECOMPUTES
 from generation.fakes import random_denoiser
 from pretended_gpu import OnDevice, PretendedGPU, WaitError
 from sampling.recorder import Recorder
 from sampling.slow_varlen import slow_varlen_attn
-from sampling.test_sampler_loop import DOCUMENTS
+from sampling.test_sampler_loop import DOCUMENTS, describe
 from trimask.model.attention import AttentionBackend
 from trimask.model.denoiser import Denoiser
 from trimask.sampling import (
+    AdaptiveCount,
     Ancestral,
+    CalibratedConfidence,
     Checkerboard,
     CoarseFirst,
     CompiledPredictor,
@@ -31,6 +33,7 @@ from trimask.sampling import (
     IntervalGuidance,
     LeftToRight,
     LinearGuidance,
+    LowestEntropy,
     MinP,
     SamplerConfig,
     Temperature,
@@ -39,6 +42,7 @@ from trimask.sampling import (
     filters,
     sample,
 )
+from trimask.sampling.order import ScoredOrder
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.row import Row
 from trimask.sampling.sampler import Fill, Unmasker, draw_codes
@@ -64,7 +68,9 @@ def sample_there(
     attention: AttentionBackend | None = None,
     make_predictor: Callable[[Denoiser], Predictor] = DenoiserPredictor,
 ) -> tuple[list[np.ndarray], PretendedGPU]:
-    """Sample on the pretended GPU, where no pass may wait; sequences may come and go between passes."""
+    """Sample on the pretended GPU, where no pass may wait; or if the law reads what is predicted, once for
+    each modality. Sequences may come and go between passes.
+    """
     gpu, denoiser = PretendedGPU(), random_denoiser()
     denoiser.attention_backend = attention
     gpu.place(denoiser)
@@ -79,7 +85,9 @@ def sample_there(
             joining = 4 - len(unmasker.rows)
             unmasker.admit(rows[:joining])
             rows = rows[joining:]
-            with gpu.without_waits():
+            tracks = [track for row in unmasker.rows for track in row.tracks if not track.is_full]
+            modalities = {track.canvas.modality for track in tracks}
+            with gpu.waiting(len(modalities) if config.reads_evidence else 0):
                 unmasker.run_pass()
             found |= {row.place: tokens for row, tokens in unmasker.release()}
     return [found[place] for place in range(len(DOCUMENTS))], gpu
@@ -118,9 +126,24 @@ def test_nor_with_the_kernel_for_variable_lengths(
     assert all(np.array_equal(*pair) for pair in zip(there, here, strict=True))
 
 
-def test_other_orders_wait_for_what_they_read() -> None:
-    with pytest.raises(WaitError):
-        sample_there(SamplerConfig(num_steps=3, order=Confidence()))
+READING = [
+    # But for one, which counts the slots of each sequence on the device.
+    *(
+        SamplerConfig(num_steps=3, order=order)
+        for order in ORDERS
+        if isinstance(order, ScoredOrder) and not isinstance(order, CalibratedConfidence)
+    ),
+    *(SamplerConfig(order=LowestEntropy(), count=each) for each in COUNTS if isinstance(each, AdaptiveCount)),
+    SamplerConfig(num_steps=3, order=Confidence(), guidance_scale=2.0, ends_last=True, block_length=3),
+]
+
+
+@pytest.mark.parametrize("config", READING, ids=describe)
+def test_other_orders_wait_once_a_pass_and_modality(config: SamplerConfig) -> None:
+    """For all that they read at once, of all codebooks."""
+    here = sample(PLAIN, DOCUMENTS, config, seed=1)
+    there, _ = sample_there(config)
+    assert all(np.array_equal(*pair) for pair in zip(there, here, strict=True))
 
 
 WAITS: list[Callable[[Tensor], object]] = [
