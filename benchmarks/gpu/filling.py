@@ -73,7 +73,7 @@ def measured(
     """What filling the documents takes, the median of some rounds after two steps to warm up; and the
     targets.
     """
-    waits = _waits(setting, predictor, documents, replace(config, num_steps=2))
+    waits = waits_per_step(setting, predictor, documents, replace(config, num_steps=2))
     found: list[float] = []
     counted, filled, num_steps = Counted(predictor), np.zeros(0), 0
     for _ in range(rounds):
@@ -121,7 +121,7 @@ def fill(
     return np.concatenate(targets), num_steps
 
 
-def _waits(
+def waits_per_step(
     setting: Setting, predictor: PartialPredictor, documents: list[Sequence], config: SamplerConfig
 ) -> dict[str, Any] | None:
     """How often the host waits for the GPU within a step, and where most; warms up too."""

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -16,6 +17,7 @@ from kernels import attention, head, relative
 from recorded_passes import recorded_passes
 from setting import Part, Setting, deterministic, one_device
 from torch import Tensor
+from waiting_steps import waiting_steps
 
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import SpanSlack, TrainingStream
@@ -73,6 +75,10 @@ def run(setting: Setting, part: Part) -> None:
             part.attempt(f"checks/{name}", lambda check=check: check(world))
             _failed_is_not_passed(part, name)
         _check_attention(part, world.device)
+        for dtype in (torch.float32, torch.bfloat16):
+            name = f"no_wait_in_a_step_{str(dtype).removeprefix('torch.')}"
+            part.attempt(f"checks/{name}", partial(waiting_steps, setting, CONFIG, VOCABULARY, dtype))
+            _failed_is_not_passed(part, name)
         # No checks: without deterministic algorithms, attention adds up its gradients in any order.
         for compute in (FP32, BF16):
             assert compute.precision is not None
