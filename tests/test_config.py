@@ -418,6 +418,28 @@ def test_a_list_of_classes() -> None:
     assert changed.curves == (Line(), Power(exponent=5.0))
 
 
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nested:
+    number: int = 1
+    curve: Curve = Power()
+    within: "dict[str, Nested]" = field(default_factory=dict)
+
+
+def test_settings_within_settings_begin_as_a_copy() -> None:
+    """With the other changes of what is around them, whichever comes first."""
+    changes = {"within.a.number": "5", "curve.exponent": "3", "within.b.curve": "Line", "number": "2"}
+    for names in (list(changes), list(changes)[::-1]):
+        found = override(Nested(), {name: changes[name] for name in names})
+        a, b = Nested(number=5, curve=Power(exponent=3.0)), Nested(number=2, curve=Line())
+        assert found == Nested(number=2, curve=Power(exponent=3.0), within={"a": a, "b": b})
+    again = override(found, {"within.a.number": "6", "number": "9"})
+    assert again.within["a"] == replace(a, number=6) and again.within["b"] == b and again.number == 9
+    assert from_dict(Nested, to_dict(found)) == found
+    with pytest.raises(ConfigError, match=r"within.a has only one of number, curve, within"):
+        override(Nested(), {"within.a.numbr": "5"})
+
+
 def test_no_overrides_change_nothing() -> None:
     assert override(RUN, {}) == RUN
 

@@ -6,60 +6,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import torch
 from setting import Setting
-from torch import Tensor
 
-from trimask.model.cache import KeyValueCache
 from trimask.sampling.config import SamplerConfig
-from trimask.sampling.predictor import PartialPredictor, Prediction
+from trimask.sampling.counting import CountingPredictor
+from trimask.sampling.predictor import PartialPredictor
 from trimask.sampling.row import Row
 from trimask.sampling.sampler import Unmasker
-from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence
-
-
-@final
-class Counted:
-    """A predictor that counts its passes, of which guided steps take two, and the positions in them."""
-
-    def __init__(self, inner: PartialPredictor):
-        self.inner, self.num_passes, self.num_positions = inner, 0, 0
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self.inner.vocabulary
-
-    @property
-    def device(self) -> torch.device:
-        return self.inner.device
-
-    def __call__(self, z: Tensor, batch: Batch) -> Prediction:
-        self._count(batch.num_positions)
-        return self.inner(z, batch)
-
-    def empty_cache(self, batch: Batch) -> KeyValueCache:
-        return self.inner.empty_cache(batch)
-
-    def predict_some(
-        self,
-        z: Tensor,
-        batch: Batch,
-        at: Tensor,
-        *,
-        cache: KeyValueCache | None = None,
-        active: Tensor | None = None,
-    ) -> Prediction:
-        self._count(batch.num_positions if active is None else len(active))
-        return self.inner.predict_some(z, batch, at, cache=cache, active=active)
-
-    def _count(self, num_positions: int) -> None:
-        self.num_passes += 1
-        self.num_positions += num_positions
 
 
 def measured(
@@ -75,12 +33,13 @@ def measured(
     """
     waits = waits_per_step(setting, predictor, documents, replace(config, num_steps=2))
     found: list[float] = []
-    counted, filled, num_steps = Counted(predictor), np.zeros(0), 0
+    computed: list[int] = []  # positions of each pass, of which guided steps take two
+    filled, num_steps, counting = np.zeros(0), 0, CountingPredictor(predictor, computed.append)
     for _ in range(rounds):
-        counted = Counted(predictor)
+        computed.clear()
         setting.synchronize()
         began = time.perf_counter()
-        filled, num_steps = fill(counted, documents, config)
+        filled, num_steps = fill(counting, documents, config)
         setting.synchronize()
         found.append(time.perf_counter() - began)
     seconds = float(np.median(found))
@@ -89,11 +48,11 @@ def measured(
         "sequences": len(documents),
         "tokens": tokens,
         "steps": num_steps,
-        "passes": counted.num_passes,
-        "positions_per_pass": counted.num_positions / counted.num_passes,
+        "passes": len(computed),
+        "positions_per_pass": sum(computed) / len(computed),
         "guidance_scale": config.guidance_scale,
         "seconds": seconds,
-        "seconds_per_pass": seconds / counted.num_passes,
+        "seconds_per_pass": seconds / len(computed),
         "seconds_per_sequence": seconds / len(documents),
         "tokens_per_second": tokens / seconds,
         "waits_per_step": waits,

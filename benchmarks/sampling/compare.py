@@ -99,7 +99,7 @@ def take_turns(work: Work, chosen: Sequence[Contender], *, rounds: int, seed: in
     """Let each contender sample once a round; who begins changes from round to round."""
     one = replace(work, batch=work.batch.rows(slice(0, 1)))
     for contender in chosen:
-        if contender.name.startswith("maskgit") or contender.name in ours.BY_BACKEND:
+        if contender.name.startswith("maskgit") or "onnx" in contender.name:
             contender.sample(one, Count(), seed)  # loads diffusers, or ONNX Runtime and its graph
     work.model.denoiser(work.batch.tokens, work.batch)  # and here the kernels
     turns: dict[str, list[Turn]] = {contender.name: [] for contender in chosen}

@@ -47,7 +47,12 @@ def contenders(task: str) -> list[Contender]:
     return [
         _ours(ours.OURS, task),
         _ours(ours.GUIDED, task),
-        *(_by_backend(name, task) for name in ours.BY_BACKEND),
+        *(_by_backend(name, task, backend) for name, backend in ours.BY_BACKEND.items()),
+        *(
+            _by_backend(name, task, backend)
+            for name, (preset, backend) in ours.BY_PRESET.items()
+            if task in ours.load_presets().presets[preset]
+        ),
         _over_vocabulary("llada", LLaDA(temperature=temperature)),
         _over_vocabulary("llada-same", LLaDA(num_steps=num_steps, temperature=temperature)),
         _over_vocabulary("mdlm", MDLM()),
@@ -71,8 +76,8 @@ def _ours(name: str, task: str) -> Contender:
     )
 
 
-def _by_backend(name: str, task: str) -> Contender:
-    config, backend = ours.settings(ours.OURS, task), ours.BY_BACKEND[name]
+def _by_backend(name: str, task: str, backend: str) -> Contender:
+    config = ours.settings(name, task)
 
     def refuse(work: Work) -> str | None:
         try:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import cache
-from typing import final
 
 import numpy as np
 import torch
@@ -11,16 +10,18 @@ from torch import Tensor
 
 from benchmarks.sampling.network import Count
 from benchmarks.sampling.work import Work
-from trimask.model.cache import KeyValueCache
+from trimask import io
 from trimask.model.denoiser import Denoiser
+from trimask.runs.load import QUICKSTART
+from trimask.runs.presets import PRESETS, Presets, read_presets
 from trimask.sampling.backends import BACKENDS, COMPILED, TORCH
 from trimask.sampling.config import SamplerConfig
+from trimask.sampling.counting import CountingPredictor
 from trimask.sampling.defaults import DEFAULTS, OTHER
 from trimask.sampling.filters import Temperature
-from trimask.sampling.kept import require_partial
-from trimask.sampling.predictor import PartialPredictor, Prediction, Predictor
+from trimask.sampling.predictor import Predictor
+from trimask.sampling.recompute import Everything
 from trimask.sampling.sampler import sample
-from trimask.vocabulary.batch import Batch
 
 ASSUMED_STEPS = 64
 """What rivals with as many steps as ours take where our count depends on the prediction."""
@@ -29,12 +30,23 @@ GUIDED = "trimask-guided"
 BY_BACKEND = {f"{OURS}-{name}": name for name in BACKENDS if name not in (TORCH, COMPILED)}
 """What samples as `OURS` does, with the model computed by another backend; what it gains by being compiled,
 `benchmarks/gpu` measures."""
+INT8 = "onnx-int8"
+BY_PRESET = {
+    f"{OURS}-{preset}{suffix}": (preset, backend)
+    for preset in ("fast", "balanced", "best")
+    for suffix, backend in (("", TORCH), (f"-{INT8}", INT8))
+}
+"""What samples with the presets of `quickstart`, and with which backend."""
 
 
 def settings(name: str, task: str) -> SamplerConfig:
-    """Return the settings that the contender `name` samples `task` with: the defaults of the package, without
-    guidance but for `GUIDED`, since no rival here has it.
+    """Return the settings that the contender `name` samples `task` with: those of its preset, or the defaults
+    of the package, without guidance but for `GUIDED`, since no rival here has it.
     """
+    if name in BY_PRESET:
+        preset, backend = BY_PRESET[name]
+        config = load_presets().presets[preset][task]
+        return config if backend == TORCH else replace(config, recompute=Everything())
     config = DEFAULTS.get(task, OTHER)
     return config if name == GUIDED else replace(config, guidance_scale=1.0)
 
@@ -49,42 +61,19 @@ def fill(
     config: SamplerConfig, work: Work, count: Count, seed: int, *, backend: str = TORCH
 ) -> Int[Tensor, "rows slots"]:
     """Fill all rows of `work` at once."""
-    predictor = _Counted(_predictor(work.model.denoiser, backend), count)
+    predictor = CountingPredictor(_predictor(work.model.denoiser, backend), count.add)
     documents = [work.document] * len(work.batch.tokens)
     return torch.from_numpy(np.stack(sample(predictor, documents, config, seed=seed)))
+
+
+@cache
+def load_presets() -> Presets:
+    """Load the presets that ship. They are used for other models too: as a shape, not as their best."""
+    path = QUICKSTART.with_name(PRESETS)
+    return read_presets(io.read_json(path, fix="install trimask again"), path)
 
 
 @cache
 def _predictor(denoiser: Denoiser, backend: str) -> Predictor:
     """Made once for a model, as `trimask.load` does."""
     return BACKENDS[backend](denoiser)
-
-
-@final
-class _Counted:
-    """Counts passes and the positions that they compute."""
-
-    def __init__(self, predictor: Predictor, count: Count):
-        self.predictor, self.count = predictor, count
-        self.vocabulary, self.device = predictor.vocabulary, predictor.device
-
-    def __call__(self, z: Int[Tensor, "rows slots"], batch: Batch) -> Prediction:
-        self.count.add(batch.num_positions)
-        return self.predictor(z, batch)
-
-    def empty_cache(self, batch: Batch) -> KeyValueCache:
-        return require_partial(self.predictor).empty_cache(batch)
-
-    def predict_some(
-        self,
-        z: Int[Tensor, "rows slots"],
-        batch: Batch,
-        at: Int[Tensor, "kept"],
-        *,
-        cache: KeyValueCache | None = None,
-        active: Int[Tensor, "active"] | None = None,
-    ) -> Prediction:
-        self.count.add(batch.num_positions if active is None else len(active))
-        if cache is None and not isinstance(self.predictor, PartialPredictor):
-            return self.predictor(z, batch)
-        return require_partial(self.predictor).predict_some(z, batch, at, cache=cache, active=active)

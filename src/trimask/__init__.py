@@ -20,7 +20,13 @@ __all__ = ["UserError", "__version__", "describe", "load"]
 __version__ = "0.1.0"
 
 
-def load(run: "str | Path", *, tokenizers: "str | Path | None" = None, backend: str = "torch") -> "Generator":
+def load(
+    run: "str | Path",
+    *,
+    tokenizers: "str | Path | None" = None,
+    backend: str = "torch",
+    preset: str | None = None,
+) -> "Generator":
     """Load a generator.
 
     Args:
@@ -29,6 +35,8 @@ def load(run: "str | Path", *, tokenizers: "str | Path | None" = None, backend: 
         backend: what computes predictions: `torch`; `torch-compiled`, which first compiles for a minute or
             so; or ONNX Runtime, faster on CPUs (the extra `onnx`), with the same results up to rounding
             (`onnx`) or in 8-bit integers (`onnx-int8`).
+        preset: sampler settings in place of the run's own: `fast`, `balanced` or `best` of the run's presets,
+            or FILE:NAME of those that `trimask study run sampling` wrote.
 
     Raises:
         ImportError: the backend's extra is not installed; the message has the remedy.
@@ -36,7 +44,7 @@ def load(run: "str | Path", *, tokenizers: "str | Path | None" = None, backend: 
     """
     from trimask.runs import load as runs  # deferred: this imports torch, which `trimask --help` does without
 
-    return runs.load(run, tokenizers=tokenizers, backend=backend)
+    return runs.load(run, tokenizers=tokenizers, backend=backend, preset=preset)
 
 
 def describe(config: "RunConfig | str", *, tokenizers: "str | Path | None" = None) -> "Description":

@@ -237,6 +237,38 @@ def test_text_is_printed_and_nothing_is_written(
             ["--task", "text_to_image,image_to_text", "--pair", "image", "--out", "OUT"],
             ["--pair is for one task"],
         ),
+        (
+            ["--task", "image_to_text", "--image", "red.png", "--negative-prompt", "x"],
+            ["--negative-prompt is for a task with a prompt as its condition, and image_to_text has none"],
+        ),
+        (["--task", "text", "--guide", "x:2"], ["--guide is for a task with a prompt", "leave it out"]),
+        (
+            ["--task", "text_to_image", "--prompt", "x", "--guide", "hat", "--out", "OUT"],
+            ["--guide hat is not TEXT:W", "such as hat:2"],
+        ),
+        (
+            ["--task", "text_to_image", "--prompt", "x", "--guide", ":2", "--out", "OUT"],
+            ["--guide :2 is not TEXT:W"],
+        ),
+        (
+            ["--task", "text_to_image", "--prompt", "x", "--guide", "hat:inf", "--out", "OUT"],
+            ["the scale of a guide is inf: give a number"],
+        ),
+        (
+            [
+                *("--task", "text_to_image", "--prompt", "x", "--out", "OUT"),
+                *("--negative-prompt", "y", "--guidance-scale", "1"),
+            ],
+            ["negative_prompt does nothing at guidance_scale 1", "give a larger guidance_scale"],
+        ),
+        (
+            ["--task", "joint", "--out", "OUT", "--sampler.joint.targets.imge.num-steps", "2"],
+            ["imge, which it does not generate: choose one of image, speech, text"],
+        ),
+        (
+            ["--task", "text_to_image,image_to_text", "--negative-prompt", "x", "--out", "OUT"],
+            ["--negative-prompt is for one task"],
+        ),
         (["--task", "text,speech_to_text", "--out", "OUT"], ["speech_to_text needs speech, which no task"]),
         (["--task", "text,text_to_imag", "--out", "OUT"], ["did you mean text_to_image or text_to_speech?"]),
         (["--task", "joint", "--pair", "imag", "--out", "OUT"], ["did you mean image?"]),

@@ -31,6 +31,7 @@ GENERATOR = tiny_generator()
 OPTIONS = (
     *("prompt", "image", "speech", "pair", "voice", "seed", "num_samples", "numbers", "batch_size"),
     *("num_steps", "guidance_scale", "temperature", "top_p", "span_length", "config", "raw_prompt"),
+    *("negative_prompt", "guides"),
 )
 shapes = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9)
 anything = st.one_of(

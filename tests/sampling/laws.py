@@ -255,6 +255,27 @@ class Twin:
         return kernel
 
 
+class GuidedTwin(Twin):
+    """Conditionals under guidance: base + Σ w_i · (log p_i − base), normalized, state by state.
+
+    A weight is a function of the share that is revealed.
+    """
+
+    def __init__(self, base: Oracle, terms: Sequence[tuple[Oracle, Callable[[float], float]]]) -> None:
+        super().__init__(base)
+        self.terms = [(Twin(oracle), weight) for oracle, weight in terms]
+
+    def p(self, z: Codes) -> np.ndarray:
+        found, masked = super().p(z).copy(), self.masked(z)
+        if masked:
+            revealed = 1 - len(masked) / len(z)
+            base = np.log(found[masked])
+            terms = [weight(revealed) * (np.log(twin.p(z)[masked]) - base) for twin, weight in self.terms]
+            mixed = np.exp(base + sum(terms))
+            found[masked] = mixed / mixed.sum(1, keepdims=True)
+        return found
+
+
 def entropy(p: np.ndarray) -> float:
     return float(-(p * np.log(p)).sum())
 

@@ -51,11 +51,10 @@ from trimask.sampling import (
 )
 from trimask.sampling.canvas import Canvas
 from trimask.sampling.corrector import Revealed
-from trimask.sampling.guidance import guide
 from trimask.sampling.order import Step
 from trimask.sampling.predictor import DenoiserPredictor, Prediction, Predictor
 from trimask.sampling.sampler import Row, unmask
-from trimask.vocabulary.batch import Batch, make_batch
+from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence, build_sequence
 
@@ -317,28 +316,6 @@ def test_guidance_costs_a_second_pass_only_where_it_acts() -> None:
     few, without = count_passes(1.0, ConstantGuidance(), unconditional)
     same, with_scale = count_passes(4.0, ConstantGuidance(), unconditional)
     assert few == same and np.array_equal(without, with_scale)
-
-
-@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
-def test_guidance_against_its_formula(scale: float) -> None:
-    vocabulary = PREDICTOR.vocabulary
-    batch = make_batch([DOCUMENTS[1], DOCUMENTS[0]], range(2))
-    mask_id = torch.from_numpy(vocabulary.mask_of_range)[batch.range_index]
-    z = torch.where(batch.maskable, mask_id, batch.tokens)
-    dropped = torch.where(batch.is_condition, mask_id, z)
-    assert (dropped[batch.is_condition] == vocabulary.mask("text")).all()
-    index = vocabulary.ranges_of("image")[1].index
-    slots = (batch.range_index.flatten() == index).nonzero().squeeze(1)
-    cond, uncond = PREDICTOR(z, batch)(slots, index), PREDICTOR(dropped, batch)(slots, index)
-    w = np.ones(tuple(z.shape))
-    w[1] = scale
-    spy = Spy()
-    got = guide(spy, z, batch, w, np.ones(tuple(z.shape), dtype=bool))(slots, index)
-    assert spy.rows == ([2] if scale == 1 else [2, 1])
-    if scale == 1:
-        assert torch.equal(got, cond)
-    torch.testing.assert_close(got, torch.log_softmax(uncond + scale * (cond - uncond), dim=-1))
-    assert not torch.allclose(cond, uncond)
 
 
 def test_what_a_target_holds_before_changes_nothing() -> None:

@@ -18,15 +18,18 @@ from trimask.runs.presets import PRESETS, Presets, load_presets
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.count import EntropyBound, FirstHitting
 from trimask.sampling.defaults import DEFAULTS
+from trimask.sampling.filters import Temperature
 from trimask.sampling.grid import Cosine, Shifted, Tabulated, Uniform
 from trimask.sampling.likelihood import measure_sampler_likelihood
 from trimask.sampling.order import CoarseFirst, LeftToRight, LowestEntropy, Order, Random
 from trimask.sampling.predictor import DenoiserPredictor
 from trimask.sampling.profile import measure_profile
+from trimask.sampling.recompute import ConditionFrozen, Everything, Needed
 from trimask.studies.model_study import StudiedRun, identify_run
 from trimask.studies.run import report_study, run_study
-from trimask.studies.sampling import Sampling, describe, hold_order
+from trimask.studies.sampling import Sampling
 from trimask.studies.sampling_findings import choose, measure_excess
+from trimask.studies.sampling_trial import describe, hold_order
 from trimask.studies.store import RESULTS, Results
 from trimask.studies.trial import Result
 from trimask.vocabulary.sequence import Sequence, build_sequence
@@ -162,8 +165,10 @@ def test_findings_of_results_whose_truth_is_known():
     findings = study.findings(results)
     assert [claim.holds for claim in findings.claims] == [True, True, True] * 2
     presets = from_dict(Presets, findings.files[PRESETS])
-    assert presets.weights == "abc" and set(presets.best) == {"text", "text_to_image"}
-    chosen = presets.best["text"]
+    assert presets.weights == "abc" and set(presets.presets) == {"fast", "balanced", "best"}
+    best = presets.presets["best"]
+    assert set(best) == {"text", "text_to_image"}
+    chosen = best["text"]
     assert chosen.num_steps == 4 and isinstance(chosen.grid, Tabulated) and chosen.order == Random()
     assert chosen.grid.times(4).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
     orders = {trial.factors["order"] for trial in study.trials({}) if trial.factors["task"] == "text"}
@@ -179,7 +184,7 @@ def test_tasks_that_are_not_finished_have_no_preset_and_no_verdict():
         if each.factors["task"] != "text" or each.factors["rule"] != "Uniform"
     ]
     findings = study.findings(results)
-    assert set(from_dict(Presets, findings.files[PRESETS]).fast) == {"text_to_image"}
+    assert set(from_dict(Presets, findings.files[PRESETS]).presets["fast"]) == {"text_to_image"}
     assert {claim.holds for claim in findings.claims if claim.text.startswith("text:")} == {None}
 
 
@@ -236,25 +241,52 @@ def test_the_report_has_fronts_and_presets(finished: Path, trained: Path, tmp_pa
     assert "![fronts](fronts.svg)" in path.read_text()
     denoiser, _ = load_trained(trained)
     stored = load_presets(finished / PRESETS, denoiser)
-    assert set(stored.fast) == set(stored.best) == {"text", "text_to_image"}
+    assert set(stored.presets["fast"]) == set(stored.presets["best"]) == {"text", "text_to_image"}
     assert len(findings.tables) == 3
     with pytest.raises(ValueError, match="presets of a model with other weights"):
         load_presets(finished / PRESETS, random_denoiser())
-    (tmp_path / PRESETS).write_text('{"fast": {}}')
+    (tmp_path / PRESETS).write_text('{"weights": "x"}')
     with pytest.raises(ValueError, match="does not hold presets"):
         load_presets(tmp_path / PRESETS, denoiser)
 
 
-def test_a_preset_keeps_the_filters_and_guidance_of_the_model():
-    preset = SamplerConfig(num_steps=8, grid=Cosine(), order=CoarseFirst())
-    presets = Presets(weights="x", fast={"text_to_image": preset}, balanced={}, best={})
+def test_presets_keep_the_filters_and_guidance_of_the_run():
+    own = SamplerConfig(num_steps=9, filters=(Temperature(value=0.3),), guidance_scale=2.5)
+    study = tiny(replace(RUN, samplers={"text_to_image": own}), grids=(Uniform(), Cosine()))
+    truth = {"Uniform": 2.05, "Cosine": 2.2, "measured": 2.0, "EntropyBound(nats=8.0)": 3.0}
+    presets = from_dict(Presets, study.findings(answer(study, truth)).files[PRESETS])
     found = presets.apply("fast", DEFAULTS)
-    own = DEFAULTS["text_to_image"]
-    assert (found["text_to_image"].num_steps, found["text_to_image"].order) == (8, CoarseFirst())
     assert found["text_to_image"].filters == own.filters
-    assert found["text_to_image"].guidance_scale == own.guidance_scale
-    assert found["text_to_image"].count == preset.count
-    assert {**found, "text_to_image": own} == DEFAULTS
+    assert found["text_to_image"].guidance_scale == 2.5
+    assert found["text_to_image"].num_steps in (2, 4)
+    assert found["speech_to_text"] == DEFAULTS["speech_to_text"]
+    with pytest.raises(ValueError, match="no preset is named 'slow': choose one of fast, balanced, best"):
+        presets.apply("slow", DEFAULTS)
+
+
+def test_policies_and_backends_are_measured_on_what_was_chosen():
+    study = tiny(policies=(Needed(), ConditionFrozen()), backends=("onnx-int8",), evidence_orders=())
+    truth = {"Uniform": 2.05, "measured": 2.0, "EntropyBound(nats=8.0)": 3.0}
+    results = answer(study, truth)
+    policies = [each for each in results if "recompute" in each.factors and "backend" not in each.factors]
+    chosen = {(each.factors["task"], each.factors["order"], each.factors["steps"]) for each in policies}
+    assert len(policies) == 2 * len(chosen)
+    # Equal nats at equal passes, and listed later: no policy is chosen over what computes everything.
+    presets = from_dict(Presets, study.findings(results).files[PRESETS])
+    assert {law.recompute for laws in presets.presets.values() for law in laws.values()} == {Everything()}
+    cheaper = [
+        replace(each, figures={**each.figures, "position_passes_per_token": 0.5})
+        if each.factors.get("recompute") == "Needed" and "backend" not in each.factors
+        else each
+        for each in results
+    ]
+    presets = from_dict(Presets, study.findings(cheaper).files[PRESETS])
+    assert {law.recompute for laws in presets.presets.values() for law in laws.values()} == {Needed()}
+    precision = next(each for each in study.findings(results).tables if each.title.startswith("Precision"))
+    assert [row[:3] for row in precision.rows] == [
+        ("text", "onnx-int8", "0.0000 [0.0000, 0.0000]"),
+        ("text_to_image", "onnx-int8", "0.0000 [0.0000, 0.0000]"),
+    ]
 
 
 def test_run_is_an_option_of_studies_of_a_model(trained: Path, capsys: pytest.CaptureFixture[str]):

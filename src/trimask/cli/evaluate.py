@@ -59,6 +59,8 @@ class Evaluate(Verb):
     """language of the recordings, for the recognizer (default: the data's column `language`, or English)"""
     seed: Annotated[int, _arg("S")] = 0
     """seed of samples, masks and choices"""
+    preset: Annotated[str | None, _arg("NAME|FILE:NAME")] = None
+    """sampler settings that `trimask study run sampling` chose, as in `trimask sample`"""
     num_sequences: Annotated[int | None, _arg("N")] = None
     """examples per task and split, instead of the suite's"""
     num_masks: Annotated[int | None, _arg("N")] = None
@@ -95,6 +97,7 @@ class Evaluate(Verb):
                     warn=report.note,
                     save=self._save,
                     data=self.data,
+                    preset=self.preset,
                     overrides=overrides,
                 )
         except Failed as error:

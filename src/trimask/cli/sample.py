@@ -13,7 +13,13 @@ from trimask.cli.arguments import Verb, check_paths, choose, closest
 from trimask.cli.console import Report, print_json
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import UsageError, convert_file_errors
-from trimask.cli.sample_inputs import check_inputs, check_overrides, find_code_files, read_prompts
+from trimask.cli.sample_inputs import (
+    check_inputs,
+    check_overrides,
+    find_code_files,
+    read_guides,
+    read_prompts,
+)
 from trimask.cli.sample_output import NO_FILES, name_stem, print_sample, print_warnings_once
 from trimask.config import from_dict, to_dict
 from trimask.reading import read_text
@@ -70,10 +76,17 @@ class Sample(Verb):
     """number of samples"""
     seed: Annotated[int, _arg("S")] = 0
     """another seed gives other samples"""
+    preset: Annotated[str | None, _arg("NAME|FILE:NAME")] = None
+    """sampler settings that `trimask study run sampling` chose: fast, balanced or best, of the run's own
+    presets, or of those in FILE"""
     num_steps: Annotated[int | None, _arg("N")] = None
     """unmasking steps"""
     guidance_scale: Annotated[float | None, _arg("W")] = None
     """1 is no guidance; larger values follow the prompt more closely"""
+    negative_prompt: Annotated[str | None, _arg("TEXT")] = None
+    """what guidance leads away from, such as what samples should not show"""
+    guide: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _arg("TEXT:W")] = ()
+    """a further prompt for each sample, with its guidance scale, negative to lead away (may be repeated)"""
     temperature: Annotated[float | None, _arg("T")] = None
     """0 takes the most probable code"""
     top_p: Annotated[float | None, _arg("P")] = None
@@ -177,8 +190,14 @@ class Sample(Verb):
         found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task.name}
         found["backend"] = self.backend
         if prompt is not None:
-            found["prompt"] = prompt
-            found["prompt_as_spelled"] = prompt if self.raw_prompt else generator.seen.prompt(task, prompt)
+            found |= self._spell(generator, task, "prompt", prompt)
+        if self.negative_prompt is not None:
+            found |= self._spell(generator, task, "negative_prompt", self.negative_prompt)
+        if self.guide:
+            found["guides"] = [
+                {**self._spell(generator, task, "prompt", text), "scale": scale}
+                for text, scale in read_guides(self.guide)
+            ]
         found |= {"seed": self.seed, "sample": number, "is_complete": is_complete}
         if "text" in task.condition and is_transcript(task.spans[0]):
             found["voice"] = self.voice if self.raw_prompt else generator.seen.voice(self.voice)
@@ -187,6 +206,11 @@ class Sample(Verb):
             if value is not None and value != ():
                 found[name] = str(value) if isinstance(value, Path) else value
         return found | {"sampler": to_dict(generator.settings(task.name, **self._settings()))}
+
+    def _spell(self, generator: "Generator", task: Task, name: str, prompt: str) -> dict[str, str]:
+        """Describe a prompt, and how the model reads it."""
+        spelled = prompt if self.raw_prompt else generator.seen.prompt(task, prompt)
+        return {name: prompt, f"{name}_as_spelled": spelled}
 
     def _choose_task(self, tasks: Sequence[Task]) -> Task:
         name = choose("task", self.task, [task.name for task in tasks])
@@ -214,12 +238,15 @@ class Sample(Verb):
         import trimask
 
         with convert_file_errors():
-            return trimask.load(self.model, tokenizers=self.tokenizers, backend=self.backend)
+            return trimask.load(
+                self.model, tokenizers=self.tokenizers, backend=self.backend, preset=self.preset
+            )
 
     def options(self, generator: "Generator") -> dict[str, Any]:
         from trimask.cli.media import check_mask, read_codes, read_image, read_speech
 
-        options = {"seed": self.seed, "voice": self.voice, "pair": self.pair, **self._settings()}
+        options = {"seed": self.seed, "voice": self.voice, "pair": self.pair}
+        options |= self._settings() | self._guides()
         if self.image is not None:
             assert generator.codecs.image is not None
             options["image"] = read_image(self.image, generator.codecs.image.image_size)
@@ -243,9 +270,19 @@ class Sample(Verb):
             "top_p": self.top_p,
         }
 
+    def _guides(self) -> dict[str, Any]:
+        from trimask.generation.guides import Guide
+
+        guides = [Guide(scale=scale, prompt=text) for text, scale in read_guides(self.guide)]
+        return {"negative_prompt": self.negative_prompt, "guides": guides}
+
     def _filmstrip(self, generator: "Generator", prompt: str | None) -> Any:
         return generator.filmstrip(
-            prompt or "", seed=self.seed, raw_prompt=self.raw_prompt, **self._settings()
+            prompt or "",
+            seed=self.seed,
+            raw_prompt=self.raw_prompt,
+            **self._settings(),
+            **self._guides(),
         )
 
 

@@ -10,7 +10,7 @@ from trimask.cli.failure import UsageError
 from trimask.cli.sample import Sample
 from trimask.cli.sample_output import NO_FILES, name_stem, print_sample, print_warnings_once
 
-_OF_ONE_TASK = ("prompts", "mask", "seconds", "span_length", "pair", "filmstrip")
+_OF_ONE_TASK = ("prompts", "mask", "seconds", "span_length", "pair", "filmstrip", "negative_prompt", "guide")
 
 
 def run_chain(request: Sample, overrides: Mapping[str, str]) -> int:

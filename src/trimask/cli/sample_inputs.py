@@ -41,6 +41,13 @@ def check_inputs(request: "Sample", task: Task) -> None:
     _check_parts(request, task)
     if request.prompt is not None and not request.prompt.strip():
         raise UsageError(f"the prompt {request.prompt!r} is empty: give some text")
+    guides = {"negative-prompt": request.negative_prompt, "guide": read_guides(request.guide)}
+    for option, value in guides.items():
+        if value and "text" not in task.condition:
+            raise UsageError(
+                f"--{option} is for a task with a prompt as its condition, and {task.name} has none: "
+                "leave it out"
+            )
     if request.pair is not None:
         choose("pair", request.pair, ["image", "speech"])
 
@@ -101,6 +108,20 @@ def read_prompts(request: "Sample", task: Task) -> list[str] | None:
     found = [line.strip() for line in text.split("\n") if line.strip()]
     if not found:
         raise UsageError(f"--prompts {request.prompts} contains no prompt: write one per line")
+    return found
+
+
+def read_guides(words: Sequence[str]) -> list[tuple[str, float]]:
+    """Return the text and the scale of each `TEXT:W`. UsageError for another form."""
+    found = []
+    for each in words:
+        text, _, scale = each.rpartition(":")
+        try:
+            found.append((text.strip(), float(scale)))
+        except ValueError:
+            text = ""
+        if not text.strip():
+            raise UsageError(f"--guide {each} is not TEXT:W: give a prompt and its scale, such as hat:2")
     return found
 
 

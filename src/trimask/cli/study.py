@@ -59,6 +59,8 @@ class Study(Verb):
     now; may be given several times"""
     model: Annotated[str | None, tyro.conf.arg(name="run", metavar="RUN")] = None
     """for a study of a trained model: a run directory, an exported file, or quickstart, the default"""
+    judges: Annotated[tuple[str, ...], _arg("DIR|ROLE=NAME")] = ()
+    """for a study that judges samples: outside models, as for `trimask evaluate`"""
     engine: Literal["local", "ray"] = "local"
     """where to run trials: processes of this machine, or a Ray cluster that sees the same files"""
     workers: Annotated[int | None, _arg("N")] = None
@@ -113,7 +115,18 @@ class Study(Verb):
                 study = study.with_run(self.model)
         if self.data:
             study = study.with_data(self.data)
+        if self.judges:
+            study = self._with_judges(study)
         return override(study, overrides)
+
+    def _with_judges(self, study: "Question[Any]") -> "Question[Any]":
+        from trimask.studies.model_study import ModelStudy
+
+        if not isinstance(study, ModelStudy):
+            raise UsageError("the trials of this study are not judged: leave --judges out")
+        # A study may run elsewhere than it was planned.
+        words = [str(Path(word).absolute()) if Path(word).is_dir() else word for word in self.judges]
+        return study.with_judges(words)
 
     def _plan(self, name: str, overrides: Mapping[str, str]) -> int:
         study = self._resolve(name, overrides)
@@ -177,6 +190,7 @@ class Study(Verb):
             "short": self.short,
             "run": self.model,
             "data": [str(folder) for folder in self.data],
+            "judges": list(self.judges),
             "overrides": dict(overrides),
         }
         try:

@@ -1,6 +1,7 @@
 """Override fields of a configuration by dotted path, with values given as strings."""
 
 import contextlib
+import copy
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -40,14 +41,16 @@ def override(config: T, values: Mapping[str, str]) -> T:
     allows it. Items of a tuple are addressed by index (`phases.0.num_steps`), or by their field `name`
     (`tasks.joint.spans`). A field that allows several classes is set to one by its name; the fields of that
     class have their defaults, or the values of longer paths. Setting a field of a group that is None creates
-    the group. All values are set before the classes validate themselves, so that fields which depend on
-    each other can be changed together.
+    the group. Settings within settings of the same class, by name, gain a new name: as a copy of those
+    around, with their other changes (`sampler.joint.targets.image.num_steps`). All values are set before the
+    classes validate themselves, so that fields which depend on each other can be changed together.
 
     Raises:
         ConfigError: no such path (the message has the closest ones), or a value that does not fit.
     """
     data: Any = to_dict(config)
-    for path in sorted(values, key=lambda path: path.count(".")):  # a class before its fields
+    # A class before its fields; what is copied before the copy.
+    for path in sorted(values, key=lambda path: (_adds_item(type(config), data, path), path.count("."))):
         _set(type(config), data, path, values[path])
     return from_dict(cast(type[T], type(config)), data)
 
@@ -56,11 +59,14 @@ def _set(annotation: Any, data: Any, path: str, text: str) -> None:
     """Write `text`, parsed, into `data` at `path`."""
     root, names = (annotation, data), path.split(".")
     holder, slot = data, cast(Any, "")
+    around, class_around = cast(Any, None), cast(Any, None)
     for depth, name in enumerate(names):
         if depth:
             if holder[slot] is None:
                 holder[slot] = _make_group(annotation, ".".join(names[:depth]))
-            holder = holder[slot]
+            around, holder = holder, holder[slot]
+        if _is_within(annotation, class_around) and name not in holder:
+            _add_copy(holder, name, around, slot)
         options = _children(annotation, holder)
         if name not in options:
             parent = ".".join(names[:depth]) or "the configuration"
@@ -71,11 +77,34 @@ def _set(annotation: Any, data: Any, path: str, text: str) -> None:
             if below and not depth:
                 expected = f"there is no field of this name: set {one_of(below)}"
             fail(".".join(names[: depth + 1]), text, expected)
-        annotation = options[name]
+        class_around, annotation = annotation, options[name]
         slot = cast(Any, _places(holder)[name] if isinstance(holder, list) else name)
         if isinstance(holder, dict):
             holder.setdefault(slot, None)  # a field without default, of a class chosen just now
     holder[slot] = _parse(annotation, text, path, holder[slot])
+
+
+def _is_within(annotation: Any, class_around: Any) -> bool:
+    """Whether a field of `class_around` holds, by name, settings of this same class."""
+    dicts = [get_args(member)[1] for member in members_of(annotation) if get_origin(member) is dict]
+    return class_around is not None and dicts == [class_around]
+
+
+def _add_copy(items: Any, name: str, around: Any, field: str) -> None:
+    """Add a copy of the settings `around` to `items`, their field `field`, which is empty in the copy."""
+    items[name] = {**copy.deepcopy(around), field: {}}
+
+
+def _adds_item(annotation: Any, data: Any, path: str) -> bool:
+    """Whether setting `path` adds settings within settings of the same class."""
+    class_around = None
+    for name in path.split("."):
+        options = _children(annotation, data)
+        if name not in options:
+            return _is_within(annotation, class_around)
+        data = data[_places(data)[name]] if isinstance(data, list) else data.get(name)
+        class_around, annotation = annotation, options[name]
+    return False
 
 
 def _children(annotation: Any, data: Any) -> dict[str, Any]:

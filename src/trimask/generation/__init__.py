@@ -2,6 +2,7 @@
 
 from trimask.generation.generate import Generator
 from trimask.generation.generated import Generated
+from trimask.generation.guides import Guide
 from trimask.generation.length import EmptySpanWarning, LengthPolicy, SpanTooShortWarning
 
-__all__ = ["EmptySpanWarning", "Generated", "Generator", "LengthPolicy", "SpanTooShortWarning"]
+__all__ = ["EmptySpanWarning", "Generated", "Generator", "Guide", "LengthPolicy", "SpanTooShortWarning"]

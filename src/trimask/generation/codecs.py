@@ -101,7 +101,7 @@ class Codecs:
         _check_parts(row, targets, given, mask=mask, seconds=seconds)
         self._check_given(row, spans, given, pair=pair, voice=voice, span_length=span_length)
         spoken_by = (voice or DEFAULT_VOICE) if is_transcript(spans) else None
-        codes = {m: self._encode(m, given[m], voice=spoken_by) for m in row.condition}
+        codes = {m: self.encode(m, given[m], voice=spoken_by) for m in row.condition}
         for modality in targets:
             self._need(modality)
         parts = {
@@ -184,7 +184,7 @@ class Codecs:
                 return read_gaps(value, codec.encode)
             spell = partial(codec.encode, is_spelled=True)
             return read_gaps(transcript(value, voice), spell, is_spelled=True)
-        codes = self._encode(modality, value, voice=None)
+        codes = self.encode(modality, value, voice=None)
         if modality == "image" and mask is not None:
             grid, codec = self.vocabulary.space("image").grid, self._need_image()
             assert grid is not None
@@ -194,8 +194,8 @@ class Codecs:
             return read_seconds(seconds, codes, self._need_speech().frame_rate)
         return Partial.of_codes(codes)
 
-    def _encode(self, modality: str, value: Any, *, voice: str | None) -> Int[np.ndarray, "frames codebooks"]:
-        """Encode a condition."""
+    def encode(self, modality: str, value: Any, *, voice: str | None) -> Int[np.ndarray, "frames codebooks"]:
+        """Encode a condition; a transcript is spoken by `voice`."""
         if modality == "text":
             return self._encode_text(value, voice=voice)
         if modality == "image":

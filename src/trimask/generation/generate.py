@@ -12,14 +12,16 @@ from trimask.errors import UserError
 from trimask.generation.chain import run_chain
 from trimask.generation.codecs import Codecs, ImageInput, SpeechInput, choose_spans
 from trimask.generation.generated import Generated
+from trimask.generation.guides import Guide, prepare_guides
 from trimask.generation.infill import MaskInput
 from trimask.generation.keys import derive_key, number_alike
 from trimask.generation.length import LengthPolicy, warn_of_length
 from trimask.generation.prompts import Seen
-from trimask.generation.request import check_example, check_request, describe_value
+from trimask.generation.request import align_examples, check_example, check_request, describe_value
 from trimask.model.denoiser import Denoiser
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
+from trimask.sampling.guidance import Guidance
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.sampler import Event, Row, unmask
 from trimask.vocabulary.layout import Vocabulary
@@ -100,6 +102,8 @@ class Generator:
         batch_size: int = 32,
         num_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        guides: Sequence[Guide] = (),
         temperature: float | None = None,
         top_p: float | None = None,
         span_length: int | None = None,
@@ -130,6 +134,9 @@ class Generator:
                 common voice.
             numbers: one per result; the seed, the result's inputs and its number determine its noise. By
                 default, results of the same inputs are numbered 0, 1, …
+            guidance_scale: how strongly the conditions act; 1 is as in the model, without guidance.
+            negative_prompt: what guidance leads away from, in place of no condition.
+            guides: further conditions of each result, with weights of their own.
             temperature: 0 takes the most probable code.
             span_length: length of the target span in text tokens or speech frames, instead of the length
                 policy's.
@@ -165,8 +172,11 @@ class Generator:
             mask=mask,
             seconds=seconds,
             raw_prompt=raw_prompt,
+            negative_prompt=negative_prompt,
         )
-        examples = _align(row.name, {"text": prompt, "image": image, "speech": speech, **(codes or {})})
+        examples = align_examples(
+            row.name, {"text": prompt, "image": image, "speech": speech, **(codes or {})}
+        )
         for example in examples:
             check_example(example)
         for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
@@ -188,6 +198,16 @@ class Generator:
         self.seen.check_task(row, spans, self.vocabulary.tasks, stacklevel=3)
         if not raw_prompt and prompt is not None and is_transcript(spans):
             voice = self.seen.voice(voice)
+        guidance = prepare_guides(
+            self.codecs,
+            None if raw_prompt else self.seen,
+            row,
+            spans,
+            chosen,
+            negative_prompt=negative_prompt,
+            guides=guides,
+            voice=voice,
+        )
         asked = examples if raw_prompt else [self._respell(row, example) for example in examples]
         documents = [
             self.codecs.document(
@@ -210,7 +230,9 @@ class Generator:
             raise UserError(
                 f"numbers has {len(numbers)} items: give one for each of {len(documents)} results"
             )
-        return self._each(documents, numbers, chosen, seed=seed, batch_size=batch_size, callback=callback)
+        return self._each(
+            documents, numbers, chosen, guidance, seed=seed, batch_size=batch_size, callback=callback
+        )
 
     def chain(
         self, tasks: Sequence[str], prompt: str | None = None, *, seed: int = 0, **inputs: Any
@@ -234,7 +256,9 @@ class Generator:
         """Return the sampler settings of `task`: `config` or the model's own, overridden by individual
         settings."""
         check_request(config=config, **settings)
-        return (self.samplers.get(task, OTHER) if config is None else config).adjust(**settings)
+        chosen = self.samplers.get(task, OTHER) if config is None else config
+        chosen.check_task(self.task(task))
+        return chosen.adjust(**settings)
 
     def override(self, values: Mapping[str, str]) -> None:
         """Override sampler settings by dotted path, as in a run's configuration: `{"sampler.text.order":
@@ -245,6 +269,8 @@ class Generator:
         """
         whole = {task.name: self.samplers.get(task.name, OTHER) for task in self.vocabulary.tasks}
         self.samplers = override(Samplers(sampler=whole), values).sampler
+        for task in self.vocabulary.tasks:
+            self.samplers[task.name].check_task(task)
 
     def _respell(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:
         text = given["text"]
@@ -255,6 +281,7 @@ class Generator:
         documents: list[Document],
         numbers: Sequence[int],
         config: SamplerConfig,
+        guidance: Callable[[Document], Guidance],
         *,
         seed: int,
         batch_size: int,
@@ -262,7 +289,15 @@ class Generator:
     ) -> Iterator[Generated]:
         """Yield the results in the order of `documents`; each as soon as it and those before it are full."""
         rows = (
-            Row(document, self.vocabulary, config, seed=seed, key=derive_key(document, number), place=place)
+            Row(
+                document,
+                self.vocabulary,
+                config,
+                seed=seed,
+                key=derive_key(document, number),
+                place=place,
+                guidance=guidance(document),
+            )
             for place, (document, number) in enumerate(zip(documents, numbers, strict=True))
         )
         full: dict[int, np.ndarray] = {}
@@ -274,7 +309,15 @@ class Generator:
                 place += 1
 
     def filmstrip(
-        self, prompt: str, *, num_frames: int = 6, seed: int = 0, raw_prompt: bool = False, **settings: Any
+        self,
+        prompt: str,
+        *,
+        num_frames: int = 6,
+        seed: int = 0,
+        raw_prompt: bool = False,
+        negative_prompt: str | None = None,
+        guides: Sequence[Guide] = (),
+        **settings: Any,
     ) -> list[PIL.Image.Image]:
         """Show how the image of `prompt` is unmasked: pictures evenly spread over the steps, cells greyed by
         their masked share.
@@ -283,7 +326,9 @@ class Generator:
         `generate("text_to_image", prompt, seed=seed, **settings)`. Settings: those of `SamplerConfig.adjust`.
         """
         check_example({"text": prompt})
-        check_request(seed=seed, raw_prompt=raw_prompt, num_frames=num_frames)
+        check_request(
+            seed=seed, raw_prompt=raw_prompt, num_frames=num_frames, negative_prompt=negative_prompt
+        )
         if prompt is None:
             raise UserError("a filmstrip needs a prompt: give one")
         if not 2 <= num_frames <= _MOST_FRAMES:
@@ -291,9 +336,12 @@ class Generator:
                 f"num_frames is {num_frames}: give at least 2, the first and the last, and at most "
                 f"{_MOST_FRAMES:,}"
             )
-        spelled = prompt if raw_prompt else self.seen.prompt(self.task("text_to_image"), prompt)
-        document = self.codecs.document("text_to_image", {"text": spelled})
-        config = self.settings("text_to_image", **settings)
+        task, seen = self.task("text_to_image"), None if raw_prompt else self.seen
+        config = self.settings(task.name, **settings)
+        guidance = prepare_guides(
+            self.codecs, seen, task, task.spans[0], config, negative_prompt=negative_prompt, guides=guides
+        )
+        document = self.codecs.document(task.name, {"text": seen.prompt(task, prompt) if seen else prompt})
         start, stop = document.spans["image"]
         masked = np.ones(stop - start)
         shares: list[np.ndarray] = []
@@ -303,7 +351,7 @@ class Generator:
             masked[event.remasked - start] = 1
             shares.append(masked.reshape(-1, self.vocabulary.space("image").num_codebooks).mean(1))
 
-        (made,) = self._each([document], [0], config, seed=seed, batch_size=1, callback=note)
+        (made,) = self._each([document], [0], config, guidance, seed=seed, batch_size=1, callback=note)
         assert made.image is not None
         chosen = np.linspace(0, len(shares) - 1, num_frames).round().astype(int)
         return [self.codecs.veil(made.image, shares[step]) for step in chosen]
@@ -345,23 +393,3 @@ def _remedy(document: Document, modality: str) -> str:
     names = {"text": "joint_caption_length", "speech": "caption_characters"}
     name = names.get(modality, "others")
     return f"try another seed, or raise LengthPolicy.{name}"
-
-
-def _is_many(value: Any) -> bool:
-    """Return whether `value` lists several inputs; a tuple that ends in a number is a waveform and its
-    rate."""
-    is_recording = isinstance(value, tuple) and len(value) == 2 and np.isscalar(value[1])
-    return isinstance(value, list | tuple) and not (is_recording and not isinstance(value[1], str))
-
-
-def _align(task: str, given: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the inputs of each example by modality: the one given as a list sets their number."""
-    many = [modality for modality, value in given.items() if _is_many(value)]
-    names = ["prompt" if modality == "text" else modality for modality in many]
-    if len(many) > 1:
-        raise UserError(f"task {task} takes one list, not {' and '.join(names)}")
-    if not many:
-        return [given]
-    if not given[many[0]]:
-        raise UserError(f"{names[0]} is an empty list: give at least one")
-    return [given | {many[0]: value} for value in given[many[0]]]

@@ -35,7 +35,7 @@ def check_request(**given: Any) -> None:
             _check(name, value, _is_whole(value), "a whole number")
         elif name in _REAL:
             _check(name, value, _is_real(value), "a number")
-        elif name in ("pair", "voice"):
+        elif name in ("pair", "voice", "negative_prompt"):
             _check(name, value, _is_text(value), "text")
         elif name == "mask":
             _check(name, value, _is_file(value) or _is_cells(value) or _is_picture(value), _MASK)
@@ -67,6 +67,24 @@ def check_example(given: Mapping[str, Any]) -> None:
             _check("speech", value, _is_file(value) or is_pair or _is_array(value), _SPEECH)
         else:
             _check(modality, value, _is_codes(value), "codes as an integer array (frames × codebooks)")
+
+
+def align_examples(task: str, given: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the inputs of each example by modality: the one given as a list sets their number."""
+    many = [modality for modality, value in given.items() if _is_many(value)]
+    names = ["prompt" if modality == "text" else modality for modality in many]
+    if len(many) > 1:
+        raise UserError(f"task {task} takes one list, not {' and '.join(names)}")
+    if not many:
+        return [given]
+    if not given[many[0]]:
+        raise UserError(f"{names[0]} is an empty list: give at least one")
+    return [given | {many[0]: value} for value in given[many[0]]]
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise UserError unless `value` is a finite number."""
+    _check(name, value, _is_real(value), "a number")
 
 
 def describe_value(value: Any) -> str:
@@ -135,3 +153,10 @@ def _is_interval(value: Any) -> bool:
 
 def _is_picture(value: Any) -> bool:
     return isinstance(value, PIL.Image.Image)
+
+
+def _is_many(value: Any) -> bool:
+    """Return whether `value` lists several inputs; a tuple that ends in a number is a waveform and its
+    rate."""
+    is_recording = isinstance(value, tuple) and len(value) == 2 and np.isscalar(value[1])
+    return isinstance(value, list | tuple) and not (is_recording and not isinstance(value[1], str))

@@ -18,6 +18,7 @@ from trimask.generation.length import LengthPolicy
 from trimask.generation.prompts import Seen
 from trimask.model.weights import stored_hashes
 from trimask.runs.lengths import load_lengths
+from trimask.runs.presets import Presets, read_presets
 from trimask.runs.resume import read_start
 from trimask.runs.seen import SEEN, load_seen
 from trimask.sampling.config import SamplerConfig
@@ -28,6 +29,7 @@ from trimask.training.old_samplers import convert_old_samplers
 from trimask.training.run import RunConfig
 
 _RUN, _LENGTHS, _SEEN, _TOKENIZERS = "run", "lengths", "seen", "tokenizers"
+PRESETS_FACT = "presets"
 
 
 def collect_facts(folder: Path, tokenizers: Path) -> dict[str, str]:
@@ -94,6 +96,11 @@ def read_seen(facts: Mapping[str, str], path: Path) -> Seen:
 def read_lengths(facts: Mapping[str, str], path: Path) -> LengthPolicy | None:
     """Return the span lengths stored in the exported file `path`."""
     return _decode(partial(from_dict, LengthPolicy), facts, _LENGTHS, path)
+
+
+def read_presets_of_file(facts: Mapping[str, str], path: Path) -> Presets | None:
+    """Return the presets stored in the exported file `path`."""
+    return _decode(partial(read_presets, path=path), facts, PRESETS_FACT, path)
 
 
 def read_run_config(facts: Mapping[str, str], path: Path) -> RunConfig:

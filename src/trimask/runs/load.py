@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +19,20 @@ from trimask.runs.exported import (
     find_tokenizers_of_file,
     load_samplers,
     read_lengths,
+    read_presets_of_file,
     read_samplers,
     read_seen,
     seen_in,
 )
 from trimask.runs.lengths import load_lengths
+from trimask.runs.presets import PRESETS, load_presets
 from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.resume import MAY_CHANGE
 from trimask.runs.seen import load_seen
 from trimask.sampling.backends import TORCH, find_backend
+from trimask.sampling.config import SamplerConfig
+from trimask.sampling.predictor import PartialPredictor
+from trimask.sampling.recompute import Everything
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.checkpoint import NO_LONGER, Checkpoints
 from trimask.training.compute import ComputeConfig
@@ -42,6 +48,7 @@ def load(
     *,
     tokenizers: str | Path | None = None,
     backend: str = TORCH,
+    preset: str | None = None,
     raw_prompts: bool = False,
 ) -> Generator:
     """Load a generator from `run`: a run directory, one of its checkpoint folders, a file written by `trimask
@@ -50,6 +57,9 @@ def load(
     Args:
         tokenizers: for an exported file, if they are not the shipped ones.
         backend: what computes predictions, a name in `BACKENDS`.
+        preset: sampler settings in place of the run's own: a name such as `balanced` in the run's presets, or
+            FILE:NAME in those that `trimask study run sampling` wrote. A backend that keeps no keys and
+            values computes everything, whatever the preset recomputes.
         raw_prompts: use prompts exactly as given, without warnings, for scoring.
 
     Raises:
@@ -63,6 +73,8 @@ def load(
         )
     if not isinstance(tokenizers, str | Path | None):
         raise UserError(f"tokenizers is {describe_value(tokenizers)}: give a folder")
+    if not isinstance(preset, str | None):
+        raise UserError(f"preset is {describe_value(preset)}: give a name, or FILE:NAME")
     make_predictor = find_backend(backend)
     run = _run_of_file(run)
     denoiser, facts = load_trained(run)
@@ -82,6 +94,11 @@ def load(
         codecs, lengths = load_tokenizers_of(folder), load_lengths(folder)
         seen = seen_in(folder)
         samplers = load_samplers(folder)
+    predictor = make_predictor(denoiser)
+    if preset is not None:
+        samplers = _apply_preset(samplers, preset, run, denoiser, facts)
+        if not isinstance(predictor, PartialPredictor):  # it keeps no keys and values
+            samplers = {task: replace(law, recompute=Everything()) for task, law in samplers.items()}
     return Generator(
         denoiser,
         text=codecs.text,
@@ -90,8 +107,41 @@ def load(
         lengths=lengths,
         samplers=samplers,
         seen=None if raw_prompts else seen,
-        predictor=make_predictor(denoiser),
+        predictor=predictor,
     )
+
+
+def find_presets_file(run: str | Path) -> Path | None:
+    """Return where the presets of `run` (as in `load`) are, if it has any; None for an exported file, which
+    has them within.
+    """
+    if _is_shipped(run):
+        return QUICKSTART.parent / PRESETS
+    run = _run_of_file(run)
+    return None if Path(run).is_file() else find_run_folder(run) / PRESETS
+
+
+def _apply_preset(
+    samplers: Mapping[str, SamplerConfig],
+    preset: str,
+    run: str | Path,
+    denoiser: Denoiser,
+    facts: Mapping[str, str],
+) -> Mapping[str, SamplerConfig]:
+    file, colon, name = preset.rpartition(":")
+    own = find_presets_file(run)
+    if colon:
+        found = load_presets(Path(file), denoiser)
+    elif own is None:
+        found = read_presets_of_file(facts, Path(run))
+    else:
+        found = load_presets(own, denoiser) if os.path.lexists(own) else None
+    if found is None:
+        raise UserError(
+            f"preset {preset!r}: {run} has no presets of its own: make them with `trimask study run sampling "
+            f"--run {run} --out DIR`, and give DIR/{PRESETS}:{name}"
+        )
+    return found.apply(name, samplers)
 
 
 def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:

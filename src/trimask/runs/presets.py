@@ -1,70 +1,66 @@
-"""Sampler settings that a study chose for a run, by how much likelihood they may cost."""
+"""Sampler settings under names such as `fast`, `balanced` and `best`, which a study chose for a model."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, final
 
-from trimask import io
+from trimask import io, modules
 from trimask.config import from_dict
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
+from trimask.reading import find_problem
 from trimask.sampling.config import SamplerConfig
 
 PRESETS = "presets.json"
-Preset = Literal["fast", "balanced", "best"]
+_FIX = "run `trimask study run sampling --run RUN` again"
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Presets:
-    """Sampler settings by task name, from the fewest passes to the best likelihood.
-
-    They say how slots are revealed, which is what the exact likelihood can rank; filters and guidance are
-    none in them.
+    """Sampler settings by preset name and task name.
 
     Attributes:
         weights: `hash_weights` of the model that they were chosen for.
     """
 
     weights: str
-    fast: dict[str, SamplerConfig]
-    balanced: dict[str, SamplerConfig]
-    best: dict[str, SamplerConfig]
+    presets: dict[str, dict[str, SamplerConfig]]
 
-    def apply(self, preset: Preset, samplers: Mapping[str, SamplerConfig]) -> dict[str, SamplerConfig]:
-        """Return `samplers` with those of the preset's tasks replaced, but for their filters and guidance."""
-        chosen: dict[str, SamplerConfig] = getattr(self, preset)
-        return {
-            task: replace(
-                chosen[task],
-                filters=own.filters,
-                guidance_scale=own.guidance_scale,
-                guidance_ramp=own.guidance_ramp,
-            )
-            if task in chosen
-            else own
-            for task, own in samplers.items()
-        }
+    def apply(self, name: str, samplers: Mapping[str, SamplerConfig]) -> dict[str, SamplerConfig]:
+        """Return `samplers` with those of the preset's tasks replaced.
+
+        Raises:
+            UserError: no preset has this name.
+        """
+        if name not in self.presets:
+            raise UserError(f"no preset is named {name!r}: choose one of {', '.join(self.presets)}")
+        return {**samplers, **self.presets[name]}
 
 
 def load_presets(path: Path, denoiser: Denoiser) -> Presets:
-    """Load the presets of a model.
+    """Load the presets of a model from the file `path`.
 
     Raises:
-        FileNotFoundError: no such file.
-        UserError: the file is damaged, or is of another model.
+        UserError: the file is missing or damaged, or has presets of another model.
     """
-    fix = "run `trimask study run sampling` again"
-    stored = io.read_json(path, fix=fix)
-    try:
-        presets = from_dict(Presets, stored)
-    except ValueError as error:
-        raise UserError(f"{path} does not hold presets ({error}): {fix}") from error
+    if (problem := find_problem(path)) is not None:
+        raise UserError(f"presets {path} {problem}")
+    presets = read_presets(io.read_json(path, fix=_FIX), path)
     if presets.weights != hash_weights(denoiser):
-        raise UserError(f"{path} has presets of a model with other weights: {fix}, with --run")
+        raise UserError(f"{path} has presets of a model with other weights: {_FIX}")
     return presets
+
+
+def read_presets(stored: Any, path: Path) -> Presets:
+    """Read presets from JSON values that come from the file `path`. UserError if they are damaged."""
+    modules.load_all(stored, path.parent)
+    try:
+        return from_dict(Presets, stored)
+    except ValueError as error:
+        raise UserError(f"{path} does not hold presets ({error}): {_FIX}") from error
 
 
 def hash_weights(denoiser: Denoiser) -> str:

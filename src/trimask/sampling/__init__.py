@@ -31,7 +31,14 @@ from trimask.sampling.count import (
 from trimask.sampling.defaults import DEFAULTS
 from trimask.sampling.filters import Filter, MinP, Temperature, TopK, TopP
 from trimask.sampling.grid import Cosine, Shifted, Tabulated, TimeGrid, Uniform
-from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, IntervalGuidance, LinearGuidance
+from trimask.sampling.guidance import (
+    Branch,
+    ConstantGuidance,
+    Guidance,
+    GuidanceRamp,
+    IntervalGuidance,
+    LinearGuidance,
+)
 from trimask.sampling.likelihood import SamplerLikelihood, measure_sampler_likelihood
 from trimask.sampling.onnx_predictor import OnnxPredictor
 from trimask.sampling.order import (
@@ -60,6 +67,7 @@ __all__ = [
     "DEFAULTS",
     "AdaptiveCount",
     "Ancestral",
+    "Branch",
     "CalibratedConfidence",
     "Checkerboard",
     "CoarseFirst",
@@ -82,6 +90,7 @@ __all__ = [
     "FirstHitting",
     "FixedOrder",
     "FrechetBound",
+    "Guidance",
     "GuidanceRamp",
     "Halton",
     "InformationProfile",

@@ -1,6 +1,6 @@
 """`SamplerConfig`: how to sample, as a value."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from trimask.errors import UserError
@@ -11,6 +11,7 @@ from trimask.sampling.grid import TimeGrid, Uniform
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, check_guidance_scale
 from trimask.sampling.order import DrawnOrder, FixedOrder, Order, Random, ScoredOrder
 from trimask.sampling.recompute import Everything, Recompute
+from trimask.vocabulary.task import Task
 
 _MOST_STEPS = 100_000  # more than any sequence has slots
 
@@ -35,6 +36,7 @@ class SamplerConfig:
         filters: applied in order to the guided distribution before a code is drawn.
         guidance_scale, guidance_ramp: classifier-free guidance; 1 is none.
         recompute: which positions a pass computes, and which keep their keys and values.
+        targets: by modality, settings of targets that differ, for a task that generates several together.
 
     Raises: UserError for values out of range, and for parts that do not go together.
     """
@@ -50,6 +52,7 @@ class SamplerConfig:
     guidance_scale: float = 1.0
     guidance_ramp: GuidanceRamp = ConstantGuidance()
     recompute: Recompute = Everything()
+    targets: "dict[str, SamplerConfig]" = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.num_steps is not None and not 1 <= self.num_steps <= _MOST_STEPS:
@@ -60,6 +63,16 @@ class SamplerConfig:
         self._check_count()
         self._check_order()
         self._check_corrector()
+        for modality, other in self.targets.items():
+            if other.targets:
+                raise UserError(
+                    f"the settings of target {modality} have targets of their own: leave them out"
+                )
+            if other.recompute != self.recompute:
+                raise UserError(
+                    f"the settings of target {modality} have recompute {other.recompute!r}, and those of the "
+                    f"task {self.recompute!r}: give both the same, since a pass computes all targets"
+                )
 
     def _check_count(self) -> None:
         name = type(self.count).__name__
@@ -103,6 +116,15 @@ class SamplerConfig:
                 "choose one that looks at the prediction, such as Confidence"
             )
 
+    def of_target(self, modality: str) -> "SamplerConfig":
+        """Return the settings of a target."""
+        return self.targets.get(modality, self)
+
+    @property
+    def laws(self) -> "tuple[SamplerConfig, ...]":
+        """Return these settings and those of targets that differ."""
+        return (self, *self.targets.values())
+
     @property
     def reads_evidence(self) -> bool:
         """Whether a step reads the prediction to choose slots."""
@@ -113,11 +135,16 @@ class SamplerConfig:
         )
 
     @property
+    def is_guided(self) -> bool:
+        """Whether there is guidance, of any target."""
+        return any(law.guidance_scale != 1 for law in self.laws)
+
+    @property
     def has_likelihood(self) -> bool:
         """Whether the law of the samples has an exact likelihood: what is revealed next depends only on what
         is already revealed, not on the codes drawn in the same step, and nothing is corrected.
         """
-        return not isinstance(self.order, DrawnOrder) and self.corrector is None
+        return all(not isinstance(law.order, DrawnOrder) and law.corrector is None for law in self.laws)
 
     def adjust(
         self,
@@ -127,9 +154,16 @@ class SamplerConfig:
         temperature: float | None = None,
         top_p: float | None = None,
     ) -> "SamplerConfig":
-        """Replace the settings that are not None; the temperature becomes the first filter, top-p the
-        last."""
-        config = self
+        """Replace the settings that are not None, of all targets; the temperature becomes the first filter,
+        top-p the last.
+        """
+        targets = {
+            modality: other.adjust(
+                num_steps=num_steps, guidance_scale=guidance_scale, temperature=temperature, top_p=top_p
+            )
+            for modality, other in self.targets.items()
+        }
+        config = replace(self, targets=targets) if targets else self
         if num_steps is not None:
             config = replace(config, num_steps=num_steps)
         if guidance_scale is not None:
@@ -141,3 +175,17 @@ class SamplerConfig:
             rest = tuple(each for each in config.filters if not isinstance(each, TopP))
             config = replace(config, filters=(*rest, TopP(value=top_p)))
         return config
+
+    def check_task(self, task: Task) -> None:
+        """Raise UserError if there are settings of something that a task does not generate beside others."""
+        for modality in self.targets:
+            if len(task.targets) == 1:
+                raise UserError(
+                    f"the settings of task {task.name} have some for target {modality}, and it has a single "
+                    "target: set those of the task"
+                )
+            if modality not in task.targets:
+                raise UserError(
+                    f"the settings of task {task.name} have some for {modality}, which it does not generate: "
+                    f"choose one of {', '.join(sorted(task.targets))}"
+                )

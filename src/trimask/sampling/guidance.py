@@ -1,20 +1,16 @@
-"""Classifier-free guidance: mix a conditional and an unconditional prediction."""
+"""Classifier-free guidance: which predictions are mixed, and with what weights."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Float64, Int
-from torch import Tensor
+from jaxtyping import Float64
 
-from trimask.devices import send
 from trimask.errors import UserError
-from trimask.sampling.predictor import Prediction, Predictor, predict_at
-from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.slots import SlotTables
+from trimask.vocabulary.sequence import Sequence, drop_conditions
 
 _STRONGEST = 10_000
 
@@ -28,6 +24,9 @@ class GuidanceRamp(ABC):
     def scale(self, guidance_scale: float, revealed: float) -> float:
         """Return w for a sequence, given the fraction of its targets (of a modality) already revealed. Where
         w is 1 for all slots of a sequence, it costs no second pass.
+
+        A further branch of weight v has the weight `scale(1 + v, revealed)` − 1. A guidance scale of 1 is
+        none, and is not asked for.
         """
 
 
@@ -74,85 +73,97 @@ class IntervalGuidance(GuidanceRamp):
         return self.ramp.scale(guidance_scale, revealed) if is_inside else 1.0
 
 
-def guide(
-    predictor: Predictor,
-    z: Int[Tensor, "rows slots"],
-    batch: Batch,
-    scale: Float64[np.ndarray, "rows slots"],
-    read: Bool[np.ndarray, "rows slots"],
-) -> Prediction:
-    """Predict with guidance at the slots `read`. Rows whose scale is 1, and those without a condition, are
-    exactly unguided and cost no second pass.
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Branch:
+    """Another input for the same targets: a document with other conditions, and the weight of what is
+    predicted from it. A negative weight leads away from its conditions.
 
-    Args:
-        scale: w of each slot that is read.
+    Raises: UserError for a weight that is not finite or too large for float32.
     """
-    conditional = predict_at(predictor, z, batch, read)
-    is_guided = find_guided(scale, batch)
-    if not is_guided.any():
-        return conditional
-    rows = torch.from_numpy(is_guided.nonzero()[0])
-    some = batch.rows(rows)
-    dropped = drop_condition(z[send(rows, z.device)], some, predictor.vocabulary)
-    unconditional = predict_at(predictor, dropped, some, read[is_guided])
-    place = torch.full((len(z),), -1)
-    place[rows] = torch.arange(len(rows))
-    place, num_slots = send(place, z.device), z.shape[1]
 
-    def of_all_rows(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
-        return unconditional(place[slots // num_slots] * num_slots + slots % num_slots, range_index)
+    document: Sequence
+    weight: float
 
-    return mix(conditional, of_all_rows, scale, read & is_guided[:, None], batch, z.device)
+    def __post_init__(self) -> None:
+        check_weight(self.weight)
 
 
-def find_guided(scale: Float64[np.ndarray, "rows slots"], batch: Batch) -> Bool[np.ndarray, "rows"]:
-    """Return the rows that need an unconditional prediction."""
-    return (scale != 1).any(1) & batch.is_condition.any(1).cpu().numpy()
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Guidance:
+    """What guides a sequence beside its own conditions:
 
+        log p = base + w · (own − base) + Σ_i w_i · (branch_i − base),    normalized,
 
-def drop_condition(
-    z: Int[Tensor, "rows slots"], batch: Batch, vocabulary: Vocabulary
-) -> Int[Tensor, "rows slots"]:
-    """Return the unconditional input: mask tokens of the matching modality at the condition slots."""
-    mask_id = SlotTables(vocabulary, batch.range_index.device).mask_id(batch.range_index)
-    return torch.where(send(batch.is_condition, z.device), send(mask_id, z.device), z)
+    where w is the guidance scale, and `own` what is predicted from the sequence itself (classifier-free
+    guidance, Ho & Salimans, arXiv 2207.12598; several conditions: Liu et al., arXiv 2206.01714) [L].
 
-
-def mix(
-    conditional: Prediction,
-    unconditional: Prediction,
-    scale: Float64[np.ndarray, "rows slots"],
-    read: Bool[np.ndarray, "rows slots"],
-    batch: Batch,
-    device: torch.device,
-) -> Prediction:
-    """Return uncond + w · (cond - uncond) on log-probabilities, normalized again, where w is not 1; the
-    conditional prediction elsewhere. Filters such as temperature and top-p act after it.
-
-    Args:
-        read: slots that may be read from `unconditional`. No others are, and none of a codebook range without
-            guided slots.
+    Attributes:
+        base: the document from which conditions lead away: one with a negative prompt, for example. None for
+            the sequence with its conditions dropped.
+        branches: further conditions.
     """
-    guided = read & (scale != 1)
-    flat, range_index = guided.reshape(-1).nonzero()[0], batch.range_index.numpy()[guided]
-    # The host would wait for a GPU to pick the guided slots out of those that are asked for. So it reads as
-    # many, in place of the others the first guided one.
-    found = zip(*np.unique(range_index, return_index=True), strict=True)
-    first = {int(index): int(flat[place]) for index, place in found}
-    is_guided_slot = send(torch.from_numpy(guided.reshape(-1)), device)
-    w_of_slot = send(torch.from_numpy(scale.reshape(-1)), device)
 
-    def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
-        cond = conditional(slots, range_index)
-        if range_index not in first:
-            return cond
-        is_guided = is_guided_slot[slots]
-        uncond = unconditional(slots.masked_fill(~is_guided, first[range_index]), range_index)
-        w = w_of_slot[slots, None].to(cond.dtype)
-        mixed = torch.log_softmax(uncond + w * (cond - uncond), dim=-1)
-        return torch.where(is_guided[:, None], mixed, cond)
+    base: Sequence | None = None
+    branches: tuple[Branch, ...] = ()
 
-    return log_probabilities
+    def documents(
+        self, document: Sequence, vocabulary: Vocabulary, *, is_scaled: bool
+    ) -> tuple[Sequence, ...]:
+        """Return the documents that guide `document`: the base and those of the branches; none if nothing
+        guides it.
+
+        Args:
+            is_scaled: whether any of its guidance scales differs from 1.
+
+        Raises:
+            UserError: one has other targets than `document`.
+        """
+        has_base = self.base is not None or bool(document.is_condition.any())
+        if not self.branches and not (is_scaled and has_base):
+            return ()
+        base = drop_conditions(document, vocabulary) if self.base is None else self.base
+        found = (base, *(branch.document for branch in self.branches))
+        for each in found:
+            _check_targets(document, each)
+        return found
+
+
+NO_GUIDANCE = Guidance()
+"""By its own conditions alone."""
+
+
+def _check_targets(document: Sequence, other: Sequence) -> None:
+    """Raise UserError unless both have the same targets, given in part or not, wherever they stand."""
+    if document.task == other.task and list(document.spans) == list(other.spans):
+        pairs = [
+            (slice(*document.spans[modality]), slice(*other.spans[modality]))
+            for modality in document.task.targets_of(list(document.spans))
+        ]
+        is_equal = [
+            np.array_equal(document.maskable[here], other.maskable[there])
+            and np.array_equal(
+                document.tokens[here][~document.maskable[here]], other.tokens[there][~other.maskable[there]]
+            )
+            for here, there in pairs
+        ]
+        if all(is_equal):
+            return
+    raise UserError(
+        f"a document that guides a sequence of task {document.task.name} has other targets than it: make it "
+        "from the sequence, with exchange_conditions or drop_conditions"
+    )
+
+
+def weigh(
+    ramp: GuidanceRamp, guidance_scale: float, weights: Rows[float], revealed: float
+) -> Float64[np.ndarray, "terms"]:
+    """Return w and the weights of further branches for the next pass. A weight is 0 where the ramp gives no
+    guidance.
+    """
+    own = 1.0 if guidance_scale == 1 else ramp.scale(guidance_scale, revealed)
+    return np.array([own, *(ramp.scale(1 + weight, revealed) - 1 for weight in weights)])
 
 
 def check_guidance_scale(scale: float) -> None:
@@ -160,5 +171,14 @@ def check_guidance_scale(scale: float) -> None:
     if not 0 <= scale <= _STRONGEST:
         raise UserError(
             f"guidance_scale is {scale}: give a finite number of at least 0 (1 is no guidance), at most "
+            f"{_STRONGEST:,}"
+        )
+
+
+def check_weight(weight: float) -> None:
+    """Raise UserError unless the weight of a further condition is finite and small enough for float32."""
+    if not abs(weight) <= _STRONGEST:
+        raise UserError(
+            f"a further condition has the weight {weight}: give a number between -{_STRONGEST:,} and "
             f"{_STRONGEST:,}"
         )

@@ -22,8 +22,10 @@ from torch import Tensor
 from trimask.errors import UserError
 from trimask.estimate import Estimate, ratio
 from trimask.sampling.config import SamplerConfig
+from trimask.sampling.guidance import Guidance
 from trimask.sampling.predictor import Predictor
-from trimask.sampling.sampler import Row, unmask
+from trimask.sampling.row import make_rows
+from trimask.sampling.sampler import unmask
 from trimask.vocabulary.layout import TokenRange
 from trimask.vocabulary.sequence import Sequence
 
@@ -60,6 +62,7 @@ def measure_sampler_likelihood(
     *,
     seed: int = 0,
     keys: Rows[int] | None = None,
+    guidance: Rows[Guidance] | None = None,
     batch_size: int = 16,
 ) -> SamplerLikelihood:
     """Compute −log q(document) of each document under the sampler `config`, given the noise of its order.
@@ -69,14 +72,16 @@ def measure_sampler_likelihood(
     Args:
         documents: with clean tokens at their targets.
         seed, keys: name the random streams of orders, as in `sample`.
+        guidance: what guides each document beside its own conditions.
 
     Raises:
         UserError: the sampler has no exact likelihood: its order looks at drawn codes, or it corrects.
     """
     if not config.has_likelihood:
+        law = next(law for law in reversed(config.laws) if not law.has_likelihood)
         raise UserError(
             "this sampler has no exact likelihood: its order looks at drawn codes, or it has a corrector "
-            f"({config.order!r}, {config.corrector!r}). Choose Random or another order that looks at the "
+            f"({law.order!r}, {law.corrector!r}). Choose Random or another order that looks at the "
             "prediction alone, and no corrector"
         )
     vocabulary = predictor.vocabulary
@@ -94,11 +99,7 @@ def measure_sampler_likelihood(
         np.add.at(nats[token_range.modality], row, -log_p.cpu().numpy())
         return clean
 
-    keys = range(len(documents)) if keys is None else keys
-    rows = [
-        Row(document, vocabulary, config, seed=seed, key=key, place=place)
-        for place, (document, key) in enumerate(zip(documents, keys, strict=True))
-    ]
+    rows = make_rows(vocabulary, documents, config, seed=seed, keys=keys, guidance=guidance)
     counts = {name: np.zeros(len(documents), dtype=np.int64) for name in vocabulary.modalities}
     for row in rows:
         for track in row.tracks:

@@ -21,13 +21,16 @@ from torch import Tensor
 
 from trimask.devices import send
 from trimask.errors import UserError
-from trimask.sampling.canvas import Canvas, find_canvases
+from trimask.sampling.canvas import Canvas
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.filters import apply_filters
 from trimask.sampling.grid import Tabulated, TimeGrid
-from trimask.sampling.guidance import guide
+from trimask.sampling.guidance import Guidance, weigh
 from trimask.sampling.order import FixedOrder
+from trimask.sampling.passes import Passes
 from trimask.sampling.predictor import Prediction, Predictor
+from trimask.sampling.recompute import Everything
+from trimask.sampling.row import make_rows
 from trimask.sampling.track import rank, sort_slots
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import Vocabulary
@@ -95,6 +98,7 @@ def measure_profile(
     *,
     num_levels: int = 33,
     seed: int = 0,
+    guidance: Rows[Guidance] | None = None,
     batch_size: int = 16,
 ) -> InformationProfile:
     """Measure the profile of the order of `config` on documents, with its guidance and filters.
@@ -104,17 +108,19 @@ def measure_profile(
     Raises:
         UserError: the order is not fixed, or fewer than 2 levels.
     """
-    if not isinstance(config.order, FixedOrder) or config.corrector is not None:
-        raise UserError(
-            f"a profile needs a fixed order and no corrector, not {config.order!r} and {config.corrector!r}"
-        )
+    for law in config.laws:
+        if not isinstance(law.order, FixedOrder) or law.corrector is not None:
+            raise UserError(
+                f"a profile needs a fixed order and no corrector, not {law.order!r} and {law.corrector!r}"
+            )
     if num_levels < 2:
         raise UserError(f"num_levels is {num_levels}: give at least 2, all masked and none masked")
     levels = np.linspace(1, 0, num_levels)
     cost = np.zeros((num_levels, num_levels))
     for start in range(0, len(documents), batch_size):
         some = documents[start : start + batch_size]
-        cost += _measure(predictor, some, config, levels, seed=seed, first_key=start)
+        guided_by = None if guidance is None else guidance[start : start + batch_size]
+        cost += _measure(predictor, some, config, levels, seed=seed, first_key=start, guidance=guided_by)
     num_tokens = sum(int(document.maskable.sum()) for document in documents)
     return InformationProfile(levels=levels, cost=cost / num_tokens)
 
@@ -128,36 +134,40 @@ def _measure(
     *,
     seed: int,
     first_key: int,
+    guidance: Rows[Guidance] | None,
 ) -> Float64[np.ndarray, "levels levels"]:
     """Return the cost of each pair of levels, in nats summed over documents."""
     vocabulary = predictor.vocabulary
-    batch = make_batch(documents, range(len(documents))).to(predictor.device)
+    keys = range(first_key, first_key + len(documents))
+    rows = make_rows(vocabulary, documents, config, seed=seed, keys=keys, guidance=guidance)
+    batch = make_batch(documents, range(len(documents)))
+    for row in rows:
+        row.recompute = Everything()  # levels are far apart: nothing is kept from one to the next
+    passes = Passes(predictor)
+    passes.arrange(rows, batch, [None for _ in rows])
+    batch = batch.to(predictor.device)
     mask_id = SlotTables(vocabulary, predictor.device).mask_id(batch.range_index)
-    canvases = [
-        (
-            row,
-            canvas,
-            sort_slots(np.arange(canvas.num_slots), rank(config.order, canvas, 0), config.block_length),
-        )
-        for row, document in enumerate(documents)
-        for canvas in find_canvases(document, vocabulary, seed=seed, key=first_key + row)
+    canvases = [(number, track.law, track.canvas) for number, row in enumerate(rows) for track in row.tracks]
+    ordered = [
+        sort_slots(np.arange(canvas.num_slots), rank(law.order, canvas, 0), law.block_length)
+        for _, law, canvas in canvases
     ]
     cost = np.zeros((len(levels), len(levels)))
     for number, level in enumerate(levels[:-1]):
         hidden = np.zeros(tuple(batch.tokens.shape), dtype=bool)
-        scale = np.ones(hidden.shape)
-        for row, canvas, ordered in canvases:
-            hidden[row, canvas.slot[ordered[_visible(canvas, level) :]]] = True
-            if documents[row].is_condition.any():
-                ramp = config.guidance_ramp.scale(config.guidance_scale, 1 - float(level))
-                scale[row, canvas.slot] = ramp
+        weights = np.zeros((1 + max(len(row.weights) for row in rows), *hidden.shape))
+        weights[0] = 1
+        for (row, law, canvas), order in zip(canvases, ordered, strict=True):
+            hidden[row, canvas.slot[order[_visible(canvas, level) :]]] = True
+            if rows[row].branches:
+                found = weigh(law.guidance_ramp, law.guidance_scale, rows[row].weights, 1 - float(level))
+                weights[: len(found), row, canvas.slot] = found[:, None]
         masked = send(torch.from_numpy(hidden), predictor.device)
         z = torch.where(masked, mask_id, batch.tokens)
-        nats = _cross_entropy(
-            guide(predictor, z, batch, scale, hidden), batch, masked, vocabulary, config, level
-        )
-        for row, canvas, ordered in canvases:
-            total = np.concatenate([[0.0], nats[row, canvas.slot[ordered]].cumsum()])
+        prediction = passes.predict(z, weights, hidden, hidden)
+        nats = _cross_entropy(prediction, batch, masked, vocabulary, config, level)
+        for (row, _, canvas), order in zip(canvases, ordered, strict=True):
+            total = np.concatenate([[0.0], nats[row, canvas.slot[order]].cumsum()])
             ends = [_visible(canvas, later) for later in levels[number + 1 :]]
             cost[number, number + 1 :] += total[ends] - total[_visible(canvas, level)]
     return cost
@@ -183,7 +193,7 @@ def _cross_entropy(
         if len(slots):
             log_p = prediction(slots, token_range.index)
             share = torch.full((len(slots),), level, dtype=torch.float64, device=masked.device)
-            filtered = apply_filters(config.filters, log_p, share)
+            filtered = apply_filters(config.of_target(token_range.modality).filters, log_p, share)
             clean = batch.tokens.flatten()[slots] - token_range.start
             nats[slots] = -torch.log_softmax(filtered.double(), 1).gather(1, clean[:, None])[:, 0]
     return nats.view_as(batch.tokens).cpu().numpy()

@@ -1,6 +1,7 @@
 """A sequence while it is filled, and the report of each of its passes."""
 
 from collections.abc import Callable
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from typing import final
 
@@ -9,6 +10,7 @@ from jaxtyping import Int
 
 from trimask.sampling.canvas import find_canvases
 from trimask.sampling.config import SamplerConfig
+from trimask.sampling.guidance import NO_GUIDANCE, Guidance
 from trimask.sampling.track import Track
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.sequence import Sequence
@@ -37,7 +39,11 @@ class Event:
 
 @final
 class Row:
-    """A sequence while it is filled."""
+    """A sequence while it is filled.
+
+    `branches` are the documents that guide it, its base and further ones, and `weights` those of the further
+    ones. Without branches it is not guided.
+    """
 
     def __init__(
         self,
@@ -48,13 +54,37 @@ class Row:
         seed: int,
         key: int,
         place: int,
+        guidance: Guidance = NO_GUIDANCE,
     ):
+        for modality in config.targets:
+            vocabulary.modality_number(modality)  # raises UserError if there is none of this name
         self.document, self.place, self.num_passes = document, place, 0
         canvases = find_canvases(document, vocabulary, seed=seed, key=key)
-        self.tracks = [Track(canvas=canvas, law=config) for canvas in canvases]
-        self.has_condition = bool(document.is_condition.any())
+        self.tracks = [Track(canvas=canvas, law=config.of_target(canvas.modality)) for canvas in canvases]
+        self.branches = guidance.documents(document, vocabulary, is_scaled=config.is_guided)
+        self.weights = tuple(branch.weight for branch in guidance.branches)
         self.recompute = config.recompute
 
     @property
     def is_full(self) -> bool:
         return all(track.is_full for track in self.tracks)
+
+
+def make_rows(
+    vocabulary: Vocabulary,
+    documents: Rows[Sequence],
+    config: SamplerConfig,
+    *,
+    seed: int,
+    keys: Rows[int] | None = None,
+    guidance: Rows[Guidance] | None = None,
+) -> list[Row]:
+    """Make a row of each document; by default the keys are their places, and nothing but their own conditions
+    guides them.
+    """
+    keys = range(len(documents)) if keys is None else keys
+    guidance = [NO_GUIDANCE] * len(documents) if guidance is None else guidance
+    return [
+        Row(document, vocabulary, config, seed=seed, key=key, place=place, guidance=guided_by)
+        for place, (document, key, guided_by) in enumerate(zip(documents, keys, guidance, strict=True))
+    ]

@@ -19,12 +19,11 @@ from trimask.sampling.categorical import draw
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.corrector import Editing
 from trimask.sampling.evidence import Member, Slots, gather_slots, read_evidence
-from trimask.sampling.guidance import drop_condition, find_guided, guide, mix
-from trimask.sampling.kept import KeptPasses, require_partial
+from trimask.sampling.guidance import Guidance
 from trimask.sampling.order import DrawnOrder
-from trimask.sampling.predictor import Prediction, Predictor, forbid_ends, read_nothing
-from trimask.sampling.recompute import Everything, Recompute
-from trimask.sampling.row import Event, Row
+from trimask.sampling.passes import Passes
+from trimask.sampling.predictor import Prediction, Predictor, forbid_ends
+from trimask.sampling.row import Event, Row, make_rows
 from trimask.sampling.track import Evidence
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.layout import TokenRange
@@ -85,7 +84,7 @@ class Unmasker:
         self._batch: Batch | None = None
         self._z = torch.zeros(0, 0, dtype=torch.int64, device=predictor.device)
         self._is_inside: Tensor | None = None
-        self._kept: tuple[KeptPasses, KeptPasses] | None = None
+        self._passes = Passes(predictor)
         self._tables = SlotTables(predictor.vocabulary, torch.device("cpu"))
 
     def admit(self, rows: Rows[Row]) -> None:
@@ -128,19 +127,7 @@ class Unmasker:
         self._is_inside = send(torch.from_numpy(is_inside), z.device) if is_inside.any() else None
         self._clean = send(batch.tokens.flatten(), z.device)
         self._batch, self._z = batch, z
-        self._arrange_kept([before.get(id(row)) for row in rows])
-
-    def _arrange_kept(self, origins: list[int | None]) -> None:
-        """Keep keys and values if a sequence asks for it; `origins` are the sequences' rows before."""
-        assert self._batch is not None
-        if all(isinstance(row.recompute, Everything) for row in self.rows):
-            self._kept = None
-            return
-        if self._kept is None:
-            predictor = require_partial(self.predictor)
-            self._kept, origins = (KeptPasses(predictor), KeptPasses(predictor)), [None for _ in origins]
-        for each in self._kept:
-            each.arrange(self._batch, origins)
+        self._passes.arrange(rows, batch, [before.get(id(row)) for row in rows])
 
     @torch.inference_mode()
     def run_pass(self) -> None:
@@ -168,39 +155,20 @@ class Unmasker:
         return members
 
     def _predict(self, members: Rows[Member]) -> Prediction:
-        """Take a pass, and a second one for guided rows."""
-        assert self._batch is not None
-        scale = self._scale(members)
-        masked, read = np.zeros(scale.shape, dtype=bool), np.zeros(scale.shape, dtype=bool)
+        """Take a pass over all rows, and one over the branches of guided ones."""
+        shape = tuple(self._z.shape)
+        masked, read = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        weights = np.zeros((1 + max(len(row.weights) for row in self.rows), *shape))
+        weights[0] = 1
         for number, track in members:
-            masked[number, track.canvas.slot] = track.masked
-            read[number, track.canvas.slot[track.reading]] = True
-            read[number, track.canvas.slot[track.chosen]] = True
-        reads = np.asarray(read.any(axis=1))
-        if not reads.any():
-            return read_nothing
-        if self._kept is None:
-            return guide(self.predictor, self._z, self._batch, scale, read)
-        conditional, unconditional = self._kept
-        prediction = conditional.predict(self._z, self._policies(reads), masked, read)
-        is_guided = find_guided(scale, self._batch) & reads
-        if not is_guided.any():
-            return prediction
-        z = drop_condition(self._z, self._batch, self.predictor.vocabulary)
-        read &= is_guided[:, None]
-        without = unconditional.predict(z, self._policies(is_guided), masked, read)
-        return mix(prediction, without, scale, read, self._batch, z.device)
-
-    def _policies(self, computed: np.ndarray) -> list[Recompute | None]:
-        return [row.recompute if yes else None for row, yes in zip(self.rows, computed, strict=True)]
-
-    def _scale(self, members: Rows[Member]) -> Float64[np.ndarray, "rows slots"]:
-        """Return the guidance scale of each slot."""
-        scale = np.ones(tuple(self._z.shape))
-        for number, track in members:
-            if self.rows[number].has_condition:
-                scale[number, track.canvas.slot] = track.scale
-        return scale
+            slot = track.canvas.slot
+            masked[number, slot] = track.masked
+            read[number, slot[track.reading]] = True
+            read[number, slot[track.chosen]] = True
+            if self.rows[number].branches:
+                found = track.weigh(self.rows[number].weights)
+                weights[: len(found), number, slot] = found[:, None]
+        return self._passes.predict(self._z, weights, masked, read)
 
     def _reveal(
         self,
@@ -270,8 +238,7 @@ class Unmasker:
             revealed[number].append(track.canvas.slot[track.chosen])
             remasked[number].append(hidden)
             track.finish()
-        for each in self._kept or ():
-            each.note_changes(self._changed)
+        self._passes.note_changes(self._changed)
         for number, row in enumerate(self.rows):
             self._report(row, number, revealed[number], remasked[number])
 
@@ -335,29 +302,27 @@ def sample(
     *,
     seed: int,
     keys: Rows[int] | None = None,
+    guidance: Rows[Guidance] | None = None,
     batch_size: int | None = None,
     callback: Callable[[Event], None] | None = None,
 ) -> list[Int[np.ndarray, "slots"]]:
     """Fill every maskable slot of the documents with a code of its range; return their tokens. Tokens given
     at maskable slots are ignored.
 
-    Document k depends on itself, (seed, keys[k]) and the config alone: its random numbers are a function of
-    (seed, key, its own pass, slot).
+    Document k depends on itself, what guides it, (seed, keys[k]) and the config alone: its random numbers are
+    a function of (seed, key, its own pass, slot).
 
     Args:
         predictor: gives log-probabilities; called once per pass, twice with guidance.
         keys: name the random streams of the documents; by default their places.
+        guidance: what guides each document beside its own conditions.
         batch_size: the most documents at a time; by default all.
         callback: called for each document before its first pass and after each one.
 
     Raises:
         UserError: an order, count or corrector returns something else than it should.
     """
-    keys = range(len(documents)) if keys is None else keys
-    rows = [
-        Row(document, predictor.vocabulary, config, seed=seed, key=key, place=place)
-        for place, (document, key) in enumerate(zip(documents, keys, strict=True))
-    ]
+    rows = make_rows(predictor.vocabulary, documents, config, seed=seed, keys=keys, guidance=guidance)
     filled = unmask(predictor, rows, batch_size=batch_size or max(len(rows), 1), callback=callback)
     tokens = {row.place: found for row, found in filled}
     return [tokens[place] for place in range(len(documents))]

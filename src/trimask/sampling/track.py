@@ -16,6 +16,7 @@ from trimask.sampling.canvas import Canvas
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.corrector import Remasking, Revealed
 from trimask.sampling.count import AdaptiveCount, PlannedCount
+from trimask.sampling.guidance import weigh
 from trimask.sampling.order import FixedOrder, Order, ScoredOrder, Step
 
 _QUANTUM = 1e-3
@@ -110,11 +111,10 @@ class Track:
         assert self._times is not None
         return isinstance(self.law.corrector, Remasking) and self._index < len(self._times) - 1
 
-    @property
-    def scale(self) -> float:
-        """Return the guidance scale of the next pass."""
+    def weigh(self, weights: tuple[float, ...]) -> Float64[np.ndarray, "terms"]:
+        """Return the guidance scale of the next pass, and the weights of further branches."""
         revealed = 1 - float(self.masked.mean())
-        return self.law.guidance_ramp.scale(self.law.guidance_scale, revealed)
+        return weigh(self.law.guidance_ramp, self.law.guidance_scale, weights, revealed)
 
     def begin(self, number: int) -> None:
         """Go on to the next step that does anything; choose the slots that it hides and reveals, or those

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _TrainedModel:
+class TrainedModel:
     """A trained model, examples of its data, and a function that checks bounds on its scores, if any."""
 
     generator: Generator
@@ -67,6 +67,7 @@ def evaluate(
     held_out: HeldOut = "validation",
     harness_tasks: Sequence[str] = (),
     data: Sequence[Path] = (),
+    preset: str | None = None,
     overrides: Mapping[str, str] = MappingProxyType({}),
     report: Report = lambda message: None,
     warn: Report = lambda message: None,
@@ -78,6 +79,7 @@ def evaluate(
         language: language of all recordings, for the recognizer; by default that of the data, or English.
         held_out: the split used as unseen data.
         data: where the run's prepared data is now, if it has moved.
+        preset: sampler settings in place of the run's own (`trimask.load`).
         overrides: changes to the samplers of tasks (`Generator.override`).
         harness_tasks: lm-eval tasks (names, or YAML files) to run besides the suite; needs the extra `eval`
             and, for most names, a data set from a hub.
@@ -93,7 +95,7 @@ def evaluate(
         FileNotFoundError, UserError: the run cannot be used; the message says why.
     """
     check_names(judges=judges, language=language, harness_tasks=harness_tasks, report=report)
-    trained = _load(run, held_out=held_out, seed=seed, data=data, report=report)
+    trained = load_model(run, held_out=held_out, seed=seed, data=data, preset=preset, report=report)
     trained.generator.override(overrides)
     result = score(
         trained.generator,
@@ -216,10 +218,17 @@ def run_harness(
     }
 
 
-def _load(
-    run: str | Path, *, held_out: HeldOut, seed: int, data: Sequence[Path], report: Report
-) -> _TrainedModel:
-    generator = runs.load(run, raw_prompts=True)
+def load_model(
+    run: str | Path,
+    *,
+    held_out: HeldOut,
+    seed: int,
+    data: Sequence[Path] = (),
+    preset: str | None = None,
+    report: Report = lambda message: None,
+) -> TrainedModel:
+    """Load a run and the examples of its data; the arguments are those of `evaluate`."""
+    generator = runs.load(run, preset=preset, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
     folder = runs.find_run_folder(run)
     config = folder / CONFIG
@@ -232,7 +241,7 @@ def _load(
     if kind.embedded is not None:
         kept = _load_kept(kind.embedded, folder) if os.path.lexists(config) else None
         examples = QuickstartExamples(kind.embedded, tokenizers, held_out=held_out, kept=kept, report=report)
-        return _TrainedModel(generator=generator, examples=examples, slack=recipe.slack, bounds=check_claims)
+        return TrainedModel(generator=generator, examples=examples, slack=recipe.slack, bounds=check_claims)
     if not kind.folders:
         name = type(recipe.data).__name__
         raise UserError(f"{run} was trained on {name}: only runs on embedded or prepared data can be scored")
@@ -244,7 +253,7 @@ def _load(
         seed=seed,
         report=report,
     )
-    return _TrainedModel(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
+    return TrainedModel(generator=generator, examples=examples, slack=recipe.slack, bounds=None)
 
 
 def _load_kept(data: QuickstartData, run: Path) -> Mapping[str, ExampleSource] | None:

@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
@@ -19,6 +19,7 @@ from trimask.runs.kinds import kind_of
 from trimask.runs.load import find_run_folder, load_run_config, load_tokenizers_of, load_trained
 from trimask.runs.presets import hash_weights
 from trimask.runs.validation import draw_sequences
+from trimask.sampling.config import SamplerConfig
 from trimask.studies.question import Question, TrialT
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers
 from trimask.training.run import RunConfig
@@ -39,12 +40,16 @@ class StudiedRun:
         weights: hash of its weights, the same wherever it lies.
         codebooks: by task that it was trained on, the largest number of codebooks of a modality that the task
             generates.
+        conditional: the tasks that have a condition.
+        samplers: the run's own settings, by task.
         data: where the run's prepared data is, if it has moved.
     """
 
     path: str
     weights: str
     codebooks: dict[str, int]
+    conditional: tuple[str, ...] = ()
+    samplers: dict[str, SamplerConfig] = field(default_factory=dict)
     data: tuple[Path, ...] = ()
 
     def load_config(self) -> RunConfig:
@@ -85,6 +90,12 @@ class ModelStudy(Question[TrialT]):
         """Return the study of another run. Raises like `identify_run`."""
         return replace(self, run=identify_run(run))
 
+    def with_judges(self, words: Sequence[str]) -> "ModelStudy[TrialT]":
+        """Return the study with outside models, given as for `trimask evaluate`. UserError if it has no use
+        for them.
+        """
+        raise UserError("this study judges no samples: leave --judges out")
+
     def make_tokens(self, tokens: Path, report: Callable[[str], None]) -> None:
         load_held_out(self.run, tokens, report=report)
 
@@ -106,7 +117,13 @@ def identify_run(run: str | Path) -> StudiedRun:
         name: max(vocabulary.space(target).num_codebooks for target in vocabulary.task(name).targets)
         for name in tasks
     }
-    return StudiedRun(path=path, weights=weights, codebooks=codebooks)
+    return StudiedRun(
+        path=path,
+        weights=weights,
+        codebooks=codebooks,
+        conditional=tuple(name for name in tasks if vocabulary.task(name).condition),
+        samplers={name: config.sampler[name] for name in tasks if name in config.sampler},
+    )
 
 
 def load_held_out(

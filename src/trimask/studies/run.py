@@ -203,6 +203,7 @@ def format_command(request: Mapping[str, Any], out: str = "DIR") -> str:
     words += ["--run", request["run"]] if request.get("run") else []
     for folder in request["data"]:
         words += ["--data", folder]
+    words += ["--judges", *request["judges"]] if request.get("judges") else []
     words += [f"--{path}={value}" for path, value in request["overrides"].items()]
     return shlex.join(words)
 

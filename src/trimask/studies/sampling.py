@@ -1,17 +1,14 @@
-"""Which order, grid and count lose how much likelihood, at how many passes?"""
+"""Which sampler is the best at which cost? By exact likelihood, and then by judged samples."""
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-import numpy as np
-from jaxtyping import Float64
-
-from trimask.config import fingerprint
+from trimask.config import to_dict
 from trimask.errors import UserError
-from trimask.sampling.canvas import Canvas
+from trimask.runs.presets import PRESETS, Presets
+from trimask.sampling.backends import TORCH
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.count import (
     EntropyBound,
@@ -21,10 +18,14 @@ from trimask.sampling.count import (
     StableAndSure,
     Threshold,
 )
+from trimask.sampling.defaults import OTHER
+from trimask.sampling.filters import MinP, TopP
 from trimask.sampling.grid import Cosine, Shifted, Tabulated, TimeGrid, Uniform
-from trimask.sampling.likelihood import measure_sampler_likelihood
+from trimask.sampling.guidance import IntervalGuidance, LinearGuidance
 from trimask.sampling.order import (
+    CalibratedConfidence,
     CoarseFirst,
+    Confidence,
     EvidenceOrder,
     FixedOrder,
     LargestMargin,
@@ -32,21 +33,41 @@ from trimask.sampling.order import (
     LowestEntropy,
     Random,
 )
-from trimask.sampling.predictor import DenoiserPredictor
-from trimask.sampling.profile import measure_profile
+from trimask.sampling.recompute import ConditionFrozen, Needed, Recompute, RevealedFrozen
+from trimask.scorecard.quality import QUALITIES
 from trimask.studies.findings import Findings
-from trimask.studies.model_study import ModelStudy, StudiedRun, draw_held_out, identify_run
-from trimask.studies.sampling_findings import LIMIT, MEASURED, PROFILE, report_samplers
-from trimask.studies.trial import Factor, Result, trial_name
+from trimask.studies.model_study import ModelStudy, StudiedRun, identify_run
+from trimask.studies.sampling_findings import (
+    LIMIT,
+    LOSSES,
+    MEASURED,
+    PROFILE,
+    choose,
+    measure_excess,
+    report_samplers,
+)
+from trimask.studies.sampling_trial import BACKEND, Likelihood, Profile, SamplerTrial, describe, is_candidate
+from trimask.studies.trial import Factor, Result
+from trimask.studies.tuning import (
+    STARTING,
+    STARTING_DEFAULTS,
+    DrawnLaw,
+    Guidance,
+    TaskTuning,
+    Tuning,
+    is_judged,
+)
+from trimask.studies.tuning_findings import report_tuning
 
-_MOST_PASSES = 128  # assumed of a count that sets them itself, for the estimate of time [D]
-_BATCH = 16
+_TUNED = "balanced"
+"""The preset that is tuned by judged samples; the others take over what was found."""
 
 
 def sampling() -> "Sampling":
-    """Which order, grid and count lose how much likelihood, at how many passes? Any trained run.
+    """Which sampler is the best at which cost? Any trained run.
 
-    By exact likelihood on held-out sequences; ends with the presets fast, balanced and best of each task.
+    First by exact likelihood on held-out sequences, then by judged samples (--judges); ends with the presets
+    fast, balanced and best of each task.
     """
     return Sampling(
         run=identify_run("quickstart"),
@@ -70,13 +91,41 @@ def sampling() -> "Sampling":
             )
             for count in counts
         ),
+        policies=(
+            *(Needed(renew_every=every) for every in (None, 4, 2)),
+            *(RevealedFrozen(renew_every=every) for every in (None, 4)),
+            *(ConditionFrozen(renew_every=every) for every in (None, 4)),
+        ),
+        backends=("onnx", "onnx-int8"),
+        tuning=Tuning(
+            qualities=dict(QUALITIES),
+            num_prompts=96,
+            temperatures=(0.0, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0),
+            guidance=(
+                *(Guidance(scale=scale) for scale in (1.0, 1.5, 2.0, 3.0)),
+                *(Guidance(scale=scale, ramp=LinearGuidance()) for scale in (2.0, 4.0)),
+                Guidance(scale=2.0, ramp=IntervalGuidance(stop=0.5)),
+                Guidance(scale=2.0, ramp=IntervalGuidance(start=0.25, stop=0.75)),
+            ),
+            truncations=(None, TopP(value=0.95), TopP(value=0.9), MinP(value=0.05)),
+            laws=(
+                DrawnLaw(order=Confidence()),
+                DrawnLaw(order=Confidence(), ends_last=True),
+                DrawnLaw(order=Confidence(noise_temperature=1.0)),
+                DrawnLaw(order=CalibratedConfidence(), ends_last=True),
+                DrawnLaw(order=CalibratedConfidence(noise_temperature=1.0)),
+            ),
+            baselines={STARTING: STARTING_DEFAULTS},
+        ),
     )
 
 
 def sampling_short() -> "Sampling":
     """The same with about 1,000 target tokens a task, fewer steps and strengths: a first look."""
+    whole, tuning = sampling(), sampling().tuning
+    assert tuning is not None
     return replace(
-        sampling(),
+        whole,
         num_sequences=16,
         num_tokens=1000,
         num_levels=33,
@@ -91,77 +140,28 @@ def sampling_short() -> "Sampling":
             SamplerConfig(order=LargestProbability(), count=FrechetBound(risk=4.0)),
             SamplerConfig(order=LargestProbability(), count=StableAndSure(probability=0.5, nats=0.1)),
         ),
+        policies=(Needed(), Needed(renew_every=4), ConditionFrozen()),
+        backends=("onnx-int8",),
+        tuning=replace(
+            tuning,
+            num_prompts=16,
+            temperatures=(0.5, 0.8, 1.0),
+            guidance=(Guidance(scale=1.0), Guidance(scale=2.0)),
+            truncations=(TopP(value=0.9),),
+            laws=(DrawnLaw(order=CalibratedConfidence(), ends_last=True),),
+        ),
     )
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measurement:
-    """What a trial measures: the likelihood of held-out sequences under a sampler, or a profile.
-
-    Attributes:
-        weights: hash of the model's weights.
-        num_sequences: the most sequences.
-        num_tokens: target tokens with which fewer sequences are enough.
-        num_levels: of the information profile of the sampler's order; 0 for the likelihood.
-    """
-
-    weights: str
-    task: str
-    num_sequences: int
-    num_tokens: int
-    seed: int
-    sampler: SamplerConfig
-    num_levels: int = 0
-
-
-# Not final, so that no configuration can choose it: with a corrector it would be another law.
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Held(FixedOrder):
-    """The order `inner` with the same noise in each pass: without a corrector, the same law.
-
-    Samplers that differ in grid or count then reveal a sequence's slots in the same order, and their
-    difference has far less noise.
-    """
-
-    inner: FixedOrder
-
-    def rank(self, canvas: Canvas, step: int) -> Float64[np.ndarray, "slots"]:
-        return self.inner.rank(canvas, 0)
-
-
-def hold_order(sampler: SamplerConfig) -> SamplerConfig:
-    """Return a sampler of the same law whose fixed order draws its noise once per sequence."""
-    if isinstance(sampler.order, FixedOrder) and sampler.corrector is None:
-        return replace(sampler, order=Held(inner=sampler.order))
-    return sampler
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SamplerTrial:
-    """One measurement: the factors that set it apart from the study's others, and all that decides it."""
-
-    factors: Mapping[str, Factor]
-    config: Measurement
-
-    @property
-    def name(self) -> str:
-        return trial_name(self.factors)
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.config)
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling(ModelStudy[SamplerTrial]):
-    """The exact likelihood of samplers, each on the same held-out sequences with the same keys and seed.
+    """First the exact likelihood of samplers, each on the same held-out sequences with the same keys and
+    seed; then `Tuning` of those that it chose, by judged samples.
 
     A profile of each fixed order, measured on other held-out sequences, gives the times of the grid
-    `measured`. No sampler has filters or guidance: likelihood says nothing of temperatures below 1 and of
-    guidance, which need samples and judges.
+    `measured`. In the first stage no sampler has filters or guidance: likelihood says nothing of temperatures
+    below 1 and of guidance.
 
     Attributes:
         tasks: of the run, by name; empty for all that it was trained on.
@@ -173,6 +173,9 @@ class Sampling(ModelStudy[SamplerTrial]):
         limit_orders: also measured revealing one slot per pass.
         evidence_orders, evidence_steps: combined with each other, on the uniform grid.
         adaptive: samplers whose counts set the number of steps.
+        policies: of recomputing, each with the best samplers of these.
+        backends: what else computes the predictions of the balanced sampler.
+        tuning: None for no second stage.
     """
 
     run: StudiedRun
@@ -187,6 +190,9 @@ class Sampling(ModelStudy[SamplerTrial]):
     evidence_orders: tuple[EvidenceOrder, ...]
     evidence_steps: tuple[int, ...]
     adaptive: tuple[SamplerConfig, ...]
+    policies: tuple[Recompute, ...] = ()
+    backends: tuple[str, ...] = ()
+    tuning: Tuning | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -201,54 +207,102 @@ class Sampling(ModelStudy[SamplerTrial]):
             if task not in self.run.codebooks:
                 raise UserError(f"tasks has {task!r}: the run was trained on {', '.join(self.run.codebooks)}")
 
+    def with_judges(self, words: Sequence[str]) -> "Sampling":
+        if self.tuning is None:
+            raise UserError("this study has no second stage, which judges: leave --judges out")
+        return replace(self, tuning=self.tuning.with_judges(words))
+
+    @property
+    def _tasks(self) -> tuple[str, ...]:
+        return self.tasks or tuple(self.run.codebooks)
+
     def trials(self, results: Mapping[str, Result]) -> tuple[SamplerTrial, ...]:
-        tasks = self.tasks or tuple(self.run.codebooks)
-        return tuple(trial for task in tasks for trial in self._trials_of(task, results))
+        return tuple(trial for task in self._tasks for trial in self._trials_of(task, results))
 
     def _trials_of(self, task: str, results: Mapping[str, Result]) -> list[SamplerTrial]:
-        found = []
+        found = self._ranked(task, results)
+        if any(trial.name not in results for trial in found):
+            return found
+        chosen = self._choose(found, results)
+        found += [
+            self._likelihood(task, {**trial.factors, "recompute": describe(policy)}, law)
+            for trial in {trial.name: trial for trial in chosen.values()}.values()
+            for policy in self.policies
+            for law in [replace(trial.config.sampler, recompute=policy)]
+        ]
+        balanced = chosen[_TUNED]
+        found += [
+            self._likelihood(task, {**balanced.factors, BACKEND: name}, balanced.config.sampler, name)
+            for name in self.backends
+        ]
+        if any(trial.name not in results for trial in found):
+            return found
+        tuned = self._tune(task, found, results)
+        return found if tuned is None else found + tuned.trials(results)
+
+    def _ranked(self, task: str, results: Mapping[str, Result]) -> list[SamplerTrial]:
+        """Return the trials of orders, grids and counts."""
+        found: list[SamplerTrial] = []
         for order in self.fixed_orders:
             if not self._has_use(order, task):
                 continue
-            profile = self._trial(task, PROFILE, SamplerConfig(order=order, num_steps=1), self.num_levels)
+            profile = self._profile(task, order)
             grids: dict[str, TimeGrid] = {describe(grid): grid for grid in self.grids}
             if profile.name in results:
                 grids[MEASURED] = self._read_grid(results[profile.name])
             found.append(profile)
             found += [
-                self._trial(task, rule, SamplerConfig(order=order, grid=grid, num_steps=number))
+                self._rank(task, rule, SamplerConfig(order=order, grid=grid, num_steps=number))
                 for rule, grid in grids.items()
                 for number in self.numbers_of_steps
             ]
         found += [
-            self._trial(task, LIMIT, SamplerConfig(order=order, count=FirstHitting()))
+            self._rank(task, LIMIT, SamplerConfig(order=order, count=FirstHitting()))
             for order in self.limit_orders
             if self._has_use(order, task)
         ]
         found += [
-            self._trial(task, describe(Uniform()), SamplerConfig(order=order, num_steps=number))
+            self._rank(task, describe(Uniform()), SamplerConfig(order=order, num_steps=number))
             for order in self.evidence_orders
             for number in self.evidence_steps
         ]
-        return found + [self._trial(task, describe(each.count), each) for each in self.adaptive]
+        return found + [self._rank(task, describe(each.count), each) for each in self.adaptive]
 
     def _has_use(self, order: FixedOrder, task: str) -> bool:
         return self.run.codebooks[task] > 1 or not isinstance(order, CoarseFirst)
 
-    def _trial(self, task: str, rule: str, sampler: SamplerConfig, num_levels: int = 0) -> SamplerTrial:
-        steps = {} if num_levels or sampler.num_steps is None else {"steps": sampler.num_steps}
-        return SamplerTrial(
-            factors={"task": task, "order": describe(sampler.order), "rule": rule, **steps},
-            config=Measurement(
-                weights=self.run.weights,
-                task=task,
-                num_sequences=self.num_sequences,
-                num_tokens=self.num_tokens,
-                seed=self.seed,
-                sampler=sampler,
-                num_levels=num_levels,
-            ),
+    def _profile(self, task: str, order: FixedOrder) -> SamplerTrial:
+        sampler = SamplerConfig(order=order, num_steps=1)
+        config = Profile(
+            weights=self.run.weights,
+            task=task,
+            seed=self.seed,
+            sampler=sampler,
+            most_sequences=self.num_sequences,
+            num_tokens=self.num_tokens,
+            num_levels=self.num_levels,
+            numbers_of_steps=tuple(sorted(self.numbers_of_steps)),
         )
+        return SamplerTrial(factors={"task": task, "order": describe(order), "rule": PROFILE}, config=config)
+
+    def _rank(self, task: str, rule: str, sampler: SamplerConfig) -> SamplerTrial:
+        steps: dict[str, Factor] = {} if sampler.num_steps is None else {"steps": sampler.num_steps}
+        factors = {"task": task, "order": describe(sampler.order), "rule": rule, **steps}
+        return self._likelihood(task, factors, sampler)
+
+    def _likelihood(
+        self, task: str, factors: Mapping[str, Factor], sampler: SamplerConfig, backend: str = TORCH
+    ) -> SamplerTrial:
+        config = Likelihood(
+            weights=self.run.weights,
+            task=task,
+            seed=self.seed,
+            sampler=sampler,
+            most_sequences=self.num_sequences,
+            num_tokens=self.num_tokens,
+            backend=backend,
+        )
+        return SamplerTrial(factors=factors, config=config)
 
     def _read_grid(self, profile: Result) -> Tabulated:
         return Tabulated(
@@ -258,69 +312,89 @@ class Sampling(ModelStudy[SamplerTrial]):
             )
         )
 
-    def measure(self, trial: SamplerTrial, folder: Path, tokens: Path) -> dict[str, float]:
-        denoiser, config = self.run.load_denoiser(), trial.config
-        predictor, most = DenoiserPredictor(denoiser), config.num_sequences
-        drawn = draw_held_out(
-            self.run, denoiser.vocabulary, tokens, config.task, number=2 * most, seed=config.seed
+    def _choose(
+        self, trials: Sequence[SamplerTrial], results: Mapping[str, Result]
+    ) -> dict[str, SamplerTrial]:
+        """Return the sampler of each preset among the likelihoods in `trials`, all of which are measured."""
+        by_name = {trial.name: trial for trial in trials if is_candidate(trial)}
+        rows = measure_excess(
+            [results[name] for name in by_name],
+            {name: trial.config.sampler for name, trial in by_name.items()},
         )
-        sizes = np.cumsum([each.maskable.sum() for each in drawn[:most]])
-        number = min(max(int(np.searchsorted(sizes, config.num_tokens)) + 1, 2), most)
-        sampler = hold_order(config.sampler)
-        if config.num_levels:
-            profile = measure_profile(
-                predictor,
-                drawn[most : most + number],
-                sampler,
-                num_levels=config.num_levels,
-                seed=config.seed,
-                batch_size=_BATCH,
-            )
-            best = {n: profile.find_best_times(n) for n in self.numbers_of_steps}
-            predicted = {f"predicted/{n}": profile.evaluate(times) for n, times in best.items()}
-            return predicted | {
-                f"time/{n}/{k}": at for n, times in best.items() for k, at in enumerate(times)
-            }
-        began = time.process_time()
-        found = measure_sampler_likelihood(
-            predictor, drawn[:number], sampler, seed=config.seed, batch_size=_BATCH
-        )
-        seconds = time.process_time() - began
-        nats = np.sum(list(found.nats.values()), axis=0)
-        num_tokens = np.sum(list(found.num_tokens.values()), axis=0)
-        positions = np.array([each.num_positions for each in drawn[:number]])
+        return {name: by_name[choose(rows, loss).result.name] for name, loss in LOSSES.items()}
+
+    def _settle(
+        self, task: str, trials: Sequence[SamplerTrial], results: Mapping[str, Result]
+    ) -> dict[str, SamplerConfig]:
+        """Return the sampler of each preset, with the filters and guidance of the run."""
+        own = self.run.samplers.get(task, OTHER)
         return {
-            "passes": float(found.num_passes.mean()),
-            "position_passes_per_token": float((positions * found.num_passes).sum() / num_tokens.sum()),
-            "cpu_seconds": round(seconds, 2),
-            **{f"nats/{i}": round(float(each), 4) for i, each in enumerate(nats)},
-            **{f"tokens/{i}": float(each) for i, each in enumerate(num_tokens)},
+            name: replace(
+                trial.config.sampler,
+                filters=own.filters,
+                guidance_scale=own.guidance_scale,
+                guidance_ramp=own.guidance_ramp,
+            )
+            for name, trial in self._choose(trials, results).items()
         }
 
+    def _tune(
+        self, task: str, trials: Sequence[SamplerTrial], results: Mapping[str, Result]
+    ) -> TaskTuning | None:
+        """Return the tuning of a task whose likelihoods are all measured; None if it is not tuned."""
+        if self.tuning is None or task in self.tuning.list_unjudged([task]):
+            return None
+        return TaskTuning(
+            tuning=self.tuning,
+            weights=self.run.weights,
+            task=task,
+            has_condition=task in self.run.conditional,
+            chosen=self._settle(task, trials, results),
+            base=_TUNED,
+            own=self.run.samplers.get(task, OTHER),
+            seed=self.seed,
+        )
+
+    def measure(self, trial: SamplerTrial, folder: Path, tokens: Path) -> dict[str, float]:
+        return trial.config.measure(self.run, tokens, () if self.tuning is None else self.tuning.judges)
+
     def estimate_cost(self, trial: SamplerTrial) -> int:
-        return self._passes(trial) * trial.config.num_sequences
+        return trial.config.num_passes * trial.config.num_sequences
 
     def describe_work(self, trial: SamplerTrial) -> Mapping[str, int]:
-        return {"most_sequences": trial.config.num_sequences, "most_passes": self._passes(trial)}
-
-    def _passes(self, trial: SamplerTrial) -> int:
-        if trial.config.num_levels:
-            return trial.config.num_levels - 1
-        return trial.config.sampler.num_steps or _MOST_PASSES
+        return {"most_sequences": trial.config.num_sequences, "most_passes": trial.config.num_passes}
 
     def findings(self, results: Sequence[Result]) -> Findings:
         by_name = {result.name: result for result in results}
         trials = self.trials(by_name)
-        samplers = {trial.name: trial.config.sampler for trial in trials}
-        missing = {str(trial.factors["task"]) for trial in trials if trial.name not in by_name}
-        return report_samplers(results, samplers, weights=self.run.weights, unfinished=missing)
-
-
-def describe(part: Any) -> str:
-    """Return the class of a part of a sampler, with the fields that differ from their defaults."""
-    given = [
-        f"{each.name}={getattr(part, each.name)}"
-        for each in fields(part)
-        if each.default is MISSING or getattr(part, each.name) != each.default
-    ]
-    return type(part).__name__ + (f"({', '.join(given)})" if given else "")
+        presets: dict[str, dict[str, SamplerConfig]] = {}
+        tuned: list[TaskTuning] = []
+        for task in self._tasks:
+            likelihoods = [
+                trial
+                for trial in trials
+                if trial.config.task == task and isinstance(trial.config, Profile | Likelihood)
+            ]
+            if any(trial.name not in by_name for trial in likelihoods):
+                continue
+            presets[task] = self._settle(task, likelihoods, by_name)
+            tuning = self._tune(task, likelihoods, by_name)
+            if tuning is not None:
+                tuned.append(tuning)
+                presets[task] = tuning.presets(by_name) or presets[task]
+        ranked = report_samplers(
+            [result for result in results if not is_judged(result)],
+            {trial.name: trial.config.sampler for trial in trials},
+            unfinished={task for task in self._tasks if task not in presets},
+        )
+        unjudged = {} if self.tuning is None else self.tuning.list_unjudged(self._tasks)
+        judged = report_tuning(tuned, by_name, unjudged)
+        by_preset = {name: {task: found[name] for task, found in presets.items()} for name in LOSSES}
+        chosen = to_dict(Presets(weights=self.run.weights, presets=by_preset))
+        return Findings(
+            claims=ranked.claims + judged.claims,
+            tables=judged.tables + ranked.tables,
+            pictures={**judged.pictures, **ranked.pictures},
+            notes=(*ranked.notes, *judged.notes),
+            files={PRESETS: chosen} if presets else {},
+        )

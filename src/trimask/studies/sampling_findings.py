@@ -5,19 +5,24 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Float64
 
-from trimask.config import to_dict
 from trimask.estimate import Estimate, ratio
-from trimask.runs.presets import PRESETS, Presets
+from trimask.runs.presets import PRESETS
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.count import AdaptiveCount
 from trimask.sampling.order import EvidenceOrder, FixedOrder
+from trimask.sampling.recompute import Everything
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
-from trimask.studies.trial import Result
+from trimask.studies.sampling_trial import BACKEND
+from trimask.studies.trial import Result, trial_name
+from trimask.studies.tuning import column
 
 PROFILE, MEASURED, LIMIT = "profile", "measured", "limit"
 """Rules of trials: an information profile, the grid that follows from it, and one slot per pass."""
+_USE = (
+    f"The presets are in `{PRESETS}`: use them with `--preset DIR/{PRESETS}:balanced`, or copy the file into "
+    "the run's directory and name the preset alone; an export takes them along. They hold for these weights."
+)
 LOSSES = {"fast": 0.10, "balanced": 0.05, "best": 0.02}
 """Nats per token that a preset may lose to the task's lowest likelihood bound [D]."""
 
@@ -54,6 +59,10 @@ class Measured:
         return str(self.result.factors["rule"])
 
     @property
+    def recompute(self) -> str:
+        return str(self.result.factors.get("recompute", "Everything"))
+
+    @property
     def steps(self) -> int | None:
         steps = self.result.factors.get("steps")
         return None if steps is None else int(steps)
@@ -63,47 +72,49 @@ def report_samplers(
     results: Sequence[Result],
     samplers: Mapping[str, SamplerConfig],
     *,
-    weights: str,
     unfinished: Collection[str],
 ) -> Findings:
     """Return the findings.
 
     Args:
         samplers: by name of the result.
-        weights: hash of the model's.
         unfinished: tasks with trials that are still to run; they get no presets.
     """
     by_task: dict[str, list[Result]] = {}
     for result in results:
         if result.factors["rule"] != PROFILE:
             by_task.setdefault(str(result.factors["task"]), []).append(result)
-    measured = {task: measure_excess(rows, samplers) for task, rows in by_task.items()}
+    ranked = {task: [row for row in rows if BACKEND not in row.factors] for task, rows in by_task.items()}
+    measured = {task: measure_excess(rows, samplers) for task, rows in ranked.items() if rows}
     presets = {
         task: {name: choose(rows, loss) for name, loss in LOSSES.items()}
         for task, rows in measured.items()
         if task not in unfinished
     }
-    chosen = {name: {task: found[name].sampler for task, found in presets.items()} for name in LOSSES}
     claims = [claim for task, rows in measured.items() for claim in _claims(task, rows, task in unfinished)]
     return Findings(
         claims=tuple(claims),
-        tables=(_presets_table(presets), *(_table(task, rows) for task, rows in measured.items())),
+        tables=(
+            _presets_table(presets),
+            *_backends_table(by_task),
+            *(_table(task, rows) for task, rows in measured.items()),
+        ),
         pictures={"fronts": tuple(_panels(task, rows) for task, rows in measured.items())},
         notes=(
+            _USE,
             "Nats per token of held-out sequences, all targets of a task together, end tokens included, "
             "given the noise of the order. `excess` is paired by sequence with the sampler that has the "
             "fewest nats. No sampler has filters or guidance: the likelihood rewards coverage and says "
             "nothing of temperatures below 1 and of guidance. CPU seconds are those of scoring, in which "
             "nothing is drawn.",
         ),
-        files={PRESETS: to_dict(Presets(weights=weights, **chosen))} if presets else {},
     )
 
 
 def measure_excess(results: Sequence[Result], samplers: Mapping[str, SamplerConfig]) -> list[Measured]:
     """Compare the samplers of one task with the one of the fewest nats."""
-    nats = [_column(result, "nats") for result in results]
-    tokens = _column(results[0], "tokens")
+    nats = [column(result, "nats") for result in results]
+    tokens = column(results[0], "tokens")
     best = nats[int(np.argmin([each.sum() for each in nats]))]
     cost = [result.figure("position_passes_per_token") for result in results]
     points = [(passes, float(each.sum())) for passes, each in zip(cost, nats, strict=True)]
@@ -129,11 +140,6 @@ def choose(rows: Sequence[Measured], loss: float) -> Measured:
     return min(good, key=lambda row: (row.position_passes, row.nats.value))
 
 
-def _column(result: Result, name: str) -> Float64[np.ndarray, "sequences"]:
-    number = sum(key.startswith(f"{name}/") for key in result.figures)
-    return np.array([result.figure(f"{name}/{i}") for i in range(number)], dtype=np.float64)
-
-
 def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
     """Return whether one point (passes, nats) is at least as good in both, and another."""
     return one != other and one[0] <= other[0] and one[1] <= other[1]
@@ -141,6 +147,7 @@ def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
 
 def _claims(task: str, rows: Sequence[Measured], is_unfinished: bool) -> list[Claim]:
     """State what the plan of a sampler hangs on: the measured grid, fixed orders, planned counts."""
+    rows = [row for row in rows if row.sampler.recompute == Everything()]
     fixed = [row for row in rows if isinstance(row.sampler.order, FixedOrder) and row.steps]
     evidence = [row for row in rows if isinstance(row.sampler.order, EvidenceOrder)]
     claims = []
@@ -195,8 +202,8 @@ def _claims(task: str, rows: Sequence[Measured], is_unfinished: bool) -> list[Cl
 
 def _gap(row: Measured, other: Measured) -> Estimate:
     """Return the nats per token that `row` has more than `other`, paired by sequence."""
-    nats = _column(row.result, "nats") - _column(other.result, "nats")
-    return ratio(nats, _column(row.result, "tokens"))
+    nats = column(row.result, "nats") - column(other.result, "nats")
+    return ratio(nats, column(row.result, "tokens"))
 
 
 def _presets_table(presets: Mapping[str, Mapping[str, Measured]]) -> Table:
@@ -204,12 +211,34 @@ def _presets_table(presets: Mapping[str, Mapping[str, Measured]]) -> Table:
         title="Presets: the fewest position-passes within "
         + ", ".join(f"{loss:.2f} ({name})" for name, loss in LOSSES.items())
         + " nats per token of the lowest",
-        header=("task", "preset", "order", "rule", "steps", "excess", "passes", "position-passes a token"),
+        header=(
+            *("task", "preset", "order", "rule", "steps", "recompute"),
+            *("excess", "passes", "position-passes a token"),
+        ),
         rows=tuple(
-            (task, name, *_cells(row)[:3], format_estimate(row.excess, 3), *_cells(row)[3:])
+            (task, name, *_cells(row)[:4], format_estimate(row.excess, 3), *_cells(row)[4:])
             for task, found in presets.items()
             for name, row in found.items()
         ),
+    )
+
+
+def _backends_table(by_task: Mapping[str, Sequence[Result]]) -> list[Table]:
+    """Tabulate what other backends cost, beside the same sampler with torch."""
+    rows = []
+    for task, results in by_task.items():
+        by_name = {result.name: result for result in results}
+        for result in results:
+            factors = {name: value for name, value in result.factors.items() if name != BACKEND}
+            same = by_name.get(trial_name(factors))
+            if BACKEND in result.factors and same is not None:
+                gap = ratio(column(result, "nats") - column(same, "nats"), column(same, "tokens"))
+                saved = same.figure("cpu_seconds") / result.figure("cpu_seconds")
+                cells = (task, str(result.factors[BACKEND]), format_estimate(gap, 4), f"{saved:.2f}")
+                rows.append(cells)
+    header = ("task", "backend", "nats more than torch", "torch's CPU time / its own")
+    return (
+        [Table(title="Precision, of the balanced sampler", header=header, rows=tuple(rows))] if rows else []
     )
 
 
@@ -217,18 +246,19 @@ def _table(task: str, rows: Sequence[Measured]) -> Table:
     """Tabulate all samplers of a task, by cost; those on the front are marked."""
     return Table(
         title=f"{task}: {rows[0].nats.n} held-out sequences, "
-        f"{int(_column(rows[0].result, 'tokens').sum()):,} target tokens",
+        f"{int(column(rows[0].result, 'tokens').sum()):,} target tokens",
         header=(
-            *("front", "order", "rule", "steps", "nats", "excess", "passes", "position-passes a token"),
+            *("front", "order", "rule", "steps", "recompute", "nats", "excess", "passes"),
+            "position-passes a token",
             "CPU s",
         ),
         rows=tuple(
             (
                 "×" if row.is_front else "",
-                *_cells(row)[:3],
+                *_cells(row)[:4],
                 format_estimate(row.nats),
                 format_estimate(row.excess, 3),
-                *_cells(row)[3:],
+                *_cells(row)[4:],
                 f"{row.cpu_seconds:.1f}",
             )
             for row in sorted(rows, key=lambda row: (row.position_passes, row.nats.value))
@@ -236,9 +266,9 @@ def _table(task: str, rows: Sequence[Measured]) -> Table:
     )
 
 
-def _cells(row: Measured) -> tuple[str, str, str, str, str]:
+def _cells(row: Measured) -> tuple[str, str, str, str, str, str]:
     steps = "–" if row.steps is None else str(row.steps)
-    return row.order, row.rule, steps, f"{row.passes:.1f}", f"{row.position_passes:.2f}"
+    return row.order, row.rule, steps, row.recompute, f"{row.passes:.1f}", f"{row.position_passes:.2f}"
 
 
 def _panels(task: str, rows: Sequence[Measured]) -> tuple[Panel, ...]:
@@ -265,7 +295,7 @@ def _panels(task: str, rows: Sequence[Measured]) -> tuple[Panel, ...]:
 def _curves(rows: Sequence[Measured]) -> list[Curve]:
     """Draw one curve for each order and rule; an adaptive count's strengths are one curve."""
     found: dict[str, list[Measured]] = {}
-    for row in rows:
+    for row in [each for each in rows if each.sampler.recompute == Everything()]:
         rule = type(row.sampler.count).__name__ if row.steps is None else row.rule
         found.setdefault(f"{row.order}, {rule}", []).append(row)
     return [_curve(label, each) for label, each in found.items()]

@@ -94,6 +94,9 @@ class RunConfig:
         for task in self.sampler:
             if task not in names:
                 raise UserError(f"sampler.{task}: there is no such task, only {', '.join(names)}")
+        for task in self.tasks:
+            if task.name in self.sampler:
+                self.sampler[task.name].check_task(task)
         # A run stores the settings of every task, so that each can be overridden by a flag.
         settings = {**self.sampler, **{name: OTHER for name in names if name not in self.sampler}}
         object.__setattr__(self, "sampler", settings)

@@ -8,8 +8,8 @@ slots share one. Every template reads
 with the clean condition (if any) first and the targets after it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -85,6 +85,51 @@ def build_sequence(
         ends = (num_end or {}).get(modality, 0) if is_target else 0
         builder.add_span(modality, vocabulary.tokens(modality, codes[modality], ends), is_target=is_target)
     return builder.finish()
+
+
+def exchange_conditions(
+    sequence: Sequence, vocabulary: Vocabulary, codes: Mapping[str, Int[np.ndarray, "frames codebooks"]]
+) -> Sequence:
+    """Return the sequence with other codes, of any length, in some of its conditions. Its targets stay: the
+    same slots of their spans hold the same tokens, or are to be filled.
+
+    Raises:
+        UserError: a modality that is no condition of it, an empty condition, or codes out of range.
+    """
+    task = sequence.task
+    for modality in codes:
+        if modality not in task.condition:
+            raise UserError(f"{modality} is no condition of task {task.name}: give one of {task.condition}")
+    builder = _Builder(vocabulary, task)
+    maskable = []
+    for modality, (start, stop) in sequence.spans.items():
+        is_target = modality not in task.condition
+        num_codebooks = vocabulary.space(modality).num_codebooks
+        if modality in codes:
+            tokens = vocabulary.tokens(modality, codes[modality])
+        else:
+            tokens = sequence.tokens[start:stop].reshape(-1, num_codebooks)
+        builder.add_span(modality, tokens, is_target=is_target)
+        if is_target:
+            maskable.append(sequence.maskable[start:stop])
+    exchanged = builder.finish()
+    is_to_fill = exchanged.maskable.copy()
+    is_to_fill[exchanged.maskable] = np.concatenate(maskable)
+    return replace(exchanged, maskable=is_to_fill)
+
+
+def drop_conditions(
+    sequence: Sequence, vocabulary: Vocabulary, modalities: Collection[str] | None = None
+) -> Sequence:
+    """Return the sequence with mask tokens in place of its conditions, as in training for guidance; of all of
+    them, or of some modalities.
+    """
+    chosen = sequence.task.condition if modalities is None else modalities
+    tokens = sequence.tokens.copy()
+    for modality in chosen:
+        start, stop = sequence.spans[modality]
+        tokens[start:stop] = vocabulary.mask(modality)
+    return replace(sequence, tokens=tokens)
 
 
 class _Builder:

@@ -1,0 +1,113 @@
+"""Presets: sampler settings by name, kept beside a run, in an exported file, or in a file of their own."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import trimask
+from trimask.cli import main
+from trimask.config import to_dict
+from trimask.runs.export import export
+from trimask.runs.load import load_trained
+from trimask.runs.presets import PRESETS, Presets, hash_weights
+from trimask.sampling.config import SamplerConfig
+from trimask.sampling.defaults import DEFAULTS
+from trimask.sampling.grid import Tabulated
+from trimask.sampling.recompute import Everything, Needed
+
+FAST = SamplerConfig(
+    num_steps=2, grid=Tabulated(times_of_steps=((1.0, 0.4, 0.0),)), recompute=Needed(renew_every=3)
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, few_speeches: None) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", "debug", "--out", str(out), "--threads=1", "--num-steps=1"]) == 0
+    return out
+
+
+def write(path: Path, run: Path, **changes: object) -> Presets:
+    own = Presets(weights=hash_weights(load_trained(run)[0]), presets={"fast": {"text": FAST}, "mine": {}})
+    found = replace(own, **changes)
+    path.write_text(json.dumps(to_dict(found)))
+    return found
+
+
+def test_a_run_and_its_export_have_the_same_presets(run: Path, tmp_path: Path):
+    own = trimask.load(run).samplers
+    with pytest.raises(ValueError, match=r"preset 'fast': .*run has no presets of its own: make them with"):
+        trimask.load(run, preset="fast")
+    write(run / PRESETS, run)
+    exported = tmp_path / "model.safetensors"
+    try:
+        export(run, exported)
+        for place in (run, exported):
+            assert trimask.load(place, preset="fast").samplers == {**own, "text": FAST}
+            assert trimask.load(place, preset="mine").samplers == own
+            with pytest.raises(ValueError, match="no preset is named 'best': choose one of fast, mine"):
+                trimask.load(place, preset="best")
+    finally:
+        (run / PRESETS).unlink()
+    export(run, exported)
+    with pytest.raises(ValueError, match="has no presets of its own"):
+        trimask.load(exported, preset="fast")
+
+
+def test_a_file_of_presets_is_named_with_the_preset(run: Path, tmp_path: Path):
+    file = tmp_path / "a:b.json"
+    write(file, run)
+    assert trimask.load(run, preset=f"{file}:fast").samplers["text"] == FAST
+    with pytest.raises(ValueError, match=r"presets .*nothing does not exist"):
+        trimask.load(run, preset=f"{tmp_path}/nothing:fast")
+
+
+def test_presets_of_other_weights_are_refused(run: Path, tmp_path: Path):
+    file = tmp_path / PRESETS
+    write(file, run, weights="0" * 16)
+    with pytest.raises(ValueError, match="presets of a model with other weights: run `trimask study run"):
+        trimask.load(run, preset=f"{file}:fast")
+    (run / PRESETS).write_bytes(file.read_bytes())
+    try:
+        with pytest.raises(ValueError, match="presets of a model with other weights"):
+            export(run, tmp_path / "model.safetensors")
+    finally:
+        (run / PRESETS).unlink()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"weights": "x"}', '{"weights": "x", "presets": {"a": 1}}'])
+def test_damaged_presets_are_told(run: Path, tmp_path: Path, text: str):
+    file = tmp_path / PRESETS
+    file.write_text(text)
+    with pytest.raises(ValueError, match=PRESETS):
+        trimask.load(run, preset=f"{file}:fast")
+
+
+@pytest.mark.filterwarnings("ignore::trimask.generation.length.SpanTooShortWarning")
+def test_a_backend_that_keeps_nothing_computes_everything(run: Path, tmp_path: Path):
+    write(tmp_path / PRESETS, run)
+    generator = trimask.load(run, preset=f"{tmp_path / PRESETS}:fast", backend="onnx")
+    assert generator.samplers["text"] == replace(FAST, recompute=Everything())
+    assert isinstance(generator.generate("text", seed=1), str)
+
+
+def test_the_shell_takes_presets(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / PRESETS
+    write(file, run)
+    folder = tmp_path / "out"
+    words = ["sample", str(run), "--task=text", "--out", str(folder)]
+    assert main([*words, "--preset", f"{file}:fast"]) == 0
+    (stored,) = folder.glob("*.json")
+    assert json.loads(stored.read_text())["sampler"] == to_dict(FAST)
+    assert main([*words, "--preset", f"{file}:slow"]) == 1
+    assert "no preset is named 'slow': choose one of fast, mine" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--preset", "slow"]) == 1
+    assert "has no presets of its own" in capsys.readouterr().err
+
+
+def test_presets_change_the_tasks_that_they_have():
+    presets = Presets(weights="x", presets={"fast": {"text": FAST}})
+    assert presets.apply("fast", DEFAULTS) == {**DEFAULTS, "text": FAST}
