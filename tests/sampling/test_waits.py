@@ -42,6 +42,7 @@ from trimask.sampling import (
     filters,
     sample,
 )
+from trimask.sampling.guidance import NO_GUIDANCE, Branch, Guidance
 from trimask.sampling.order import ScoredOrder
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 from trimask.sampling.row import Row
@@ -61,12 +62,20 @@ CONFIGS = [
 ]
 
 
+def guides(is_branched: bool) -> list[Guidance]:
+    """For each document, none or a further branch."""
+    if not is_branched:
+        return [NO_GUIDANCE] * len(DOCUMENTS)
+    return [Guidance(branches=(Branch(document=each, weight=0.7),)) for each in DOCUMENTS]
+
+
 def sample_there(
     config: SamplerConfig,
     *,
     fill: Fill = draw_codes,
     attention: AttentionBackend | None = None,
     make_predictor: Callable[[Denoiser], Predictor] = DenoiserPredictor,
+    is_branched: bool = False,
 ) -> tuple[list[np.ndarray], PretendedGPU]:
     """Sample on the pretended GPU, where no pass may wait; or if the law reads what is predicted, once for
     each modality. Sequences may come and go between passes.
@@ -77,8 +86,8 @@ def sample_there(
     with gpu:
         unmasker = Unmasker(make_predictor(denoiser), fill=fill)
         rows = [
-            Row(document, denoiser.vocabulary, config, seed=1, key=key, place=key)
-            for key, document in enumerate(DOCUMENTS)
+            Row(document, denoiser.vocabulary, config, seed=1, key=key, place=key, guidance=each)
+            for key, (document, each) in enumerate(zip(DOCUMENTS, guides(is_branched), strict=True))
         ]
         found: dict[int, np.ndarray] = {}
         while rows or unmasker.rows:
@@ -100,6 +109,13 @@ def test_no_wait_in_a_pass_of_a_fixed_order(config: SamplerConfig, monkeypatch: 
     there, gpu = sample_there(config)
     assert all(np.array_equal(*pair) for pair in zip(there, here, strict=True))
     assert gpu.waits  # of sequences that come and go: it is watched at all
+
+
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[5], CONFIGS[-1]], ids=repr)
+def test_nor_with_further_branches(config: SamplerConfig) -> None:
+    there, _ = sample_there(config, is_branched=True)
+    here = sample(PLAIN, DOCUMENTS, config, seed=1, guidance=guides(True))
+    assert all(np.array_equal(*pair) for pair in zip(there, here, strict=True))
 
 
 @pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[5], CONFIGS[-1]], ids=repr)
