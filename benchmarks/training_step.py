@@ -32,13 +32,13 @@ from trimask.data.random_codes import RandomCodes
 from trimask.data.selection import StatedSource
 from trimask.data.stream import SpanSlack, TrainingStream
 from trimask.devices import describe, pick, send
+from trimask.model.compilation import compile_blocks
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.model.head import weighted_cross_entropy
 from trimask.training.corruption import ObjectiveConfig, View
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig, clip_gradients
-from trimask.training.placement import compile_blocks
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary

@@ -28,7 +28,7 @@ SECTIONS = {
     "large": 170,
     "profile": 60,
     "attention": 60,
-    "sampling": 70,
+    "sampling": 200,
 }
 NEEDED = ("torch", "numpy", "jaxtyping", "safetensors")
 OPTIONAL = ("torchao", "triton")

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -13,8 +14,10 @@ import numpy as np
 import torch
 from cached_passes import cached_passes
 from kernels import attention, head, relative
+from recorded_passes import recorded_passes
 from setting import Part, Setting, deterministic, one_device
 from torch import Tensor
+from waiting_steps import waiting_steps
 
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import SpanSlack, TrainingStream
@@ -72,6 +75,10 @@ def run(setting: Setting, part: Part) -> None:
             part.attempt(f"checks/{name}", lambda check=check: check(world))
             _failed_is_not_passed(part, name)
         _check_attention(part, world.device)
+        for dtype in (torch.float32, torch.bfloat16):
+            name = f"no_wait_in_a_step_{str(dtype).removeprefix('torch.')}"
+            part.attempt(f"checks/{name}", partial(waiting_steps, setting, CONFIG, VOCABULARY, dtype))
+            _failed_is_not_passed(part, name)
         # No checks: without deterministic algorithms, attention adds up its gradients in any order.
         for compute in (FP32, BF16):
             assert compute.precision is not None
@@ -100,7 +107,16 @@ def _check_attention(part: Part, device: torch.device) -> None:
             name = f"{shape}_{kind}"
             part.attempt(f"checks/{name}", lambda k=kind, o=options: attention(device, *kinds[k], **o))
             _failed_is_not_passed(part, name)
-    batch = make_stream().batch(0)
+    stream = make_stream()
+    batch = stream.batch(0)
+    some = [batch, batch.rows(slice(0, 2)), stream.batch(1)]
+    for kind in ("loop_fp32", "varlen_bf16"):
+        name = f"recorded_passes_{kind}"
+        part.attempt(
+            f"checks/{name}",
+            lambda k=kind: recorded_passes(CONFIG, VOCABULARY, some, device, *kinds[k]),
+        )
+        _failed_is_not_passed(part, name)
     for kind in ("loop_fp32", "loop_bf16", "varlen_bf16", "flex_bf16"):
         name = f"cached_passes_{kind}"
         part.attempt(

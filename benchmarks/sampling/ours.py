@@ -14,7 +14,7 @@ from trimask import io
 from trimask.model.denoiser import Denoiser
 from trimask.runs.load import QUICKSTART
 from trimask.runs.presets import PRESETS, Presets, read_presets
-from trimask.sampling.backends import BACKENDS, TORCH
+from trimask.sampling.backends import BACKENDS, COMPILED, TORCH
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.counting import CountingPredictor
 from trimask.sampling.defaults import DEFAULTS, OTHER
@@ -27,8 +27,9 @@ ASSUMED_STEPS = 64
 """What rivals with as many steps as ours take where our count depends on the prediction."""
 OURS = "trimask"
 GUIDED = "trimask-guided"
-BY_BACKEND = {f"{OURS}-{backend}": backend for backend in BACKENDS if backend != TORCH}
-"""What samples as `OURS` does, with the model computed by another backend."""
+BY_BACKEND = {f"{OURS}-{name}": name for name in BACKENDS if name not in (TORCH, COMPILED)}
+"""What samples as `OURS` does, with the model computed by another backend; what it gains by being compiled,
+`benchmarks/gpu` measures."""
 INT8 = "onnx-int8"
 BY_PRESET = {
     f"{OURS}-{preset}{suffix}": (preset, backend)

@@ -32,8 +32,9 @@ def load(
     Args:
         run: a run directory, a file that `trimask export` wrote, or `quickstart`, the shipped model.
         tokenizers: tokenizer folder of an exported file; by default the shipped one.
-        backend: what computes predictions: `torch`; or ONNX Runtime, faster on CPUs (the extra `onnx`), with
-            the same results up to rounding (`onnx`) or in 8-bit integers (`onnx-int8`).
+        backend: what computes predictions: `torch`; `torch-compiled`, which first compiles for a minute or
+            so; or ONNX Runtime, faster on CPUs (the extra `onnx`), with the same results up to rounding
+            (`onnx`) or in 8-bit integers (`onnx-int8`).
         preset: sampler settings in place of the run's own: `fast`, `balanced` or `best` of the run's presets,
             or FILE:NAME of those that `trimask study run sampling` wrote.
 

@@ -44,6 +44,11 @@ def test_every_section_runs(tmp_path: Path) -> None:
     assert result["machine"]["device"] == "cpu" and result["versions"]["torch"]
     pilot = result["sections"]["pilot"]["ways"]
     assert all(way["mfu"] > 0 and way["mfu_of_measured_ceiling"] > 0 for way in pilot.values())
+    for ways in result["sections"]["sampling"]["faster_passes"].values():
+        found = {f"{maker}/{policy}": way for maker in ways for policy, way in ways[maker].items()}
+        assert found.pop("plain/Everything")["times_plain"] == 1
+        assert len(found) == 7 and all(way["times_plain"] > 0 for way in found.values())
+        assert found["compiled/Everything"]["share_of_plain_tokens"] > 0.9
     assert "is_extrapolated" in result["sections"]["large"]["bf16"]["depth_4"]
 
 

@@ -231,7 +231,7 @@ def test_weights_stay_outside_the_graph() -> None:
 
 def test_names() -> None:
     assert tuple(BACKENDS) == NAMES
-    with pytest.raises(UserError, match="unknown backend 'tensorrt': choose one of torch, onnx, onnx-int8"):
+    with pytest.raises(UserError, match="unknown backend 'tensorrt': choose one of torch, torch-compiled"):
         find_backend("tensorrt")
 
 

@@ -29,7 +29,7 @@ from trimask.vocabulary.transcript import is_transcript
 if TYPE_CHECKING:  # this imports torch, which takes seconds: wrong arguments must be reported before that
     from trimask.generation.generate import Generator
 
-BACKENDS = ("torch", "onnx", "onnx-int8")
+BACKENDS = ("torch", "torch-compiled", "onnx", "onnx-int8")
 """The names in `trimask.sampling.BACKENDS`, known before torch is imported."""
 
 
@@ -101,8 +101,9 @@ class Sample(Verb):
     """for text_to_image: also write a strip of images that shows how the first one is unmasked"""
     tokenizers: Annotated[Path | None, _arg("DIR")] = None
     """tokenizers of an exported file (default: the shipped ones)"""
-    backend: Annotated[str, _arg("torch|onnx|onnx-int8")] = BACKENDS[0]
-    """what computes the model: ONNX Runtime is faster on CPUs (extra onnx; onnx-int8 rounds to 8 bits)"""
+    backend: Annotated[str, _arg("torch|torch-compiled|onnx|onnx-int8")] = BACKENDS[0]
+    """what computes the model: ONNX Runtime is faster on CPUs (extra onnx; onnx-int8 rounds to 8 bits);
+    torch-compiled compiles it first, for many samples"""
     out: Annotated[Path | None, _arg("DIR")] = None
     """folder for the files"""
     json: bool = False

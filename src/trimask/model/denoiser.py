@@ -14,7 +14,7 @@ from trimask.devices import send
 from trimask.errors import UserError
 from trimask.model.attention import AttentionBackend, Documents
 from trimask.model.block import Block, feed_forward_width
-from trimask.model.cache import KeyValueCache
+from trimask.model.cache import BlockCache, KeyValueCache
 from trimask.model.head import weighted_cross_entropy
 from trimask.model.parametrization import Parametrization, Standard, TensorRule
 from trimask.model.rope import rotary_angles
@@ -167,6 +167,21 @@ class Denoiser(nn.Module):
         if at is not None:
             at = send(at if active is None else _places(at, active), device)
         kept = None if cache is None else cache.blocks(active)
+        return self.transform(h, cos=cos, sin=sin, documents=documents, at=at, kept=kept)
+
+    def transform(
+        self,
+        h: Float[Tensor, "active width"],
+        *,
+        cos: Float[Tensor, "active 1 half"],
+        sin: Float[Tensor, "active 1 half"],
+        documents: Documents,
+        at: Int[Tensor, "kept"] | None = None,
+        kept: list[BlockCache] | None = None,
+    ) -> Float[Tensor, "kept width"]:
+        """Return the final hidden states for what the first block receives: all that `forward` does on the
+        device alone, but for embedding.
+        """
         for number, block in enumerate(self.blocks):
             is_last = block is self.blocks[-1]
             h = block(

@@ -2,6 +2,7 @@
 
 from trimask.model.onnx_graph import OnnxPrecision
 from trimask.sampling.backends import BACKENDS
+from trimask.sampling.compiled_predictor import CompiledPredictor
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.corrector import (
     Corrector,
@@ -71,6 +72,7 @@ __all__ = [
     "CalibratedConfidence",
     "Checkerboard",
     "CoarseFirst",
+    "CompiledPredictor",
     "ConditionFrozen",
     "Confidence",
     "ConstantGuidance",

@@ -9,14 +9,19 @@ from functools import partial
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
 from trimask.model.onnx_graph import OnnxPrecision
+from trimask.sampling.compiled_predictor import CompiledPredictor
 from trimask.sampling.onnx_predictor import OnnxPredictor, check_installed
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
 
-TORCH = "torch"
-BACKENDS: Mapping[str, Callable[[Denoiser], Predictor]] = {
-    TORCH: DenoiserPredictor,
+TORCH, COMPILED = "torch", "torch-compiled"
+_ONNX: Mapping[str, Callable[[Denoiser], Predictor]] = {
     "onnx": partial(OnnxPredictor, precision=OnnxPrecision.FP32),
     "onnx-int8": partial(OnnxPredictor, precision=OnnxPrecision.INT8),
+}
+BACKENDS: Mapping[str, Callable[[Denoiser], Predictor]] = {
+    TORCH: DenoiserPredictor,
+    COMPILED: CompiledPredictor,
+    **_ONNX,
 }
 
 
@@ -28,6 +33,6 @@ def find_backend(name: str) -> Callable[[Denoiser], Predictor]:
     """
     if name not in BACKENDS:
         raise UserError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
-    if name != TORCH:
+    if name in _ONNX:
         check_installed()
     return BACKENDS[name]

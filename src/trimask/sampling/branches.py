@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trimask.devices import send
 from trimask.sampling.predictor import Prediction
-from trimask.vocabulary.batch import make_batch
+from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.sequence import Sequence
 
 
@@ -86,30 +86,46 @@ class Branches:
         own: Prediction,
         of_branches: Prediction,
         weights: Float64[np.ndarray, "terms rows slots"],
+        read: Bool[np.ndarray, "rows slots"],
+        batch: Batch,
         device: torch.device,
     ) -> Prediction:
         """Return base + Σ w_i · (p_i − base) on log-probabilities, normalized again, where a weight acts; the
         documents' own prediction elsewhere. Filters such as temperature and top-p act after it.
+
+        Args:
+            read: slots that may be read. No others are read from `of_branches`.
+            batch: the documents, on the host.
         """
-        is_guided = (weights != _neutral(len(weights))).any(0).reshape(-1)
-        is_guided_slot = send(torch.from_numpy(is_guided), device)
+        acts = (weights != _neutral(len(weights))) & read
+        acts[0] = acts.any(0)  # the base, wherever any weight acts
+        index = batch.range_index.numpy()
+        # The host would wait for a GPU to pick the slots where a weight acts out of those that are asked for.
+        # So it reads as many of a branch, in place of the others the first of them.
+        first = [
+            {int(r): int((term & (index == r)).reshape(-1).argmax()) for r in np.unique(index[term])}
+            for term in acts
+        ]
+        acts_at = send(torch.from_numpy(acts.reshape(len(acts), -1)), device)
         w = send(torch.from_numpy(weights.reshape(len(weights), -1)), device)
 
         def log_probabilities(slots: Int[Tensor, "n"], range_index: int) -> Float[Tensor, "n codes"]:
             log_p = own(slots, range_index)
-            guided = is_guided_slot[slots].nonzero()[:, 0]
-            if not len(guided):
+            if range_index not in first[0]:
                 return log_p
-            chosen = slots[guided]
-            base = of_branches(self._at[0, chosen], range_index)
-            mixed = base + w[0, chosen, None].to(base.dtype) * (log_p[guided] - base)
+
+            def read_branch(term: int) -> Float[Tensor, "n codes"]:
+                stand_in = first[term][range_index]
+                some = slots.masked_fill(~acts_at[term, slots], stand_in)
+                return of_branches(self._at[term, some], range_index)
+
+            base = read_branch(0)
+            mixed = base + w[0, slots, None].to(base.dtype) * (log_p - base)
             for term in range(1, len(w)):
-                some = w[term, chosen].nonzero()[:, 0]
-                if len(some):
-                    at = chosen[some]
-                    difference = of_branches(self._at[term, at], range_index) - base[some]
-                    mixed = mixed.index_add(0, some, w[term, at, None].to(base.dtype) * difference)
-            return log_p.index_copy(0, guided, torch.log_softmax(mixed, dim=-1))
+                if range_index in first[term]:
+                    change = w[term, slots, None].to(base.dtype) * (read_branch(term) - base)
+                    mixed = torch.where(acts_at[term, slots, None], mixed + change, mixed)
+            return torch.where(acts_at[0, slots, None], torch.log_softmax(mixed, dim=-1), log_p)
 
         return log_probabilities
 

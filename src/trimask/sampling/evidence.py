@@ -1,6 +1,6 @@
 """Read predictions: what orders, counts and correctors ask of the slots, one codebook's range at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from typing import Any, final
@@ -74,17 +74,21 @@ def read_evidence(
     z: Int[Tensor, "rows slots"],
     vocabulary: Vocabulary,
 ) -> list[Evidence]:
-    """Read what `law` asks of the slots that the tracks read."""
+    """Read what `law` asks of the slots that the tracks read. The host waits for a GPU once, at the end."""
     found = [Evidence.unread(track.canvas.num_slots) for _, track in members]
     if not law.reads_evidence:
         return found
-    modality = members[0][1].canvas.modality
+    modality, values = members[0][1].canvas.modality, _Values()
     for token_range in vocabulary.ranges_of(modality):
         for start, stop in _split([len(track.reading) for _, track in members], token_range.size):
             some = members[start:stop]
             slots = gather_slots(some, [track.reading for _, track in some], token_range.codebook, z.shape[1])
             if len(slots.flat):
-                _read(law, some, found[start:stop], slots, prediction, z, token_range)
+                read = _Read(
+                    tracks=[track for _, track in some], found=found[start:stop], slots=slots, values=values
+                )
+                _read(law, read, prediction, z, token_range)
+    values.copy()
     return found
 
 
@@ -101,18 +105,15 @@ def _split(counts: Rows[int], num_codes: int) -> Iterator[tuple[int, int]]:
 
 def _read(
     law: SamplerConfig,
-    members: Rows[Member],
-    found: Rows[Evidence],
-    slots: Slots,
+    read: "_Read",
     prediction: Prediction,
     z: Int[Tensor, "rows slots"],
     token_range: TokenRange,
 ) -> None:
-    """Read slots of one codebook into `found`."""
-    tracks = [track for _, track in members]
+    """Read slots of one codebook."""
+    tracks, slots = read.tracks, read.slots
     flat = send(torch.from_numpy(slots.flat), z.device)
     log_p = prediction(flat, token_range.index)
-    read = _Read(tracks=tracks, found=found, slots=slots)
     is_masked = np.array([tracks[m].masked[p] for m, p in zip(slots.member, slots.place, strict=True)])
     masked = send(torch.from_numpy(is_masked.nonzero()[0]), z.device)
     of_masked = log_p[masked]
@@ -156,12 +157,13 @@ class _Read:
     tracks: Rows[Track]
     found: Rows[Evidence]
     slots: Slots
+    values: "_Values"
 
     def store(self, name: str, which: Bool[np.ndarray, "n"], values: Tensor) -> None:
-        """Store the values of the slots `which` as the evidence's field `name`."""
-        array = values.detach().cpu().numpy()
-        if array.dtype.kind == "f":
-            array = array.astype(np.float64)
+        """Store the values of the slots `which` as the evidence's field `name`, when all are copied."""
+        self.values.add(values, lambda array: self._put(name, which, array))
+
+    def _put(self, name: str, which: Bool[np.ndarray, "n"], array: np.ndarray) -> None:
         member, place = self.slots.member[which], self.slots.place[which]
         for number in np.unique(member):
             here, evidence = member == number, self.found[number]
@@ -173,14 +175,35 @@ class _Read:
         """Return log p of these slots in the previous pass, NaN if it did not read them; keep `log_p`."""
         previous = torch.full_like(log_p, torch.nan)
         for number, track in enumerate(self.tracks):
-            here = (self.slots.member == number).nonzero()[0]
+            is_here = self.slots.member == number
+            here = send(torch.from_numpy(is_here.nonzero()[0]), log_p.device)
             if track.previous is None:
                 shape = track.canvas.num_slots, log_p.shape[1]
                 track.previous = torch.full(shape, torch.nan, dtype=log_p.dtype, device=log_p.device)
-            place = self.slots.place[here]
+            place = send(torch.from_numpy(self.slots.place[is_here]), log_p.device)
             previous[here] = track.previous[place]
             track.previous[place] = log_p[here]
         return previous
+
+
+@final
+class _Values:
+    """Values on the device, which the host gets in one copy: it waits for each one."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Tensor, Callable[[np.ndarray], None]]] = []
+
+    def add(self, values: Tensor, put: Callable[[np.ndarray], None]) -> None:
+        """Let `put` have the values when they are copied, as float64: codes and booleans too, exactly."""
+        self._parts.append((values.detach(), put))
+
+    def copy(self) -> None:
+        if not self._parts:
+            return
+        copied = torch.cat([values.double().flatten() for values, _ in self._parts]).cpu().numpy()
+        ends = np.cumsum([values.numel() for values, _ in self._parts])
+        for array, (values, put) in zip(np.split(copied, ends[:-1]), self._parts, strict=True):
+            put(array.reshape(tuple(values.shape)))
 
 
 def _check(value: object, what: str, shape: tuple[int | None, ...]) -> Tensor:

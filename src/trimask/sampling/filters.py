@@ -112,7 +112,8 @@ class TopP(Filter):
         p = torch.softmax(log_probabilities.to(torch.float64), dim=-1)
         size = min(_PARTITION, p.shape[1])
         best = p.topk(size, dim=1).values
-        if size < p.shape[1] and bool((best.sum(1) < self.value).any()):
+        # A GPU sorts them all: the host would wait for it to see whether the best are enough.
+        if size < p.shape[1] and (p.is_cuda or bool((best.sum(1) < self.value).any())):
             best = p.sort(dim=1, descending=True).values
         # No probability precedes the first code, so at least one code stays.
         num_kept = (best.cumsum(1) - best < self.value).sum(1, keepdim=True)

@@ -89,7 +89,8 @@ class Passes:
         needed = self._branches.find_needed(weights, reads)
         if not needed.any():
             return own
-        return self._branches.mix(own, self._predict_branches(z, needed, masked, read), weights, z.device)
+        of_branches = self._predict_branches(z, needed, masked, read)
+        return self._branches.mix(own, of_branches, weights, read, self._batch, z.device)
 
     def _predict_branches(
         self,

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from trimask.errors import UserError
-from trimask.model.attention import AttentionBackend, attend
+from trimask.model.attention import AttentionBackend
 from trimask.model.block import Block
+from trimask.model.compilation import compile_blocks
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.distributed import World
@@ -66,17 +67,6 @@ def check(compute: ComputeConfig, world: World) -> None:
         raise UserError(f"attention {attention.value} needs a GPU: use loop, or leave it out")
     if attention is AttentionBackend.VARLEN and precision is Precision.FP32:
         raise UserError("attention varlen computes in half precision: use precision bf16, or attention loop")
-
-
-def compile_blocks(denoiser: Denoiser) -> None:
-    """Compile each block separately, for any number of positions."""
-    for block in denoiser.blocks:
-        assert isinstance(block, Block)
-        if denoiser.attention_backend in (None, AttentionBackend.LOOP):
-            # The loop over documents differs between batches and would be recompiled for each.
-            uncompiled: Any = torch.compiler.disable(attend)
-            block.attention.attend = uncompiled
-        block.compile(dynamic=True)
 
 
 def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, world: World) -> None:
