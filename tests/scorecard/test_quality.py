@@ -212,7 +212,9 @@ def test_passages_are_judged_by_an_outside_model_and_must_vary(monkeypatch: pyte
     assert found.figures["distinct_2_of_held_out_text"] == 6 / 24
     assert found.figures["distinct_2"] == 2 / 24
     assert not PassagePerplexity().is_sound(found.figures)
-    assert PassagePerplexity().is_sound({**found.figures, "distinct_2": 0.25})
+    varied = {**found.figures, "distinct_2": 0.25}
+    assert PassagePerplexity().is_sound(varied)
+    assert not PassagePerplexity().is_sound({**varied, "words": 1.9})  # held-out text has 4
     checked = PassagePerplexity().measure(ask(write, part="check", judges=panel))
     assert sorted(set(checked.errors)) == [0.0, 8.0]  # an empty one has no token
     assert checked.figures["empty"] == 1 / 8

@@ -182,6 +182,13 @@ def test_what_is_compared_has_prompts_of_its_own():
     ]
 
 
+def test_nothing_is_truncated_where_the_most_probable_code_is_taken():
+    tuning = task_tuning()
+    results = answer(tuning, errors=lambda law: float(Temperature(value=0.0) not in law.filters))
+    trials = tuning.trials(results)
+    assert "truncation" not in {trial.factors["judged"] for trial in trials}
+
+
 def test_before_the_search_is_finished_there_is_no_preset():
     tuning = task_tuning()
     results = answer(tuning)

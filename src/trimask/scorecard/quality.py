@@ -33,6 +33,7 @@ _RATE = 16_000  # Hz, of the recognizer
 _GALLERY = 1000  # pictures of a split, to find the own one among
 _BATCH = 16
 _MOST_EMPTY = 0.1  # share of results without content from which settings are said to flood [D]
+_LEAST_LENGTH = 0.5  # of the mean number of words of held-out text [D]
 _LEAST_VARIETY = 0.95  # of the share of distinct pairs of words in held-out text [D]
 _Row = TypeVar("_Row")
 
@@ -195,7 +196,7 @@ class SpokenWords(Quality):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PassagePerplexity(Quality):
     """Nats of passages under an outside language model. Repetitive text has low values, so a sampler must
-    keep the share of distinct pairs of words that held-out text has.
+    keep the share of distinct pairs of words that held-out text has, and half of its length.
     """
 
     judge: ClassVar[str | None] = "language_model"
@@ -218,6 +219,8 @@ class PassagePerplexity(Quality):
             units=np.array([float(tokens) for _, tokens in scored]),
             figures={
                 **_ends(results),
+                "words": float(np.mean([len(normalize_words(text)) for text in texts])),
+                "words_of_held_out_text": float(np.mean([len(normalize_words(text)) for text in real])),
                 "distinct_2": words.distinct(samples, 2),
                 "distinct_2_of_held_out_text": words.distinct(passages, 2),
                 "unigram_entropy": words.unigram_entropy(samples),
@@ -227,6 +230,8 @@ class PassagePerplexity(Quality):
 
     def is_sound(self, figures: Mapping[str, float]) -> bool:
         least = _LEAST_VARIETY * figures["distinct_2_of_held_out_text"]
+        if figures["words"] < _LEAST_LENGTH * figures["words_of_held_out_text"]:
+            return False
         # Not `super()`: slots make the class anew, and the old one is no parent of it.
         return Quality.is_sound(self, figures) and figures["distinct_2"] >= least
 

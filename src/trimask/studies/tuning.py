@@ -239,7 +239,7 @@ class TaskTuning:
                 each.label: replace(best, guidance_scale=each.scale, guidance_ramp=each.ramp)
                 for each in self.tuning.guidance
             }
-        elif name == "truncation":
+        elif name == "truncation" and Temperature(value=0.0) not in best.filters:  # it would change nothing
             kept = tuple(each for each in best.filters if isinstance(each, Temperature))
             found = {
                 "none" if each is None else describe(each): replace(
