@@ -3,6 +3,7 @@
 The scorecard says how good a model is; this says which of two samplers is better for the same model.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Asked:
     Attributes:
         generator: has the sampler as the settings of the task.
         number: prompts of the part, in equal shares from all splits.
+        seconds: CPU time of each call that generated.
     """
 
     generator: Generator
@@ -54,6 +56,15 @@ class Asked:
     part: Part
     number: int
     seed: int
+    seconds: list[float] = field(default_factory=list)
+
+    def generate(self, task: str, **inputs: Any) -> list[Generated]:
+        """Generate with the sampler that is judged; spans that do not end are counted, not warned of."""
+        began = time.process_time()
+        with ignore_length_warnings():
+            results = self.generator.generate_many(task, seed=self.seed, batch_size=_BATCH, **inputs)
+        self.seconds.append(time.process_time() - began)
+        return results
 
     def choose(self, rows: Mapping[str, Sequence[_Row]]) -> list[_Row]:
         """Choose rows of the part from each split; the two parts have no row in common."""
@@ -126,7 +137,7 @@ class OwnPictureNearest(Quality):
         chosen = asked.choose(pictures)
         gallery = [row for rows in pictures.values() for row in rows]
         place = {row.key: number for number, row in enumerate(gallery)}
-        results = _generate(asked, "text_to_image", prompt=[row.caption for row in chosen])
+        results = asked.generate("text_to_image", prompt=[row.caption for row in chosen])
         made = np.stack([np.asarray(each.image.convert("RGB")) for each in results if each.image is not None])
         rank = ranks(lab_features(made), gallery_features(gallery), [place[row.key] for row in chosen])
         errors = (rank - 1) / (len(gallery) - 1)
@@ -143,7 +154,7 @@ class CaptionWords(Quality):
 
     def measure(self, asked: Asked) -> Judged:
         chosen = asked.choose(asked.pictures())
-        results = _generate(asked, "image_to_text", image=[image_input(row) for row in chosen])
+        results = asked.generate("image_to_text", image=[image_input(row) for row in chosen])
         pairs = zip(chosen, results, strict=True)
         f1 = np.array([words.word_f1(row.caption, result.text or "") for row, result in pairs])
         return Judged(errors=1 - f1, units=np.ones(len(f1)), figures=_ends(results))
@@ -161,7 +172,7 @@ class TranscriptCharacters(Quality):
         assert codec is not None
         chosen = asked.choose(asked.recordings())
         clips = [speech_input(row, codec.sample_rate) for row in chosen]
-        results = _generate(asked, "speech_to_text", speech=clips)
+        results = asked.generate("speech_to_text", speech=clips)
         true, given = [row.text for row in chosen], [result.text or "" for result in results]
         return _count_errors(true, given, _ends(results), by_character=True)
 
@@ -182,7 +193,7 @@ class SpokenWords(Quality):
         for voice in dict.fromkeys(row.voice for row in chosen):
             here = [number for number, row in enumerate(chosen) if row.voice == voice]
             texts = [chosen[number].text for number in here]
-            results |= zip(here, _generate(asked, "text_to_speech", prompt=texts, voice=voice), strict=True)
+            results |= zip(here, asked.generate("text_to_speech", prompt=texts, voice=voice), strict=True)
         made = [results[number] for number in range(len(chosen))]
         clips = [
             resample(np.asarray(each.waveform, dtype=np.float32), each.sample_rate or _RATE, _RATE)
@@ -209,7 +220,7 @@ class PassagePerplexity(Quality):
         real = asked.examples.texts(held_out, asked.number)
         start = 0 if asked.part == "tuning" else asked.number
         numbers = range(start, start + asked.number)
-        results = _generate(asked, "text", num_samples=asked.number, numbers=numbers)
+        results = asked.generate("text", num_samples=asked.number, numbers=numbers)
         texts = [result.text or "" for result in results]
         loaded = judge.load()
         scored = [loaded.nats("", text) if len(normalize_words(text)) > 1 else (0.0, 0) for text in texts]
@@ -244,11 +255,6 @@ QUALITIES: Mapping[str, Quality] = {
     "speech_to_text": TranscriptCharacters(),
 }
 """By task, of those that have one."""
-
-
-def _generate(asked: Asked, task: str, **inputs: Any) -> list[Generated]:
-    with ignore_length_warnings():
-        return asked.generator.generate_many(task, seed=asked.seed, batch_size=_BATCH, **inputs)
 
 
 def _count_errors(

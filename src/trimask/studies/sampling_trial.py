@@ -200,16 +200,14 @@ class Judgement(Measurement):
             number=self.num_prompts,
             seed=self.seed,
         )
-        began = time.process_time()
         try:
             judged = self.quality.measure(asked)
         finally:
             generator.samplers, generator.predictor = own, inner
-        seconds = time.process_time() - began
         number = len(judged.errors)
         return {
             "positions_per_result": sum(computed) / number,
-            "cpu_seconds": round(seconds, 2),
+            "cpu_seconds": round(sum(asked.seconds), 2),
             "is_sound": float(self.quality.is_sound(judged.figures)),
             **judged.figures,
             **{f"errors/{i}": round(float(each), 5) for i, each in enumerate(judged.errors)},

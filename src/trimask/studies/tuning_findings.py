@@ -44,16 +44,19 @@ def _claims(tuning: TaskTuning, checked: Mapping[str, Sampled]) -> list[Claim]:
     preset = checked.get(tuning.base)
     if preset is None:
         return []
-    return [
-        Claim(
-            text=f"{tuning.task}: on new prompts, {tuning.base} has no more errors than {label}: "
-            f"{format_estimate(preset.gap(row), 3)} more, at {preset.positions / row.positions:.2f} of its "
-            "positions",
-            holds=preset.gap(row).low <= 0,
-        )
-        for label, row in checked.items()
-        if label not in tuning.chosen
-    ]
+    claims = []
+    for label, row in checked.items():
+        if label in tuning.chosen:
+            continue
+        at = f"at {preset.positions / row.positions:.2f} of its positions"
+        if row.is_sound or not preset.is_sound:
+            gap = preset.gap(row)
+            text = f"{tuning.base} has no more errors than {label}: {format_estimate(gap, 3)} more, {at}"
+            claims.append(Claim(text=f"{tuning.task}: on new prompts, {text}", holds=gap.low <= 0))
+        else:  # its errors are low for a bad reason
+            text = f"{tuning.base} is sound, {at}, and {label} is not"
+            claims.append(Claim(text=f"{tuning.task}: on new prompts, {text}", holds=True))
+    return claims
 
 
 def _check_table(tuning: TaskTuning, rows: Sequence[Sampled]) -> Table:
@@ -64,7 +67,8 @@ def _check_table(tuning: TaskTuning, rows: Sequence[Sampled]) -> Table:
         title=f"{tuning.task}, {own.rate.n} prompts that the choice never saw: {quality.unit}",
         header=(
             *("setting", "sampler", "errors", f"more than {own.label}", "positions a result"),
-            *(f"{own.label}'s / its own", "CPU s a result", *(name.replace("_", " ") for name in extra)),
+            *(f"{own.label}'s / its own", "CPU s a result", "sound"),
+            *(name.replace("_", " ") for name in extra),
         ),
         rows=tuple(
             (
@@ -72,6 +76,7 @@ def _check_table(tuning: TaskTuning, rows: Sequence[Sampled]) -> Table:
                 "–" if row is own else format_estimate(row.gap(own), 3),
                 *(f"{row.positions:,.0f}", f"{own.positions / row.positions:.2f}"),
                 f"{row.result.figure('cpu_seconds') / len(row.errors):.2f}",
+                "yes" if row.is_sound else "no",
                 *(f"{row.result.figure(name):.2f}" for name in extra),
             )
             for row in rows
