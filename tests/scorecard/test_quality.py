@@ -186,12 +186,15 @@ def test_words_are_those_that_a_recognizer_hears_in_the_right_voice(monkeypatch:
 
     def hear(self: object, clips: list[np.ndarray], rate: int, languages: Sequence[str]) -> list[str]:
         assert rate == 16_000 and set(languages) == {"en"}
-        return [f"validation word {len(clip) - 40}" for clip in clips]
+        return [f"validation word {len(clip) - 40}" + " word" * (9 * (len(clip) == 40)) for clip in clips]
 
     monkeypatch.setattr(Recognizer, "transcribe", hear)
     asked = ask(speak, judges=Panel(recognizer=Recognizer(source="nowhere")))
     found = SpokenWords().measure(asked)
-    assert sorted(found.errors) == [0.0] * 4 + [1.0] * 4 and set(found.units) == {3.0}
+    assert set(found.units) == {3.0}
+    asked_numbers = [int(p.split()[2]) for each in asked_for(asked) for p in each["prompt"]]
+    looped = asked_numbers.count(0)  # number 0 is heard with nine words more: at most its three are wrong
+    assert found.errors.max() <= 3 and (found.errors == 3).sum() == looped
     for request in asked_for(asked):
         numbers = {int(prompt.split()[2]) % 2 for prompt in request["prompt"]}
         assert numbers == {int(request["voice"] == "slt")}

@@ -138,6 +138,13 @@ def test_a_law_that_looks_at_drawn_codes_goes_to_all_presets():
     assert [law.num_steps for law in presets.values()] == [4, 8, 16]
 
 
+def test_a_law_that_looks_at_drawn_codes_must_be_shown_to_be_better():
+    tuning = task_tuning()
+    presets = tuning.presets(answer(tuning, is_sound=lambda law: True, noise=1.0))
+    assert presets is not None
+    assert {law.order for law in presets.values()} == {Random()}
+
+
 def test_a_law_with_steps_leaves_samplers_without_steps_alone():
     chosen = {**CHOSEN, "best": SamplerConfig(count=FirstHitting(), filters=(Temperature(value=1.0),))}
     tuning = task_tuning(chosen=chosen)

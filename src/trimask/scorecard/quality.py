@@ -6,7 +6,7 @@ The scorecard says how good a model is; this says which of two samplers is bette
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeVar, final
 
 import numpy as np
@@ -180,7 +180,9 @@ class TranscriptCharacters(Quality):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpokenWords(Quality):
-    """Words that a recognizer hears wrong in generated speech."""
+    """Words that a recognizer hears wrong in generated speech, of a clip at most as many as it has: a
+    recognizer that repeats itself says no more of the clip than one that hears nothing right.
+    """
 
     judge: ClassVar[str | None] = "recognizer"
     unit: ClassVar[str] = "wrong words per word"
@@ -200,7 +202,8 @@ class SpokenWords(Quality):
             for each in made
         ]
         heard = recognizer.transcribe(clips, _RATE, [row.language or DEFAULT for row in chosen])
-        return _count_errors([row.text for row in chosen], heard, _ends(made), by_character=False)
+        judged = _count_errors([row.text for row in chosen], heard, _ends(made), by_character=False)
+        return replace(judged, errors=np.minimum(judged.errors, judged.units))
 
 
 @final
