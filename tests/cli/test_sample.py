@@ -238,6 +238,24 @@ def test_text_is_printed_and_nothing_is_written(
             ["--pair is for one task"],
         ),
         (
+            [
+                *("--task", "text_to_image,image_to_text", "--prompt", "x", "--out", "OUT"),
+                *("--sampler.text_to_speech.num_steps", "2"),
+            ],
+            ["task text_to_image, image_to_text does not use --sampler.text_to_speech.num_steps"],
+        ),
+        (
+            ["--task", "text_to_image,image_to_text", "--prompt", "x", "--image", "red.png", "--out", "OUT"],
+            ["no task of the chain uses the image that is given"],
+        ),
+        (
+            [
+                *("--task", "text_to_image", "--prompt", "x", "--image", "red.png", "--mask", "red.png"),
+                *("--filmstrip", "--out", "OUT"),
+            ],
+            ["--filmstrip shows a picture that is generated whole"],
+        ),
+        (
             ["--task", "image_to_text", "--image", "red.png", "--negative-prompt", "x"],
             ["--negative-prompt is for a task with a prompt as its condition, and image_to_text has none"],
         ),
