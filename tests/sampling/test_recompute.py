@@ -169,7 +169,8 @@ class Odd(Recompute):
 @final
 class Forgetful(Recompute):
     def __init__(self, **fields: Any) -> None:
-        self.__dict__.update(fields)
+        for name, value in fields.items():
+            setattr(self, name, value)
 
     def choose(self, needs: Pass) -> Any:
         return needs.read

@@ -49,8 +49,8 @@ def run_chain(
             raise UserError(f"{name} is {describe_value(value)}: give one; call `chain` for each")
     if options.get("num_samples", 1) != 1:
         raise UserError(
-            f"num_samples is {describe_value(options['num_samples'])}: a chain gives one result of each task; "
-            "call it for each sample, with numbers=[0], numbers=[1], …"
+            f"num_samples is {describe_value(options['num_samples'])}: a chain gives one result of each "
+            "task; call it for each sample, with numbers=[0], numbers=[1], …"
         )
     given = {"text": prompt, "image": image, "speech": speech, **(codes or {})}
     known = {modality: value for modality, value in given.items() if value is not None}

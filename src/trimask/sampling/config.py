@@ -153,7 +153,7 @@ class SamplerConfig:
             )
 
     def _check_recompute(self) -> None:
-        every = getattr(self.recompute, "renew_every", "missing")
+        every: Any = getattr(self.recompute, "renew_every", "missing")
         is_whole = isinstance(every, int) and not isinstance(every, bool)
         if every is not None and not (is_whole and every >= 1):
             raise UserError(
