@@ -548,6 +548,18 @@ def test_what_users_parts_return_is_checked(
         sample(PREDICTOR, DOCUMENTS[:1], config, seed=0)
 
 
+def test_an_order_cannot_write_to_its_canvas() -> None:
+    @final
+    @dataclass(frozen=True)
+    class Writes(FixedOrder):
+        def rank(self, canvas: Canvas, step: int) -> np.ndarray:
+            canvas.slot[:] = 0
+            raise NotImplementedError
+
+    with pytest.raises(ValueError, match="read-only"):
+        sample(PREDICTOR, DOCUMENTS[:1], SamplerConfig(num_steps=2, order=Writes()), seed=0)
+
+
 def test_the_times_of_a_grid_are_checked() -> None:
     @final
     @dataclass(frozen=True)
