@@ -581,6 +581,10 @@ def test_the_times_of_a_grid_are_checked() -> None:
         (lambda: SamplerConfig(num_steps=3, corrector=PathPlanning()), "PathPlanning compares scores"),
         (lambda: SamplerConfig(num_steps=3, ends_last=True), "ends_last needs an order that looks"),
         (lambda: SamplerConfig(num_steps=3, block_length=0), "block_length is 0: give at least 1"),
+        (
+            lambda: SamplerConfig(num_steps=3, block_length=10**30),
+            "block_length is 10{30}: .* at most 2,147,483",
+        ),
         *(
             (
                 partial(SamplerConfig, **{"num_steps": 3, name: value}),

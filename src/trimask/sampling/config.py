@@ -16,6 +16,7 @@ from trimask.sampling.recompute import Everything, Recompute
 from trimask.vocabulary.task import Task
 
 _MOST_STEPS = 100_000  # more than any sequence has slots
+_LONGEST_BLOCK = 2**31 - 1  # as many slots fit into no memory
 _WORDS = {
     int: "a whole number, or None",
     bool: "True or False",
@@ -68,8 +69,10 @@ class SamplerConfig:
         self._check_types()
         if self.num_steps is not None and not 1 <= self.num_steps <= _MOST_STEPS:
             raise UserError(f"num_steps is {self.num_steps}: give at least 1, at most {_MOST_STEPS:,}")
-        if self.block_length is not None and self.block_length < 1:
-            raise UserError(f"block_length is {self.block_length}: give at least 1 slot")
+        if self.block_length is not None and not 1 <= self.block_length <= _LONGEST_BLOCK:
+            raise UserError(
+                f"block_length is {self.block_length}: give at least 1 slot, at most {_LONGEST_BLOCK:,}"
+            )
         check_guidance_scale(self.guidance_scale)
         self._check_count()
         self._check_order()
