@@ -232,7 +232,7 @@ def test_a_span_never_grows_beyond_its_most(planned: int, share: float, most: fl
     assert not content("write", tokens)[1]
 
 
-@pytest.mark.parametrize("huge", [1e308, 10**400])
+@pytest.mark.parametrize("huge", [1e300, 1e308])
 def test_rules_without_bounds_of_their_own_end_at_the_longest_span(huge: float) -> None:
     span = Span(space=VOCABULARY.space("line"), num_planned=38, num_frames=38, num_given=38, others={})
     assert Grown(share=huge, most=huge).extend(span) == LONGEST_SPAN
