@@ -133,6 +133,26 @@ def test_samples_are_never_written_over(
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_settings_say_all_that_a_sample_depends_on(run: Path, tmp_path: Path) -> None:
+    """So do those of a chain's last task: it is made of what the tasks before it gave."""
+    exported, folder = tmp_path / "model.safetensors", run / TOKENIZERS
+    shutil.copy(run / MODEL, exported)
+    words = ["--task", "image_to_text,text_to_image", "--image", str(run.parent / "red.png")]
+    steps = ["--sampler.image_to_text.num_steps", "3", "--sampler.text_to_image.num_steps", "2"]
+    out = tmp_path / "chain"
+    assert main(["sample", str(run), *words, *steps, "--seed", "1", "--out", str(out)]) == 0
+    told = [read_json(each) for each in sorted(out.glob("*.json"))]
+    assert [each["sampler"]["num_steps"] for each in told] == [3, 2]
+    for each in told:
+        assert each["chain"] == ["image_to_text", "text_to_image"]
+        assert [each["samplers"][name]["num_steps"] for name in each["chain"]] == [3, 2]
+    words = ["--task", "text_to_image", "--prompt", "A Red Apple.", "--raw-prompt", "--num-steps", "2"]
+    out = tmp_path / "raw"
+    assert main(["sample", str(exported), *words, "--tokenizers", str(folder), "--out", str(out)]) == 0
+    (settings,) = (read_json(each) for each in out.glob("*.json"))
+    assert settings["tokenizers"] == str(folder) and settings["raw_prompt"]
+
+
 def test_what_could_not_be_written_leaves_no_settings(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,6 +256,24 @@ def test_text_is_printed_and_nothing_is_written(
         (
             ["--task", "text_to_image,image_to_text", "--pair", "image", "--out", "OUT"],
             ["--pair is for one task"],
+        ),
+        (
+            [
+                *("--task", "text_to_image,image_to_text", "--prompt", "x", "--out", "OUT"),
+                *("--sampler.text_to_speech.num_steps", "2"),
+            ],
+            ["task text_to_image, image_to_text does not use --sampler.text_to_speech.num_steps"],
+        ),
+        (
+            ["--task", "text_to_image,image_to_text", "--prompt", "x", "--image", "red.png", "--out", "OUT"],
+            ["no task of the chain uses the image that is given"],
+        ),
+        (
+            [
+                *("--task", "text_to_image", "--prompt", "x", "--image", "red.png", "--mask", "red.png"),
+                *("--filmstrip", "--out", "OUT"),
+            ],
+            ["--filmstrip shows a picture that is generated whole"],
         ),
         (
             ["--task", "image_to_text", "--image", "red.png", "--negative-prompt", "x"],

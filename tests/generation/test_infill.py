@@ -136,6 +136,11 @@ def test_of_several_targets_some_may_be_given_whole() -> None:
         ("text_to_speech", {"speech": hum(), "seconds": (1.0,)}, "give a pair"),
         ("joint", {"image": picture()}, "generates prompt and image, and all of it is given"),
         ("text_to_image", {"speech": hum()}, "has no use for speech"),
+        (
+            "text_to_speech",
+            {"speech": hum(), "seconds": (0.0, 0.1), "span_length": 9},
+            "span_length 9 has nothing to act on: speech is given in part",
+        ),
     ],
 )
 @pytest.mark.usefixtures("unchecked_shapes")
@@ -162,14 +167,54 @@ def test_a_chain_passes_on_what_it_makes() -> None:
     [
         ((), "red", "give a list of at least one task"),
         ("text", "red", "give a list of at least one task"),
+        (3, "red", "give a list of at least one task"),
+        (iter(["text"]), "red", "give a list of at least one task"),
+        (("text_to_image",), ["red", "so"], "give one; call `chain` for each"),
         (("text_to_image", "speech_to_text"), "red", "speech_to_text needs speech, which no task before it"),
         (("image_to_text",), "red", "needs image, which no task before"),
         (("text_to_image", "sing"), "red", "unknown task 'sing'"),
     ],
 )
-def test_chains_that_cannot_be(tasks: Any, prompt: str, message: str) -> None:
+def test_chains_that_cannot_be(tasks: Any, prompt: Any, message: str, unchecked_shapes: None) -> None:
     with pytest.raises(UserError, match=message):
         tiny_generator().chain(tasks, prompt)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "given", "message"),
+    [
+        (("text_to_image", "image_to_text"), {"prompt": "red", "image": picture()}, "uses the image that is"),
+        (("text_to_image",), {"prompt": "red", "speech": hum()}, "uses the speech that is given"),
+        (("image_to_text", "text_to_speech"), {"prompt": "red", "image": picture()}, "uses the prompt that"),
+        (("text", "text_to_image"), {"prompt": "red"}, "uses the prompt that is given"),
+    ],
+)
+def test_chains_use_all_that_is_given(tasks: Any, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny_generator().chain(tasks, **given)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_samples": 2}, "num_samples is 2: a chain gives one result of each task; call it for each"),
+        ({"codes": 3}, "codes are 3: give arrays by modality"),
+        ({"callback": 3}, "callback is 3: give a function"),
+    ],
+)
+def test_a_chain_has_one_result_of_each_task(
+    options: dict[str, Any], message: str, unchecked_shapes: None
+) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny_generator().chain(("text_to_image",), "red", **options)
+
+
+def test_texts_with_gaps_are_bounded() -> None:
+    generator = tiny_generator()
+    with pytest.raises(UserError, match="given in part has 65,540 frames or tokens: give at most 65,536"):
+        generator.generate("text", f"ab[{'_' * 65_536}]cd")
+    with pytest.raises(UserError, match="span_length 9 has nothing to act on: text is given in part"):
+        generator.generate("text", "ab[__]cd", span_length=9)
 
 
 def test_modalities_are_those_with_tokenizers() -> None:

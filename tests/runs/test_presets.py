@@ -108,6 +108,18 @@ def test_the_shell_takes_presets(run: Path, tmp_path: Path, capsys: pytest.Captu
     assert "has no presets of its own" in capsys.readouterr().err
 
 
+def test_presets_of_no_task_are_told(run: Path, tmp_path: Path):
+    file = tmp_path / PRESETS
+    write(file, run, presets={"fast": {"txt": FAST}})
+    with pytest.raises(
+        ValueError, match=r"preset .*:fast' is for task txt, and .* has only text, text_to_image"
+    ):
+        trimask.load(run, preset=f"{file}:fast")
+    write(file, run, presets={})
+    with pytest.raises(ValueError, match="no preset is named 'fast': there is none; run `trimask study run"):
+        trimask.load(run, preset=f"{file}:fast")
+
+
 def test_presets_change_the_tasks_that_they_have():
     presets = Presets(weights="x", presets={"fast": {"text": FAST}})
     assert presets.apply("fast", DEFAULTS) == {**DEFAULTS, "text": FAST}

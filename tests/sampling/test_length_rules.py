@@ -232,6 +232,13 @@ def test_a_span_never_grows_beyond_its_most(planned: int, share: float, most: fl
     assert not content("write", tokens)[1]
 
 
+@pytest.mark.parametrize("huge", [1e300, 1e308])
+def test_rules_without_bounds_of_their_own_end_at_the_longest_span(huge: float) -> None:
+    span = Span(space=VOCABULARY.space("line"), num_planned=38, num_frames=38, num_given=38, others={})
+    assert Grown(share=huge, most=huge).extend(span) == LONGEST_SPAN
+    assert Grown(share=1.0, most=huge).extend(span) == 76
+
+
 def mixed() -> list[Sequence]:
     """Some that never end, some that end at once, several tasks and lengths."""
     return [

@@ -166,8 +166,23 @@ class Odd(Recompute):
         return None
 
 
+@final
+class Forgetful(Recompute):
+    def __init__(self, **fields: Any) -> None:
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def choose(self, needs: Pass) -> Any:
+        return needs.read
+
+
 def test_a_users_policy_is_checked(unchecked_shapes: None) -> None:
     with pytest.raises(UserError, match=r"`choose` of the policy Odd\(\) returned NoneType: return an"):
         sample(PREDICTOR, DOCUMENTS[:1], SamplerConfig(num_steps=3, recompute=Odd()), seed=0)
     with pytest.raises(UserError, match=r"Needed.renew_every is 0: give at least 1, or none for never"):
         Needed(renew_every=0)
+    for odd in (Forgetful(), Forgetful(renew_every=0), Forgetful(renew_every="2")):
+        with pytest.raises(
+            UserError, match=r"`renew_every` of the policy Forgetful is .*: give it as a field"
+        ):
+            SamplerConfig(num_steps=3, recompute=odd)

@@ -1,9 +1,12 @@
 """The loop: what a sample depends on, what it costs, and what it reports; with random networks and spies."""
 
 import itertools
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, final
+from functools import partial
+from typing import Any, cast, final
 
 import numpy as np
 import pytest
@@ -388,6 +391,28 @@ class OddEvidence(EvidenceOrder):
 
 @final
 @dataclass(frozen=True)
+class OddScore(EvidenceOrder):
+    returned: Any
+    adjusted: Any = None
+
+    def score(self, log_probabilities: Tensor) -> Any:
+        return torch.full_like(log_probabilities[:, 0], self.returned)
+
+    def adjust(self, score: np.ndarray, canvas: Canvas, step: Step) -> Any:
+        return self.adjusted
+
+
+@final
+@dataclass(frozen=True)
+class OddRamp(GuidanceRamp):
+    returned: Any
+
+    def scale(self, guidance_scale: float, revealed: float) -> Any:
+        return self.returned
+
+
+@final
+@dataclass(frozen=True)
 class OddDrawn(DrawnOrder):
     def score(self, log_probabilities: Tensor, code: Tensor, row: Tensor) -> Any:
         return log_probabilities
@@ -442,6 +467,17 @@ class OddFilter(Filter):
 
 @final
 @dataclass(frozen=True)
+class OddNumbers(Filter):
+    returned: float
+
+    def __call__(self, log_probabilities: Tensor, masked: Tensor) -> Tensor:
+        changed = log_probabilities.clone()
+        changed[0] = self.returned
+        return changed
+
+
+@final
+@dataclass(frozen=True)
 class OddEdit(Editing):
     def edit(self, log_probabilities: Tensor, code: Tensor) -> Any:
         return code + 9
@@ -462,7 +498,36 @@ class OddCorrector(Remasking):
             SamplerConfig(num_steps=2, order=OddFixed(returned=np.zeros(2))),
             r"`rank` .* returned ndarray of float64 of shape \(2,\): return an array of 8 numbers",
         ),
+        *(
+            (
+                SamplerConfig(num_steps=2, order=OddFixed(returned=odd)),
+                r"`rank` .*: return an array of 8 numbers",
+            )
+            for odd in (np.array([None] * 8), np.array(["a"] * 8), np.full(8, 1j), np.full(8, np.nan))
+        ),
         (SamplerConfig(num_steps=2, order=OddEvidence()), r"`score` .* returned Tensor of torch.int64"),
+        (SamplerConfig(num_steps=2, order=OddScore(math.nan)), r"`score` .* returned NaN for masked slots"),
+        *(
+            (
+                SamplerConfig(num_steps=2, order=OddScore(0.0, odd)),
+                r"`adjust` .* returned .*: return an array of 8",
+            )
+            for odd in (None, np.zeros(1), np.array([None] * 8), np.full(8, np.nan))
+        ),
+        *(
+            (
+                SamplerConfig(num_steps=2, guidance_scale=2.0, guidance_ramp=OddRamp(odd)),
+                r"`scale` of the guidance ramp OddRamp.* returned .*: return a finite number, at most 10,000",
+            )
+            for odd in (None, "2", math.nan, math.inf, 1e30, 1j, np.ones(3))
+        ),
+        *(
+            (
+                SamplerConfig(num_steps=2, filters=(OddNumbers(odd),)),
+                r"the filter OddNumbers.* returned NaN, inf",
+            )
+            for odd in (math.nan, math.inf, -math.inf)
+        ),
         (SamplerConfig(num_steps=2, order=OddDrawn()), r"`score` .* of shape \(4, 5\): return a floating"),
         (SamplerConfig(count=OddCount()), r"`accept` of the count OddCount\(\) returned list: return an"),
         (SamplerConfig(count=OddMeasure()), r"`measure` of the count OddMeasure.* NoneType: return a float"),
@@ -481,6 +546,18 @@ def test_what_users_parts_return_is_checked(
 ) -> None:
     with pytest.raises(UserError, match=message):
         sample(PREDICTOR, DOCUMENTS[:1], config, seed=0)
+
+
+def test_an_order_cannot_write_to_its_canvas() -> None:
+    @final
+    @dataclass(frozen=True)
+    class Writes(FixedOrder):
+        def rank(self, canvas: Canvas, step: int) -> np.ndarray:
+            canvas.slot[:] = 0
+            raise NotImplementedError
+
+    with pytest.raises(ValueError, match="read-only"):
+        sample(PREDICTOR, DOCUMENTS[:1], SamplerConfig(num_steps=2, order=Writes()), seed=0)
 
 
 def test_the_times_of_a_grid_are_checked() -> None:
@@ -504,9 +581,39 @@ def test_the_times_of_a_grid_are_checked() -> None:
         (lambda: SamplerConfig(num_steps=3, corrector=PathPlanning()), "PathPlanning compares scores"),
         (lambda: SamplerConfig(num_steps=3, ends_last=True), "ends_last needs an order that looks"),
         (lambda: SamplerConfig(num_steps=3, block_length=0), "block_length is 0: give at least 1"),
+        (
+            lambda: SamplerConfig(num_steps=3, block_length=10**30),
+            "block_length is 10{30}: .* at most 2,147,483",
+        ),
+        *(
+            (
+                partial(SamplerConfig, **{"num_steps": 3, name: value}),
+                f"^{name} is {re.escape(repr(value))}: ",
+            )
+            for name, values in (
+                ("num_steps", ("2", 2.5, True)),
+                ("block_length", ("2", 2.5, True)),
+                ("grid", (3, None)),
+                ("ends_last", ("no", 1)),
+                ("filters", (3, [], None)),
+                ("guidance_ramp", (3, None)),
+                ("guidance_scale", ("2", None, 1j)),
+                ("recompute", (3, None)),
+                ("length", (3, None)),
+                ("targets", (3, None)),
+            )
+            for value in values
+        ),
+        (lambda: SamplerConfig(num_steps=3, filters=cast(Any, (3,))), r"^filters\[0\] is 3: give a Filter"),
+        (
+            lambda: SamplerConfig(num_steps=3, targets=cast(Any, {"image": 3})),
+            r"^targets\['image'\] is 3: give a SamplerConfig",
+        ),
     ],
 )
-def test_parts_that_do_not_go_together(make: Callable[[], SamplerConfig], message: str) -> None:
+def test_parts_that_do_not_go_together(
+    make: Callable[[], SamplerConfig], message: str, unchecked_shapes: None
+) -> None:
     with pytest.raises(UserError, match=message):
         make()
 

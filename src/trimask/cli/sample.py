@@ -119,7 +119,7 @@ class Sample(Verb):
         tasks = _read_tasks(Path(self.model))
         if tasks is not None:
             check_inputs(self, self._choose_task(tasks))
-            check_overrides(self, overrides, tasks)
+            check_overrides([self.task], overrides, tasks)
         if self.out is not None:
             check_writable(self.out)
         generator = self.load()
@@ -127,7 +127,7 @@ class Sample(Verb):
         task = self._choose_task(generator.vocabulary.tasks)
         if tasks is None:
             check_inputs(self, task)
-            check_overrides(self, overrides, generator.vocabulary.tasks)
+            check_overrides([self.task], overrides, generator.vocabulary.tasks)
         prompts = read_prompts(self, task)
         described: list[dict[str, Any]] = []
         for sample in self._samples(generator, task, prompts):
@@ -189,6 +189,10 @@ class Sample(Verb):
         """
         found: dict[str, Any] = {"trimask": __version__, "model": self.model, "task": task.name}
         found["backend"] = self.backend
+        if self.tokenizers is not None:
+            found["tokenizers"] = str(self.tokenizers)
+        if self.raw_prompt:
+            found["raw_prompt"] = True
         if prompt is not None:
             found |= self._spell(generator, task, "prompt", prompt)
         if self.negative_prompt is not None:
@@ -205,7 +209,11 @@ class Sample(Verb):
             value = getattr(self, name)
             if value is not None and value != ():
                 found[name] = str(value) if isinstance(value, Path) else value
-        return found | {"sampler": to_dict(generator.settings(task.name, **self._settings()))}
+        return found | {"sampler": self.describe_sampler(generator, task.name)}
+
+    def describe_sampler(self, generator: "Generator", task: str) -> dict[str, Any]:
+        """Describe how a task is sampled, as JSON values."""
+        return to_dict(generator.settings(task, **self._settings()))
 
     def _spell(self, generator: "Generator", task: Task, name: str, prompt: str) -> dict[str, str]:
         """Describe a prompt, and how the model reads it."""

@@ -8,6 +8,7 @@ from trimask.cli.console import print_json
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import UsageError
 from trimask.cli.sample import Sample
+from trimask.cli.sample_inputs import check_overrides
 from trimask.cli.sample_output import NO_FILES, name_stem, print_sample, print_warnings_once
 
 _OF_ONE_TASK = ("prompts", "mask", "seconds", "span_length", "pair", "filmstrip", "negative_prompt", "guide")
@@ -28,7 +29,9 @@ def run_chain(request: Sample, overrides: Mapping[str, str]) -> int:
     generator.override(overrides)
     known = [task.name for task in generator.vocabulary.tasks]
     names = [choose("task", name.strip(), known) for name in request.task.split(",")]
+    check_overrides(names, overrides, generator.vocabulary.tasks)
     given = request.options(generator)
+    chain = {"chain": names, "samplers": {name: request.describe_sampler(generator, name) for name in names}}
     folder, described = SampleFolder(request.out), []
     for number in range(request.num_samples):
         with print_warnings_once():
@@ -44,7 +47,7 @@ def run_chain(request: Sample, overrides: Mapping[str, str]) -> int:
             sample |= folder.write(
                 result,
                 stem=name_stem(f"{place + 1}_{task.name}", request.prompt, request.seed),
-                made_with={**settings, "chain": names},
+                made_with=settings | chain,
             )
             described.append(sample)
             if not request.json:

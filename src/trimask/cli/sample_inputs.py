@@ -24,6 +24,8 @@ def check_inputs(request: "Sample", task: Task) -> None:
     if request.filmstrip and task.name != "text_to_image":
         raise UsageError(f"--filmstrip is for task text_to_image, not {task.name}: leave it out")
     given = {"image": request.image, "speech": request.speech, **find_code_files(request.codes)}
+    if request.filmstrip and request.image is not None:
+        raise UsageError("--filmstrip shows a picture that is generated whole: leave out --image and --mask")
     used = {*task.condition, *task.targets}
     unused = [" ".join(option_of(n, str(p))) for n, p in given.items() if p and n not in used]
     for name in task.condition:
@@ -74,14 +76,14 @@ def _check_parts(request: "Sample", task: Task) -> None:
         raise UsageError(f"--mask {request.mask} {problem}")
 
 
-def check_overrides(request: "Sample", overrides: Mapping[str, str], tasks: Sequence[Task]) -> None:
-    """Raise UsageError for a setting of the sampler of another task."""
+def check_overrides(names: Sequence[str], overrides: Mapping[str, str], tasks: Sequence[Task]) -> None:
+    """Raise UsageError for a setting of the sampler of another task than `names`."""
     for path in overrides:
         _, other, *rest = path.split(".")
-        if other != request.task and other in [task.name for task in tasks]:
-            own = ".".join(["--sampler", request.task, *rest])
+        if other not in names and other in [task.name for task in tasks]:
+            own = " or ".join(".".join(["--sampler", name, *rest]) for name in dict.fromkeys(names))
             raise UsageError(
-                f"task {request.task} does not use --{path}, a setting of task {other}: leave it out, or "
+                f"task {', '.join(names)} does not use --{path}, a setting of task {other}: leave it out, or "
                 f"give {own}"
             )
 

@@ -109,6 +109,9 @@ class Codecs:
             for m in targets
             if given.get(m) is not None and not _is_beginning(row, m, given)
         }
+        if parts and span_length is not None:
+            what = " and ".join(parts)
+            raise UserError(f"span_length {span_length} has nothing to act on: {what} is given in part")
         codes |= {modality: part.codes for modality, part in parts.items()}
         known = {m: len(span) for m, span in codes.items()}
         if "text" in known:

@@ -181,6 +181,8 @@ class Generator:
             seconds=seconds,
             raw_prompt=raw_prompt,
             negative_prompt=negative_prompt,
+            callback=callback,
+            codes=codes,
         )
         examples = align_examples(
             row.name, {"text": prompt, "image": image, "speech": speech, **(codes or {})}

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int
 
 from trimask.errors import UserError
 from trimask.generation.given import Encoded, load_pixels
+from trimask.sampling.length import LONGEST_SPAN
 
 MaskInput = PIL.Image.Image | Encoded | np.ndarray
 """A picture that is white where something is to be generated, or one boolean per cell (rows × columns)."""
@@ -26,10 +27,20 @@ _WHITE = 128
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Partial:
-    """Codes of a target, and which of them to generate; these are 0."""
+    """Codes of a target, and which of them to generate; these are 0.
+
+    Raises: UserError for more frames than a span may have.
+    """
 
     codes: Int[np.ndarray, "frames codebooks"]
     fill: Bool[np.ndarray, "frames codebooks"]
+
+    def __post_init__(self) -> None:
+        if len(self.codes) > LONGEST_SPAN:
+            raise UserError(
+                f"a target that is given in part has {len(self.codes):,} frames or tokens: give at most "
+                f"{LONGEST_SPAN:,}"
+            )
 
     @classmethod
     def of_codes(cls, codes: Int[np.ndarray, "frames codebooks"]) -> "Partial":

@@ -45,6 +45,10 @@ def check_request(**given: Any) -> None:
             _check(name, value, isinstance(value, bool), "True or False")
         elif name == "config":
             _check(name, value, isinstance(value, SamplerConfig), "a SamplerConfig")
+        elif name == "callback":
+            _check(name, value, callable(value), "a function of an Event")
+        elif name == "codes":
+            _check(name, value, isinstance(value, Mapping), "arrays by modality")
         elif name == "numbers":
             _check(name, value, _are_numbers(value), "a list of whole numbers of at least 0")
 
@@ -71,7 +75,7 @@ def check_example(given: Mapping[str, Any]) -> None:
 
 def align_examples(task: str, given: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the inputs of each example by modality: the one given as a list sets their number."""
-    many = [modality for modality, value in given.items() if _is_many(value)]
+    many = [modality for modality, value in given.items() if is_many(value)]
     names = ["prompt" if modality == "text" else modality for modality in many]
     if len(many) > 1:
         raise UserError(f"task {task} takes one list, not {' and '.join(names)}")
@@ -155,7 +159,7 @@ def _is_picture(value: Any) -> bool:
     return isinstance(value, PIL.Image.Image)
 
 
-def _is_many(value: Any) -> bool:
+def is_many(value: Any) -> bool:
     """Return whether `value` lists several inputs; a tuple that ends in a number is a waveform and its
     rate."""
     is_recording = isinstance(value, tuple) and len(value) == 2 and np.isscalar(value[1])

@@ -141,7 +141,14 @@ def _apply_preset(
             f"preset {preset!r}: {run} has no presets of its own: make them with `trimask study run sampling "
             f"--run {run} --out DIR`, and give DIR/{PRESETS}:{name}"
         )
-    return found.apply(name, samplers)
+    chosen = found.apply(name, samplers)
+    known = [task.name for task in denoiser.vocabulary.tasks]
+    if unknown := [task for task in found.presets[name] if task not in known]:
+        raise UserError(
+            f"preset {preset!r} is for task {', '.join(unknown)}, and {run} has only {', '.join(known)}: "
+            "name one of these there"
+        )
+    return chosen
 
 
 def load_trained(run: str | Path) -> tuple[Denoiser, dict[str, str]]:

@@ -36,7 +36,8 @@ class Presets:
             UserError: no preset has this name.
         """
         if name not in self.presets:
-            raise UserError(f"no preset is named {name!r}: choose one of {', '.join(self.presets)}")
+            fix = f"choose one of {', '.join(self.presets)}" if self.presets else f"there is none; {_FIX}"
+            raise UserError(f"no preset is named {name!r}: {fix}")
         return {**samplers, **self.presets[name]}
 
 

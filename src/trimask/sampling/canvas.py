@@ -35,6 +35,10 @@ class Canvas:
     seed: int
     key: int
 
+    def __post_init__(self) -> None:
+        for array in (self.slot, self.frame, self.codebook, self.is_inside):
+            array.flags.writeable = False  # a user's order that wrote to them would move what is filled
+
     @property
     def num_slots(self) -> int:
         return len(self.slot)

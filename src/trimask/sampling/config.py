@@ -1,7 +1,8 @@
 """`SamplerConfig`: how to sample, as a value."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Any, final
 
 from trimask.errors import UserError
 from trimask.sampling.corrector import Corrector, Editing, Remasking
@@ -15,6 +16,13 @@ from trimask.sampling.recompute import Everything, Recompute
 from trimask.vocabulary.task import Task
 
 _MOST_STEPS = 100_000  # more than any sequence has slots
+_LONGEST_BLOCK = 2**31 - 1  # as many slots fit into no memory
+_WORDS = {
+    int: "a whole number, or None",
+    bool: "True or False",
+    tuple: "a tuple of filters",
+    dict: "settings by modality",
+}
 
 
 @final
@@ -58,14 +66,18 @@ class SamplerConfig:
     targets: "dict[str, SamplerConfig]" = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.num_steps is not None and not 1 <= self.num_steps <= _MOST_STEPS:
             raise UserError(f"num_steps is {self.num_steps}: give at least 1, at most {_MOST_STEPS:,}")
-        if self.block_length is not None and self.block_length < 1:
-            raise UserError(f"block_length is {self.block_length}: give at least 1 slot")
+        if self.block_length is not None and not 1 <= self.block_length <= _LONGEST_BLOCK:
+            raise UserError(
+                f"block_length is {self.block_length}: give at least 1 slot, at most {_LONGEST_BLOCK:,}"
+            )
         check_guidance_scale(self.guidance_scale)
         self._check_count()
         self._check_order()
         self._check_corrector()
+        self._check_recompute()
         for modality, other in self.targets.items():
             if other.targets:
                 raise UserError(
@@ -81,6 +93,25 @@ class SamplerConfig:
                     f"the settings of target {modality} have length {other.length!r}, and those of the task "
                     f"{self.length!r}: give both the same, since the targets share a sequence"
                 )
+
+    def _check_types(self) -> None:
+        """Raise UserError for a value of a wrong type: code of the user's own makes such settings, too."""
+        wholes = {"num_steps": self.num_steps, "block_length": self.block_length}
+        parts: dict[str, tuple[object, type]] = {
+            **{name: (value, int) for name, value in wholes.items() if value is not None},
+            "grid": (self.grid, TimeGrid),
+            "ends_last": (self.ends_last, bool),
+            "filters": (self.filters, tuple),
+            **{f"filters[{i}]": (each, Filter) for i, each in enumerate(_items(self.filters))},
+            "guidance_ramp": (self.guidance_ramp, GuidanceRamp),
+            "recompute": (self.recompute, Recompute),
+            "length": (self.length, LengthRule),
+            "targets": (self.targets, dict),
+            **{f"targets[{m!r}]": (self.targets[m], SamplerConfig) for m in _items(self.targets)},
+        }
+        for name, (value, wanted) in parts.items():
+            if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+                raise UserError(f"{name} is {value!r}: give {_WORDS.get(wanted, f'a {wanted.__name__}')}")
 
     def _check_count(self) -> None:
         name = type(self.count).__name__
@@ -122,6 +153,15 @@ class SamplerConfig:
             raise UserError(
                 f"the corrector {name} compares scores, and the order {type(self.order).__name__} has none: "
                 "choose one that looks at the prediction, such as Confidence"
+            )
+
+    def _check_recompute(self) -> None:
+        every: Any = getattr(self.recompute, "renew_every", "missing")
+        is_whole = isinstance(every, int) and not isinstance(every, bool)
+        if every is not None and not (is_whole and every >= 1):
+            raise UserError(
+                f"`renew_every` of the policy {type(self.recompute).__name__} is {every}: give it as a field "
+                "or a class variable, a whole number of at least 1, or none for never"
             )
 
     def of_target(self, modality: str) -> "SamplerConfig":
@@ -208,3 +248,8 @@ class SamplerConfig:
                     f"the settings of task {task.name} have some for {modality}, which it does not generate: "
                     f"choose one of {', '.join(sorted(task.targets))}"
                 )
+
+
+def _items(value: object) -> Iterable[Any]:
+    """Return the items of a tuple, or the keys of a dict; none of anything else."""
+    return value if isinstance(value, tuple | dict) else ()

@@ -43,8 +43,22 @@ def apply_filters(
                 f"the filter {each!r} returned {type(filtered).__name__}: return log-probabilities of the "
                 f"shape that it got, {tuple(log_probabilities.shape)}"
             )
+        # Ours keep to it, and the host waits for a GPU to look.
+        if not type(each).__module__.startswith("trimask."):
+            _check_drawable(each, filtered)
         log_probabilities = filtered
     return log_probabilities
+
+
+def _check_drawable(law: Filter, filtered: Tensor) -> None:
+    """Raise UserError where a user's filter leaves nothing to draw from."""
+    most = filtered.amax(1)  # NaN if any is
+    if filtered.is_floating_point() and bool((most > -math.inf).logical_and(most < math.inf).all()):
+        return
+    raise UserError(
+        f"the filter {law!r} returned NaN, infinity, or -infinity for all codes of a slot: return "
+        "log-probabilities of which one or more per slot are finite, and none NaN"
+    )
 
 
 _COLDEST = 1e-4

@@ -1,9 +1,10 @@
 """Classifier-free guidance: which predictions are mixed, and with what weights."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
-from typing import final
+from typing import TypeGuard, final
 
 import numpy as np
 from jaxtyping import Float64
@@ -160,24 +161,39 @@ def weigh(
     ramp: GuidanceRamp, guidance_scale: float, weights: Rows[float], revealed: float
 ) -> Float64[np.ndarray, "terms"]:
     """Return w and the weights of further branches for the next pass. A weight is 0 where the ramp gives no
-    guidance.
+    guidance. UserError if a user's ramp returns something else than a number.
     """
-    own = 1.0 if guidance_scale == 1 else ramp.scale(guidance_scale, revealed)
-    return np.array([own, *(ramp.scale(1 + weight, revealed) - 1 for weight in weights)])
+    own = 1.0 if guidance_scale == 1 else _scale(ramp, guidance_scale, revealed)
+    return np.array([own, *(_scale(ramp, 1 + weight, revealed) - 1 for weight in weights)])
+
+
+def _scale(ramp: GuidanceRamp, guidance_scale: float, revealed: float) -> float:
+    scale: object = ramp.scale(guidance_scale, revealed)
+    # One more than the largest scale: the weight of a branch comes as 1 + weight.
+    if _is_number(scale) and abs(scale) <= _STRONGEST + 1:
+        return float(scale)
+    raise UserError(
+        f"`scale` of the guidance ramp {ramp!r} returned {scale!r}: return a finite number, at most "
+        f"{_STRONGEST:,}"
+    )
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)
 
 
 def check_guidance_scale(scale: float) -> None:
     """Raise UserError unless the scale is at least 0 and small enough for float32."""
-    if not 0 <= scale <= _STRONGEST:
+    if not _is_number(scale) or not 0 <= scale <= _STRONGEST:
         raise UserError(
-            f"guidance_scale is {scale}: give a finite number of at least 0 (1 is no guidance), at most "
+            f"guidance_scale is {scale!r}: give a finite number of at least 0 (1 is no guidance), at most "
             f"{_STRONGEST:,}"
         )
 
 
 def check_weight(weight: float) -> None:
     """Raise UserError unless the weight of a further condition is finite and small enough for float32."""
-    if not abs(weight) <= _STRONGEST:
+    if not _is_number(weight) or not abs(weight) <= _STRONGEST:
         raise UserError(
             f"a further condition has the weight {weight}: give a number between -{_STRONGEST:,} and "
             f"{_STRONGEST:,}"

@@ -127,5 +127,6 @@ class Grown(LengthRule):
         return self.first.begin(span, read_ends)
 
     def extend(self, span: Span) -> int:
-        longest = min(math.floor(self.most * span.num_planned), LONGEST_SPAN)
-        return min(span.num_frames + math.ceil(self.share * span.num_planned), longest)
+        # Cut before they are rounded: a float may be too large for a whole number.
+        longest = math.floor(min(self.most * span.num_planned, LONGEST_SPAN))
+        return min(span.num_frames + math.ceil(min(self.share * span.num_planned, LONGEST_SPAN)), longest)

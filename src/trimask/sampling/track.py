@@ -196,7 +196,7 @@ class Track:
         if not self.law.reads_evidence:
             return
         candidates = self.reading[self.masked[self.reading]]
-        score = self._adjust(evidence) if isinstance(self.law.order, ScoredOrder) else None
+        score = self._adjust(evidence, candidates) if isinstance(self.law.order, ScoredOrder) else None
         ordered = self._sort(candidates, score)
         if isinstance(self.law.count, AdaptiveCount):
             self.chosen = ordered[self._accept(self.law.count, evidence, ordered)]
@@ -213,12 +213,27 @@ class Track:
         self.masked |= self.hidden
         self.log_probability[self.hidden] = np.nan
 
-    def _adjust(self, evidence: Evidence) -> Float64[np.ndarray, "slots"]:
-        """Return the scores, rounded, with ties broken by the sample's own noise, and end codes held back."""
-        assert isinstance(self.law.order, ScoredOrder)
+    def _adjust(
+        self, evidence: Evidence, candidates: Int[np.ndarray, "candidates"]
+    ) -> Float64[np.ndarray, "slots"]:
+        """Return the scores, rounded, with ties broken by the sample's own noise, and end codes held back.
+        UserError if those of masked slots are no numbers.
+        """
+        order, num_slots = self.law.order, self.canvas.num_slots
+        assert isinstance(order, ScoredOrder)
+        if np.isnan(evidence.score[candidates]).any():
+            raise UserError(
+                f"`score` of the order {order!r} returned NaN for masked slots: return numbers; if the "
+                "order is one of trimask's, the model's prediction is NaN, and its weights may be damaged"
+            )
         uniforms = self.canvas.uniforms("order", self.step.number)
         score = (np.rint(evidence.score / _QUANTUM) + uniforms) * _QUANTUM
-        score = self.law.order.adjust(score, self.canvas, self.step)
+        score = order.adjust(score, self.canvas, self.step)
+        if not is_numbers(score, num_slots) or np.isnan(score[candidates]).any():
+            raise UserError(
+                f"`adjust` of the order {order!r} returned {describe(score)}: return an array of {num_slots} "
+                "numbers, one per slot of the canvas, none of them NaN where a slot is masked"
+            )
         if self.law.ends_last:
             left = self.canvas.left
             waits = evidence.is_end & (left >= 0) & self.masked[left]
@@ -271,12 +286,17 @@ def rank(order: Order, canvas: Canvas, step: int) -> Float64[np.ndarray, "slots"
     """Return the ranks of a fixed order. Raise UserError if a user's order returns something else."""
     assert isinstance(order, FixedOrder)
     ranks = order.rank(canvas, step)
-    if not isinstance(ranks, np.ndarray) or ranks.shape != (canvas.num_slots,) or np.isnan(ranks).any():
+    if not is_numbers(ranks, canvas.num_slots) or np.isnan(ranks).any():
         raise UserError(
             f"`rank` of the order {order!r} returned {describe(ranks)}: return an array of "
             f"{canvas.num_slots} numbers, one per slot of the canvas, and none of them NaN"
         )
     return ranks
+
+
+def is_numbers(value: object, number: int) -> bool:
+    """Return whether a user's code returned an array of so many real numbers."""
+    return isinstance(value, np.ndarray) and value.shape == (number,) and value.dtype.kind in "iufb"
 
 
 def _check_times(count: PlannedCount, times: Any) -> Float64[np.ndarray, "times"]:
