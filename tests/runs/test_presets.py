@@ -123,3 +123,12 @@ def test_presets_of_no_task_are_told(run: Path, tmp_path: Path):
 def test_presets_change_the_tasks_that_they_have():
     presets = Presets(weights="x", presets={"fast": {"text": FAST}})
     assert presets.apply("fast", DEFAULTS) == {**DEFAULTS, "text": FAST}
+
+
+@pytest.mark.parametrize("name", ["fast", "balanced", "best"])
+def test_the_model_that_ships_has_presets(name: str):
+    own, found = trimask.load("quickstart").samplers, trimask.load("quickstart", preset=name).samplers
+    judged = {"text", "text_to_image", "image_to_text", "text_to_speech", "speech_to_text"}
+    assert {task for task in found if found[task] != own[task]} == judged
+    # Settings that empty a text are named, and never a preset.
+    assert not any(law.may_flood for law in (found["text"], found["image_to_text"], found["speech_to_text"]))
