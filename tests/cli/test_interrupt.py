@@ -52,6 +52,29 @@ def test_in_the_middle_of_an_import(after: str, tmp_path: Path) -> None:
     assert ended("import library", tmp_path) == (130, "", LINE)
 
 
+def test_while_a_sound_is_read(tmp_path: Path) -> None:
+    """The library reads by calling back, and swallows what is raised then."""
+    (tmp_path / "sound.py").write_text(
+        f"""
+import io, os, signal, time
+import numpy as np
+import soundfile
+
+class Loud(io.BytesIO):
+    def readinto(self, buffer):
+        {INTERRUPT}
+        return super().readinto(buffer)
+
+def read():
+    written = io.BytesIO()
+    soundfile.write(written, np.zeros(1000), 16000, format="WAV")
+    soundfile.read(Loud(written.getvalue()))
+    time.sleep(30)
+"""
+    )
+    assert ended("import sound; sound.read()", tmp_path) == (130, "left in order\n", LINE)
+
+
 def test_before_the_command_line_is_there() -> None:
     program = """
 import builtins, runpy
@@ -91,7 +114,7 @@ def test_after_the_work_its_status_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "sample quickstart --task text_to_image --prompt strawberry --num-steps 5000 --out {out}",
+        "sample quickstart --task text_to_image --prompt strawberry --num-samples 5000 --out {out}",
         "train debug --num-steps 100000 --out {out}",
         "train debug --num-steps 100000 --compute.data-workers 2 --out {out}",
         "train image_tokenizer --training.num-steps 100000 --out {out}",

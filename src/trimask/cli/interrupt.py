@@ -1,14 +1,19 @@
 """Ctrl-C: end the process quickly and print one line, whenever it is pressed."""
 
+import _thread
 import atexit
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import NoReturn
 
 INTERRUPTED = 130
 _IMPORTING = "<frozen importlib"
+_CALLBACKS = "soundfile.py", "vio_"
+"""File and beginning of the names of functions that a C library calls, and whose exceptions it swallows."""
+_AGAIN = 0.01  # seconds until such a call is over
 _LINE = b"trimask: interrupted\n"
 
 
@@ -16,7 +21,7 @@ def handle_interrupts() -> None:
     """Install a SIGINT handler that raises `KeyboardInterrupt`, or ends the process during an import.
 
     An interrupt in the middle of an import can raise any error from the half-imported library, and no work
-    is in progress then.
+    is in progress then. One in a function that C calls would be swallowed, and comes again after it.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return  # SIGINT is ignored, as in a background job of a script: leave it so
@@ -28,10 +33,18 @@ def handle_interrupts() -> None:
                 if os.getpid() == main_process:
                     os.write(2, _LINE)
                 os._exit(INTERRUPTED)
+            if _is_callback(frame):
+                threading.Timer(_AGAIN, _thread.interrupt_main).start()
+                return
             frame = frame.f_back
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+
+
+def _is_callback(frame: FrameType) -> bool:
+    file, name = _CALLBACKS
+    return os.path.basename(frame.f_code.co_filename) == file and frame.f_code.co_name.startswith(name)
 
 
 def exit_process(status: int) -> NoReturn:
