@@ -2,10 +2,12 @@
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import trimask
 from trimask import modules
 from trimask.errors import UserError
 from trimask.recipes.catalog import first_sentence, purpose_in
@@ -13,15 +15,24 @@ from trimask.recipes.catalog import first_sentence, purpose_in
 if TYPE_CHECKING:
     from trimask.studies.question import Question
 
-STUDIES = ("coordinate_check", "lr_transfer", "batch_invariance", "horizon", "sampling")
-"""Each has a module of its name here, with a function of its name and one of its short form."""
+STUDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "coordinate_check": "studies.coordinate_check",
+        "lr_transfer": "studies.lr_transfer",
+        "batch_invariance": "studies.batch_invariance",
+        "horizon": "studies.horizon",
+        "sampling": "tuning.plans",
+    }
+)
+"""The module of each, in this package, which has a function of the study's name and one of its short form."""
 
 
 def purpose(name: str) -> str:
     """Return the first sentence of a study's docstring; the name of a user's study without one."""
     if modules.is_own(name):
         return first_sentence(inspect.getdoc(modules.load(name)) or modules.label(name))
-    return purpose_in(Path(__file__).with_name(f"{name}.py"), name)
+    path = Path(trimask.__file__).parent.joinpath(*STUDIES[name].split(".")).with_suffix(".py")
+    return purpose_in(path, name)
 
 
 def resolve_study(name: str, *, is_short: bool) -> "Question[Any]":
@@ -36,7 +47,7 @@ def resolve_study(name: str, *, is_short: bool) -> "Question[Any]":
             _check_short(name)
         kind = importlib.import_module("trimask.studies.question").Question
         return modules.call(short, (kind,), "a Study")
-    study: Callable[[], Question[Any]] = getattr(importlib.import_module(f"trimask.studies.{name}"), short)
+    study: Callable[[], Question[Any]] = getattr(importlib.import_module(f"trimask.{STUDIES[name]}"), short)
     return study()
 
 

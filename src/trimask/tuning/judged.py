@@ -23,8 +23,8 @@ from trimask.sampling.grid import Cosine, Shifted
 from trimask.sampling.guidance import ConstantGuidance, GuidanceRamp, LinearGuidance
 from trimask.sampling.order import Confidence, DrawnOrder, LargestProbability
 from trimask.scorecard.quality import Part, Quality
-from trimask.studies.sampling_trial import Judgement, SamplerTrial, describe
 from trimask.studies.trial import Result
+from trimask.tuning.trial import Judgement, SamplerTrial, describe
 
 START, UNGUIDED, OWN = "start", "unguided", "own"
 """Settings: those that the likelihood chose, the tuned ones without guidance, and the run's own."""

@@ -27,11 +27,11 @@ from trimask.sampling.profile import measure_profile
 from trimask.sampling.recompute import ConditionFrozen, Everything, Needed
 from trimask.studies.model_study import StudiedRun, identify_run
 from trimask.studies.run import report_study, run_study
-from trimask.studies.sampling_findings import choose, measure_excess
-from trimask.studies.sampling_study import Sampling
-from trimask.studies.sampling_trial import describe, hold_order
 from trimask.studies.store import RESULTS, Results
 from trimask.studies.trial import Result
+from trimask.tuning.findings import choose, measure_excess
+from trimask.tuning.study import Sampling
+from trimask.tuning.trial import describe, hold_order
 from trimask.vocabulary.sequence import Sequence, build_sequence
 
 REQUEST = {"study": "sampling", "short": True, "run": None, "data": [], "overrides": {}}

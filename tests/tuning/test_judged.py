@@ -14,10 +14,10 @@ from trimask.sampling.grid import Cosine
 from trimask.sampling.guidance import LinearGuidance
 from trimask.sampling.order import Confidence, DrawnOrder, Random
 from trimask.scorecard.quality import Asked, Judged, PassagePerplexity, Quality
-from trimask.studies.sampling_trial import Judgement
 from trimask.studies.trial import Result
-from trimask.studies.tuning import DrawnLaw, Guidance, Sampled, TaskTuning, Tuning
-from trimask.studies.tuning_findings import report_tuning, summarize
+from trimask.tuning.judged import DrawnLaw, Guidance, Sampled, TaskTuning, Tuning
+from trimask.tuning.judged_findings import report_tuning, summarize
+from trimask.tuning.trial import Judgement
 
 NUM_PROMPTS = 12
 

@@ -23,7 +23,8 @@ from trimask.sampling.order import (
 from trimask.sampling.recompute import Recompute
 from trimask.studies.findings import Findings
 from trimask.studies.model_study import ModelStudy, StudiedRun
-from trimask.studies.sampling_findings import (
+from trimask.studies.trial import Factor, Result
+from trimask.tuning.findings import (
     LIMIT,
     LOSSES,
     MEASURED,
@@ -32,7 +33,13 @@ from trimask.studies.sampling_findings import (
     measure_excess,
     report_samplers,
 )
-from trimask.studies.sampling_trial import (
+from trimask.tuning.judged import (
+    TaskTuning,
+    Tuning,
+    is_judged,
+)
+from trimask.tuning.judged_findings import report_tuning
+from trimask.tuning.trial import (
     BACKEND,
     Judgement,
     Likelihood,
@@ -41,13 +48,6 @@ from trimask.studies.sampling_trial import (
     describe,
     is_candidate,
 )
-from trimask.studies.trial import Factor, Result
-from trimask.studies.tuning import (
-    TaskTuning,
-    Tuning,
-    is_judged,
-)
-from trimask.studies.tuning_findings import report_tuning
 
 _TUNED = "balanced"
 """The preset that is tuned by judged samples; the others take over what was found."""

@@ -13,9 +13,9 @@ from trimask.sampling.count import AdaptiveCount
 from trimask.sampling.order import EvidenceOrder, FixedOrder
 from trimask.sampling.recompute import Everything
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
-from trimask.studies.sampling_trial import BACKEND
 from trimask.studies.trial import Result, trial_name
-from trimask.studies.tuning import column
+from trimask.tuning.judged import column
+from trimask.tuning.trial import BACKEND
 
 PROFILE, MEASURED, LIMIT = "profile", "measured", "limit"
 """Rules of trials: an information profile, the grid that follows from it, and one slot per pass."""

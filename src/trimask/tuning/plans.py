@@ -25,14 +25,14 @@ from trimask.sampling.order import (
 from trimask.sampling.recompute import ConditionFrozen, Needed, RevealedFrozen
 from trimask.scorecard.quality import QUALITIES
 from trimask.studies.model_study import identify_run
-from trimask.studies.sampling_study import Sampling
-from trimask.studies.tuning import (
+from trimask.tuning.judged import (
     STARTING,
     STARTING_DEFAULTS,
     DrawnLaw,
     Guidance,
     Tuning,
 )
+from trimask.tuning.study import Sampling
 
 
 def sampling() -> Sampling:

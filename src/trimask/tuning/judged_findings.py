@@ -6,9 +6,9 @@ from trimask.sampling.config import SamplerConfig
 from trimask.sampling.guidance import ConstantGuidance
 from trimask.sampling.recompute import Everything
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
-from trimask.studies.sampling_trial import describe
 from trimask.studies.trial import Result
-from trimask.studies.tuning import OWN, Sampled, TaskTuning
+from trimask.tuning.judged import OWN, Sampled, TaskTuning
+from trimask.tuning.trial import describe
 
 _PER_PROMPT = ("errors/", "units/")
 _SHOWN = ("positions_per_result", "cpu_seconds", "is_sound")
