@@ -35,6 +35,11 @@ def pick(name: str | None = None) -> torch.device:
     return device
 
 
+def count_gpus() -> int:
+    """Return the number of CUDA GPUs that this process sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy `tensor` to `device`; from host to GPU asynchronously, through pinned memory."""
     if device.type == "cuda" and tensor.device.type == "cpu":

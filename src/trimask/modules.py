@@ -295,16 +295,18 @@ def find_changed_copy(name: str, stored: Any) -> str | None:
     path = Path(name.rpartition(":")[0])
     if path.suffix != ".py" or not path.is_file():
         return None
-    now = SourceFile.read(path).copy
-    copies = [copy for copy in _named_modules(stored) if _COPY.fullmatch(copy) and copy[:-20] == now[:-20]]
-    return copies[0] if copies and now not in copies else None
+    changed = _list_changed(_named_modules(stored), {SourceFile.read(path).copy})
+    return changed[0] if changed else None
 
 
 def list_changed_copies(before: Any, now: Any) -> list[str]:
     """Return the copies that the stored configuration `before` names, and `now` names in another version."""
-    current = {copy[:-20] for copy in _named_modules(now) - _named_modules(before) if _COPY.fullmatch(copy)}
-    gone = _named_modules(before) - _named_modules(now)
-    return sorted(copy for copy in gone if _COPY.fullmatch(copy) and copy[:-20] in current)
+    return _list_changed(_named_modules(before), _named_modules(now))
+
+
+def _list_changed(before: set[str], now: set[str]) -> list[str]:
+    new = {copy[:-20] for copy in now - before if _COPY.fullmatch(copy)}
+    return sorted(copy for copy in before - now if _COPY.fullmatch(copy) and copy[:-20] in new)
 
 
 def loaded_files() -> list[SourceFile]:

@@ -26,6 +26,8 @@ from trimask.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 
 @final
 class WorkerLost(RuntimeError):
@@ -43,26 +45,42 @@ class Engine(ABC):
     """Processes items in any order."""
 
     @abstractmethod
-    def run(self, work: Work[Item, Result], items: Iterable[Item]) -> Iterator[Result]:
+    def run(self, work: Work[Item, Result], items: Iterable[Item], *, ahead: int = 1) -> Iterator[Result]:
         """Apply `work` to each item and yield the results in the order in which they are finished.
+
+        Args:
+            ahead: items that wait for each worker, so that it never waits for one. With 0 an item is taken
+                only when it can be started.
 
         Raises:
             WorkerLost: a worker process ended early.
         """
 
+    @abstractmethod
+    def run_one(self, work: Work[Item, Result], item: Item) -> Result:
+        """Apply `work` to an item on a machine where items are processed: this one, or one of the cluster."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Local(Engine):
-    """`workers` processes of this machine; with 1, this process itself."""
+    """`workers` processes of this machine; with 1, this process itself.
+
+    Attributes:
+        num_gpus: GPUs that they share, worker i taking GPU i mod `num_gpus`, the only one that it sees.
+    """
 
     workers: int
+    num_gpus: int = 0
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UserError(f"workers {self.workers}: give at least 1")
 
-    def run(self, work: Work[Item, Result], items: Iterable[Item]) -> Iterator[Result]:
+    def run_one(self, work: Work[Item, Result], item: Item) -> Result:
+        return work(item)
+
+    def run(self, work: Work[Item, Result], items: Iterable[Item], *, ahead: int = 1) -> Iterator[Result]:
         if self.workers == 1:
             yield from map(work, items)
             return
@@ -72,10 +90,13 @@ class Local(Engine):
         resource_tracker.ensure_running()  # starting it later would unblock SIGINT
         with block_interrupts():
             forkserver.ensure_running()
-        with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter_pool) as pool:
+        turn = context.Value("i", 0)
+        with ProcessPoolExecutor(
+            self.workers, mp_context=context, initializer=_enter_pool, initargs=(turn, self.num_gpus)
+        ) as pool:
             try:
                 submit = functools.partial(_submit, pool, work)
-                yield from _run_windowed(submit, iter(items), 2 * self.workers)
+                yield from _run_windowed(submit, iter(items), (1 + ahead) * self.workers)
             except BrokenProcessPool as error:
                 raise WorkerLost(
                     "a worker was killed, perhaps out of memory: run the same command again to continue, "
@@ -91,11 +112,20 @@ class Local(Engine):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ray(Engine):
-    """The Ray cluster of RAY_ADDRESS, or a local one. All machines must see the same files."""
+    """The Ray cluster of RAY_ADDRESS, or a local one. All machines must see the same files.
+
+    Attributes:
+        on_gpus: whether each item takes a GPU for itself, if the cluster has any.
+    """
 
     workers: int
+    on_gpus: bool = False
 
-    def run(self, work: Work[Item, Result], items: Iterable[Item]) -> Iterator[Result]:
+    def run_one(self, work: Work[Item, Result], item: Item) -> Result:
+        (found,) = self.run(work, [item])
+        return found
+
+    def run(self, work: Work[Item, Result], items: Iterable[Item], *, ahead: int = 1) -> Iterator[Result]:
         try:
             import ray  # pyright: ignore[reportMissingImports]  (an extra)
         except ImportError:
@@ -107,9 +137,10 @@ class Ray(Engine):
             except Exception as error:  # Ray raises a bare Exception if a part of it starts too late
                 reason = str(error).strip().partition("\n")[0]
                 raise WorkerLost(f"Ray did not start: {reason}: run the same command again") from error
-        remote: Any = ray.remote(num_cpus=1)(_run_packed)
+        has_gpus = self.on_gpus and ray.cluster_resources().get("GPU", 0) > 0
+        remote: Any = ray.remote(num_cpus=1, num_gpus=int(has_gpus))(_run_packed)
         rest = (_pack(work, item) for item in items)
-        running = [remote.remote(*each) for each in islice(rest, 2 * self.workers)]
+        running = [remote.remote(*each) for each in islice(rest, (1 + ahead) * self.workers)]
         while running:
             done, running = ray.wait(running)
             running += [remote.remote(*each) for each in islice(rest, len(done))]
@@ -153,6 +184,12 @@ def block_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _show_gpu(index: int) -> None:
+    """Make GPU `index`, of those that this process sees, the only one. To be called before CUDA is used."""
+    seen = os.environ.get(_VISIBLE)
+    os.environ[_VISIBLE] = str(index) if seen is None else seen.split(",")[index].strip()
+
+
 def _end_at_once(pool: ProcessPoolExecutor) -> None:
     """Kill the workers, and the server, which may be about to fork one (it is restarted when needed)."""
     server = forkserver._forkserver._forkserver_pid  # pyright: ignore[reportAttributeAccessIssue]  (private)
@@ -173,8 +210,18 @@ def _run_windowed(
             yield future.result()
 
 
-def _enter_pool() -> None:
-    """Make this worker exit when its parent ends: otherwise it would wait forever if the parent is killed."""
+def _enter_pool(turn: Any, num_gpus: int) -> None:
+    """Take a GPU, if there are any; and make this worker exit when its parent ends: otherwise it would wait
+    forever if the parent is killed.
+
+    Args:
+        turn: a number shared by the workers, raised by each.
+    """
+    if num_gpus:
+        with turn.get_lock():
+            number = turn.value
+            turn.value += 1
+        _show_gpu(number % num_gpus)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 import tyro
 
 from trimask import modules
-from trimask.cli.arguments import Verb, check_parallel, choose, closest
+from trimask.cli.arguments import Verb, check_parallel, check_range, choose, closest
 from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.cli.progress import JobProgress
-from trimask.cli.study_progress import study_progress
+from trimask.cli.study_plan import print_plan
+from trimask.cli.study_progress import ShownProgress
 from trimask.config import override
 from trimask.studies.catalog import STUDIES, resolve_study
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments mu
     from trimask.studies.question import Question
 
 _INTERRUPTED = 130
+_LEAST, _MOST_HOURS = 1e-6, 1e6
 _ACTIONS = ("plan", "run", "report")
 _LISTED = "`trimask list` names the studies"
 
@@ -39,8 +41,9 @@ class Study(Verb):
     """Answer a question by many small runs: `trimask study run batch_invariance --out DIR`.
 
     plan lists the trials, and with --out which are done; run runs the missing ones and writes the report;
-    report rewrites the report from the results so far. A stopped study continues with the same command. Any
-    field can be overridden by its path: --base.num-steps 500 --seeds 0,1.
+    report rewrites the report from the results so far. A stopped study continues with the same command. With
+    --budget the trials that tell most for their time come first. Any field can be overridden by its path:
+    --base.num-steps 500 --seeds 0,1.
     """
 
     takes_overrides = True
@@ -61,10 +64,17 @@ class Study(Verb):
     """for a study of a trained model: a run directory, an exported file, or quickstart, the default"""
     judges: Annotated[tuple[str, ...], _arg("DIR|ROLE=NAME")] = ()
     """for a study that judges samples: outside models, as for `trimask evaluate`"""
+    uses: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _arg("NAME=DIR")] = ()
+    """for a study that builds on others: the folder of one, by the name that the study has for it; may be
+    given several times, and is not needed again once --out has its results"""
+    budget: Annotated[float | None, _arg("HOURS")] = None
+    """for run, stop starting trials when they would end later than this; for plan, show which trials fit"""
+    seconds_per_cost: Annotated[float | None, _arg("S")] = None
+    """for plan, the time of a trial by its cost, instead of that measured in --out"""
     engine: Literal["local", "ray"] = "local"
     """where to run trials: processes of this machine, or a Ray cluster that sees the same files"""
     workers: Annotated[int | None, _arg("N")] = None
-    """number of trials at the same time (default: the number of cores)"""
+    """number of trials at the same time (default: the number of GPUs, or else of cores)"""
     threads: Annotated[int, _arg("N")] = 1
     """CPU threads of each trial; results depend on it in the last digits (order of sums)"""
     json: bool = False
@@ -78,6 +88,8 @@ class Study(Verb):
         if self.study is None:
             raise UsageError(f"name a study: trimask study {self.action} STUDY ({_LISTED})")
         check_parallel(workers=self.workers, threads=self.threads)
+        check_range("--budget", self.budget, _LEAST, _MOST_HOURS)
+        check_range("--seconds-per-cost", self.seconds_per_cost, 1e-30, 1e9)
         if self.study not in STUDIES and Path(self.study).is_dir():
             return self._report_folder(Path(self.study))
         if not modules.is_own(self.study):
@@ -128,36 +140,35 @@ class Study(Verb):
         words = [str(Path(word).absolute()) if Path(word).is_dir() else word for word in self.judges]
         return study.with_judges(words)
 
-    def _plan(self, name: str, overrides: Mapping[str, str]) -> int:
-        study = self._resolve(name, overrides)
-        from trimask.studies.store import Results
+    def _uses(self) -> dict[str, Path]:
+        """Parse --uses. UsageError if a word has no name or folder, or a name is given twice."""
+        found: dict[str, Path] = {}
+        for word in self.uses:
+            name, equals, folder = word.partition("=")
+            if not (name and equals and folder):
+                raise UsageError(f"--uses {word}: give NAME=DIR, a name that the study needs and a folder")
+            if name in found:
+                raise UsageError(f"--uses {name} is given twice: give it once")
+            found[name] = Path(folder)
+        return found
 
+    def _plan(self, name: str, overrides: Mapping[str, str]) -> int:
+        from trimask.studies.run import read_progress
+
+        if self.out is not None and self.out.is_dir():
+            code, study = self._resolve_code(name, self.out, overrides)
+        else:
+            code, study = name, self._resolve(name, overrides)
         with convert_file_errors():
-            done = Results(self.out).by_name if self.out is not None and self.out.is_dir() else {}
-        trials = study.trials(done)
-        whole = sum(map(study.estimate_cost, trials))
-        rows = [
-            {
-                "trial": trial.name,
-                **study.describe_work(trial),
-                "share_of_cost": study.estimate_cost(trial) / whole,
-                "seconds": done[trial.name].seconds if trial.name in done else None,
-            }
-            for trial in trials
-        ]
-        if self.json:
-            print_json({"study": name, "trials": rows})
-            return 0
-        width = max(len(row["trial"]) for row in rows)
-        units = list(study.describe_work(trials[0]))
-        heads = "".join(f" {unit.replace('_', ' '):>11}" for unit in units)
-        print(f"{'trial':<{width}}{heads} {'of cost':>8}  done")
-        for row in rows:
-            state = "" if row["seconds"] is None else f"{row['seconds']:,.0f} s"
-            work = "".join(f" {row[unit]:>11,}" for unit in units)
-            print(f"{row['trial']:<{width}}{work} {row['share_of_cost']:>8.1%}  {state}")
-        more = "" if len(done) == len(trials) else "; their results may add more"
-        print(f"{len(trials)} trials, {len([r for r in rows if r['seconds'] is not None])} done{more}")
+            progress = read_progress(study, self.out, code=code, is_short=self.short, uses=self._uses())
+        print_plan(
+            name,
+            progress,
+            budget=self.budget,
+            workers=self._count_workers(study),
+            pace=self.seconds_per_cost,
+            as_json=self.json,
+        )
         return 0
 
     def _resolve_code(
@@ -171,7 +182,7 @@ class Study(Verb):
         study = self._resolve(name, overrides)
         with convert_file_errors():
             own = find_own_copy(name, out)
-            if own is None or has_results_of(study, out):
+            if own is None or has_results_of(study, out, self._uses()):
                 return name, study
         say(
             f"{name} has changed: {out} continues with its own copy, {modules.MODULES}/"
@@ -181,7 +192,10 @@ class Study(Verb):
 
     def _run(self, name: str, out: Path, overrides: Mapping[str, str]) -> int:
         from trimask.parallel import WorkerLost
+        from trimask.studies.budget import Budget
         from trimask.studies.run import run_study
+
+        budget = None if self.budget is None else Budget(seconds=self.budget * 3600)
 
         code, study = self._resolve_code(name, out, overrides)
         check_writable(out)
@@ -191,25 +205,34 @@ class Study(Verb):
             "run": self.model,
             "data": [str(folder) for folder in self.data],
             "judges": list(self.judges),
+            "uses": {each: str(folder) for each, folder in self._uses().items()},
             "overrides": dict(overrides),
         }
         try:
             with JobProgress(modules.label(name), "trial") as progress:
+                show = ShownProgress(progress)
                 run_study(
                     study,
                     out,
                     request=request,
-                    engine=self._engine(),
+                    engine=self._engine(study),
                     code=code,
                     threads=self.threads,
+                    uses=self._uses(),
+                    budget=budget,
                     report=progress.report,
-                    on_progress=study_progress(progress),
+                    on_progress=show,
                 )
         except WorkerLost as error:
             raise Failed(str(error)) from error
         except KeyboardInterrupt:
             say(f"interrupted; finished trials are kept in {out}: continue with the same command")
             return _INTERRUPTED
+        if show.num_left:
+            say(
+                f"--budget {self.budget:g} hours: {show.num_left} trials are left; the same command spends "
+                "as much again on them"
+            )
         return self._report(name, out, code)
 
     def _report(self, name: str, out: Path, code: str | None = None) -> int:
@@ -231,8 +254,17 @@ class Study(Verb):
             print(format_claim(claim))
         say(f"tables and plots: {path}")
 
-    def _engine(self) -> "Engine":
+    def _count_workers(self, study: "Question[Any]") -> int:
+        from trimask.devices import count_gpus
+
+        num_gpus = count_gpus() if study.uses_gpu else 0
+        return self.workers or num_gpus or os.cpu_count() or 1
+
+    def _engine(self, study: "Question[Any]") -> "Engine":
+        from trimask.devices import count_gpus
         from trimask.parallel import Local, Ray
 
-        workers = self.workers or os.cpu_count() or 1
-        return Ray(workers=workers) if self.engine == "ray" else Local(workers=workers)
+        workers = self._count_workers(study)
+        if self.engine == "ray":
+            return Ray(workers=workers, on_gpus=study.uses_gpu)
+        return Local(workers=workers, num_gpus=count_gpus() if study.uses_gpu else 0)

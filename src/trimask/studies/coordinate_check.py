@@ -62,6 +62,10 @@ class CoordinateCheck(Study):
     updates: tuple[int, ...]
     seeds: tuple[int, ...]
 
+    @property
+    def uses_gpu(self) -> bool:
+        return False  # some values are read within blocks, which a sharded model does not allow
+
     def trials(self, results: Mapping[str, Result]) -> tuple[Trial, ...]:
         return tuple(
             self._trial(name, width, depth, seed)

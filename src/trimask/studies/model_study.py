@@ -83,6 +83,10 @@ class ModelStudy(Question[TrialT]):
     def weights(self) -> str:
         return self.run.weights
 
+    @property
+    def uses_gpu(self) -> bool:
+        return False  # weights are loaded on the CPU
+
     def with_data(self, folders: Sequence[Path]) -> "ModelStudy[TrialT]":
         return replace(self, run=replace(self.run, data=tuple(folder.absolute() for folder in folders)))
 

@@ -1,10 +1,14 @@
 """Train a denoiser as a trial, and evaluate it on held-out sequences."""
 
+import atexit
+import functools
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from trimask import devices
 from trimask.data.mixture import MixtureConfig
 from trimask.data.stream import TrainingStream
 from trimask.errors import UserError
@@ -15,6 +19,7 @@ from trimask.runs.validation import draw_sequences
 from trimask.studies.study import ALL
 from trimask.studies.tokens import load_sources, load_tokenizers
 from trimask.training import loop
+from trimask.training.distributed import ALONE, World, open_world
 from trimask.training.noise_scale import measure_denoiser_noise_scale
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
@@ -25,16 +30,18 @@ _NATS = 1 / np.log(2)
 
 
 def train(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, TrainingStream]:
-    """Train a run in `folder`, resuming a stopped one; return its step and stream.
+    """Train a run in `folder`, resuming a stopped one; return its step and stream. On the first GPU that this
+    process sees, if any.
 
     Raises:
         NonFiniteLoss: the run diverged.
         KeyboardInterrupt: it was interrupted, after saving a checkpoint.
     """
     tokenizers = load_tokenizers(config)
-    denoiser = build_denoiser(config, build_vocabulary(config, tokenizers))
+    world = _join_world() if devices.count_gpus() else ALONE
+    denoiser = build_denoiser(config, build_vocabulary(config, tokenizers), world)
     stream = build_stream(config, load_sources(config, tokenizers, "train", tokens), denoiser.vocabulary)
-    step = build_step(config, denoiser, stream)
+    step = build_step(config, denoiser, stream, world)
     result = loop.train(
         step,
         stream.batches,
@@ -45,10 +52,19 @@ def train(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, 
         log_every=config.log_every,
         resume=folder.exists(),
         is_quiet=True,  # the study shows its own progress
+        world=world,
     )
     if result.stopped == "interrupted":
         raise KeyboardInterrupt
     return step, stream
+
+
+@functools.cache  # the trials of a process share one group of processes
+def _join_world() -> World:
+    """Return this process as a world on its GPU, until it ends."""
+    held = ExitStack()
+    atexit.register(held.close)
+    return held.enter_context(open_world())
 
 
 def evaluate_held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, float]:

@@ -1,13 +1,12 @@
 """Run the trials of a study in any number of processes; finished trials never run again."""
 
-import os
-import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -16,15 +15,17 @@ from trimask import io, locks, modules, parallel
 from trimask.config import from_dict, to_dict
 from trimask.devices import describe
 from trimask.errors import UserError
+from trimask.studies.budget import Budget
 from trimask.studies.catalog import purpose, resolve_study
+from trimask.studies.description import STUDY, format_command, read_description, read_study
 from trimask.studies.findings import Findings
+from trimask.studies.progress import Progress
 from trimask.studies.question import Question
-from trimask.studies.report import write_report
-from trimask.studies.store import Results
+from trimask.studies.report import describe_derived, write_report
 from trimask.studies.trial import AnyTrial, Result
+from trimask.studies.uses import find_sources, keep_sources, used_studies
 from trimask.training.loop import NonFiniteLoss
 
-STUDY = "study.json"
 _FUNCTION = "function"  # key of the function that returned the study, in the form of a stored class
 _TOKENS, _TRIALS = "tokens", "trials"
 
@@ -71,6 +72,15 @@ class Measuring(parallel.Work[AnyTrial, Result]):
         )
 
 
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DescribeDevice(parallel.Work[bool, dict[str, Any]]):
+    """Describes the device that a trial gets, and its machine; the CPU if trials don't use a GPU."""
+
+    def __call__(self, item: bool) -> dict[str, Any]:
+        return describe(None if item else torch.device("cpu"))
+
+
 def run_study(
     study: Question[Any],
     out: Path,
@@ -79,48 +89,73 @@ def run_study(
     engine: parallel.Engine,
     code: str | None = None,
     threads: int = 1,
+    uses: Mapping[str, Path] = MappingProxyType({}),
+    budget: Budget | None = None,
     report: Callable[[str], None] = lambda message: None,
     on_progress: Callable[[StudyProgress], None] = lambda progress: None,
 ) -> list[Result]:
-    """Run all trials of `study` without a result in `out`. `request` records how it was called, and `code`
-    names the study's function, if that is another one than the requested (`find_own_copy`).
+    """Run all trials of `study` without a result in `out`, or those that `budget` has time for. `request`
+    records how it was called, and `code` names the study's function, if that is another one than the
+    requested (`find_own_copy`).
 
     The study may have more trials than when `out` was created: each result is checked against its own trial.
-        `threads` per trial must stay the same, since it determines the order of float additions. The number
-        of parallel trials has no effect.
+        `threads` per trial must stay the same, since it determines the order of float additions, and so must
+        the kind of device. The number of parallel trials has no effect.
+
+    Args:
+        uses: folders of the studies that this one needs, by its names for them; not needed again once `out`
+            has copies of their results.
 
     Raises:
-        UserError: `out` holds another kind of study, or a result of another configuration.
+        UserError: `out` holds another kind of study, a result of another configuration, or a derived value
+            whose results have changed; or what `uses` gives does not fit.
         OSError: no space, no permission; finished results are kept.
     """
+    sources = find_sources(study, uses, out, name=modules.label(request["study"]))
+    environment = engine.run_one(DescribeDevice(), study.uses_gpu)
     described = {
         "request": dict(request),
         "threads": threads,
         "type": type(study).__name__,
         "weights": study.weights,
+        "device": device_kind(environment),
+        "uses": {name: {"study": each.study.study, "hash": each.hash} for name, each in sources.items()},
         "study": to_dict(study),
         _FUNCTION: {"type": _tag_function(code or request["study"], is_short=request["short"])},
     }
     with _claim(out, described):
-        results = Results(out)
-        _check_results(study, results, described, out)  # before anything is written
+        progress = Progress.read(study, out, used_studies(sources))
+        _check_results(progress, described, out)  # before anything is written
+        keep_sources(sources, out)
         io.keep_modules(described, out)
-        io.write_sealed(out / STUDY, {**described, "environment": describe(torch.device("cpu"))})
+        io.write_sealed(out / STUDY, {**described, "environment": environment})
         study.make_tokens(out / _TOKENS, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)
-        on_progress(_progress(study, results, None))
-        while pending := _pending(study, results):
-            # Longest first, so that all workers end at about the same time.
-            for result in engine.run(work, sorted(pending, key=study.estimate_cost, reverse=True)):
-                results.add(result)
-                on_progress(_progress(study, results, result))
-        return sort_results(study, results)
+        progress.derive()
+        on_progress(_count(progress, None))
+        while progress.pending():
+            num_before = len(progress.results.by_name)
+            for result in engine.run(work, _starts(progress, budget), ahead=0):
+                progress.results.add(result)
+                progress.derive()
+                on_progress(_count(progress, result))
+            if len(progress.results.by_name) == num_before:
+                break  # the budget is used
+        return progress.done()
 
 
-def sort_results(study: Question[Any], results: Results) -> list[Result]:
-    """Return the results in the order of the study's trials."""
-    names = [trial.name for trial in study.trials(results.by_name)]
-    return [results.by_name[name] for name in names if name in results.by_name]
+def device_kind(environment: Mapping[str, Any]) -> str:
+    """Return what results depend on beside the threads: the name of the GPU, or `cpu`."""
+    return "cpu" if environment["device"] == "cpu" else environment["device_name"]
+
+
+def _starts(progress: Progress, budget: Budget | None) -> Iterable[AnyTrial]:
+    """Return the trials to start: all that are missing, longest first so that all workers end at about the
+    same time, or what the budget has time for.
+    """
+    if budget is not None:
+        return budget.start(progress)
+    return sorted(progress.pending(), key=progress.study.estimate_cost, reverse=True)
 
 
 def find_study(out: Path) -> tuple[str, str]:
@@ -130,7 +165,7 @@ def find_study(out: Path) -> tuple[str, str]:
     Raises:
         UserError: `out` holds no study, or the copy is missing or has changed.
     """
-    stored = _read_study(out)
+    stored = read_study(out)
     name = stored["request"]["study"]
     if not modules.is_own(name) or _FUNCTION not in stored:
         return name, name
@@ -149,7 +184,7 @@ def find_own_copy(name: str, out: Path) -> str | None:
     """
     if not (out / STUDY).is_file():
         return None
-    stored = _read_request(out / STUDY)
+    stored = read_description(out / STUDY)
     copy = modules.find_changed_copy(name, stored)
     if copy is None or modules.label(stored["request"]["study"]) != modules.label(name):
         return None
@@ -157,9 +192,36 @@ def find_own_copy(name: str, out: Path) -> str | None:
     return f"{out / modules.MODULES / copy}:{name.rpartition(':')[2]}"
 
 
-def has_results_of(study: Question[Any], out: Path) -> bool:
+def read_progress(
+    study: Question[Any], out: Path | None, *, code: str, is_short: bool, uses: Mapping[str, Path]
+) -> Progress:
+    """Return what `out` holds of `study`; nothing if it is None or not there yet. Nothing is written.
+
+    Args:
+        code: name of the study's function.
+
+    Raises:
+        UserError: another study, a result of another configuration, or a derived value whose results have
+            changed; or a study that is needed is missing.
+    """
+    sources = find_sources(study, uses, out, name=modules.label(code))
+    progress = Progress.read(study, out, used_studies(sources))
+    if out is not None and (out / STUDY).is_file():
+        described = {
+            "type": type(study).__name__,
+            "weights": study.weights,
+            "study": to_dict(study),
+            _FUNCTION: {"type": _tag_function(code, is_short=is_short)},
+        }
+        _check_kind(read_description(out / STUDY), described, out)
+        _check_results(progress, described, out)
+    return progress
+
+
+def has_results_of(study: Question[Any], out: Path, uses: Mapping[str, Path]) -> bool:
     """Return whether the results in `out` of the study's trials are of the same configurations."""
-    return _find_other_result(study, Results(out)) is None
+    sources = find_sources(study, uses, out, name=type(study).__name__)
+    return Progress.read(study, out, used_studies(sources)).find_other_result() is None
 
 
 def report_study(name: str, out: Path, *, code: str | None = None) -> tuple[Path, Findings]:
@@ -168,7 +230,7 @@ def report_study(name: str, out: Path, *, code: str | None = None) -> tuple[Path
     Raises:
         UserError: `out` holds no study, or another one, or no result yet.
     """
-    stored = _read_study(out)
+    stored = read_study(out)
     request = stored["request"]
     if modules.label(request["study"]) != modules.label(name):
         raise UserError(f"{out} holds the study {request['study']}, not {name}: name that one")
@@ -178,12 +240,13 @@ def report_study(name: str, out: Path, *, code: str | None = None) -> tuple[Path
         study = from_dict(kind, stored["study"])
     except ValueError as error:
         raise UserError(f"{out / STUDY} does not describe a study ({error}): choose another --out") from error
-    results = Results(out)
-    if not results.by_name:
+    sources = find_sources(study, {}, out, name=modules.label(name))
+    progress = Progress.read(study, out, used_studies(sources))
+    if not progress.results.by_name:
         raise UserError(f"{out} has no result yet: run `trimask study run`")
-    done = sort_results(study, results)
-    pending = len([trial for trial in study.trials(results.by_name) if trial.name not in results.by_name])
-    findings = study.findings(done)
+    progress.derived.check(progress.results.by_name)
+    done, findings = progress.done(), progress.findings()
+    pending = len(progress.pending())
     environment = stored["environment"]
     facts = {
         "command": f"`{format_command(request)}`",
@@ -193,19 +256,12 @@ def report_study(name: str, out: Path, *, code: str | None = None) -> tuple[Path
         "machine": f"{environment['device_name']}, {environment['cores']} cores",
         "torch": environment["torch"],
     }
-    return write_report(findings, out, title=purpose(code or name), facts=facts), findings
-
-
-def format_command(request: Mapping[str, Any], out: str = "DIR") -> str:
-    """Return the command that started a study."""
-    words = ["trimask", "study", "run", request["study"], "--out", out]
-    words += ["--short"] if request["short"] else []
-    words += ["--run", request["run"]] if request.get("run") else []
-    for folder in request["data"]:
-        words += ["--data", folder]
-    words += ["--judges", *request["judges"]] if request.get("judges") else []
-    words += [f"--{path}={value}" for path, value in request["overrides"].items()]
-    return shlex.join(words)
+    facts |= {
+        f"uses {each}": f"{source.study.study}, {len(source.study.results)} results, {source.hash[:23]}…"
+        for each, source in sources.items()
+    }
+    derived = describe_derived(progress.derived)
+    return write_report(findings, out, title=purpose(code or name), facts=facts, derived=derived), findings
 
 
 def _tag_function(name: str, *, is_short: bool) -> str | None:
@@ -213,24 +269,14 @@ def _tag_function(name: str, *, is_short: bool) -> str | None:
     return modules.tag(modules.load(short)) if modules.is_own(name) else short
 
 
-def _pending(study: Question[Any], results: Results) -> list[AnyTrial]:
-    return [trial for trial in study.trials(results.by_name) if trial.name not in results.by_name]
-
-
-def _find_other_result(study: Question[Any], results: Results) -> str | None:
-    """Return the name of the first trial whose result is of another configuration."""
-    done = [trial for trial in study.trials(results.by_name) if trial.name in results.by_name]
-    others = [trial.name for trial in done if results.by_name[trial.name].fingerprint != trial.fingerprint]
-    return others[0] if others else None
-
-
-def _check_results(study: Question[Any], results: Results, described: Mapping[str, Any], out: Path) -> None:
-    """Raise UserError if a result does not belong to this study."""
-    other = _find_other_result(study, results)
+def _check_results(progress: Progress, described: Mapping[str, Any], out: Path) -> None:
+    """Raise UserError if a result or derived value does not belong to this study."""
+    progress.derived.check(progress.results.by_name)
+    other = progress.find_other_result()
     if other is None:
         return
     message = f"the result of {other} is of another configuration"
-    stored = _read_request(out / STUDY) if (out / STUDY).is_file() else {}
+    stored = read_description(out / STUDY) if (out / STUDY).is_file() else {}
     for copy in modules.list_changed_copies(stored, described):
         raise UserError(
             f"{message}: {copy[:-20]}.py has changed since {out} was run with it: restore it from "
@@ -242,39 +288,16 @@ def _check_results(study: Question[Any], results: Results, described: Mapping[st
     )
 
 
-def _progress(study: Question[Any], results: Results, newest: Result | None) -> StudyProgress:
-    trials = study.trials(results.by_name)
-    done = [trial for trial in trials if trial.name in results.by_name]
+def _count(progress: Progress, newest: Result | None) -> StudyProgress:
+    trials, cost = progress.trials(), progress.study.estimate_cost
+    done = [trial for trial in trials if trial.name in progress.results.by_name]
     return StudyProgress(
         num_done=len(done),
         num_trials=len(trials),
-        cost_done=sum(map(study.estimate_cost, done)),
-        cost=sum(map(study.estimate_cost, trials)),
+        cost_done=sum(map(cost, done)),
+        cost=sum(map(cost, trials)),
         newest=newest,
     )
-
-
-def _read_study(out: Path) -> dict[str, Any]:
-    """Read the description of the study in `out`. UserError if there is none."""
-    if not os.path.lexists(out / STUDY):
-        raise UserError(f"{out} holds no study: run one there first")
-    return _read_request(out / STUDY)
-
-
-def _read_request(path: Path) -> dict[str, Any]:
-    """Read what `run_study` wrote. UserError if it is damaged or something else."""
-    stored = io.read_sealed(path)
-    names = {"request": dict, "study": dict, "environment": dict, "threads": int}
-    asked = {"study": str, "short": bool, "data": list, "overrides": dict}
-    made_on = {"device_name": str, "cores": int, "torch": str}
-    if not (_has(stored, names) and _has(stored["request"], asked) and _has(stored["environment"], made_on)):
-        raise UserError(f"{path} does not describe a study: choose another --out")
-    return stored
-
-
-def _has(stored: Any, kinds: Mapping[str, type]) -> bool:
-    """Return whether `stored` is an object with these values."""
-    return isinstance(stored, dict) and all(isinstance(stored.get(name), kinds[name]) for name in kinds)
 
 
 @contextmanager
@@ -283,11 +306,16 @@ def _claim(out: Path, described: dict[str, Any]) -> Iterator[None]:
     path = out / STUDY
     with locks.claim(out, marker=STUDY, what="study"):
         if path.exists():
-            stored = _read_request(path)
-            for what in ("type", "threads", "weights"):
-                if stored.get(what) != described[what]:
-                    raise UserError(
-                        f"{out} holds a study of {what} {stored.get(what)!r}, and this one's is "
-                        f"{described[what]!r}: choose another --out"
-                    )
+            _check_kind(read_description(path), described, out)
         yield
+
+
+def _check_kind(stored: Mapping[str, Any], described: Mapping[str, Any], out: Path) -> None:
+    """Raise UserError if `out` holds a study that differs in one of the facts that `described` has."""
+    before = {"device": "cpu", **stored}  # earlier versions ran no trial elsewhere
+    for what in ("type", "threads", "weights", "device"):
+        if what in described and before.get(what) != described[what]:
+            raise UserError(
+                f"{out} holds a study of {what} {before.get(what)!r}, and this one's is "
+                f"{described[what]!r}: choose another --out"
+            )
