@@ -36,6 +36,14 @@ def test_unknown_names(name: str) -> None:
         devices.pick(name)
 
 
+def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.count_gpus() == 2
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # a driver without a usable GPU
+    assert devices.count_gpus() == 0
+
+
 def test_description_is_json() -> None:
     described = devices.describe(torch.device("cpu"))
     assert json.loads(json.dumps(described)) == described

@@ -29,6 +29,21 @@ class Squared(Work[int, int]):
 
 @final
 @dataclass(frozen=True)
+class SeenGPU(Work[int, str]):
+    """The GPU that the worker sees; long enough for each worker to get some."""
+
+    folder: Path
+
+    def __call__(self, item: int) -> str:
+        (self.folder / f"{os.getpid()}").touch()
+        end = time.monotonic() + 60
+        while len(list(self.folder.iterdir())) < 3 and time.monotonic() < end:
+            time.sleep(0.01)
+        return f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}"
+
+
+@final
+@dataclass(frozen=True)
 class Dies(Work[int, int]):
     def __call__(self, item: int) -> int:
         os._exit(1)
@@ -52,6 +67,36 @@ def test_items_are_taken_as_they_are_needed():
     next(results)
     assert len(taken) < 10
     results.close()
+
+
+def test_with_nothing_ahead_an_item_is_taken_when_a_worker_is_free():
+    taken = []
+
+    def items():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = Local(workers=2).run(Squared(0), items(), ahead=0)
+    assert isinstance(results, Generator)
+    next(results)
+    assert len(taken) <= 4  # two begin; at most as many are over and followed before one is seen
+    results.close()
+
+
+@pytest.mark.parametrize("seen", [None, "7,9"])
+def test_each_worker_sees_one_gpu_and_they_share_them_evenly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: str | None
+):
+    if seen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    found = Local(workers=3, num_gpus=2).run(SeenGPU(tmp_path), range(6), ahead=0)
+    by_worker = dict(each.split(" ", 1) for each in found)
+    first, second = ("0", "1") if seen is None else seen.split(",")
+    assert sorted(by_worker.values()) == [first, first, second]
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == seen
 
 
 def test_a_lost_worker_is_told():

@@ -11,7 +11,7 @@ import pickle
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -92,7 +92,10 @@ class Local(Engine):
             forkserver.ensure_running()
         turn = context.Value("i", 0)
         with ProcessPoolExecutor(
-            self.workers, mp_context=context, initializer=_enter_pool, initargs=(turn, self.num_gpus)
+            self.workers,
+            mp_context=context,
+            initializer=_enter_pool,
+            initargs=(turn, _name_gpus(self.num_gpus)),
         ) as pool:
             try:
                 submit = functools.partial(_submit, pool, work)
@@ -184,10 +187,10 @@ def block_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _show_gpu(index: int) -> None:
-    """Make GPU `index`, of those that this process sees, the only one. To be called before CUDA is used."""
+def _name_gpus(number: int) -> list[str]:
+    """Return the first `number` GPUs that this process sees, as CUDA calls them."""
     seen = os.environ.get(_VISIBLE)
-    os.environ[_VISIBLE] = str(index) if seen is None else seen.split(",")[index].strip()
+    return [str(index) for index in range(number)] if seen is None else seen.split(",")[:number]
 
 
 def _end_at_once(pool: ProcessPoolExecutor) -> None:
@@ -210,18 +213,18 @@ def _run_windowed(
             yield future.result()
 
 
-def _enter_pool(turn: Any, num_gpus: int) -> None:
+def _enter_pool(turn: Any, gpus: Sequence[str]) -> None:
     """Take a GPU, if there are any; and make this worker exit when its parent ends: otherwise it would wait
     forever if the parent is killed.
 
     Args:
         turn: a number shared by the workers, raised by each.
     """
-    if num_gpus:
+    if gpus:
         with turn.get_lock():
             number = turn.value
             turn.value += 1
-        _show_gpu(number % num_gpus)
+        os.environ[_VISIBLE] = gpus[number % len(gpus)]  # CUDA has not been used here yet
     parent = multiprocessing.parent_process()
     assert parent is not None
 

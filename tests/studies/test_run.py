@@ -2,14 +2,18 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from trimask import io
+from trimask import devices, io, locks
 from trimask.parallel import Local
 from trimask.recipes.quickstart import debug
+from trimask.studies import run as studies_run
 from trimask.studies.batch_invariance import BatchInvariance
 from trimask.studies.horizon import Horizon
 from trimask.studies.run import STUDY, Measuring, StudyProgress, report_study, run_study
@@ -107,6 +111,38 @@ def test_a_study_may_grow_but_not_change(finished: Path, tmp_path: Path):
     grown = run(tiny(batches=(4, 8, 16)), tmp_path)
     assert (grown[0].num_done, grown[0].num_trials) == (5, 6)
     assert len(Results(tmp_path).by_name) == 6
+
+
+def test_results_of_another_device_are_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A pretended GPU: only what is recorded and refused is seen here, no trial runs on it."""
+    shutil.copy(finished / STUDY, tmp_path)
+    shutil.copy(finished / RESULTS, tmp_path)
+    assert io.read_sealed(tmp_path / STUDY)["device"] == "cpu"
+    described = {**devices.describe(torch.device("cpu")), "device": "cuda", "device_name": "Card 7"}
+    monkeypatch.setattr(studies_run, "describe", lambda device=None: described)
+    with pytest.raises(ValueError, match="study of device 'cpu', and this one's is 'Card 7'"):
+        run(tiny(), tmp_path)
+    stored = io.read_sealed(tmp_path / STUDY)
+    del stored["device"]  # as earlier versions wrote it
+    io.write_sealed(tmp_path / STUDY, stored)
+    with pytest.raises(ValueError, match="study of device 'cpu', and this one's is 'Card 7'"):
+        run(tiny(), tmp_path)
+    monkeypatch.undo()
+    assert len(run(tiny(), tmp_path)) == 1
+
+
+def test_two_processes_never_share_a_folder(finished: Path, tmp_path: Path):
+    """The second one is told; this process holds the lock for another one to meet."""
+    shutil.copy(finished / STUDY, tmp_path)
+    shutil.copy(finished / RESULTS, tmp_path)
+    command = [sys.executable, "-m", "trimask", "study", "run", "coordinate_check", "--out", str(tmp_path)]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with locks.lock(tmp_path):
+        done = subprocess.run([*command, "--workers=1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "is in use by another process" in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"} == before
 
 
 def test_a_run_that_diverges_is_a_result(tmp_path: Path):

@@ -1,6 +1,7 @@
 """`trimask study plan | run | report`: answer a question by many small runs."""
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +196,7 @@ class Study(Verb):
         from trimask.studies.budget import Budget
         from trimask.studies.run import run_study
 
-        budget = None if self.budget is None else Budget(seconds=self.budget * 3600)
+        budget = None if self.budget is None else Budget(seconds=self.budget * 3600, began=time.monotonic())
 
         code, study = self._resolve_code(name, out, overrides)
         check_writable(out)

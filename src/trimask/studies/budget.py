@@ -3,7 +3,7 @@
 import heapq
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 from trimask.errors import UserError
@@ -72,10 +72,10 @@ def plan_budget(
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Seconds of this process from `began` on (`time.monotonic`) in which trials may be started."""
+    """Seconds from `began` on (`time.monotonic`) in which trials are started."""
 
     seconds: float
-    began: float = field(default_factory=time.monotonic)
+    began: float
 
     def start(self, progress: Progress) -> Iterator[AnyTrial]:
         """Yield the next trial to start while one is expected to end in time, given the results by then.
