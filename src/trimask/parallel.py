@@ -224,7 +224,7 @@ def _enter_pool(turn: Any, gpus: Sequence[str]) -> None:
         with turn.get_lock():
             number = turn.value
             turn.value += 1
-        os.environ[_VISIBLE] = gpus[number % len(gpus)]  # CUDA has not been used here yet
+        os.environ[_VISIBLE] = gpus[int(number) % len(gpus)]  # CUDA has not been used here yet
     parent = multiprocessing.parent_process()
     assert parent is not None
 
