@@ -21,7 +21,7 @@ Inputs = Mapping[str, Float[np.ndarray, "rows"]]
 DRAWS = 2000
 _LEVEL = 0.95
 _MOST_ROUNDS = 60  # of reweighting; each starts where the one before ended
-_SETTLED = 1e-9  # change of the relative residuals by a round
+_SETTLED = 1e-7  # change of the relative residuals by a round
 
 
 class NotIdentified(UserError):
@@ -74,6 +74,13 @@ class Law(ABC):
         """Return the parameters that minimize Σ weight · (relative error of the loss)², for each row of
         weights: an estimate, or all draws of a bootstrap at once. `start`: of an earlier solution nearby.
         """
+
+    @classmethod
+    def for_columns(cls, names: Sequence[str], **options: float) -> "Law":
+        """Return the law of a table that has columns `names` besides the loss; `options` are fields of the class.
+        A law of any number of columns, such as the shares of a mixture, takes theirs from `names`.
+        """
+        return cls(**options)
 
     def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
         """Raise UserError if the law cannot hold rows such as these."""
@@ -247,12 +254,16 @@ def _solve(
     if reweighting is None:
         return found
     before = law.predict(inputs, found) / losses - 1
+    moving = np.arange(len(found))
     for _ in range(_MOST_ROUNDS):
-        found = law.solve(inputs, losses, weights * reweighting.weigh(before), found)
-        residuals = law.predict(inputs, found) / losses - 1
-        if np.abs(residuals - before).max() < _SETTLED:
+        factors = reweighting.weigh(before[moving])
+        found[moving] = law.solve(inputs, losses, weights[moving] * factors, found[moving])
+        residuals = law.predict(inputs, found[moving]) / losses - 1
+        is_moving = np.abs(residuals - before[moving]).max(1) > _SETTLED
+        before[moving] = residuals
+        moving = moving[is_moving]
+        if not len(moving):
             break
-        before = residuals
     return found
 
 
@@ -266,9 +277,13 @@ def _percentiles(value: float, draws: Float[np.ndarray, "draws"], n: int) -> Est
 def _check(inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
     for name, values in {**inputs, "loss": losses}.items():
         if values.shape != losses.shape or losses.ndim != 1 or not len(losses):
-            raise UserError(f"{name} has shape {values.shape}, and the losses {losses.shape}: give one value a row")
+            raise UserError(
+                f"{name} has shape {values.shape}, and the losses {losses.shape}: give one value a row"
+            )
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if len(bad):
-            raise UserError(f"{name} is {values[bad[0]]:g} in row {bad[0] + 1}: it must be finite and not negative")
+            raise UserError(
+                f"{name} is {values[bad[0]]:g} in row {bad[0] + 1}: it must be finite and not negative"
+            )
     if not (losses > 0).all():
         raise UserError("a loss is 0: errors are relative, so losses must be above 0")

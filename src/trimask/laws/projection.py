@@ -18,7 +18,7 @@ _GRID = 33  # points of each exponent for the estimate: steps of 0.037
 _DRAW_GRID = 9  # for the draws of a bootstrap
 _ROUNDS = 80
 _STEP = 1e-5  # of derivatives
-_SETTLED = 1e-12  # step of an exponent relative to its range
+_SETTLED = 1e-9  # step of an exponent relative to its range
 _MOST_CELLS = 20_000_000  # numbers in an array at a time
 
 
@@ -80,6 +80,11 @@ class ProjectedLaw(Law):
         return 1 / losses
 
     @property
+    def offset(self) -> float:
+        """What is taken from the losses before the columns: a coefficient that is known."""
+        return 0.0
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         return (*self.coefficients, *self.exponents)
 
@@ -100,7 +105,7 @@ class ProjectedLaw(Law):
     ) -> Float[np.ndarray, "draws rows"]:
         split = len(self.coefficients)
         columns = self._stack(inputs, parameters[:, split:], np.ones(_num_rows(inputs)))
-        return np.einsum("drc,dc->dr", columns, parameters[:, :split])
+        return self.offset + np.einsum("drc,dc->dr", columns, parameters[:, :split])
 
     def solve(
         self,
@@ -134,7 +139,7 @@ class _Problem:
     def __init__(self, law: ProjectedLaw, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
         self._law, self._inputs, self._losses = law, inputs, losses
         self._rows = law.weigh_rows(losses)
-        self._target = losses * self._rows
+        self._target = (losses - law.offset) * self._rows
         self._ranges = list(law.exponents.values())
 
     def scale(self, points: Float[np.ndarray, "points k"]) -> Float[np.ndarray, "points k"]:

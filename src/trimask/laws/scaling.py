@@ -94,7 +94,9 @@ class Bounded(PowerLaw):
     def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
         PowerLaw.check(self, inputs, losses)
         if not (losses < self.ceiling).all():
-            raise UserError(f"a loss is {losses.max():g}, and the ceiling {self.ceiling:g}: give a higher ceiling")
+            raise UserError(
+                f"a loss is {losses.max():g}, and the ceiling {self.ceiling:g}: give a higher ceiling"
+            )
 
     def columns(
         self,
@@ -146,6 +148,56 @@ class DataConstrained(PowerLaw):
     ) -> tuple[Float[np.ndarray, "points rows"], ...]:
         worth = {"n": inputs["n"], "d": count_effective(inputs["d"], inputs["u"], exponents["R*"])}
         return Chinchilla().columns(worth, exponents, losses)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pinned(ProjectedLaw):
+    """`law` with its E known.
+
+    Attributes:
+        floor: E.
+    """
+
+    law: PowerLaw
+    floor: float
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.law.inputs
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        return self.law.coefficients[1:]
+
+    @property
+    def exponents(self) -> Mapping[str, Exponent]:
+        return self.law.exponents
+
+    @property
+    def formula(self) -> str:
+        return f"{self.law.formula}, E = {self.floor:g}"
+
+    @property
+    def offset(self) -> float:
+        return self.floor
+
+    def columns(
+        self,
+        inputs: Inputs,
+        exponents: Mapping[str, Float[np.ndarray, "points 1"]],
+        losses: Float[np.ndarray, "rows"],
+    ) -> tuple[Float[np.ndarray, "points rows"], ...]:
+        return self.law.columns(inputs, exponents, losses)[1:]
+
+    def weigh_rows(self, losses: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
+        return self.law.weigh_rows(losses)
+
+    def predict(
+        self, inputs: Inputs, parameters: Float[np.ndarray, "draws parameters"]
+    ) -> Float[np.ndarray, "draws rows"]:
+        floors = np.full((len(parameters), 1), self.floor)
+        return self.law.predict(inputs, np.concatenate([floors, parameters], 1))
 
 
 def count_effective(
