@@ -1,4 +1,6 @@
-"""Budgets of compute: rows grouped by C, the forecast of each budget by the smaller ones, and isoFLOP parabolas."""
+"""Budgets of compute: rows grouped by C, the forecast of each budget by the smaller ones, and isoFLOP
+parabolas.
+"""
 
 from dataclasses import dataclass
 from typing import final
@@ -15,16 +17,18 @@ _MOST = 12  # budgets; more, and the rows are cut into this number by quantiles
 _LEAST_SIZES = 4  # of a parabola
 
 PARABOLA_WARNING = (
-    "Parabolas of the loss over log N are biased even without noise where alpha ≠ beta: by 1.7 to 23 % in D* on an "
-    "asymmetric surface, growing with the width of the grid (arXiv 2603.22339). They are drawn for the eye; no exponent "
-    "is taken from them."
+    "Parabolas of the loss over log N are biased even without noise where alpha ≠ beta: by 1.7 to 23 % in D* "
+    "on an asymmetric surface, growing with the width of the grid (arXiv 2603.22339). They are drawn for the "
+    "eye; no exponent is taken from them."
 )
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budgets:
-    """Rows grouped by compute: `flops` of each budget (a geometric mean), ascending, and the budget of each row."""
+    """Rows grouped by compute: `flops` of each budget (a geometric mean), ascending, and the budget of each
+    row.
+    """
 
     flops: Float[np.ndarray, "budgets"]
     of_row: Int[np.ndarray, "rows"]
@@ -112,8 +116,8 @@ class Parabola:
 def fit_parabolas(
     sizes: Float[np.ndarray, "rows"], losses: Float[np.ndarray, "rows"], budgets: Budgets
 ) -> tuple[Parabola, ...]:
-    """Fit a parabola to each budget. One without 4 sizes, without positive curvature or without its minimum among
-    its sizes is refused.
+    """Fit a parabola to each budget. One without 4 sizes, without positive curvature or without its minimum
+    among its sizes is refused.
     """
     return tuple(
         _fit_parabola(float(flops), sizes[budgets.of_row == i], losses[budgets.of_row == i])

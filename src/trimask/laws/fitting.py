@@ -1,7 +1,7 @@
 """Fit a law to a table of runs: the estimate, its bootstrap by run, and whether the table identifies it.
 
-A law is a class: `Law`, or `ProjectedLaw` (projection.py) for one that is linear but for a few exponents. A user's
-own law is a subclass in a file of theirs.
+A law is a class: `Law`, or `ProjectedLaw` (projection.py) for one that is linear but for a few exponents. A
+user's own law is a subclass in a file of theirs.
 """
 
 from abc import ABC, abstractmethod
@@ -77,13 +77,14 @@ class Law(ABC):
 
     @classmethod
     def for_columns(cls, names: Sequence[str], **options: float) -> "Law":
-        """Return the law of a table that has columns `names` besides the loss; `options` are fields of the class.
-        A law of any number of columns, such as the shares of a mixture, takes theirs from `names`.
+        """Return the law of a table that has columns `names` besides the loss; `options` are fields of the
+        class. A law of any number of columns, such as the shares of a mixture, takes theirs from `names`.
         """
         return cls(**options)
 
-    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
-        """Raise UserError if the law cannot hold rows such as these."""
+    def find_problem(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> str | None:
+        """Return why the law cannot hold rows such as these, and what to do; None if it can."""
+        return None
 
     def find_doubts(self, fit: "Fit") -> tuple[str, ...]:
         """Return why the table does not identify the parameters; nothing if it does."""
@@ -103,8 +104,8 @@ class Reweighting(ABC):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Huber(Reweighting):
-    """Squares below `delta`, absolute values above: outliers pull no further. A `delta` well above the residuals
-    is least squares.
+    """Squares below `delta`, absolute values above: outliers pull no further. A `delta` well above the
+    residuals is least squares.
     """
 
     delta: float = 1e-3
@@ -186,12 +187,16 @@ class Fit:
         draws = function({name: self.draws[:, i] for i, name in enumerate(names)})
         return _percentiles(float(value[0]), draws, self.num_units)
 
-    def project(self, inputs: Inputs) -> list[Estimate]:
-        """Return the loss of the law at each row of `inputs`, measured or not. The interval is of the law, not of
-        one more run, which has its own noise.
+    def project(self, inputs: Inputs, *, is_run: bool = False) -> list[Estimate]:
+        """Return the loss at each row of `inputs`, measured or not. The interval is of the law; if `is_run`,
+        of one more run, whose own noise is drawn from the residuals.
         """
         values = self.law.predict(inputs, self.estimate[None])[0]
         draws = self.law.predict(inputs, self.draws)
+        if is_run:
+            freedom = max(len(self.losses) - len(self.estimate), 1)
+            noise = self.residuals * np.sqrt(len(self.losses) / freedom)
+            draws = draws / (1 + np.random.default_rng(0).choice(noise, draws.shape))
         return [
             _percentiles(float(value), draw, self.num_units)
             for value, draw in zip(values, draws.T, strict=True)
@@ -217,13 +222,15 @@ def fit_law(
         num_draws: resamples of the units; 0 for the estimate alone.
 
     Raises:
-        UserError: columns of different lengths, or values that are not finite and positive.
-        NotIdentified: fewer runs than parameters and one.
+        UserError: columns of different lengths, negative or infinite values, or rows that the law cannot
+        hold. NotIdentified: fewer runs than parameters and one.
     """
     rows = {name: np.asarray(inputs[name], dtype=np.float64) for name in law.inputs}
     losses = np.asarray(losses, dtype=np.float64)
     _check(rows, losses)
-    law.check(rows, losses)
+    problem = law.find_problem(rows, losses)
+    if problem is not None:
+        raise UserError(problem)
     units = group_equal(rows) if units is None else np.unique(units, return_inverse=True)[1]
     num_units, num_parameters = int(units.max()) + 1, len(law.parameters)
     if num_units <= num_parameters:

@@ -12,8 +12,8 @@ DELTA = 1e-3
 
 
 def refit(fit: Fit, *, delta: float = DELTA) -> Float[np.ndarray, "parameters"]:
-    """Minimize Σ Huber(log L̂ − log L) of a `Chinchilla` law over log E, log A, log B, alpha and beta by L-BFGS,
-    from `fit`; return E, A, B, alpha, beta.
+    """Minimize Σ Huber(log L̂ − log L) of a `Chinchilla` law over log E, log A, log B, alpha and beta by
+    L-BFGS, from `fit`; return E, A, B, alpha, beta.
 
     The sum, not the mean: with means L-BFGS stops early (Besiroglu et al. 2024, of Hoffmann et al. 2022).
     """

@@ -25,8 +25,8 @@ _MOST_CELLS = 20_000_000  # numbers in an array at a time
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exponent:
-    """The range in which an exponent is searched, in equal steps, or equal ratios if `is_log`. An estimate at an
-    end is not identified.
+    """The range in which an exponent is searched, in equal steps, or equal ratios if `is_log`. An estimate at
+    an end is not identified.
     """
 
     low: float
@@ -71,8 +71,8 @@ class ProjectedLaw(Law):
         exponents: Mapping[str, Float[np.ndarray, "points 1"]],
         losses: Float[np.ndarray, "rows"],
     ) -> tuple[Float[np.ndarray, "points rows"], ...]:
-        """Return the columns at each point of the exponents, or what broadcasts to them. `losses` are for a law
-        that is linear only after it is rearranged.
+        """Return the columns at each point of the exponents, or what broadcasts to them. `losses` are for a
+        law that is linear only after it is rearranged.
         """
 
     def weigh_rows(self, losses: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
@@ -94,8 +94,9 @@ class ProjectedLaw(Law):
             f"{name} in [{each.low:g}, {each.high:g}]" for name, each in self.exponents.items()
         )
         return (
-            f"Variable projection: {ranges} by a grid of {_GRID} points each and Gauss-Newton steps from the best; "
-            f"{', '.join(self.coefficients)} ≥ 0 solved exactly by non-negative least squares at each point.",
+            f"Variable projection: {ranges} by a grid of {_GRID} points each and Gauss-Newton steps from the "
+            f"best; {', '.join(self.coefficients)} ≥ 0 solved exactly by non-negative least squares at each "
+            "point.",
             "Columns are divided by their geometric means, which normalizes the inputs. Errors are relative: "
             "predicted over measured loss, minus 1.",
         )
@@ -267,8 +268,8 @@ class _Problem:
 def solve_non_negative(
     gram: Float[np.ndarray, "*points columns columns"], right: Float[np.ndarray, "*points columns"]
 ) -> tuple[Float[np.ndarray, "*points columns"], Float[np.ndarray, "*points"]]:
-    """Minimize c·Gc − 2 c·b over c ≥ 0 exactly, by trying every set of columns; return c and the gain −(c·Gc −
-    2 c·b). For a few columns.
+    """Minimize c·Gc − 2 c·b over c ≥ 0 exactly, by trying every set of columns; return c and the gain −(c·Gc
+    − 2 c·b). For a few columns.
     """
     best, gain = np.zeros_like(right), np.zeros(right.shape[:-1])
     for size in range(1, right.shape[-1] + 1):

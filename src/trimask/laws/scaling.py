@@ -8,7 +8,6 @@ from typing import final
 import numpy as np
 from jaxtyping import Float
 
-from trimask.errors import UserError
 from trimask.laws.fitting import Fit, Inputs
 from trimask.laws.projection import Exponent, ProjectedLaw
 
@@ -42,10 +41,9 @@ class PowerLaw(ProjectedLaw):
     def exponents(self) -> Mapping[str, Exponent]:
         return EXPONENTS
 
-    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
-        for name in self.inputs:
-            if not (inputs[name] > 0).all():
-                raise UserError(f"{name} is 0 in a row: a power law needs values above 0")
+    def find_problem(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> str | None:
+        empty = [name for name in self.inputs if not (inputs[name] > 0).all()]
+        return f"{empty[0]} is 0 in a row: a power law needs values above 0" if empty else None
 
     def find_doubts(self, fit: Fit) -> tuple[str, ...]:
         return find_doubts(fit)
@@ -91,12 +89,11 @@ class Bounded(PowerLaw):
     def formula(self) -> str:
         return f"L = E + (L0 − E)·h/(1 + h), h = A/N^alpha + B/D^beta, L0 = {self.ceiling:g}"
 
-    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
-        PowerLaw.check(self, inputs, losses)
+    def find_problem(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> str | None:
         if not (losses < self.ceiling).all():
-            raise UserError(
-                f"a loss is {losses.max():g}, and the ceiling {self.ceiling:g}: give a higher ceiling"
-            )
+            return f"a loss is {losses.max():g}, not below the ceiling of {self.ceiling:g}: give a higher
+            ceiling"
+        return PowerLaw.find_problem(self, inputs, losses)
 
     def columns(
         self,
@@ -124,8 +121,8 @@ class Bounded(PowerLaw):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConstrained(PowerLaw):
-    """L = E + A/N^alpha + B/D'^beta, where D' = U + U·R*·(1 − e^(−R/R*)) is what D is worth with U of it unique,
-    R = D/U − 1 [L: Muennighoff et al. 2023]. Without repetition (U ≥ D) the plain law.
+    """L = E + A/N^alpha + B/D'^beta, where D' = U + U·R*·(1 − e^(−R/R*)) is what D is worth with U of it
+    unique, R = D/U − 1 [L: Muennighoff et al. 2023]. Without repetition (U ≥ D) the plain law.
     """
 
     @property
@@ -203,7 +200,9 @@ class Pinned(ProjectedLaw):
 def count_effective(
     d: Float[np.ndarray, "rows"], unique: Float[np.ndarray, "rows"], half_life: Float[np.ndarray, "points 1"]
 ) -> Float[np.ndarray, "points rows"]:
-    """Return D', what D is worth when `unique` of it is distinct and repetition wears off at R* = `half_life`."""
+    """Return D', what D is worth when `unique` of it is distinct and repetition wears off at R* =
+    `half_life`.
+    """
     u = np.minimum(unique, d)
     repeats = d / u - 1
     return u - u * half_life * np.expm1(-repeats / half_life)
@@ -248,9 +247,11 @@ def find_doubts(fit: Fit) -> tuple[str, ...]:
         span = float(fit.inputs[name].max() / fit.inputs[name].min())
         if span < _LEAST_SPAN:
             found.append(f"{name} spans a factor of {span:.3g}: it needs {_LEAST_SPAN:g}, and 32 is good")
-    for name in ("A", "B"):
-        if fit.parameters[name].value == 0:
-            found.append(f"{name} = 0: the loss does not fall with {'n' if name == 'A' else 'd'}")
+    found += [
+        f"{name} = 0: the loss does not fall with {of}"
+        for name, of in (("A", "n"), ("B", "d"))
+        if fit.parameters[name].value == 0
+    ]
     if not len(fit.draws):
         return tuple(found)
     if fit.parameters["E"].low <= 0:
@@ -258,8 +259,8 @@ def find_doubts(fit: Fit) -> tuple[str, ...]:
     share = fit.derive(share_of_size)
     if not share.high - share.low <= _WIDEST:
         found.append(
-            f"the interval of a [{share.low:.2f}, {share.high:.2f}] is wider than {_WIDEST:g}: add runs at the corners "
-            "of the grid, or seeds"
+            f"the interval of a [{share.low:.2f}, {share.high:.2f}] is wider than {_WIDEST:g}: add runs at "
+            "the corners of the grid, or seeds"
         )
     alike = correlate(fit)
     if alike > _MOST_ALIKE:
@@ -268,8 +269,8 @@ def find_doubts(fit: Fit) -> tuple[str, ...]:
 
 
 def correlate(fit: Fit) -> float:
-    """Return |correlation| of α and the term of N at the geometric mean of the sizes: the A of normalized sizes.
-    Of raw sizes it is always near 1, since A is the term at N = 1.
+    """Return |correlation| of α and the term of N at the geometric mean of the sizes: the A of normalized
+    sizes. Of raw sizes it is always near 1, since A is the term at N = 1.
     """
     alpha = fit.column("alpha")
     term = fit.column("A") * np.exp(np.log(fit.inputs["n"]).mean()) ** -alpha

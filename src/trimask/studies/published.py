@@ -18,8 +18,8 @@ _POINTS = 9
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """A published optimum: N* ∝ C^size, D* ∝ C^data. `factor`: of D* = factor · N^(data / size); None if only the
-    exponents are known. `status` as in docs/method.md: [L] literature, [P?] a secondary summary.
+    """A published optimum: N* ∝ C^size, D* ∝ C^data. `factor`: of D* = factor · N^(data / size); None if only
+    the exponents are known. `status` as in docs/method.md: [L] literature, [P?] a secondary summary.
     """
 
     size: float

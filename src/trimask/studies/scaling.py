@@ -77,7 +77,9 @@ class Scaling(Study):
     forecast: Setting | None
     """A run beyond the grid, once that is complete: the law's forecast against the loss."""
     least_updates: int = 500
-    """Below, larger steps no longer follow the same path (S_crit: experiments/2026-11-22-batch-invariance)."""
+    """Below, larger steps no longer follow the same path (S_crit: experiments/2026-11-22-batch-invariance).
+    
+    """
     held_out: int = 512
     """Sequences: the same for all trials, with the same masks and times."""
 
@@ -92,8 +94,8 @@ class Scaling(Study):
             raise UserError(f"horizons {min(self.horizons)}: a run has at least 1 sequence")
         if self.forecast is not None and self.forecast in self._grid():
             raise UserError(
-                f"forecast: width {self.forecast.width} with {self.forecast.horizon} sequences is in the grid: "
-                "choose a larger one, or none"
+                f"forecast: width {self.forecast.width} with {self.forecast.horizon} sequences is in the "
+                "grid: choose a larger one, or none"
             )
 
     def trials(self, results: Mapping[str, Result]) -> tuple[Trial, ...]:

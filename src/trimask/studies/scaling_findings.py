@@ -69,8 +69,8 @@ def check_otherwise(fit: Fit) -> Iterator[tuple[str, float, str]]:
 
 
 def forecast_rows(fit: Fit, budgets: Budgets) -> Iterator[tuple[str, ...]]:
-    """Yield the budget, the rows fitted, and the mean error of its forecast with E free and pinned at the value of
-    all rows.
+    """Yield the budget, the rows fitted, and the mean error of its forecast with E free and pinned at the
+    value of all rows.
     """
     law = fit.law
     assert isinstance(law, PowerLaw), law
