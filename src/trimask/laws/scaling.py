@@ -91,8 +91,7 @@ class Bounded(PowerLaw):
 
     def find_problem(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> str | None:
         if not (losses < self.ceiling).all():
-            return f"a loss is {losses.max():g}, not below the ceiling of {self.ceiling:g}: give a higher
-            ceiling"
+            return f"a loss is {losses.max():g}, not below the ceiling {self.ceiling:g}: give a higher one"
         return PowerLaw.find_problem(self, inputs, losses)
 
     def columns(
