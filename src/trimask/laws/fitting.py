@@ -82,9 +82,8 @@ class Law(ABC):
         """
         return cls(**options)
 
-    def find_problem(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> str | None:
-        """Return why the law cannot hold rows such as these, and what to do; None if it can."""
-        return None
+    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:  # noqa: B027: most can hold any
+        """Raise UserError if the law cannot hold rows such as these."""
 
     def find_doubts(self, fit: "Fit") -> tuple[str, ...]:
         """Return why the table does not identify the parameters; nothing if it does."""
@@ -228,9 +227,7 @@ def fit_law(
     rows = {name: np.asarray(inputs[name], dtype=np.float64) for name in law.inputs}
     losses = np.asarray(losses, dtype=np.float64)
     _check(rows, losses)
-    problem = law.find_problem(rows, losses)
-    if problem is not None:
-        raise UserError(problem)
+    law.check(rows, losses)
     units = group_equal(rows) if units is None else np.unique(units, return_inverse=True)[1]
     num_units, num_parameters = int(units.max()) + 1, len(law.parameters)
     if num_units <= num_parameters:

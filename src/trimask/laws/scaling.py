@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Float
 
+from trimask.errors import UserError
 from trimask.laws.fitting import Fit, Inputs
 from trimask.laws.projection import Exponent, ProjectedLaw
 
@@ -41,9 +42,10 @@ class PowerLaw(ProjectedLaw):
     def exponents(self) -> Mapping[str, Exponent]:
         return EXPONENTS
 
-    def find_problem(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> str | None:
-        empty = [name for name in self.inputs if not (inputs[name] > 0).all()]
-        return f"{empty[0]} is 0 in a row: a power law needs values above 0" if empty else None
+    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
+        for name in self.inputs:
+            if not (inputs[name] > 0).all():
+                raise UserError(f"{name} is 0 in a row: a power law needs values above 0")
 
     def find_doubts(self, fit: Fit) -> tuple[str, ...]:
         return find_doubts(fit)
@@ -89,10 +91,12 @@ class Bounded(PowerLaw):
     def formula(self) -> str:
         return f"L = E + (L0 − E)·h/(1 + h), h = A/N^alpha + B/D^beta, L0 = {self.ceiling:g}"
 
-    def find_problem(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> str | None:
+    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
+        PowerLaw.check(self, inputs, losses)
         if not (losses < self.ceiling).all():
-            return f"a loss is {losses.max():g}, not below the ceiling {self.ceiling:g}: give a higher one"
-        return PowerLaw.find_problem(self, inputs, losses)
+            raise UserError(
+                f"a loss is {losses.max():g}, not below the ceiling of {self.ceiling:g}: give a higher one"
+            )
 
     def columns(
         self,
