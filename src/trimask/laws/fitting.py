@@ -82,7 +82,7 @@ class Law(ABC):
         """
         return cls(**options)
 
-    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:  # noqa: B027: most can hold any
+    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:  # noqa: B027
         """Raise UserError if the law cannot hold rows such as these."""
 
     def find_doubts(self, fit: "Fit") -> tuple[str, ...]:

@@ -69,15 +69,15 @@ def compare_exponents(ours: Mapping[str, Estimate]) -> Table:
         for name, each in LAWS.items()
     ]
     return Table(
-        title="a of N* ∝ C^a, and the exponent of D* over N; published ones are of other models, data and sizes",
+        title="a of N* ∝ C^a, and the exponent of D* over N; published: other models, data and sizes",
         header=("law", "of", "a", "D* over N"),
         rows=tuple(rows),
     )
 
 
 def draw_published(fit: Fit) -> Panel:
-    """Draw D* over N: ours with its interval, and the published laws at our sizes; those of which only the slope is
-    known pass through our middle.
+    """Draw D* over N: ours with its interval, and the published laws at our sizes; those of which only the
+    slope is known pass through our middle.
     """
     sizes = np.geomspace(fit.inputs["n"].min(), fit.inputs["n"].max(), _POINTS)
     ours = [fit.derive(lambda draws, n=float(size): best_data(draws, n)) for size in sizes]

@@ -1,4 +1,4 @@
-"""What a fitted scaling law says: its parameters and optimum with intervals, its checks, and its pictures."""
+"""What a fitted scaling law says: its optimum with intervals, its checks, and its pictures."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from trimask.estimate import Estimate
-from trimask.laws.budgets import Budgets, Parabola, forecast_budgets
+from trimask.laws.budgets import (
+    PARABOLA_WARNING,
+    Budgets,
+    Parabola,
+    fit_parabolas,
+    forecast_budgets,
+    group_budgets,
+)
 from trimask.laws.fitting import Fit, Frontier, Huber, fit_law
 from trimask.laws.log_huber import differ, refit
 from trimask.laws.scaling import (
@@ -15,12 +22,67 @@ from trimask.laws.scaling import (
     Pinned,
     PowerLaw,
     best_size,
+    share_of_data,
     share_of_size,
 )
-from trimask.studies.findings import Curve, Panel
+from trimask.studies.findings import Curve, Findings, Panel, Table, format_estimate
 
 _MOST_CURVES = 7
 _POINTS = 13  # of a drawn law
+_BEYOND = 100.0  # times the largest budget, the last row of the table of optima
+
+
+def describe_power_law(fit: Fit) -> Findings:
+    """Describe the optimum of a fit, what other ways to fit the rows give, and how it forecasts."""
+    budgets = find_budgets(fit)
+    parabolas = fit_parabolas(fit.inputs["n"], fit.losses, budgets)
+    ends = [float(budgets.flops[0]), float(budgets.flops[-1])]
+    shares = [format_estimate(fit.derive(share), 3) for share in (share_of_size, share_of_data)]
+    checks = [(name, f"{share:.3f}", what) for name, share, what in check_otherwise(fit)]
+    tables = (
+        Table(
+            title="Best size and data at compute C = 6 N D",
+            header=("C", "N*", "D*"),
+            rows=(
+                *(
+                    (format_number(flops), *map(format_interval, optimum_at(fit, flops)))
+                    for flops in (*ends, _BEYOND * ends[1])
+                ),
+                ("∝ C^", *shares),
+            ),
+        ),
+        Table(
+            title=CHECKS,
+            header=("fit", "a of N* ∝ C^a", "outside of the intervals"),
+            rows=(("this one", shares[0], "–"), *checks),
+        ),
+        Table(title=FUTURE, header=FUTURE_HEADER, rows=tuple(forecast_rows(fit, budgets))),
+        Table(
+            title="isoFLOP parabolas, for comparison",
+            header=PARABOLA_HEADER,
+            rows=(*parabola_rows(fit, parabolas),),
+        ),
+    )
+    panels = (
+        draw_law(fit, "law (dashed) and runs", "D", "loss"),
+        draw_optimum({"N*": fit}, np.geomspace(ends[0], ends[1], 7).tolist()),
+        draw_parabolas(parabolas, "loss"),
+    )
+    return Findings(claims=(), tables=tables, pictures={"law": (panels,)}, notes=(PARABOLA_WARNING,))
+
+
+CHECKS = "The same rows fitted otherwise"
+FUTURE = (
+    "Leave-future-out: each budget forecast by the smaller ones. E pinned is its value from all rows, so "
+    "only the free one is a forecast"
+)
+FUTURE_HEADER = ("C", "rows fitted", "mean error, E free", "E pinned")
+PARABOLA_HEADER = ("C", "D of the parabola", "D* of the law")
+
+
+def find_budgets(fit: Fit) -> Budgets:
+    """Group the rows of a fit by C = 6 N D."""
+    return group_budgets(FLOPS_PER_TOKEN * fit.inputs["n"] * fit.inputs["d"])
 
 
 def format_number(value: float) -> str:
@@ -95,7 +157,7 @@ def draw_law(fit: Fit, title: str, x_label: str, y_label: str) -> Panel:
     """Draw the loss over D: measured points, and the law at each size, dashed."""
     sizes = np.unique(fit.inputs["n"])
     shown = sizes[np.unique(np.linspace(0, len(sizes) - 1, min(_MOST_CURVES, len(sizes))).astype(int))]
-    curves: list[Curve] = []
+    curves = []
     for size in shown:
         rows = np.flatnonzero(fit.inputs["n"] == size)
         rows = rows[np.argsort(fit.inputs["d"][rows], kind="stable")]
@@ -103,22 +165,26 @@ def draw_law(fit: Fit, title: str, x_label: str, y_label: str) -> Panel:
         law = fit.law.predict({name: each[rows] for name, each in fit.inputs.items()}, fit.estimate[None])[0]
         x = fit.inputs["d"][rows]
         label = f"N = {format_number(float(size))}"
-        curves.append(Curve(label=label, x=x.tolist(), y=fit.losses[rows].tolist(), is_points=True))
-        curves.append(Curve(label="", x=x.tolist(), y=law.tolist(), is_dashed=True))
+        curves += [
+            Curve(label=label, x=x.tolist(), y=fit.losses[rows].tolist(), is_points=True),
+            Curve(label="", x=x.tolist(), y=law.tolist(), is_dashed=True),
+        ]
     return Panel(title=title, x_label=x_label, y_label=y_label, curves=tuple(curves), is_log_y=True)
 
 
 def draw_parabolas(parabolas: Sequence[Parabola], y_label: str) -> Panel:
     """Draw the loss over N for each budget, and its parabola, dashed."""
-    curves: list[Curve] = []
+    curves = []
     drawn = [each for each in parabolas if each.polynomial is not None][-_MOST_CURVES:]
     for each in drawn:
         assert each.polynomial is not None
         x = np.geomspace(each.sizes[0], each.sizes[-1], _POINTS)
         label = f"C = {format_number(each.flops)}"
-        curves.append(Curve(label=label, x=each.sizes, y=each.losses, is_points=True))
         y = np.polyval(each.polynomial, np.log(x))
-        curves.append(Curve(label="", x=x.tolist(), y=y.tolist(), is_dashed=True))
+        curves += [
+            Curve(label=label, x=each.sizes, y=each.losses, is_points=True),
+            Curve(label="", x=x.tolist(), y=y.tolist(), is_dashed=True),
+        ]
     return Panel(title="isoFLOP (biased)", x_label="N", y_label=y_label, curves=tuple(curves))
 
 

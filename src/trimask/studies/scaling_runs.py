@@ -6,16 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from trimask.laws.budgets import PARABOLA_WARNING, fit_parabolas, group_budgets
+from trimask.laws.budgets import PARABOLA_WARNING, fit_parabolas
 from trimask.laws.fitting import Fit, NotIdentified, fit_law
 from trimask.laws.scaling import FLOPS_PER_TOKEN, Chinchilla, share_of_data, share_of_size
 from trimask.studies.findings import Claim, Findings, Panel, Table, format_estimate
 from trimask.studies.published import compare_exponents, draw_published
 from trimask.studies.scaling_findings import (
+    CHECKS,
+    FUTURE,
+    FUTURE_HEADER,
+    PARABOLA_HEADER,
     check_otherwise,
     draw_law,
     draw_optimum,
     draw_parabolas,
+    find_budgets,
     forecast_rows,
     format_change,
     format_interval,
@@ -53,23 +58,18 @@ def report_runs(inside: Sequence[Result], beyond: Sequence[Result], *, num_plann
             claims=tuple(_identified(reasons)), tables=(_counts(done),), pictures={}, notes=tuple(notes)
         )
     fit = fits.get(ALL) or next(iter(fits.values()))
-    budgets = group_budgets(FLOPS_PER_TOKEN * fit.inputs["n"] * fit.inputs["d"])
+    budgets = find_budgets(fit)
     parabolas = fit_parabolas(fit.inputs["n"], fit.losses, budgets)
     shown = [float(budgets.flops[0]), float(budgets.flops[-1]), 100 * float(budgets.flops[-1])]
     tables = [
         _parameters(fits),
         _countings(done, fits),
         _optima(fits, shown),
-        Table(
-            title=f"Leave-future-out ({ALL}): each budget forecast by the smaller ones; E pinned is its value from all "
-            "rows, so only the free one is a forecast",
-            header=("C", "rows fitted", "mean error, E free", "E pinned"),
-            rows=tuple(forecast_rows(fit, budgets)),
-        ),
+        Table(title=f"{FUTURE} ({ALL})", header=FUTURE_HEADER, rows=tuple(forecast_rows(fit, budgets))),
         _checks(fits),
         Table(
             title=f"isoFLOP parabolas ({ALL}), for comparison",
-            header=("C", "D of the parabola", "D* of the law"),
+            header=PARABOLA_HEADER,
             rows=tuple(parabola_rows(fit, parabolas)),
         ),
         compare_exponents({loss: each.derive(share_of_size) for loss, each in fits.items()}),
@@ -135,16 +135,16 @@ def _parameters(fits: Mapping[str, Fit]) -> Table:
         for loss, fit in fits.items()
     ]
     return Table(
-        title="L = E + A/N^alpha + B/D^beta in bits per target token; N: parameters in blocks, D: target tokens of all "
-        "modalities; 95 % by bootstrap of settings, seeds together",
+        title="L = E + A/N^alpha + B/D^beta in bits per target token; N: parameters in blocks, D: target "
+        "tokens of all modalities; 95 % by bootstrap of settings, seeds together",
         header=("loss", *names, "rms error"),
         rows=tuple(rows),
     )
 
 
 def _countings(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
-    """Tabulate a and b under each way of counting N. Every D is in proportion to the others, since the mixture is
-    fixed: their exponents are the same.
+    """Tabulate a and b under each way of counting N. Every D is in proportion to the others, since the
+    mixture is fixed: their exponents are the same.
     """
     ways = [name for name in results[0].figures if name.startswith(f"{SIZE}/")]
     rows = []
@@ -158,7 +158,8 @@ def _countings(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
         f"{letter}, N of {way.removeprefix(f'{SIZE}/')}" for way in ways for letter in ("a (N*)", "b (D*)")
     ]
     return Table(
-        title="Exponents of N* ∝ C^a and D* ∝ C^b by what N counts; what D counts is a factor, as the mixture is fixed",
+        title="Exponents of N* ∝ C^a and D* ∝ C^b by what N counts; what D counts is a factor, as the "
+        "mixture is fixed",
         header=("loss", *header),
         rows=tuple(rows),
     )
@@ -184,7 +185,7 @@ def _checks(fits: Mapping[str, Fit]) -> Table:
         for name, share, what in check_otherwise(fit)
     ]
     return Table(
-        title="The same rows fitted otherwise",
+        title=CHECKS,
         header=("loss", "fit", "a", "a of the table above", "outside of its interval"),
         rows=tuple(rows),
     )
@@ -205,7 +206,7 @@ def _counts(results: Sequence[Result]) -> Table:
     ]
     rows.append((f"{FLOPS} / (6 · {BLOCKS} · {TARGETS})", f"{min(ratios):.2f}", f"{max(ratios):.2f}"))
     return Table(
-        title="What the grid's runs count; fixed: the mixture's shares, depth, head dimension; varied: N and D",
+        title="What the grid's runs count. Fixed: the mixture's shares, depth, head dimension",
         header=("figure", "smallest", "largest"),
         rows=tuple(rows),
     )
@@ -221,7 +222,7 @@ def _forecasts(
             measured = result.figure(loss)
             if not math.isfinite(measured):
                 continue
-            (forecast,) = fit.project(_point(result))
+            (forecast,) = fit.project(_point(result), is_run=True)
             error = forecast.value / measured - 1
             place = f"width {result.factors['width']}, {int(result.factors['sequences']):,} sequences"
             rows.append(
@@ -265,11 +266,12 @@ def _describe_forecasts(fits: Mapping[str, Fit], reasons: Mapping[str, Sequence[
 
 def _notes(inside: Sequence[Result], done: Sequence[Result], num_planned: int) -> Iterator[str]:
     yield (
-        "Every trial is evaluated on the same held-out sequences, masks and times; losses are bits per target token. "
-        "Each length has its own learning rate schedule."
+        "Every trial is evaluated on the same held-out sequences, masks and times; losses are bits per "
+        "target token. Each length has its own learning rate schedule."
     )
     if len(inside) < num_planned:
-        yield f"{num_planned - len(inside)} of the grid's {num_planned} trials are still to run: all figures are preliminary."
+        missing = num_planned - len(inside)
+        yield f"{missing} of the grid's {num_planned} trials are still to run: all figures are preliminary."
     if len(done) < len(inside):
         yield f"{len(inside) - len(done)} trials diverged and are left out."
     repeated = {
@@ -280,6 +282,6 @@ def _notes(inside: Sequence[Result], done: Sequence[Result], num_planned: int) -
     for source, epochs in repeated.items():
         if epochs > _CONSTRAINED:
             yield (
-                f"The longest runs see {source} {epochs:.1f} times: beyond {_CONSTRAINED:g} epochs repeats are worth less "
-                "than new data, which bends the law of its modality upwards."
+                f"The longest runs see {source} {epochs:.1f} times: beyond {_CONSTRAINED:g} epochs repeats "
+                "are worth less than new data, which bends the law of its modality upwards."
             )
