@@ -37,8 +37,8 @@ class Budgets:
 
 
 def group_budgets(flops: Float[np.ndarray, "rows"]) -> Budgets:
-    """Group rows whose compute is alike: a gap of 25 %, or 60 % above the least, begins another budget. Rows of
-    more than 16 such budgets are grouped into 12 of equal ratios.
+    """Group rows whose compute is alike: a gap of 25 %, or 60 % above the least, begins another budget. If
+    that makes more than 16, there are 12 of equal ratios instead.
     """
     if not (len(flops) and np.isfinite(flops).all() and (flops > 0).all()):
         raise UserError("compute must be finite and above 0 in every row")
