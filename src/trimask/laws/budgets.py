@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from trimask.errors import UserError
 from trimask.laws.fitting import Inputs, Law, NotIdentified, fit_law
@@ -162,5 +162,5 @@ def _fit_parabola(
     return Parabola(**points, polynomial=polynomial, place=lowest)
 
 
-def _rows(inputs: Inputs, chosen: np.ndarray) -> Inputs:
+def _rows(inputs: Inputs, chosen: Bool[np.ndarray, "rows"]) -> dict[str, np.ndarray]:
     return {name: values[chosen] for name, values in inputs.items()}

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from trimask.laws.fitting import Inputs, Law
 
@@ -70,7 +70,7 @@ class ProjectedLaw(Law):
         inputs: Inputs,
         exponents: Mapping[str, Float[np.ndarray, "points 1"]],
         losses: Float[np.ndarray, "rows"],
-    ) -> tuple[Float[np.ndarray, "points rows"], ...]:
+    ) -> tuple[Float[np.ndarray, "#points rows"], ...]:
         """Return the columns at each point of the exponents, or what broadcasts to them. `losses` are for a
         law that is linear only after it is rearranged.
         """
@@ -288,7 +288,7 @@ def solve_non_negative(
 def solve_support(
     gram: Float[np.ndarray, "draws columns columns"],
     right: Float[np.ndarray, "draws columns"],
-    is_used: Float[np.ndarray, "draws columns"],
+    is_used: Bool[np.ndarray, "draws columns"],
 ) -> Float[np.ndarray, "draws columns"]:
     """Solve G c = b on the used columns; 0 elsewhere."""
     used = is_used.astype(np.float64)
