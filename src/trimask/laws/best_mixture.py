@@ -1,7 +1,7 @@
 """The best shares under mixing laws: stated priorities, a trust region, and caps on repetition."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -10,8 +10,10 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 
 from trimask.errors import UserError
+from trimask.estimate import Estimate
 from trimask.laws.fitting import Fit
 
+_MOST_DRAWS = 300  # for the interval of the best shares: each is a search
 _TINY = 1e-12
 _SUM = 1e-6
 
@@ -23,8 +25,8 @@ class Limits:
 
     Attributes:
         default: shares that the trust region is around, and that gains are measured from.
-        trust: largest Kullback-Leibler divergence of the shares from the default's, in nats: laws of few runs are
-            not to be trusted far from the middle of them.
+        trust: largest Kullback-Leibler divergence of the shares from the default's, in nats: laws of few runs
+            are not to be trusted far from the middle of them.
         least: least share of each part, such as the least that was measured.
         caps: largest share of a part, if not 1: such as the one that repeats its data too often.
     """
@@ -45,11 +47,13 @@ class Limits:
         low, high = self.bounds
         for part, under, over in zip(self.default, low, high, strict=True):
             if under > over:
-                raise UserError(f"{part}: its least share {under:g} is above its cap {over:g}: lower one, raise one")
+                raise UserError(
+                    f"{part}: its least share {under:g} is above its cap {over:g}: lower one, raise one"
+                )
         if low.sum() > 1 or high.sum() < 1:
             raise UserError(
-                f"the least shares add up to {low.sum():g} and the caps to {high.sum():g}: no shares add up to 1 "
-                "between them; with less than 1, train for fewer tokens or allow more epochs"
+                f"the least shares add up to {low.sum():g} and the caps to {high.sum():g}: no shares between "
+                "them add up to 1; if the caps are too low, train for fewer tokens or allow more epochs"
             )
 
     @property
@@ -69,11 +73,13 @@ class Limits:
         return np.array(list(self.default.values()))
 
     def minimize(
-        self, objective: Callable[[Float[np.ndarray, "parts"]], float]
+        self,
+        objective: Callable[[Float[np.ndarray, "parts"]], float],
+        start: Float[np.ndarray, "parts"] | None = None,
     ) -> Float[np.ndarray, "parts"]:
-        """Return the shares of least `objective` by sequential quadratic programming, from the default and from
-        points towards each part and each pair: a law is convex as far as its γ are at most 1, and may have several
-        minima beyond.
+        """Return the shares of least `objective` by sequential quadratic programming, from `start`, or from
+        the default and points towards each part and each pair: a law is convex as far as its γ are at most 1,
+        and may have several minima beyond.
 
         Raises:
             UserError: no shares are within all limits.
@@ -81,10 +87,10 @@ class Limits:
         low, high = self.bounds
         default = self._default
         best, least = None, np.inf
-        for start in self._starts():
+        for first in self._starts() if start is None else [start]:
             found = minimize(
                 objective,
-                start,
+                first,
                 method="SLSQP",
                 bounds=list(zip(low, high, strict=True)),
                 constraints=(
@@ -99,8 +105,8 @@ class Limits:
                 best, least = shares, value
         if best is None:
             raise UserError(
-                f"no shares are within the caps and within {self.trust:g} nats of the default: raise trust, allow "
-                "more epochs, or choose a default within the caps"
+                f"no shares are within the caps and within {self.trust:g} nats of the default: raise trust, "
+                "allow more epochs, or choose a default within the caps"
             )
         return best
 
@@ -119,7 +125,7 @@ class Limits:
 def divergence(
     shares: Float[np.ndarray, "rows parts"], default: Float[np.ndarray, "parts"]
 ) -> Float[np.ndarray, "rows"]:
-    """Return the Kullback-Leibler divergence of each row of shares from the default, Σ h log(h / h₀), in nats."""
+    """Return the Kullback-Leibler divergence of each row from the default, Σ h log(h / h₀), in nats."""
     safe = np.maximum(shares, _TINY)
     return (safe * np.log(safe / default)).sum(1)
 
@@ -129,8 +135,8 @@ def divergence(
 class Goal:
     """A weighted mean of relative losses, Σ_k w_k L_k(h) / L_k(default), with Σ w = 1.
 
-    Bits per token of different tokenizers have no common unit; the relative change has none, so one percent of
-    any loss counts as much as the priorities say.
+    Bits per token of different tokenizers have no common unit; the relative change has none, so one percent
+    of any loss counts as much as the priorities say.
 
     Attributes:
         fits: of each loss by name; their draws belong together.
@@ -143,7 +149,9 @@ class Goal:
 
     def __post_init__(self) -> None:
         if self.fits.keys() != self.priorities.keys():
-            raise UserError(f"priorities name {', '.join(self.priorities)}: the losses are {', '.join(self.fits)}")
+            raise UserError(
+                f"priorities name {', '.join(self.priorities)}: the losses are {', '.join(self.fits)}"
+            )
         if min(self.priorities.values()) < 0 or not sum(self.priorities.values()) > 0:
             raise UserError(f"priorities {dict(self.priorities)}: give none below 0, and one above it")
 
@@ -160,10 +168,63 @@ class Goal:
             total += self.priorities[name] * losses[1:] / losses[0]
         return total / sum(self.priorities.values())
 
-    def find_best(self, draw: int | None = None) -> Float[np.ndarray, "parts"]:
-        """Return the shares that minimize it: of the estimate, or of a draw."""
-        return self.limits.minimize(lambda shares: float(self.value(shares[None], draw)[0]))
+    def find_best(
+        self, draw: int | None = None, start: Float[np.ndarray, "parts"] | None = None
+    ) -> Float[np.ndarray, "parts"]:
+        """Return the shares that minimize it, of the estimate or of a draw; `start` as for `Limits`."""
+        return self.limits.minimize(lambda shares: float(self.value(shares[None], draw)[0]), start)
 
-    def list_draws(self, most: int) -> Sequence[int]:
-        """Return the first draws, at most so many."""
-        return range(min(most, *(len(fit.draws) for fit in self.fits.values())))
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Best:
+    """The best shares under a goal, and what the laws promise there.
+
+    Attributes:
+        shares: with the interval of the best shares over the draws, by part.
+        gain: 1 less the goal at these shares, less the optimism of choosing: how much more a draw of the laws
+            promises at its own best shares than the estimate does there, on average.
+        optimism: what was taken off.
+        changes: of each loss from the default's, relative, at these shares.
+    """
+
+    shares: Mapping[str, Estimate]
+    gain: Estimate
+    optimism: float
+    changes: Mapping[str, Estimate]
+
+
+def choose_mixture(goal: Goal) -> Best:
+    """Find the best shares, with intervals from the draws of the fits.
+
+    Raises:
+        UserError: no shares are within all limits.
+    """
+    best = goal.find_best()
+    number = min(_MOST_DRAWS, *(len(fit.draws) for fit in goal.fits.values()))
+    found = np.array([goal.find_best(draw, best) for draw in range(number)]).reshape(number, len(best))
+    promised = [1 - goal.value(shares[None], draw)[0] for draw, shares in enumerate(found)]
+    optimism = max(float(np.mean(promised - (1 - goal.value(found)))), 0.0) if number else 0.0
+    gains = np.array([1 - goal.value(best[None], draw)[0] for draw in range(number)])
+    rows = np.stack([np.array(list(goal.limits.default.values())), best])
+    inputs = {part: rows[:, i] for i, part in enumerate(goal.limits.default)}
+    changes = {}
+    for name, fit in goal.fits.items():
+        before, after = fit.law.predict(inputs, np.concatenate([fit.estimate[None], fit.draws])).T
+        relative = after / before - 1
+        changes[name] = _percentiles(float(relative[0]), relative[1:])
+    return Best(
+        shares={
+            part: _percentiles(float(best[i]), found[:, i]) for i, part in enumerate(goal.limits.default)
+        },
+        gain=_percentiles(float(1 - goal.value(best[None])[0]) - optimism, gains - optimism),
+        optimism=optimism,
+        changes=changes,
+    )
+
+
+def _percentiles(value: float, draws: Float[np.ndarray, "draws"]) -> Estimate:
+    if not len(draws):
+        return Estimate(value=value, low=-np.inf, high=np.inf)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(value=value, low=float(low), high=float(high))

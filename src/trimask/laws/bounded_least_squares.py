@@ -25,9 +25,9 @@ def minimize_squares(
 ) -> tuple[Float[np.ndarray, "problems parameters"], Float[np.ndarray, "problems"]]:
     """Minimize half the sum of squared residuals of each problem; return parameters and minima.
 
-    Steps solve (JᵀJ + λ diag JᵀJ) δ = −Jᵀr over the parameters that are free: not at a bound that the gradient
-    pushes them against [L: Marquardt 1963; projection onto the bounds]. A step is taken if it lowers the cost, so
-    a problem ends no worse than it starts. Problems do not affect each other.
+    Steps solve (JᵀJ + λ diag JᵀJ) δ = −Jᵀr over the parameters that are free: not at a bound that the
+    gradient pushes them against [L: Marquardt 1963; projection onto the bounds]. A step is taken if it lowers
+    the cost, so a problem ends no worse than it starts. Problems do not affect each other.
     """
     theta = np.clip(start, low, high)
     residuals, jacobian = model(theta)

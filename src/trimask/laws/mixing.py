@@ -1,7 +1,7 @@
 """Mixing laws: the loss of a modality as a function of the shares of the training mixture.
 
-Shares are of what is held fixed between the runs, such as target tokens, and add up to 1. One law is fitted for each
-loss. A user's own law is a subclass of `MixingLaw` or `CurvedLaw` (mixing_law.py).
+Shares are of what is held fixed between the runs, such as target tokens, and add up to 1. One law is fitted
+for each loss. A user's own law is a subclass of `MixingLaw` or `CurvedLaw` (mixing_law.py).
 """
 
 import itertools
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.optimize import nnls
 
 from trimask.laws.fitting import DRAWS, Fit, Inputs, fit_law, group_equal
@@ -26,9 +26,11 @@ _LARGEST = 60.0  # of logarithms
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exponential(CurvedLaw):
-    """c + exp(Σ_j t_j h_j) [L: Ye et al., ICLR 2025]. A factor in front would be one parameter too many: since the
-    shares add up to 1, t takes it up.
+    """c + exp(Σ_j t_j h_j) [L: Ye et al., ICLR 2025]. A factor in front would be one parameter too many:
+    since the shares add up to 1, t takes it up.
     """
+
+    parts: tuple[str, ...]
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -43,8 +45,8 @@ class Exponential(CurvedLaw):
         return (
             "least squares of the relative error by Levenberg and Marquardt's method with c ≥ 0, from the "
             f"log-linear fits at c = {', '.join(f'{part:g}' for part in _FLOORS)} of the least loss",
-            f"a ridge on the differences of t: a normal prior of standard deviation {SPREAD:g}, beside the fit's "
-            "own noise",
+            f"a ridge on the differences of t: a normal prior of standard deviation {SPREAD:g}, beside the "
+            "fit's own noise",
         )
 
     def curve(
@@ -66,9 +68,9 @@ class Exponential(CurvedLaw):
             t = np.linalg.lstsq(roots[:, None] * shares, roots * np.log(losses - floor))[0]
             yield np.concatenate([[floor], t])
 
-    def bounds(self, least: float) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"]]:
+    def bounds(self, most: float) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"]]:
         number = len(self.parts)
-        return np.array([0.0, *[-_LARGEST] * number]), np.array([least, *[_LARGEST] * number])
+        return np.array([0.0, *[-_LARGEST] * number]), np.array([most, *[_LARGEST] * number])
 
     def penalty(self) -> Float[np.ndarray, "rows parameters"]:
         number = len(self.parts)
@@ -79,6 +81,8 @@ class Exponential(CurvedLaw):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Additive(CurvedLaw):
     """E + 1 / Σ_j C_j h_j^γ_j [L: Shukor et al., arXiv 2507.09404], 0.02 ≤ γ ≤ 2."""
+
+    parts: tuple[str, ...]
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -105,9 +109,7 @@ class Additive(CurvedLaw):
         terms = np.exp(np.clip(log_c[:, None] + powers[:, None] * logs, -10 * _LARGEST, _LARGEST))
         above = 1 / terms.sum(2, keepdims=True)
         slopes = -(above**2) * terms
-        return theta[:, :1] + above[:, :, 0], np.concatenate(
-            [np.ones_like(above), slopes, slopes * logs], 2
-        )
+        return theta[:, :1] + above[:, :, 0], np.concatenate([np.ones_like(above), slopes, slopes * logs], 2)
 
     def starts(
         self,
@@ -124,16 +126,20 @@ class Additive(CurvedLaw):
             c = np.maximum(c, 1e-4 * c.max())  # at 0 the logarithm has no slope
             yield np.concatenate([[floor], np.log(c), powers])
 
-    def bounds(self, least: float) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"]]:
+    def bounds(self, most: float) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"]]:
         number = len(self.parts)
         low = [0.0, *[-_LARGEST] * number, *[_LEAST_POWER] * number]
-        return np.array(low), np.array([least, *[_LARGEST] * number, *[_MOST_POWER] * number])
+        return np.array(low), np.array([most, *[_LARGEST] * number, *[_MOST_POWER] * number])
 
-    def from_search(self, theta: Float[np.ndarray, "draws parameters"]) -> Float[np.ndarray, "draws parameters"]:
+    def from_search(
+        self, theta: Float[np.ndarray, "draws parameters"]
+    ) -> Float[np.ndarray, "draws parameters"]:
         number = len(self.parts)
         return np.concatenate([theta[:, :1], np.exp(theta[:, 1 : 1 + number]), theta[:, 1 + number :]], 1)
 
-    def to_search(self, found: Float[np.ndarray, "draws parameters"]) -> Float[np.ndarray, "draws parameters"]:
+    def to_search(
+        self, found: Float[np.ndarray, "draws parameters"]
+    ) -> Float[np.ndarray, "draws parameters"]:
         number = len(self.parts)
         return np.concatenate([found[:, :1], np.log(found[:, 1 : 1 + number]), found[:, 1 + number :]], 1)
 
@@ -148,9 +154,10 @@ def fit_mixing(
 ) -> Fit:
     """Fit a mixing law, with a bootstrap of the runs' residuals.
 
-    A dozen mixtures drawn with replacement often cannot determine a law, so the design stays, and each run draws
-    the residual of a run, widened by the degrees of freedom [L: Davison and Hinkley 1997, §6.2]. Fits of several
-    losses of the same runs with the same `seed` draw the same runs, so that functions of several can be taken.
+    A dozen mixtures drawn with replacement often cannot determine a law, so the design stays, and each run
+    draws the residual of a run, widened by the degrees of freedom [L: Davison and Hinkley 1997, §6.2]. Fits
+    of several losses of the same runs with the same `seed` draw the same runs, so that functions of several
+    can be taken.
 
     Raises:
         UserError: too few mixtures, a share of 0, shares that do not add up to 1.
@@ -171,10 +178,10 @@ def fit_mixing(
 def leave_one_out(
     law: MixingLaw, shares: Inputs, losses: Float[np.ndarray, "rows"]
 ) -> Float[np.ndarray, "mixtures"]:
-    """Return the relative error at each mixture of the law fitted without it: predicted over the mean measured
-    loss, minus 1, in the order of `group_equal`.
+    """Return the relative error at each mixture of the law fitted without it: predicted over the mean
+    measured loss, minus 1, in the order of `group_equal`.
     """
-    units: Int[np.ndarray, "rows"] = group_equal({part: shares[part] for part in law.parts})
+    units = group_equal({part: shares[part] for part in law.parts})
     number = int(units.max()) + 1
     weights = (units[None] != np.arange(number)[:, None]).astype(np.float64)
     found = law.solve(shares, losses, weights)
@@ -190,4 +197,7 @@ def _choose_powers(number: int) -> list[Float[np.ndarray, "parts"]]:
     step = max(whole // _MOST_STARTS, 1)
     # An even step would always end in the same exponent.
     places = range(0, whole, step + (step > 1 and step % 2 == 0))
-    return [np.array([_POWERS[place // len(_POWERS) ** j % len(_POWERS)] for j in range(number)]) for place in places]
+    return [
+        np.array([_POWERS[place // len(_POWERS) ** j % len(_POWERS)] for j in range(number)])
+        for place in places
+    ]

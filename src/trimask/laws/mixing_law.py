@@ -19,9 +19,10 @@ _MOST_POLISHED = 48
 _NO_RIDGE = 1e-14  # only against parameters without effect
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class MixingLaw(Law):
     """A law of the shares of named parts."""
+
+    __slots__ = ()
 
     parts: tuple[str, ...]
     """What the shares are of: tasks, modalities or sources."""
@@ -39,17 +40,19 @@ class MixingLaw(Law):
         shares = stack_shares(inputs, self.parts)
         total = shares.sum(1)
         for number in np.flatnonzero(np.abs(total - 1) > _SUM):
-            raise UserError(f"row {number + 1}: the shares add up to {total[number]:g}: give shares that add up to 1")
+            raise UserError(
+                f"row {number + 1}: the shares add up to {total[number]:g}: give shares that add up to 1"
+            )
         for row, column in np.argwhere(shares <= 0):
             raise UserError(
-                f"row {row + 1}: the share of {self.parts[column]} is {shares[row, column]:g}, and the laws break "
-                "at 0: leave the row out, and compare runs without a part directly"
+                f"row {row + 1}: the share of {self.parts[column]} is {shares[row, column]:g}, and the laws "
+                "break at 0: leave the row out, and compare runs without a part directly"
             )
         found = len(np.unique(shares, axis=0))
         if found < self.fewest_mixtures:
             raise UserError(
-                f"{found} different mixtures of {len(self.parts)} parts: give at least {self.fewest_mixtures}, "
-                "well spread, three for each part and three more"
+                f"{found} different mixtures of {len(self.parts)} parts: give at least "
+                f"{self.fewest_mixtures}, well spread, three for each part and three more"
             )
 
     def solve(
@@ -72,9 +75,10 @@ class MixingLaw(Law):
         """Solve as `solve`, with losses of its own for each draw."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class CurvedLaw(MixingLaw):
     """A law that is fitted by Levenberg and Marquardt's method from many starts."""
+
+    __slots__ = ()
 
     @abstractmethod
     def curve(
@@ -92,20 +96,22 @@ class CurvedLaw(MixingLaw):
         """Yield searched parameters to start from."""
 
     @abstractmethod
-    def bounds(
-        self, least: float
-    ) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"]]:
-        """Return the bounds of the searched parameters; `least` is the least loss."""
+    def bounds(self, most: float) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"]]:
+        """Return the bounds of the searched parameters; `most` is the largest loss."""
 
     def penalty(self) -> Float[np.ndarray, "rows parameters"]:
         """Return what the ridge multiplies the searched parameters by: its rows are further residuals."""
         return np.zeros((0, len(self.parameters)))
 
-    def from_search(self, theta: Float[np.ndarray, "draws parameters"]) -> Float[np.ndarray, "draws parameters"]:
+    def from_search(
+        self, theta: Float[np.ndarray, "draws parameters"]
+    ) -> Float[np.ndarray, "draws parameters"]:
         """Convert searched parameters to those of the formula."""
         return theta
 
-    def to_search(self, found: Float[np.ndarray, "draws parameters"]) -> Float[np.ndarray, "draws parameters"]:
+    def to_search(
+        self, found: Float[np.ndarray, "draws parameters"]
+    ) -> Float[np.ndarray, "draws parameters"]:
         """Invert `from_search`."""
         return found
 
@@ -173,13 +179,15 @@ class CurvedLaw(MixingLaw):
             pull = np.einsum("krp,kp->kr", prior, tried)
             return np.concatenate([residuals, pull], 1), np.concatenate([slopes, prior], 1)
 
-        return minimize_squares(model, theta, *self.bounds(float(losses.min())))
+        return minimize_squares(model, theta, *self.bounds(float(losses.max())))
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Linear(MixingLaw):
     """Σ_j b_j h_j."""
+
+    parts: tuple[str, ...]
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -214,6 +222,8 @@ class Linear(MixingLaw):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mean(MixingLaw):
     """The same loss for every mixture."""
+
+    parts: tuple[str, ...]
 
     @property
     def parameters(self) -> tuple[str, ...]:
