@@ -1,7 +1,7 @@
 """Fit a law to a table of runs: the estimate, its bootstrap by run, and whether the table identifies it.
 
-A law is a class: `Law`, or `ProjectedLaw` (projection.py) for one that is linear but for a few exponents. A user's
-own law is a subclass in a file of theirs.
+A law is a class: `Law`, or `ProjectedLaw` (projection.py) for one that is linear but for a few exponents. A
+user's own law is a subclass in a file of theirs.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ Inputs = Mapping[str, Float[np.ndarray, "rows"]]
 DRAWS = 2000
 _LEVEL = 0.95
 _MOST_ROUNDS = 60  # of reweighting; each starts where the one before ended
-_SETTLED = 1e-9  # change of the relative residuals by a round
+_SETTLED = 1e-7  # change of the relative residuals by a round
 
 
 class NotIdentified(UserError):
@@ -75,7 +75,14 @@ class Law(ABC):
         weights: an estimate, or all draws of a bootstrap at once. `start`: of an earlier solution nearby.
         """
 
-    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
+    @classmethod
+    def for_columns(cls, names: Sequence[str], **options: float) -> "Law":
+        """Return the law of a table that has columns `names` besides the loss; `options` are fields of the
+        class. A law of any number of columns, such as the shares of a mixture, takes theirs from `names`.
+        """
+        return cls(**options)
+
+    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:  # noqa: B027
         """Raise UserError if the law cannot hold rows such as these."""
 
     def find_doubts(self, fit: "Fit") -> tuple[str, ...]:
@@ -96,8 +103,8 @@ class Reweighting(ABC):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Huber(Reweighting):
-    """Squares below `delta`, absolute values above: outliers pull no further. A `delta` well above the residuals
-    is least squares.
+    """Squares below `delta`, absolute values above: outliers pull no further. A `delta` well above the
+    residuals is least squares.
     """
 
     delta: float = 1e-3
@@ -179,12 +186,16 @@ class Fit:
         draws = function({name: self.draws[:, i] for i, name in enumerate(names)})
         return _percentiles(float(value[0]), draws, self.num_units)
 
-    def project(self, inputs: Inputs) -> list[Estimate]:
-        """Return the loss of the law at each row of `inputs`, measured or not. The interval is of the law, not of
-        one more run, which has its own noise.
+    def project(self, inputs: Inputs, *, is_run: bool = False) -> list[Estimate]:
+        """Return the loss at each row of `inputs`, measured or not. The interval is of the law; if `is_run`,
+        of one more run, whose own noise is drawn from the residuals.
         """
         values = self.law.predict(inputs, self.estimate[None])[0]
         draws = self.law.predict(inputs, self.draws)
+        if is_run:
+            freedom = max(len(self.losses) - len(self.estimate), 1)
+            noise = self.residuals * np.sqrt(len(self.losses) / freedom)
+            draws = draws / (1 + np.random.default_rng(0).choice(noise, draws.shape))
         return [
             _percentiles(float(value), draw, self.num_units)
             for value, draw in zip(values, draws.T, strict=True)
@@ -210,8 +221,8 @@ def fit_law(
         num_draws: resamples of the units; 0 for the estimate alone.
 
     Raises:
-        UserError: columns of different lengths, or values that are not finite and positive.
-        NotIdentified: fewer runs than parameters and one.
+        UserError: columns of different lengths, negative or infinite values, or rows that the law cannot
+        hold. NotIdentified: fewer runs than parameters and one.
     """
     rows = {name: np.asarray(inputs[name], dtype=np.float64) for name in law.inputs}
     losses = np.asarray(losses, dtype=np.float64)
@@ -247,12 +258,16 @@ def _solve(
     if reweighting is None:
         return found
     before = law.predict(inputs, found) / losses - 1
+    moving = np.arange(len(found))
     for _ in range(_MOST_ROUNDS):
-        found = law.solve(inputs, losses, weights * reweighting.weigh(before), found)
-        residuals = law.predict(inputs, found) / losses - 1
-        if np.abs(residuals - before).max() < _SETTLED:
+        factors = reweighting.weigh(before[moving])
+        found[moving] = law.solve(inputs, losses, weights[moving] * factors, found[moving])
+        residuals = law.predict(inputs, found[moving]) / losses - 1
+        is_moving = np.abs(residuals - before[moving]).max(1) > _SETTLED
+        before[moving] = residuals
+        moving = moving[is_moving]
+        if not len(moving):
             break
-        before = residuals
     return found
 
 
@@ -266,9 +281,13 @@ def _percentiles(value: float, draws: Float[np.ndarray, "draws"], n: int) -> Est
 def _check(inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
     for name, values in {**inputs, "loss": losses}.items():
         if values.shape != losses.shape or losses.ndim != 1 or not len(losses):
-            raise UserError(f"{name} has shape {values.shape}, and the losses {losses.shape}: give one value a row")
+            raise UserError(
+                f"{name} has shape {values.shape}, and the losses {losses.shape}: give one value a row"
+            )
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if len(bad):
-            raise UserError(f"{name} is {values[bad[0]]:g} in row {bad[0] + 1}: it must be finite and not negative")
+            raise UserError(
+                f"{name} is {values[bad[0]]:g} in row {bad[0] + 1}: it must be finite and not negative"
+            )
     if not (losses > 0).all():
         raise UserError("a loss is 0: errors are relative, so losses must be above 0")

@@ -27,6 +27,10 @@ class MixingLaw(Law):
     parts: tuple[str, ...]
     """What the shares are of: tasks, modalities or sources."""
 
+    @classmethod
+    def for_columns(cls, names: Sequence[str], **options: float) -> "Law":
+        return cls(parts=tuple(names), **options)  # pyright: ignore[reportCallIssue]
+
     @property
     def inputs(self) -> tuple[str, ...]:
         return self.parts

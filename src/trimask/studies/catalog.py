@@ -22,6 +22,7 @@ STUDIES: Mapping[str, str] = MappingProxyType(
         "batch_invariance": "studies.batch_invariance",
         "horizon": "studies.horizon",
         "mixing": "studies.mixing",
+        "scaling": "studies.scaling",
         "sampling": "tuning.plans",
     }
 )

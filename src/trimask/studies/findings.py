@@ -28,7 +28,7 @@ class Table:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """y over x; `low` and `high` are the ends of intervals."""
+    """y over x; `low` and `high` are the ends of intervals; `is_points`: no line joins them."""
 
     label: str
     x: Sequence[float | int]
@@ -36,7 +36,7 @@ class Curve:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     is_dashed: bool = False
-    is_line: bool = True
+    is_points: bool = False
     has_markers: bool = True
 
 

@@ -214,8 +214,8 @@ def _best_notes(goal: Goal, best: Best) -> Iterator[str]:
     yield (
         "The best mixture minimizes the mean of the relative losses, weighted by the priorities: bits per "
         "token of different tokenizers have no common unit, their relative change has none. From its "
-        f"predicted gain {100 * best.optimism:.3f} points are taken off for optimism: what choosing by noisy laws "
-        "promises too much."
+        f"predicted gain {100 * best.optimism:.3f} points are taken off for optimism: what choosing by noisy "
+        "laws promises too much."
     )
 
 
@@ -260,7 +260,7 @@ def _predicted_panels(found: Answer, measured: Measured) -> tuple[Panel, ...]:
             )
             ends += [value for point in points for value in point]
             curves.append(
-                Curve(label=label, x=[x for x, _ in points], y=[y for _, y in points], is_line=False)
+                Curve(label=label, x=[x for x, _ in points], y=[y for _, y in points], is_points=True)
             )
         line = [min(ends), max(ends)]
         curves.append(Curve(label="as predicted", x=line, y=line, is_dashed=True))
@@ -287,7 +287,7 @@ def _share_panels(found: Answer, measured: Measured) -> tuple[Panel, ...]:
         )
         own = np.geomspace(points[0][0], points[-1][0], _POINTS)
         others = (1 - own) / (len(measured.tasks) - 1)
-        curves = [Curve(label="runs", x=[x for x, _ in points], y=[y for _, y in points], is_line=False)]
+        curves = [Curve(label="runs", x=[x for x, _ in points], y=[y for _, y in points], is_points=True)]
         curves += [
             _law_curve(judged, {name: own if name == task else others for name in measured.tasks}, own)
             for judged in found.laws[modality]

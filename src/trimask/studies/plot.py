@@ -44,7 +44,9 @@ def _panel(axes: Axes, panel: Panel) -> None:
         axes.set_xscale("log", base=2)
     if panel.is_log_y:
         axes.set_yscale("log", base=2)
-    for number, curve in enumerate(panel.curves):
+    number = -1
+    for curve in panel.curves:
+        number += bool(curve.label) or number < 0  # a curve without a label goes with the one before
         _curve(axes, curve, _COLOURS[number % len(_COLOURS)])
     places = _choose_ticks({float(x) for curve in panel.curves for x in curve.x}) if panel.is_log_x else []
     if places and len(places) <= _MOST_TICKS:
@@ -65,8 +67,8 @@ def _choose_ticks(places: Iterable[float]) -> list[float]:
 
 
 def _curve(axes: Axes, curve: Curve, colour: str) -> None:
-    style = "none" if not curve.is_line else "--" if curve.is_dashed else "-"
-    marker = "o" if curve.has_markers else "none"
+    style = "" if curve.is_points else "--" if curve.is_dashed else "-"
+    marker = "o" if curve.has_markers else ""
     axes.plot(curve.x, curve.y, linestyle=style, marker=marker, markersize=3, color=colour, label=curve.label)
     if curve.low is None or curve.high is None:
         return

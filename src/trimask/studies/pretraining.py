@@ -51,8 +51,11 @@ def train(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, 
     return step, stream
 
 
-def evaluate_held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, float]:
-    """Evaluate the NELBO in bits per target token on held-out sequences: of all tokens, and of each modality.
+def evaluate_held_out(
+    config: RunConfig, denoiser: Denoiser, tokens: Path, *, number: int = _NUM_HELD_OUT
+) -> dict[str, float]:
+    """Evaluate the NELBO in bits per target token on `number` held-out sequences: of all tokens, and of each
+    modality.
 
     Sequences and masks are the same for every trial, mixed as in training, so that only models differ.
     """
@@ -65,7 +68,7 @@ def evaluate_held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> di
         MixtureConfig(components=known),
         sources,
         denoiser.vocabulary,
-        number=_NUM_HELD_OUT,
+        number=number,
     )
     nats = sequence_nelbo(denoiser, sequences, seed=0, num_masks=_NUM_MASKS)
     counts = {

@@ -1,0 +1,76 @@
+"""What a law fitted to a table says: whether it is identified, its parameters, its residuals, how it was
+fitted.
+"""
+
+import numpy as np
+
+from trimask.laws.fitting import Fit
+from trimask.laws.scaling import PowerLaw
+from trimask.studies.findings import Claim, Curve, Findings, Panel, Table
+from trimask.studies.scaling_findings import describe_power_law, format_change, format_number
+
+
+def describe_fit(fit: Fit) -> Findings:
+    """Describe a fit of any law; a `PowerLaw` with its optimum and its checks too."""
+    doubts = fit.doubts
+    text = f"the table identifies {fit.law.formula}"
+    claim = Claim(text=f"{text}; {'; '.join(doubts)}" if doubts else text, holds=None if doubts else True)
+    own = (
+        describe_power_law(fit)
+        if isinstance(fit.law, PowerLaw)
+        else Findings(claims=(), tables=(), pictures={})
+    )
+    return Findings(
+        claims=(claim, *own.claims),
+        tables=(_parameters(fit), _quality(fit), *own.tables),
+        pictures={**own.pictures, "residuals": ((_residuals(fit),),)},
+        notes=(*own.notes, *fit.law.procedure, _describe_bootstrap(fit)),
+        files=own.files,
+    )
+
+
+def _parameters(fit: Fit) -> Table:
+    rows = tuple(
+        (name, *(format_number(value) for value in (each.value, each.low, each.high)))
+        for name, each in fit.parameters.items()
+    )
+    return Table(title=fit.law.formula, header=("parameter", "estimate", "low", "high"), rows=rows)
+
+
+def _quality(fit: Fit) -> Table:
+    residuals = fit.residuals
+    worst = int(np.abs(residuals).argmax())
+    place = ", ".join(f"{name} {format_number(float(each[worst]))}" for name, each in fit.inputs.items())
+    return Table(
+        title="How well it fits",
+        header=("rows", "runs", "rms error", "largest error", "at"),
+        rows=(
+            (
+                f"{len(residuals)}",
+                f"{fit.num_units}",
+                f"{100 * float(np.sqrt((residuals**2).mean())):.2f} %",
+                format_change(float(residuals[worst])),
+                f"row {worst + 1} ({place})",
+            ),
+        ),
+    )
+
+
+def _residuals(fit: Fit) -> Panel:
+    order = np.argsort(fit.losses, kind="stable")
+    curve = Curve(
+        label="",
+        x=fit.losses[order].tolist(),
+        y=(100 * fit.residuals[order]).tolist(),
+        is_points=True,
+    )
+    return Panel(
+        title="residuals", x_label="measured loss", y_label="predicted − measured, %", curves=(curve,)
+    )
+
+
+def _describe_bootstrap(fit: Fit) -> str:
+    return (
+        f"Intervals: 95 %, percentiles of {len(fit.draws):,} bootstrap draws of the {fit.num_units} runs; "
+        "rows of one run, or of equal inputs where no run is named, are drawn together."
+    )
