@@ -13,7 +13,7 @@ from trimask.errors import UserError
 from trimask.estimate import Estimate
 from trimask.laws.fitting import Fit
 
-_MOST_DRAWS = 300  # for the interval of the best shares: each is a search
+_MOST_DRAWS = 200  # for the interval of the best shares: each is a search
 _TINY = 1e-12
 _SUM = 1e-6
 

@@ -152,25 +152,28 @@ def fit_mixing(
     num_draws: int = DRAWS,
     seed: int = 0,
 ) -> Fit:
-    """Fit a mixing law, with a bootstrap of the runs' residuals.
+    """Fit a mixing law, with a bootstrap of the mixtures' residuals.
 
-    A dozen mixtures drawn with replacement often cannot determine a law, so the design stays, and each run
-    draws the residual of a run, widened by the degrees of freedom [L: Davison and Hinkley 1997, §6.2]. Fits
-    of several losses of the same runs with the same `seed` draw the same runs, so that functions of several
-    can be taken.
+    A dozen mixtures drawn with replacement often cannot determine a law, so the design stays, and each mixture
+    draws the residual of a mixture (the mean of its runs', which share what the law misses there), widened by
+    the degrees of freedom and to Student's t [L: Davison and Hinkley 1997, §6.2]. Fits of several losses of the
+    same runs with the same `seed` draw the same mixtures, so that functions of several can be taken.
 
     Raises:
         UserError: too few mixtures, a share of 0, shares that do not add up to 1.
     """
     rows = {name: np.asarray(shares[name], dtype=np.float64) for name in law.inputs}
     fit = fit_law(law, rows, np.asarray(losses, dtype=np.float64), num_draws=0)
-    count, freedom = len(fit.losses), len(fit.losses) - len(law.parameters)
     if not num_draws:
         return fit
     fitted = law.predict(fit.inputs, fit.estimate[None])[0]
-    errors = (fit.losses / fitted - 1) * np.sqrt(count / max(freedom, 1))
-    chosen = np.random.default_rng(seed).integers(count, size=(num_draws, count))
-    drawn = fitted * (1 + errors[chosen] - errors.mean())
+    number, freedom = fit.num_units, max(fit.num_units - len(law.parameters), 1)
+    errors = np.bincount(fit.units, fit.losses / fitted - 1) / np.bincount(fit.units)
+    errors = (errors - errors.mean()) * np.sqrt(number / freedom)
+    generator = np.random.default_rng(seed)
+    chosen = errors[generator.integers(number, size=(num_draws, number))]
+    chosen = chosen * np.sqrt(freedom / generator.chisquare(freedom, (num_draws, 1)))
+    drawn = fitted * (1 + chosen[:, fit.units])
     start = np.repeat(fit.estimate[None], num_draws, 0)
     return replace(fit, draws=law.solve_each(fit.inputs, drawn, np.ones_like(drawn), start))
 

@@ -8,7 +8,6 @@ from typing import final
 
 from trimask.data.mixture import Component, MixtureConfig, sequence_shares, target_tokens
 from trimask.errors import UserError
-from trimask.laws.fitting import DRAWS
 from trimask.laws.mixing import Additive, Exponential
 from trimask.laws.mixing_law import MixingLaw
 from trimask.runs.prepared import with_prepared
@@ -26,6 +25,7 @@ from trimask.training.run import RunConfig
 
 _DIGITS = 4  # of the shares in the names of trials
 _SUM = 1e-3
+_DRAWS = 1000
 
 _TASKS = ("text", "text_to_image", "text_to_speech")
 # The lattice of thirds moved inwards: near each corner, along each side, between each corner and the middle.
@@ -279,7 +279,7 @@ class Mixing(Study):
     def _measured(self, results: Sequence[Result]) -> Measured:
         return Measured(results=tuple(results), tasks=self.modalities, default=self.default)
 
-    def _answer(self, results: Sequence[Result], *, num_draws: int = DRAWS) -> Answer:
+    def _answer(self, results: Sequence[Result], *, num_draws: int = _DRAWS) -> Answer:
         return answer(
             self._measured(results),
             laws=self.laws,

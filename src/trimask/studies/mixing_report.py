@@ -263,7 +263,7 @@ def _predicted_panels(found: Answer, measured: Measured) -> tuple[Panel, ...]:
                 Curve(label=label, x=[x for x, _ in points], y=[y for _, y in points], is_points=True)
             )
         line = [min(ends), max(ends)]
-        curves.append(Curve(label="as predicted", x=line, y=line, is_dashed=True))
+        curves.append(Curve(label="as predicted", x=line, y=line, is_dashed=True, has_markers=False))
         panels.append(
             Panel(
                 title=f"{modality}: {chosen.fit.law.formula}",
