@@ -1,4 +1,4 @@
-"""`trimask study plan | run | report`: answer a question by many small runs."""
+"""`trimask study plan | run | report | fit`: answer a question by many small runs, or by a table of runs."""
 
 import os
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.cli.progress import JobProgress
+from trimask.cli.study_fit import SCALING, TableFit
 from trimask.cli.study_progress import study_progress
 from trimask.config import override
 from trimask.studies.catalog import STUDIES, resolve_study
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments mu
     from trimask.studies.question import Question
 
 _INTERRUPTED = 130
-_ACTIONS = ("plan", "run", "report")
+_ACTIONS = ("plan", "run", "report", "fit")
 _LISTED = "`trimask list` names the studies"
 
 
@@ -40,16 +41,18 @@ class Study(Verb):
 
     plan lists the trials, and with --out which are done; run runs the missing ones and writes the report;
     report rewrites the report from the results so far. A stopped study continues with the same command. Any
-    field can be overridden by its path: --base.num-steps 500 --seeds 0,1.
+    field can be overridden by its path: --base.num-steps 500 --seeds 0,1. fit fits a law to any table of
+    runs: `trimask study fit FILE.csv --law scaling --columns n=params,d=tokens,loss=val_loss`.
     """
 
     takes_overrides = True
     renamed = MappingProxyType({"model": "run"})
 
-    action: Annotated[tyro.conf.Positional[str], _arg("plan|run|report")]
+    action: Annotated[tyro.conf.Positional[str], _arg("plan|run|report|fit")]
     """what to do"""
     study: Annotated[tyro.conf.Positional[str | None], _arg("STUDY")] = None
-    """one of `trimask list`, or your own function (mine.py:NAME); for report, also a study's folder"""
+    """one of `trimask list`, or your own function (mine.py:NAME); for report, also a study's folder; for fit,
+    a table of runs (CSV)"""
     out: Annotated[Path | None, _arg("DIR")] = None
     """folder of the study: new, or that of the same command stopped earlier"""
     short: bool = False
@@ -67,6 +70,12 @@ class Study(Verb):
     """number of trials at the same time (default: the number of cores)"""
     threads: Annotated[int, _arg("N")] = 1
     """CPU threads of each trial; results depend on it in the last digits (order of sums)"""
+    law: Annotated[str, _arg("NAME")] = SCALING
+    """for fit: scaling, or your own class (mine.py:NAME); its fields are options, such as --ceiling 8.3"""
+    columns: Annotated[str, _arg("n=…,d=…,loss=…")] = ""
+    """for fit: the columns of the law's inputs and of the loss; run=… groups rows of one run"""
+    at: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _arg("n=…,d=…")] = ()
+    """for fit: forecast the loss there; may be given several times"""
     json: bool = False
     """print one JSON object on stdout"""
 
@@ -78,6 +87,10 @@ class Study(Verb):
         if self.study is None:
             raise UsageError(f"name a study: trimask study {self.action} STUDY ({_LISTED})")
         check_parallel(workers=self.workers, threads=self.threads)
+        if self.action == "fit":
+            return self._fit(Path(self.study), overrides)
+        if self.columns or self.at or self.law != SCALING:
+            raise UsageError("--law, --columns and --at are for trimask study fit FILE: leave them out")
         if self.study not in STUDIES and Path(self.study).is_dir():
             return self._report_folder(Path(self.study))
         if not modules.is_own(self.study):
@@ -89,6 +102,16 @@ class Study(Verb):
         if self.action == "report":
             return self._report(self.study, self.out)
         return self._run(self.study, self.out, overrides)
+
+    def _fit(self, file: Path, overrides: Mapping[str, str]) -> int:
+        unused = {"--short": self.short, "--data": self.data, "--run": self.model, "--judges": self.judges}
+        for option, value in unused.items():
+            if value:
+                raise UsageError(f"{option} is for studies that run trials: leave it out")
+        fit = TableFit(
+            file=file, law=self.law, columns=self.columns, at=self.at, out=self.out, is_json=self.json
+        )
+        return fit.run(overrides)
 
     def _report_folder(self, folder: Path) -> int:
         """Report the study in `folder`, given in place of its name."""

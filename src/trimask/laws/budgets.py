@@ -13,7 +13,9 @@ from trimask.laws.fitting import Inputs, Law, NotIdentified, fit_law
 from trimask.laws.scaling import FLOPS_PER_TOKEN
 
 _APART = 1.25  # ratio of neighbouring compute that begins another budget
-_MOST = 12  # budgets; more, and the rows are cut into this number by quantiles
+_WIDEST = 1.6  # ratio within a budget
+_MOST = 16  # budgets
+_EQUAL = 12  # budgets of equal ratios, if the rows have more than that
 _LEAST_SIZES = 4  # of a parabola
 
 PARABOLA_WARNING = (
@@ -35,14 +37,22 @@ class Budgets:
 
 
 def group_budgets(flops: Float[np.ndarray, "rows"]) -> Budgets:
-    """Group rows whose compute is alike: a gap of 25 % begins another budget; at most 12."""
+    """Group rows whose compute is alike: a gap of 25 %, or 60 % above the least, begins another budget. If
+    that makes more than 16, there are 12 of equal ratios instead.
+    """
     if not (len(flops) and np.isfinite(flops).all() and (flops > 0).all()):
         raise UserError("compute must be finite and above 0 in every row")
     order = np.argsort(flops, kind="stable")
     logs = np.log(flops[order])
-    number = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(_APART))])
+    number = np.zeros(len(logs), dtype=np.int64)
+    first = 0
+    for row in range(1, len(logs)):
+        is_new = logs[row] - logs[row - 1] > np.log(_APART) or logs[row] - logs[first] > np.log(_WIDEST)
+        number[row] = number[row - 1] + is_new
+        first = row if is_new else first
     if number[-1] >= _MOST:
-        number = np.minimum(np.arange(len(logs)) * _MOST // len(logs), _MOST - 1)
+        bins = np.minimum((logs - logs[0]) / (logs[-1] - logs[0]) * _EQUAL, _EQUAL - 1).astype(np.int64)
+        number = np.unique(bins, return_inverse=True)[1]
     of_row = np.empty(len(flops), dtype=np.int64)
     of_row[order] = number
     centres = np.array([np.exp(logs[number == i].mean()) for i in range(number[-1] + 1)])

@@ -6,7 +6,7 @@ user's own law is a subclass in a file of theirs.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import final
 
 import numpy as np
@@ -76,10 +76,21 @@ class Law(ABC):
         """
 
     @classmethod
+    def options(cls) -> tuple[str, ...]:
+        """Names of the numbers that `for_columns` takes: the fields of the class, by default."""
+        return tuple(each.name for each in fields(cls)) if is_dataclass(cls) else ()
+
+    @classmethod
     def for_columns(cls, names: Sequence[str], **options: float) -> "Law":
-        """Return the law of a table that has columns `names` besides the loss; `options` are fields of the
-        class. A law of any number of columns, such as the shares of a mixture, takes theirs from `names`.
+        """Return the law of a table that has columns `names` besides the loss. A law of any number of
+        columns, such as the shares of a mixture, takes theirs from `names`.
+
+        Raises:
+            UserError: an option that it needs is missing.
         """
+        missing = [each for each in cls.options() if each not in options and _is_required(cls, each)]
+        if missing:
+            raise UserError(f"{cls.__name__} needs --{missing[0]}: give a number")
         return cls(**options)
 
     def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:  # noqa: B027
@@ -245,6 +256,11 @@ def fit_law(
 def group_equal(inputs: Inputs) -> Int[np.ndarray, "rows"]:
     """Number the rows so that those of equal inputs share a number."""
     return np.unique(np.stack(list(inputs.values()), 1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _is_required(cls: type, name: str) -> bool:
+    (field,) = (each for each in fields(cls) if each.name == name)
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _solve(

@@ -1,6 +1,6 @@
 """Scaling laws: the loss as a function of parameters N and data D, and the optimum at a given compute."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import final
@@ -55,6 +55,19 @@ class PowerLaw(ProjectedLaw):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chinchilla(PowerLaw):
     """L = E + A/N^alpha + B/D^beta [L: Hoffmann et al. 2022]."""
+
+    @classmethod
+    def options(cls) -> tuple[str, ...]:
+        return ("ceiling",)
+
+    @classmethod
+    def for_columns(cls, names: Sequence[str], **options: float) -> PowerLaw:
+        """Return the plain law; `Bounded` with a `ceiling`; `DataConstrained` of a table with a column u."""
+        if "u" in names and options:
+            raise UserError("the law of repeated data (a column u) has no ceiling: leave one of them out")
+        if "u" in names:
+            return DataConstrained()
+        return Bounded(**options) if options else cls()
 
     @property
     def formula(self) -> str:

@@ -131,6 +131,19 @@ class Table(Block):
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing(Block):
+    """A picture drawn as SVG, embedded as it is."""
+
+    svg: bytes
+    label: str
+
+    def html(self) -> str:
+        source = data_uri("image/svg+xml", self.svg)
+        return f"<figure class=drawing><img alt='{escape(self.label, quote=True)}' src='{source}'></figure>"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Code(Block):
     """Preformatted code, such as commands to copy."""
 

@@ -44,6 +44,8 @@ section {
 .sound { display: block; margin: .3rem 0 }
 .sound span { display: block }
 audio { width: 100%; height: 34px; display: block }
+figure.drawing { margin: .8rem 0 }
+figure.drawing img { max-width: 100% }
 figure.chart {
   display: inline-block; width: min(100%, 20.8rem); margin: .4rem .5rem .4rem 0; vertical-align: top;
 }

@@ -2,6 +2,9 @@
 fitted.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from trimask.laws.fitting import Fit
@@ -27,6 +30,19 @@ def describe_fit(fit: Fit) -> Findings:
         notes=(*own.notes, *fit.law.procedure, _describe_bootstrap(fit)),
         files=own.files,
     )
+
+
+def describe_projections(findings: Findings, fit: Fit, points: Sequence[Mapping[str, float]]) -> Findings:
+    """Add the loss that the law gives at `points`, with the interval of the law and of one more run there."""
+    rows = []
+    for point in points:
+        inputs = {name: np.array([value]) for name, value in point.items()}
+        (law,), (run,) = fit.project(inputs), fit.project(inputs, is_run=True)
+        place = ", ".join(f"{name} {format_number(value)}" for name, value in point.items())
+        rows.append((place, *(f"{value:.4g}" for value in (law.value, law.low, law.high, run.low, run.high))))
+    header = ("at", "loss", "low", "high", "low of a run", "high of a run")
+    table = Table(title="The law elsewhere", header=header, rows=tuple(rows))
+    return replace(findings, tables=(table, *findings.tables))
 
 
 def _parameters(fit: Fit) -> Table:

@@ -50,11 +50,17 @@ def _panel(axes: Axes, panel: Panel) -> None:
         _curve(axes, curve, _COLOURS[number % len(_COLOURS)])
     places = _choose_ticks({float(x) for curve in panel.curves for x in curve.x}) if panel.is_log_x else []
     if places and len(places) <= _MOST_TICKS:
-        axes.set_xticks(places, [f"{x:.3g}" if x < 1000 else f"{x:,.0f}" for x in places])
+        axes.set_xticks(places, [_format_tick(x) for x in places])
         axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelrotation=30 if len(places) > 4 else 0)
     if any(curve.label for curve in panel.curves):
         axes.legend(fontsize=7, frameon=False)
+
+
+def _format_tick(x: float) -> str:
+    if x < 1000:
+        return f"{x:.3g}"
+    return f"{x:,.0f}" if x < 1e7 else f"{x:.2g}"
 
 
 def _choose_ticks(places: Iterable[float]) -> list[float]:
@@ -68,7 +74,7 @@ def _choose_ticks(places: Iterable[float]) -> list[float]:
 
 def _curve(axes: Axes, curve: Curve, colour: str) -> None:
     style = "" if curve.is_points else "--" if curve.is_dashed else "-"
-    marker = "o" if curve.has_markers else ""
+    marker = "o" if curve.is_points or (curve.label and curve.has_markers) else ""
     axes.plot(curve.x, curve.y, linestyle=style, marker=marker, markersize=3, color=colour, label=curve.label)
     if curve.low is None or curve.high is None:
         return

@@ -37,7 +37,7 @@ def scaling() -> "Scaling":
 
 
 def scaling_short() -> "Scaling":
-    """The same in minutes: widths 32 to 128, 500 to 4,000 sequences, one seed; too little to identify a law."""
+    """The same in minutes: widths 32 to 128, 500 to 4,000 sequences, one seed: too little for a law."""
     full = scaling()
     return replace(
         full,

@@ -169,7 +169,7 @@ def draw_law(fit: Fit, title: str, x_label: str, y_label: str) -> Panel:
             Curve(label=label, x=x.tolist(), y=fit.losses[rows].tolist(), is_points=True),
             Curve(label="", x=x.tolist(), y=law.tolist(), is_dashed=True),
         ]
-    return Panel(title=title, x_label=x_label, y_label=y_label, curves=tuple(curves), is_log_y=True)
+    return Panel(title=title, x_label=x_label, y_label=y_label, curves=tuple(curves))
 
 
 def draw_parabolas(parabolas: Sequence[Parabola], y_label: str) -> Panel:
