@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import nnls
 
-from trimask.laws.fitting import DRAWS, Fit, Inputs, fit_law, group_equal
+from trimask.laws.fitting import DRAWS, Fit, fit_law
 from trimask.laws.mixing_law import SPREAD, CurvedLaw, MixingLaw
 
 _FLOORS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.98, 0.995)  # starts of the floor, as parts of the least loss
@@ -154,10 +154,11 @@ def fit_mixing(
 ) -> Fit:
     """Fit a mixing law, with a bootstrap of the mixtures' residuals.
 
-    A dozen mixtures drawn with replacement often cannot determine a law, so the design stays, and each mixture
-    draws the residual of a mixture (the mean of its runs', which share what the law misses there), widened by
-    the degrees of freedom and to Student's t [L: Davison and Hinkley 1997, §6.2]. Fits of several losses of the
-    same runs with the same `seed` draw the same mixtures, so that functions of several can be taken.
+    A dozen mixtures drawn with replacement often cannot determine a law, so the design stays, and each
+    mixture draws the residual of a mixture (the mean of its runs', which share what the law misses there),
+    widened by the degrees of freedom and to Student's t [L: Davison and Hinkley 1997, §6.2]. Fits of several
+    losses of the same runs with the same `seed` draw the same mixtures, so that functions of several can be
+    taken.
 
     Raises:
         UserError: too few mixtures, a share of 0, shares that do not add up to 1.
@@ -176,22 +177,6 @@ def fit_mixing(
     drawn = fitted * (1 + chosen[:, fit.units])
     start = np.repeat(fit.estimate[None], num_draws, 0)
     return replace(fit, draws=law.solve_each(fit.inputs, drawn, np.ones_like(drawn), start))
-
-
-def leave_one_out(
-    law: MixingLaw, shares: Inputs, losses: Float[np.ndarray, "rows"]
-) -> Float[np.ndarray, "mixtures"]:
-    """Return the relative error at each mixture of the law fitted without it: predicted over the mean
-    measured loss, minus 1, in the order of `group_equal`.
-    """
-    units = group_equal({part: shares[part] for part in law.parts})
-    number = int(units.max()) + 1
-    weights = (units[None] != np.arange(number)[:, None]).astype(np.float64)
-    found = law.solve(shares, losses, weights)
-    predicted = law.predict(shares, found)
-    first = [int(np.flatnonzero(units == unit)[0]) for unit in range(number)]
-    means = np.array([losses[units == unit].mean() for unit in range(number)])
-    return predicted[np.arange(number), first] / means - 1
 
 
 def _choose_powers(number: int) -> list[Float[np.ndarray, "parts"]]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from trimask.errors import UserError
 from trimask.laws.bounded_least_squares import minimize_squares
-from trimask.laws.fitting import Inputs, Law
+from trimask.laws.fitting import Fit, Inputs, Law, group_equal
 
 SPREAD = 3.0
 """Standard deviation that the ridge expects of what it holds together."""
@@ -26,6 +26,10 @@ class MixingLaw(Law):
 
     parts: tuple[str, ...]
     """What the shares are of: tasks, modalities or sources."""
+
+    @classmethod
+    def options(cls) -> tuple[str, ...]:
+        return tuple(name for name in super().options() if name != "parts")
 
     @classmethod
     def for_columns(cls, names: Sequence[str], **options: float) -> "Law":
@@ -58,6 +62,19 @@ class MixingLaw(Law):
                 f"{found} different mixtures of {len(self.parts)} parts: give at least "
                 f"{self.fewest_mixtures}, well spread, three for each part and three more"
             )
+
+    def find_doubts(self, fit: Fit) -> tuple[str, ...]:
+        own, plain = (
+            float(np.abs(leave_one_out(law, fit.inputs, fit.losses)).mean())
+            for law in (self, Mean(parts=self.parts))
+        )
+        if own < plain:
+            return ()
+        return (
+            f"where a mixture is left out, the law errs by {100 * own:.2g} %, and one loss for all mixtures "
+            f"by {100 * plain:.2g} %: the shares do not tell the loss; run more seeds, or mixtures further "
+            "apart",
+        )
 
     def solve(
         self,
@@ -254,6 +271,22 @@ class Mean(MixingLaw):
         start: Float[np.ndarray, "draws parameters"] | None = None,
     ) -> Float[np.ndarray, "draws parameters"]:
         return ((weights / losses).sum(1) / (weights / losses**2).sum(1))[:, None]
+
+
+def leave_one_out(
+    law: MixingLaw, shares: Inputs, losses: Float[np.ndarray, "rows"]
+) -> Float[np.ndarray, "mixtures"]:
+    """Return the relative error at each mixture of the law fitted without it: predicted over the mean
+    measured loss, minus 1, in the order of `group_equal`.
+    """
+    units = group_equal({part: shares[part] for part in law.parts})
+    number = int(units.max()) + 1
+    weights = (units[None] != np.arange(number)[:, None]).astype(np.float64)
+    found = law.solve(shares, losses, weights)
+    predicted = law.predict(shares, found)
+    first = [int(np.flatnonzero(units == unit)[0]) for unit in range(number)]
+    means = np.array([losses[units == unit].mean() for unit in range(number)])
+    return predicted[np.arange(number), first] / means - 1
 
 
 def stack_shares(inputs: Inputs, parts: Sequence[str]) -> Float[np.ndarray, "rows parts"]:

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from trimask.errors import UserError
 from trimask.laws.best_mixture import Best, Goal, Limits, choose_mixture
 from trimask.laws.fitting import Fit, group_equal
-from trimask.laws.mixing import fit_mixing, leave_one_out
-from trimask.laws.mixing_law import Linear, Mean, MixingLaw
+from trimask.laws.mixing import fit_mixing
+from trimask.laws.mixing_law import Linear, Mean, MixingLaw, leave_one_out
 from trimask.studies.mixing_runs import DESIGN, HELD_OUT, Measured, Shares
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from trimask.estimate import Estimate
-from trimask.estimate import mean as estimate_mean
 from trimask.laws.best_mixture import Best, Goal
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
+from trimask.studies.left_out import claim_less, format_mean_error, tell_sign
 from trimask.studies.mixing_answer import Answer, Judged
 from trimask.studies.mixing_runs import ALONE, BEST, DESIGN, HELD_OUT, Measured, Shares
 from trimask.studies.study import ALL
@@ -26,7 +26,7 @@ def mixing_findings(found: Answer, measured: Measured) -> Findings:
         notes.append(f"No {'best mixture' if found.laws else 'law'} yet: {found.refusal}.")
     if not found.laws:
         return Findings(claims=(), tables=tuple(_kept(tables)), pictures={}, notes=tuple(notes))
-    claims += [_law_claim(modality, found, measured) for modality in measured.modalities]
+    claims += [_law_claim(modality, found) for modality in measured.modalities]
     tables.append(_law_table(found, measured))
     if found.goal is not None and found.best is not None:
         claims += _best_claims(found.goal, found.best, measured)
@@ -110,8 +110,8 @@ def _law_table(found: Answer, measured: Measured) -> Table:
                 judged.fit.law.formula + (" (chosen)" if judged is found.chosen(modality) else ""),
                 f"{len(judged.fit.law.parameters)}",
                 f"{100 * float(np.abs(judged.fit.residuals).mean()):.2f}",
-                _mean_error(list(judged.left_out.values())),
-                _mean_error(list(judged.held_out.values())),
+                format_mean_error(list(judged.left_out.values())),
+                format_mean_error(list(judged.held_out.values())),
                 "–" if noise is None else f"{100 * noise:.2f}",
             )
             for judged in found.laws[modality]
@@ -124,21 +124,11 @@ def _law_table(found: Answer, measured: Measured) -> Table:
     )
 
 
-def _mean_error(errors: Sequence[float]) -> str:
-    return f"{100 * float(np.abs(errors).mean()):.2f}" if errors else "–"
-
-
-def _law_claim(modality: str, found: Answer, measured: Measured) -> Claim:
+def _law_claim(modality: str, found: Answer) -> Claim:
     """Claim that the chosen law errs less than a linear one at mixtures that neither was fitted to."""
     chosen = found.chosen(modality)
     linear = next(each for each in found.laws[modality] if each.is_baseline)
-    less = estimate_mean(100 * (linear.errors - chosen.errors))
-    return Claim(
-        text=f"{modality}: {chosen.fit.law.formula} errs less than a linear law at the {len(chosen.errors)} "
-        f"mixtures it was not fitted to: {100 * chosen.errors.mean():.2f} % against "
-        f"{100 * linear.errors.mean():.2f}, {format_estimate(less)} less",
-        holds=_sign(less),
-    )
+    return claim_less(f"{modality}: {chosen.fit.law.formula}", chosen.errors, linear.errors)
 
 
 def _parameter_table(goal: Goal) -> Table:
@@ -190,7 +180,7 @@ def _gain_table(goal: Goal, best: Best, measured: Measured) -> Table:
 def _best_claims(goal: Goal, best: Best, measured: Measured) -> Iterator[Claim]:
     shares = ", ".join(f"{task} {share.value:.2f}" for task, share in best.shares.items())
     gain = _percent(best.gain)
-    sign = _sign(gain)
+    sign = tell_sign(gain)
     yield Claim(
         text=f"by the laws, {shares} is better than the default by {format_estimate(gain)} % of the mean "
         "relative loss" + ("" if sign else "; within noise"),
@@ -199,7 +189,7 @@ def _best_claims(goal: Goal, best: Best, measured: Measured) -> Iterator[Claim]:
     found = _measured_change(measured, goal.priorities)
     if found is not None:
         won = _negative(found)
-        sign = _sign(won)
+        sign = tell_sign(won)
         yield Claim(
             text=f"run, it is better by {format_estimate(won)} %"
             + ("; within noise" if sign is None and won.has_interval else ""),
@@ -236,11 +226,6 @@ def _percent(estimate: Estimate) -> Estimate:
 
 def _negative(estimate: Estimate) -> Estimate:
     return Estimate(value=-estimate.value, low=-estimate.high, high=-estimate.low)
-
-
-def _sign(estimate: Estimate) -> bool | None:
-    """Return whether the interval is above 0; None if it holds 0 or is infinite."""
-    return True if estimate.low > 0 else False if estimate.high < 0 else None
 
 
 def _predicted_panels(found: Answer, measured: Measured) -> tuple[Panel, ...]:
