@@ -8,7 +8,13 @@ from trimask import modules
 from trimask.errors import UserError
 from trimask.laws.fitting import Law
 
-LAWS: Mapping[str, str] = MappingProxyType({"scaling": "scaling:Chinchilla"})
+LAWS: Mapping[str, str] = MappingProxyType(
+    {
+        "scaling": "scaling:Chinchilla",
+        "mixing": "mixing:Exponential",
+        "additive_mixing": "mixing:Additive",
+    }
+)
 """The module of each in this package, and its class."""
 
 

@@ -37,18 +37,20 @@ class Curve:
     high: Sequence[float] | None = None
     is_dashed: bool = False
     is_points: bool = False
+    has_markers: bool = True
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
-    """One diagram; x is on a logarithmic axis (base 2)."""
+    """One diagram; logarithmic axes have base 2."""
 
     title: str
     x_label: str
     y_label: str
     curves: tuple[Curve, ...]
     is_log_y: bool = False
+    is_log_x: bool = True
 
 
 @final

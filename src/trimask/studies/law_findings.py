@@ -8,21 +8,25 @@ from dataclasses import replace
 import numpy as np
 
 from trimask.laws.fitting import Fit
+from trimask.laws.mixing_law import MixingLaw
 from trimask.laws.scaling import PowerLaw
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table
+from trimask.studies.left_out import describe_mixing_law
 from trimask.studies.scaling_findings import describe_power_law, format_change, format_number
 
 
 def describe_fit(fit: Fit) -> Findings:
-    """Describe a fit of any law; a `PowerLaw` with its optimum and its checks too."""
+    """Describe a fit of any law; a `PowerLaw` with its optimum and its checks too, a `MixingLaw`
+    with its errors where mixtures are left out.
+    """
     doubts = fit.doubts
     text = f"the table identifies {fit.law.formula}"
     claim = Claim(text=f"{text}; {'; '.join(doubts)}" if doubts else text, holds=None if doubts else True)
-    own = (
-        describe_power_law(fit)
-        if isinstance(fit.law, PowerLaw)
-        else Findings(claims=(), tables=(), pictures={})
-    )
+    own = Findings(claims=(), tables=(), pictures={})
+    if isinstance(fit.law, PowerLaw):
+        own = describe_power_law(fit)
+    elif isinstance(fit.law, MixingLaw):
+        own = describe_mixing_law(fit.law, fit)
     return Findings(
         claims=(claim, *own.claims),
         tables=(_parameters(fit), _quality(fit), *own.tables),

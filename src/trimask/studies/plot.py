@@ -40,14 +40,15 @@ def _panel(axes: Axes, panel: Panel) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     axes.grid(visible=True, color="#e2e6ec", linewidth=0.7)
-    axes.set_xscale("log", base=2)
+    if panel.is_log_x:
+        axes.set_xscale("log", base=2)
     if panel.is_log_y:
         axes.set_yscale("log", base=2)
     number = -1
     for curve in panel.curves:
         number += bool(curve.label) or number < 0  # a curve without a label goes with the one before
         _curve(axes, curve, _COLOURS[number % len(_COLOURS)])
-    places = _choose_ticks({float(x) for curve in panel.curves for x in curve.x})
+    places = _choose_ticks({float(x) for curve in panel.curves for x in curve.x}) if panel.is_log_x else []
     if places and len(places) <= _MOST_TICKS:
         axes.set_xticks(places, [_format_tick(x) for x in places])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -73,7 +74,7 @@ def _choose_ticks(places: Iterable[float]) -> list[float]:
 
 def _curve(axes: Axes, curve: Curve, colour: str) -> None:
     style = "" if curve.is_points else "--" if curve.is_dashed else "-"
-    marker = "o" if curve.label or curve.is_points else ""
+    marker = "o" if curve.is_points or (curve.label and curve.has_markers) else ""
     axes.plot(curve.x, curve.y, linestyle=style, marker=marker, markersize=3, color=colour, label=curve.label)
     if curve.low is None or curve.high is None:
         return
