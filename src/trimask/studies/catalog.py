@@ -22,6 +22,7 @@ STUDIES: Mapping[str, str] = MappingProxyType(
         "batch_invariance": "studies.batch_invariance",
         "horizon": "studies.horizon",
         "schedules": "studies.schedules",
+        "anti_masking": "studies.anti_masking",
         "sampling": "tuning.plans",
     }
 )

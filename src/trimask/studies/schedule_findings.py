@@ -11,8 +11,8 @@ import numpy as np
 from trimask.diffusion.schedule import Cosine, Tabulated
 from trimask.estimate import Estimate
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
-from trimask.studies.gradients import optimal_density, strata
 from trimask.studies.paired import paired_differences, verdict
+from trimask.studies.profile import optimal_density, strata
 from trimask.studies.schedule_arms import EARLY, FINAL, OPTIMAL, Arm
 from trimask.studies.study import ALL
 from trimask.studies.trial import Result
@@ -155,8 +155,8 @@ class Comparison:
             holds = False if True in signs else True if set(signs) == {False} else None
             claims.append(
                 Claim(
-                    text=f"{loss}: {self.reference} has the lowest NELBO of the bounds; the closest or "
-                    f"better, {best}, differs by {format_estimate(bounds[best], 3)} bits per token",
+                    text=f"{loss}: {self.reference} has the lowest NELBO of the bounds; the best other, "
+                    f"{best}, differs by {format_estimate(bounds[best], 3)} bits per token",
                     holds=holds,
                 )
             )
@@ -169,13 +169,24 @@ class Comparison:
             if found is not None:
                 claims.append(
                     Claim(
-                        text=f"{loss}: {name} has a lower exact NELBO than {twin}, by "
-                        f"{format_estimate(_negate(found), 3)} bits per token",
+                        text=f"{loss}: {name} has a lower exact NELBO than {twin}: it differs by "
+                        f"{format_estimate(found, 3)} bits per token",
                         holds=verdict(found),
                     )
                 )
         if loss == ALL:
             return claims
+        ratios = {name: self._variance(FINAL, name, loss) for name in bounds}
+        known = {name: each for name, each in ratios.items() if each is not None}
+        if known:
+            calmest = min(known, key=lambda name: known[name].value)
+            claims.append(
+                Claim(
+                    text=f"{loss}: {self.reference} has the least gradient variance of the bounds; that of "
+                    f"{calmest} is {format_estimate(known[calmest])} of it at the final weights",
+                    holds=_invert(verdict(_minus_one(known[calmest]))),
+                )
+            )
         highest = max(self.ratios, default=0.0)
         for name, arm in self.arms.items():
             found = compare(name, self.reference, f"cross_entropy/{highest:g}/{loss}")
@@ -183,7 +194,7 @@ class Comparison:
                 claims.append(
                     Claim(
                         text=f"{loss}: {name} predicts better than {self.reference} at mask ratio "
-                        f"{highest:g}, by {format_estimate(_negate(found), 3)} bits per token",
+                        f"{highest:g}: −log p differs by {format_estimate(found, 3)} bits per token",
                         holds=verdict(found),
                     )
                 )
@@ -199,8 +210,8 @@ class Comparison:
         if OPTIMAL in differences:
             claims.append(
                 Claim(
-                    text=f"{loss}: the optimal density lowers the NELBO, by "
-                    f"{format_estimate(_negate(differences[OPTIMAL]), 3)} bits per token",
+                    text=f"{loss}: the optimal density lowers the NELBO: it differs by "
+                    f"{format_estimate(differences[OPTIMAL], 3)} bits per token",
                     holds=verdict(differences[OPTIMAL]),
                 )
             )
@@ -269,8 +280,8 @@ def _format(estimate: Estimate | None, digits: int) -> str:
     return "–" if estimate is None else format_estimate(estimate, digits)
 
 
-def _negate(each: Estimate) -> Estimate:
-    return Estimate(value=-each.value, low=-each.high, high=-each.low)
+def _invert(holds: bool | None) -> bool | None:
+    return None if holds is None else not holds
 
 
 def _minus_one(each: Estimate) -> Estimate:

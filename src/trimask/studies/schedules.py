@@ -12,14 +12,9 @@ from trimask.data.stream import TrainingStream
 from trimask.diffusion.schedule import Cosine, Geometric, LogLinear, Polynomial
 from trimask.errors import UserError
 from trimask.studies.findings import Findings
-from trimask.studies.gradients import (
-    Profile,
-    draw_by_modality,
-    measure_profile,
-    optimal_density,
-    train_partly,
-)
+from trimask.studies.gradients import draw_by_modality, train_partly
 from trimask.studies.pretraining import evaluate_held_out, evaluate_mask_ratios, train
+from trimask.studies.profile import Profile, measure_profile, optimal_density
 from trimask.studies.schedule_arms import EARLY, FINAL, OPTIMAL, Arm
 from trimask.studies.schedule_findings import Comparison, measured_density
 from trimask.studies.study import Study, small_run
