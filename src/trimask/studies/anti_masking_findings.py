@@ -203,8 +203,9 @@ class PairComparison:
             "Closed form at flat cross-entropy: a view of mask ratio u has variance (1 − u)/u per token, a "
             "pair 1/(4u(1 − u)) − 1. Over u in (ε, 1 − ε), pairs win by (ln(1/ε) − 1)/(ln(1/ε) − 2) at "
             f"equal compute: {flat_gain(_SEEN):.2f} for ε = {_SEEN:g}, about what so many draws meet, and "
-            f"{flat_gain(MINIMUM_MASK_RATIO):.2f} for ε = {MINIMUM_MASK_RATIO:g}, the least of a run. It counts neither that cross-entropy rises with the mask ratio, where evenly spread times win "
-            "alone what the pair would, nor that pairs have fewer sequences.",
+            f"{flat_gain(MINIMUM_MASK_RATIO):.2f} for ε = {MINIMUM_MASK_RATIO:g}, the least of a run. This "
+            "counts neither that cross-entropy rises with the mask ratio, where even times alone win what "
+            "the pair would, nor that pairs have fewer sequences.",
             self._verdict(),
         )
 

@@ -13,6 +13,7 @@ from trimask.estimate import Estimate
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
 from trimask.studies.paired import paired_differences, verdict
 from trimask.studies.profile import optimal_density, strata
+from trimask.studies.samples import MEASURES
 from trimask.studies.schedule_arms import EARLY, FINAL, OPTIMAL, Arm
 from trimask.studies.study import ALL
 from trimask.studies.trial import Result
@@ -75,6 +76,9 @@ class Comparison:
             "batch, which takes away a part of the variance in every arm.",
             "The bound's gradient has a tail: masks with few hidden tokens are rare and weigh much. What "
             "comes from them is felt as rare large updates, not in each one.",
+            "Samples are of held-out sequences' targets, by the plain sampler (random order, temperature 1). "
+            + "; ".join(f"{name}: {text}" for name, text in MEASURES.items())
+            + ". Small sets are biased upward, all alike; compare arms, not with other tables.",
             "These are small models, trained for minutes: differences say what a schedule does to the "
             "first updates of a run, not where long training ends.",
         )
@@ -113,12 +117,14 @@ class Comparison:
     ) -> Table:
         at = {r: self._by_arm(f"cross_entropy/{r:g}/{loss}") for r in self.ratios}
         whens = () if loss == ALL else (EARLY, FINAL)
+        samples = {name: self._by_arm(f"samples/{name}/{loss}") for name in MEASURES}
         rows = []
         for name, seeds in losses.items():
             cells = [name, _mean(seeds)]
             cells.append("0" if name == self.reference else _format(differences.get(name), 3))
             cells += [_format(self._variance(when, name, loss), 2) for when in whens]
             cells += [_mean(at[r].get(name, {})) for r in self.ratios if at[r] and loss != ALL]
+            cells += [_mean(found.get(name, {})) for found in samples.values() if found]
             rows.append(tuple(cells))
         return Table(
             title=f"{loss}: bits per token after {self.base.num_updates:,} updates of "
@@ -130,6 +136,7 @@ class Comparison:
                 "difference",
                 *(f"variance, {when}" for when in whens),
                 *(f"−log p at ratio {r:g}" for r in self.ratios if at[r] and loss != ALL),
+                *(f"samples: {measure}" for measure, found in samples.items() if found),
             ),
             rows=tuple(rows),
         )
@@ -198,6 +205,16 @@ class Comparison:
                         holds=verdict(found),
                     )
                 )
+            for measure in ("divergence", "distance"):
+                found = compare(name, self.reference, f"samples/{measure}/{loss}")
+                if isinstance(arm.of(loss), Cosine) and found is not None:
+                    claims.append(
+                        Claim(
+                            text=f"{loss}: samples of {name} are nearer to the originals than those of "
+                            f"{self.reference}: the {measure} differs by {format_estimate(found, 3)}",
+                            holds=verdict(found),
+                        )
+                    )
         ratio = self._variance(FINAL, OPTIMAL, loss)
         if ratio is not None:
             claims.append(

@@ -15,6 +15,7 @@ from trimask.studies.findings import Findings
 from trimask.studies.gradients import draw_by_modality, train_partly
 from trimask.studies.pretraining import evaluate_held_out, evaluate_mask_ratios, train
 from trimask.studies.profile import Profile, measure_profile, optimal_density
+from trimask.studies.samples import measure_samples
 from trimask.studies.schedule_arms import EARLY, FINAL, OPTIMAL, Arm
 from trimask.studies.schedule_findings import Comparison, measured_density
 from trimask.studies.study import Study, small_run
@@ -29,8 +30,8 @@ def schedules() -> "Schedules":
     """Which noise schedule, and which weight of the loss, gives the lowest bound at equal updates?
 
     Six bounds, one of them with the measured density of least gradient variance, and the unweighted masked
-    mean with linear and cosine ratios: 1,000 updates of 16 sequences each, two seeds; about 45 minutes of one
-    core.
+    mean with linear and cosine ratios: 1,000 updates of 16 sequences each, two seeds; about an hour
+    of one core.
     """
     return Schedules(
         base=small_run(learning_rate=2.0**-7),
@@ -49,7 +50,7 @@ def schedules() -> "Schedules":
 
 
 def schedules_short() -> "Schedules":
-    """The same in minutes: 150 updates, one seed, without the geometric and log-linear arms."""
+    """The same in minutes: 150 updates, one seed, without samples and the geometric and log-linear arms."""
     full = schedules()
     return replace(
         full,
@@ -57,6 +58,7 @@ def schedules_short() -> "Schedules":
         arms={name: arm for name, arm in full.arms.items() if name not in ("geometric", "log-linear")},
         seeds=(0,),
         num_sequences=8,
+        num_samples=0,
     )
 
 
@@ -83,6 +85,10 @@ class Schedules(Study):
     """Sequences of each modality whose gradients are measured."""
     ratios: tuple[float, ...] = (1.0, 0.5, 0.1)
     """Mask ratios at which the held-out cross-entropy is evaluated."""
+    num_samples: int = 64
+    """Samples of each modality that are compared with held-out originals; 0 for none."""
+    num_steps: int = 32
+    """Steps of the plain sampler that draws them."""
 
     def __post_init__(self) -> None:
         if self.reference not in self.arms or not self.arms[self.reference].is_bound:
@@ -91,6 +97,8 @@ class Schedules(Study):
             raise UserError(f"arms.{OPTIMAL}: the study measures this arm itself: choose another name")
         if not 0 < self.early < 1:
             raise UserError(f"early is {self.early}: give a fraction of the updates between 0 and 1")
+        if self.num_samples == 1 or self.num_samples < 0:
+            raise UserError(f"num_samples is {self.num_samples}: give at least 2, or 0 for none")
         if self.num_sequences < 4:
             raise UserError(f"num_sequences is {self.num_sequences}: give at least 4, for intervals")
 
@@ -119,7 +127,12 @@ class Schedules(Study):
         if trial.factors["arm"] == self.reference:
             figures |= self._measure_noise(step, stream, FINAL)
         figures |= evaluate_held_out(config, step.denoiser, tokens)
-        return figures | evaluate_mask_ratios(config, step.denoiser, tokens, self.ratios)
+        figures |= evaluate_mask_ratios(config, step.denoiser, tokens, self.ratios)
+        if self.num_samples:
+            figures |= measure_samples(
+                config, step.denoiser, tokens, number=self.num_samples, num_steps=self.num_steps
+            )
+        return figures
 
     def findings(self, results: Sequence[Result]) -> Findings:
         return Comparison(
