@@ -6,6 +6,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from trimask.diffusion import schedule
 from trimask.diffusion.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Schedule
 from trimask.model.parametrization import CompletedP, Parametrization, Standard
 from trimask.sampling import grid
@@ -51,6 +54,7 @@ from trimask.tokenizers.quantizer import FiniteScalarConfig, QuantizerConfig, Re
 from trimask.training.logical_batch import BatchRule, KappaRule, LinearRule, NoRule, SquareRootRule
 from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine, WarmupStableDecay
 from trimask.training.reduction import ModalityMeans, Reduction, TokenMean
+from trimask.training.times import Independent, Stratified, TimeDraw
 from trimask.training.weighting import Bound, PowerOfBound, Unweighted, Weighting
 from trimask.vocabulary.alignment import ConstantRate, Even, TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
@@ -64,6 +68,7 @@ SCHEDULES: Sequence[Schedule] = [
     Geometric(sigma_max=1.0),
     LogLinear(),
     LogLinear(eps=0.2),
+    schedule.Tabulated(edges=(0.0, 0.01, 0.3, 1.0), densities=(9.0, 2.0, 0.5)),
 ]
 WEIGHTINGS: Sequence[Weighting] = [
     Bound(),
@@ -71,6 +76,7 @@ WEIGHTINGS: Sequence[Weighting] = [
     PowerOfBound(exponent=0.5),
     PowerOfBound(exponent=0.25),
 ]
+TIME_DRAWS: Sequence[TimeDraw] = [Stratified(), Independent()]
 REDUCTIONS: Sequence[Reduction] = [TokenMean(), ModalityMeans()]
 BATCH_RULES: Sequence[BatchRule] = [
     KappaRule(),
@@ -160,9 +166,20 @@ QUANTIZERS: Sequence[QuantizerConfig] = [
     ResidualVectorConfig(dim=6, codebook_size=16, num_codebooks=3),
 ]
 
+
+def kinks(schedule_: Schedule) -> list[float]:
+    """Times at which a schedule has two derivatives."""
+    if isinstance(schedule_, LogLinear):
+        return [1 - schedule_.eps]
+    if isinstance(schedule_, schedule.Tabulated):
+        return schedule_.inverse(1 - torch.tensor(schedule_.edges, dtype=torch.float64)).tolist()
+    return []
+
+
 DESIGN_SPACE: Mapping[type, Sequence[Any]] = {
     Schedule: SCHEDULES,
     Weighting: WEIGHTINGS,
+    TimeDraw: TIME_DRAWS,
     Reduction: REDUCTIONS,
     BatchRule: BATCH_RULES,
     LearningRateSchedule: LR_SCHEDULES,

@@ -5,10 +5,19 @@ import re
 from pathlib import Path
 from types import CodeType
 
+import numpy as np
 import pytest
 import torch
 
-from trimask.diffusion.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Schedule
+from trimask.diffusion.schedule import (
+    Cosine,
+    Geometric,
+    Linear,
+    LogLinear,
+    Polynomial,
+    Schedule,
+    Tabulated,
+)
 from trimask.model.parametrization import COMPLETED_P, Parametrization
 from trimask.sampling import grid
 from trimask.sampling.corrector import Corrector
@@ -21,6 +30,7 @@ from trimask.sampling.order import DrawnOrder, EvidenceOrder, FixedOrder, Order
 from trimask.sampling.recompute import Recompute
 from trimask.training.logical_batch import BatchRule
 from trimask.training.reduction import Reduction
+from trimask.training.times import TimeDraw
 from trimask.training.weighting import Weighting
 from trimask.vocabulary.codebooks import CodebookLayout
 
@@ -29,6 +39,7 @@ CHOICES = (
     Schedule,
     Weighting,
     Reduction,
+    TimeDraw,
     Parametrization,
     BatchRule,
     CodebookLayout,
@@ -41,7 +52,15 @@ CHOICES = (
     Filter,
     GuidanceRamp,
 )
-SCHEDULES = (Linear(), Polynomial(exponent=0.7), Polynomial(exponent=2.0), Cosine(), Geometric(), LogLinear())
+SCHEDULES = (
+    Linear(),
+    Polynomial(exponent=0.7),
+    Polynomial(exponent=2.0),
+    Cosine(),
+    Geometric(),
+    LogLinear(),
+    Tabulated(edges=(0.0, 0.2, 0.5, 1.0), densities=(3.0, 2.0, 1.0)),
+)
 PARAMETERS = {"exponent": "k", "sigma_min": "σ_min", "sigma_max": "σ_max", "eps": "ε"}
 
 
@@ -68,6 +87,12 @@ def test_schedules_are_as_their_formulas_say(schedule: Schedule) -> None:
         if isinstance(schedule, Geometric):
             sigma = schedule.sigma_min ** (1 - t) * schedule.sigma_max**t
             here |= {"σ": sigma, "dσ": sigma * math.log(schedule.sigma_max / schedule.sigma_min)}
+        if isinstance(schedule, Tabulated):
+            masses = np.array(schedule.densities) * np.diff(schedule.edges)
+            shares = [0.0, *np.cumsum(masses / masses.sum())]
+            ratio = np.interp(t, shares, schedule.edges)
+            place = np.searchsorted(shares, t) - 1
+            here |= {"m": ratio, "p": schedule.densities[place] / masses.sum()}
         at = torch.tensor(t, dtype=torch.float64)
         assert eval(alpha, here) == pytest.approx(float(schedule.alpha(at)), rel=1e-9)
         assert eval(weight, here) == pytest.approx(float(schedule.loss_weight(at)), rel=1e-9)

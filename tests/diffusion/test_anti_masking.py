@@ -15,7 +15,7 @@ NODES = 400
 
 def mask_ratios() -> tuple[torch.Tensor, torch.Tensor]:
     """Nodes u and weights du for the integral over u ~ U(0, 1), held off the ends as
-    `low_discrepancy_mask_ratio_pairs` does."""
+    `mask_ratio_pairs` does."""
     edge = torch.logit(torch.tensor(MINIMUM_MASK_RATIO, dtype=torch.float64))
     y, dy = double_exponential(float(edge), -float(edge), num_nodes=NODES)
     u = torch.sigmoid(y)

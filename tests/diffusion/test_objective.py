@@ -9,13 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from design_space import SCHEDULES
+from design_space import SCHEDULES, kinks
 from oracle import Oracle, double_exponential
 from trimask.diffusion.objective import count_targets, mask_ratio_weight, nelbo, nelbo_terms, training_loss
 from trimask.diffusion.schedule import (
     MINIMUM_MASK_RATIO,
     Cosine,
-    LogLinear,
     Schedule,
 )
 
@@ -24,9 +23,7 @@ def integrated_over_time(oracle: Oracle, schedule: Schedule, by_mask: torch.Tens
     """The integral over t in [0, 1] of w(t) sum over masks of P(mask | t) `by_mask`, the schedule taken as
     a black box."""
     t_min = float(schedule.inverse(torch.tensor(1 - MINIMUM_MASK_RATIO, dtype=torch.float64)))
-    breaks = [0.0, t_min, 1.0]
-    if isinstance(schedule, LogLinear):
-        breaks.insert(2, 1 - schedule.eps)
+    breaks = [0.0, t_min, *(kink for kink in kinks(schedule) if t_min < kink < 1), 1.0]
     total = 0.0
     for start, end in itertools.pairwise(breaks):
         t, dt = double_exponential(start, end)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimask.diffusion.schedule import MINIMUM_MASK_RATIO
-from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
+from trimask.diffusion.time import low_discrepancy_times, mask_ratio_pairs
 
 offsets = st.floats(0.0, 1.0, exclude_max=True)
 
@@ -28,7 +28,7 @@ def test_each_time_is_uniform_over_offsets() -> None:
 
 @given(st.integers(1, 64), offsets)
 def test_pairs_add_to_one_and_cover_the_interval_evenly(count: int, offset: float) -> None:
-    u, rest = low_discrepancy_mask_ratio_pairs(count, offset=offset)
+    u, rest = mask_ratio_pairs(low_discrepancy_times(count, offset=offset))
     torch.testing.assert_close(u + rest, torch.ones_like(u), rtol=0, atol=1e-15)
     assert (u >= MINIMUM_MASK_RATIO).all() and (rest <= 1 - MINIMUM_MASK_RATIO).all()
     both = torch.cat([u, rest])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from design_space import TIME_DRAWS
 from narrow import blocks_of, gradient
 from trimask.diffusion.objective import count_targets, nelbo_terms, training_loss
 from trimask.diffusion.schedule import Cosine, Schedule
@@ -21,6 +22,7 @@ from trimask.training.modalities import NO_ROWS, Modalities, ModalityConfig
 from trimask.training.optimizers import AdamWConfig, NonFinite
 from trimask.training.reduction import ModalityMeans, TokenMean
 from trimask.training.step import DenoiserStep
+from trimask.training.times import Independent, TimeDraw
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.codebooks import Parallel
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -156,7 +158,14 @@ def test_anti_masking_covers_each_target_once(batch: Batch):
 
 
 @pytest.mark.parametrize(
-    "objective", [{}, {"anti_masking": True}, {"modalities": scheduled(text=Cosine(), image=Cosine())}]
+    "objective",
+    [
+        {},
+        {"anti_masking": True},
+        {"times": Independent()},
+        {"times": Independent(), "anti_masking": True},
+        {"modalities": scheduled(text=Cosine(), image=Cosine())},
+    ],
 )
 def test_a_target_weighs_one_in_expectation(objective: dict[str, Any]):
     """E[weight · masked] = 1 for each target: with cross-entropy ln V, the loss is ln V per token."""
@@ -313,11 +322,12 @@ def test_the_loss_is_the_weighted_mean_of_bounds(batch: Batch, reduction: Modali
     assert float(step(batch)["loss"]) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
+@pytest.mark.parametrize("times", TIME_DRAWS, ids=str)
 @pytest.mark.parametrize("anti_masking", [False, True])
-def test_a_part_of_an_update_has_the_masks_of_the_whole(anti_masking: bool):
+def test_a_part_of_an_update_has_the_masks_of_the_whole(anti_masking: bool, times: TimeDraw):
     """As processes see it: other neighbours, other places, the same times and masks."""
     sequences, indices = make_sequences(), range(100, 112)
-    corruption = make_corruption(anti_masking=anti_masking)
+    corruption = make_corruption(anti_masking=anti_masking, times=times)
     whole = make_batch(sequences, indices, row_length=60)
     update = [(index, s.task_number) for index, s in zip(indices, sequences, strict=True)]
     mine = [11, 4, 0, 7]

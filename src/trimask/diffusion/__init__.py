@@ -18,9 +18,10 @@ from trimask.diffusion.schedule import (
     LogLinear,
     Polynomial,
     Schedule,
+    Tabulated,
     per_modality,
 )
-from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
+from trimask.diffusion.time import low_discrepancy_times, mask_ratio_pairs
 
 __all__ = [
     "MINIMUM_MASK_RATIO",
@@ -31,11 +32,12 @@ __all__ = [
     "NelboTerms",
     "Polynomial",
     "Schedule",
+    "Tabulated",
     "complement",
     "count_targets",
     "is_masked",
-    "low_discrepancy_mask_ratio_pairs",
     "low_discrepancy_times",
+    "mask_ratio_pairs",
     "mask_ratio_weight",
     "mask_tokens",
     "nelbo",

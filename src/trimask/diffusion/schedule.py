@@ -237,6 +237,69 @@ class LogLinear(Schedule):
         return torch.minimum(mask_ratio / (1 - self.eps), 1 - (1 - mask_ratio) / (2 - self.eps))
 
 
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tabulated(Schedule):
+    """The schedule whose mask ratios have a stated density, constant between `edges` [D].
+
+    With P(m) the share of mask ratios below m and p = P' its density, alpha = 1 - P^-1(t) and
+    w(t) = 1 / (m p(m)) at m = P^-1(t): piecewise linear in t, so exact. A measured optimal density, which is
+    proportional to the root of the mean squared gradient at m, is one.
+
+    Attributes:
+        edges: mask ratios from 0 to 1, rising; one more than `densities`.
+        densities: relative density between neighbouring edges, positive; scaled to integrate to 1.
+
+    Raises: UserError for other edges or densities.
+    """
+
+    edges: tuple[float, ...]
+    densities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        ends, rises = self.edges[:1] + self.edges[-1:], zip(self.edges, self.edges[1:], strict=False)
+        if ends != (0.0, 1.0) or not all(low < high for low, high in rises):
+            raise UserError(f"Tabulated.edges are {self.edges}: give rising mask ratios from 0 to 1")
+        if len(self.densities) != len(self.edges) - 1:
+            raise UserError(
+                f"Tabulated has {len(self.densities)} densities for {len(self.edges)} edges: give one for "
+                "each interval between them"
+            )
+        if not all(0 < density < math.inf for density in self.densities):
+            raise UserError(
+                f"Tabulated.densities are {self.densities}: give positive, finite numbers; a mask ratio that "
+                "is never drawn is missing from the bound"
+            )
+
+    def _unclipped_mask_ratio(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        edges, starts, slopes = self._table(t)
+        here = self._interval(t, starts)
+        return edges[here] + (t - starts[here]) * slopes[here]
+
+    def _slope(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        _, starts, slopes = self._table(t)
+        return slopes[self._interval(t, starts)]
+
+    def _time(self, mask_ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        edges, starts, slopes = self._table(mask_ratio)
+        here = self._interval(mask_ratio, edges)
+        return starts[here] + (mask_ratio - edges[here]) / slopes[here]
+
+    def _table(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the edges, the times at them, and the slope of the mask ratio after each but the last."""
+        edges = torch.tensor(self.edges, dtype=torch.float64)
+        density = torch.tensor(self.densities, dtype=torch.float64)
+        masses = density * edges.diff()
+        total = masses.sum()
+        starts = torch.cat([edges[:1], (masses / total).cumsum(0)])
+        return edges.to(like), starts.to(like), (total / density).to(like)
+
+    def _interval(self, values: Float[Tensor, "*shape"], starts: Tensor) -> Int[Tensor, "*shape"]:
+        """Return the interval of each value: the last that starts at or below it."""
+        found = torch.searchsorted(starts, values.detach().contiguous(), right=True) - 1
+        return found.clamp(0, len(self.densities) - 1)
+
+
 def per_modality(
     schedules: Sequence[Schedule], modality: Int[Tensor, "*shape"], t: Float[Tensor, "*#shape"]
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:

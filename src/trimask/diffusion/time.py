@@ -24,15 +24,14 @@ def low_discrepancy_times(num_sequences: int, *, offset: float) -> Float64[Tenso
     return (offset + torch.arange(num_sequences, dtype=torch.float64) / max(num_sequences, 1)) % 1.0
 
 
-def low_discrepancy_mask_ratio_pairs(
-    num_pairs: int, *, offset: float
-) -> tuple[Float64[Tensor, "pairs"], Float64[Tensor, "pairs"]]:
+def mask_ratio_pairs(t: Float64[Tensor, "n"]) -> tuple[Float64[Tensor, "n"], Float64[Tensor, "n"]]:
     """Mask ratios (u, 1 - u) for anti-masking: one for a mask, one for its complement, both in (0, 1).
 
-    Of u ~ U(0, 1) [D]. A pair is the same under u <-> 1 - u with its two views exchanged, so u is drawn from
-    (0, 1/2): the same law of pairs, and the 2n ratios of the batch are evenly spaced over (0, 1).
-    These are mask ratios, not times: use them with `mask_ratio_weight`, never with a schedule's
-    `loss_weight`. u is held above `MINIMUM_MASK_RATIO`, with the same reading as in `schedule`.
+    Of u ~ U(0, 1) [D], from times `t` ~ U(0, 1), one per pair. A pair is the same under u <-> 1 - u with its
+    two views exchanged, so u = t/2: the same law of pairs, and with n evenly spread times the 2n ratios of
+    the batch are evenly spaced over (0, 1). These are mask ratios, not times: use them with
+    `mask_ratio_weight`, never with a schedule's `loss_weight`. u is held above `MINIMUM_MASK_RATIO`, with the
+    same reading as in `schedule`.
     """
-    u = (low_discrepancy_times(num_pairs, offset=offset) / 2).clamp(min=MINIMUM_MASK_RATIO)
+    u = (t / 2).clamp(min=MINIMUM_MASK_RATIO)
     return u, 1 - u

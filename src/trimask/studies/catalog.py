@@ -23,6 +23,8 @@ STUDIES: Mapping[str, str] = MappingProxyType(
         "horizon": "studies.horizon",
         "mixing": "studies.mixing",
         "scaling": "studies.scaling",
+        "schedules": "studies.schedules",
+        "anti_masking": "studies.anti_masking",
         "sampling": "tuning.plans",
     }
 )

@@ -2,13 +2,15 @@
 
 import atexit
 import functools
+from collections.abc import Sequence as Rows
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from trimask import devices
+from trimask import devices, rng
 from trimask.data.mixture import MixtureConfig
 from trimask.data.stream import TrainingStream
 from trimask.errors import UserError
@@ -23,9 +25,14 @@ from trimask.training.distributed import ALONE, World, open_world
 from trimask.training.noise_scale import measure_denoiser_noise_scale
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
+from trimask.vocabulary.batch import make_batch
+from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.sequence import Sequence
+from trimask.vocabulary.slots import SlotTables
 
 _NUM_HELD_OUT = 256
 _NUM_MASKS = 4
+_EVALUATED_TOGETHER = 16
 _NATS = 1 / np.log(2)
 
 
@@ -75,17 +82,7 @@ def evaluate_held_out(
 
     Sequences and masks are the same for every trial, mixed as in training, so that only models differ.
     """
-    sources = load_sources(config, load_tokenizers(config), "validation", tokens)
-    known = tuple(c for c in config.mixture.components if c.source in sources)
-    if not known:
-        raise UserError("the data has no validation split, and a study compares held-out losses: prepare one")
-    sequences = draw_sequences(
-        replace(config, seed=0),
-        MixtureConfig(components=known),
-        sources,
-        denoiser.vocabulary,
-        number=number,
-    )
+    sequences = draw_held_out(config, denoiser.vocabulary, tokens, number=number)
     nats = sequence_nelbo(denoiser, sequences, seed=0, num_masks=_NUM_MASKS)
     counts = {
         m: sum(target_tokens(s, denoiser.vocabulary, m) for s in sequences)
@@ -94,6 +91,64 @@ def evaluate_held_out(
     total = sum(float(values.sum()) for values in nats.values()) / sum(counts.values())
     return {ALL: total * _NATS} | {
         m: float(nats[m].sum()) / count * _NATS for m, count in counts.items() if count
+    }
+
+
+def draw_held_out(
+    config: RunConfig, vocabulary: Vocabulary, tokens: Path, *, number: int = _NUM_HELD_OUT
+) -> list[Sequence]:
+    """Draw `number` held-out sequences, mixed as in training; they are the same for every trial on the data.
+
+    Raises: UserError if the data has no validation split.
+    """
+    sources = load_sources(config, load_tokenizers(config), "validation", tokens)
+    known = tuple(c for c in config.mixture.components if c.source in sources)
+    if not known:
+        raise UserError("the data has no validation split, and a study compares held-out losses: prepare one")
+    return draw_sequences(
+        replace(config, seed=0),
+        MixtureConfig(components=known),
+        sources,
+        vocabulary,
+        number=number,
+    )
+
+
+@torch.no_grad()
+def evaluate_mask_ratios(
+    config: RunConfig, denoiser: Denoiser, tokens: Path, ratios: Rows[float]
+) -> dict[str, float]:
+    """Evaluate −log p in bits per masked token of each modality, on held-out sequences with a share of their
+    targets masked: `cross_entropy/{ratio}/{modality}`.
+
+    Sequences and masks are the same for every trial; masks of a larger ratio hide all that those of a smaller
+    one do.
+    """
+    sequences = draw_held_out(config, denoiser.vocabulary, tokens)
+    device = next(denoiser.parameters()).device
+    tables, names = SlotTables(denoiser.vocabulary, device), denoiser.vocabulary.modalities
+    sums, counts = np.zeros((len(ratios), len(names))), np.zeros((len(ratios), len(names)))
+    for start in range(0, len(sequences), _EVALUATED_TOGETHER):
+        chunk = sequences[start : start + _EVALUATED_TOGETHER]
+        batch = make_batch(chunk, range(start, start + len(chunk))).to(device)
+        order = torch.full(batch.tokens.shape, np.inf, dtype=torch.float64, device=device)
+        for row, one in enumerate(chunk):
+            count = int(one.maskable.sum())
+            ranks = rng.generator(0, "mask ratios", start + row).permutation(count) / count
+            order[row, batch.maskable[row]] = torch.from_numpy(ranks).to(device)
+        mask_id, modality = tables.mask_id(batch.range_index), tables.modality(batch.range_index)
+        for number, ratio in enumerate(ratios):
+            hidden = order < ratio
+            z_t = torch.where(hidden, mask_id, batch.tokens)
+            loss = denoiser.cross_entropy(z_t, batch, hidden).double().cpu().numpy()
+            of_each = modality[hidden].cpu().numpy()
+            sums[number] += np.bincount(of_each, weights=loss, minlength=len(names))
+            counts[number] += np.bincount(of_each, minlength=len(names))
+    return {
+        f"cross_entropy/{ratio:g}/{name}": sums[i, j] / counts[i, j] * _NATS
+        for i, ratio in enumerate(ratios)
+        for j, name in enumerate(names)
+        if counts[i, j]
     }
 
 

@@ -1,6 +1,6 @@
 """Corrupt training batches: draw times and masks, and set the weight of each masked token."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -12,10 +12,11 @@ from trimask import rng
 from trimask.diffusion.forward import complement, is_masked, mask_tokens
 from trimask.diffusion.objective import mask_ratio_weight
 from trimask.diffusion.schedule import Linear, per_modality
-from trimask.diffusion.time import low_discrepancy_mask_ratio_pairs, low_discrepancy_times
+from trimask.diffusion.time import mask_ratio_pairs
 from trimask.errors import UserError
 from trimask.training.modalities import NO_ROWS, Modalities, rows_of
 from trimask.training.reduction import Reduction, TokenMean
+from trimask.training.times import Stratified, TimeDraw
 from trimask.training.weighting import Bound, Weighting
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import Vocabulary
@@ -38,12 +39,14 @@ class ObjectiveConfig:
             the reported metric.
         reduction: weight of a target token of each modality in the training loss, before the modality's own
             factors.
+        times: how the times of a batch depend on each other.
     """
 
     anti_masking: bool = False
     condition_dropout: float = 0.1
     weighting: Weighting = Bound()
     reduction: Reduction = TokenMean()
+    times: TimeDraw = Stratified()
 
     def __post_init__(self) -> None:
         if not 0 <= self.condition_dropout < 1:
@@ -83,9 +86,10 @@ class View:
 class Corruption:
     """Draws times and masks for a batch as functions of (seed, step, sample index), on any device.
 
-    Times are spread evenly over each logical batch, or the part of it in the update, so an update on several
-    logical batches uses the same times and has the noise of their mean. With `logical_batch` None, each
-    update is one logical batch. A part of an update gets the same times and masks as in the whole.
+    Times are drawn (`ObjectiveConfig.times`) for each logical batch, or the part of it in the update, so an
+    update on several logical batches uses the same times and has the noise of their mean. With
+    `logical_batch` None, each update is one logical batch. A part of an update gets the same times and masks
+    as in the whole.
     """
 
     def __init__(
@@ -161,20 +165,14 @@ class Corruption:
         hide = batch.is_condition & self.is_dropped(batch)[batch.sequence.clamp(min=0)]
         return torch.where(hide, self.tables.mask_id(batch.range_index), batch.tokens)
 
-    def _times(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:
-        """Draw low-discrepancy times per task: each task sees times spread evenly over (0, 1)."""
-        return self._task_by_task(batch, step, lambda n, offset: low_discrepancy_times(n, offset=offset))
-
     def _mask_ratios(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:
-        """Draw the mask ratio u of the first anti-masking view likewise; the second has 1 − u."""
-        return self._task_by_task(
-            batch, step, lambda n, offset: low_discrepancy_mask_ratio_pairs(n, offset=offset)[0]
-        )
+        """Draw the mask ratio u of the first anti-masking view; the second has 1 − u."""
+        return mask_ratio_pairs(self._times(batch, step))[0]
 
-    def _task_by_task(
-        self, batch: Batch, step: int, draw: Callable[[int, float], Float64[Tensor, "_members"]]
-    ) -> Float64[Tensor, "sequences"]:
-        """Draw one value per document of the batch, as part of the whole update."""
+    def _times(self, batch: Batch, step: int) -> Float64[Tensor, "sequences"]:
+        """Draw a time per document of the batch, as part of the whole update: per task, so that each task
+        sees the times that the configuration promises.
+        """
         # By sample index, not position: rows are sorted by length, which correlates with content.
         indices, order = batch.update_sample_index.sort()
         tasks = batch.update_task[order]
@@ -183,8 +181,9 @@ class Corruption:
             for task in tasks[group].unique().tolist():
                 members = group[tasks[group] == task]
                 number, *part = names
-                offset = float(rng.generator(self.seed, "time", number, task, *part).random())
-                values[members] = draw(len(members), offset).to(values.device)
+                values[members] = self.config.times.times(
+                    indices[members], seed=self.seed, stream=(number, task, *part)
+                )
         return values[torch.searchsorted(indices, batch.sample_index)]
 
     def _logical_batches(
