@@ -51,10 +51,14 @@ def train(config: RunConfig, folder: Path, tokens: Path) -> tuple[DenoiserStep, 
     return step, stream
 
 
-def evaluate_held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> dict[str, float]:
+def evaluate_held_out(
+    config: RunConfig, denoiser: Denoiser, tokens: Path, *, is_unconditional: bool = False
+) -> dict[str, float]:
     """Evaluate the NELBO in bits per target token on held-out sequences: of all tokens, and of each modality.
 
     Sequences and masks are the same for every trial, mixed as in training, so that only models differ.
+    `is_unconditional`: of the sequences that have a condition, with the condition masked as for guidance;
+    nothing if there are none.
     """
     sources = load_sources(config, load_tokenizers(config), "validation", tokens)
     known = tuple(c for c in config.mixture.components if c.source in sources)
@@ -67,7 +71,13 @@ def evaluate_held_out(config: RunConfig, denoiser: Denoiser, tokens: Path) -> di
         denoiser.vocabulary,
         number=_NUM_HELD_OUT,
     )
-    nats = sequence_nelbo(denoiser, sequences, seed=0, num_masks=_NUM_MASKS)
+    if is_unconditional:
+        sequences = [each for each in sequences if each.is_condition.any()]
+        if not sequences:
+            return {}
+    nats = sequence_nelbo(
+        denoiser, sequences, seed=0, num_masks=_NUM_MASKS, is_unconditional=is_unconditional
+    )
     counts = {
         m: sum(target_tokens(s, denoiser.vocabulary, m) for s in sequences)
         for m in denoiser.vocabulary.modalities

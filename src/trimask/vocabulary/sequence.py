@@ -292,4 +292,6 @@ def _align_text(
         first = coordinates[speech_start, 0]
         per_frame = (speech_stop - speech_start) / num_frames
         frames = alignment.frames(text_stop - text_start, num_frames)
+        if frames is None:
+            return
         coordinates[text_start:text_stop] = (first - 0.5 + (frames + 0.5) * per_frame)[:, None]
