@@ -10,11 +10,13 @@ from torch import Tensor
 
 from narrow import blocks_of
 from trimask import rng
-from trimask.model.attention import AttentionBackend, Documents, attend
+from trimask.config import from_dict, override, to_dict
+from trimask.model.attention import AttentionBackend, Documents, QKNorm, attend
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles, rotate
+from trimask.model.weights import check_fit
 from trimask.vocabulary.batch import Batch, make_batch
 from vocabulary.test_sequence_batch import SPANS, V, example
 
@@ -204,13 +206,48 @@ def test_initialization_is_named_by_its_seed() -> None:
     )
 
 
+@pytest.mark.parametrize("qk_norm", QKNorm)
 @pytest.mark.parametrize(("width", "depth", "num_heads"), [(32, 2, 2), (64, 1, 4), (48, 3, 3)])
-def test_parameter_count(width: int, depth: int, num_heads: int) -> None:
-    config = DenoiserConfig(width=width, depth=depth, num_heads=num_heads)
+def test_parameter_count(width: int, depth: int, num_heads: int, qk_norm: QKNorm) -> None:
+    config = DenoiserConfig(width=width, depth=depth, num_heads=num_heads, qk_norm=qk_norm)
     denoiser = Denoiser(config, V)
     count = count_parameters(config, V)
     assert count.total == sum(p.numel() for p in denoiser.parameters())
     assert count.blocks == count.total - 2 * denoiser.embedding.weight.numel()
+
+
+def test_without_qk_norm_scores_are_those_of_the_projections() -> None:
+    """Nothing else changes: the same start of all other tensors, and the scale of q and k shows."""
+    config = replace(CONFIG, qk_norm=QKNorm.NONE)
+    plain, normed = Denoiser(config, V), Denoiser(CONFIG, V)
+    plain.initialize(5)
+    normed.initialize(5)
+    theirs = dict(normed.named_parameters())
+    left_out = theirs.keys() - dict(plain.named_parameters()).keys()
+    assert {name.split(".")[-2] for name in left_out} == {"q_norm", "k_norm"}
+    assert all(torch.equal(value, theirs[name]) for name, value in plain.named_parameters())
+    (block, *_), h = blocks_of(plain), torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    cos, sin = rotary_angles(torch.arange(3.0)[:, None].expand(-1, 2), 16, 100.0)
+    documents = Documents.of(torch.tensor([0, 3]), AttentionBackend.LOOP, torch.device("cpu"))
+    with torch.no_grad():
+        q, k, v = block.attention.qkv(h).view(3, 3, 2, 16).unbind(1)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        scores = torch.einsum("ahd,bhd->hab", q, k) / 4
+        expected = (
+            torch.einsum("hab,bhd->ahd", scores.softmax(-1), v).flatten(1) @ block.attention.out.weight.T
+        )
+        found = block.attention(h, cos=cos, sin=sin, documents=documents)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_choice_of_qk_norm_is_stored_and_older_models_have_it() -> None:
+    stored = to_dict(replace(CONFIG, qk_norm=QKNorm.NONE))
+    assert stored["qk_norm"] == "none" and from_dict(DenoiserConfig, stored).qk_norm is QKNorm.NONE
+    del stored["qk_norm"]
+    assert from_dict(DenoiserConfig, stored) == CONFIG
+    assert override(CONFIG, {"qk_norm": "none"}).qk_norm is QKNorm.NONE
+    with pytest.raises(ValueError, match="weights are of a model with qk_norm rms, and this one has none"):
+        check_fit(Denoiser(CONFIG, V), replace(CONFIG, qk_norm=QKNorm.NONE), V)
 
 
 def test_flops_of_the_matrices_alone() -> None:

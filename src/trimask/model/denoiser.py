@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trimask import rng
 from trimask.devices import send
 from trimask.errors import UserError
-from trimask.model.attention import AttentionBackend, Documents
+from trimask.model.attention import AttentionBackend, Documents, QKNorm
 from trimask.model.block import Block, feed_forward_width
 from trimask.model.cache import BlockCache, KeyValueCache
 from trimask.model.head import weighted_cross_entropy
@@ -30,7 +30,11 @@ _LARGEST_BASE = 1e12
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserConfig:
     """Size of the transformer, and its parametrization. `width` = num_heads × head_dim; the
-    feed-forward is 8/3 × width wide, rounded up to 32. `condition_attention`: what conditions attend to.
+    feed-forward is 8/3 × width wide, rounded up to 32.
+
+    Attributes:
+        condition_attention: what conditions attend to.
+        qk_norm: how queries and keys are normalized.
     """
 
     width: int
@@ -39,6 +43,7 @@ class DenoiserConfig:
     rope_base: float = 10_000.0
     parametrization: Parametrization = Standard()
     condition_attention: ConditionAttention = ConditionAttention.FULL
+    qk_norm: QKNorm = QKNorm.RMS
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.num_heads) < 1:
@@ -101,7 +106,8 @@ class Denoiser(nn.Module):
         )
         multiplier = config.parametrization.residual_multiplier(config.depth)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.num_heads, residual_multiplier=multiplier) for _ in range(config.depth)
+            Block(config.width, config.num_heads, residual_multiplier=multiplier, qk_norm=config.qk_norm)
+            for _ in range(config.depth)
         )
         self.final_norm = nn.RMSNorm(config.width)
         self.unembedding = nn.Linear(config.width, vocabulary.size, bias=False)

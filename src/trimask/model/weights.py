@@ -82,6 +82,7 @@ def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary
         ("width", denoiser.config.width, config.width),
         ("depth", denoiser.config.depth, config.depth),
         ("num_heads", denoiser.config.num_heads, config.num_heads),
+        ("qk_norm", denoiser.config.qk_norm.value, config.qk_norm.value),
         ("vocabulary", denoiser.vocabulary, vocabulary),
     ):
         if theirs != ours:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from trimask.model.attention import QKNorm
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.flops import block_parameters, count_parameters
 from trimask.planning.hardware import Hardware
@@ -149,7 +150,10 @@ class MemoryModel:
             "is_looped": is_loop(backend, **where),
             "is_compiled": self.compute.compile,
         }
-        how = shared | {"is_gathered": gathers(self.model.condition_attention, backend, **where)}
+        how = shared | {
+            "is_gathered": gathers(self.model.condition_attention, backend, **where),
+            "has_qk_norm": self.model.qk_norm is QKNorm.RMS,
+        }
         sizes = {
             "width": self.model.width,
             "hidden": self.model.hidden,

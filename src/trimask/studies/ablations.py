@@ -55,6 +55,11 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "modality_means": Arm(
             changes={"objective.reduction": "ModalityMeans"}, judged_by=(ALL, MODALITY_MEAN)
         ),
+        "no_qk_norm": Arm(changes={"model.qk_norm": "none"}),
+        "no_qk_norm_half_rate": Arm(
+            changes={"model.qk_norm": "none", "optimizer.learning_rate": str(2.0**-7)}
+        ),
+        "half_rate": Arm(changes={"optimizer.learning_rate": str(2.0**-7)}),
         "text_unaligned": Arm(changes={"alignment": "Unaligned"}, judged_by=("speech",)),
     }
 )
