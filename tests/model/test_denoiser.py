@@ -14,17 +14,19 @@ from trimask.config import from_dict, override, to_dict
 from trimask.model.attention import AttentionBackend, Documents, QKNorm, attend
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import count_parameters, forward_flops
+from trimask.model.head import Normalization
 from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles, rotate
 from trimask.model.weights import check_fit
+from trimask.sampling.predictor import DenoiserPredictor
 from trimask.vocabulary.batch import Batch, make_batch
 from vocabulary.test_sequence_batch import SPANS, V, example
 
 CONFIG = DenoiserConfig(width=32, depth=2, num_heads=2)
 
 
-def random_denoiser() -> Denoiser:
-    denoiser = Denoiser(CONFIG, V)
+def random_denoiser(normalization: Normalization = Normalization.CODEBOOK) -> Denoiser:
+    denoiser = Denoiser(replace(CONFIG, normalization=normalization), V)
     denoiser.initialize(0)
     with torch.no_grad():
         draw = rng.generator(0, "unembedding").standard_normal((V.size, CONFIG.width), dtype="float32")
@@ -103,10 +105,13 @@ def test_slots_of_a_position_are_summed_embeddings() -> None:
     assert batch.num_positions < sequence.num_slots
 
 
+@pytest.mark.parametrize("normalization", Normalization)
 @torch.inference_mode()
-def test_logits_and_losses_against_the_full_vocabulary() -> None:
-    """The slow twin forms all logits, hides the ids outside each slot's range, and normalizes."""
-    denoiser, batch = random_denoiser(), mixed_batch()
+def test_logits_and_losses_against_the_full_vocabulary(normalization: Normalization) -> None:
+    """The slow twin forms all logits, hides the ids outside each slot's range, and normalizes; for a loss
+    over all codes it hides the special tokens. What is sampled from is normalized over the range either way.
+    """
+    denoiser, batch = random_denoiser(normalization), mixed_batch()
     tokens, where = masked_like(batch)
     hidden = denoiser(tokens, batch)
     expected = []
@@ -116,15 +121,19 @@ def test_logits_and_losses_against_the_full_vocabulary() -> None:
         outside = torch.ones(V.size, dtype=torch.bool)
         outside[token_range.start : token_range.stop] = False
         log_p = full.masked_fill(outside, -math.inf).log_softmax(-1)
-        expected.append(-log_p[batch.tokens[row, slot]])
+        outside = torch.arange(V.size) < V.num_special
+        of_all = full.masked_fill(outside, -math.inf).log_softmax(-1)
+        chosen = log_p if normalization is Normalization.CODEBOOK else of_all
+        expected.append(-chosen[batch.tokens[row, slot]])
         got = denoiser.logits(hidden[batch.position[row, slot]][None], token_range.index)[0].log_softmax(-1)
         torch.testing.assert_close(got, log_p[token_range.start : token_range.stop], rtol=1e-5, atol=1e-5)
     losses = denoiser.cross_entropy(tokens, batch, where)
     torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-5, atol=1e-5)
 
 
-def test_losses_have_gradients_everywhere_they_should() -> None:
-    denoiser, batch = random_denoiser(), mixed_batch()
+@pytest.mark.parametrize("normalization", Normalization)
+def test_losses_have_gradients_everywhere_they_should(normalization: Normalization) -> None:
+    denoiser, batch = random_denoiser(normalization), mixed_batch()
     tokens, where = masked_like(batch)
     denoiser.cross_entropy(tokens, batch, where).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in denoiser.parameters())
@@ -132,8 +141,10 @@ def test_losses_have_gradients_everywhere_they_should() -> None:
     assert (denoiser.unembedding.weight.grad[: V.num_special] == 0).all()  # special ids are never predicted
 
 
-def test_weighted_loss_is_the_weighted_sum_of_losses() -> None:
-    one, other, batch = random_denoiser(), random_denoiser(), mixed_batch()
+@pytest.mark.parametrize("normalization", Normalization)
+def test_weighted_loss_is_the_weighted_sum_of_losses(normalization: Normalization) -> None:
+    one, other = random_denoiser(normalization), random_denoiser(normalization)
+    batch = mixed_batch()
     tokens, where = masked_like(batch)
     scale = torch.from_numpy(rng.generator(0, "scale").uniform(0.1, 2, int(where.sum())))
     expected = one.cross_entropy(tokens, batch, where)
@@ -238,6 +249,36 @@ def test_without_qk_norm_scores_are_those_of_the_projections() -> None:
         )
         found = block.attention(h, cos=cos, sin=sin, documents=documents)
     torch.testing.assert_close(found, expected)
+
+
+def test_the_bound_over_all_codes_has_what_leaves_the_range() -> None:
+    """−log p(code) over all = −log p(code | its range) − log P(its range), and the samples' p is the same."""
+    own, of_all, batch = random_denoiser(), random_denoiser(Normalization.ALL), mixed_batch()
+    tokens, where = masked_like(batch)
+    with torch.inference_mode():
+        losses, wider = (each.cross_entropy(tokens, batch, where) for each in (own, of_all))
+        hidden = own(tokens, batch)[batch.position[where]]
+        logits = own.unembedding(hidden)[:, V.num_special :]
+        mass = []
+        for row, index in zip(logits.softmax(-1), batch.range_index[where].tolist(), strict=True):
+            start, stop = V.ranges[index].start - V.num_special, V.ranges[index].stop - V.num_special
+            mass.append(row[start:stop].sum())
+        torch.testing.assert_close(wider, losses - torch.stack(mass).log())
+        predictions = [DenoiserPredictor(each)(tokens, batch) for each in (own, of_all)]
+        for index in batch.range_index[where].unique().tolist():
+            slots = (batch.range_index == index).flatten().nonzero()[:, 0]
+            first, second = (prediction(slots, index) for prediction in predictions)
+            assert torch.equal(first, second)
+            torch.testing.assert_close(first.exp().sum(1), torch.ones(len(slots)))
+
+
+def test_the_choice_of_normalization_is_stored_and_can_be_learned_anew() -> None:
+    wide = replace(CONFIG, normalization=Normalization.ALL)
+    stored = to_dict(wide)
+    assert stored["normalization"] == "all" and from_dict(DenoiserConfig, stored) == wide
+    del stored["normalization"]
+    assert from_dict(DenoiserConfig, stored) == CONFIG
+    check_fit(Denoiser(CONFIG, V), wide, V)
 
 
 def test_the_choice_of_qk_norm_is_stored_and_older_models_have_it() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from trimask.config import from_dict, to_dict
 from trimask.vocabulary.alignment import ConstantRate, Even, TextAlignment, Unaligned
+from trimask.vocabulary.axes import PictureAxes
 from trimask.vocabulary.batch import make_batch, pack_rows
 from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
 from trimask.vocabulary.layout import Vocabulary
@@ -137,6 +138,23 @@ def test_at_a_constant_rate_a_letter_stands_beside_its_frame(
         middle = (per_frame - 1) / 2
         expected = at[SPEECH][0, 0] + middle + frames * per_frame
         np.testing.assert_allclose(at[TEXT], np.stack([expected, expected], 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [Flattened(), Parallel()], ids=repr)
+@pytest.mark.parametrize("spans", [("text_to_image", (TEXT, IMAGE)), ("image_to_text", (IMAGE, TEXT))])
+def test_pictures_on_a_line(spans: tuple[str, tuple[str, ...]], layout: CodebookLayout) -> None:
+    """As any other span: the position on both axes, and what follows comes after it."""
+    vocabulary = replace(V, layouts={IMAGE: layout}, picture_axes=PictureAxes.LINE)
+    task, modalities = spans
+    sequence = build_sequence(vocabulary, task, {m: codes_of(m) for m in modalities})
+    assert np.array_equal(sequence.coordinates, np.repeat(np.arange(sequence.num_positions)[:, None], 2, 1))
+    on_grid = build_sequence(replace(V, layouts={IMAGE: layout}), task, {m: codes_of(m) for m in modalities})
+    assert not np.array_equal(on_grid.coordinates, sequence.coordinates)
+    assert np.array_equal(on_grid.tokens, sequence.tokens)
+    stored = to_dict(vocabulary)
+    assert stored["picture_axes"] == "line" and from_dict(Vocabulary, stored) == vocabulary
+    del stored["picture_axes"]  # of weights from before it could be chosen
+    assert from_dict(Vocabulary, stored).picture_axes is PictureAxes.GRID
 
 
 @pytest.mark.parametrize("layout", [Flattened(), Parallel()], ids=repr)

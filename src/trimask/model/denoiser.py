@@ -15,12 +15,12 @@ from trimask.errors import UserError
 from trimask.model.attention import AttentionBackend, Documents, QKNorm
 from trimask.model.block import Block, feed_forward_width
 from trimask.model.cache import BlockCache, KeyValueCache
-from trimask.model.head import weighted_cross_entropy
+from trimask.model.head import Normalization, weighted_cross_entropy
 from trimask.model.parametrization import Parametrization, Standard, TensorRule
 from trimask.model.rope import rotary_angles
 from trimask.model.segments import ConditionAttention
 from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.layout import TokenRange, Vocabulary
 
 _LARGEST = 100_000  # more than any model that fits a machine
 _LARGEST_BASE = 1e12
@@ -35,6 +35,7 @@ class DenoiserConfig:
     Attributes:
         condition_attention: what conditions attend to.
         qk_norm: how queries and keys are normalized.
+        normalization: what the logits of a slot are normalized over, in the loss and in the bound.
     """
 
     width: int
@@ -44,6 +45,7 @@ class DenoiserConfig:
     parametrization: Parametrization = Standard()
     condition_attention: ConditionAttention = ConditionAttention.FULL
     qk_norm: QKNorm = QKNorm.RMS
+    normalization: Normalization = Normalization.CODEBOOK
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.num_heads) < 1:
@@ -92,7 +94,8 @@ class Denoiser(nn.Module):
     Complete(d)P; D: combination].
 
     `forward` returns hidden states; `logits` maps those of chosen slots to logits over one codebook's range.
-    No method returns logits over the whole vocabulary, since a slot's modality and codebook are always known.
+    No method returns logits over the whole vocabulary, since a slot's modality and codebook are always known;
+    losses may be normalized over all codes (`DenoiserConfig.normalization`).
     `attention_backend` None selects the best for the device.
     """
 
@@ -242,18 +245,18 @@ class Denoiser(nn.Module):
     ) -> Float[Tensor, "predicted"]:
         """Return −log p(clean token | `tokens`) in nats at the slots `is_predicted`, in row-major order.
 
-        Logits are computed at those slots only, one codebook's range at a time.
+        Logits are computed at those slots only, those of one codebook at a time.
         """
         hidden = self.forward(tokens, batch)
         target, position = batch.tokens[is_predicted], batch.position[is_predicted]
         range_index = batch.range_index[is_predicted]
         losses = torch.zeros(len(target), device=hidden.device)
-        for token_range in self.vocabulary.ranges:
+        for token_range in self._normalized_over:
             chosen = (range_index == token_range.index).nonzero().squeeze(1)
             if len(chosen):
                 rows = send(position[chosen], hidden.device)
                 right = send(target[chosen] - token_range.start, hidden.device)
-                logits = self.logits(hidden[rows], token_range.index)
+                logits = F.linear(hidden[rows], self.unembedding.weight[token_range.start : token_range.stop])
                 loss = F.cross_entropy(logits.float(), right, reduction="none")
                 losses = losses.index_copy(0, send(chosen, hidden.device), loss)
         return losses
@@ -280,8 +283,12 @@ class Denoiser(nn.Module):
             target=batch.tokens[is_predicted],
             range_index=batch.range_index[is_predicted],
             scale=scale,
-            ranges=self.vocabulary.ranges,
+            ranges=self._normalized_over,
         )
+
+    @property
+    def _normalized_over(self) -> tuple[TokenRange, ...]:
+        return self.config.normalization.widen(self.vocabulary.ranges)
 
 
 def _places(at: Int[Tensor, "kept"], active: Int[Tensor, "active"]) -> Int[Tensor, "kept"]:

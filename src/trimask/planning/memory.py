@@ -183,7 +183,8 @@ class MemoryModel:
         """Return the memory between forward and backward: all activations, the unembedding's gradient, and a
         chunk of logits."""
         width, element = self.model.width, self.element
-        largest = max(token_range.size for token_range in self.vocabulary.ranges)
+        widened = self.model.normalization.widen(self.vocabulary.ranges)
+        largest = max(token_range.size for token_range in widened)
         rows = max(_MIN_CHUNK_ROWS, _CHUNK_BYTES[self.hardware.is_gpu] // (_FP32 * largest))
         rows = min(rows, read)
         logits = rows * (largest * (_FP32 if element == _FP32 else _FP32 + element) + 4 * width * element)

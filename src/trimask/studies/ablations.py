@@ -60,6 +60,9 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             changes={"model.qk_norm": "none", "optimizer.learning_rate": str(2.0**-7)}
         ),
         "half_rate": Arm(changes={"optimizer.learning_rate": str(2.0**-7)}),
+        "image_on_a_line": Arm(changes={"picture_axes": "line"}, judged_by=("image",)),
+        "shared_mask": Arm(changes={"mask_tokens": "shared"}),
+        "softmax_over_all": Arm(changes={"model.normalization": "all"}),
         "text_unaligned": Arm(changes={"alignment": "Unaligned"}, judged_by=("speech",)),
     }
 )
