@@ -11,7 +11,8 @@ import pytest
 from trimask.config import differences, from_dict, to_dict
 from trimask.parallel import Local
 from trimask.recipes.quickstart import debug
-from trimask.studies.ablations import ARMS, BASE, MODALITY_MEAN, Ablations, Arm, ablations, ablations_short
+from trimask.studies.ablations import ARMS, Ablations, Arm, ablations, ablations_short
+from trimask.studies.comparison import BASE, MODALITY_MEAN
 from trimask.studies.findings import Claim, Findings
 from trimask.studies.run import run_study
 from trimask.studies.study import LOSSES, small_run
@@ -62,7 +63,7 @@ def test_what_is_worse_better_and_the_same_is_told() -> None:
     assert "speech: -0.0" in better.text and "FLOPs" not in better.text
     others = [claim for claim in findings.claims if claim not in (worse, better)]
     assert sum(claim.holds is None for claim in others) >= len(others) - 2  # 95 % intervals of 1e-3 of noise
-    losses_of, costs, hidden = findings.tables
+    losses_of, costs, hidden = findings.tables  # nothing is sampled from another distribution
     assert losses_of.header == ("arm", "changes", *LOSSES, MODALITY_MEAN)
     assert losses_of.rows[0] == (BASE, "", *["6.250"] * 5)
     assert losses_of.rows[1][1] == "modalities.image.layout Flattened"
@@ -112,6 +113,42 @@ def test_the_mean_of_modalities_weighs_them_alike() -> None:
     assert f"{MODALITY_MEAN}: -0.100" in of_modalities.text
 
 
+def test_an_arm_may_be_compared_with_another() -> None:
+    """Both lose 0.3 bits to the base, and one loses nothing to the other, or 0.05 more."""
+    for more, verdict in ((0.05, True), (-0.05, False)):
+
+        def figures(trial: Trial, more: float = more) -> dict[str, float | None]:
+            arm = str(trial.factors["arm"])
+            added = 0.3 * arm.startswith("double_rate") + more * (arm == "double_rate_no_qk_norm")
+            return losses(6.0 + added + int(trial.factors["seed"]) + noise(trial))
+
+        findings = found(ablations(), figures)
+        (claim,) = claims_of(findings, "double_rate_no_qk_norm")
+        assert claim.text.startswith("double_rate beats double_rate_no_qk_norm in all: ")
+        assert claim.holds is verdict
+        added = float(claim.text.split("in all: ")[1].split()[0])
+        assert added == pytest.approx(more, abs=2e-3)
+        row = next(row for row in findings.tables[0].rows if row[0] == "double_rate_no_qk_norm")
+        assert row[1].endswith("(against double_rate)")
+        alone = found(ablations(), figures, without="arm=double_rate,")
+        assert claims_of(alone, "double_rate_no_qk_norm")[0].holds is None
+
+
+def test_what_is_sampled_from_is_compared_with_what_the_base_trains() -> None:
+    def figures(trial: Trial) -> dict[str, float | None]:
+        value = 6.0 + int(trial.factors["seed"])
+        if trial.factors["arm"] != "softmax_over_all":
+            return losses(value)
+        return losses(value + 0.4) | {f"sampled/{name}": value + 0.125 for name in LOSSES}
+
+    findings = found(ablations(), figures)
+    assert findings.tables[0].rows[-2][0] == "softmax_over_all"
+    assert findings.tables[0].rows[-2][2].startswith("+0.400")
+    base, other = findings.tables[-1].rows
+    assert base == (BASE, *["6.500"] * 4)
+    assert other[0] == "softmax_over_all" and all(cell.startswith("+0.125") for cell in other[1:])
+
+
 def test_each_arm_changes_what_it_says_alone() -> None:
     study = ablations()
     base = {trial.factors["seed"]: to_dict(trial.config) for trial in study.trials({})[:1]}[0]
@@ -150,6 +187,13 @@ def test_arms_that_are_none(name: str, changes: dict[str, str], message: str) ->
         Ablations(base=small_run(learning_rate=0.01), arms={name: Arm(changes=changes)}, seeds=(0,))
 
 
+@pytest.mark.parametrize("against", ["itself", "nobody"])
+def test_arms_are_compared_with_arms(against: str) -> None:
+    arm = Arm(changes={"model.depth": "4"}, against=against)
+    with pytest.raises(ValueError, match=f"arms.itself.against is '{against}': name base or another arm"):
+        Ablations(base=small_run(learning_rate=0.01), arms={"itself": arm}, seeds=(0,))
+
+
 def test_without_seeds() -> None:
     with pytest.raises(ValueError, match="no seeds"):
         replace(ablations(), seeds=())
@@ -159,7 +203,7 @@ def test_without_seeds() -> None:
 def test_tiny_trials_run_and_cost_what_their_layout_says(tmp_path: Path) -> None:
     small = small_run(learning_rate=2.0**-7)
     base = replace(small, model=debug().model, data=debug().data, logical_batch=8, num_steps=2, log_every=1)
-    chosen = ("speech_flattened", "text_unaligned")
+    chosen = ("speech_flattened", "text_unaligned", "softmax_over_all", "no_qk_norm", "shared_mask")
     study = Ablations(base=base, arms={name: ARMS[name] for name in chosen}, seeds=(0,))
     request = {"study": "ablations", "short": True, "data": [], "overrides": {}}
     results = run_study(study, tmp_path, request=request, engine=Local(workers=1))
@@ -171,8 +215,12 @@ def test_tiny_trials_run_and_cost_what_their_layout_says(tmp_path: Path) -> None
         "positions",
     }
     for result in results:
-        assert all(3 < result.figure(loss) < 12 for loss in LOSSES)
+        assert all(3 < result.figure(loss) < 12.4 for loss in LOSSES)  # log2 of all codes
         assert result.figures["text"] != result.figures["unconditional/all"]
     assert by_arm["speech_flattened"].figure("training_flops") > by_arm[BASE].figure("training_flops")
     assert by_arm["text_unaligned"].figure("training_flops") == by_arm[BASE].figure("training_flops")
     assert by_arm["text_unaligned"].figure("speech") != by_arm[BASE].figure("speech")
+    of_all = by_arm["softmax_over_all"]
+    assert of_all.figure("training_flops") > by_arm[BASE].figure("training_flops")
+    assert all(0 < of_all.figure(f"sampled/{loss}") < of_all.figure(loss) for loss in LOSSES)
+    assert len({result.figure("all") for result in results}) == len(results)
