@@ -56,7 +56,7 @@ from trimask.training.lr_schedule import LearningRateSchedule, WarmupCosine, War
 from trimask.training.reduction import ModalityMeans, Reduction, TokenMean
 from trimask.training.times import Independent, Stratified, TimeDraw
 from trimask.training.weighting import Bound, PowerOfBound, Unweighted, Weighting
-from trimask.vocabulary.alignment import ConstantRate, Even, TextAlignment
+from trimask.vocabulary.alignment import ConstantRate, Even, TextAlignment, Unaligned
 from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
 
 SCHEDULES: Sequence[Schedule] = [
@@ -92,7 +92,7 @@ LR_SCHEDULES: Sequence[LearningRateSchedule] = [
     WarmupStableDecay(warmup_fraction=0.0, decay_fraction=0.0),
 ]
 LAYOUTS: Sequence[CodebookLayout] = [Flattened(), Parallel(), Delayed()]
-ALIGNMENTS: Sequence[TextAlignment] = [Even(), ConstantRate(frames_per_token=1.4, lead=2.0)]
+ALIGNMENTS: Sequence[TextAlignment] = [Unaligned(), Even(), ConstantRate(frames_per_token=1.4, lead=2.0)]
 ORDERS: Sequence[Order] = [
     Random(),
     LeftToRight(),

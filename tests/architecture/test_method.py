@@ -32,6 +32,7 @@ from trimask.training.logical_batch import BatchRule
 from trimask.training.reduction import Reduction
 from trimask.training.times import TimeDraw
 from trimask.training.weighting import Weighting
+from trimask.vocabulary.alignment import TextAlignment
 from trimask.vocabulary.codebooks import CodebookLayout
 
 PAGE = (Path(__file__).parents[2] / "docs" / "method.md").read_text(encoding="utf-8")
@@ -43,6 +44,7 @@ CHOICES = (
     Parametrization,
     BatchRule,
     CodebookLayout,
+    TextAlignment,
     TimeGrid,
     Order,
     Count,

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.nn.attention import varlen
 
-from trimask.model.attention import AttentionBackend, Documents
+from trimask.model.attention import AttentionBackend, Documents, QKNorm
 from trimask.model.block import Block
 from trimask.model.cache import BlockCache
 from trimask.model.recompute import Recompute
@@ -108,11 +108,11 @@ def on_cached_keys(
     return [block(h, cos=cos, sin=sin, documents=documents, cache=cache), keys, values]
 
 
-def main(recompute: Recompute) -> None:
+def main(recompute: Recompute, qk_norm: QKNorm) -> None:
     varlen._varlen_attn.register_kernel("cpu")(loop)
     varlen._varlen_attn_backward.register_kernel("cpu")(loop_backward)
     torch.manual_seed(0)
-    plain, compiled = (Block(32, 2, residual_multiplier=0.5) for _ in range(2))
+    plain, compiled = (Block(32, 2, residual_multiplier=0.5, qk_norm=qk_norm) for _ in range(2))
     compiled.load_state_dict(plain.state_dict())
     compiled.recompute = recompute
     compiled.compile(backend="aot_eager", dynamic=True)
@@ -135,4 +135,4 @@ def main(recompute: Recompute) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Recompute(sys.argv[1]))
+    main(Recompute(sys.argv[1]), QKNorm(sys.argv[2]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from narrow import blocks_of
 from trimask import rng
-from trimask.model.attention import AttentionBackend
+from trimask.model.attention import AttentionBackend, QKNorm
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.rope import rotary_angles, rotate
 from trimask.model.segments import ConditionAttention
@@ -23,10 +23,12 @@ CONFIG = DenoiserConfig(width=16, depth=2, num_heads=2)
 
 
 def denoiser_with(
-    attention: ConditionAttention, backend: AttentionBackend = AttentionBackend.LOOP
+    attention: ConditionAttention,
+    backend: AttentionBackend = AttentionBackend.LOOP,
+    qk_norm: QKNorm = QKNorm.RMS,
 ) -> Denoiser:
     """In float64, of weights and gains that are all drawn."""
-    denoiser = Denoiser(replace(CONFIG, condition_attention=attention), V)
+    denoiser = Denoiser(replace(CONFIG, condition_attention=attention, qk_norm=qk_norm), V)
     draw = rng.generator(0, "weights")
     with torch.no_grad():
         for name, parameter in denoiser.named_parameters():
@@ -90,8 +92,10 @@ class SlowPasses:
             attention = block.attention
             projected = attention.qkv(block.attention_norm(h))
             q, k, v = projected.view(len(active), 3, config.num_heads, config.head_dim).unbind(1)
-            queries = rotate(attention.q_norm(q), *angles)
-            keys |= dict(zip(active, rotate(attention.k_norm(k), *angles), strict=True))
+            if config.qk_norm is QKNorm.RMS:
+                q, k = attention.q_norm(q), attention.k_norm(k)
+            queries = rotate(q, *angles)
+            keys |= dict(zip(active, rotate(k, *angles), strict=True))
             values |= dict(zip(active, v, strict=True))
             attended = []
             for p, query in zip(active, queries, strict=True):

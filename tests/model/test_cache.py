@@ -18,7 +18,7 @@ from model.slow_passes import (
 )
 from trimask import rng
 from trimask.errors import UserError
-from trimask.model.attention import AttentionBackend
+from trimask.model.attention import AttentionBackend, QKNorm
 from trimask.model.cache import KeyValueCache
 from trimask.model.segments import ConditionAttention
 from trimask.vocabulary.batch import Batch
@@ -39,18 +39,20 @@ def some_positions(batch: Batch, seed: int) -> Tensor:
     return active if len(active) else torch.tensor([batch.num_positions - 1])
 
 
+@pytest.mark.parametrize("qk_norm", QKNorm)
 @pytest.mark.parametrize("attention", ConditionAttention)
 @pytest.mark.parametrize("backend", AttentionBackend)
 @settings(max_examples=6)
 @given(documents=DOCUMENTS, seeds=st.lists(st.integers(0, 999), min_size=1, max_size=3))
 def test_passes_attend_to_what_was_left(
+    qk_norm: QKNorm,
     attention: ConditionAttention,
     backend: AttentionBackend,
     documents: list[tuple[int, int]],
     seeds: list[int],
 ) -> None:
     batch = batch_of(documents)
-    denoiser = denoiser_with(attention, backend)
+    denoiser = denoiser_with(attention, backend, qk_norm)
     slow = SlowPasses(denoiser, batch)
     cache = denoiser.empty_cache(batch)
     with torch.inference_mode(), kernel_on_cpu():

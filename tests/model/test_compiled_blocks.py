@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from trimask.model.attention import QKNorm
 from trimask.model.recompute import Recompute
 
 SCRIPT = Path(__file__).parent / "compiled_blocks.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", Recompute)
-def test_code_is_made_once_for_all_lengths(recompute: Recompute) -> None:
+@pytest.mark.parametrize(
+    ("recompute", "qk_norm"), [*((each, QKNorm.RMS) for each in Recompute), (Recompute.NONE, QKNorm.NONE)]
+)
+def test_code_is_made_once_for_all_lengths(recompute: Recompute, qk_norm: QKNorm) -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), recompute.value],
+        [sys.executable, str(SCRIPT), recompute.value, qk_norm.value],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -10,19 +10,23 @@ from torch import Tensor
 
 from narrow import blocks_of
 from trimask import rng
-from trimask.model.attention import AttentionBackend, Documents, attend
+from trimask.config import from_dict, override, to_dict
+from trimask.model.attention import AttentionBackend, Documents, QKNorm, attend
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import count_parameters, forward_flops
+from trimask.model.head import Normalization
 from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles, rotate
+from trimask.model.weights import check_fit
+from trimask.sampling.predictor import DenoiserPredictor
 from trimask.vocabulary.batch import Batch, make_batch
 from vocabulary.test_sequence_batch import SPANS, V, example
 
 CONFIG = DenoiserConfig(width=32, depth=2, num_heads=2)
 
 
-def random_denoiser() -> Denoiser:
-    denoiser = Denoiser(CONFIG, V)
+def random_denoiser(normalization: Normalization = Normalization.CODEBOOK) -> Denoiser:
+    denoiser = Denoiser(replace(CONFIG, normalization=normalization), V)
     denoiser.initialize(0)
     with torch.no_grad():
         draw = rng.generator(0, "unembedding").standard_normal((V.size, CONFIG.width), dtype="float32")
@@ -101,10 +105,13 @@ def test_slots_of_a_position_are_summed_embeddings() -> None:
     assert batch.num_positions < sequence.num_slots
 
 
+@pytest.mark.parametrize("normalization", Normalization)
 @torch.inference_mode()
-def test_logits_and_losses_against_the_full_vocabulary() -> None:
-    """The slow twin forms all logits, hides the ids outside each slot's range, and normalizes."""
-    denoiser, batch = random_denoiser(), mixed_batch()
+def test_logits_and_losses_against_the_full_vocabulary(normalization: Normalization) -> None:
+    """The slow twin forms all logits, hides the ids outside each slot's range, and normalizes; for a loss
+    over all codes it hides the special tokens. What is sampled from is normalized over the range either way.
+    """
+    denoiser, batch = random_denoiser(normalization), mixed_batch()
     tokens, where = masked_like(batch)
     hidden = denoiser(tokens, batch)
     expected = []
@@ -114,15 +121,19 @@ def test_logits_and_losses_against_the_full_vocabulary() -> None:
         outside = torch.ones(V.size, dtype=torch.bool)
         outside[token_range.start : token_range.stop] = False
         log_p = full.masked_fill(outside, -math.inf).log_softmax(-1)
-        expected.append(-log_p[batch.tokens[row, slot]])
+        outside = torch.arange(V.size) < V.num_special
+        of_all = full.masked_fill(outside, -math.inf).log_softmax(-1)
+        chosen = log_p if normalization is Normalization.CODEBOOK else of_all
+        expected.append(-chosen[batch.tokens[row, slot]])
         got = denoiser.logits(hidden[batch.position[row, slot]][None], token_range.index)[0].log_softmax(-1)
         torch.testing.assert_close(got, log_p[token_range.start : token_range.stop], rtol=1e-5, atol=1e-5)
     losses = denoiser.cross_entropy(tokens, batch, where)
     torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-5, atol=1e-5)
 
 
-def test_losses_have_gradients_everywhere_they_should() -> None:
-    denoiser, batch = random_denoiser(), mixed_batch()
+@pytest.mark.parametrize("normalization", Normalization)
+def test_losses_have_gradients_everywhere_they_should(normalization: Normalization) -> None:
+    denoiser, batch = random_denoiser(normalization), mixed_batch()
     tokens, where = masked_like(batch)
     denoiser.cross_entropy(tokens, batch, where).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in denoiser.parameters())
@@ -130,8 +141,10 @@ def test_losses_have_gradients_everywhere_they_should() -> None:
     assert (denoiser.unembedding.weight.grad[: V.num_special] == 0).all()  # special ids are never predicted
 
 
-def test_weighted_loss_is_the_weighted_sum_of_losses() -> None:
-    one, other, batch = random_denoiser(), random_denoiser(), mixed_batch()
+@pytest.mark.parametrize("normalization", Normalization)
+def test_weighted_loss_is_the_weighted_sum_of_losses(normalization: Normalization) -> None:
+    one, other = random_denoiser(normalization), random_denoiser(normalization)
+    batch = mixed_batch()
     tokens, where = masked_like(batch)
     scale = torch.from_numpy(rng.generator(0, "scale").uniform(0.1, 2, int(where.sum())))
     expected = one.cross_entropy(tokens, batch, where)
@@ -204,13 +217,78 @@ def test_initialization_is_named_by_its_seed() -> None:
     )
 
 
+@pytest.mark.parametrize("qk_norm", QKNorm)
 @pytest.mark.parametrize(("width", "depth", "num_heads"), [(32, 2, 2), (64, 1, 4), (48, 3, 3)])
-def test_parameter_count(width: int, depth: int, num_heads: int) -> None:
-    config = DenoiserConfig(width=width, depth=depth, num_heads=num_heads)
+def test_parameter_count(width: int, depth: int, num_heads: int, qk_norm: QKNorm) -> None:
+    config = DenoiserConfig(width=width, depth=depth, num_heads=num_heads, qk_norm=qk_norm)
     denoiser = Denoiser(config, V)
     count = count_parameters(config, V)
     assert count.total == sum(p.numel() for p in denoiser.parameters())
     assert count.blocks == count.total - 2 * denoiser.embedding.weight.numel()
+
+
+def test_without_qk_norm_scores_are_those_of_the_projections() -> None:
+    """Nothing else changes: the same start of all other tensors, and the scale of q and k shows."""
+    config = replace(CONFIG, qk_norm=QKNorm.NONE)
+    plain, normed = Denoiser(config, V), Denoiser(CONFIG, V)
+    plain.initialize(5)
+    normed.initialize(5)
+    theirs = dict(normed.named_parameters())
+    left_out = theirs.keys() - dict(plain.named_parameters()).keys()
+    assert {name.split(".")[-2] for name in left_out} == {"q_norm", "k_norm"}
+    assert all(torch.equal(value, theirs[name]) for name, value in plain.named_parameters())
+    (block, *_), h = blocks_of(plain), torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    cos, sin = rotary_angles(torch.arange(3.0)[:, None].expand(-1, 2), 16, 100.0)
+    documents = Documents.of(torch.tensor([0, 3]), AttentionBackend.LOOP, torch.device("cpu"))
+    with torch.no_grad():
+        q, k, v = block.attention.qkv(h).view(3, 3, 2, 16).unbind(1)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        scores = torch.einsum("ahd,bhd->hab", q, k) / 4
+        expected = (
+            torch.einsum("hab,bhd->ahd", scores.softmax(-1), v).flatten(1) @ block.attention.out.weight.T
+        )
+        found = block.attention(h, cos=cos, sin=sin, documents=documents)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_bound_over_all_codes_has_what_leaves_the_range() -> None:
+    """−log p(code) over all = −log p(code | its range) − log P(its range), and the samples' p is the same."""
+    own, of_all, batch = random_denoiser(), random_denoiser(Normalization.ALL), mixed_batch()
+    tokens, where = masked_like(batch)
+    with torch.inference_mode():
+        losses, wider = (each.cross_entropy(tokens, batch, where) for each in (own, of_all))
+        hidden = own(tokens, batch)[batch.position[where]]
+        logits = own.unembedding(hidden)[:, V.num_special :]
+        mass = []
+        for row, index in zip(logits.softmax(-1), batch.range_index[where].tolist(), strict=True):
+            start, stop = V.ranges[index].start - V.num_special, V.ranges[index].stop - V.num_special
+            mass.append(row[start:stop].sum())
+        torch.testing.assert_close(wider, losses - torch.stack(mass).log())
+        predictions = [DenoiserPredictor(each)(tokens, batch) for each in (own, of_all)]
+        for index in batch.range_index[where].unique().tolist():
+            slots = (batch.range_index == index).flatten().nonzero()[:, 0]
+            first, second = (prediction(slots, index) for prediction in predictions)
+            assert torch.equal(first, second)
+            torch.testing.assert_close(first.exp().sum(1), torch.ones(len(slots)))
+
+
+def test_the_choice_of_normalization_is_stored_and_can_be_learned_anew() -> None:
+    wide = replace(CONFIG, normalization=Normalization.ALL)
+    stored = to_dict(wide)
+    assert stored["normalization"] == "all" and from_dict(DenoiserConfig, stored) == wide
+    del stored["normalization"]
+    assert from_dict(DenoiserConfig, stored) == CONFIG
+    check_fit(Denoiser(CONFIG, V), wide, V)
+
+
+def test_the_choice_of_qk_norm_is_stored_and_older_models_have_it() -> None:
+    stored = to_dict(replace(CONFIG, qk_norm=QKNorm.NONE))
+    assert stored["qk_norm"] == "none" and from_dict(DenoiserConfig, stored).qk_norm is QKNorm.NONE
+    del stored["qk_norm"]
+    assert from_dict(DenoiserConfig, stored) == CONFIG
+    assert override(CONFIG, {"qk_norm": "none"}).qk_norm is QKNorm.NONE
+    with pytest.raises(ValueError, match="weights are of a model with qk_norm rms, and this one has none"):
+        check_fit(Denoiser(CONFIG, V), replace(CONFIG, qk_norm=QKNorm.NONE), V)
 
 
 def test_flops_of_the_matrices_alone() -> None:

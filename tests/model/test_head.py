@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trimask import rng
-from trimask.model.head import weighted_cross_entropy
+from trimask.model.head import Normalization, weighted_cross_entropy
 from trimask.vocabulary.layout import TokenRange
 
 BOUNDS = (3, 14, 30, 31, 50)
@@ -47,13 +47,19 @@ def slots(range_index: list[int]) -> dict[str, Any]:
 
 
 def plain_losses(
-    hidden: Tensor, weight: Tensor, position: Tensor, target: Tensor, range_index: Tensor
+    hidden: Tensor,
+    weight: Tensor,
+    position: Tensor,
+    target: Tensor,
+    range_index: Tensor,
+    normalization: Normalization = Normalization.CODEBOOK,
 ) -> Tensor:
     """The slow twin: each slot on its own."""
-    losses = [
-        F.cross_entropy(weight[BOUNDS[r] : BOUNDS[r + 1]] @ hidden[p], t - BOUNDS[r])
-        for p, t, r in zip(position.tolist(), target, range_index.tolist(), strict=True)
-    ]
+    losses = []
+    for p, t, r in zip(position.tolist(), target, range_index.tolist(), strict=True):
+        is_all = normalization is Normalization.ALL
+        start, stop = (BOUNDS[0], BOUNDS[-1]) if is_all else (BOUNDS[r], BOUNDS[r + 1])
+        losses.append(F.cross_entropy(weight[start:stop] @ hidden[p], t - start))
     return torch.stack(losses) if losses else hidden.new_zeros(0)
 
 
@@ -63,15 +69,16 @@ CASES = [[], [3] * 9, [0, 3, 0, 3, 3], [2], MANY]
 
 @pytest.mark.parametrize("range_index", CASES, ids=["none", "one range", "two", "one code", "all"])
 @pytest.mark.parametrize("chunk_rows", [1, 3, 70, None])
+@pytest.mark.parametrize("normalization", Normalization)
 def test_loss_and_gradients_are_those_of_plain_autograd(
-    range_index: list[int], chunk_rows: int | None
+    range_index: list[int], chunk_rows: int | None, normalization: Normalization
 ) -> None:
-    given = slots(range_index)
+    given, ranges = slots(range_index), normalization.widen(RANGES)
     (hidden, weight), (plain_hidden, plain_weight) = tables(), tables()
-    loss, losses = weighted_cross_entropy(hidden, weight, **given, ranges=RANGES, chunk_rows=chunk_rows)
+    loss, losses = weighted_cross_entropy(hidden, weight, **given, ranges=ranges, chunk_rows=chunk_rows)
     (3 * loss).backward()
     scale = given.pop("scale")
-    expected = plain_losses(plain_hidden, plain_weight, **given)
+    expected = plain_losses(plain_hidden, plain_weight, **given, normalization=normalization)
     (3 * (expected * scale).sum() + 0 * (plain_hidden.sum() + plain_weight.sum())).backward()
     assert not losses.requires_grad
     torch.testing.assert_close(losses, expected.detach())
@@ -134,13 +141,14 @@ def test_extreme_logits_are_exact() -> None:
     assert losses.tolist() == [700.0, 0.0]
 
 
-def test_half_precision_within_its_rounding() -> None:
+@pytest.mark.parametrize("normalization", Normalization)
+def test_half_precision_within_its_rounding(normalization: Normalization) -> None:
     """Products are rounded to bf16 (2⁻⁹ relative), losses and sums over chunks are not."""
-    given = slots(MANY)
+    given, ranges = slots(MANY), normalization.widen(RANGES)
     exact, half = tables(), tables(torch.bfloat16)
-    loss, losses = weighted_cross_entropy(*half, **given, ranges=RANGES, chunk_rows=4)
+    loss, losses = weighted_cross_entropy(*half, **given, ranges=ranges, chunk_rows=4)
     loss.backward()
-    expected, expected_losses = weighted_cross_entropy(*exact, **given, ranges=RANGES)
+    expected, expected_losses = weighted_cross_entropy(*exact, **given, ranges=ranges)
     expected.backward()
     assert loss.dtype == losses.dtype == torch.float32
     torch.testing.assert_close(losses, expected_losses.float(), rtol=0.02, atol=0.05)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from trimask.model.attention import AttentionBackend, Documents
+from trimask.model.attention import AttentionBackend, Documents, QKNorm
 from trimask.model.block import Block
 from trimask.model.recompute import Recompute
 from trimask.model.rope import rotary_angles
@@ -42,9 +42,10 @@ def run_block(
     backend: AttentionBackend = AttentionBackend.LOOP,
     at: Tensor | None = None,
     prefixes: Tensor | None = None,
+    qk_norm: QKNorm = QKNorm.RMS,
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """The tensors of a block that are not its activations, those that autograd saved, and its output."""
-    block = Block(WIDTH, HEADS, residual_multiplier=0.5).to(device, dtype)
+    block = Block(WIDTH, HEADS, residual_multiplier=0.5, qk_norm=qk_norm).to(device, dtype)
     block.recompute = recompute
     coordinates = torch.rand(POSITIONS, 2, device=device)
     cos, sin = rotary_angles(coordinates, WIDTH // HEADS, 1e4)
@@ -65,16 +66,18 @@ def run_block(
     return others, saved, out
 
 
-def expected(recompute: Recompute) -> int:
+def expected(recompute: Recompute, qk_norm: QKNorm = QKNorm.RMS) -> int:
     hidden = Block(WIDTH, HEADS, residual_multiplier=1.0).feed_forward.down.in_features
     sizes = {"width": WIDTH, "hidden": hidden, "num_heads": HEADS, "element": 4}
-    return POSITIONS * count_kept_by_block(recompute, **ON_CPU).num_bytes(**sizes)
+    kept = count_kept_by_block(recompute, has_qk_norm=qk_norm is QKNorm.RMS, **ON_CPU)
+    return POSITIONS * kept.num_bytes(**sizes)
 
 
 @pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])
-def test_autograd_saves_what_is_listed(recompute: Recompute) -> None:
-    others, saved, _ = run_block(recompute)
-    assert size(saved, others) == expected(recompute)
+@pytest.mark.parametrize("qk_norm", QKNorm)
+def test_autograd_saves_what_is_listed(recompute: Recompute, qk_norm: QKNorm) -> None:
+    others, saved, _ = run_block(recompute, qk_norm=qk_norm)
+    assert size(saved, others) == expected(recompute, qk_norm)
 
 
 @pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])

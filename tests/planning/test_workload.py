@@ -12,6 +12,7 @@ from trimask.data.random_codes import random_sources
 from trimask.data.selection import StatedData
 from trimask.data.stream import SpanSlack
 from trimask.model.denoiser import Denoiser
+from trimask.model.head import Normalization
 from trimask.model.segments import ConditionAttention
 from trimask.planning.workload import workload
 from trimask.recipes import catalog
@@ -46,9 +47,18 @@ def small() -> RunConfig:
     return replace(override(config, SMALL), slack=SpanSlack(minimum=0, fraction=0.0, filled={}))
 
 
-@pytest.mark.parametrize("attention", ConditionAttention)
-def test_the_flops_of_a_sequence_are_those_of_its_passes(attention: ConditionAttention) -> None:
-    config = override(small(), {"model.condition_attention": attention.value})
+@pytest.mark.parametrize(
+    ("attention", "normalization"),
+    [
+        *((each, Normalization.CODEBOOK) for each in ConditionAttention),
+        (ConditionAttention.FULL, Normalization.ALL),
+    ],
+)
+def test_the_flops_of_a_sequence_are_those_of_its_passes(
+    attention: ConditionAttention, normalization: Normalization
+) -> None:
+    chosen = {"model.condition_attention": attention.value, "model.normalization": normalization.value}
+    config = override(small(), chosen)
     assert isinstance(config.data, StatedData)
     denoiser = Denoiser(config.model, build_vocabulary(config, None))
     denoiser.initialize(0)

@@ -18,6 +18,7 @@ from generation.fakes import hum, picture, random_denoiser, tiny_generator
 from trimask.cli.sample import BACKENDS as NAMES
 from trimask.errors import UserError
 from trimask.generation.codecs import Codecs
+from trimask.model.attention import QKNorm
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.onnx_graph import OnnxPrecision, quantize_channels, write_graph
 from trimask.model.parametrization import CompletedP
@@ -45,6 +46,7 @@ assert len(ALIKE) > 1
 CONFIGS = {
     "full": DenoiserConfig(width=32, depth=2, num_heads=2),
     "prefix": DenoiserConfig(width=32, depth=2, num_heads=2, condition_attention=ConditionAttention.PREFIX),
+    "no QK-norm": DenoiserConfig(width=32, depth=2, num_heads=2, qk_norm=QKNorm.NONE),
     "one head, residuals scaled": DenoiserConfig(
         width=16,
         depth=3,

@@ -1,6 +1,7 @@
 """A script for torchrun: a few updates of a small denoiser; the main process writes what came of them.
 
-`distributed_steps.py OUT [name=value …]`, with fields of `ComputeConfig`.
+`distributed_steps.py OUT [name=value …]`, with fields of `ComputeConfig`, `anti_masking`, and fields of the
+denoiser's config as `model.name`.
 """
 
 import json
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from in_memory import InMemory
-from trimask.config import from_dict
+from trimask.config import from_dict, override
 from trimask.data.mixture import Component, Mixture, MixtureConfig
 from trimask.data.stream import SpanSlack, TrainingStream
 from trimask.model.denoiser import DenoiserConfig
@@ -77,10 +78,10 @@ def layout(step: DenoiserStep) -> dict[str, tuple[type, torch.Size]]:
     return {name: (type(tensor), local(tensor).shape) for name, tensor in step.state_dict().items()}
 
 
-def main(out: Path, compute: ComputeConfig, objective: ObjectiveConfig) -> None:
+def main(out: Path, compute: ComputeConfig, objective: ObjectiveConfig, config: DenoiserConfig) -> None:
     stream = make_stream()
     with open_world(replicas=compute.replicas) as world:
-        denoiser = place(CONFIG, VOCABULARY, seed=0, compute=compute, world=world)
+        denoiser = place(config, VOCABULARY, seed=0, compute=compute, world=world)
         step = DenoiserStep(
             denoiser,
             objective=objective,
@@ -117,8 +118,10 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     fields = dict(word.split("=") for word in sys.argv[2:])
     anti_masking = fields.pop("anti_masking", "") == "true"
+    model = {n.removeprefix("model."): fields.pop(n) for n in list(fields) if n.startswith("model.")}
     main(
         Path(sys.argv[1]),
         from_dict(ComputeConfig, {name: json.loads(text) for name, text in fields.items()}),
         ObjectiveConfig(anti_masking=anti_masking),
+        override(CONFIG, model),
     )

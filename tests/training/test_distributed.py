@@ -87,6 +87,12 @@ def test_the_same_updates_with_two_views(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_the_same_updates_without_qk_norm_and_with_a_loss_over_all_codes(tmp_path: Path):
+    words = ["model.qk_norm=none", "model.normalization=all"]
+    assert_equal(launch(tmp_path / "one", 1, *words), launch(tmp_path / "two", 2, *words))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "rtol"), [("bf16", 0.03), ("float8", 0.2)])
 def test_low_precision_is_close(alone: Run, tmp_path: Path, precision: str, rtol: float):
     """Matrix products alone are rounded: masters and moments are fp32."""

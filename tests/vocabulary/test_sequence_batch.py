@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimask.config import from_dict, to_dict
-from trimask.vocabulary.alignment import ConstantRate, Even, TextAlignment
+from trimask.vocabulary.alignment import ConstantRate, Even, TextAlignment, Unaligned
+from trimask.vocabulary.axes import PictureAxes
 from trimask.vocabulary.batch import make_batch, pack_rows
 from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
 from trimask.vocabulary.layout import Vocabulary
@@ -139,6 +140,35 @@ def test_at_a_constant_rate_a_letter_stands_beside_its_frame(
         np.testing.assert_allclose(at[TEXT], np.stack([expected, expected], 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("layout", [Flattened(), Parallel()], ids=repr)
+@pytest.mark.parametrize("spans", [("text_to_image", (TEXT, IMAGE)), ("image_to_text", (IMAGE, TEXT))])
+def test_pictures_on_a_line(spans: tuple[str, tuple[str, ...]], layout: CodebookLayout) -> None:
+    """As any other span: the position on both axes, and what follows comes after it."""
+    vocabulary = replace(V, layouts={IMAGE: layout}, picture_axes=PictureAxes.LINE)
+    task, modalities = spans
+    sequence = build_sequence(vocabulary, task, {m: codes_of(m) for m in modalities})
+    assert np.array_equal(sequence.coordinates, np.repeat(np.arange(sequence.num_positions)[:, None], 2, 1))
+    on_grid = build_sequence(replace(V, layouts={IMAGE: layout}), task, {m: codes_of(m) for m in modalities})
+    assert not np.array_equal(on_grid.coordinates, sequence.coordinates)
+    assert np.array_equal(on_grid.tokens, sequence.tokens)
+    stored = to_dict(vocabulary)
+    assert stored["picture_axes"] == "line" and from_dict(Vocabulary, stored) == vocabulary
+    del stored["picture_axes"]  # of weights from before it could be chosen
+    assert from_dict(Vocabulary, stored).picture_axes is PictureAxes.GRID
+
+
+@pytest.mark.parametrize("layout", [Flattened(), Parallel()], ids=repr)
+@pytest.mark.parametrize("task", ["text_to_speech", "speech_to_text", "joint"])
+def test_unaligned_text_stands_at_its_own_positions(task: str, layout: CodebookLayout) -> None:
+    """A line from 0, whatever comes first: as if no span knew of the other."""
+    vocabulary = replace(V, layouts={SPEECH: layout}, alignment=Unaligned())
+    spans = next(spans for each, spans in SPANS if each == task and SPEECH in spans)
+    sequence = build_sequence(vocabulary, task, {m: codes_of(m, num_frames=4) for m in spans})
+    assert np.array_equal(sequence.coordinates, np.repeat(np.arange(sequence.num_positions)[:, None], 2, 1))
+    aligned = build_sequence(V, task, {m: codes_of(m, num_frames=4) for m in spans})
+    assert not np.array_equal(aligned.coordinates, sequence.coordinates)
+
+
 def test_vocabularies_are_stored_with_their_alignment() -> None:
     stored = to_dict(replace(V, alignment=ConstantRate(frames_per_token=1.5)))
     assert from_dict(Vocabulary, stored).alignment == ConstantRate(frames_per_token=1.5)
@@ -220,7 +250,7 @@ def test_rows_of_a_batch_are_a_batch(lengths: list[int], cut: int) -> None:
 
 
 @pytest.mark.parametrize("layout", [Flattened(), Parallel(), Delayed()], ids=repr)
-@pytest.mark.parametrize("alignment", [Even(), ConstantRate(frames_per_token=1.5)], ids=repr)
+@pytest.mark.parametrize("alignment", [Unaligned(), Even(), ConstantRate(frames_per_token=1.5)], ids=repr)
 @pytest.mark.parametrize(("task", "spans"), SPANS, ids=str)
 def test_a_span_of_another_length_is_as_if_built_with_it(
     task: str, spans: tuple[str, ...], alignment: TextAlignment, layout: CodebookLayout

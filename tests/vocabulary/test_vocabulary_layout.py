@@ -13,7 +13,7 @@ from design_space import LAYOUTS
 from trimask.config import from_dict, to_dict
 from trimask.errors import UserError
 from trimask.vocabulary.codebooks import CodebookLayout, Delayed, Flattened, Parallel
-from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.layout import CodeSpace, MaskTokens, Vocabulary, special_names
 from trimask.vocabulary.task import TASKS, Task
 
 VOCABULARY = Vocabulary(
@@ -139,6 +139,22 @@ def test_ids_are_data() -> None:
     assert more.num_special == VOCABULARY.num_special + 1 and more.task_number("more") == len(TASKS)
     for task in TASKS:
         assert more.task_number(task.name) == VOCABULARY.task_number(task.name)
+
+
+def test_one_mask_for_all_modalities() -> None:
+    """All else keeps its name; what was stored is read by names, in any order."""
+    names = special_names(VOCABULARY.modalities, [task.name for task in TASKS], MaskTokens.SHARED)
+    shared = replace(VOCABULARY, specials=names)
+    assert {shared.mask(name) for name in shared.modalities} == {names.index("mask")}
+    assert set(shared.mask_of_range.tolist()) == {names.index("mask")}
+    assert shared.num_special == VOCABULARY.num_special - 2
+    others = [name for name in VOCABULARY.specials if not name.startswith("mask:")]
+    assert [name for name in names if name != "mask"] == others
+    turned = from_dict(Vocabulary, {**to_dict(shared), "specials": ["pad", *reversed(names[1:])]})
+    assert turned.special(f"begin:{shared.modalities[0]}") != shared.special(f"begin:{shared.modalities[0]}")
+    assert {turned.mask(name) for name in turned.modalities} == {turned.special("mask")}
+    with pytest.raises(ValueError, match="no special token mask:image"):
+        replace(VOCABULARY, specials=tuple(n for n in VOCABULARY.specials if n != "mask:image"))
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,15 @@ class AttentionBackend(enum.Enum):
         return cls.VARLEN if has_kernel else cls.LOOP
 
 
+class QKNorm(enum.Enum):
+    """Whether each head's queries and keys are normalized before they are rotated: by an RMSNorm with a gain
+    per dimension, which bounds the scores [L: Henry et al. 2020, arXiv 2010.04245], or not.
+    """
+
+    RMS = "rms"
+    NONE = "none"
+
+
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Documents:
@@ -101,18 +110,20 @@ def _rounded_up(boundaries: Int[Tensor, "boundaries"]) -> int:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with QK-norm and RoPE; a document attends only to itself.
+    """Multi-head attention with RoPE, and QK-norm unless `qk_norm` says otherwise; a document attends only to
+    itself.
 
     `attend` is the function of that name, or one that does the same.
     """
 
-    def __init__(self, width: int, num_heads: int):
+    def __init__(self, width: int, num_heads: int, qk_norm: QKNorm = QKNorm.RMS):
         super().__init__()
-        head_dim = width // num_heads
+        self.head_dim = width // num_heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.q_norm = nn.RMSNorm(head_dim)
-        self.k_norm = nn.RMSNorm(head_dim)
+        self.q_norm, self.k_norm = (
+            nn.RMSNorm(self.head_dim) if qk_norm is QKNorm.RMS else nn.Identity() for _ in range(2)
+        )
         self.attend = attend
 
     def forward(
@@ -128,8 +139,9 @@ class Attention(nn.Module):
         """Return the output, only of rows `at` if given. Renew the keys and values of these positions in
         `cache`, if given, and attend to all that it has.
         """
-        # A size of a weight, not a number of ours: compiled code would have kernels for any head dimension.
-        head_dim = self.q_norm.weight.shape[0]
+        # Best a size of a weight: of a number of ours, compiled code may have kernels for any head dimension.
+        norm = self.q_norm
+        head_dim = norm.weight.shape[0] if isinstance(norm, nn.RMSNorm) else self.head_dim
         q, k, v = self.qkv(h).view(len(h), 3, -1, head_dim).unbind(1)
         q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
         if cache is not None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trimask.model.attention import Attention, Documents
+from trimask.model.attention import Attention, Documents, QKNorm
 from trimask.model.cache import BlockCache
 from trimask.model.recompute import Recompute, run
 
@@ -38,12 +38,14 @@ class Block(nn.Module):
     attended to, and with `cache` all that it has.
     """
 
-    def __init__(self, width: int, num_heads: int, *, residual_multiplier: float):
+    def __init__(
+        self, width: int, num_heads: int, *, residual_multiplier: float, qk_norm: QKNorm = QKNorm.RMS
+    ):
         super().__init__()
         self.residual_multiplier = residual_multiplier
         self.recompute = Recompute.NONE
         self.attention_norm = nn.RMSNorm(width)
-        self.attention = Attention(width, num_heads)
+        self.attention = Attention(width, num_heads, qk_norm)
         self.feed_forward_norm = nn.RMSNorm(width)
         self.feed_forward = SwiGLU(width, feed_forward_width(width))
 

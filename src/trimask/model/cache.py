@@ -37,8 +37,8 @@ class BlockCache:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class KeyValueCache:
-    """Keys (after QK-norm and rotation) and values of every block, for all positions of a batch. Passes
-    overwrite those that they compute. Holds 2 × depth × width numbers a position.
+    """Keys (normalized if the model does so, and rotated) and values of every block, for all positions of a
+    batch. Passes overwrite those that they compute. Holds 2 × depth × width numbers a position.
 
     Attributes:
         is_filled: which positions have been computed; on the host.

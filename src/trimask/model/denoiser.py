@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from trimask import rng
 from trimask.devices import send
 from trimask.errors import UserError
-from trimask.model.attention import AttentionBackend, Documents
+from trimask.model.attention import AttentionBackend, Documents, QKNorm
 from trimask.model.block import Block, feed_forward_width
 from trimask.model.cache import BlockCache, KeyValueCache
-from trimask.model.head import weighted_cross_entropy
+from trimask.model.head import Normalization, weighted_cross_entropy
 from trimask.model.parametrization import Parametrization, Standard, TensorRule
 from trimask.model.rope import rotary_angles
 from trimask.model.segments import ConditionAttention
 from trimask.vocabulary.batch import Batch
-from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.layout import TokenRange, Vocabulary
 
 _LARGEST = 100_000  # more than any model that fits a machine
 _LARGEST_BASE = 1e12
@@ -30,7 +30,12 @@ _LARGEST_BASE = 1e12
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserConfig:
     """Size of the transformer, and its parametrization. `width` = num_heads × head_dim; the
-    feed-forward is 8/3 × width wide, rounded up to 32. `condition_attention`: what conditions attend to.
+    feed-forward is 8/3 × width wide, rounded up to 32.
+
+    Attributes:
+        condition_attention: what conditions attend to.
+        qk_norm: how queries and keys are normalized.
+        normalization: what the logits of a slot are normalized over, in the loss and in the bound.
     """
 
     width: int
@@ -39,6 +44,8 @@ class DenoiserConfig:
     rope_base: float = 10_000.0
     parametrization: Parametrization = Standard()
     condition_attention: ConditionAttention = ConditionAttention.FULL
+    qk_norm: QKNorm = QKNorm.RMS
+    normalization: Normalization = Normalization.CODEBOOK
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.num_heads) < 1:
@@ -87,7 +94,8 @@ class Denoiser(nn.Module):
     Complete(d)P; D: combination].
 
     `forward` returns hidden states; `logits` maps those of chosen slots to logits over one codebook's range.
-    No method returns logits over the whole vocabulary, since a slot's modality and codebook are always known.
+    No method returns logits over the whole vocabulary, since a slot's modality and codebook are always known;
+    losses may be normalized over all codes (`DenoiserConfig.normalization`).
     `attention_backend` None selects the best for the device.
     """
 
@@ -101,7 +109,8 @@ class Denoiser(nn.Module):
         )
         multiplier = config.parametrization.residual_multiplier(config.depth)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.num_heads, residual_multiplier=multiplier) for _ in range(config.depth)
+            Block(config.width, config.num_heads, residual_multiplier=multiplier, qk_norm=config.qk_norm)
+            for _ in range(config.depth)
         )
         self.final_norm = nn.RMSNorm(config.width)
         self.unembedding = nn.Linear(config.width, vocabulary.size, bias=False)
@@ -236,18 +245,18 @@ class Denoiser(nn.Module):
     ) -> Float[Tensor, "predicted"]:
         """Return −log p(clean token | `tokens`) in nats at the slots `is_predicted`, in row-major order.
 
-        Logits are computed at those slots only, one codebook's range at a time.
+        Logits are computed at those slots only, those of one codebook at a time.
         """
         hidden = self.forward(tokens, batch)
         target, position = batch.tokens[is_predicted], batch.position[is_predicted]
         range_index = batch.range_index[is_predicted]
         losses = torch.zeros(len(target), device=hidden.device)
-        for token_range in self.vocabulary.ranges:
+        for token_range in self._normalized_over:
             chosen = (range_index == token_range.index).nonzero().squeeze(1)
             if len(chosen):
                 rows = send(position[chosen], hidden.device)
                 right = send(target[chosen] - token_range.start, hidden.device)
-                logits = self.logits(hidden[rows], token_range.index)
+                logits = F.linear(hidden[rows], self.unembedding.weight[token_range.start : token_range.stop])
                 loss = F.cross_entropy(logits.float(), right, reduction="none")
                 losses = losses.index_copy(0, send(chosen, hidden.device), loss)
         return losses
@@ -274,8 +283,12 @@ class Denoiser(nn.Module):
             target=batch.tokens[is_predicted],
             range_index=batch.range_index[is_predicted],
             scale=scale,
-            ranges=self.vocabulary.ranges,
+            ranges=self._normalized_over,
         )
+
+    @property
+    def _normalized_over(self) -> tuple[TokenRange, ...]:
+        return self.config.normalization.widen(self.vocabulary.ranges)
 
 
 def _places(at: Int[Tensor, "kept"], active: Int[Tensor, "active"]) -> Int[Tensor, "kept"]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
+from trimask.model.attention import QKNorm
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.segments import ConditionAttention
 from trimask.vocabulary.layout import Vocabulary
@@ -30,7 +31,8 @@ def count_parameters(config: DenoiserConfig, vocabulary: Vocabulary) -> Paramete
 
 def block_parameters(config: DenoiserConfig) -> int:
     """Parameters of all blocks and of the final norm."""
-    block = 4 * config.width**2 + 3 * config.width * config.hidden + 2 * config.width + 2 * config.head_dim
+    qk_norm = 2 * config.head_dim if config.qk_norm is QKNorm.RMS else 0
+    block = 4 * config.width**2 + 3 * config.width * config.hidden + 2 * config.width + qk_norm
     return config.depth * block + config.width
 
 

@@ -4,9 +4,11 @@ The loss weights are known beforehand, so each chunk's gradient is computed righ
 matrix products as with plain autograd, none repeated, and memory for one chunk.
 """
 
+import enum
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -16,6 +18,26 @@ from torch.autograd.function import once_differentiable
 
 from trimask.devices import send
 from trimask.vocabulary.layout import TokenRange
+
+
+class Normalization(enum.Enum):
+    """What the logits of a slot are normalized over.
+
+    Its own codebook's range, which is exact, since a slot's modality and codebook are always known [D]. Or
+    the ranges of all codebooks, as in a head that is not told what a slot is [L: MMaDA, arXiv 2505.15809];
+    special tokens are left out, since none is ever a target. Sampling normalizes over the slot's own range
+    either way.
+    """
+
+    CODEBOOK = "codebook"
+    ALL = "all"
+
+    def widen(self, ranges: Sequence[TokenRange]) -> tuple[TokenRange, ...]:
+        """Return, for each range, the ids that logits of its slots are normalized over."""
+        if self is Normalization.CODEBOOK:
+            return tuple(ranges)
+        return tuple(replace(each, start=ranges[0].start, stop=ranges[-1].stop) for each in ranges)
+
 
 # A chunk's logits: within a CPU's last cache, yet enough rows for fast products; on a GPU, where each chunk
 # passes over the whole gradient of the table, as many as memory bears.
@@ -37,10 +59,11 @@ def weighted_cross_entropy(
     """Σ_i scale_i · CE_i, differentiable in `hidden` and `weight`, and CE in nats, without gradient.
 
     CE_i = −log softmax(weight[start:stop] · hidden[position_i])[target_i − start], over the ids of the
-    slot's range alone. All ranges share one gradient of the table, where plain autograd makes one of its
-    full size for each. Softmax, loss, and the table's sums over chunks are in fp32 at least. Sums have a
-    fixed order; on a GPU too if slots of one range stand at distinct positions, as in every layout. What is
-    said of slots is best given on the host: then nothing waits for a GPU.
+    slot's range alone; ranges may overlap (`Normalization`). All ranges share one gradient of the table,
+    where plain autograd makes one of its full size for each. Softmax, loss, and the table's sums over chunks
+    are in fp32 at least. Sums have a fixed order; on a GPU too if slots of one range stand at distinct
+    positions, as in every layout. What is said of slots is best given on the host: then nothing waits for a
+    GPU.
 
     Args:
         position: rows of `hidden`; several slots may share one.
@@ -75,6 +98,10 @@ class _Part:
     target: Int[Tensor, "slots"]
     scale: Float[Tensor, "slots 1"]
 
+    @property
+    def ids(self) -> tuple[int, int]:
+        return self.token_range.start, self.token_range.stop
+
 
 class _WeightedCrossEntropy(torch.autograd.Function):
     @staticmethod
@@ -87,11 +114,12 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             for x, needed in zip((hidden, weight), ctx.needs_input_grad[:2], strict=True)
         )
         loss, losses = hidden.new_zeros((), dtype=wide), [hidden.new_empty(0, dtype=wide)]
-        for part in parts:
-            ids = slice(part.token_range.start, part.token_range.stop)
+        # Ranges widened to the same ids go together: between them the table's sums would be rounded.
+        for (start, stop), alike in itertools.groupby(parts, lambda part: part.ids):
+            ids = slice(start, stop)
             # In fp32 for one range at a time: a whole table of fp32 sums would be twice as much memory.
             total = None if weight_grad is None else weight_grad[ids].to(wide)
-            for chunk in _chunks(part, chunk_rows):
+            for chunk in (chunk for part in alike for chunk in _chunks(part, chunk_rows)):
                 losses.append(_add_chunk(hidden, weight[ids], chunk, hidden_grad, total))
                 loss += (losses[-1] * chunk.scale[:, 0]).sum()
             if weight_grad is not None and total is not None and wide != weight_grad.dtype:

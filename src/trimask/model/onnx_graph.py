@@ -104,17 +104,18 @@ def _write_block(writer: "_Writer", block: Block, h: str, name: str, *, has_bias
 def _write_attention(writer: "_Writer", attention: Attention, x: str, name: str, *, has_bias: bool) -> str:
     qkv = writer.linear(x, attention.qkv.weight, f"{name}.qkv")
     q, k, v = writer.split(qkv, 3, f"{name}.split")
-    num_heads = attention.qkv.weight.shape[1] // attention.q_norm.weight.shape[0]
+    num_heads = attention.qkv.weight.shape[1] // attention.head_dim
     q = _write_turn(writer, q, attention.q_norm, num_heads, f"{name}.q")
     k = _write_turn(writer, k, attention.k_norm, num_heads, f"{name}.k")
     inputs = [q, k, v, "", "", "bias"] if has_bias else [q, k, v]
     return writer.node("MultiHeadAttention", inputs, f"{name}.attend", _MICROSOFT, num_heads=num_heads)
 
 
-def _write_turn(writer: "_Writer", x: str, norm: nn.RMSNorm, num_heads: int, name: str) -> str:
-    x = writer.node("Reshape", [x, "heads"], f"{name}.heads")
-    x = writer.norm(x, norm, f"{name}.norm")
-    x = writer.node("Reshape", [x, "flat"], f"{name}.flat")
+def _write_turn(writer: "_Writer", x: str, norm: nn.Module, num_heads: int, name: str) -> str:
+    if isinstance(norm, nn.RMSNorm):
+        x = writer.node("Reshape", [x, "heads"], f"{name}.heads")
+        x = writer.norm(x, norm, f"{name}.norm")
+        x = writer.node("Reshape", [x, "flat"], f"{name}.flat")
     inputs = [x, "places", "cos", "sin"]
     return writer.node("RotaryEmbedding", inputs, f"{name}.turned", _MICROSOFT, num_heads=num_heads)
 

@@ -75,17 +75,20 @@ def read_denoiser(path: Path) -> tuple[Denoiser, dict[str, str]]:
 def check_fit(denoiser: Denoiser, config: DenoiserConfig, vocabulary: Vocabulary) -> None:
     """UserError if the weights of `denoiser` cannot be those of a model of this size and vocabulary.
 
-    How text is aligned with speech, and what conditions attend to, may differ: that can be learned anew.
+    How text is aligned with speech, the axes of pictures, what conditions attend to, and what logits are
+    normalized over may differ: that can be learned anew.
     """
-    vocabulary = replace(vocabulary, alignment=denoiser.vocabulary.alignment)
-    for what, theirs, ours in (
+    theirs = denoiser.vocabulary
+    vocabulary = replace(vocabulary, alignment=theirs.alignment, picture_axes=theirs.picture_axes)
+    for what, own, ours in (
         ("width", denoiser.config.width, config.width),
         ("depth", denoiser.config.depth, config.depth),
         ("num_heads", denoiser.config.num_heads, config.num_heads),
-        ("vocabulary", denoiser.vocabulary, vocabulary),
+        ("qk_norm", denoiser.config.qk_norm.value, config.qk_norm.value),
+        ("vocabulary", theirs, vocabulary),
     ):
-        if theirs != ours:
-            raise UserError(f"the weights are of a model with {what} {theirs}, and this one has {ours}")
+        if own != ours:
+            raise UserError(f"the weights are of a model with {what} {own}, and this one has {ours}")
 
 
 def check_tokenizers(path: Path, metadata: Mapping[str, str], hashes: Mapping[str, str]) -> None:

@@ -41,7 +41,13 @@ class Kept:
 
 
 def count_kept_by_block(
-    recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool, is_gathered: bool = False
+    recompute: Recompute,
+    *,
+    is_gpu: bool,
+    is_looped: bool,
+    is_compiled: bool,
+    is_gathered: bool = False,
+    has_qk_norm: bool = True,
 ) -> Kept:
     """Return the activation memory that one block keeps from forward to backward."""
     if recompute is Recompute.FULL:
@@ -50,19 +56,24 @@ def count_kept_by_block(
         # Its input and the results of products: qkv 3, attention, out, gate and up, down; one number a head
         # of the softmax. A compiled block keeps about as much by the compiler's own choice [D].
         return Kept(widths=7, hiddens=2, head_statistics=1)
-    return _all(is_gpu=is_gpu, is_looped=is_looped, is_gathered=is_gathered)
+    return _all(is_gpu=is_gpu, is_looped=is_looped, is_gathered=is_gathered, has_qk_norm=has_qk_norm)
 
 
 def count_recomputed_by_block(
-    recompute: Recompute, *, is_gpu: bool, is_looped: bool, is_compiled: bool, is_gathered: bool = False
+    recompute: Recompute,
+    *,
+    is_gpu: bool,
+    is_looped: bool,
+    is_compiled: bool,
+    is_gathered: bool = False,
+    has_qk_norm: bool = True,
 ) -> Kept:
     """Return the extra activation memory held while the block is recomputed in backward."""
-    kept = count_kept_by_block(
-        recompute, is_gpu=is_gpu, is_looped=is_looped, is_compiled=is_compiled, is_gathered=is_gathered
-    )
+    how = {"is_gpu": is_gpu, "is_looped": is_looped, "is_gathered": is_gathered, "has_qk_norm": has_qk_norm}
+    kept = count_kept_by_block(recompute, is_compiled=is_compiled, **how)
     if recompute is Recompute.NONE and not is_compiled:
         return Kept(widths=0)
-    everything = _all(is_gpu=is_gpu, is_looped=is_looped, is_gathered=is_gathered)
+    everything = _all(**how)
     if recompute is Recompute.FULL:
         return everything.minus(kept)
     # Backward does not need the kept outputs of `out` and `down`.
@@ -82,15 +93,16 @@ def count_kept_after_attention(
     return Kept(widths=2 + int(not is_gpu) + int(is_looped), hiddens=4, statistics=1)
 
 
-def _all(*, is_gpu: bool, is_looped: bool, is_gathered: bool) -> Kept:
+def _all(*, is_gpu: bool, is_looped: bool, is_gathered: bool, has_qk_norm: bool) -> Kept:
     """Two norms (input, output; their inverse root mean squares), qkv 3, q and k turned 2, attention 1 (the
     softmax: a number a head), the middle of the block is the second norm's input; gate and up 2 f, silu f,
     product f. On a CPU a norm is several operations, and keeps the normalized input too: of both norms, of q
     and of k. A loop over documents copies their results into one tensor. Gathered keys and values, 2 each,
     are kept in place of k turned.
     """
-    fused = Kept(widths=10, hiddens=4, statistics=2, head_statistics=3)
-    extra = (0 if is_gpu else 4) + int(is_looped) + 3 * int(is_gathered)
+    num_norms = 2 if has_qk_norm else 0  # of q and of k
+    fused = Kept(widths=10, hiddens=4, statistics=2, head_statistics=1 + num_norms)
+    extra = (0 if is_gpu else 2 + num_norms) + int(is_looped) + 3 * int(is_gathered)
     return Kept(
         widths=fused.widths + extra,
         hiddens=fused.hiddens,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from trimask.model.attention import QKNorm
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.flops import block_parameters, count_parameters
 from trimask.planning.hardware import Hardware
@@ -149,7 +150,10 @@ class MemoryModel:
             "is_looped": is_loop(backend, **where),
             "is_compiled": self.compute.compile,
         }
-        how = shared | {"is_gathered": gathers(self.model.condition_attention, backend, **where)}
+        how = shared | {
+            "is_gathered": gathers(self.model.condition_attention, backend, **where),
+            "has_qk_norm": self.model.qk_norm is QKNorm.RMS,
+        }
         sizes = {
             "width": self.model.width,
             "hidden": self.model.hidden,
@@ -179,7 +183,8 @@ class MemoryModel:
         """Return the memory between forward and backward: all activations, the unembedding's gradient, and a
         chunk of logits."""
         width, element = self.model.width, self.element
-        largest = max(token_range.size for token_range in self.vocabulary.ranges)
+        widened = self.model.normalization.widen(self.vocabulary.ranges)
+        largest = max(token_range.size for token_range in widened)
         rows = max(_MIN_CHUNK_ROWS, _CHUNK_BYTES[self.hardware.is_gpu] // (_FP32 * largest))
         rows = min(rows, read)
         logits = rows * (largest * (_FP32 if element == _FP32 else _FP32 + element) + 4 * width * element)

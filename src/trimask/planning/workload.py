@@ -108,7 +108,7 @@ def _work(
             num_positions=0,
             document_length=0,
             num_predicted=count,
-            range_size=vocabulary.space(modality).range_size,
+            range_size=_num_logits(config, vocabulary, modality),
         )
     return Work(
         component=component,
@@ -120,6 +120,12 @@ def _work(
         targets={modality: count for modality, count in targets.items() if count},
         flops=(1 + _BACKWARD) * flops,
     )
+
+
+def _num_logits(config: RunConfig, vocabulary: Vocabulary, modality: str) -> int:
+    """Return the logits of a slot of `modality`."""
+    widened = config.model.normalization.widen(vocabulary.ranges)
+    return widened[vocabulary.ranges_of(modality)[0].index].size
 
 
 def _num_read(sequence: templates.Sequence) -> float:

@@ -25,6 +25,7 @@ STUDIES: Mapping[str, str] = MappingProxyType(
         "scaling": "studies.scaling",
         "schedules": "studies.schedules",
         "anti_masking": "studies.anti_masking",
+        "ablations": "studies.ablations",
         "sampling": "tuning.plans",
     }
 )

@@ -75,15 +75,28 @@ def _join_world() -> World:
 
 
 def evaluate_held_out(
-    config: RunConfig, denoiser: Denoiser, tokens: Path, *, number: int = _NUM_HELD_OUT
+    config: RunConfig,
+    denoiser: Denoiser,
+    tokens: Path,
+    *,
+    number: int = _NUM_HELD_OUT,
+    is_unconditional: bool = False,
 ) -> dict[str, float]:
     """Evaluate the NELBO in bits per target token on `number` held-out sequences: of all tokens, and of each
     modality.
 
     Sequences and masks are the same for every trial, mixed as in training, so that only models differ.
+    `is_unconditional`: of the sequences that have a condition, with the condition masked as for guidance;
+    nothing if there are none.
     """
     sequences = draw_held_out(config, denoiser.vocabulary, tokens, number=number)
-    nats = sequence_nelbo(denoiser, sequences, seed=0, num_masks=_NUM_MASKS)
+    if is_unconditional:
+        sequences = [each for each in sequences if each.is_condition.any()]
+        if not sequences:
+            return {}
+    nats = sequence_nelbo(
+        denoiser, sequences, seed=0, num_masks=_NUM_MASKS, is_unconditional=is_unconditional
+    )
     counts = {
         m: sum(target_tokens(s, denoiser.vocabulary, m) for s in sequences)
         for m in denoiser.vocabulary.modalities

@@ -19,7 +19,8 @@ from trimask.training.lr_schedule import LearningRateSchedule
 from trimask.training.modalities import ModalityConfig, rows_of
 from trimask.training.optimizers import AdamWConfig, NonFinite
 from trimask.vocabulary.alignment import Even, TextAlignment
-from trimask.vocabulary.layout import CodeSpace, Vocabulary
+from trimask.vocabulary.axes import PictureAxes
+from trimask.vocabulary.layout import CodeSpace, MaskTokens, Vocabulary, special_names
 from trimask.vocabulary.task import MODALITIES, TASKS, Task
 
 _ROWS = {name: ModalityConfig() for name in MODALITIES}
@@ -54,6 +55,8 @@ class RunConfig:
         modalities: how each is laid out, masked and weighted.
         sampler: sampler settings by task name; may be changed at any time.
         alignment: position of text relative to speech.
+        picture_axes: rotary coordinates of pictures.
+        mask_tokens: one for each modality, or one for all.
         log_every, checkpoint_every, evaluate_every: in updates.
     """
 
@@ -72,6 +75,8 @@ class RunConfig:
     modalities: dict[str, ModalityConfig] = field(default_factory=lambda: dict(_ROWS))
     sampler: dict[str, SamplerConfig] = field(default_factory=lambda: dict(DEFAULTS))
     alignment: TextAlignment = Even()
+    picture_axes: PictureAxes = PictureAxes.GRID
+    mask_tokens: MaskTokens = MaskTokens.PER_MODALITY
     logical_batch: int
     num_steps: int
     physical_batch: int | None = None
@@ -126,11 +131,15 @@ class RunConfig:
         Raises:
             UserError: a row names an unknown modality.
         """
+        spaces = (*spaces, *self.spaces)
+        modalities, tasks = [space.name for space in spaces], [task.name for task in self.tasks]
         vocabulary = Vocabulary(
-            spaces=(*spaces, *self.spaces),
+            spaces=spaces,
             tasks=self.tasks,
             layouts={name: row.layout for name, row in self.modalities.items()},
             alignment=self.alignment,
+            picture_axes=self.picture_axes,
+            specials=special_names(modalities, tasks, self.mask_tokens),
         )
         rows_of(self.modalities, vocabulary)
         return vocabulary

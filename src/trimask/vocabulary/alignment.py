@@ -23,10 +23,21 @@ class TextAlignment(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def frames(self, num_tokens: int, num_frames: int) -> Float[np.ndarray, "tokens"]:
+    def frames(self, num_tokens: int, num_frames: int) -> Float[np.ndarray, "tokens"] | None:
         """Return the frame of each of `num_tokens`, from 0 at the first frame's centre; it may lie outside
-        the speech's span of `num_frames`, which includes end frames.
+        the speech's span of `num_frames`, which includes end frames. None leaves the tokens where they are.
         """
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unaligned(TextAlignment):
+    """At its own positions, one after the other, before or after the speech: what a sequence has without
+    alignment.
+    """
+
+    def frames(self, num_tokens: int, num_frames: int) -> None:
+        return None
 
 
 @final

@@ -1,6 +1,6 @@
 """The id space: special tokens first, then one contiguous range of ids per codebook of each modality.
 
-    pad | a mask per modality | a token per task | begin and close per modality | the ranges
+    pad | a mask per modality, or one | a token per task | begin and close per modality | the ranges
 
 A contiguous range per codebook lets the model compute logits over one range only: a position's modality and
 codebook are always known, so normalizing over that range alone is exact [D].
@@ -9,6 +9,7 @@ Ids are data: a vocabulary stores the names of its special tokens, modalities an
 them up by name, so that weights keep their meaning whatever is added to the package.
 """
 
+import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,19 +20,29 @@ from jaxtyping import Int
 
 from trimask.errors import UserError
 from trimask.vocabulary.alignment import Even, TextAlignment
+from trimask.vocabulary.axes import PictureAxes
 from trimask.vocabulary.codebooks import CodebookLayout, Flattened
 from trimask.vocabulary.task import TASKS, Task
 
 _MOST_CODEBOOKS = 1024
 _LARGEST = 1 << 24  # ids of a codebook
 _LONGEST_SIDE = 4096  # cells
-PAD = "pad"
+PAD, _MASK = "pad", "mask"
 RESERVED = frozenset(
     ("is_complete", "text_file", "sample_rate", "filmstrip", "settings", "keys", "languages", "all")
 )
 """Names that no modality may have: beside the names of modalities, samples described in JSON, prepared shards
 and the losses of studies have these.
 """
+
+
+class MaskTokens(enum.Enum):
+    """The tokens that hide codes: one for each modality, which names what kind of code is to be predicted
+    [D]; or one for all [L: MMaDA, arXiv 2505.15809], which leaves that to boundaries and positions.
+    """
+
+    PER_MODALITY = "per_modality"
+    SHARED = "shared"
 
 
 @final
@@ -111,7 +122,9 @@ class Vocabulary:
         tasks: in the order of their numbers in a batch.
         layouts: codebook layout by modality; `Flattened` by default.
         alignment: position of text relative to speech.
-        specials: names of the special tokens, in id order; by default all that the rows need.
+        picture_axes: rotary coordinates of spans on a grid.
+        specials: names of the special tokens, in id order; by default all that the rows need, with a mask
+            token per modality.
 
     Raises: UserError for duplicate names, a task with an unknown modality, or a missing special token.
     """
@@ -120,6 +133,7 @@ class Vocabulary:
     tasks: tuple[Task, ...] = TASKS
     layouts: dict[str, CodebookLayout] = field(default_factory=dict)
     alignment: TextAlignment = Even()
+    picture_axes: PictureAxes = PictureAxes.GRID
     specials: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -134,9 +148,11 @@ class Vocabulary:
                 )
         for name in self.layouts:
             self.space(name)
-        needed = special_names(self.modalities, [task.name for task in self.tasks])
+        tasks = [task.name for task in self.tasks]
         if not self.specials:
-            object.__setattr__(self, "specials", needed)
+            object.__setattr__(self, "specials", special_names(self.modalities, tasks))
+        masks = MaskTokens.SHARED if _MASK in self.specials else MaskTokens.PER_MODALITY
+        needed = special_names(self.modalities, tasks, masks)
         _check_names("special token", self.specials)
         missing = [name for name in needed if name not in self.specials]
         if missing:
@@ -172,8 +188,8 @@ class Vocabulary:
         return self.special(PAD)
 
     def mask(self, modality: str) -> int:
-        """Return the mask token of a modality: the model must know what kind of code to predict [D]."""
-        return self.special(f"mask:{modality}")
+        """Return the mask token of a modality, its own or the one of all (`MaskTokens`)."""
+        return self.special(_MASK if _MASK in self._special_ids else f"{_MASK}:{modality}")
 
     def task_token(self, task: str) -> int:
         return self.special(f"task:{task}")
@@ -274,11 +290,14 @@ class Vocabulary:
         return codes[: int(is_end.argmax())], True
 
 
-def special_names(modalities: Sequence[str], tasks: Iterable[str]) -> tuple[str, ...]:
+def special_names(
+    modalities: Sequence[str], tasks: Iterable[str], masks: MaskTokens = MaskTokens.PER_MODALITY
+) -> tuple[str, ...]:
     """Return the special tokens that these modalities and tasks need."""
+    own = [f"{_MASK}:{name}" for name in modalities]
     return (
         PAD,
-        *(f"mask:{name}" for name in modalities),
+        *([_MASK] if masks is MaskTokens.SHARED else own),
         *(f"task:{name}" for name in tasks),
         *(f"begin:{name}" for name in modalities),
         *(f"close:{name}" for name in modalities),

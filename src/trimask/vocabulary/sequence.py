@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 
 from trimask.errors import UserError
 from trimask.vocabulary.alignment import SPEECH, TEXT, TextAlignment
+from trimask.vocabulary.axes import span_coordinates
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.task import Task
 
@@ -34,7 +35,7 @@ class Sequence:
         position: transformer position of each slot, from 0.
         maskable: target slots: the ones that are masked in training and filled in sampling.
         is_condition: condition slots, replaced by mask tokens for guidance; never part of the loss.
-        coordinates: rotary coordinates of each position (two axes; equal ones but on pictures).
+        coordinates: rotary coordinates of each position on two axes, which may differ on pictures.
         spans: slots [start, stop) of each modality's frames × codebooks, in order.
         prefix_length: positions before the first target span (the task token, and the conditions with their
             boundaries); 0 if no condition comes first.
@@ -230,7 +231,9 @@ class _Builder:
         self._special(self.vocabulary.begin(modality))
         self.num_frames[modality] = num_frames
         num_positions = layout.num_positions(num_frames, space.num_codebooks)
-        coordinates, advance = _span_coordinates(space.grid, num_positions, max(num_frames, 1))
+        coordinates, advance = span_coordinates(
+            space.grid, num_positions, max(num_frames, 1), self.vocabulary.picture_axes
+        )
         self.spans[modality] = (self.num_slots, self.num_slots + tokens.size)
         self.position_spans[modality] = (self.num_positions, self.num_positions + num_positions)
         ranges = np.array([r.index for r in self.vocabulary.ranges_of(modality)], dtype=np.int64)
@@ -264,21 +267,6 @@ class _Builder:
         )
 
 
-def _span_coordinates(
-    grid: tuple[int, int] | None, num_positions: int, num_frames: int
-) -> tuple[np.ndarray, float]:
-    """Return the coordinates of a span's positions from 0, and the offset of the next span.
-
-    A line has equal coordinates on both axes, as in ordinary RoPE; a picture has (row, column) [D, as
-    M-RoPE]. Codebooks at separate positions share their cell's coordinates.
-    """
-    if grid is None:
-        line = np.arange(num_positions, dtype=np.float64)
-        return np.stack([line, line], axis=1), float(num_positions)
-    cell = np.minimum(np.arange(num_positions) * num_frames // max(num_positions, 1), num_frames - 1)
-    return np.stack([cell // grid[1], cell % grid[1]], axis=1).astype(np.float64), float(max(grid))
-
-
 def _align_text(
     coordinates: np.ndarray,
     text: tuple[int, int],
@@ -292,4 +280,6 @@ def _align_text(
         first = coordinates[speech_start, 0]
         per_frame = (speech_stop - speech_start) / num_frames
         frames = alignment.frames(text_stop - text_start, num_frames)
+        if frames is None:
+            return
         coordinates[text_start:text_stop] = (first - 0.5 + (frames + 0.5) * per_frame)[:, None]
