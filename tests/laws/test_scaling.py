@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from laws.surfaces import ASYMMETRIC, TRUTH, grid, loss_of, with_noise
 from scipy import optimize
 
+from laws.surfaces import ASYMMETRIC, TRUTH, grid, loss_of, with_noise
 from trimask.errors import UserError
 from trimask.laws.fitting import Fit, Law, fit_law
 from trimask.laws.log_huber import differ, refit
