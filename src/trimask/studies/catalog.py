@@ -21,6 +21,7 @@ STUDIES: Mapping[str, str] = MappingProxyType(
         "lr_transfer": "studies.lr_transfer",
         "batch_invariance": "studies.batch_invariance",
         "horizon": "studies.horizon",
+        "triples": "studies.triples",
         "sampling": "tuning.plans",
     }
 )
