@@ -176,9 +176,7 @@ class Triples(Study):
                 change = _compare(bits[arm][direction, route], bits[first][direction, base])
                 claims.append(_claim(f"{what}: fewer bits per token than {first} by {base}", change, -1))
                 change = _compare(ranked[arm][direction, route], base_ranks)
-                claims.append(
-                    _claim(f"{what}: ranks its own more often than {first} by a {CHAIN}", change, 1)
-                )
+                claims.append(_claim(f"{what}: finds its own more often than {first} by {CHAIN}", change, 1))
         return Findings(claims=tuple(claims), tables=tuple(tables), pictures={}, notes=_NOTES)
 
     @property
