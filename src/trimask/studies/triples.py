@@ -15,7 +15,7 @@ from trimask.estimate import Estimate, mean
 from trimask.runs.build import build_stream, build_vocabulary
 from trimask.studies.findings import Claim, Findings, Table, format_estimate
 from trimask.studies.fit import fit_differences
-from trimask.studies.pretraining import evaluate_held_out, train
+from trimask.studies.pretraining import evaluate_held_out, train, unshard
 from trimask.studies.routes import (
     CHAIN_DRAWN,
     CHAIN_TRUE,
@@ -141,9 +141,10 @@ class Triples(Study):
         figures = evaluate_held_out(first, step.denoiser, tokens)
         figures |= {_UPDATES: float(config.num_updates), _ROWS: float(config.horizon)}
         figures[_TOKENS] = sum(stream.target_tokens()) * config.horizon
+        denoiser = unshard(step.denoiser)
         for given, target in self.directions:
             figures |= Routes(
-                denoiser=step.denoiser,
+                denoiser=denoiser,
                 tokenizers=tokenizers,
                 tasks=stream.tasks,
                 rows=rows,
