@@ -136,6 +136,7 @@ def test_a_study_that_uses_another(desk: Path, capsys: pytest.CaptureFixture[str
     # Its copy is enough from now on, whatever becomes of the folder.
     shutil.move(desk / "grid", desk / "moved")
     assert main(command) == 0 and main(["study", "report", "out"]) == 0
+    assert "--uses grid=grid" in (desk / "out" / "report.md").read_text()
     assert main([*command, "--uses", "grid=moved"]) == 0
     capsys.readouterr()
     store = Results(desk / "moved")

@@ -26,6 +26,7 @@ STUDIES: Mapping[str, str] = MappingProxyType(
         "schedules": "studies.schedules",
         "anti_masking": "studies.anti_masking",
         "ablations": "studies.ablations",
+        "triples": "studies.triples",
         "sampling": "tuning.plans",
     }
 )

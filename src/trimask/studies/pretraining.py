@@ -74,6 +74,18 @@ def _join_world() -> World:
     return held.enter_context(open_world())
 
 
+def unshard(denoiser: Denoiser) -> Denoiser:
+    """Return a whole copy of a sharded denoiser on its device, for what a sharded one cannot do, such as
+    sampling; any other one itself. (Training on a GPU shards over that GPU alone.)
+    """
+    weights = denoiser.state_dict()
+    if not any(hasattr(weight, "full_tensor") for weight in weights.values()):
+        return denoiser
+    whole = Denoiser(denoiser.config, denoiser.vocabulary)
+    whole.load_state_dict({name: devices.gather(weight).cpu() for name, weight in weights.items()})
+    return whole.to(devices.pick())
+
+
 def evaluate_held_out(
     config: RunConfig,
     denoiser: Denoiser,

@@ -128,6 +128,7 @@ def run_study(
         _check_results(progress, described, out)  # before anything is written
         keep_sources(sources, out)
         io.keep_modules(described, out)
+        described["request"] = _recall_uses(request, out)
         io.write_sealed(out / STUDY, {**described, "environment": environment})
         study.make_tokens(out / _TOKENS, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)
@@ -142,6 +143,12 @@ def run_study(
             if len(progress.results.by_name) == num_before:
                 break  # the budget is used
         return progress.done()
+
+
+def _recall_uses(request: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Return `request` with the folders of other studies that an earlier start named, for the report."""
+    before = read_description(out / STUDY)["request"].get("uses", {}) if (out / STUDY).is_file() else {}
+    return {**request, "uses": {**before, **request.get("uses", {})}}
 
 
 def device_kind(environment: Mapping[str, Any]) -> str:

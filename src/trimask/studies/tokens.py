@@ -6,6 +6,7 @@ from typing import Literal
 
 from trimask.config import fingerprint
 from trimask.data.source import ExampleSource
+from trimask.data.view import add_views
 from trimask.runs.kinds import kind_of
 from trimask.tokenizers.bundle import Tokenizers
 from trimask.training.run import RunConfig
@@ -24,5 +25,8 @@ def load_sources(
     *,
     report: Callable[[str], None] = lambda message: None,
 ) -> Mapping[str, ExampleSource]:
-    """The token sources of a split, kept in `tokens` for all trials on the same data."""
-    return kind_of(config.data).sources(tokenizers, split, tokens / fingerprint(config.data), report)
+    """The token sources of a split, kept in `tokens` for all trials on the same data; with the views that the
+    run's mixture draws from (`trimask.data.view`).
+    """
+    found = kind_of(config.data).sources(tokenizers, split, tokens / fingerprint(config.data), report)
+    return add_views(found, tuple(component.source for component in config.mixture.components))

@@ -38,6 +38,8 @@ class Trial:
 
     factors: Mapping[str, Factor]
     config: RunConfig
+    settings: str = ""
+    """Fingerprint of what decides the result besides the configuration, such as how it is measured."""
 
     @property
     def name(self) -> str:
@@ -45,8 +47,8 @@ class Trial:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the configuration without `compute`."""
-        return fingerprint(replace(self.config, compute=ComputeConfig()))
+        """Fingerprint of the configuration without `compute`, and of the settings."""
+        return fingerprint(replace(self.config, compute=ComputeConfig())) + self.settings
 
 
 @final
