@@ -3,12 +3,13 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from laws.surfaces import ASYMMETRIC, TRUTH, grid, loss_of, with_noise
 from scipy import optimize
 
+from law_surfaces import ASYMMETRIC, TRUTH, grid, loss_of, with_noise
 from trimask.errors import UserError
 from trimask.laws.fitting import Fit, Law, fit_law
 from trimask.laws.log_huber import differ, refit
@@ -120,7 +121,9 @@ def test_the_optimum_is_the_least_loss_of_its_compute(truth: dict[str, float]):
             size = np.exp(log_size)
             return float(loss_of({"n": size, "d": flops / 6 / size}, truth))
 
-        found = optimize.minimize_scalar(loss, bounds=(5, 40), method="bounded", options={"xatol": 1e-10})
+        found: Any = optimize.minimize_scalar(
+            loss, bounds=(5, 40), method="bounded", options={"xatol": 1e-10}
+        )
         size = float(best_size(draws, flops)[0])
         assert size == pytest.approx(np.exp(found.x), rel=1e-3)
         assert float(best_data(draws, size)[0]) == pytest.approx(flops / 6 / size)
