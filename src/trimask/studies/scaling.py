@@ -12,7 +12,7 @@ from trimask.planning.workload import workload
 from trimask.runs.build import build_vocabulary
 from trimask.studies.findings import Findings
 from trimask.studies.pretraining import evaluate_held_out, train
-from trimask.studies.scaling_runs import DATA, EPOCHS, FLOPS, SIZE, report_runs
+from trimask.studies.scaling_runs import CEILING, DATA, EPOCHS, FLOPS, SIZE, report_runs
 from trimask.studies.study import Study, small_run
 from trimask.studies.tokens import load_tokenizers
 from trimask.studies.trial import Result, Trial
@@ -149,7 +149,8 @@ def _setting(result: Result) -> Setting:
 def _count(config: RunConfig) -> dict[str, float]:
     """Count a run's parameters, data and FLOPs, by each of the usual ways."""
     tokenizers = load_tokenizers(config)
-    parameters = count_parameters(config.model, build_vocabulary(config, tokenizers))
+    vocabulary = build_vocabulary(config, tokenizers)
+    parameters = count_parameters(config.model, vocabulary)
     works = workload(config, tokenizers)
     targets: dict[str, float] = {}
     epochs: dict[str, float] = {}
@@ -167,5 +168,6 @@ def _count(config: RunConfig) -> dict[str, float]:
         f"{DATA}/targets": sum(targets.values()),
         **{f"{DATA}/{modality}": count for modality, count in targets.items()},
         **epochs,
+        **{f"{CEILING}/{m}": math.log2(vocabulary.space(m).range_size) for m in targets},
         FLOPS: config.horizon * sum(work.share * work.flops for work in works),
     }

@@ -31,8 +31,10 @@ from trimask.studies.scaling_findings import (
 from trimask.studies.study import ALL, LOSSES
 from trimask.studies.trial import Result
 
-SIZE, DATA, EPOCHS, FLOPS = "parameters", "data", "epochs", "flops"
-"""Prefixes of a trial's figures: parameters/blocks, data/targets, epochs/emoji; and the FLOPs of the run."""
+SIZE, DATA, EPOCHS, FLOPS, CEILING = "parameters", "data", "epochs", "flops", "ceiling"
+"""Prefixes of a trial's figures: parameters/blocks, data/targets, epochs/emoji, and ceiling/text, the bits
+per token of knowing nothing; `flops` is a figure itself.
+"""
 BLOCKS, TARGETS = f"{SIZE}/blocks", f"{DATA}/targets"
 """The N and D of the fits; the others are shown beside them."""
 _CONSTRAINED = 4.0  # epochs: repeats up to here are nearly worth new data (Muennighoff et al. 2023)
@@ -66,7 +68,7 @@ def report_runs(inside: Sequence[Result], beyond: Sequence[Result], *, num_plann
         _countings(done, fits),
         _optima(fits, shown),
         Table(title=f"{FUTURE} ({ALL})", header=FUTURE_HEADER, rows=tuple(forecast_rows(fit, budgets))),
-        _checks(fits),
+        _checks(done, fits),
         Table(
             title=f"isoFLOP parabolas ({ALL}), for comparison",
             header=PARABOLA_HEADER,
@@ -178,11 +180,20 @@ def _optima(fits: Mapping[str, Fit], budgets: Sequence[float]) -> Table:
     )
 
 
-def _checks(fits: Mapping[str, Fit]) -> Table:
+def _find_ceiling(result: Result, loss: str) -> float | None:
+    """Return the loss of knowing nothing; that of all tokens by their shares in training."""
+    if loss != ALL:
+        return result.figures.get(f"{CEILING}/{loss}")
+    parts = [name.partition("/")[2] for name in result.figures if name.startswith(f"{CEILING}/")]
+    bits = [result.figure(f"{CEILING}/{each}") * result.figure(f"{DATA}/{each}") for each in parts]
+    return sum(bits) / result.figure(TARGETS) if bits else None
+
+
+def _checks(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
     rows = [
         (loss, name, f"{share:.3f}", format_estimate(fit.derive(share_of_size), 3), what)
         for loss, fit in fits.items()
-        for name, share, what in check_otherwise(fit)
+        for name, share, what in check_otherwise(fit, ceiling=_find_ceiling(results[0], loss))
     ]
     return Table(
         title=CHECKS,
