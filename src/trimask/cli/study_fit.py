@@ -41,6 +41,8 @@ class TableFit:
 
     def run(self, overrides: Mapping[str, str]) -> int:
         """Fit, print, and write with `out`. Return 1 if the table does not identify the law."""
+        if not self.columns:
+            raise UsageError(f"--columns names the law's inputs and the loss: {_FORM}")
         columns = _parse_pairs(self.columns, "--columns")
         if _LOSS not in columns:
             raise UsageError(f"--columns {self.columns} names no loss: {_FORM}")
