@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from law_surfaces import grid, loss_of, with_noise
 
+from law_surfaces import grid, loss_of, with_noise
 from trimask.cli.entry import main
 
 COLUMNS = "--columns=n=params,d=tokens,loss=val_loss"
@@ -26,7 +26,15 @@ def test_a_table_of_runs_gives_a_law_a_page_and_json(tmp_path: Path, capsys: pyt
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "holds: the table identifies L = E + A/N^alpha + B/D^beta" in printed
-    for part in ("beta", "N*", "log-sum-exp", "Leave-future-out", "isoFLOP", "Variable projection", "n 5.00e6"):
+    for part in (
+        "beta",
+        "N*",
+        "log-sum-exp",
+        "Leave-future-out",
+        "isoFLOP",
+        "Variable projection",
+        "n 5.00e6",
+    ):
         assert part in printed, part
     assert not out.exists() and [each.name for each in tmp_path.iterdir()] == ["runs.csv"]
     assert main([*command, "--out", str(out), "--json"]) == 0
@@ -122,9 +130,7 @@ def test_a_users_law_in_a_file_of_their_own(tmp_path: Path, capsys: pytest.Captu
         ([COLUMNS, "--short"], "--short is for studies that run trials"),
     ],
 )
-def test_wrong_arguments(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-):
+def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str):
     file = write_runs(tmp_path / "runs.csv")
     assert main(["study", "fit", str(file), *words]) == 2
     assert message in capsys.readouterr().err

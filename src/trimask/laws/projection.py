@@ -18,7 +18,7 @@ _GRID = 33  # points of each exponent for the estimate: steps of 0.037
 _DRAW_GRID = 9  # for the draws of a bootstrap
 _ROUNDS = 80
 _STEP = 1e-5  # of derivatives
-_SETTLED = 1e-9  # step of an exponent relative to its range
+_SETTLED, _DRAW_SETTLED = 1e-9, 1e-6  # step of an exponent relative to its range
 _MOST_CELLS = 20_000_000  # numbers in an array at a time
 
 
@@ -97,8 +97,8 @@ class ProjectedLaw(Law):
             f"Variable projection: {ranges} by a grid of {_GRID} points each and Gauss-Newton steps from the "
             f"best; {', '.join(self.coefficients)} ≥ 0 solved exactly by non-negative least squares at each "
             "point.",
-            "Columns are divided by their geometric means, which normalizes the inputs. Errors are relative: "
-            "predicted over measured loss, minus 1.",
+            "Columns are divided by their means, which makes the units of the inputs irrelevant. Errors are "
+            "relative: predicted over measured loss, minus 1.",
         )
 
     def predict(
@@ -178,6 +178,7 @@ class _Problem:
         coefficients, residuals, x = self._fit(points, root)
         costs = (residuals**2).sum(1)
         damping = np.full(len(points), 1e-3)
+        settled = _SETTLED if len(points) == 1 else _DRAW_SETTLED
         active = np.arange(len(points))
         for _ in range(_ROUNDS):
             if not len(active):
@@ -194,16 +195,16 @@ class _Problem:
             points[chosen], costs[chosen] = there[better], new_costs[better]
             coefficients[chosen], residuals[chosen], x[chosen] = new_c[better], new_r[better], new_x[better]
             damping[active] = np.where(better, damping[active] / 10, damping[active] * 10)
-            is_over = (moved < _SETTLED) | (damping[active] > 1e12)
+            is_over = (moved < settled) | (damping[active] > 1e12)
             active = active[~is_over]
         return np.concatenate([coefficients / self._norms(points), self.scale(points)], 1)
 
     def _columns(
         self, points: Float[np.ndarray, "points k"]
     ) -> tuple[Float[np.ndarray, "points rows columns"], Float[np.ndarray, "points columns"]]:
-        """Return the columns, divided by their geometric means and weighted by rows, and these means."""
+        """Return the columns, divided by their means and weighted by rows, and these means."""
         x = self._law._stack(self._inputs, self.scale(points), self._losses)
-        norms = np.exp(np.log(x).mean(1))
+        norms = x.mean(1)
         return x / norms[:, None] * self._rows[:, None], norms
 
     def _norms(self, points: Float[np.ndarray, "points k"]) -> Float[np.ndarray, "points columns"]:

@@ -38,10 +38,13 @@ per token of knowing nothing; `flops` is a figure itself.
 BLOCKS, TARGETS = f"{SIZE}/blocks", f"{DATA}/targets"
 """The N and D of the fits; the others are shown beside them."""
 _CONSTRAINED = 4.0  # epochs: repeats up to here are nearly worth new data (Muennighoff et al. 2023)
+_OTHER_DRAWS = 500  # for the other ways of counting N
 _FORECAST = "forecast.json"
 
 
-def report_runs(inside: Sequence[Result], beyond: Sequence[Result], *, num_planned: int) -> Findings:
+def report_runs(
+    inside: Sequence[Result], beyond: Sequence[Result], *, num_planned: int, num_draws: int
+) -> Findings:
     """Fit the grid's runs `inside`, and compare with those `beyond`, which no fit sees."""
     done = [each for each in inside if math.isfinite(each.figure(ALL))]
     notes = list(_notes(inside, done, num_planned))
@@ -51,7 +54,7 @@ def report_runs(inside: Sequence[Result], beyond: Sequence[Result], *, num_plann
     fits, reasons = {}, {}
     for loss in losses:
         try:
-            fits[loss] = _fit(done, loss)
+            fits[loss] = _fit(done, loss, num_draws=num_draws)
             reasons[loss] = fits[loss].doubts
         except NotIdentified as error:
             reasons[loss] = error.reasons
@@ -98,7 +101,7 @@ def report_runs(inside: Sequence[Result], beyond: Sequence[Result], *, num_plann
     )
 
 
-def _fit(results: Sequence[Result], loss: str, size: str = BLOCKS, *, num_draws: int = 2000) -> Fit:
+def _fit(results: Sequence[Result], loss: str, size: str = BLOCKS, *, num_draws: int) -> Fit:
     inputs = {
         "n": np.array([each.figure(size) for each in results]),
         "d": np.array([each.figure(TARGETS) for each in results]),
@@ -153,7 +156,9 @@ def _countings(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
     for loss in fits:
         cells = []
         for way in ways:
-            fit = fits[loss] if way == BLOCKS else _fit(results, loss, way)
+            fit = fits[loss]
+            if way != BLOCKS:
+                fit = _fit(results, loss, way, num_draws=min(len(fit.draws), _OTHER_DRAWS))
             cells += [format_estimate(fit.derive(share_of_size)), format_estimate(fit.derive(share_of_data))]
         rows.append((loss, *cells))
     header = [
