@@ -213,6 +213,13 @@ def test_what_a_table_cannot_tell(
     assert any(reason in each for each in fit.doubts), fit.doubts
 
 
+def test_repeats_that_nothing_tells_of():
+    """Where no data is repeated, R* can be anything."""
+    inputs = {**grid(), "u": grid()["d"]}
+    fit = fit_law(DataConstrained(), inputs, with_noise(loss_of(inputs), 1e-3, seed=1), num_draws=100)
+    assert any(each.startswith("R* = ") for each in fit.doubts), (fit.doubts, fit.estimate)
+
+
 def test_a_good_grid_leaves_no_doubt():
     inputs = grid()
     assert fit_law(Chinchilla(), inputs, with_noise(loss_of(inputs), 0.002, seed=0)).doubts == ()

@@ -12,10 +12,11 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float
 
-from trimask.laws.fitting import Inputs, Law
+from trimask.laws.fitting import Fit, Inputs, Law
 
 _GRID = 33  # points of each exponent for the estimate: steps of 0.037
 _DRAW_GRID = 9  # for the draws of a bootstrap
+_AT_END = 1e-3  # of the range
 _ROUNDS = 80
 _STEP = 1e-5  # of derivatives
 _SETTLED, _DRAW_SETTLED = 1e-9, 1e-6  # step of an exponent relative to its range
@@ -100,6 +101,15 @@ class ProjectedLaw(Law):
             "Columns are divided by their means, which makes the units of the inputs irrelevant. Errors are "
             "relative: predicted over measured loss, minus 1.",
         )
+
+    def find_doubts(self, fit: Fit) -> tuple[str, ...]:
+        found = []
+        for name, each in self.exponents.items():
+            value = fit.parameters[name].value
+            place = float(each.unscale(np.array([value]))[0])
+            if min(place, 1 - place) < _AT_END:
+                found.append(f"{name} = {value:.2f} is at an end of its range [{each.low:g}, {each.high:g}]")
+        return tuple(found)
 
     def predict(
         self, inputs: Inputs, parameters: Float[np.ndarray, "draws parameters"]
