@@ -22,7 +22,7 @@ def write_runs(path: Path, *, noise: float = 0.002, span: float = 32.0, more: st
 
 def test_a_table_of_runs_gives_a_law_a_page_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file, out = write_runs(tmp_path / "runs.csv"), tmp_path / "law"
-    command = ["study", "fit", str(file), COLUMNS, "--at=n=5e6,d=9e6"]
+    command = ["study", "fit", str(file), COLUMNS, "--at=n=5e6,d=9e6", "--draws=200"]
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "holds: the table identifies L = E + A/N^alpha + B/D^beta" in printed
@@ -51,7 +51,7 @@ def test_a_table_that_cannot_tell_exits_1_with_reasons_and_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file, out = write_runs(tmp_path / "runs.csv", span=4.0), tmp_path / "law"
-    assert main(["study", "fit", str(file), COLUMNS, "--out", str(out)]) == 1
+    assert main(["study", "fit", str(file), COLUMNS, "--draws=200", "--out", str(out)]) == 1
     printed = capsys.readouterr()
     assert "cannot tell: the table identifies" in printed.out
     assert "error: not identified: n spans a factor of 4: it needs 8" in printed.err
@@ -72,10 +72,10 @@ def test_a_column_of_runs_groups_rows(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_a_ceiling_and_unique_data_choose_the_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = write_runs(tmp_path / "runs.csv")
-    assert main(["study", "fit", str(file), COLUMNS, "--ceiling=11"]) in (0, 1)
+    assert main(["study", "fit", str(file), COLUMNS, "--draws=100", "--ceiling=11"]) in (0, 1)
     assert "L0 = 11" in capsys.readouterr().out
     repeated = write_runs(tmp_path / "repeated.csv", more="distinct=3e5")
-    main(["study", "fit", str(repeated), f"{COLUMNS},u=distinct"])
+    main(["study", "fit", str(repeated), f"{COLUMNS},u=distinct", "--draws=100"])
     assert "D' = U + U·R*" in capsys.readouterr().out
 
 
@@ -127,6 +127,7 @@ def test_a_users_law_in_a_file_of_their_own(tmp_path: Path, capsys: pytest.Captu
         ([COLUMNS, "--at=n=1,d=x"], "'x' is not a number"),
         ([COLUMNS, "--at=n=1,m=2"], "the law has no m: give n"),
         ([COLUMNS, "--at=n=1,d=-2"], "d must be finite and not negative"),
+        ([COLUMNS, "--draws=5"], "--draws is 5: give a number from 100 to 100,000"),
         ([COLUMNS, "--short"], "--short is for studies that run trials"),
     ],
 )
@@ -143,6 +144,10 @@ def test_a_bad_table_exits_1_with_its_line(tmp_path: Path, capsys: pytest.Captur
     assert "runs.csv, line 27: val_loss is 'oops', not a number" in capsys.readouterr().err
     assert main(["study", "fit", str(tmp_path / "none.csv"), COLUMNS]) == 1
     assert "does not exist" in capsys.readouterr().err
-    for words in (["plan", "scaling", COLUMNS], ["plan", "scaling", "--at=n=1,d=1"]):
+    for words in (
+        ["plan", "scaling", COLUMNS],
+        ["plan", "scaling", "--at=n=1,d=1"],
+        ["plan", "scaling", "--draws=9"],
+    ):
         assert main(["study", *words]) == 2
         assert "are for trimask study fit FILE: leave them out" in capsys.readouterr().err

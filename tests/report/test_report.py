@@ -72,7 +72,9 @@ def check_page(html: str) -> PageReader:
     for tag, source in reader.sources:
         kind, _, data = source.partition(";base64,")
         raw = io.BytesIO(base64.b64decode(data, validate=True))
-        if tag == "img":
+        if kind == "data:image/svg+xml":
+            assert tag == "img" and raw.read().startswith(b"<svg")
+        elif tag == "img":
             assert kind == "data:image/png"
             Image.open(raw).load()
         else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # these import scipy and matplotlib: wrong arguments must be 
     from trimask.studies.findings import Findings
 
 SCALING = "scaling"
+DRAWS = 2000
 _LOSS, _RUN = "loss", "run"
 _PAGE, _JSON = "law.html", "law.json"
 _FORM = "--columns n=PARAMETERS,d=TOKENS,loss=LOSS"
@@ -29,6 +30,7 @@ class TableFit:
     Attributes:
         columns: role -> column of the file: the law's inputs, `loss`, and `run`, which groups rows.
         at: points to forecast, each `n=…,d=…`.
+        draws: of the bootstrap.
         out: folder for the page and its JSON; None to print alone.
     """
 
@@ -36,6 +38,7 @@ class TableFit:
     law: str
     columns: str
     at: Sequence[str]
+    draws: int
     out: Path | None
     is_json: bool
 
@@ -66,7 +69,7 @@ class TableFit:
             losses = table.numbers[_LOSS]
             runs = np.unique(table.labels[_RUN], return_inverse=True)[1] if labels else None
             try:
-                fit = fit_law(law, table.numbers, losses, units=runs)
+                fit = fit_law(law, table.numbers, losses, units=runs, num_draws=self.draws)
             except NotIdentified as error:
                 text = f"the table identifies {law.formula}; {'; '.join(error.reasons)}"
                 empty = Findings(claims=(Claim(text=text, holds=None),), tables=(), pictures={})
@@ -116,6 +119,7 @@ class TableFit:
         words = ["trimask", "study", "fit", str(self.file), "--law", self.law, "--columns", self.columns]
         for point in self.at:
             words += ["--at", point]
+        words += ["--draws", f"{self.draws}"] if self.draws != DRAWS else []
         words += [f"--{name}={value}" for name, value in overrides.items()]
         return shlex.join([*words, "--out", str(self.out)])
 

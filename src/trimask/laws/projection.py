@@ -3,6 +3,7 @@
 Deterministic, and without the local minima that the joint search over all parameters has.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from jaxtyping import Bool, Float
 
 from trimask.laws.fitting import Fit, Inputs, Law
 
-_GRID = 33  # points of each exponent for the estimate: steps of 0.037
-_DRAW_GRID = 9  # for the draws of a bootstrap
+_POINTS = 4096  # of the grid of all exponents, for the estimate: steps of 0.02 for two
+_DRAW_POINTS = 125  # for the draws of a bootstrap
 _AT_END = 1e-3  # of the range
 _ROUNDS = 80
 _STEP = 1e-5  # of derivatives
@@ -95,9 +96,9 @@ class ProjectedLaw(Law):
             f"{name} in [{each.low:g}, {each.high:g}]" for name, each in self.exponents.items()
         )
         return (
-            f"Variable projection: {ranges} by a grid of {_GRID} points each and Gauss-Newton steps from the "
-            f"best; {', '.join(self.coefficients)} ≥ 0 solved exactly by non-negative least squares at each "
-            "point.",
+            f"Variable projection: {ranges} by a grid of {_count_side(_POINTS, len(self.exponents))} points "
+            f"each and Gauss-Newton steps from the best; {', '.join(self.coefficients)} ≥ 0 solved exactly "
+            "by non-negative least squares at each point.",
             "Columns are divided by their means, which makes the units of the inputs irrelevant. Errors are "
             "relative: predicted over measured loss, minus 1.",
         )
@@ -130,7 +131,8 @@ class ProjectedLaw(Law):
         if start is not None:
             points = problem.unscale(start[:, split:])
         else:
-            points = problem.search(weights, _GRID if len(weights) == 1 else _DRAW_GRID)
+            most = _POINTS if len(weights) == 1 else _DRAW_POINTS
+            points = problem.search(weights, _count_side(most, len(self.exponents)))
         size = max(1, _MOST_CELLS // (len(losses) * (split + 4)))
         parts = range(0, len(weights), size)
         return np.concatenate([problem.refine(points[i : i + size], weights[i : i + size]) for i in parts])
@@ -314,6 +316,11 @@ def _solve(
     trace = np.einsum("...cc->...c", gram)
     ridge = 1e-15 * trace.max(-1)[..., None, None] * np.eye(gram.shape[-1])
     return np.linalg.solve(gram + ridge + 1e-300 * np.eye(gram.shape[-1]), right[..., None])[..., 0]
+
+
+def _count_side(points: int, num_exponents: int) -> int:
+    """Return the points of each exponent in a grid of at most `points`."""
+    return max(3, math.floor(points ** (1 / num_exponents) + 1e-9))
 
 
 def _num_rows(inputs: Inputs) -> int:

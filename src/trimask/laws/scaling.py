@@ -19,6 +19,7 @@ FLOPS_PER_TOKEN = 6.0
 """C = 6 N D: multiply-adds × 2, forwards and twice that backwards."""
 _WIDEST = 0.2  # interval of a
 _LEAST_SPAN = 8.0
+_ROUNDING = 1e-6  # spread of the draws of rows without noise
 _MOST_ALIKE = 0.996  # 0.99 on a good grid
 
 Draws = Mapping[str, Float[np.ndarray, "draws"]]
@@ -285,6 +286,6 @@ def correlate(fit: Fit) -> float:
     """
     alpha = fit.column("alpha")
     term = fit.column("A") * np.exp(np.log(fit.inputs["n"]).mean()) ** -alpha
-    if not (alpha.std() > 0 and term.std() > 0):
+    if not (alpha.std() > _ROUNDING and term.std() > 0):
         return 0.0
     return float(abs(np.corrcoef(alpha, term)[0, 1]))
