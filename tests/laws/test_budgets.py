@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from laws.surfaces import ASYMMETRIC, TRUTH, grid, loss_of
+from law_surfaces import ASYMMETRIC, TRUTH, grid, loss_of
 from trimask.errors import UserError
 from trimask.laws.budgets import Budgets, fit_parabolas, forecast_budgets, group_budgets
 from trimask.laws.scaling import Chinchilla, best_size

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from laws.surfaces import TRUTH, grid, loss_of, with_noise
+from law_surfaces import TRUTH, grid, loss_of, with_noise
 from trimask.errors import UserError
 from trimask.laws.fitting import Frontier, Huber, NotIdentified, Reweighting, fit_law, group_equal
 from trimask.laws.scaling import Chinchilla, share_of_size

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from laws.surfaces import TRUTH, grid, loss_of, with_noise
+from law_surfaces import TRUTH, grid, loss_of, with_noise
 from trimask.laws.projection import Exponent, solve_non_negative
 from trimask.laws.scaling import Chinchilla
 

@@ -3,12 +3,13 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import optimize
 
-from laws.surfaces import ASYMMETRIC, TRUTH, grid, loss_of, with_noise
+from law_surfaces import ASYMMETRIC, TRUTH, grid, loss_of, with_noise
 from trimask.errors import UserError
 from trimask.laws.fitting import Fit, Law, fit_law
 from trimask.laws.log_huber import differ, refit
@@ -120,7 +121,9 @@ def test_the_optimum_is_the_least_loss_of_its_compute(truth: dict[str, float]):
             size = np.exp(log_size)
             return float(loss_of({"n": size, "d": flops / 6 / size}, truth))
 
-        found = optimize.minimize_scalar(loss, bounds=(5, 40), method="bounded", options={"xatol": 1e-10})
+        found: Any = optimize.minimize_scalar(
+            loss, bounds=(5, 40), method="bounded", options={"xatol": 1e-10}
+        )
         size = float(best_size(draws, flops)[0])
         assert size == pytest.approx(np.exp(found.x), rel=1e-3)
         assert float(best_data(draws, size)[0]) == pytest.approx(flops / 6 / size)
@@ -208,6 +211,13 @@ def test_what_a_table_cannot_tell(
     values = with_noise(losses(inputs), 1e-3, seed=1)
     fit = fit_law(Chinchilla(), inputs, values, num_draws=300)
     assert any(reason in each for each in fit.doubts), fit.doubts
+
+
+def test_repeats_that_nothing_tells_of():
+    """Where no data is repeated, R* can be anything."""
+    inputs = {**grid(), "u": grid()["d"]}
+    fit = fit_law(DataConstrained(), inputs, with_noise(loss_of(inputs), 1e-3, seed=1), num_draws=100)
+    assert any(each.startswith("R* = ") for each in fit.doubts), (fit.doubts, fit.estimate)
 
 
 def test_a_good_grid_leaves_no_doubt():

@@ -10,7 +10,20 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from trimask.report import Card, Cards, Chart, Code, Floor, Page, Picture, Prose, Section, Sound, Table
+from trimask.report import (
+    Card,
+    Cards,
+    Chart,
+    Code,
+    Drawing,
+    Floor,
+    Page,
+    Picture,
+    Prose,
+    Section,
+    Sound,
+    Table,
+)
 from trimask.report.chart import _ticks
 
 _VOID = {"meta", "img", "br", "line", "circle", "polyline"}
@@ -59,7 +72,9 @@ def check_page(html: str) -> PageReader:
     for tag, source in reader.sources:
         kind, _, data = source.partition(";base64,")
         raw = io.BytesIO(base64.b64decode(data, validate=True))
-        if tag == "img":
+        if kind == "data:image/svg+xml":
+            assert tag == "img" and raw.read().startswith(b"<svg")
+        elif tag == "img":
             assert kind == "data:image/png"
             Image.open(raw).load()
         else:
@@ -117,6 +132,14 @@ def test_page_is_written_whole(tmp_path: Path) -> None:
     _page(title="again").write(path)
     assert path.read_text(encoding="utf-8") == _page(title="again").html()
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_drawing_is_embedded_as_it_is() -> None:
+    svg = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+    page = _page(sections=[Section(title="One", blocks=[Drawing(svg=svg, label='a "law"')])]).html()
+    reader = check_page(page)
+    assert [tag for tag, _ in reader.sources] == ["img"]
+    assert f"alt='a &quot;law&quot;' src='data:image/svg+xml;base64,{base64.b64encode(svg).decode()}'" in page
 
 
 def test_chart_stays_within_its_frame() -> None:

@@ -16,7 +16,7 @@ from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.cli.progress import JobProgress
-from trimask.cli.study_fit import SCALING, TableFit
+from trimask.cli.study_fit import DRAWS, SCALING, TableFit
 from trimask.cli.study_plan import print_plan
 from trimask.cli.study_progress import ShownProgress
 from trimask.config import override
@@ -87,6 +87,8 @@ class Study(Verb):
     """for fit: the columns of the law's inputs and of the loss; run=… groups rows of one run"""
     at: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _arg("n=…,d=…")] = ()
     """for fit: forecast the loss there; may be given several times"""
+    draws: Annotated[int, _arg("N")] = DRAWS
+    """for fit: bootstrap draws for the intervals"""
     json: bool = False
     """print one JSON object on stdout"""
 
@@ -102,8 +104,10 @@ class Study(Verb):
         check_range("--seconds-per-cost", self.seconds_per_cost, 1e-30, 1e9)
         if self.action == "fit":
             return self._fit(Path(self.study), overrides)
-        if self.columns or self.at or self.law != SCALING:
-            raise UsageError("--law, --columns and --at are for trimask study fit FILE: leave them out")
+        if self.columns or self.at or self.law != SCALING or self.draws != DRAWS:
+            raise UsageError(
+                "--law, --columns, --at and --draws are for trimask study fit FILE: leave them out"
+            )
         if self.study not in STUDIES and Path(self.study).is_dir():
             return self._report_folder(Path(self.study))
         if not modules.is_own(self.study):
@@ -121,8 +125,15 @@ class Study(Verb):
         for option, value in unused.items():
             if value:
                 raise UsageError(f"{option} is for studies that run trials: leave it out")
+        check_range("--draws", self.draws, 100, 100_000)
         fit = TableFit(
-            file=file, law=self.law, columns=self.columns, at=self.at, out=self.out, is_json=self.json
+            file=file,
+            law=self.law,
+            columns=self.columns,
+            at=self.at,
+            draws=self.draws,
+            out=self.out,
+            is_json=self.json,
         )
         return fit.run(overrides)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # these import scipy and matplotlib: wrong arguments must be 
     from trimask.studies.findings import Findings
 
 SCALING = "scaling"
+DRAWS = 2000
 _LOSS, _RUN = "loss", "run"
 _PAGE, _JSON = "law.html", "law.json"
 _FORM = "--columns n=PARAMETERS,d=TOKENS,loss=LOSS"
@@ -29,6 +30,7 @@ class TableFit:
     Attributes:
         columns: role -> column of the file: the law's inputs, `loss`, and `run`, which groups rows.
         at: points to forecast, each `n=…,d=…`.
+        draws: of the bootstrap.
         out: folder for the page and its JSON; None to print alone.
     """
 
@@ -36,11 +38,14 @@ class TableFit:
     law: str
     columns: str
     at: Sequence[str]
+    draws: int
     out: Path | None
     is_json: bool
 
     def run(self, overrides: Mapping[str, str]) -> int:
         """Fit, print, and write with `out`. Return 1 if the table does not identify the law."""
+        if not self.columns:
+            raise UsageError(f"--columns names the law's inputs and the loss: {_FORM}")
         columns = _parse_pairs(self.columns, "--columns")
         if _LOSS not in columns:
             raise UsageError(f"--columns {self.columns} names no loss: {_FORM}")
@@ -64,7 +69,7 @@ class TableFit:
             losses = table.numbers[_LOSS]
             runs = np.unique(table.labels[_RUN], return_inverse=True)[1] if labels else None
             try:
-                fit = fit_law(law, table.numbers, losses, units=runs)
+                fit = fit_law(law, table.numbers, losses, units=runs, num_draws=self.draws)
             except NotIdentified as error:
                 text = f"the table identifies {law.formula}; {'; '.join(error.reasons)}"
                 empty = Findings(claims=(Claim(text=text, holds=None),), tables=(), pictures={})
@@ -114,6 +119,7 @@ class TableFit:
         words = ["trimask", "study", "fit", str(self.file), "--law", self.law, "--columns", self.columns]
         for point in self.at:
             words += ["--at", point]
+        words += ["--draws", f"{self.draws}"] if self.draws != DRAWS else []
         words += [f"--{name}={value}" for name, value in overrides.items()]
         return shlex.join([*words, "--out", str(self.out)])
 

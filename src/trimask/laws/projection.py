@@ -3,6 +3,7 @@
 Deterministic, and without the local minima that the joint search over all parameters has.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float
 
-from trimask.laws.fitting import Inputs, Law
+from trimask.laws.fitting import Fit, Inputs, Law
 
-_GRID = 33  # points of each exponent for the estimate: steps of 0.037
-_DRAW_GRID = 9  # for the draws of a bootstrap
+_POINTS = 4096  # of the grid of all exponents, for the estimate: steps of 0.02 for two
+_DRAW_POINTS = 125  # for the draws of a bootstrap
+_AT_END = 1e-3  # of the range
 _ROUNDS = 80
 _STEP = 1e-5  # of derivatives
-_SETTLED = 1e-9  # step of an exponent relative to its range
+_SETTLED, _DRAW_SETTLED = 1e-9, 1e-6  # step of an exponent relative to its range
 _MOST_CELLS = 20_000_000  # numbers in an array at a time
 
 
@@ -94,12 +96,21 @@ class ProjectedLaw(Law):
             f"{name} in [{each.low:g}, {each.high:g}]" for name, each in self.exponents.items()
         )
         return (
-            f"Variable projection: {ranges} by a grid of {_GRID} points each and Gauss-Newton steps from the "
-            f"best; {', '.join(self.coefficients)} ≥ 0 solved exactly by non-negative least squares at each "
-            "point.",
-            "Columns are divided by their geometric means, which normalizes the inputs. Errors are relative: "
-            "predicted over measured loss, minus 1.",
+            f"Variable projection: {ranges} by a grid of {_count_side(_POINTS, len(self.exponents))} points "
+            f"each and Gauss-Newton steps from the best; {', '.join(self.coefficients)} ≥ 0 solved exactly "
+            "by non-negative least squares at each point.",
+            "Columns are divided by their means, which makes the units of the inputs irrelevant. Errors are "
+            "relative: predicted over measured loss, minus 1.",
         )
+
+    def find_doubts(self, fit: Fit) -> tuple[str, ...]:
+        found = []
+        for name, each in self.exponents.items():
+            value = fit.parameters[name].value
+            place = float(each.unscale(np.array([value]))[0])
+            if min(place, 1 - place) < _AT_END:
+                found.append(f"{name} = {value:.2f} is at an end of its range [{each.low:g}, {each.high:g}]")
+        return tuple(found)
 
     def predict(
         self, inputs: Inputs, parameters: Float[np.ndarray, "draws parameters"]
@@ -120,7 +131,8 @@ class ProjectedLaw(Law):
         if start is not None:
             points = problem.unscale(start[:, split:])
         else:
-            points = problem.search(weights, _GRID if len(weights) == 1 else _DRAW_GRID)
+            most = _POINTS if len(weights) == 1 else _DRAW_POINTS
+            points = problem.search(weights, _count_side(most, len(self.exponents)))
         size = max(1, _MOST_CELLS // (len(losses) * (split + 4)))
         parts = range(0, len(weights), size)
         return np.concatenate([problem.refine(points[i : i + size], weights[i : i + size]) for i in parts])
@@ -178,6 +190,7 @@ class _Problem:
         coefficients, residuals, x = self._fit(points, root)
         costs = (residuals**2).sum(1)
         damping = np.full(len(points), 1e-3)
+        settled = _SETTLED if len(points) == 1 else _DRAW_SETTLED
         active = np.arange(len(points))
         for _ in range(_ROUNDS):
             if not len(active):
@@ -194,16 +207,16 @@ class _Problem:
             points[chosen], costs[chosen] = there[better], new_costs[better]
             coefficients[chosen], residuals[chosen], x[chosen] = new_c[better], new_r[better], new_x[better]
             damping[active] = np.where(better, damping[active] / 10, damping[active] * 10)
-            is_over = (moved < _SETTLED) | (damping[active] > 1e12)
+            is_over = (moved < settled) | (damping[active] > 1e12)
             active = active[~is_over]
         return np.concatenate([coefficients / self._norms(points), self.scale(points)], 1)
 
     def _columns(
         self, points: Float[np.ndarray, "points k"]
     ) -> tuple[Float[np.ndarray, "points rows columns"], Float[np.ndarray, "points columns"]]:
-        """Return the columns, divided by their geometric means and weighted by rows, and these means."""
+        """Return the columns, divided by their means and weighted by rows, and these means."""
         x = self._law._stack(self._inputs, self.scale(points), self._losses)
-        norms = np.exp(np.log(x).mean(1))
+        norms = x.mean(1)
         return x / norms[:, None] * self._rows[:, None], norms
 
     def _norms(self, points: Float[np.ndarray, "points k"]) -> Float[np.ndarray, "points columns"]:
@@ -303,6 +316,11 @@ def _solve(
     trace = np.einsum("...cc->...c", gram)
     ridge = 1e-15 * trace.max(-1)[..., None, None] * np.eye(gram.shape[-1])
     return np.linalg.solve(gram + ridge + 1e-300 * np.eye(gram.shape[-1]), right[..., None])[..., 0]
+
+
+def _count_side(points: int, num_exponents: int) -> int:
+    """Return the points of each exponent in a grid of at most `points`."""
+    return max(3, math.floor(points ** (1 / num_exponents) + 1e-9))
 
 
 def _num_rows(inputs: Inputs) -> int:

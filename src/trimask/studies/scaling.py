@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import final
 
 from trimask.errors import UserError
+from trimask.laws.fitting import DRAWS
 from trimask.model.flops import count_parameters
 from trimask.planning.workload import workload
 from trimask.runs.build import build_vocabulary
 from trimask.studies.findings import Findings
 from trimask.studies.pretraining import evaluate_held_out, train
-from trimask.studies.scaling_runs import DATA, EPOCHS, FLOPS, SIZE, report_runs
+from trimask.studies.scaling_runs import CEILING, DATA, EPOCHS, FLOPS, SIZE, report_runs
 from trimask.studies.study import Study, small_run
 from trimask.studies.tokens import load_tokenizers
 from trimask.studies.trial import Result, Trial
@@ -82,13 +83,16 @@ class Scaling(Study):
     """
     held_out: int = 512
     """Sequences: the same for all trials, with the same masks and times."""
+    draws: int = DRAWS
+    """Resamples of the settings, for intervals."""
 
     def __post_init__(self) -> None:
         if not (self.widths and self.horizons and self.seeds):
             raise UserError("widths, horizons and seeds: give at least one of each")
-        if self.least_updates < 1 or self.held_out < 1:
+        if min(self.least_updates, self.held_out, self.draws) < 1:
             raise UserError(
-                f"least_updates {self.least_updates}, held_out {self.held_out}: must be at least 1"
+                f"least_updates {self.least_updates}, held_out {self.held_out}, draws {self.draws}: must be "
+                "at least 1"
             )
         if min(self.horizons) < 1:
             raise UserError(f"horizons {min(self.horizons)}: a run has at least 1 sequence")
@@ -113,7 +117,7 @@ class Scaling(Study):
         grid = self._grid()
         inside = [r for r in results if _setting(r) in grid]
         beyond = [r for r in results if _setting(r) not in grid]
-        return report_runs(inside, beyond, num_planned=len(grid) * len(self.seeds))
+        return report_runs(inside, beyond, num_planned=len(grid) * len(self.seeds), num_draws=self.draws)
 
     def _grid(self) -> tuple[Setting, ...]:
         return tuple(Setting(width=w, horizon=h) for w in self.widths for h in self.horizons)
@@ -149,7 +153,8 @@ def _setting(result: Result) -> Setting:
 def _count(config: RunConfig) -> dict[str, float]:
     """Count a run's parameters, data and FLOPs, by each of the usual ways."""
     tokenizers = load_tokenizers(config)
-    parameters = count_parameters(config.model, build_vocabulary(config, tokenizers))
+    vocabulary = build_vocabulary(config, tokenizers)
+    parameters = count_parameters(config.model, vocabulary)
     works = workload(config, tokenizers)
     targets: dict[str, float] = {}
     epochs: dict[str, float] = {}
@@ -167,5 +172,6 @@ def _count(config: RunConfig) -> dict[str, float]:
         f"{DATA}/targets": sum(targets.values()),
         **{f"{DATA}/{modality}": count for modality, count in targets.items()},
         **epochs,
+        **{f"{CEILING}/{m}": math.log2(vocabulary.space(m).range_size) for m in targets},
         FLOPS: config.horizon * sum(work.share * work.flops for work in works),
     }

@@ -18,6 +18,7 @@ from trimask.laws.fitting import Fit, Frontier, Huber, fit_law
 from trimask.laws.log_huber import differ, refit
 from trimask.laws.scaling import (
     FLOPS_PER_TOKEN,
+    Bounded,
     Chinchilla,
     Pinned,
     PowerLaw,
@@ -112,9 +113,9 @@ def optimum_at(fit: Fit, flops: float) -> tuple[Estimate, Estimate]:
     return size, data
 
 
-def check_otherwise(fit: Fit) -> Iterator[tuple[str, float, str]]:
-    """Yield the name, the exponent a and what differs of each other way to fit the same rows: what leaves the
-    interval of `fit`.
+def check_otherwise(fit: Fit, *, ceiling: float | None = None) -> Iterator[tuple[str, float, str]]:
+    """Yield the name, the exponent a and what leaves the intervals of `fit`, for each other way to fit the
+    same rows. `ceiling`: of the loss, for the bounded form, of which a alone is comparable.
     """
     if not isinstance(fit.law, PowerLaw):
         return
@@ -128,6 +129,16 @@ def check_otherwise(fit: Fit) -> Iterator[tuple[str, float, str]]:
     for name, other in others.items():
         named = {each: other[None, i] for i, each in enumerate(fit.law.parameters)}
         yield name, float(share_of_size(named)[0]), ", ".join(differ(fit, other)) or "nothing"
+    if ceiling is not None and ceiling > fit.losses.max():
+        bounded = fit_law(Bounded(ceiling=ceiling), fit.inputs, fit.losses, units=fit.units, num_draws=0)
+        share, own = bounded.derive(share_of_size).value, fit.derive(share_of_size)
+        is_inside = own.low <= share <= own.high
+        rms = 100 * float(np.sqrt((bounded.residuals**2).mean()))
+        yield (
+            f"bounded by L0 = {ceiling:.3g} (rms error {rms:.2f} %)",
+            share,
+            "nothing" if is_inside else "a",
+        )
 
 
 def forecast_rows(fit: Fit, budgets: Budgets) -> Iterator[tuple[str, ...]]:

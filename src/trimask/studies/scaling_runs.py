@@ -31,15 +31,20 @@ from trimask.studies.scaling_findings import (
 from trimask.studies.study import ALL, LOSSES
 from trimask.studies.trial import Result
 
-SIZE, DATA, EPOCHS, FLOPS = "parameters", "data", "epochs", "flops"
-"""Prefixes of a trial's figures: parameters/blocks, data/targets, epochs/emoji; and the FLOPs of the run."""
+SIZE, DATA, EPOCHS, FLOPS, CEILING = "parameters", "data", "epochs", "flops", "ceiling"
+"""Prefixes of a trial's figures: parameters/blocks, data/targets, epochs/emoji, and ceiling/text, the bits
+per token of knowing nothing; `flops` is a figure itself.
+"""
 BLOCKS, TARGETS = f"{SIZE}/blocks", f"{DATA}/targets"
 """The N and D of the fits; the others are shown beside them."""
 _CONSTRAINED = 4.0  # epochs: repeats up to here are nearly worth new data (Muennighoff et al. 2023)
+_OTHER_DRAWS = 500  # for the other ways of counting N
 _FORECAST = "forecast.json"
 
 
-def report_runs(inside: Sequence[Result], beyond: Sequence[Result], *, num_planned: int) -> Findings:
+def report_runs(
+    inside: Sequence[Result], beyond: Sequence[Result], *, num_planned: int, num_draws: int
+) -> Findings:
     """Fit the grid's runs `inside`, and compare with those `beyond`, which no fit sees."""
     done = [each for each in inside if math.isfinite(each.figure(ALL))]
     notes = list(_notes(inside, done, num_planned))
@@ -49,7 +54,7 @@ def report_runs(inside: Sequence[Result], beyond: Sequence[Result], *, num_plann
     fits, reasons = {}, {}
     for loss in losses:
         try:
-            fits[loss] = _fit(done, loss)
+            fits[loss] = _fit(done, loss, num_draws=num_draws)
             reasons[loss] = fits[loss].doubts
         except NotIdentified as error:
             reasons[loss] = error.reasons
@@ -66,7 +71,7 @@ def report_runs(inside: Sequence[Result], beyond: Sequence[Result], *, num_plann
         _countings(done, fits),
         _optima(fits, shown),
         Table(title=f"{FUTURE} ({ALL})", header=FUTURE_HEADER, rows=tuple(forecast_rows(fit, budgets))),
-        _checks(fits),
+        _checks(done, fits),
         Table(
             title=f"isoFLOP parabolas ({ALL}), for comparison",
             header=PARABOLA_HEADER,
@@ -96,7 +101,7 @@ def report_runs(inside: Sequence[Result], beyond: Sequence[Result], *, num_plann
     )
 
 
-def _fit(results: Sequence[Result], loss: str, size: str = BLOCKS, *, num_draws: int = 2000) -> Fit:
+def _fit(results: Sequence[Result], loss: str, size: str = BLOCKS, *, num_draws: int) -> Fit:
     inputs = {
         "n": np.array([each.figure(size) for each in results]),
         "d": np.array([each.figure(TARGETS) for each in results]),
@@ -151,7 +156,9 @@ def _countings(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
     for loss in fits:
         cells = []
         for way in ways:
-            fit = fits[loss] if way == BLOCKS else _fit(results, loss, way)
+            fit = fits[loss]
+            if way != BLOCKS:
+                fit = _fit(results, loss, way, num_draws=min(len(fit.draws), _OTHER_DRAWS))
             cells += [format_estimate(fit.derive(share_of_size)), format_estimate(fit.derive(share_of_data))]
         rows.append((loss, *cells))
     header = [
@@ -178,11 +185,20 @@ def _optima(fits: Mapping[str, Fit], budgets: Sequence[float]) -> Table:
     )
 
 
-def _checks(fits: Mapping[str, Fit]) -> Table:
+def _find_ceiling(result: Result, loss: str) -> float | None:
+    """Return the loss of knowing nothing; that of all tokens by their shares in training."""
+    if loss != ALL:
+        return result.figures.get(f"{CEILING}/{loss}")
+    parts = [name.partition("/")[2] for name in result.figures if name.startswith(f"{CEILING}/")]
+    bits = [result.figure(f"{CEILING}/{each}") * result.figure(f"{DATA}/{each}") for each in parts]
+    return sum(bits) / result.figure(TARGETS) if bits else None
+
+
+def _checks(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
     rows = [
         (loss, name, f"{share:.3f}", format_estimate(fit.derive(share_of_size), 3), what)
         for loss, fit in fits.items()
-        for name, share, what in check_otherwise(fit)
+        for name, share, what in check_otherwise(fit, ceiling=_find_ceiling(results[0], loss))
     ]
     return Table(
         title=CHECKS,
