@@ -193,12 +193,12 @@ class CurvedLaw(MixingLaw):
         roots, prior = np.sqrt(weights), self.penalty()
         prior = np.sqrt(ridge)[:, None, None] * prior
 
-        def model(tried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def model(tried: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             values, slopes = self.curve(shares, tried)
-            residuals = roots * (values / losses - 1)
-            slopes = slopes * (roots / losses)[:, :, None]
-            pull = np.einsum("krp,kp->kr", prior, tried)
-            return np.concatenate([residuals, pull], 1), np.concatenate([slopes, prior], 1)
+            residuals = roots[chosen] * (values / losses[chosen] - 1)
+            slopes = slopes * (roots[chosen] / losses[chosen])[:, :, None]
+            pull = np.einsum("krp,kp->kr", prior[chosen], tried)
+            return np.concatenate([residuals, pull], 1), np.concatenate([slopes, prior[chosen]], 1)
 
         return minimize_squares(model, theta, *self.bounds(float(losses.max())))
 

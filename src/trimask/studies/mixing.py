@@ -25,7 +25,8 @@ from trimask.training.run import RunConfig
 
 _DIGITS = 4  # of the shares in the names of trials
 _SUM = 1e-3
-_DRAWS = 1000
+NUM_DRAWS = 1000
+"""Draws of the laws, for intervals."""
 
 _TASKS = ("text", "text_to_image", "text_to_speech")
 # The lattice of thirds moved inwards: near each corner, along each side, between each corner and the middle.
@@ -279,14 +280,14 @@ class Mixing(Study):
     def _measured(self, results: Sequence[Result]) -> Measured:
         return Measured(results=tuple(results), tasks=self.modalities, default=self.default)
 
-    def _answer(self, results: Sequence[Result], *, num_draws: int = _DRAWS) -> Answer:
+    def _answer(self, results: Sequence[Result], *, num_draws: int | None = None) -> Answer:
         return answer(
             self._measured(results),
             laws=self.laws,
             priorities=self.priorities,
             trust=self.trust,
             most_epochs=self.most_epochs,
-            num_draws=num_draws,
+            num_draws=NUM_DRAWS if num_draws is None else num_draws,
         )
 
     def _target(self, task: str) -> str | None:
