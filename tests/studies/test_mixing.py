@@ -19,7 +19,7 @@ from trimask.studies import mixing as module
 from trimask.studies import pretraining
 from trimask.studies.findings import Findings
 from trimask.studies.mixing import Alone, Mixing, mean_targets, mixing, mixing_short
-from trimask.studies.mixing_runs import ALONE, BEST, DESIGN, HELD_OUT
+from trimask.studies.mixing_runs import ALONE, BEST, FITTED, HELD_OUT
 from trimask.studies.trial import Result, Trial
 
 TASKS = ("text", "text_to_image", "text_to_speech")
@@ -87,6 +87,15 @@ def answer(
     return study.findings(list(results.values())), list(results.values())
 
 
+@pytest.fixture(scope="module")
+def whole() -> tuple[Findings, list[Result]]:
+    """The whole study on the planted laws."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "NUM_DRAWS", 100)
+        patch.setattr(best_mixture, "MOST_DRAWS", 40)
+        return answer(mixing())
+
+
 def claims_of(findings: Findings, words: str) -> dict[str, bool | None]:
     return {claim.text: claim.holds for claim in findings.claims if words in claim.text}
 
@@ -108,9 +117,9 @@ def test_trials_have_the_shares_that_they_name():
         assert trial.config.seed == trial.factors["seed"]
         assert (len(weights) == 1) == (trial.factors["role"] == ALONE)
     roles = [trial.factors["role"] for trial in trials if trial.factors["seed"] == 0]
-    assert [roles.count(role) for role in (DESIGN, HELD_OUT, ALONE)] == [13, 3, 9]
+    assert [roles.count(role) for role in (FITTED, HELD_OUT, ALONE)] == [13, 3, 9]
     design = np.array(
-        [[float(t.factors[task]) for task in TASKS] for t in trials if t.factors["role"] == DESIGN]
+        [[float(t.factors[task]) for task in TASKS] for t in trials if t.factors["role"] == FITTED]
     )
     assert design.min() >= 0.02
     # Symmetric in the tasks: the design must not prefer one.
@@ -144,8 +153,8 @@ def test_views_share_a_batch():
         assert replace(study, base=two).equalize(trial, SIZES).logical_batch % 2 == 0
 
 
-def test_planted_laws_are_found_and_their_best_mixture_is_run():
-    findings, results = answer(mixing())
+def test_planted_laws_are_found_and_their_best_mixture_is_run(whole: tuple[Findings, list[Result]]):
+    findings, results = whole
     errs = claims_of(findings, "errs less than a linear law")
     assert len(errs) == 3 and set(errs.values()) == {True}, errs
     rows = table_of(findings, "Laws fitted to 13 mixtures")
@@ -178,8 +187,8 @@ def test_planted_laws_are_found_and_their_best_mixture_is_run():
     assert set(findings.files["mixtures.json"]) == {"laws", "best", "gain"}
 
 
-def test_joint_and_alone_are_compared_by_seed():
-    findings, _ = answer(mixing())
+def test_joint_and_alone_are_compared_by_seed(whole: tuple[Findings, list[Result]]):
+    findings, _ = whole
     for modality in MODALITIES:
         verdicts = [*claims_of(findings, f"{modality}: training together is better than alone with").values()]
         assert verdicts == [True, None, False]
@@ -231,7 +240,7 @@ def test_a_part_of_the_trials_and_runs_that_diverged():
     for lost, says in ((1, False), (2, True)):
         broken = [
             replace(r, figures={})
-            if r.factors["role"] == DESIGN and r.factors["text"] in (0.9, 0.5)[:lost]
+            if r.factors["role"] == FITTED and r.factors["text"] in (0.9, 0.5)[:lost]
             else r
             for r in results
         ]

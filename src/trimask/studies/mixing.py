@@ -16,7 +16,7 @@ from trimask.studies.findings import Findings
 from trimask.studies.joint_and_alone import compare_with_alone
 from trimask.studies.mixing_answer import Answer, answer
 from trimask.studies.mixing_report import mixing_findings
-from trimask.studies.mixing_runs import ALONE, BEST, DESIGN, HELD_OUT, Measured
+from trimask.studies.mixing_runs import ALONE, BEST, FITTED, HELD_OUT, Measured
 from trimask.studies.pretraining import evaluate_held_out, train
 from trimask.studies.study import Study, small_run
 from trimask.studies.tokens import load_sources, load_tokenizers
@@ -227,10 +227,10 @@ class Mixing(Study):
 
     def _planned(self) -> Iterator[Trial]:
         for seed in sorted({*self.seeds, *self.default_seeds}):
-            yield self._trial(DESIGN, self.default, seed)
+            yield self._trial(FITTED, self.default, seed)
             if seed in self.seeds:
                 others = dict.fromkeys(row for row in self.mixtures if row != self.default)
-                yield from (self._trial(DESIGN, row, seed) for row in others)
+                yield from (self._trial(FITTED, row, seed) for row in others)
                 yield from (self._trial(HELD_OUT, row, seed) for row in self.held_out)
             if seed in self.default_seeds:
                 for number, share in enumerate(self.default):
