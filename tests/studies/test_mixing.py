@@ -2,9 +2,10 @@
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from trimask.data.mixture import Component
 from trimask.errors import UserError
 from trimask.laws import best_mixture
 from trimask.laws.mixing import Exponential
+from trimask.model.denoiser import Denoiser
 from trimask.recipes.quickstart import debug
 from trimask.runs.sizes import SourceSize
 from trimask.studies import mixing as module
@@ -21,6 +23,7 @@ from trimask.studies.findings import Findings
 from trimask.studies.mixing import Alone, Mixing, mean_targets, mixing, mixing_short
 from trimask.studies.mixing_runs import ALONE, BEST, FITTED, HELD_OUT
 from trimask.studies.trial import Result, Trial
+from trimask.vocabulary.sequence import Sequence as Laid
 
 TASKS = ("text", "text_to_image", "text_to_speech")
 MODALITIES = ("text", "image", "speech")
@@ -272,7 +275,7 @@ def test_arms_are_values():
         ({"base": replace(mixing().base, physical_batch=8)}, "leave base.physical_batch out"),
     ],
 )
-def test_studies_that_cannot_be(change: dict, match: str):
+def test_studies_that_cannot_be(change: dict[str, Any], match: str):
     with pytest.raises(UserError, match=match):
         replace(mixing(), **change)
 
@@ -305,7 +308,7 @@ def test_all_trials_are_evaluated_on_the_same_rows(tmp_path: Path, monkeypatch: 
     seen: list[list[bytes]] = []
     nelbo = pretraining.sequence_nelbo
 
-    def watch(denoiser, sequences, **options):
+    def watch(denoiser: Denoiser, sequences: Sequence[Laid], **options: Any) -> dict[str, np.ndarray]:
         seen.append([sequence.tokens.tobytes() for sequence in sequences])
         return nelbo(denoiser, sequences, **options)
 
