@@ -13,7 +13,8 @@ from trimask.errors import UserError
 from trimask.estimate import Estimate
 from trimask.laws.fitting import Fit
 
-_MOST_DRAWS = 200  # for the interval of the best shares: each is a search
+MOST_DRAWS = 200
+"""Of the best shares, for their interval: each is a search."""
 _TINY = 1e-12
 _SUM = 1e-6
 
@@ -201,7 +202,7 @@ def choose_mixture(goal: Goal) -> Best:
         UserError: no shares are within all limits.
     """
     best = goal.find_best()
-    number = min(_MOST_DRAWS, *(len(fit.draws) for fit in goal.fits.values()))
+    number = min(MOST_DRAWS, *(len(fit.draws) for fit in goal.fits.values()))
     found = np.array([goal.find_best(draw, best) for draw in range(number)]).reshape(number, len(best))
     promised = [1 - goal.value(shares[None], draw)[0] for draw, shares in enumerate(found)]
     optimism = max(float(np.mean(promised - (1 - goal.value(found)))), 0.0) if number else 0.0

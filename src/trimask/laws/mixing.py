@@ -156,9 +156,9 @@ def fit_mixing(
 
     A dozen mixtures drawn with replacement often cannot determine a law, so the design stays, and each
     mixture draws the residual of a mixture (the mean of its runs', which share what the law misses there),
-    widened by the degrees of freedom and to Student's t [L: Davison and Hinkley 1997, §6.2]. Fits of several
-    losses of the same runs with the same `seed` draw the same mixtures, so that functions of several can be
-    taken.
+    widened by the degrees of freedom and to Student's t [L: Davison and Hinkley 1997, chapter 6]. Fits of
+    several losses of the same runs with the same `seed` draw the same mixtures, so that functions of several
+    can be taken.
 
     Raises:
         UserError: too few mixtures, a share of 0, shares that do not add up to 1.

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from trimask.errors import UserError
+from trimask.estimate import mean
 from trimask.laws.bounded_least_squares import minimize_squares
 from trimask.laws.fitting import Fit, Inputs, Law, group_equal
 
@@ -65,15 +66,14 @@ class MixingLaw(Law):
 
     def find_doubts(self, fit: Fit) -> tuple[str, ...]:
         own, plain = (
-            float(np.abs(leave_one_out(law, fit.inputs, fit.losses)).mean())
-            for law in (self, Mean(parts=self.parts))
+            np.abs(leave_one_out(law, fit.inputs, fit.losses)) for law in (self, Mean(parts=self.parts))
         )
-        if own < plain:
+        if mean(plain - own).low > 0:
             return ()
         return (
-            f"where a mixture is left out, the law errs by {100 * own:.2g} %, and one loss for all mixtures "
-            f"by {100 * plain:.2g} %: the shares do not tell the loss; run more seeds, or mixtures further "
-            "apart",
+            f"where a mixture is left out, the law errs by {100 * own.mean():.2g} %, and one loss for all "
+            f"mixtures by {100 * plain.mean():.2g} %: the shares do not tell the loss; run more seeds, or "
+            "mixtures further apart",
         )
 
     def solve(
@@ -193,12 +193,12 @@ class CurvedLaw(MixingLaw):
         roots, prior = np.sqrt(weights), self.penalty()
         prior = np.sqrt(ridge)[:, None, None] * prior
 
-        def model(tried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def model(tried: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             values, slopes = self.curve(shares, tried)
-            residuals = roots * (values / losses - 1)
-            slopes = slopes * (roots / losses)[:, :, None]
-            pull = np.einsum("krp,kp->kr", prior, tried)
-            return np.concatenate([residuals, pull], 1), np.concatenate([slopes, prior], 1)
+            residuals = roots[chosen] * (values / losses[chosen] - 1)
+            slopes = slopes * (roots[chosen] / losses[chosen])[:, :, None]
+            pull = np.einsum("krp,kp->kr", prior[chosen], tried)
+            return np.concatenate([residuals, pull], 1), np.concatenate([slopes, prior[chosen]], 1)
 
         return minimize_squares(model, theta, *self.bounds(float(losses.max())))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from trimask.estimate import Estimate
 from trimask.studies.findings import Claim, Findings, Table, format_estimate
 from trimask.studies.fit import fit_differences
-from trimask.studies.mixing_runs import ALONE, DESIGN, Measured
+from trimask.studies.mixing_runs import ALONE, FITTED, Measured
 from trimask.studies.trial import Result
 
 
@@ -17,7 +17,7 @@ def compare_with_alone(measured: Measured, arms: Mapping[str, tuple[float, float
     """
     rows, claims = [], []
     for place, (task, modality) in enumerate(measured.tasks.items()):
-        joint = measured.rows(DESIGN).get((DESIGN, measured.default), [])
+        joint = measured.rows(FITTED).get((FITTED, measured.default), [])
         share = measured.default[place]
         found = {name: _runs_alone(measured, task, share, powers) for name, powers in arms.items()}
         found = {name: runs for name, runs in found.items() if runs}

@@ -16,7 +16,7 @@ from trimask.studies.findings import Findings
 from trimask.studies.joint_and_alone import compare_with_alone
 from trimask.studies.mixing_answer import Answer, answer
 from trimask.studies.mixing_report import mixing_findings
-from trimask.studies.mixing_runs import ALONE, BEST, DESIGN, HELD_OUT, Measured
+from trimask.studies.mixing_runs import ALONE, BEST, FITTED, HELD_OUT, Measured
 from trimask.studies.pretraining import evaluate_held_out, train
 from trimask.studies.study import Study, small_run
 from trimask.studies.tokens import load_sources, load_tokenizers
@@ -25,7 +25,8 @@ from trimask.training.run import RunConfig
 
 _DIGITS = 4  # of the shares in the names of trials
 _SUM = 1e-3
-_DRAWS = 1000
+NUM_DRAWS = 1000
+"""Draws of the laws, for intervals."""
 
 _TASKS = ("text", "text_to_image", "text_to_speech")
 # The lattice of thirds moved inwards: near each corner, along each side, between each corner and the middle.
@@ -226,10 +227,10 @@ class Mixing(Study):
 
     def _planned(self) -> Iterator[Trial]:
         for seed in sorted({*self.seeds, *self.default_seeds}):
-            yield self._trial(DESIGN, self.default, seed)
+            yield self._trial(FITTED, self.default, seed)
             if seed in self.seeds:
                 others = dict.fromkeys(row for row in self.mixtures if row != self.default)
-                yield from (self._trial(DESIGN, row, seed) for row in others)
+                yield from (self._trial(FITTED, row, seed) for row in others)
                 yield from (self._trial(HELD_OUT, row, seed) for row in self.held_out)
             if seed in self.default_seeds:
                 for number, share in enumerate(self.default):
@@ -279,14 +280,14 @@ class Mixing(Study):
     def _measured(self, results: Sequence[Result]) -> Measured:
         return Measured(results=tuple(results), tasks=self.modalities, default=self.default)
 
-    def _answer(self, results: Sequence[Result], *, num_draws: int = _DRAWS) -> Answer:
+    def _answer(self, results: Sequence[Result], *, num_draws: int | None = None) -> Answer:
         return answer(
             self._measured(results),
             laws=self.laws,
             priorities=self.priorities,
             trust=self.trust,
             most_epochs=self.most_epochs,
-            num_draws=num_draws,
+            num_draws=NUM_DRAWS if num_draws is None else num_draws,
         )
 
     def _target(self, task: str) -> str | None:

@@ -12,7 +12,7 @@ from trimask.laws.best_mixture import Best, Goal, Limits, choose_mixture
 from trimask.laws.fitting import Fit, group_equal
 from trimask.laws.mixing import fit_mixing
 from trimask.laws.mixing_law import Linear, Mean, MixingLaw, leave_one_out
-from trimask.studies.mixing_runs import DESIGN, HELD_OUT, Measured, Shares
+from trimask.studies.mixing_runs import FITTED, HELD_OUT, Measured, Shares
 
 
 @final
@@ -74,7 +74,7 @@ def answer(
 ) -> Answer:
     """Fit `laws` to the runs of the design, and find the best mixture; `num_draws` of the chosen laws."""
     epochs = _epochs(measured)
-    runs = measured.of(DESIGN)
+    runs = measured.of(FITTED)
     if not runs:
         return Answer(laws={}, epochs=epochs, refusal="no run of the design is done")
     shares = _columns(measured, [measured.shares(run) for run in runs])
@@ -116,7 +116,7 @@ def _judge(
     fit = fit_mixing(law, shares, losses, num_draws=0)
     units = group_equal(fit.inputs)
     first = [int(np.flatnonzero(units == unit)[0]) for unit in range(int(units.max()) + 1)]
-    names = [measured.shares(measured.of(DESIGN)[place]) for place in first]
+    names = [measured.shares(measured.of(FITTED)[place]) for place in first]
     held = measured.rows(HELD_OUT)
     errors = {}
     if held:
@@ -147,7 +147,7 @@ def _columns(measured: Measured, rows: Sequence[Shares]) -> dict[str, Float[np.n
 def _epochs(measured: Measured) -> dict[str, float]:
     """Return how often each task's data would be seen at a share of 1, as far as runs of the design tell."""
     found = {}
-    for run in measured.of(DESIGN):
+    for run in measured.of(FITTED):
         for task, share in zip(measured.tasks, measured.shares(run), strict=True):
             if run.figures.get(f"epochs/{task}"):
                 found[task] = run.figure(f"epochs/{task}") / share

@@ -10,7 +10,7 @@ from trimask.laws.best_mixture import Best, Goal
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
 from trimask.studies.left_out import claim_less, format_mean_error, tell_sign
 from trimask.studies.mixing_answer import Answer, Judged
-from trimask.studies.mixing_runs import ALONE, BEST, DESIGN, HELD_OUT, Measured, Shares
+from trimask.studies.mixing_runs import ALONE, BEST, FITTED, HELD_OUT, Measured, Shares
 from trimask.studies.study import ALL
 
 _POINTS = 40  # of a curve
@@ -66,7 +66,7 @@ def _fixed_table(measured: Measured) -> Table:
         header=("runs", "number", *(name.replace("_", " ").replace("num ", "") for name in names)),
         rows=tuple(
             (role, f"{len(measured.of(role))}", *(cell(name, role) for name in names))
-            for role in (DESIGN, HELD_OUT, BEST, ALONE)
+            for role in (FITTED, HELD_OUT, BEST, ALONE)
             if measured.of(role)
         ),
     )
@@ -79,7 +79,7 @@ def _mixture_table(found: Answer, measured: Measured) -> Table:
         if not found.laws:
             return f"{bits:.3f}"
         chosen = found.chosen(modality)
-        errors = {DESIGN: chosen.left_out, HELD_OUT: chosen.held_out}.get(role, {})
+        errors = {FITTED: chosen.left_out, HELD_OUT: chosen.held_out}.get(role, {})
         return f"{bits:.3f} ({100 * errors[shares]:+.1f} %)" if shares in errors else f"{bits:.3f}"
 
     rows = [
@@ -90,7 +90,7 @@ def _mixture_table(found: Answer, measured: Measured) -> Table:
             *(cell(role, shares, each, measured.mean(runs, each)) for each in measured.modalities),
             f"{measured.mean(runs, ALL):.3f}",
         )
-        for (role, shares), runs in measured.rows(DESIGN, HELD_OUT, BEST).items()
+        for (role, shares), runs in measured.rows(FITTED, HELD_OUT, BEST).items()
     ]
     return Table(
         title="Held-out bits per token by shares of target tokens (error of the chosen law, fitted without "
@@ -215,7 +215,7 @@ def _draws(goal: Goal) -> int:
 
 def _measured_change(measured: Measured, weights: Mapping[str, float]) -> Estimate | None:
     """Return the measured change from the default to the best mixture, in percent; None before it has run."""
-    changes = measured.changes(weights, (DESIGN, measured.default))
+    changes = measured.changes(weights, (FITTED, measured.default))
     found = [change for (role, _), change in changes.items() if role == BEST]
     return _percent(found[-1]) if found else None
 
@@ -234,7 +234,7 @@ def _predicted_panels(found: Answer, measured: Measured) -> tuple[Panel, ...]:
         chosen = found.chosen(modality)
         curves, ends = [], []
         for label, role, errors in (
-            ("left out", DESIGN, chosen.left_out),
+            ("left out", FITTED, chosen.left_out),
             ("held out", HELD_OUT, chosen.held_out),
         ):
             rows = measured.rows(role)
@@ -265,7 +265,7 @@ def _share_panels(found: Answer, measured: Measured) -> tuple[Panel, ...]:
     """Draw each loss over the share of its own task, and the laws with equal shares of the others."""
     panels = []
     for place, (task, modality) in enumerate(measured.tasks.items()):
-        rows = measured.rows(DESIGN, HELD_OUT)
+        rows = measured.rows(FITTED, HELD_OUT)
         points = sorted(
             (shares[place], float(measured.adjust(runs, modality).mean()))
             for (_, shares), runs in rows.items()

@@ -11,7 +11,7 @@ from trimask.estimate import Estimate
 from trimask.studies.fit import fit_additive, fit_differences
 from trimask.studies.trial import Result
 
-DESIGN, HELD_OUT, ALONE, BEST = "design", "held_out", "alone", "best"
+FITTED, HELD_OUT, ALONE, BEST = "design", "held_out", "alone", "best"
 """Roles of trials: for the laws, to test them, of one task alone, and of the mixture that the laws choose."""
 
 Shares = tuple[float, ...]
@@ -46,7 +46,7 @@ class Measured:
 
     @property
     def num_diverged(self) -> int:
-        return len(self.results) - len(self.of(DESIGN, HELD_OUT, ALONE, BEST))
+        return len(self.results) - len(self.of(FITTED, HELD_OUT, ALONE, BEST))
 
     def shares(self, result: Result) -> Shares:
         """Return the shares of the tasks."""
@@ -87,7 +87,7 @@ class Measured:
         """Return for each mixture by how much Σ weight · log loss, with weights that add up to 1, differs
         from the mixture `base`, paired by seed, the noise pooled over mixtures.
         """
-        rows = self.rows(DESIGN, HELD_OUT, BEST)
+        rows = self.rows(FITTED, HELD_OUT, BEST)
         if base not in rows:
             return {}
         total = sum(weights.values())
@@ -103,7 +103,7 @@ class Measured:
     def _seed_effects(self, modality: str) -> tuple[dict[int, float], float | None]:
         rows = [
             {_seed(result): math.log(result.figure(modality)) for result in results}
-            for results in self.rows(DESIGN, HELD_OUT, BEST).values()
+            for results in self.rows(FITTED, HELD_OUT, BEST).values()
         ]
         if not rows:
             return {}, None
