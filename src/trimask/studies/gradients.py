@@ -62,7 +62,7 @@ def flat_gradient(loss: Tensor, denoiser: nn.Module) -> Tensor:
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Draws:
     """Losses and gradients of many draws of an update at fixed weights.
 
