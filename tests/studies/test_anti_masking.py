@@ -136,7 +136,9 @@ def result_of(pair: dict[str, float], noise_ratio: dict[str, float]) -> Findings
 
     def figures(trial: Trial) -> dict[str, float]:
         arm, seed = str(trial.factors["arm"]), int(trial.factors["seed"])
-        found = dict.fromkeys(LOSSES, 8 + 0.5 * seed + pair.get(arm, 0.0) + 0.01 * noise(trial))
+        found: dict[str, float] = dict.fromkeys(
+            [*LOSSES], 8 + 0.5 * seed + pair.get(arm, 0.0) + 0.01 * noise(trial)
+        )
         if arm == study.reference:
             for name, kind, when in itertools.product(study.arms, (SAME, FRESH), (EARLY, FINAL)):
                 for what, modality in itertools.product(("loss", "gradient"), LOSSES[1:]):

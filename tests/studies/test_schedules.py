@@ -52,7 +52,7 @@ def result_of(losses: dict[str, float], **others: dict[str, float]) -> tuple[Fin
         def value(change: float) -> float:
             return 8 + 0.5 * seed + change + 0.01 * noise(trial)
 
-        found = dict.fromkeys(LOSSES, value(losses.get(arm, 0.0)))
+        found: dict[str, float] = dict.fromkeys([*LOSSES], value(losses.get(arm, 0.0)))
         for modality in MODALITIES:
             for ratio in study.ratios:
                 change = others.get(f"at_{ratio:g}", {}).get(arm, 0.0)
@@ -129,7 +129,7 @@ def test_known_truth_is_told() -> None:
 
 
 def test_linear_is_best_if_all_other_bounds_are_worse() -> None:
-    worse = dict.fromkeys(("cosine", "polynomial", "geometric", "log-linear", OPTIMAL), 0.1)
+    worse: dict[str, float] = dict.fromkeys(("cosine", "polynomial", "geometric", "log-linear", OPTIMAL), 0.1)
     findings, _ = result_of(worse, variance=dict.fromkeys(worse, 1.5))
     for start in ("all: linear has the lowest NELBO", "image: linear has the least gradient variance"):
         assert [claim.holds for claim in claims_of(findings, start)] == [True]
