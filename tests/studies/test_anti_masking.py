@@ -66,7 +66,7 @@ def test_a_least_ratio_without_a_gain_is_named() -> None:
             flat_gain(least)
 
 
-def simulate(times: str, *, is_pair: bool, differ: float, num: int = 4000) -> float:
+def simulate(times: str, *, is_pair: bool, differ: float, num: int = 2000) -> float:
     """The variance of the mean loss of 16 views, when cross-entropy is c (1 + 2m): 64 tokens per sequence,
     whose c differ by a share `differ`. Given the ratios, only the numbers of masked tokens are drawn."""
     draw, count, losses = np.random.default_rng(0), 8 if is_pair else 16, []
@@ -108,9 +108,9 @@ def test_draws_vary_as_the_flat_closed_form() -> None:
     batch, tokens = make_batch([picture], [0]), 18
     for pair, function in ((False, single_variance), (True, pair_variance)):
         objective = ObjectiveConfig(times=Independent(), anti_masking=pair, condition_dropout=0.0)
-        drawn = measure_draws(denoiser, draws_of([picture], 600), objective)
+        drawn = measure_draws(denoiser, draws_of([picture], 240), objective)
         assert measure_draws(denoiser, draws_of([picture], 6), objective).losses == drawn.losses[:6]
-        corruptions = [Corruption(objective, VOCABULARY, seed=seed, device=CPU) for seed in range(600)]
+        corruptions = [Corruption(objective, VOCABULARY, seed=seed, device=CPU) for seed in range(240)]
         u = [float(each._mask_ratios(batch, 0) if pair else each._times(batch, 0)) for each in corruptions]
         # Smaller ratios hide a token too rarely for so few draws.
         squares = [
@@ -119,9 +119,9 @@ def test_draws_vary_as_the_flat_closed_form() -> None:
             if 0.05 < ratio < 0.95 and function(ratio) > 1e-3
         ]
         error = np.std(squares) / math.sqrt(len(squares))
-        assert error < 0.15 and abs(np.mean(squares) - 1) < 4 * error
+        assert error < 0.25 and abs(np.mean(squares) - 1) < 4 * error
     # The gradient of flat losses reaches the unembedding alone, and varies.
-    assert all(square > 0 for square in drawn.squares) and len(drawn.squares) == 300
+    assert all(square > 0 for square in drawn.squares) and len(drawn.squares) == 120
 
 
 def test_variances_are_within_sets() -> None:
