@@ -199,7 +199,7 @@ class PairComparison:
             "the same held-out sequences and masks; intervals are of differences paired by seed.",
             f"Variances are of {self.num_draws} draws at the weights of {self.reference}. With "
             f"{SAME} the noise is that of times and masks alone; with {FRESH} it is all that an update sees, "
-            "and it is what training feels.",
+            "and it is what training feels. Their tails are heavy: what no draw met, no interval covers.",
             "Closed form at flat cross-entropy: a view of mask ratio u has variance (1 − u)/u per token, a "
             "pair 1/(4u(1 − u)) − 1. Over u in (ε, 1 − ε), pairs win by (ln(1/ε) − 1)/(ln(1/ε) − 2) at "
             f"equal compute: {flat_gain(_SEEN):.2f} for ε = {_SEEN:g}, about what so many draws meet, and "

@@ -25,7 +25,9 @@ _MOST_TRIES = 20_000
 
 
 def train_partly(config: RunConfig, tokens: Path, *, num_updates: int) -> tuple[DenoiserStep, TrainingStream]:
-    """Run the first updates of a run, in memory: the weights are bit for bit those that `train` has there."""
+    """Run the first updates of a run in memory, on the CPU: where `train` runs on it too, it has the same
+    weights there, bit for bit.
+    """
     tokenizers = load_tokenizers(config)
     denoiser = build_denoiser(config, build_vocabulary(config, tokenizers))
     stream = build_stream(config, load_sources(config, tokenizers, "train", tokens), denoiser.vocabulary)
@@ -35,23 +37,19 @@ def train_partly(config: RunConfig, tokens: Path, *, num_updates: int) -> tuple[
     return step, stream
 
 
-def draw_by_modality(
-    stream: TrainingStream, *, number: int, first: int = 0
-) -> Mapping[str, list[sequence.Sequence]]:
+def draw_by_modality(stream: TrainingStream, *, number: int) -> Mapping[str, list[sequence.Sequence]]:
     """Draw `number` sequences of the training stream for each modality that a task of it generates alone,
-    all behind those trained on. `first` skips as many; modalities with fewer among many draws are left out.
+    all behind those trained on. Modalities with fewer among many draws are left out.
     """
     chosen: dict[str, list[sequence.Sequence]] = {}
     wanted = [task.target for task in stream.vocabulary.tasks if task.name in stream.tasks]
     for index in range(_FAR, _FAR + _MOST_TRIES):
-        if all(len(chosen.get(name, [])) >= first + number for name in wanted if name):
+        if all(len(chosen.get(name, [])) >= number for name in wanted if name):
             break
         one = stream.sequence(index)
         if one.task.target is not None:
             chosen.setdefault(one.task.target, []).append(one)
-    return {
-        name: each[first : first + number] for name, each in chosen.items() if len(each) >= first + number
-    }
+    return {name: each[:number] for name, each in chosen.items() if len(each) >= number}
 
 
 def flat_gradient(loss: Tensor, denoiser: nn.Module) -> Tensor:
@@ -62,7 +60,7 @@ def flat_gradient(loss: Tensor, denoiser: nn.Module) -> Tensor:
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Draws:
     """Losses and gradients of many draws of an update at fixed weights.
 

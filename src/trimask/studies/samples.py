@@ -24,7 +24,7 @@ from trimask.training.run import RunConfig
 from trimask.vocabulary import sequence
 from trimask.vocabulary.layout import Vocabulary
 
-Codes = Int[np.ndarray, "frames codebooks"]
+Codes = Int[np.ndarray, "_frames codebooks"]
 MEASURES: Mapping[str, str] = MappingProxyType(
     {
         "divergence": "Jensen–Shannon divergence of the frequencies of codes, in bits, mean over codebooks",
