@@ -162,7 +162,7 @@ def test_each_arm_changes_what_it_says_alone() -> None:
         assert all(any(f"{line}.".startswith(f"{path}.") for path in paths) for line in changed)
         assert trial.config.horizon == study.base.horizon
     assert {t.factors["seed"] for t in study.trials({})} == {0, 1}
-    assert ablations_short().base.num_steps == 100
+    assert ablations_short().base.num_steps == 80
     assert from_dict(Ablations, to_dict(study)) == study
 
 

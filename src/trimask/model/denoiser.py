@@ -251,12 +251,18 @@ class Denoiser(nn.Module):
         target, position = batch.tokens[is_predicted], batch.position[is_predicted]
         range_index = batch.range_index[is_predicted]
         losses = torch.zeros(len(target), device=hidden.device)
-        for token_range in self._normalized_over:
+        for token_range in self.vocabulary.ranges:
             chosen = (range_index == token_range.index).nonzero().squeeze(1)
             if len(chosen):
-                rows = send(position[chosen], hidden.device)
-                right = send(target[chosen] - token_range.start, hidden.device)
-                logits = F.linear(hidden[rows], self.unembedding.weight[token_range.start : token_range.stop])
+                rows = hidden[send(position[chosen], hidden.device)]
+                # Ranges follow one another, so their logits side by side are those of all codes.
+                over = self._normalized_over[token_range.index]
+                within = [
+                    each.index for each in self.vocabulary.ranges if over.start <= each.start < over.stop
+                ]
+                parts = [self.logits(rows, index) for index in within]
+                logits = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+                right = send(target[chosen] - over.start, hidden.device)
                 loss = F.cross_entropy(logits.float(), right, reduction="none")
                 losses = losses.index_copy(0, send(chosen, hidden.device), loss)
         return losses

@@ -33,7 +33,8 @@ class Arm:
 
     Attributes:
         changes: values by path in the run, as on the command line: `{"modalities.image.layout": "Delayed"}`.
-            A class of a user's own is named with its file (`mine.py:Steep`), where the study runs.
+            A class of a user's own is named with its module, or its file by a path that stays
+            (`/home/me/mine.py:Steep`): the study's folder keeps no copy of it.
         judged_by: the losses that its claims are about.
         against: the arm that it is compared with.
     """
@@ -75,9 +76,9 @@ def ablations() -> "Ablations":
 
 
 def ablations_short() -> "Ablations":
-    """The same in minutes: 100 updates, which tell large effects alone."""
+    """The same in minutes: 80 updates, which tell large effects alone."""
     full = ablations()
-    return replace(full, base=replace(full.base, num_steps=100))
+    return replace(full, base=replace(full.base, num_steps=80))
 
 
 @final
