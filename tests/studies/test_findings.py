@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from trimask.model.parametrization import CompletedP, Standard
-from trimask.studies.batch_invariance import BatchInvariance, batch_invariance
-from trimask.studies.coordinate_check import coordinate_check
+from trimask.questions.batch_invariance import BatchInvariance, batch_invariance
+from trimask.questions.coordinate_check.study import coordinate_check
+from trimask.questions.horizon import horizon
+from trimask.questions.lr_transfer import COMPLETED_P, lr_transfer
 from trimask.studies.findings import Claim, Findings
-from trimask.studies.horizon import horizon
-from trimask.studies.lr_transfer import COMPLETED_P, lr_transfer
 from trimask.studies.study import LOSSES, Study
 from trimask.studies.trial import Result, Trial
 

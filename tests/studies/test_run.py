@@ -12,10 +12,10 @@ import torch
 
 from trimask import devices, io, locks
 from trimask.parallel import Local
+from trimask.questions.batch_invariance import BatchInvariance
+from trimask.questions.horizon import Horizon
 from trimask.recipes.quickstart import debug
 from trimask.studies import run as studies_run
-from trimask.studies.batch_invariance import BatchInvariance
-from trimask.studies.horizon import Horizon
 from trimask.studies.run import STUDY, Measuring, StudyProgress, report_study, run_study
 from trimask.studies.store import RESULTS, Results
 from trimask.studies.study import LOSSES, small_run

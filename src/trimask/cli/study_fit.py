@@ -60,8 +60,8 @@ class TableFit:
         import numpy as np
 
         from trimask.laws.fitting import NotIdentified, fit_law
+        from trimask.questions.law_findings import describe_fit, describe_projections
         from trimask.studies.findings import Claim, Findings
-        from trimask.studies.law_findings import describe_fit, describe_projections
         from trimask.tables.number_table import read_numbers
 
         with convert_file_errors():

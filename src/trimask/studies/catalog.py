@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 STUDIES: Mapping[str, str] = MappingProxyType(
     {
-        "coordinate_check": "studies.coordinate_check",
-        "lr_transfer": "studies.lr_transfer",
-        "batch_invariance": "studies.batch_invariance",
-        "horizon": "studies.horizon",
-        "mixing": "studies.mixing",
-        "scaling": "studies.scaling",
-        "schedules": "studies.schedules",
-        "anti_masking": "studies.anti_masking",
-        "ablations": "studies.ablations",
-        "triples": "studies.triples",
+        "coordinate_check": "questions.coordinate_check.study",
+        "lr_transfer": "questions.lr_transfer",
+        "batch_invariance": "questions.batch_invariance",
+        "horizon": "questions.horizon",
+        "mixing": "questions.mixing.study",
+        "scaling": "questions.scaling.study",
+        "schedules": "questions.schedules.study",
+        "anti_masking": "questions.anti_masking.study",
+        "ablations": "questions.ablations.study",
+        "triples": "questions.triples.study",
         "sampling": "tuning.plans",
     }
 )

@@ -1,0 +1,1 @@
+"""One choice of the model or of the loss at a time."""

@@ -1,0 +1,1 @@
+"""A mask with its complement, beside single masks."""

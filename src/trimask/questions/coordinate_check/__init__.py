@@ -1,0 +1,1 @@
+"""Activations and updates over width and depth."""

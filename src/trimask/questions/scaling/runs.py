@@ -1,0 +1,303 @@
+"""Fit the results of a grid of sizes and lengths, and say what they tell of each loss."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trimask.laws.budgets import PARABOLA_WARNING, fit_parabolas
+from trimask.laws.fitting import Fit, NotIdentified, fit_law
+from trimask.laws.scaling import FLOPS_PER_TOKEN, Chinchilla, share_of_data, share_of_size
+from trimask.questions.scaling.findings import (
+    CHECKS,
+    FUTURE,
+    FUTURE_HEADER,
+    PARABOLA_HEADER,
+    check_otherwise,
+    draw_law,
+    draw_optimum,
+    draw_parabolas,
+    find_budgets,
+    forecast_rows,
+    format_change,
+    format_interval,
+    format_number,
+    optimum_at,
+    parabola_rows,
+)
+from trimask.questions.scaling.published import compare_exponents, draw_published
+from trimask.studies.findings import Claim, Findings, Panel, Table, format_estimate
+from trimask.studies.study import ALL, LOSSES
+from trimask.studies.trial import Result
+
+SIZE, DATA, EPOCHS, FLOPS, CEILING = "parameters", "data", "epochs", "flops", "ceiling"
+"""Prefixes of a trial's figures: parameters/blocks, data/targets, epochs/emoji, and ceiling/text, the bits
+per token of knowing nothing; `flops` is a figure itself.
+"""
+BLOCKS, TARGETS = f"{SIZE}/blocks", f"{DATA}/targets"
+"""The N and D of the fits; the others are shown beside them."""
+_CONSTRAINED = 4.0  # epochs: repeats up to here are nearly worth new data (Muennighoff et al. 2023)
+_OTHER_DRAWS = 500  # for the other ways of counting N
+_FORECAST = "forecast.json"
+
+
+def report_runs(
+    inside: Sequence[Result], beyond: Sequence[Result], *, num_planned: int, num_draws: int
+) -> Findings:
+    """Fit the grid's runs `inside`, and compare with those `beyond`, which no fit sees."""
+    done = [each for each in inside if math.isfinite(each.figure(ALL))]
+    notes = list(_notes(inside, done, num_planned))
+    if not done:
+        return Findings(claims=(), tables=(), pictures={}, notes=tuple(notes))
+    losses = [loss for loss in LOSSES if all(loss in each.figures for each in done)]
+    fits, reasons = {}, {}
+    for loss in losses:
+        try:
+            fits[loss] = _fit(done, loss, num_draws=num_draws)
+            reasons[loss] = fits[loss].doubts
+        except NotIdentified as error:
+            reasons[loss] = error.reasons
+    if not fits:
+        return Findings(
+            claims=tuple(_identified(reasons)), tables=(_counts(done),), pictures={}, notes=tuple(notes)
+        )
+    fit = fits.get(ALL) or next(iter(fits.values()))
+    budgets = find_budgets(fit)
+    parabolas = fit_parabolas(fit.inputs["n"], fit.losses, budgets)
+    shown = [float(budgets.flops[0]), float(budgets.flops[-1]), 100 * float(budgets.flops[-1])]
+    tables = [
+        _parameters(fits),
+        _countings(done, fits),
+        _optima(fits, shown),
+        Table(title=f"{FUTURE} ({ALL})", header=FUTURE_HEADER, rows=tuple(forecast_rows(fit, budgets))),
+        _checks(done, fits),
+        Table(
+            title=f"isoFLOP parabolas ({ALL}), for comparison",
+            header=PARABOLA_HEADER,
+            rows=tuple(parabola_rows(fit, parabolas)),
+        ),
+        compare_exponents({loss: each.derive(share_of_size) for loss, each in fits.items()}),
+        _counts(done),
+    ]
+    forecast, forecast_claims = _forecasts(fits, beyond, reasons)
+    tables[1:1] = [forecast] if forecast else []
+    panels: tuple[Panel, ...] = tuple(
+        draw_law(each, loss, "D, target tokens", "bits/token") for loss, each in fits.items()
+    )
+    second = (
+        draw_optimum(fits, np.geomspace(shown[0], shown[1], 7).tolist()),
+        draw_parabolas(parabolas, "bits/token"),
+        draw_published(fit),
+    )
+    notes.append(PARABOLA_WARNING)
+    notes += fit.law.procedure
+    return Findings(
+        claims=(*_identified(reasons), *_shares(fits), *forecast_claims),
+        tables=tuple(tables),
+        pictures={"losses": (panels[:2], panels[2:]), "optimum": (second,)},
+        notes=tuple(notes),
+        files={_FORECAST: _describe_forecasts(fits, reasons)},
+    )
+
+
+def _fit(results: Sequence[Result], loss: str, size: str = BLOCKS, *, num_draws: int) -> Fit:
+    inputs = {
+        "n": np.array([each.figure(size) for each in results]),
+        "d": np.array([each.figure(TARGETS) for each in results]),
+    }
+    return fit_law(
+        Chinchilla(), inputs, np.array([each.figure(loss) for each in results]), num_draws=num_draws
+    )
+
+
+def _identified(reasons: Mapping[str, Sequence[str]]) -> Iterator[Claim]:
+    for loss, each in reasons.items():
+        text = f"{loss}: the runs identify L = E + A/N^alpha + B/D^beta"
+        yield Claim(text=f"{text}; {'; '.join(each)}" if each else text, holds=None if each else True)
+
+
+def _shares(fits: Mapping[str, Fit]) -> Iterator[Claim]:
+    """Claim whether the best size grows faster with compute than the data."""
+    for loss, fit in fits.items():
+        share = fit.derive(share_of_size)
+        is_told = share.has_interval and not share.low <= 0.5 <= share.high and not fit.doubts
+        yield Claim(
+            text=f"{loss}: with more compute the best size grows faster than the data: N* ∝ C^a, a = "
+            f"{format_estimate(share)}",
+            holds=share.value > 0.5 if is_told else None,
+        )
+
+
+def _parameters(fits: Mapping[str, Fit]) -> Table:
+    names = next(iter(fits.values())).law.parameters
+    rows = [
+        (
+            loss,
+            *(format_interval(each) for each in fit.parameters.values()),
+            f"{100 * float(np.sqrt((fit.residuals**2).mean())):.2f} %",
+        )
+        for loss, fit in fits.items()
+    ]
+    return Table(
+        title="L = E + A/N^alpha + B/D^beta in bits per target token; N: parameters in blocks, D: target "
+        "tokens of all modalities; 95 % by bootstrap of settings, seeds together",
+        header=("loss", *names, "rms error"),
+        rows=tuple(rows),
+    )
+
+
+def _countings(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
+    """Tabulate a and b under each way of counting N. Every D is in proportion to the others, since the
+    mixture is fixed: their exponents are the same.
+    """
+    ways = [name for name in results[0].figures if name.startswith(f"{SIZE}/")]
+    rows = []
+    for loss in fits:
+        cells = []
+        for way in ways:
+            fit = fits[loss]
+            if way != BLOCKS:
+                fit = _fit(results, loss, way, num_draws=min(len(fit.draws), _OTHER_DRAWS))
+            cells += [format_estimate(fit.derive(share_of_size)), format_estimate(fit.derive(share_of_data))]
+        rows.append((loss, *cells))
+    header = [
+        f"{letter}, N of {way.removeprefix(f'{SIZE}/')}" for way in ways for letter in ("a (N*)", "b (D*)")
+    ]
+    return Table(
+        title="Exponents of N* ∝ C^a and D* ∝ C^b by what N counts; what D counts is a factor, as the "
+        "mixture is fixed",
+        header=("loss", *header),
+        rows=tuple(rows),
+    )
+
+
+def _optima(fits: Mapping[str, Fit], budgets: Sequence[float]) -> Table:
+    rows = [
+        (loss, format_number(flops), *(format_interval(each) for each in optimum_at(fit, flops)))
+        for loss, fit in fits.items()
+        for flops in budgets
+    ]
+    return Table(
+        title="Best size and data at compute C = 6 N D; the last budget is 100 times the largest measured",
+        header=("loss", "C", "N*", "D*"),
+        rows=tuple(rows),
+    )
+
+
+def _find_ceiling(result: Result, loss: str) -> float | None:
+    """Return the loss of knowing nothing; that of all tokens by their shares in training."""
+    if loss != ALL:
+        return result.figures.get(f"{CEILING}/{loss}")
+    parts = [name.partition("/")[2] for name in result.figures if name.startswith(f"{CEILING}/")]
+    bits = [result.figure(f"{CEILING}/{each}") * result.figure(f"{DATA}/{each}") for each in parts]
+    return sum(bits) / result.figure(TARGETS) if bits else None
+
+
+def _checks(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
+    rows = [
+        (loss, name, f"{share:.3f}", format_estimate(fit.derive(share_of_size), 3), what)
+        for loss, fit in fits.items()
+        for name, share, what in check_otherwise(fit, ceiling=_find_ceiling(results[0], loss))
+    ]
+    return Table(
+        title=CHECKS,
+        header=("loss", "fit", "a", "a of the table above", "outside of its interval"),
+        rows=tuple(rows),
+    )
+
+
+def _counts(results: Sequence[Result]) -> Table:
+    """Tabulate what the smallest and the largest run of each figure count."""
+    names = [
+        name for name in results[0].figures if name == FLOPS or name.split("/")[0] in (SIZE, DATA, EPOCHS)
+    ]
+    rows = []
+    for name in names:
+        values = [each.figure(name) for each in results]
+        rows.append((name, format_number(min(values)), format_number(max(values))))
+    ratios = [
+        each.figure(FLOPS) / (FLOPS_PER_TOKEN * each.figure(BLOCKS) * each.figure(TARGETS))
+        for each in results
+    ]
+    rows.append((f"{FLOPS} / (6 · {BLOCKS} · {TARGETS})", f"{min(ratios):.2f}", f"{max(ratios):.2f}"))
+    return Table(
+        title="What the grid's runs count. Fixed: the mixture's shares, depth, head dimension",
+        header=("figure", "smallest", "largest"),
+        rows=tuple(rows),
+    )
+
+
+def _forecasts(
+    fits: Mapping[str, Fit], beyond: Sequence[Result], reasons: Mapping[str, Sequence[str]]
+) -> tuple[Table | None, list[Claim]]:
+    """Compare the runs beyond the grid with the law's forecasts."""
+    rows, claims = [], []
+    for result in beyond:
+        for loss, fit in fits.items():
+            measured = result.figure(loss)
+            if not math.isfinite(measured):
+                continue
+            (forecast,) = fit.project(_point(result), is_run=True)
+            error = forecast.value / measured - 1
+            place = f"width {result.factors['width']}, {int(result.factors['sequences']):,} sequences"
+            rows.append(
+                (loss, place, format_interval(forecast), format_number(measured), format_change(error))
+            )
+            is_inside = forecast.low <= measured <= forecast.high
+            claims.append(
+                Claim(
+                    text=f"{loss}: the loss at {place} lies within the law's interval: forecast "
+                    f"{format_estimate(forecast, 3)}, measured {measured:.3f} ({format_change(error)})",
+                    holds=is_inside if not reasons[loss] else None,
+                )
+            )
+    if not rows:
+        return None, []
+    table = Table(
+        title="Forecast of a run that no fit has seen; its repeated data counts as new (see epochs)",
+        header=("loss", "run", "forecast", "measured", "error"),
+        rows=tuple(rows),
+    )
+    return table, claims
+
+
+def _point(result: Result) -> dict[str, np.ndarray]:
+    return {"n": np.array([result.figure(BLOCKS)]), "d": np.array([result.figure(TARGETS)])}
+
+
+def _describe_forecasts(fits: Mapping[str, Fit], reasons: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the laws as JSON: what any (N, D) can be forecast from, before it is run."""
+    return {
+        loss: {
+            "law": fit.law.formula,
+            "n": BLOCKS,
+            "d": TARGETS,
+            "parameters": {name: each.as_json() for name, each in fit.parameters.items()},
+            "not_identified": list(reasons[loss]),
+        }
+        for loss, fit in fits.items()
+    }
+
+
+def _notes(inside: Sequence[Result], done: Sequence[Result], num_planned: int) -> Iterator[str]:
+    yield (
+        "Every trial is evaluated on the same held-out sequences, masks and times; losses are bits per "
+        "target token. Each length has its own learning rate schedule."
+    )
+    if len(inside) < num_planned:
+        missing = num_planned - len(inside)
+        yield f"{missing} of the grid's {num_planned} trials are still to run: all figures are preliminary."
+    if len(done) < len(inside):
+        yield f"{len(inside) - len(done)} trials diverged and are left out."
+    repeated = {
+        name.removeprefix(f"{EPOCHS}/"): max(each.figure(name) for each in done)
+        for name in (done[0].figures if done else {})
+        if name.startswith(f"{EPOCHS}/")
+    }
+    for source, epochs in repeated.items():
+        if epochs > _CONSTRAINED:
+            yield (
+                f"The longest runs see {source} {epochs:.1f} times: beyond {_CONSTRAINED:g} epochs repeats "
+                "are worth less than new data, which bends the law of its modality upwards."
+            )

@@ -1,0 +1,1 @@
+"""From speech to pictures and back."""
