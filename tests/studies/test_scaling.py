@@ -4,6 +4,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from trimask.errors import UserError
 from trimask.model.flops import block_parameters
 from trimask.studies.findings import Findings
+from trimask.studies.report import write_report
 from trimask.studies.scaling import Scaling, Setting, scaling, scaling_short
 from trimask.studies.study import LOSSES
 from trimask.studies.trial import Result, Trial
@@ -165,6 +167,23 @@ def test_noise_that_hides_the_law_is_said():
     undecided = texts(findings, None)
     assert len([text for text in undecided if "is wider than 0.2" in text]) == len(LOSSES)
     assert not [text for text in texts(findings, True) + texts(findings, False) if "grows faster" in text]
+
+
+def test_a_loss_that_does_not_fall_with_size_makes_a_report(tmp_path: Path):
+    def figures(trial: Trial) -> dict[str, float]:
+        found = surface(trial)
+        for loss in LOSSES:
+            found[loss] += 0.3 * math.log2(int(trial.factors["width"]))
+        return found
+
+    study = study_of()
+    findings = study.findings(run(study, figures))
+    assert len(
+        [text for text in texts(findings, None) if "A = 0: the loss does not fall with n" in text]
+    ) == len(LOSSES)
+    report = write_report(findings, tmp_path, title="scaling", facts={}).read_text()
+    assert "nan" not in report and (tmp_path / "optimum.svg").is_file()
+    assert (tmp_path / "forecast.json").is_file()
 
 
 @pytest.mark.parametrize("most", [1, 6, 40])
