@@ -96,7 +96,7 @@ def test_encoding_is_reported_within_the_bar_of_a_terminal(tmp_path: Path, monke
             ["list"],
             "unknown action 'list': choose one of plan, run, report, fit (`trimask list` names the studies)",
         ),
-        (["debug", "list"], "unknown action 'debug': choose one of plan, run, report, fit (`trimask list` names"),
+        (["debug", "list"], "unknown action 'debug': choose one of plan, run, report, fit (`trimask list`"),
         (["run"], "name a study: trimask study run STUDY (`trimask list` names the studies)"),
         (["run", "horizon"], "give the study's folder: trimask study run horizon --out DIR"),
         (["run", "horizon", "--out", "x", "--workers=0"], "--workers is 0: give at least 1"),
