@@ -4,14 +4,16 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trimask.errors import UserError
 from trimask.model.flops import block_parameters
-from trimask.questions.scaling.study import Scaling, Setting, scaling, scaling_short
 from trimask.studies.findings import Findings
+from trimask.studies.report import write_report
+from trimask.questions.scaling.study import Scaling, Setting, scaling, scaling_short
 from trimask.studies.study import LOSSES
 from trimask.studies.trial import Result, Trial
 
@@ -28,14 +30,16 @@ def size_of(trial: Trial) -> float:
     return float(block_parameters(trial.config.model))
 
 
-def surface(trial: Trial, *, noise: float = 1e-3, bend: float = 0.0) -> dict[str, float]:
+def surface(trial: Trial, *, noise: float = 1e-3, bend: float = 0.0, common: float = 0.0) -> dict[str, float]:
     """Figures of a trial on L = floor + 40/N^0.35 + 60/D^0.4, in all modalities."""
     n, d = size_of(trial), TOKENS * float(trial.factors["sequences"])
     figures = {}
     for number, loss in enumerate(LOSSES):
         rng = np.random.default_rng(zlib.crc32(f"{trial.name} {loss}".encode()))
         value = 4 + 0.3 * number + 40 / n**0.35 + 60 / d**0.4 + bend * (n > 2e6)
-        figures[loss] = float(value * math.exp(noise * rng.normal()))
+        order = zlib.crc32(f"{trial.factors['sequences']} {trial.factors['seed']} {loss}".encode())
+        shared = common * np.random.default_rng(order).normal()
+        figures[loss] = float(value * math.exp(noise * rng.normal() + shared))
     return figures | {
         "parameters/blocks": n,
         "parameters/all": n + 2 * 5142 * trial.config.model.width,
@@ -139,12 +143,47 @@ def test_a_run_off_the_law_is_not_forecast():
     )
 
 
+def test_noise_of_the_order_of_the_data_widens_the_intervals_of_d():
+    """It is the same at each size, so runs of one length and seed are drawn together."""
+    study = study_of()
+
+    def width(findings: Findings) -> float:
+        (parameters, *_) = findings.tables
+        low, high = parameters.rows[0][5].partition("[")[2].rstrip("]").split(", ")
+        return float(high) - float(low)
+
+    own = study.findings(run(study, lambda trial: surface(trial, noise=4e-3)))
+    shared = study.findings(run(study, lambda trial: surface(trial, noise=2e-4, common=4e-3)))
+    assert width(shared) > 1.5 * width(own)
+    notes = [note for note in shared.notes if "common to all sizes" in note]
+    assert len(notes) == len(LOSSES) and all(
+        int(note.split(" % of their")[0].split()[-1]) > 90 for note in notes
+    )
+
+
 def test_noise_that_hides_the_law_is_said():
     study = study_of()
     findings = study.findings(run(study, lambda trial: surface(trial, noise=0.05)))
     undecided = texts(findings, None)
     assert len([text for text in undecided if "is wider than 0.2" in text]) == len(LOSSES)
     assert not [text for text in texts(findings, True) + texts(findings, False) if "grows faster" in text]
+
+
+def test_a_loss_that_does_not_fall_with_size_makes_a_report(tmp_path: Path):
+    def figures(trial: Trial) -> dict[str, float]:
+        found = surface(trial)
+        for loss in LOSSES:
+            found[loss] += 0.3 * math.log2(int(trial.factors["width"]))
+        return found
+
+    study = study_of()
+    findings = study.findings(run(study, figures))
+    assert len(
+        [text for text in texts(findings, None) if "A = 0: the loss does not fall with n" in text]
+    ) == len(LOSSES)
+    report = write_report(findings, tmp_path, title="scaling", facts={}).read_text()
+    assert "nan" not in report and (tmp_path / "optimum.svg").is_file()
+    assert (tmp_path / "forecast.json").is_file()
 
 
 @pytest.mark.parametrize("most", [1, 6, 40])

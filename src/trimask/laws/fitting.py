@@ -293,7 +293,8 @@ def _solve(
 def _percentiles(value: float, draws: Float[np.ndarray, "draws"], n: int) -> Estimate:
     if not len(draws):
         return Estimate(value=value, low=-np.inf, high=np.inf, n=n)
-    low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    # Of the draws themselves, without means of two: a draw may be infinite.
+    low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], method="nearest")
     return Estimate(value=value, low=float(low), high=float(high), n=n)
 
 

@@ -236,9 +236,9 @@ def share_of_data(draws: Draws) -> Float[np.ndarray, "draws"]:
 
 def balance(draws: Draws) -> Float[np.ndarray, "draws"]:
     """Return G = (αA/βB)^(1/(α + β))."""
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         ratio = draws["alpha"] * draws["A"] / (draws["beta"] * draws["B"])
-    return ratio ** (1 / (draws["alpha"] + draws["beta"]))
+        return ratio ** (1 / (draws["alpha"] + draws["beta"]))
 
 
 def best_size(draws: Draws, flops: float) -> Float[np.ndarray, "draws"]:
@@ -246,10 +246,18 @@ def best_size(draws: Draws, flops: float) -> Float[np.ndarray, "draws"]:
     return balance(draws) * (flops / FLOPS_PER_TOKEN) ** share_of_size(draws)
 
 
+def best_data_at(draws: Draws, flops: float) -> Float[np.ndarray, "draws"]:
+    """Return D* at compute C = 6 N D; infinite where the loss does not fall with N."""
+    with np.errstate(divide="ignore"):
+        return (flops / FLOPS_PER_TOKEN) ** share_of_data(draws) / balance(draws)
+
+
 def best_data(draws: Draws, size: float) -> Float[np.ndarray, "draws"]:
-    """Return D* for N: where N is N* of its compute, αA/N^α = βB/D^β."""
-    ratio = draws["beta"] * draws["B"] / (draws["alpha"] * draws["A"])
-    return (ratio * size ** draws["alpha"]) ** (1 / draws["beta"])
+    """Return D* for N: where N is N* of its compute, αA/N^α = βB/D^β; infinite as above."""
+    with np.errstate(divide="ignore"):
+        ratio = draws["beta"] * draws["B"] / (draws["alpha"] * draws["A"])
+    with np.errstate(over="ignore"):
+        return (ratio * size ** draws["alpha"]) ** (1 / draws["beta"])
 
 
 def find_doubts(fit: Fit) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from trimask.laws.scaling import (
     Chinchilla,
     Pinned,
     PowerLaw,
+    best_data_at,
     best_size,
     share_of_data,
     share_of_size,
@@ -109,7 +110,7 @@ def format_change(value: float) -> str:
 def optimum_at(fit: Fit, flops: float) -> tuple[Estimate, Estimate]:
     """Return N* and D* at compute C = 6 N D."""
     size = fit.derive(lambda draws: best_size(draws, flops))
-    data = fit.derive(lambda draws: flops / FLOPS_PER_TOKEN / best_size(draws, flops))
+    data = fit.derive(lambda draws: best_data_at(draws, flops))
     return size, data
 
 
@@ -199,21 +200,25 @@ def draw_parabolas(parabolas: Sequence[Parabola], y_label: str) -> Panel:
     return Panel(title="isoFLOP (biased)", x_label="N", y_label=y_label, curves=tuple(curves))
 
 
+def make_curve(label: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Curve:
+    """Make a curve of positive values with their intervals, of those that are finite."""
+    kept = [(place, each) for place, each in zip(x, estimates, strict=True) if 0 < each.value < math.inf]
+    has_interval = all(each.has_interval and each.low > 0 for _, each in kept)
+    return Curve(
+        label=label,
+        x=[place for place, _ in kept],
+        y=[each.value for _, each in kept],
+        low=[each.low for _, each in kept] if has_interval else None,
+        high=[each.high for _, each in kept] if has_interval else None,
+    )
+
+
 def draw_optimum(fits: Mapping[str, Fit], budgets: Sequence[float]) -> Panel:
     """Draw N* over C with its interval, one curve a fit."""
-    curves = []
-    for label, fit in fits.items():
-        found = [optimum_at(fit, flops)[0] for flops in budgets]
-        has_interval = all(each.has_interval and each.low > 0 for each in found)
-        curves.append(
-            Curve(
-                label=label,
-                x=list(budgets),
-                y=[each.value for each in found],
-                low=[each.low for each in found] if has_interval else None,
-                high=[each.high for each in found] if has_interval else None,
-            )
-        )
+    curves = [
+        make_curve(label, budgets, [optimum_at(fit, flops)[0] for flops in budgets])
+        for label, fit in fits.items()
+    ]
     return Panel(
         title="best size", x_label="C = 6 N D, FLOPs", y_label="N*", curves=tuple(curves), is_log_y=True
     )

@@ -1,5 +1,6 @@
 """Published scaling laws, to show beside ours: they disagree, and none is universal."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from trimask.estimate import Estimate
 from trimask.laws.fitting import Fit
 from trimask.laws.scaling import best_data
 from trimask.studies.findings import Curve, Panel, Table, format_estimate
+from trimask.questions.scaling.findings import make_curve
 
 _POINTS = 9
 
@@ -81,18 +83,12 @@ def draw_published(fit: Fit) -> Panel:
     """
     sizes = np.geomspace(fit.inputs["n"].min(), fit.inputs["n"].max(), _POINTS)
     ours = [fit.derive(lambda draws, n=float(size): best_data(draws, n)) for size in sizes]
-    curves = [
-        Curve(
-            label="this study",
-            x=sizes.tolist(),
-            y=[each.value for each in ours],
-            low=[each.low for each in ours],
-            high=[each.high for each in ours],
-        )
-    ]
+    curves = [make_curve("this study", sizes.tolist(), ours)]
     middle = _POINTS // 2
     for name, law in LAWS.items():
         is_known = law.factor is not None
+        if not is_known and not 0 < ours[middle].value < math.inf:
+            continue
         factor = law.factor or ours[middle].value / float(sizes[middle]) ** law.slope
         label = f"{name} {law.status}" + ("" if is_known else ", slope")
         y = factor * sizes**law.slope

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from trimask.laws.budgets import PARABOLA_WARNING, fit_parabolas
 from trimask.laws.fitting import Fit, NotIdentified, fit_law
@@ -38,6 +39,7 @@ per token of knowing nothing; `flops` is a figure itself.
 BLOCKS, TARGETS = f"{SIZE}/blocks", f"{DATA}/targets"
 """The N and D of the fits; the others are shown beside them."""
 _CONSTRAINED = 4.0  # epochs: repeats up to here are nearly worth new data (Muennighoff et al. 2023)
+_LEAST_ORDERS = 2  # for each parameter: orders of the data are resampled, with fewer of them settings
 _OTHER_DRAWS = 500  # for the other ways of counting N
 _FORECAST = "forecast.json"
 
@@ -90,7 +92,7 @@ def report_runs(
         draw_parabolas(parabolas, "bits/token"),
         draw_published(fit),
     )
-    notes.append(PARABOLA_WARNING)
+    notes += [*_describe_noise(done, fits), PARABOLA_WARNING]
     notes += fit.law.procedure
     return Findings(
         claims=(*_identified(reasons), *_shares(fits), *forecast_claims),
@@ -106,9 +108,39 @@ def _fit(results: Sequence[Result], loss: str, size: str = BLOCKS, *, num_draws:
         "n": np.array([each.figure(size) for each in results]),
         "d": np.array([each.figure(TARGETS) for each in results]),
     }
-    return fit_law(
-        Chinchilla(), inputs, np.array([each.figure(loss) for each in results]), num_draws=num_draws
-    )
+    losses = np.array([each.figure(loss) for each in results])
+    orders = _group_orders(results)
+    law = Chinchilla()
+    units = orders if orders.max() + 1 >= _LEAST_ORDERS * len(law.parameters) else None
+    return fit_law(law, inputs, losses, units=units, num_draws=num_draws)
+
+
+def _group_orders(results: Sequence[Result]) -> Int[np.ndarray, "rows"]:
+    """Number the results so that those of one length and seed, which see the same data in the same order,
+    share a number. Their losses go up and down together at any size: resampled one by one, 95 % intervals
+    held the truth of half of the simulated grids [D].
+    """
+    orders = [(each.factors["sequences"], each.factors["seed"]) for each in results]
+    known = {order: number for number, order in enumerate(sorted(set(orders), key=str))}
+    return np.array([known[order] for order in orders])
+
+
+def _describe_noise(results: Sequence[Result], fits: Mapping[str, Fit]) -> Iterator[str]:
+    """Yield how much of the residuals is common to the sizes of one length and seed."""
+    orders = _group_orders(results)
+    counts = np.bincount(orders)
+    if counts.min() < 2 or len(counts) < 3:
+        return
+    for loss, fit in fits.items():
+        residuals = fit.residuals
+        means = np.bincount(orders, residuals) / counts
+        own = float(((residuals - means[orders]) ** 2).sum() / (len(residuals) - len(counts)))
+        common = max(float(means.var()) - own / float(counts.mean()), 0.0)
+        size, share = 100 * math.sqrt(common + own), 100 * common / (common + own or 1.0)
+        yield (
+            f"{loss}: residuals of {size:.2f} %; {share:.0f} % of their variance is common to all sizes of "
+            "one length and seed, which see the same data in the same order."
+        )
 
 
 def _identified(reasons: Mapping[str, Sequence[str]]) -> Iterator[Claim]:
@@ -141,7 +173,7 @@ def _parameters(fits: Mapping[str, Fit]) -> Table:
     ]
     return Table(
         title="L = E + A/N^alpha + B/D^beta in bits per target token; N: parameters in blocks, D: target "
-        "tokens of all modalities; 95 % by bootstrap of settings, seeds together",
+        "tokens of all modalities; 95 % by bootstrap, runs of one length and seed together",
         header=("loss", *names, "rms error"),
         rows=tuple(rows),
     )
