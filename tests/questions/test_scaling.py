@@ -11,9 +11,9 @@ import pytest
 
 from trimask.errors import UserError
 from trimask.model.flops import block_parameters
+from trimask.questions.scaling.study import Scaling, Setting, scaling, scaling_short
 from trimask.studies.findings import Findings
 from trimask.studies.report import write_report
-from trimask.questions.scaling.study import Scaling, Setting, scaling, scaling_short
 from trimask.studies.study import LOSSES
 from trimask.studies.trial import Result, Trial
 

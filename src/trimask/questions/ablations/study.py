@@ -33,8 +33,8 @@ class Arm:
 
     Attributes:
         changes: values by path in the run, as on the command line: `{"modalities.image.layout": "Delayed"}`.
-            A class of a user's own is named with its module, or its file by a path that stays
-            (`FOLDER/mine.py:Steep`): the study's folder keeps no copy of it.
+            A class of a user's own is named with its module, or with its file by an absolute path
+            (`…/mine.py:Steep`): the study's folder keeps no copy of it.
         judged_by: the losses that its claims are about.
         against: the arm that it is compared with.
     """

@@ -11,8 +11,8 @@ import numpy as np
 from trimask.estimate import Estimate
 from trimask.laws.fitting import Fit
 from trimask.laws.scaling import best_data
-from trimask.studies.findings import Curve, Panel, Table, format_estimate
 from trimask.questions.scaling.findings import make_curve
+from trimask.studies.findings import Curve, Panel, Table, format_estimate
 
 _POINTS = 9
 
