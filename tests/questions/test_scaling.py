@@ -16,10 +16,12 @@ from trimask.laws.fitting import fit_law
 from trimask.laws.scaling import Chinchilla, count_effective
 from trimask.model.flops import block_parameters
 from trimask.questions.scaling.study import Scaling, Setting, scaling, scaling_short
+from trimask.runs.build import build_vocabulary
 from trimask.studies.findings import Findings
 from trimask.studies.known import NOTHING, Known
 from trimask.studies.report import write_report
 from trimask.studies.study import LOSSES
+from trimask.studies.tokens import load_tokenizers
 from trimask.studies.trial import Result, Trial
 
 Figures = Callable[[Trial], dict[str, float]]
@@ -326,6 +328,16 @@ def test_a_tenth_of_the_budget_tells_the_forecast_far_better_than_the_cheapest_r
         forecasts.append(found)
     best, cheapest = (float(np.std(each)) for each in forecasts)
     assert best < 0.6 * cheapest
+
+
+def test_results_without_ceilings_take_those_of_the_vocabulary():
+    def figures(trial: Trial) -> dict[str, float]:
+        return {name: v for name, v in surface(trial).items() if not name.startswith("ceiling/")}
+
+    study = replace(study_of(), forecast=None, draws=20)
+    rows = [row for table in find(study, figures).tables for row in table.rows if "bounded by L0" in row[1]]
+    space = build_vocabulary(study.base, load_tokenizers(study.base)).space("speech")
+    assert f"L0 = {math.log2(space.range_size):.3g} " in next(row[1] for row in rows if row[0] == "speech")
 
 
 def test_the_order_follows_the_results():

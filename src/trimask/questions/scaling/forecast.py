@@ -144,7 +144,7 @@ def _judge(value: Mapping[str, Any], made: str, result: Result) -> Iterator[Clai
             f"({format_change(forecast.value / measured - 1)})"
         )
         if row["not_identified"]:
-            text += f"; the law was not identified then: {'; '.join(row['not_identified'])}"
+            text += "; the law was not identified then"
         holds = forecast.low <= measured <= forecast.high if forecast.has_interval else None
         yield Claim(text=text, holds=holds)
 

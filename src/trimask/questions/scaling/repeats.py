@@ -52,8 +52,9 @@ def fit_repeats(
 
 def find_doubts(fit: Fit) -> tuple[str, ...]:
     """Return why the law of repeated data is not identified, also where it is R* alone that is not."""
-    end = _describe_open_end(fit)
-    return (*fit.doubts, *([f"R* is {end}"] if end else []))
+    doubts, end = fit.doubts, _describe_open_end(fit)
+    is_said = not end or any(each.startswith("R* ") for each in doubts)
+    return doubts if is_said else (*doubts, f"R* is {end}")
 
 
 def tabulate_repeats(fits: Mapping[str, Fit], plain: Mapping[str, Fit]) -> Table | None:

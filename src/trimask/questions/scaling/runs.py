@@ -27,7 +27,6 @@ from trimask.questions.scaling.findings import (
 )
 from trimask.questions.scaling.fits import (
     BLOCKS,
-    CEILING,
     DATA,
     EPOCHS,
     FLOPS,
@@ -50,10 +49,15 @@ _LAWS = "forecast.json"
 
 
 def report_runs(
-    inside: Sequence[Result], fitted: Fitted, repeated: Mapping[str, Fit], *, num_planned: int
+    inside: Sequence[Result],
+    fitted: Fitted,
+    repeated: Mapping[str, Fit],
+    *,
+    ceilings: Mapping[str, float],
+    num_planned: int,
 ) -> Findings:
     """Say what the grid's runs `inside` tell: of those that have not diverged, `fitted` has the laws, and
-    `repeated` the laws of repeated data.
+    `repeated` the laws of repeated data. `ceilings`: by modality, the bits per token of knowing nothing.
     """
     done, fits, reasons = find_done(inside), fitted.fits, fitted.reasons
     notes = list(_notes(inside, done, num_planned))
@@ -72,7 +76,7 @@ def report_runs(
         _countings(done, fits),
         _optima(fits, shown),
         Table(title=f"{FUTURE} ({ALL})", header=FUTURE_HEADER, rows=tuple(forecast_rows(fit, budgets))),
-        _checks(done, fits),
+        _checks(done[0], fits, ceilings),
         Table(
             title=f"isoFLOP parabolas ({ALL}), for comparison",
             header=PARABOLA_HEADER,
@@ -190,20 +194,19 @@ def _optima(fits: Mapping[str, Fit], budgets: Sequence[float]) -> Table:
     )
 
 
-def _find_ceiling(result: Result, loss: str) -> float | None:
-    """Return the loss of knowing nothing; that of all tokens by their shares in training."""
+def _find_ceiling(run: Result, loss: str, ceilings: Mapping[str, float]) -> float | None:
+    """Return the loss of knowing nothing; that of all tokens by their shares in training, as in `run`."""
     if loss != ALL:
-        return result.figures.get(f"{CEILING}/{loss}")
-    parts = [name.partition("/")[2] for name in result.figures if name.startswith(f"{CEILING}/")]
-    bits = [result.figure(f"{CEILING}/{each}") * result.figure(f"{DATA}/{each}") for each in parts]
-    return sum(bits) / result.figure(TARGETS) if bits else None
+        return ceilings.get(loss)
+    bits = [each * run.figure(f"{DATA}/{modality}") for modality, each in ceilings.items()]
+    return sum(bits) / run.figure(TARGETS) if bits else None
 
 
-def _checks(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
+def _checks(run: Result, fits: Mapping[str, Fit], ceilings: Mapping[str, float]) -> Table:
     rows = [
         (loss, name, f"{share:.3f}", format_estimate(fit.derive(share_of_size), 3), what)
         for loss, fit in fits.items()
-        for name, share, what in check_otherwise(fit, ceiling=_find_ceiling(results[0], loss))
+        for name, share, what in check_otherwise(fit, ceiling=_find_ceiling(run, loss, ceilings))
     ]
     return Table(
         title=CHECKS,

@@ -1,7 +1,7 @@
 """How does the held-out loss of each modality fall with the network's size and the length of training?"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -40,14 +40,15 @@ from trimask.studies.tokens import load_tokenizers
 from trimask.studies.trial import Result, Trial
 from trimask.training.logical_batch import KappaRule, Tuned
 from trimask.training.run import RunConfig
+from trimask.vocabulary.layout import Vocabulary
 
 
 def scaling() -> "Scaling":
     """How does each modality's loss fall with parameters and data, and what is the best size for a compute?
 
     Widths 32 to 192 (40 thousand to 1.4 million parameters in blocks), 500 to 16,000 sequences, two seeds:
-    about 1.5 hours of one core. Then one run of 4 times the largest size and length, forecast by the grid:
-    about 1.5 hours more (--forecast none leaves it out).
+    about 1.5 hours of one core. Then one run of 4 times the largest size and length, whose losses are
+    forecast before: about 1.5 hours more (--forecast none leaves it out).
     """
     return Scaling(
         base=small_run(learning_rate=2.0**-6),
@@ -176,7 +177,13 @@ class Scaling(Study):
         beyond = [r for r in results if _setting(r) not in grid]
         done = find_done(inside)
         fitted, repeated = self._fit(done)
-        found = report_runs(inside, fitted, repeated, num_planned=len(grid) * len(self.seeds))
+        found = report_runs(
+            inside,
+            fitted,
+            repeated,
+            ceilings=self._find_ceilings(results),
+            num_planned=len(grid) * len(self.seeds),
+        )
         preliminary = None
         if self.forecast is not None and done and self.forecast not in map(_setting, beyond):
             trial = self._trial(self.forecast, self.seeds[0])
@@ -209,6 +216,18 @@ class Scaling(Study):
             unique={modality: float(share[0]) for modality, share in unique.items()},
         )
         return make_forecast(fitted, repeated, run, num_fitted=len(done))
+
+    def _find_ceilings(self, results: Sequence[Result]) -> dict[str, float]:
+        """Return what `measure` has counted; of results that are older than this figure, count it now."""
+        counted = {
+            name.removeprefix(f"{CEILING}/"): each.figure(name)
+            for each in results
+            for name in each.figures
+            if name.startswith(f"{CEILING}/")
+        }
+        if counted or not results:
+            return counted
+        return _count_ceilings(build_vocabulary(self.base, load_tokenizers(self.base)), self._sources())
 
     def _sources(self) -> Sources:
         """Return the sources of each modality's targets, by their shares of these."""
@@ -274,6 +293,11 @@ def _count(config: RunConfig) -> dict[str, float]:
         f"{DATA}/targets": sum(targets.values()),
         **{f"{DATA}/{modality}": count for modality, count in targets.items()},
         **epochs,
-        **{f"{CEILING}/{m}": math.log2(vocabulary.space(m).range_size) for m in targets},
+        **{f"{CEILING}/{m}": bits for m, bits in _count_ceilings(vocabulary, targets).items()},
         FLOPS: config.horizon * sum(work.share * work.flops for work in works),
     }
+
+
+def _count_ceilings(vocabulary: Vocabulary, modalities: Iterable[str]) -> dict[str, float]:
+    """Count the bits per token of knowing nothing."""
+    return {each: math.log2(vocabulary.space(each).range_size) for each in modalities}
