@@ -1,7 +1,7 @@
 """The law of each loss, fitted to the results of a grid of sizes and lengths."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from trimask.laws.fitting import Fit, NotIdentified, fit_law
-from trimask.laws.scaling import Chinchilla, DataConstrained, PowerLaw
+from trimask.laws.scaling import Bounded, Chinchilla, DataConstrained, PowerLaw
 from trimask.studies.study import ALL, LOSSES
 from trimask.studies.trial import Result
 
@@ -19,6 +19,8 @@ per token of knowing nothing; `flops` is a figure itself.
 """
 BLOCKS, TARGETS = f"{SIZE}/blocks", f"{DATA}/targets"
 """The N and D of the fits; the others are shown beside them."""
+OTHER_DRAWS = 500
+"""For laws beside the plain one, and other ways of counting N."""
 _LEAST_ORDERS = 2  # for each parameter: orders of the data are resampled, with fewer of them settings
 
 
@@ -77,6 +79,30 @@ def fit_loss(
     orders = group_orders(results)
     units = orders if orders.max() + 1 >= _LEAST_ORDERS * len(law.parameters) else None
     return fit_law(law, inputs, losses, units=units, num_draws=num_draws)
+
+
+def find_ceiling(run: Result, loss: str, ceilings: Mapping[str, float]) -> float | None:
+    """Return the loss of knowing nothing from those of the modalities; that of all tokens by their shares in
+    training, as in `run`. None where it is not known.
+    """
+    if loss != ALL:
+        return ceilings.get(loss)
+    bits = [each * run.figure(f"{DATA}/{modality}") for modality, each in ceilings.items()]
+    total = sum(bits) / run.figure(TARGETS) if bits else math.inf
+    return total if math.isfinite(total) else None
+
+
+def fit_bounded(
+    results: Sequence[Result], fitted: Fitted, ceilings: Mapping[str, float], *, num_draws: int
+) -> dict[str, Fit]:
+    """Fit the law bounded by the loss of knowing nothing, of each loss that has a plain law and a ceiling."""
+    found = {}
+    for loss, fit in fitted.fits.items():
+        ceiling = find_ceiling(results[0], loss, ceilings)
+        if ceiling is not None and ceiling > fit.losses.max():
+            law, draws = Bounded(ceiling=ceiling), min(num_draws, OTHER_DRAWS)
+            found[loss] = fit_law(law, fit.inputs, fit.losses, units=fit.units, num_draws=draws)
+    return found
 
 
 def group_orders(results: Sequence[Result]) -> Int[np.ndarray, "rows"]:

@@ -9,15 +9,13 @@ import numpy as np
 
 from trimask.estimate import Estimate
 from trimask.laws.fitting import Fit
-from trimask.laws.scaling import Chinchilla
 from trimask.questions.scaling.findings import format_change, format_interval, format_number
 from trimask.questions.scaling.fits import BLOCKS, TARGETS, Fitted
 from trimask.questions.scaling.repeats import find_doubts
 from trimask.studies.findings import Claim, Table, format_estimate
 from trimask.studies.trial import Factor, Result
 
-FORECAST = "forecast"
-"""Prefix of the names of stored forecasts."""
+_PLAIN = "plain"
 _HEADER = ("loss", "law", "run", "forecast", "stored at (UTC)", "measured", "error")
 
 
@@ -40,25 +38,23 @@ class Run:
 
 
 def make_forecast(
-    fitted: Fitted, repeated: Mapping[str, Fit], run: Run, *, num_fitted: int
+    fitted: Fitted, others: Mapping[str, Mapping[str, Fit]], run: Run, *, num_fitted: int
 ) -> dict[str, Any]:
     """Return the forecast of each loss of `run` as JSON: its value with the interval of one more run, the
     law's parameters, and why they are not identified, if so.
 
     Args:
-        repeated: fits of the law of repeated data.
+        others: fits of laws beside the plain one, by the name of the law.
         num_fitted: runs of the grid that are fitted.
     """
-    point = {"n": run.size, "d": run.data}
     rows = []
     for loss, reasons in fitted.reasons.items():
-        fit = fitted.fits.get(loss)
-        row = {"loss": loss, "law": Chinchilla().formula, "not_identified": list(reasons)}
-        rows.append(row | _project(fit, point) if fit else {**row, "forecast": None})
-        if loss in repeated:
-            fit = repeated[loss]
-            row = {"loss": loss, "law": fit.law.formula, "not_identified": list(find_doubts(fit))}
-            rows.append(row | _project(fit, {**point, "u": run.data * run.unique[loss]}))
+        row = {"loss": loss, "form": _PLAIN, "not_identified": list(reasons), "forecast": None}
+        rows.append(row | (_project(fitted.fits[loss], loss, run) if loss in fitted.fits else {}))
+        for form, fits in others.items():
+            if loss in fits:
+                row = {"loss": loss, "form": form, "not_identified": list(find_doubts(fits[loss]))}
+                rows.append(row | _project(fits[loss], loss, run))
     return {**run.factors, BLOCKS: run.size, TARGETS: run.data, "fitted_runs": num_fitted, "losses": rows}
 
 
@@ -67,9 +63,12 @@ def has_forecast(value: Mapping[str, Any]) -> bool:
     return any(row["forecast"] is not None for row in value["losses"])
 
 
-def _project(fit: Fit, point: Mapping[str, float]) -> dict[str, Any]:
-    (forecast,) = fit.project({name: np.array([value]) for name, value in point.items()}, is_run=True)
+def _project(fit: Fit, loss: str, run: Run) -> dict[str, Any]:
+    point = {"n": run.size, "d": run.data, "u": run.data * run.unique.get(loss, 1.0)}
+    inputs = {name: np.array([point[name]]) for name in fit.law.inputs}
+    (forecast,) = fit.project(inputs, is_run=True)
     return {
+        "law": fit.law.formula,
         "forecast": forecast.as_json(),
         "parameters": {name: each.as_json() for name, each in fit.parameters.items()},
         "rms_error": float(np.sqrt((fit.residuals**2).mean())),
@@ -107,14 +106,14 @@ def compare_forecasts(
     ]
     title = (
         "Forecasts of runs beyond the grid, which no fit has seen: as stored before the run, not computed "
-        "again. The plain law counts repeated data as new"
+        "again. The plain law takes repeated data for new and has no ceiling"
     )
     return (Table(title=title, header=_HEADER, rows=tuple(rows)) if rows else None), claims, notes
 
 
 def name_forecast(factors: Mapping[str, Factor]) -> str:
     """Return the name under which the forecast of a run of this width and number of sequences is stored."""
-    return f"{FORECAST}/width={factors['width']},sequences={factors['sequences']}"
+    return f"forecast/width={factors['width']},sequences={factors['sequences']}"
 
 
 def _rows(value: Mapping[str, Any], made: str, result: Result | None) -> Iterator[tuple[str, ...]]:
@@ -125,22 +124,22 @@ def _rows(value: Mapping[str, Any], made: str, result: Result | None) -> Iterato
             found = ("diverged", "–")
         elif result is not None:
             found = (format_number(measured), format_change(forecast.value / measured - 1))
-        law = row["law"] if not row["not_identified"] else f"{row['law']}, not identified"
+        law = f"{row['form']}, not identified" if row["not_identified"] else row["form"]
         yield row["loss"], law, _place(value), format_interval(forecast), made, *found
 
 
 def _judge(value: Mapping[str, Any], made: str, result: Result) -> Iterator[Claim]:
     for row, forecast in _forecasts(value):
-        measured = result.figure(row["loss"])
+        measured, place = result.figure(row["loss"]), _place(result.factors)
         claim = (
-            f"{row['loss']}: the loss at {_place(result.factors)} is within the interval forecast at {made}"
+            f"{row['loss']}: the loss at {place} is within the interval forecast by the {row['form']} law at "
+            f"{made}"
         )
-        by = "" if row["law"] == Chinchilla().formula else ", by the law of repeated data"
         if not math.isfinite(measured):
-            yield Claim(text=f"{claim}{by}: the run diverged", holds=None)
+            yield Claim(text=f"{claim}: the run diverged", holds=None)
             continue
         text = (
-            f"{claim}{by}: {format_estimate(forecast, 3)}, measured {measured:.3f} "
+            f"{claim}: {format_estimate(forecast, 3)}, measured {measured:.3f} "
             f"({format_change(forecast.value / measured - 1)})"
         )
         if row["not_identified"]:

@@ -7,11 +7,10 @@ import numpy as np
 from trimask.laws.fitting import Fit, NotIdentified
 from trimask.laws.scaling import DataConstrained
 from trimask.questions.scaling.findings import format_interval
-from trimask.questions.scaling.fits import EPOCHS, Fitted, fit_loss
+from trimask.questions.scaling.fits import EPOCHS, OTHER_DRAWS, Fitted, fit_loss
 from trimask.studies.findings import Table
 from trimask.studies.trial import Result
 
-_DRAWS = 500
 _NEAR_END = 0.01  # of the logarithmic range of R*
 Sources = Mapping[str, Mapping[str, float]]
 """Of each modality, the sources that it is learned from, and their shares of its target tokens."""
@@ -43,7 +42,7 @@ def fit_repeats(
         if modality not in fitted.fits or not (unique < 1).any():
             continue
         try:
-            draws = min(num_draws, _DRAWS)
+            draws = min(num_draws, OTHER_DRAWS)
             found[modality] = fit_loss(results, modality, unique=unique, num_draws=draws)
         except NotIdentified:
             continue
@@ -51,7 +50,7 @@ def fit_repeats(
 
 
 def find_doubts(fit: Fit) -> tuple[str, ...]:
-    """Return why the law of repeated data is not identified, also where it is R* alone that is not."""
+    """Return why a law is not identified, also where it is R* alone that is not."""
     doubts, end = fit.doubts, _describe_open_end(fit)
     is_said = not end or any(each.startswith("R* ") for each in doubts)
     return doubts if is_said else (*doubts, f"R* is {end}")
@@ -80,6 +79,8 @@ def tabulate_repeats(fits: Mapping[str, Fit], plain: Mapping[str, Fit]) -> Table
 
 def _describe_open_end(fit: Fit) -> str:
     """Say which end of its range the interval of R* reaches; nothing if neither."""
+    if not isinstance(fit.law, DataConstrained):
+        return ""
     half_life, span = fit.parameters["R*"], DataConstrained().exponents["R*"]
     low, high = span.unscale(np.array([half_life.low, half_life.high])) if half_life.has_interval else (0, 1)
     if low < _NEAR_END and high > 1 - _NEAR_END:

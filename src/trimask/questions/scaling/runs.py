@@ -30,9 +30,11 @@ from trimask.questions.scaling.fits import (
     DATA,
     EPOCHS,
     FLOPS,
+    OTHER_DRAWS,
     SIZE,
     TARGETS,
     Fitted,
+    find_ceiling,
     find_done,
     fit_loss,
     split_noise,
@@ -44,7 +46,6 @@ from trimask.studies.study import ALL
 from trimask.studies.trial import Result
 
 _CONSTRAINED = 4.0  # epochs: repeats up to here are nearly worth new data (Muennighoff et al. 2023)
-_OTHER_DRAWS = 500  # for the other ways of counting N
 _LAWS = "forecast.json"
 
 
@@ -167,7 +168,7 @@ def _countings(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
         for way in ways:
             fit = fits[loss]
             if way != BLOCKS:
-                fit = fit_loss(results, loss, way, num_draws=min(len(fit.draws), _OTHER_DRAWS))
+                fit = fit_loss(results, loss, way, num_draws=min(len(fit.draws), OTHER_DRAWS))
             cells += [format_estimate(fit.derive(share_of_size)), format_estimate(fit.derive(share_of_data))]
         rows.append((loss, *cells))
     header = [
@@ -194,19 +195,11 @@ def _optima(fits: Mapping[str, Fit], budgets: Sequence[float]) -> Table:
     )
 
 
-def _find_ceiling(run: Result, loss: str, ceilings: Mapping[str, float]) -> float | None:
-    """Return the loss of knowing nothing; that of all tokens by their shares in training, as in `run`."""
-    if loss != ALL:
-        return ceilings.get(loss)
-    bits = [each * run.figure(f"{DATA}/{modality}") for modality, each in ceilings.items()]
-    return sum(bits) / run.figure(TARGETS) if bits else None
-
-
 def _checks(run: Result, fits: Mapping[str, Fit], ceilings: Mapping[str, float]) -> Table:
     rows = [
         (loss, name, f"{share:.3f}", format_estimate(fit.derive(share_of_size), 3), what)
         for loss, fit in fits.items()
-        for name, share, what in check_otherwise(fit, ceiling=_find_ceiling(run, loss, ceilings))
+        for name, share, what in check_otherwise(fit, ceiling=find_ceiling(run, loss, ceilings))
     ]
     return Table(
         title=CHECKS,

@@ -19,6 +19,7 @@ from trimask.questions.scaling.fits import (
     TARGETS,
     Fitted,
     find_done,
+    fit_bounded,
     fit_losses,
 )
 from trimask.questions.scaling.forecast import (
@@ -41,6 +42,8 @@ from trimask.studies.trial import Result, Trial
 from trimask.training.logical_batch import KappaRule, Tuned
 from trimask.training.run import RunConfig
 from trimask.vocabulary.layout import Vocabulary
+
+_REPEATS = "repeated-data"
 
 
 def scaling() -> "Scaling":
@@ -135,7 +138,7 @@ class Scaling(Study):
         if name in known.derived or trial.name in results:  # what is known is not forecast
             return {}
         done = find_done([results[each.name] for each in self.trials(results)])
-        value = self._forecast(trial, done, *self._fit(done)) if done else None
+        value = self._forecast(trial, done, *self._fit(done, self._find_ceilings(done))) if done else None
         return {name: value} if value is not None and has_forecast(value) else {}
 
     def further_trials(self, results: Mapping[str, Result], known: Known) -> tuple[Trial, ...]:
@@ -176,19 +179,20 @@ class Scaling(Study):
         inside = [r for r in results if _setting(r) in grid]
         beyond = [r for r in results if _setting(r) not in grid]
         done = find_done(inside)
-        fitted, repeated = self._fit(done)
+        ceilings = self._find_ceilings(results)
+        fitted, others = self._fit(done, ceilings)
         found = report_runs(
             inside,
             fitted,
-            repeated,
-            ceilings=self._find_ceilings(results),
+            others[_REPEATS],
+            ceilings=ceilings,
             num_planned=len(grid) * len(self.seeds),
         )
         preliminary = None
         if self.forecast is not None and done and self.forecast not in map(_setting, beyond):
             trial = self._trial(self.forecast, self.seeds[0])
             if name_forecast(trial.factors) not in known.derived:
-                preliminary = self._forecast(trial, done, fitted, repeated)
+                preliminary = self._forecast(trial, done, fitted, others)
         table, claims, notes = compare_forecasts(known.derived, known.times, beyond, preliminary)
         return replace(
             found,
@@ -197,13 +201,18 @@ class Scaling(Study):
             notes=(*notes, *found.notes),
         )
 
-    def _fit(self, done: Sequence[Result]) -> tuple[Fitted, dict[str, Fit]]:
-        """Fit the plain laws, and those of repeated data."""
+    def _fit(
+        self, done: Sequence[Result], ceilings: Mapping[str, float]
+    ) -> tuple[Fitted, dict[str, dict[str, Fit]]]:
+        """Fit the plain laws; and by name of the law, those of repeated data and the bounded ones."""
         fitted = fit_losses(done, num_draws=self.draws)
-        return fitted, fit_repeats(done, fitted, self._sources(), num_draws=self.draws)
+        return fitted, {
+            _REPEATS: fit_repeats(done, fitted, self._sources(), num_draws=self.draws),
+            "bounded": fit_bounded(done, fitted, ceilings, num_draws=self.draws),
+        }
 
     def _forecast(
-        self, trial: Trial, done: Sequence[Result], fitted: Fitted, repeated: Mapping[str, Fit]
+        self, trial: Trial, done: Sequence[Result], fitted: Fitted, others: Mapping[str, Mapping[str, Fit]]
     ) -> dict[str, Any]:
         """Return the forecast of `trial` by the fits to `done`."""
         like = done[0]
@@ -215,7 +224,7 @@ class Scaling(Study):
             data=longer * like.figure(TARGETS),
             unique={modality: float(share[0]) for modality, share in unique.items()},
         )
-        return make_forecast(fitted, repeated, run, num_fitted=len(done))
+        return make_forecast(fitted, others, run, num_fitted=len(done))
 
     def _find_ceilings(self, results: Sequence[Result]) -> dict[str, float]:
         """Return what `measure` has counted; of results that are older than this figure, count it now."""
