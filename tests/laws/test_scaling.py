@@ -20,6 +20,7 @@ from trimask.laws.scaling import (
     Pinned,
     balance,
     best_data,
+    best_data_at,
     best_size,
     count_effective,
     share_of_data,
@@ -262,3 +263,11 @@ def test_every_law_says_what_it_is():
         assert "non-negative least squares" in law.procedure[0]
         assert len(law.parameters) == len(set(law.parameters))
     assert isinstance(fit_law(Chinchilla(), grid(), loss_of(grid()), num_draws=0), Fit)
+
+
+def test_a_draw_that_falls_with_neither_has_no_optimum():
+    draws = {
+        name: np.array([value]) for name, value in {"A": 0.0, "B": 0.0, "alpha": 0.3, "beta": 0.3}.items()
+    }
+    for found in (balance(draws), best_size(draws, 1e9), best_data_at(draws, 1e9), best_data(draws, 1e5)):
+        assert np.isnan(found).all()

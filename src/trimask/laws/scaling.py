@@ -235,8 +235,8 @@ def share_of_data(draws: Draws) -> Float[np.ndarray, "draws"]:
 
 
 def balance(draws: Draws) -> Float[np.ndarray, "draws"]:
-    """Return G = (αA/βB)^(1/(α + β))."""
-    with np.errstate(divide="ignore", over="ignore"):
+    """Return G = (αA/βB)^(1/(α + β)); not a number where the loss falls with neither N nor D."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         ratio = draws["alpha"] * draws["A"] / (draws["beta"] * draws["B"])
         return ratio ** (1 / (draws["alpha"] + draws["beta"]))
 
@@ -253,8 +253,8 @@ def best_data_at(draws: Draws, flops: float) -> Float[np.ndarray, "draws"]:
 
 
 def best_data(draws: Draws, size: float) -> Float[np.ndarray, "draws"]:
-    """Return D* for N: where N is N* of its compute, αA/N^α = βB/D^β; infinite as above."""
-    with np.errstate(divide="ignore"):
+    """Return D* for N: where N is N* of its compute, αA/N^α = βB/D^β; infinite or none as above."""
+    with np.errstate(divide="ignore", invalid="ignore"):
         ratio = draws["beta"] * draws["B"] / (draws["alpha"] * draws["A"])
     with np.errstate(over="ignore"):
         return (ratio * size ** draws["alpha"]) ** (1 / draws["beta"])

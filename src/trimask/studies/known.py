@@ -21,11 +21,12 @@ class UsedStudy:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
     """Values that a study has derived and stored, by name, and the studies that it uses, by the name that it
-    needs them under.
+    needs them under. `times`: when each value was stored (UTC, ISO 8601).
     """
 
     derived: Mapping[str, Any] = field(default_factory=dict)
     used: Mapping[str, UsedStudy] = field(default_factory=dict)
+    times: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING = Known()

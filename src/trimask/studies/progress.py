@@ -34,7 +34,7 @@ class Progress:
 
     @property
     def known(self) -> Known:
-        return Known(derived=self.derived.values, used=self.used)
+        return Known(derived=self.derived.values, used=self.used, times=self.derived.times)
 
     def trials(self) -> tuple[AnyTrial, ...]:
         """Return all trials known to be needed, done or not."""

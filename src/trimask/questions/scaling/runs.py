@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from trimask.laws.budgets import PARABOLA_WARNING, fit_parabolas
-from trimask.laws.fitting import Fit, NotIdentified, fit_law
-from trimask.laws.scaling import FLOPS_PER_TOKEN, Chinchilla, share_of_data, share_of_size
+from trimask.laws.fitting import Fit
+from trimask.laws.scaling import FLOPS_PER_TOKEN, share_of_data, share_of_size
 from trimask.questions.scaling.findings import (
     CHECKS,
     FUTURE,
@@ -21,45 +20,50 @@ from trimask.questions.scaling.findings import (
     draw_parabolas,
     find_budgets,
     forecast_rows,
-    format_change,
     format_interval,
     format_number,
     optimum_at,
     parabola_rows,
 )
+from trimask.questions.scaling.fits import (
+    BLOCKS,
+    DATA,
+    EPOCHS,
+    FLOPS,
+    OTHER_DRAWS,
+    SIZE,
+    TARGETS,
+    Fitted,
+    find_ceiling,
+    find_done,
+    fit_loss,
+    split_noise,
+)
 from trimask.questions.scaling.published import compare_exponents, draw_published
+from trimask.questions.scaling.repeats import tabulate_repeats
 from trimask.studies.findings import Claim, Findings, Panel, Table, format_estimate
-from trimask.studies.study import ALL, LOSSES
+from trimask.studies.study import ALL
 from trimask.studies.trial import Result
 
-SIZE, DATA, EPOCHS, FLOPS, CEILING = "parameters", "data", "epochs", "flops", "ceiling"
-"""Prefixes of a trial's figures: parameters/blocks, data/targets, epochs/emoji, and ceiling/text, the bits
-per token of knowing nothing; `flops` is a figure itself.
-"""
-BLOCKS, TARGETS = f"{SIZE}/blocks", f"{DATA}/targets"
-"""The N and D of the fits; the others are shown beside them."""
 _CONSTRAINED = 4.0  # epochs: repeats up to here are nearly worth new data (Muennighoff et al. 2023)
-_LEAST_ORDERS = 2  # for each parameter: orders of the data are resampled, with fewer of them settings
-_OTHER_DRAWS = 500  # for the other ways of counting N
-_FORECAST = "forecast.json"
+_LAWS = "forecast.json"
 
 
 def report_runs(
-    inside: Sequence[Result], beyond: Sequence[Result], *, num_planned: int, num_draws: int
+    inside: Sequence[Result],
+    fitted: Fitted,
+    repeated: Mapping[str, Fit],
+    *,
+    ceilings: Mapping[str, float],
+    num_planned: int,
 ) -> Findings:
-    """Fit the grid's runs `inside`, and compare with those `beyond`, which no fit sees."""
-    done = [each for each in inside if math.isfinite(each.figure(ALL))]
+    """Say what the grid's runs `inside` tell: of those that have not diverged, `fitted` has the laws, and
+    `repeated` the laws of repeated data. `ceilings`: by modality, the bits per token of knowing nothing.
+    """
+    done, fits, reasons = find_done(inside), fitted.fits, fitted.reasons
     notes = list(_notes(inside, done, num_planned))
     if not done:
         return Findings(claims=(), tables=(), pictures={}, notes=tuple(notes))
-    losses = [loss for loss in LOSSES if all(loss in each.figures for each in done)]
-    fits, reasons = {}, {}
-    for loss in losses:
-        try:
-            fits[loss] = _fit(done, loss, num_draws=num_draws)
-            reasons[loss] = fits[loss].doubts
-        except NotIdentified as error:
-            reasons[loss] = error.reasons
     if not fits:
         return Findings(
             claims=tuple(_identified(reasons)), tables=(_counts(done),), pictures={}, notes=tuple(notes)
@@ -73,7 +77,7 @@ def report_runs(
         _countings(done, fits),
         _optima(fits, shown),
         Table(title=f"{FUTURE} ({ALL})", header=FUTURE_HEADER, rows=tuple(forecast_rows(fit, budgets))),
-        _checks(done, fits),
+        _checks(done[0], fits, ceilings),
         Table(
             title=f"isoFLOP parabolas ({ALL}), for comparison",
             header=PARABOLA_HEADER,
@@ -82,8 +86,8 @@ def report_runs(
         compare_exponents({loss: each.derive(share_of_size) for loss, each in fits.items()}),
         _counts(done),
     ]
-    forecast, forecast_claims = _forecasts(fits, beyond, reasons)
-    tables[1:1] = [forecast] if forecast else []
+    repeats = tabulate_repeats(repeated, fits)
+    tables[1:1] = [repeats] if repeats else []
     panels: tuple[Panel, ...] = tuple(
         draw_law(each, loss, "D, target tokens", "bits/token") for loss, each in fits.items()
     )
@@ -95,47 +99,21 @@ def report_runs(
     notes += [*_describe_noise(done, fits), PARABOLA_WARNING]
     notes += fit.law.procedure
     return Findings(
-        claims=(*_identified(reasons), *_shares(fits), *forecast_claims),
+        claims=(*_identified(reasons), *_shares(fits)),
         tables=tuple(tables),
         pictures={"losses": (panels[:2], panels[2:]), "optimum": (second,)},
         notes=tuple(notes),
-        files={_FORECAST: _describe_forecasts(fits, reasons)},
+        files={_LAWS: _describe_laws(fits, reasons)},
     )
-
-
-def _fit(results: Sequence[Result], loss: str, size: str = BLOCKS, *, num_draws: int) -> Fit:
-    inputs = {
-        "n": np.array([each.figure(size) for each in results]),
-        "d": np.array([each.figure(TARGETS) for each in results]),
-    }
-    losses = np.array([each.figure(loss) for each in results])
-    orders = _group_orders(results)
-    law = Chinchilla()
-    units = orders if orders.max() + 1 >= _LEAST_ORDERS * len(law.parameters) else None
-    return fit_law(law, inputs, losses, units=units, num_draws=num_draws)
-
-
-def _group_orders(results: Sequence[Result]) -> Int[np.ndarray, "rows"]:
-    """Number the results so that those of one length and seed, which see the same data in the same order,
-    share a number. Their losses go up and down together at any size: resampled one by one, 95 % intervals
-    held the truth of half of the simulated grids [D].
-    """
-    orders = [(each.factors["sequences"], each.factors["seed"]) for each in results]
-    known = {order: number for number, order in enumerate(sorted(set(orders), key=str))}
-    return np.array([known[order] for order in orders])
 
 
 def _describe_noise(results: Sequence[Result], fits: Mapping[str, Fit]) -> Iterator[str]:
     """Yield how much of the residuals is common to the sizes of one length and seed."""
-    orders = _group_orders(results)
-    counts = np.bincount(orders)
-    if counts.min() < 2 or len(counts) < 3:
-        return
     for loss, fit in fits.items():
-        residuals = fit.residuals
-        means = np.bincount(orders, residuals) / counts
-        own = float(((residuals - means[orders]) ** 2).sum() / (len(residuals) - len(counts)))
-        common = max(float(means.var()) - own / float(counts.mean()), 0.0)
+        noise = split_noise(results, fit)
+        if noise is None:
+            return
+        own, common = noise
         size, share = 100 * math.sqrt(common + own), 100 * common / (common + own or 1.0)
         yield (
             f"{loss}: residuals of {size:.2f} %; {share:.0f} % of their variance is common to all sizes of "
@@ -190,7 +168,7 @@ def _countings(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
         for way in ways:
             fit = fits[loss]
             if way != BLOCKS:
-                fit = _fit(results, loss, way, num_draws=min(len(fit.draws), _OTHER_DRAWS))
+                fit = fit_loss(results, loss, way, num_draws=min(len(fit.draws), OTHER_DRAWS))
             cells += [format_estimate(fit.derive(share_of_size)), format_estimate(fit.derive(share_of_data))]
         rows.append((loss, *cells))
     header = [
@@ -217,20 +195,11 @@ def _optima(fits: Mapping[str, Fit], budgets: Sequence[float]) -> Table:
     )
 
 
-def _find_ceiling(result: Result, loss: str) -> float | None:
-    """Return the loss of knowing nothing; that of all tokens by their shares in training."""
-    if loss != ALL:
-        return result.figures.get(f"{CEILING}/{loss}")
-    parts = [name.partition("/")[2] for name in result.figures if name.startswith(f"{CEILING}/")]
-    bits = [result.figure(f"{CEILING}/{each}") * result.figure(f"{DATA}/{each}") for each in parts]
-    return sum(bits) / result.figure(TARGETS) if bits else None
-
-
-def _checks(results: Sequence[Result], fits: Mapping[str, Fit]) -> Table:
+def _checks(run: Result, fits: Mapping[str, Fit], ceilings: Mapping[str, float]) -> Table:
     rows = [
         (loss, name, f"{share:.3f}", format_estimate(fit.derive(share_of_size), 3), what)
         for loss, fit in fits.items()
-        for name, share, what in check_otherwise(fit, ceiling=_find_ceiling(results[0], loss))
+        for name, share, what in check_otherwise(fit, ceiling=find_ceiling(run, loss, ceilings))
     ]
     return Table(
         title=CHECKS,
@@ -260,45 +229,7 @@ def _counts(results: Sequence[Result]) -> Table:
     )
 
 
-def _forecasts(
-    fits: Mapping[str, Fit], beyond: Sequence[Result], reasons: Mapping[str, Sequence[str]]
-) -> tuple[Table | None, list[Claim]]:
-    """Compare the runs beyond the grid with the law's forecasts."""
-    rows, claims = [], []
-    for result in beyond:
-        for loss, fit in fits.items():
-            measured = result.figure(loss)
-            if not math.isfinite(measured):
-                continue
-            (forecast,) = fit.project(_point(result), is_run=True)
-            error = forecast.value / measured - 1
-            place = f"width {result.factors['width']}, {int(result.factors['sequences']):,} sequences"
-            rows.append(
-                (loss, place, format_interval(forecast), format_number(measured), format_change(error))
-            )
-            is_inside = forecast.low <= measured <= forecast.high
-            claims.append(
-                Claim(
-                    text=f"{loss}: the loss at {place} lies within the law's interval: forecast "
-                    f"{format_estimate(forecast, 3)}, measured {measured:.3f} ({format_change(error)})",
-                    holds=is_inside if not reasons[loss] else None,
-                )
-            )
-    if not rows:
-        return None, []
-    table = Table(
-        title="Forecast of a run that no fit has seen; its repeated data counts as new (see epochs)",
-        header=("loss", "run", "forecast", "measured", "error"),
-        rows=tuple(rows),
-    )
-    return table, claims
-
-
-def _point(result: Result) -> dict[str, np.ndarray]:
-    return {"n": np.array([result.figure(BLOCKS)]), "d": np.array([result.figure(TARGETS)])}
-
-
-def _describe_forecasts(fits: Mapping[str, Fit], reasons: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _describe_laws(fits: Mapping[str, Fit], reasons: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Return the laws as JSON: what any (N, D) can be forecast from, before it is run."""
     return {
         loss: {

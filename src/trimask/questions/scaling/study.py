@@ -1,32 +1,57 @@
 """How does the held-out loss of each modality fall with the network's size and the length of training?"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from trimask.errors import UserError
-from trimask.laws.fitting import DRAWS
-from trimask.model.flops import count_parameters
+from trimask.laws.fitting import DRAWS, Fit
+from trimask.model.flops import block_parameters, count_parameters
 from trimask.planning.workload import workload
-from trimask.questions.scaling.runs import CEILING, DATA, EPOCHS, FLOPS, SIZE, report_runs
+from trimask.questions.scaling.fits import (
+    CEILING,
+    DATA,
+    EPOCHS,
+    FLOPS,
+    SIZE,
+    TARGETS,
+    Fitted,
+    find_done,
+    fit_bounded,
+    fit_losses,
+)
+from trimask.questions.scaling.forecast import (
+    Run,
+    compare_forecasts,
+    has_forecast,
+    make_forecast,
+    name_forecast,
+)
+from trimask.questions.scaling.order import rank_runs
+from trimask.questions.scaling.repeats import Sources, find_unique, fit_repeats
+from trimask.questions.scaling.runs import report_runs
 from trimask.runs.build import build_vocabulary
 from trimask.studies.findings import Findings
+from trimask.studies.known import NOTHING, Known
 from trimask.studies.pretraining import evaluate_held_out, train
 from trimask.studies.study import Study, small_run
 from trimask.studies.tokens import load_tokenizers
 from trimask.studies.trial import Result, Trial
 from trimask.training.logical_batch import KappaRule, Tuned
 from trimask.training.run import RunConfig
+from trimask.vocabulary.layout import Vocabulary
+
+_REPEATS = "repeated-data"
 
 
 def scaling() -> "Scaling":
     """How does each modality's loss fall with parameters and data, and what is the best size for a compute?
 
     Widths 32 to 192 (40 thousand to 1.4 million parameters in blocks), 500 to 16,000 sequences, two seeds:
-    about 1.5 hours of one core. Then one run of 4 times the largest size and length, forecast by the grid:
-    about 1.5 hours more (--forecast none leaves it out).
+    about 1.5 hours of one core. Then one run of 4 times the largest size and length, whose losses are
+    forecast before: about 1.5 hours more (--forecast none leaves it out).
     """
     return Scaling(
         base=small_run(learning_rate=2.0**-6),
@@ -76,7 +101,7 @@ class Scaling(Study):
     """In sequences."""
     seeds: tuple[int, ...]
     forecast: Setting | None
-    """A run beyond the grid, once that is complete: the law's forecast against the loss."""
+    """A run beyond the grid: its losses are forecast and stored once the grid is complete, then it is run."""
     least_updates: int = 500
     """Below, larger steps no longer follow the same path (S_crit: experiments/2026-11-22-batch-invariance).
     
@@ -103,10 +128,43 @@ class Scaling(Study):
             )
 
     def trials(self, results: Mapping[str, Result]) -> tuple[Trial, ...]:
-        grid = tuple(self._trial(setting, seed) for setting in self._grid() for seed in self.seeds)
-        if self.forecast is None or any(trial.name not in results for trial in grid):
-            return grid
-        return (*grid, self._trial(self.forecast, self.seeds[0]))
+        return tuple(self._trial(setting, seed) for setting in self._grid() for seed in self.seeds)
+
+    def derive(self, results: Mapping[str, Result], known: Known) -> Mapping[str, Any]:
+        if self.forecast is None or any(trial.name not in results for trial in self.trials(results)):
+            return {}
+        trial = self._trial(self.forecast, self.seeds[0])
+        name = name_forecast(trial.factors)
+        if name in known.derived or trial.name in results:  # what is known is not forecast
+            return {}
+        done = find_done([results[each.name] for each in self.trials(results)])
+        value = self._forecast(trial, done, *self._fit(done, self._find_ceilings(done))) if done else None
+        return {name: value} if value is not None and has_forecast(value) else {}
+
+    def further_trials(self, results: Mapping[str, Result], known: Known) -> tuple[Trial, ...]:
+        """The run that has been forecast; and those forecast before another one was chosen, once done."""
+        stored = [Setting(width=each["width"], horizon=each["sequences"]) for each in known.derived.values()]
+        chosen = [] if self.forecast is None else [self.forecast]
+        found = []
+        for setting in dict.fromkeys([*chosen, *stored]):
+            trial = self._trial(setting, self.seeds[0])
+            is_next = setting == self.forecast and setting in stored
+            if setting not in self._grid() and (trial.name in results or is_next):
+                found.append(trial)
+        return tuple(found)
+
+    def rank(self, trials: Sequence[Trial], results: Mapping[str, Result], known: Known) -> Sequence[Trial]:
+        """What tells most about the run to forecast, per cost, comes first; the cheapest where none is."""
+        if self.forecast is None:
+            return Study.rank(self, trials, results, known)
+        grid = self.trials(results)
+        return rank_runs(
+            trials,
+            find_done([results[each.name] for each in grid if each.name in results]),
+            grid=grid,
+            target=self._trial(self.forecast, self.seeds[0]),
+            estimate_cost=self.estimate_cost,
+        )
 
     def measure(self, trial: Trial, folder: Path, tokens: Path) -> dict[str, float]:
         step, _ = train(trial.config, folder, tokens)
@@ -114,10 +172,81 @@ class Scaling(Study):
         return losses | _count(trial.config)
 
     def findings(self, results: Sequence[Result]) -> Findings:
+        return self.findings_given(results, NOTHING)
+
+    def findings_given(self, results: Sequence[Result], known: Known) -> Findings:
         grid = self._grid()
         inside = [r for r in results if _setting(r) in grid]
         beyond = [r for r in results if _setting(r) not in grid]
-        return report_runs(inside, beyond, num_planned=len(grid) * len(self.seeds), num_draws=self.draws)
+        done = find_done(inside)
+        ceilings = self._find_ceilings(results)
+        fitted, others = self._fit(done, ceilings)
+        found = report_runs(
+            inside,
+            fitted,
+            others[_REPEATS],
+            ceilings=ceilings,
+            num_planned=len(grid) * len(self.seeds),
+        )
+        preliminary = None
+        if self.forecast is not None and done and self.forecast not in map(_setting, beyond):
+            trial = self._trial(self.forecast, self.seeds[0])
+            if name_forecast(trial.factors) not in known.derived:
+                preliminary = self._forecast(trial, done, fitted, others)
+        table, claims, notes = compare_forecasts(known.derived, known.times, beyond, preliminary)
+        return replace(
+            found,
+            claims=(*claims, *found.claims),
+            tables=(*found.tables[:1], *([table] if table else []), *found.tables[1:]),
+            notes=(*notes, *found.notes),
+        )
+
+    def _fit(
+        self, done: Sequence[Result], ceilings: Mapping[str, float]
+    ) -> tuple[Fitted, dict[str, dict[str, Fit]]]:
+        """Fit the plain laws; and by name of the law, those of repeated data and the bounded ones."""
+        fitted = fit_losses(done, num_draws=self.draws)
+        return fitted, {
+            _REPEATS: fit_repeats(done, fitted, self._sources(), num_draws=self.draws),
+            "bounded": fit_bounded(done, fitted, ceilings, num_draws=self.draws),
+        }
+
+    def _forecast(
+        self, trial: Trial, done: Sequence[Result], fitted: Fitted, others: Mapping[str, Mapping[str, Fit]]
+    ) -> dict[str, Any]:
+        """Return the forecast of `trial` by the fits to `done`."""
+        like = done[0]
+        longer = trial.config.horizon / like.figure(f"{DATA}/sequences")
+        unique = find_unique([like], self._sources(), longer)
+        run = Run(
+            factors={name: trial.factors[name] for name in ("width", "sequences")},
+            size=float(block_parameters(trial.config.model)),
+            data=longer * like.figure(TARGETS),
+            unique={modality: float(share[0]) for modality, share in unique.items()},
+        )
+        return make_forecast(fitted, others, run, num_fitted=len(done))
+
+    def _find_ceilings(self, results: Sequence[Result]) -> dict[str, float]:
+        """Return what `measure` has counted; of results that are older than this figure, count it now."""
+        counted = {
+            name.removeprefix(f"{CEILING}/"): each.figure(name)
+            for each in results
+            for name in each.figures
+            if name.startswith(f"{CEILING}/")
+        }
+        if counted or not results:
+            return counted
+        return _count_ceilings(build_vocabulary(self.base, load_tokenizers(self.base)), self._sources())
+
+    def _sources(self) -> Sources:
+        """Return the sources of each modality's targets, by their shares of these."""
+        tasks = {task.name: task for task in self.base.tasks}
+        found: dict[str, dict[str, float]] = {}
+        for each in self.base.mixture.components:
+            for modality in tasks[each.task].targets:
+                shares = found.setdefault(modality, {})
+                shares[each.source] = shares.get(each.source, 0.0) + each.weight
+        return found
 
     def _grid(self) -> tuple[Setting, ...]:
         return tuple(Setting(width=w, horizon=h) for w in self.widths for h in self.horizons)
@@ -163,7 +292,8 @@ def _count(config: RunConfig) -> dict[str, float]:
         for modality, count in work.targets.items():
             targets[modality] = targets.get(modality, 0.0) + drawn * count
         if work.size.drawn_per_epoch is not None:
-            epochs[f"{EPOCHS}/{work.component.source}"] = drawn / work.size.drawn_per_epoch
+            name = f"{EPOCHS}/{work.component.source}"
+            epochs[name] = epochs.get(name, 0.0) + drawn / work.size.drawn_per_epoch
     return {
         f"{SIZE}/blocks": float(parameters.blocks),
         f"{SIZE}/all": float(parameters.total),
@@ -172,6 +302,11 @@ def _count(config: RunConfig) -> dict[str, float]:
         f"{DATA}/targets": sum(targets.values()),
         **{f"{DATA}/{modality}": count for modality, count in targets.items()},
         **epochs,
-        **{f"{CEILING}/{m}": math.log2(vocabulary.space(m).range_size) for m in targets},
+        **{f"{CEILING}/{m}": bits for m, bits in _count_ceilings(vocabulary, targets).items()},
         FLOPS: config.horizon * sum(work.share * work.flops for work in works),
     }
+
+
+def _count_ceilings(vocabulary: Vocabulary, modalities: Iterable[str]) -> dict[str, float]:
+    """Count the bits per token of knowing nothing."""
+    return {each: math.log2(vocabulary.space(each).range_size) for each in modalities}
