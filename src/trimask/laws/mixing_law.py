@@ -45,7 +45,7 @@ class MixingLaw(Law):
         """Different mixtures that a fit needs: 3 for each of the parts and one more [L: Olmix]."""
         return 3 * (len(self.parts) + 1)
 
-    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
+    def check_inputs(self, inputs: Inputs) -> None:
         shares = stack_shares(inputs, self.parts)
         total = shares.sum(1)
         for number in np.flatnonzero(np.abs(total - 1) > _SUM):
@@ -57,7 +57,9 @@ class MixingLaw(Law):
                 f"row {row + 1}: the share of {self.parts[column]} is {shares[row, column]:g}, and the laws "
                 "break at 0: leave the row out, and compare runs without a part directly"
             )
-        found = len(np.unique(shares, axis=0))
+
+    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
+        found = len(np.unique(stack_shares(inputs, self.parts), axis=0))
         if found < self.fewest_mixtures:
             raise UserError(
                 f"{found} different mixtures of {len(self.parts)} parts: give at least "

@@ -13,6 +13,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float
 
+from trimask.estimate import Estimate
 from trimask.laws.fitting import Fit, Inputs, Law
 
 _POINTS = 4096  # of the grid of all exponents, for the estimate: steps of 0.02 for two
@@ -110,6 +111,14 @@ class ProjectedLaw(Law):
             place = float(each.unscale(np.array([value]))[0])
             if min(place, 1 - place) < _AT_END:
                 found.append(f"{name} = {value:.2f} is at an end of its range [{each.low:g}, {each.high:g}]")
+            elif len(fit.draws) and _reaches_end(each, fit.parameters[name]):
+                # Such an interval is cut off by the search: its end says nothing.
+                low, high = fit.parameters[name].low, fit.parameters[name].high
+                found.append(
+                    f"the interval of {name} [{low:.2f}, {high:.2f}] reaches an end of its range "
+                    f"[{each.low:g}, {each.high:g}]: add runs further apart, more seeds, or look for a "
+                    "run that is out of line"
+                )
         return tuple(found)
 
     def predict(
@@ -316,6 +325,11 @@ def _solve(
     trace = np.einsum("...cc->...c", gram)
     ridge = 1e-15 * trace.max(-1)[..., None, None] * np.eye(gram.shape[-1])
     return np.linalg.solve(gram + ridge + 1e-300 * np.eye(gram.shape[-1]), right[..., None])[..., 0]
+
+
+def _reaches_end(exponent: Exponent, estimate: Estimate) -> bool:
+    low, high = exponent.unscale(np.array([estimate.low, estimate.high]))
+    return bool(low < _AT_END or high > 1 - _AT_END)
 
 
 def _count_side(points: int, num_exponents: int) -> int:
