@@ -128,6 +128,7 @@ def test_a_users_law_in_a_file_of_their_own(tmp_path: Path, capsys: pytest.Captu
         ([COLUMNS, "--at=n=1,m=2"], "the law has no m: give n"),
         ([COLUMNS, "--at=n=1,d=-2"], "d must be finite and not negative"),
         ([COLUMNS, "--draws=5"], "--draws is 5: give a number from 100 to 100,000"),
+        (["--columns=loss=val_loss", "--law=mixing"], "names no input of the law"),
         ([COLUMNS, "--at=n=0,d=2"], "--at n=0,d=2: n is 0: a power law needs values above 0"),
         ([COLUMNS, "--ceiling=inf"], "ceiling inf: give a finite loss above all of the table"),
         ([COLUMNS, "--ceiling=nan"], "ceiling nan: give a finite loss"),

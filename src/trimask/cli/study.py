@@ -185,7 +185,9 @@ class Study(Verb):
             study = study.with_data(self.data)
         if self.judges:
             study = self._with_judges(study)
-        return override(study, overrides)
+        found = override(study, overrides)
+        found.check()
+        return found
 
     def _with_judges(self, study: "Question[Any]") -> "Question[Any]":
         from trimask.studies.model_study import ModelStudy

@@ -54,6 +54,8 @@ class TableFit:
         from trimask.laws.catalog import resolve_law
 
         inputs = [name for name in columns if name != _LOSS]
+        if not inputs:
+            raise UsageError(f"--columns {self.columns} names no input of the law: {_FORM}")
         law = resolve_law(self.law, inputs, overrides)
         points = [_parse_point(text, law) for text in self.at]
         if self.out is not None:
@@ -95,7 +97,6 @@ class TableFit:
             "identified": not reasons,
             "reasons": list(reasons),
             "parameters": {name: each.as_json() for name, each in fit.parameters.items()} if fit else {},
-            "notes": list(findings.notes),
             **findings_to_json(findings),
         }
         if self.out is not None:

@@ -16,6 +16,7 @@ from trimask.laws.fitting import Fit, Inputs, Law, group_equal
 SPREAD = 3.0
 """Standard deviation that the ridge expects of what it holds together."""
 _SUM = 1e-3  # shares are written with three digits
+_ROUNDING = 1e-9  # of relative errors
 _MOST_POLISHED = 48
 _NO_RIDGE = 1e-14  # only against parameters without effect
 
@@ -67,10 +68,19 @@ class MixingLaw(Law):
             )
 
     def find_doubts(self, fit: Fit) -> tuple[str, ...]:
+        shares = stack_shares(fit.inputs, self.parts)
+        spread = np.linalg.svd(shares - shares.mean(0), compute_uv=False) / np.sqrt(len(shares))
+        varied, needed = int((spread > _SUM).sum()), len(self.parts) - 1
+        if varied < needed:
+            return (
+                f"the mixtures vary in {varied} direction{'s' * (varied != 1)}, and shares of "
+                f"{len(self.parts)} parts in {needed}: what some parts do cannot be told apart; add mixtures "
+                "in which each share varies by itself",
+            )
         own, plain = (
             np.abs(leave_one_out(law, fit.inputs, fit.losses)) for law in (self, Mean(parts=self.parts))
         )
-        if mean(plain - own).low > 0:
+        if mean(plain - own).low > _ROUNDING:
             return ()
         return (
             f"where a mixture is left out, the law errs by {100 * own.mean():.2g} %, and one loss for all "

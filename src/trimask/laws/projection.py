@@ -13,6 +13,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float
 
+from trimask.errors import UserError
 from trimask.estimate import Estimate
 from trimask.laws.fitting import Fit, Inputs, Law
 
@@ -151,7 +152,21 @@ class ProjectedLaw(Law):
     ) -> Float[np.ndarray, "points rows columns"]:
         named = {name: exponents[:, i : i + 1] for i, name in enumerate(self.exponents)}
         shape = (len(exponents), len(losses))
-        return np.stack([np.broadcast_to(each, shape) for each in self.columns(inputs, named, losses)], -1)
+        columns = [np.asarray(each) for each in self.columns(inputs, named, losses)]
+        if len(columns) != len(self.coefficients):
+            raise UserError(
+                f"{type(self).__name__}.columns returns {len(columns)} columns, and the law has the "
+                f"coefficients {', '.join(self.coefficients)}: return one for each"
+            )
+        for name, each in zip(self.coefficients, columns, strict=True):
+            if each.ndim != 2 or any(
+                have not in (1, all_) for have, all_ in zip(each.shape, shape, strict=True)
+            ):
+                raise UserError(
+                    f"{type(self).__name__}.columns: the column of {name} has shape {each.shape}: return "
+                    f"(points, rows), here {shape}, or 1 in place of either"
+                )
+        return np.stack([np.broadcast_to(each, shape) for each in columns], -1)
 
 
 @final
