@@ -98,6 +98,7 @@ def test_encoding_is_reported_within_the_bar_of_a_terminal(tmp_path: Path, monke
             "unknown action 'list': choose one of plan, run, report, fit (`trimask list` names the studies)",
         ),
         (["debug", "list"], "unknown action 'debug': choose one of plan, run, report, fit (`trimask list`"),
+        (["fit"], "name a table of runs: trimask study fit FILE.csv"),
         (["run"], "name a study: trimask study run STUDY (`trimask list` names the studies)"),
         (["run", "horizon"], "give the study's folder: trimask study run horizon --out DIR"),
         (["run", "horizon", "--out", "x", "--workers=0"], "--workers is 0: give at least 1"),

@@ -200,6 +200,12 @@ def test_a_loss_that_is_the_same_everywhere_tells_nothing_of_shares():
     assert "the shares do not tell the loss" in doubt
 
 
+def test_more_rows_than_can_be_left_out_are_refused():
+    rows = np.tile(MIXTURES, (200, 1))
+    with pytest.raises(UserError, match="a mixing law is fitted without each mixture in turn"):
+        fit_law(EXPONENTIAL, columns(rows), np.full(len(rows), 3.0), num_draws=0)
+
+
 @pytest.mark.parametrize("law", [EXPONENTIAL, ADDITIVE])
 def test_mixtures_on_a_line_do_not_identify_a_plane(law: MixingLaw):
     """Two of three parts always have equal shares: what each of them does is not in the table."""

@@ -8,6 +8,7 @@ from scipy import optimize
 
 from law_surfaces import TRUTH, grid, loss_of, with_noise
 from trimask.errors import UserError
+from trimask.laws import projection
 from trimask.laws.fitting import Inputs, fit_law
 from trimask.laws.projection import Exponent, ProjectedLaw, solve_non_negative
 from trimask.laws.scaling import Chinchilla
@@ -113,3 +114,27 @@ def test_a_law_whose_columns_do_not_fit_is_told_which(is_short: bool, match: str
     inputs = {"d": np.geomspace(1e5, 1e8, 25)}
     with pytest.raises(UserError, match=match):
         fit_law(Misshapen(is_short=is_short), inputs, 2 + inputs["d"] ** -0.3, num_draws=0)
+
+
+def test_the_grid_is_searched_in_parts_that_fit_in_memory(monkeypatch: pytest.MonkeyPatch):
+    """Whole, the grid of 4,096 points at 20,000 rows would be 6 GB; the parts find the same point."""
+    inputs = grid()
+    losses = with_noise(loss_of(inputs), 0.01, seed=0)
+    weights = np.random.default_rng(0).multinomial(25, np.full(25, 1 / 25), 7).astype(np.float64)
+    whole = [Chinchilla().solve(inputs, losses, each) for each in (weights[:1], weights)]
+    cells = 9 * 25 * 100
+    monkeypatch.setattr(projection, "_MOST_CELLS", cells)
+    seen: list[int] = []
+    columns = Chinchilla.columns
+
+    def spy(
+        self: Chinchilla, inputs: Inputs, exponents: Mapping[str, np.ndarray], losses: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        seen.append(exponents["alpha"].size)
+        return columns(self, inputs, exponents, losses)
+
+    monkeypatch.setattr(Chinchilla, "columns", spy)
+    parts = [Chinchilla().solve(inputs, losses, each) for each in (weights[:1], weights)]
+    assert max(seen) == 100
+    for found, known in zip(parts, whole, strict=True):
+        np.testing.assert_allclose(found, known, rtol=1e-9)

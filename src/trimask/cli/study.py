@@ -111,6 +111,8 @@ class Study(Verb):
             close = closest(self.action, _ACTIONS)
             fix = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(_ACTIONS)}"
             raise UsageError(f"unknown action {self.action!r}: {fix} ({_LISTED})")
+        if self.study is None and self.action == "fit":
+            raise UsageError("name a table of runs: trimask study fit FILE.csv --columns …")
         if self.study is None:
             raise UsageError(f"name a study: trimask study {self.action} STUDY ({_LISTED})")
         check_parallel(workers=self.workers, threads=self.threads)

@@ -22,6 +22,7 @@ DRAWS = 2000
 _LEVEL = 0.95
 _MOST_ROUNDS = 60  # of reweighting; each starts where the one before ended
 _SETTLED = 1e-7  # change of the relative residuals by a round
+_MOST_CELLS = 50_000_000  # draws times rows: 400 MB of weights
 _LEAST, _MOST = 1e-100, 1e100  # of values: powers of them must be numbers
 
 
@@ -248,6 +249,12 @@ def fit_law(
     _check(rows, losses)
     law.check_inputs(rows)
     law.check(rows, losses)
+    if num_draws * len(losses) > _MOST_CELLS:
+        most = _MOST_CELLS // len(losses)
+        raise UserError(
+            f"{num_draws:,} draws of {len(losses):,} rows do not fit in memory: draw at most {most:,}, or "
+            "leave checkpoints out, one row a run"
+        )
     units = group_equal(rows) if units is None else np.unique(units, return_inverse=True)[1]
     num_units, num_parameters = int(units.max()) + 1, len(law.parameters)
     if num_units <= num_parameters:

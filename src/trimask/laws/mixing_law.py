@@ -16,6 +16,7 @@ from trimask.laws.fitting import Fit, Inputs, Law, group_equal
 SPREAD = 3.0
 """Standard deviation that the ridge expects of what it holds together."""
 _SUM = 1e-3  # shares are written with three digits
+_MOST_ROWS = 2000
 _ROUNDING = 1e-9  # of relative errors
 _MOST_POLISHED = 48
 _NO_RIDGE = 1e-14  # only against parameters without effect
@@ -60,6 +61,11 @@ class MixingLaw(Law):
             )
 
     def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
+        if len(losses) > _MOST_ROWS:
+            raise UserError(
+                f"{len(losses):,} rows: a mixing law is fitted without each mixture in turn, which takes at "
+                f"most {_MOST_ROWS:,}: leave checkpoints out, one row a run"
+            )
         found = len(np.unique(stack_shares(inputs, self.parts), axis=0))
         if found < self.fewest_mixtures:
             raise UserError(

@@ -190,17 +190,26 @@ class _Problem:
         """Return the best point of a grid of `size` a side for each draw."""
         sides = [np.linspace(0, 1, size)] * len(self._ranges)
         grid = np.stack([axis.reshape(-1) for axis in np.meshgrid(*sides, indexing="ij")], 1)
-        x, _ = self._columns(grid)
-        products = np.einsum("prc,prd->rpcd", x, x).reshape(x.shape[1], -1)
-        sums = np.einsum("prc,r->rpc", x, self._target).reshape(x.shape[1], -1)
-        best = np.empty(len(weights), dtype=np.int64)
-        part = max(1, _MOST_CELLS // (len(grid) * x.shape[2] ** 2))
-        for i in range(0, len(weights), part):
-            w = weights[i : i + part]
-            shape = (len(w), len(grid), x.shape[2])
-            gram, right = (w @ products).reshape(*shape, x.shape[2]), (w @ sums).reshape(shape)
-            _, gain = solve_non_negative(gram, right)
-            best[i : i + part] = gain.argmax(1)
+        best = np.zeros(len(weights), dtype=np.int64)
+        gains = np.full(len(weights), -np.inf)
+        num_rows, num_columns = len(self._losses), len(self._law.coefficients)
+        # A part of the grid at a time: a table may have many rows.
+        size = max(1, _MOST_CELLS // (num_rows * num_columns**2))
+        for first in range(0, len(grid), size):
+            x, _ = self._columns(grid[first : first + size])
+            products = np.einsum("prc,prd->rpcd", x, x).reshape(num_rows, -1)
+            sums = np.einsum("prc,r->rpc", x, self._target).reshape(num_rows, -1)
+            part = max(1, _MOST_CELLS // products.shape[1])
+            for i in range(0, len(weights), part):
+                w = weights[i : i + part]
+                shape = (len(w), len(x), num_columns)
+                gram, right = (w @ products).reshape(*shape, num_columns), (w @ sums).reshape(shape)
+                _, gain = solve_non_negative(gram, right)
+                found = gain.argmax(1)
+                highest = np.take_along_axis(gain, found[:, None], 1)[:, 0]
+                is_better = highest > gains[i : i + part]
+                best[i : i + part][is_better] = first + found[is_better]
+                gains[i : i + part][is_better] = highest[is_better]
         return grid[best]
 
     def refine(
