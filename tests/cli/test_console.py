@@ -30,6 +30,17 @@ def test_a_silent_job_is_told_to_be_still_at_it(capsys: pytest.CaptureFixture[st
         assert capsys.readouterr().err == "", "what has ended is not told to go on"
 
 
+def test_a_job_that_counts_keeps_its_time_left_while_it_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with Report(interval=0.02) as report:
+        report("encoding images 1/4")
+        report._began -= 30.0
+        deadline, told = time.monotonic() + 20, ""
+        while time.monotonic() < deadline and "left" not in told:
+            time.sleep(0.01)
+            told += capsys.readouterr().err
+    assert "trimask: encoding images 1/4, 0:30 so far, 1:30 left\n" in told
+
+
 def test_what_is_expected_to_be_quick_is_told_only_if_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     with Report(interval=60.0) as report:
         report.expect("counting")

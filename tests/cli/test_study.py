@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from trimask.cli.entry import main
+from trimask.studies.catalog import STUDIES
 
 SMALL = [
     "--base.num-steps=2",
@@ -97,10 +98,17 @@ def test_encoding_is_reported_within_the_bar_of_a_terminal(tmp_path: Path, monke
             "unknown action 'list': choose one of plan, run, report, fit (`trimask list` names the studies)",
         ),
         (["debug", "list"], "unknown action 'debug': choose one of plan, run, report, fit (`trimask list`"),
+        (["fit"], "name a table of runs: trimask study fit FILE.csv"),
         (["run"], "name a study: trimask study run STUDY (`trimask list` names the studies)"),
         (["run", "horizon"], "give the study's folder: trimask study run horizon --out DIR"),
         (["run", "horizon", "--out", "x", "--workers=0"], "--workers is 0: give at least 1"),
         (["run", "horizon", "--out", "x", "--factor=2"], "factor"),
+        (["report", "horizon", "--out", "x", "--base.num-steps=2"], "leave --base.num_steps out"),
+        (["plan", "mixing", "--priorities.text=-1"], "give none below 0, and one above it"),
+        (["plan", "mixing", "--trust=0"], "trust 0, most_epochs 4: must be above 0"),
+        (["plan", "mixing", "--most-epochs=0"], "trust 0.2, most_epochs 0: must be above 0"),
+        (["plan", "mixing", "--default-seeds="], "default_seeds: the study has none"),
+        (["plan", "mixing", "--default-seeds=1,1"], "default_seeds: 1 is given twice"),
     ],
 )
 def test_wrong_arguments(
@@ -160,3 +168,11 @@ def test_a_cluster_gives_the_same_results(whole: Path, tmp_path: Path):
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert figures(tmp_path) == figures(whole)
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "sampling"])
+def test_every_study_refuses_to_have_no_seeds_or_one_twice(name: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["study", "plan", name, "--short", "--seeds="]) == 2
+    assert "seeds" in capsys.readouterr().err
+    assert main(["study", "plan", name, "--short", "--seeds=3,3"]) == 2
+    assert "twice" in capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_a_table_that_cannot_tell_exits_1_with_reasons_and_a_page(
 def test_a_column_of_runs_groups_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = write_runs(tmp_path / "runs.csv", more="name=one")
     assert main(["study", "fit", str(file), f"{COLUMNS},run=name"]) == 1
-    assert "1 runs for 5 parameters" in capsys.readouterr().err
+    assert "1 run for 5 parameters" in capsys.readouterr().err
 
 
 def test_a_ceiling_and_unique_data_choose_the_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -128,7 +128,18 @@ def test_a_users_law_in_a_file_of_their_own(tmp_path: Path, capsys: pytest.Captu
         ([COLUMNS, "--at=n=1,m=2"], "the law has no m: give n"),
         ([COLUMNS, "--at=n=1,d=-2"], "d must be finite and not negative"),
         ([COLUMNS, "--draws=5"], "--draws is 5: give a number from 100 to 100,000"),
+        (["--columns=loss=val_loss", "--law=mixing"], "names no input of the law"),
+        ([COLUMNS, "--at=n=0,d=2"], "--at n=0,d=2: n is 0: a power law needs values above 0"),
+        ([COLUMNS, "--ceiling=inf"], "ceiling inf: give a finite loss above all of the table"),
+        ([COLUMNS, "--ceiling=nan"], "ceiling nan: give a finite loss"),
         ([COLUMNS, "--short"], "--short is for studies that run trials"),
+        ([COLUMNS, "--run=quickstart"], "--run is for studies that run trials"),
+        ([COLUMNS, "--uses=a=b"], "--uses is for studies that run trials"),
+        ([COLUMNS, "--budget=2"], "--budget is for studies that run trials"),
+        ([COLUMNS, "--seconds-per-cost=2"], "--seconds-per-cost is for studies that run trials"),
+        ([COLUMNS, "--workers=2"], "--workers is for studies that run trials"),
+        ([COLUMNS, "--threads=2"], "--threads is for studies that run trials"),
+        ([COLUMNS, "--engine=ray"], "--engine is for studies that run trials"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str):

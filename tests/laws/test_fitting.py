@@ -130,3 +130,9 @@ def test_doubts_are_raised_as_reasons():
     good = fit_law(Chinchilla(), INPUTS, loss_of(INPUTS), num_draws=50)
     assert good.require_identified() is good
     assert dataclasses.replace(good, draws=good.draws[:0]).parameters["E"].has_interval is False
+
+
+def test_draws_that_do_not_fit_in_memory_are_refused():
+    inputs = grid(sizes=150, lengths=150)
+    with pytest.raises(UserError, match="22,500 rows do not fit in memory: draw at most 2,222"):
+        fit_law(Chinchilla(), inputs, loss_of(inputs), num_draws=4000)

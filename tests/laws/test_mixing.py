@@ -194,6 +194,28 @@ def test_tables_that_cannot_be_fitted(law: MixingLaw, rows: np.ndarray, match: s
         fit_mixing(law, columns(rows), np.full(len(rows), 5.0))
 
 
+def test_a_loss_that_is_the_same_everywhere_tells_nothing_of_shares():
+    fit = fit_law(EXPONENTIAL, columns(MIXTURES), np.full(len(MIXTURES), 3.0), num_draws=0)
+    (doubt,) = fit.doubts
+    assert "the shares do not tell the loss" in doubt
+
+
+def test_more_rows_than_can_be_left_out_are_refused():
+    rows = np.tile(MIXTURES, (200, 1))
+    with pytest.raises(UserError, match="a mixing law is fitted without each mixture in turn"):
+        fit_law(EXPONENTIAL, columns(rows), np.full(len(rows), 3.0), num_draws=0)
+
+
+@pytest.mark.parametrize("law", [EXPONENTIAL, ADDITIVE])
+def test_mixtures_on_a_line_do_not_identify_a_plane(law: MixingLaw):
+    """Two of three parts always have equal shares: what each of them does is not in the table."""
+    t = np.linspace(0.1, 0.8, 14)
+    rows = np.stack([t, (1 - t) / 2, (1 - t) / 2], 1)
+    losses = with_noise(surface(EXPONENTIAL, [3.0, 1.2, 0.5, 0.1], rows), seed=0)
+    fit = fit_law(law, columns(rows), losses, num_draws=0)
+    assert any("vary in 1 direction, and shares of 3 parts in 2" in doubt for doubt in fit.doubts), fit.doubts
+
+
 def test_the_laws_by_name():
     assert resolve_law("mixing", ["a", "b"], {}) == Exponential(parts=("a", "b"))
     assert resolve_law("additive_mixing", ["a", "b"], {}) == Additive(parts=("a", "b"))

@@ -1,9 +1,16 @@
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
 import numpy as np
 import pytest
 from scipy import optimize
 
 from law_surfaces import TRUTH, grid, loss_of, with_noise
-from trimask.laws.projection import Exponent, solve_non_negative
+from trimask.errors import UserError
+from trimask.laws import projection
+from trimask.laws.fitting import Inputs, fit_law
+from trimask.laws.projection import Exponent, ProjectedLaw, solve_non_negative
 from trimask.laws.scaling import Chinchilla
 
 
@@ -64,3 +71,70 @@ def test_a_coefficient_that_the_rows_do_not_want_is_0():
     (found,) = Chinchilla().solve(inputs, losses, np.ones((1, len(losses))))
     assert found[2] == pytest.approx(0.0, abs=1e-9)
     assert (found >= 0).all()
+
+
+@final
+@dataclass(frozen=True)
+class Misshapen(ProjectedLaw):
+    """A user's law with a mistake: too few rows, or too few columns."""
+
+    is_short: bool
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("d",)
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        return ("E", "B")
+
+    @property
+    def exponents(self) -> Mapping[str, Exponent]:
+        return {"beta": Exponent(low=0.02, high=1.2)}
+
+    @property
+    def formula(self) -> str:
+        return "L = E + B/D^beta"
+
+    def columns(
+        self, inputs: Inputs, exponents: Mapping[str, np.ndarray], losses: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        column = inputs["d"] ** -exponents["beta"]
+        return (np.ones((1, len(losses) - 1)), column) if self.is_short else (column,)
+
+
+@pytest.mark.parametrize(
+    ("is_short", "match"),
+    [
+        (True, r"the column of E has shape \(1, 24\): return"),
+        (False, "returns 1 columns, and the law has the"),
+    ],
+)
+def test_a_law_whose_columns_do_not_fit_is_told_which(is_short: bool, match: str):
+    inputs = {"d": np.geomspace(1e5, 1e8, 25)}
+    with pytest.raises(UserError, match=match):
+        fit_law(Misshapen(is_short=is_short), inputs, 2 + inputs["d"] ** -0.3, num_draws=0)
+
+
+def test_the_grid_is_searched_in_parts_that_fit_in_memory(monkeypatch: pytest.MonkeyPatch):
+    """Whole, the grid of 4,096 points at 20,000 rows would be 6 GB; the parts find the same point."""
+    inputs = grid()
+    losses = with_noise(loss_of(inputs), 0.01, seed=0)
+    weights = np.random.default_rng(0).multinomial(25, np.full(25, 1 / 25), 7).astype(np.float64)
+    whole = [Chinchilla().solve(inputs, losses, each) for each in (weights[:1], weights)]
+    cells = 9 * 25 * 100
+    monkeypatch.setattr(projection, "_MOST_CELLS", cells)
+    seen: list[int] = []
+    columns = Chinchilla.columns
+
+    def spy(
+        self: Chinchilla, inputs: Inputs, exponents: Mapping[str, np.ndarray], losses: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        seen.append(exponents["alpha"].size)
+        return columns(self, inputs, exponents, losses)
+
+    monkeypatch.setattr(Chinchilla, "columns", spy)
+    parts = [Chinchilla().solve(inputs, losses, each) for each in (weights[:1], weights)]
+    assert max(seen) == 100
+    for found, known in zip(parts, whole, strict=True):
+        np.testing.assert_allclose(found, known, rtol=1e-9)

@@ -101,6 +101,42 @@ def test_a_surface_of_repeated_data_is_found_exactly():
     np.testing.assert_allclose(fit.estimate, [*TRUTH.values(), 15.0], rtol=1e-6)
 
 
+def test_data_repeated_equally_in_all_runs_cannot_tell_what_a_repeat_is_worth():
+    """D' is then a multiple of D, which B takes up, whatever R* is."""
+    inputs = grid()
+    inputs["u"] = inputs["d"] / 3
+    fit = fit_law(DataConstrained(), inputs, with_noise(loss_of(inputs), 0.002, seed=0), num_draws=200)
+    assert any("R*" in doubt and "end" in doubt for doubt in fit.doubts), fit.doubts
+
+
+def test_an_interval_that_the_search_cuts_off_is_not_identified():
+    """One run that is far out of line: the draws without it and with it often have different laws."""
+    inputs = grid()
+    losses = with_noise(loss_of(inputs), 0.003, seed=0)
+    assert fit_law(Chinchilla(), inputs, losses, num_draws=400).doubts == ()
+    losses[-1] = 50.0
+    fit = fit_law(Chinchilla(), inputs, losses, num_draws=400)
+    assert fit.parameters["beta"].high > 1.19 > fit.parameters["beta"].value
+    assert any(doubt.startswith("the interval of beta") for doubt in fit.doubts), fit.doubts
+
+
+@pytest.mark.parametrize("name", ["n", "d", "loss"])
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_values_whose_powers_are_no_numbers_are_refused(name: str, scale: float):
+    inputs = grid()
+    table = {**inputs, "loss": loss_of(inputs)}
+    table[name] = table[name] * scale
+    with pytest.raises(UserError, match=rf"{name} is .* in row 1, .*: choose a unit"):
+        fit_law(Chinchilla(), table, table["loss"], num_draws=0)
+
+
+def test_a_law_has_no_loss_where_an_input_is_0():
+    inputs = grid()
+    fit = fit_law(Chinchilla(), inputs, loss_of(inputs), num_draws=0)
+    with pytest.raises(UserError, match="d is 0: a power law needs values above 0"):
+        fit.project({"n": np.array([1e6]), "d": np.array([0.0])})
+
+
 def test_a_pinned_floor_leaves_four_parameters():
     inputs = grid()
     law = Pinned(law=Chinchilla(), floor=TRUTH["E"])

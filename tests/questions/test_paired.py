@@ -5,7 +5,8 @@ import math
 import pytest
 
 from trimask.estimate import Estimate
-from trimask.questions.paired import paired_differences, verdict
+from trimask.questions.paired import describe_intervals, paired_differences, verdict
+from trimask.studies.trial import Result
 
 
 def test_seed_effects_cancel() -> None:
@@ -42,3 +43,13 @@ def test_an_arm_without_seeds_of_the_reference_is_left_out() -> None:
 )
 def test_verdicts(low: float, high: float, expected: bool | None) -> None:
     assert verdict(Estimate(value=0.0, low=low, high=high)) is expected
+
+
+def test_a_report_says_that_one_seed_has_no_interval() -> None:
+    results = [
+        Result(factors={"arm": arm, "seed": seed}, fingerprint="", seconds=1.0, figures={})
+        for seed in (0, 1)
+        for arm in ("a", "b")
+    ]
+    assert "decide nothing" in describe_intervals(results[:2])
+    assert describe_intervals(results) == "Intervals are of differences paired by seed."

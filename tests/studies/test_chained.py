@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from trimask.cli.entry import main
+from trimask.errors import UserError
 from trimask.parallel import Local
 from trimask.studies.description import STUDY
 from trimask.studies.run import run_study
@@ -48,6 +49,12 @@ def test_values_are_stored_before_the_trials_that_need_them(tmp_path: Path) -> N
     assert all(len(record["results"]) == 3 for record in lines(tmp_path / DERIVED))
     by_then = {name: result.figure("num_stored") for name, result in Results(tmp_path).by_name.items()}
     assert by_then == dict.fromkeys(NAMES, 0) | {NAMES[-1]: 2}
+
+
+def test_two_trials_of_one_name_are_refused_before_one_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"two trials are x=2\.0: give each its own factors"):
+        run(tmp_path, chained.Parabola(grid=(0.0, 2.0, 2.0)))
+    assert not (tmp_path / RESULTS).exists()
 
 
 def test_a_stopped_study_derives_and_goes_on(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from trimask.estimate import Estimate
@@ -45,6 +46,8 @@ def test_findings_as_json():
     found = findings_to_json(FINDINGS)
     assert found["claims"][1] == {"text": "γ = 0.5", "holds": None}
     assert found["tables"] == [{"title": "Slopes", "header": ["what", "slope"], "rows": [["stream", "0.01"]]}]
+    held = findings_to_json(replace(FINDINGS, notes=("Held fixed: rows.",)))
+    assert held["notes"] == ["Held fixed: rows."]
 
 
 def test_an_estimate_without_interval_shows_none():

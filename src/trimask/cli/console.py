@@ -149,4 +149,6 @@ class Report:
         while not self._ended.wait(pause):
             with self._lock:
                 if time.monotonic() - self._said >= 0.9 * pause:
-                    self._say(f"{self._message}, {format_clock(time.monotonic() - self._began)} so far")
+                    done, _, total = self._message.removeprefix(f"{self._kind} ").partition("/")
+                    left = "" if self._message == self._kind else self._time_left(done, total)
+                    self._say(f"{self._message}, {format_clock(time.monotonic() - self._began)} so far{left}")

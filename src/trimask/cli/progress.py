@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from trimask.cli.console import Report, say
 from trimask.training.progress import format_clock
@@ -16,7 +16,8 @@ _PLAIN_INTERVAL = 10.0  # seconds
 
 @final
 class JobProgress:
-    """Progress of a job: items done out of all, further numbers, and the time left.
+    """Progress of a job: items done out of all, further numbers, and the time left. Inside `with`, a line
+    every five seconds tells of an item that takes long; on a terminal the clock of the bar runs.
 
     Args:
         what: name of the job ("preparing").
@@ -33,7 +34,7 @@ class JobProgress:
             # No markup: names of the user's functions and trials may contain brackets.
             name = TextColumn("{task.description}", markup=False)
             figures = TextColumn("{task.fields[figures]}", markup=False)
-            columns = (name, BarColumn(bar_width=20), MofNCompleteColumn())
+            columns = (name, BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
             self._bar = Progress(*columns, figures, console=Console(file=sys.stderr))
             self._task = self._bar.add_task(what, total=None, figures="")
 
@@ -51,7 +52,11 @@ class JobProgress:
         if time.monotonic() >= self._next_line or is_end:
             self._next_line = time.monotonic() + _PLAIN_INTERVAL
             self._ended = item if done == total else ""
-            say(f"{item} {done}/{total}: {text}")
+            say(f"{item} {done}/{total}: {text}" if text else f"{item} {done}/{total}")
+        if done == total:
+            self._report("")
+        else:
+            self._report.expect(f"{item} {done}/{total}")
 
     def report(self, message: str) -> None:
         """Report work before the first item ("encoding text 1/201"): on a terminal in the bar, elsewhere as
@@ -68,6 +73,8 @@ class JobProgress:
     def __enter__(self) -> "JobProgress":
         if self._bar is not None:
             self._bar.start()
+        else:
+            self._report.__enter__()
         return self
 
     def __exit__(
@@ -75,3 +82,5 @@ class JobProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        else:
+            self._report.__exit__(kind, error, trace)

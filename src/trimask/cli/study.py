@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, final
@@ -30,6 +30,19 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments mu
 _INTERRUPTED = 130
 _LEAST, _MOST_HOURS = 1e-6, 1e6
 _ACTIONS = ("plan", "run", "report", "fit")
+_OF_TRIALS = (
+    "short",
+    "data",
+    "model",
+    "judges",
+    "uses",
+    "budget",
+    "seconds_per_cost",
+    "engine",
+    "workers",
+    "threads",
+)
+"""Options that say what trials are and how they run."""
 _LISTED = "`trimask list` names the studies"
 
 
@@ -82,7 +95,8 @@ class Study(Verb):
     threads: Annotated[int, _arg("N")] = 1
     """CPU threads of each trial; results depend on it in the last digits (order of sums)"""
     law: Annotated[str, _arg("NAME")] = SCALING
-    """for fit: scaling, or your own class (mine.py:NAME); its fields are options, such as --ceiling 8.3"""
+    """for fit: scaling, mixing, additive_mixing, or your own class (mine.py:NAME); its fields
+    are options, such as --ceiling 8.3"""
     columns: Annotated[str, _arg("n=…,d=…,loss=…")] = ""
     """for fit: the columns of the law's inputs and of the loss; run=… groups rows of one run"""
     at: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _arg("n=…,d=…")] = ()
@@ -97,6 +111,8 @@ class Study(Verb):
             close = closest(self.action, _ACTIONS)
             fix = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(_ACTIONS)}"
             raise UsageError(f"unknown action {self.action!r}: {fix} ({_LISTED})")
+        if self.study is None and self.action == "fit":
+            raise UsageError("name a table of runs: trimask study fit FILE.csv --columns …")
         if self.study is None:
             raise UsageError(f"name a study: trimask study {self.action} STUDY ({_LISTED})")
         check_parallel(workers=self.workers, threads=self.threads)
@@ -109,6 +125,7 @@ class Study(Verb):
                 "--law, --columns, --at and --draws are for trimask study fit FILE: leave them out"
             )
         if self.study not in STUDIES and Path(self.study).is_dir():
+            self._refuse_overrides(overrides)
             return self._report_folder(Path(self.study))
         if not modules.is_own(self.study):
             choose("study", self.study, STUDIES)
@@ -117,14 +134,16 @@ class Study(Verb):
         if self.out is None:
             raise UsageError(f"give the study's folder: trimask study {self.action} {self.study} --out DIR")
         if self.action == "report":
+            self._refuse_overrides(overrides)
             return self._report(self.study, self.out)
         return self._run(self.study, self.out, overrides)
 
     def _fit(self, file: Path, overrides: Mapping[str, str]) -> int:
-        unused = {"--short": self.short, "--data": self.data, "--run": self.model, "--judges": self.judges}
-        for option, value in unused.items():
-            if value:
-                raise UsageError(f"{option} is for studies that run trials: leave it out")
+        defaults = {each.name: each.default for each in fields(self)}
+        for name in _OF_TRIALS:
+            if getattr(self, name) != defaults[name]:
+                option = self.renamed.get(name, name).replace("_", "-")
+                raise UsageError(f"--{option} is for studies that run trials: leave it out")
         check_range("--draws", self.draws, 100, 100_000)
         fit = TableFit(
             file=file,
@@ -136,6 +155,10 @@ class Study(Verb):
             is_json=self.json,
         )
         return fit.run(overrides)
+
+    def _refuse_overrides(self, overrides: Mapping[str, str]) -> None:
+        for name in overrides if self.action == "report" else ():
+            raise UsageError(f"report takes the study's fields from its folder: leave --{name} out")
 
     def _report_folder(self, folder: Path) -> int:
         """Report the study in `folder`, given in place of its name."""
@@ -164,7 +187,9 @@ class Study(Verb):
             study = study.with_data(self.data)
         if self.judges:
             study = self._with_judges(study)
-        return override(study, overrides)
+        found = override(study, overrides)
+        found.check()
+        return found
 
     def _with_judges(self, study: "Question[Any]") -> "Question[Any]":
         from trimask.studies.model_study import ModelStudy

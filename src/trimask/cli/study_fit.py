@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from trimask.cli.arguments import closest
-from trimask.cli.console import print_json, say
+from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import UsageError, convert_file_errors
+from trimask.errors import UserError
 
 if TYPE_CHECKING:  # these import scipy and matplotlib: wrong arguments must be reported before that
-    from trimask.laws.fitting import Fit
+    from trimask.laws.fitting import Fit, Law
     from trimask.studies.findings import Findings
 
 SCALING = "scaling"
@@ -53,8 +54,10 @@ class TableFit:
         from trimask.laws.catalog import resolve_law
 
         inputs = [name for name in columns if name != _LOSS]
+        if not inputs:
+            raise UsageError(f"--columns {self.columns} names no input of the law: {_FORM}")
         law = resolve_law(self.law, inputs, overrides)
-        points = [_parse_point(text, law.inputs) for text in self.at]
+        points = [_parse_point(text, law) for text in self.at]
         if self.out is not None:
             check_writable(self.out)
         import numpy as np
@@ -68,13 +71,16 @@ class TableFit:
             table = read_numbers(self.file, columns, labels=labels)
             losses = table.numbers[_LOSS]
             runs = np.unique(table.labels[_RUN], return_inverse=True)[1] if labels else None
-            try:
-                fit = fit_law(law, table.numbers, losses, units=runs, num_draws=self.draws)
-            except NotIdentified as error:
-                text = f"the table identifies {law.formula}; {'; '.join(error.reasons)}"
-                empty = Findings(claims=(Claim(text=text, holds=None),), tables=(), pictures={})
-                return self._answer(empty, None, error.reasons, overrides)
-        findings = describe_fit(fit)
+            with Report() as report:
+                report.expect(f"fitting {self.draws:,} draws of {len(losses):,} rows")
+                try:
+                    fit = fit_law(law, table.numbers, losses, units=runs, num_draws=self.draws)
+                except NotIdentified as error:
+                    text = f"the table identifies {law.formula}; {'; '.join(error.reasons)}"
+                    empty = Findings(claims=(Claim(text=text, holds=None),), tables=(), pictures={})
+                    return self._answer(empty, None, error.reasons, overrides)
+                report.expect("fitting otherwise, and leaving rows out")
+                findings = describe_fit(fit)
         if points:
             findings = describe_projections(findings, fit, points)
         return self._answer(findings, fit, fit.doubts, overrides)
@@ -91,7 +97,6 @@ class TableFit:
             "identified": not reasons,
             "reasons": list(reasons),
             "parameters": {name: each.as_json() for name, each in fit.parameters.items()} if fit else {},
-            "notes": list(findings.notes),
             **findings_to_json(findings),
         }
         if self.out is not None:
@@ -137,8 +142,13 @@ def _parse_pairs(text: str, option: str) -> dict[str, str]:
     return pairs
 
 
-def _parse_point(text: str, inputs: Sequence[str]) -> dict[str, float]:
-    """Parse a point of the law's inputs. UsageError if one is missing, unknown or not a positive number."""
+def _parse_point(text: str, law: "Law") -> dict[str, float]:
+    """Parse a point of the law's inputs. UsageError if one is missing, unknown or no number, or if the law
+    has no loss there.
+    """
+    import numpy as np
+
+    inputs = law.inputs
     point: dict[str, float] = {}
     for name, value in _parse_pairs(text, "--at").items():
         if name not in inputs:
@@ -153,6 +163,10 @@ def _parse_point(text: str, inputs: Sequence[str]) -> dict[str, float]:
     missing = [name for name in inputs if name not in point]
     if missing:
         raise UsageError(f"--at {text}: give {missing[0]} too")
+    try:
+        law.check_inputs({name: np.array([value]) for name, value in point.items()})
+    except UserError as error:
+        raise UsageError(f"--at {text}: {error}") from None
     return point
 
 

@@ -144,7 +144,10 @@ def _fit_parabola(
     distinct = len(np.unique(sizes))
     if distinct < _LEAST_SIZES:
         return Parabola(
-            **points, polynomial=None, place=None, refusal=f"{distinct} sizes, {_LEAST_SIZES} are needed"
+            **points,
+            polynomial=None,
+            place=None,
+            refusal=f"{distinct} size{'s' * (distinct > 1)}, {_LEAST_SIZES} are needed",
         )
     x = np.log(sizes)
     middle = x.mean()

@@ -22,6 +22,8 @@ DRAWS = 2000
 _LEVEL = 0.95
 _MOST_ROUNDS = 60  # of reweighting; each starts where the one before ended
 _SETTLED = 1e-7  # change of the relative residuals by a round
+_MOST_CELLS = 50_000_000  # draws times rows: 400 MB of weights
+_LEAST, _MOST = 1e-100, 1e100  # of values: powers of them must be numbers
 
 
 class NotIdentified(UserError):
@@ -93,8 +95,11 @@ class Law(ABC):
             raise UserError(f"{cls.__name__} needs --{missing[0]}: give a number")
         return cls(**options)
 
+    def check_inputs(self, inputs: Inputs) -> None:  # noqa: B027
+        """Raise UserError if the law has no loss at inputs such as these, measured or not."""
+
     def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:  # noqa: B027
-        """Raise UserError if the law cannot hold rows such as these."""
+        """Raise UserError if the law cannot be fitted to rows such as these, whose inputs are checked."""
 
     def find_doubts(self, fit: "Fit") -> tuple[str, ...]:
         """Return why the table does not identify the parameters; nothing if it does."""
@@ -200,7 +205,11 @@ class Fit:
     def project(self, inputs: Inputs, *, is_run: bool = False) -> list[Estimate]:
         """Return the loss at each row of `inputs`, measured or not. The interval is of the law; if `is_run`,
         of one more run, whose own noise is drawn from the residuals.
+
+        Raises:
+            UserError: the law has no loss there.
         """
+        self.law.check_inputs(inputs)
         values = self.law.predict(inputs, self.estimate[None])[0]
         draws = self.law.predict(inputs, self.draws)
         if is_run:
@@ -232,19 +241,25 @@ def fit_law(
         num_draws: resamples of the units; 0 for the estimate alone.
 
     Raises:
-        UserError: columns of different lengths, negative or infinite values, or rows that the law cannot
-        hold. NotIdentified: fewer runs than parameters and one.
+        UserError: columns of different lengths, values that are negative or not within 1e-100 and 1e100, or
+        rows that the law cannot hold. NotIdentified: fewer runs than parameters and one.
     """
     rows = {name: np.asarray(inputs[name], dtype=np.float64) for name in law.inputs}
     losses = np.asarray(losses, dtype=np.float64)
     _check(rows, losses)
+    law.check_inputs(rows)
     law.check(rows, losses)
+    if num_draws * len(losses) > _MOST_CELLS:
+        most = _MOST_CELLS // len(losses)
+        raise UserError(
+            f"{num_draws:,} draws of {len(losses):,} rows do not fit in memory: draw at most {most:,}, or "
+            "leave checkpoints out, one row a run"
+        )
     units = group_equal(rows) if units is None else np.unique(units, return_inverse=True)[1]
     num_units, num_parameters = int(units.max()) + 1, len(law.parameters)
     if num_units <= num_parameters:
-        raise NotIdentified(
-            [f"{num_units} runs for {num_parameters} parameters: run at least {num_parameters + 1}"]
-        )
+        runs = "1 run" if num_units == 1 else f"{num_units} runs"
+        raise NotIdentified([f"{runs} for {num_parameters} parameters: run at least {num_parameters + 1}"])
     estimate = _solve(law, rows, losses, np.ones((1, len(losses))), reweighting)
     # A few less than there are: residuals spread less than the noise, by the fitted parameters [D]. With all
     # of them 95 % intervals of 25 runs hold the truth 93 % of the time, with p fewer 98 %.
@@ -308,6 +323,12 @@ def _check(inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
         if len(bad):
             raise UserError(
                 f"{name} is {values[bad[0]]:g} in row {bad[0] + 1}: it must be finite and not negative"
+            )
+        bad = np.flatnonzero((values > 0) & ((values < _LEAST) | (values > _MOST)))
+        if len(bad):
+            raise UserError(
+                f"{name} is {values[bad[0]]:g} in row {bad[0] + 1}, and powers of that are no numbers: "
+                f"choose a unit that keeps it within {_LEAST:g} and {_MOST:g}"
             )
     if not (losses > 0).all():
         raise UserError("a loss is 0: errors are relative, so losses must be above 0")

@@ -16,6 +16,8 @@ from trimask.laws.fitting import Fit, Inputs, Law, group_equal
 SPREAD = 3.0
 """Standard deviation that the ridge expects of what it holds together."""
 _SUM = 1e-3  # shares are written with three digits
+_MOST_ROWS = 2000
+_ROUNDING = 1e-9  # of relative errors
 _MOST_POLISHED = 48
 _NO_RIDGE = 1e-14  # only against parameters without effect
 
@@ -45,7 +47,7 @@ class MixingLaw(Law):
         """Different mixtures that a fit needs: 3 for each of the parts and one more [L: Olmix]."""
         return 3 * (len(self.parts) + 1)
 
-    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
+    def check_inputs(self, inputs: Inputs) -> None:
         shares = stack_shares(inputs, self.parts)
         total = shares.sum(1)
         for number in np.flatnonzero(np.abs(total - 1) > _SUM):
@@ -57,7 +59,14 @@ class MixingLaw(Law):
                 f"row {row + 1}: the share of {self.parts[column]} is {shares[row, column]:g}, and the laws "
                 "break at 0: leave the row out, and compare runs without a part directly"
             )
-        found = len(np.unique(shares, axis=0))
+
+    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
+        if len(losses) > _MOST_ROWS:
+            raise UserError(
+                f"{len(losses):,} rows: a mixing law is fitted without each mixture in turn, which takes at "
+                f"most {_MOST_ROWS:,}: leave checkpoints out, one row a run"
+            )
+        found = len(np.unique(stack_shares(inputs, self.parts), axis=0))
         if found < self.fewest_mixtures:
             raise UserError(
                 f"{found} different mixtures of {len(self.parts)} parts: give at least "
@@ -65,10 +74,19 @@ class MixingLaw(Law):
             )
 
     def find_doubts(self, fit: Fit) -> tuple[str, ...]:
+        shares = stack_shares(fit.inputs, self.parts)
+        spread = np.linalg.svd(shares - shares.mean(0), compute_uv=False) / np.sqrt(len(shares))
+        varied, needed = int((spread > _SUM).sum()), len(self.parts) - 1
+        if varied < needed:
+            return (
+                f"the mixtures vary in {varied} direction{'s' * (varied != 1)}, and shares of "
+                f"{len(self.parts)} parts in {needed}: what some parts do cannot be told apart; add mixtures "
+                "in which each share varies by itself",
+            )
         own, plain = (
             np.abs(leave_one_out(law, fit.inputs, fit.losses)) for law in (self, Mean(parts=self.parts))
         )
-        if mean(plain - own).low > 0:
+        if mean(plain - own).low > _ROUNDING:
             return ()
         return (
             f"where a mixture is left out, the law errs by {100 * own.mean():.2g} %, and one loss for all "

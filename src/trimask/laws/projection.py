@@ -13,6 +13,8 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float
 
+from trimask.errors import UserError
+from trimask.estimate import Estimate
 from trimask.laws.fitting import Fit, Inputs, Law
 
 _POINTS = 4096  # of the grid of all exponents, for the estimate: steps of 0.02 for two
@@ -110,6 +112,14 @@ class ProjectedLaw(Law):
             place = float(each.unscale(np.array([value]))[0])
             if min(place, 1 - place) < _AT_END:
                 found.append(f"{name} = {value:.2f} is at an end of its range [{each.low:g}, {each.high:g}]")
+            elif len(fit.draws) and _reaches_end(each, fit.parameters[name]):
+                # Such an interval is cut off by the search: its end says nothing.
+                low, high = fit.parameters[name].low, fit.parameters[name].high
+                found.append(
+                    f"the interval of {name} [{low:.2f}, {high:.2f}] reaches an end of its range "
+                    f"[{each.low:g}, {each.high:g}]: add runs further apart, more seeds, or look for a "
+                    "run that is out of line"
+                )
         return tuple(found)
 
     def predict(
@@ -142,7 +152,21 @@ class ProjectedLaw(Law):
     ) -> Float[np.ndarray, "points rows columns"]:
         named = {name: exponents[:, i : i + 1] for i, name in enumerate(self.exponents)}
         shape = (len(exponents), len(losses))
-        return np.stack([np.broadcast_to(each, shape) for each in self.columns(inputs, named, losses)], -1)
+        columns = [np.asarray(each) for each in self.columns(inputs, named, losses)]
+        if len(columns) != len(self.coefficients):
+            raise UserError(
+                f"{type(self).__name__}.columns returns {len(columns)} columns, and the law has the "
+                f"coefficients {', '.join(self.coefficients)}: return one for each"
+            )
+        for name, each in zip(self.coefficients, columns, strict=True):
+            if each.ndim != 2 or any(
+                have not in (1, all_) for have, all_ in zip(each.shape, shape, strict=True)
+            ):
+                raise UserError(
+                    f"{type(self).__name__}.columns: the column of {name} has shape {each.shape}: return "
+                    f"(points, rows), here {shape}, or 1 in place of either"
+                )
+        return np.stack([np.broadcast_to(each, shape) for each in columns], -1)
 
 
 @final
@@ -166,17 +190,26 @@ class _Problem:
         """Return the best point of a grid of `size` a side for each draw."""
         sides = [np.linspace(0, 1, size)] * len(self._ranges)
         grid = np.stack([axis.reshape(-1) for axis in np.meshgrid(*sides, indexing="ij")], 1)
-        x, _ = self._columns(grid)
-        products = np.einsum("prc,prd->rpcd", x, x).reshape(x.shape[1], -1)
-        sums = np.einsum("prc,r->rpc", x, self._target).reshape(x.shape[1], -1)
-        best = np.empty(len(weights), dtype=np.int64)
-        part = max(1, _MOST_CELLS // (len(grid) * x.shape[2] ** 2))
-        for i in range(0, len(weights), part):
-            w = weights[i : i + part]
-            shape = (len(w), len(grid), x.shape[2])
-            gram, right = (w @ products).reshape(*shape, x.shape[2]), (w @ sums).reshape(shape)
-            _, gain = solve_non_negative(gram, right)
-            best[i : i + part] = gain.argmax(1)
+        best = np.zeros(len(weights), dtype=np.int64)
+        gains = np.full(len(weights), -np.inf)
+        num_rows, num_columns = len(self._losses), len(self._law.coefficients)
+        # A part of the grid at a time: a table may have many rows.
+        size = max(1, _MOST_CELLS // (num_rows * num_columns**2))
+        for first in range(0, len(grid), size):
+            x, _ = self._columns(grid[first : first + size])
+            products = np.einsum("prc,prd->rpcd", x, x).reshape(num_rows, -1)
+            sums = np.einsum("prc,r->rpc", x, self._target).reshape(num_rows, -1)
+            part = max(1, _MOST_CELLS // products.shape[1])
+            for i in range(0, len(weights), part):
+                w = weights[i : i + part]
+                shape = (len(w), len(x), num_columns)
+                gram, right = (w @ products).reshape(*shape, num_columns), (w @ sums).reshape(shape)
+                _, gain = solve_non_negative(gram, right)
+                found = gain.argmax(1)
+                highest = np.take_along_axis(gain, found[:, None], 1)[:, 0]
+                is_better = highest > gains[i : i + part]
+                best[i : i + part][is_better] = first + found[is_better]
+                gains[i : i + part][is_better] = highest[is_better]
         return grid[best]
 
     def refine(
@@ -316,6 +349,11 @@ def _solve(
     trace = np.einsum("...cc->...c", gram)
     ridge = 1e-15 * trace.max(-1)[..., None, None] * np.eye(gram.shape[-1])
     return np.linalg.solve(gram + ridge + 1e-300 * np.eye(gram.shape[-1]), right[..., None])[..., 0]
+
+
+def _reaches_end(exponent: Exponent, estimate: Estimate) -> bool:
+    low, high = exponent.unscale(np.array([estimate.low, estimate.high]))
+    return bool(low < _AT_END or high > 1 - _AT_END)
 
 
 def _count_side(points: int, num_exponents: int) -> int:

@@ -1,5 +1,6 @@
 """Scaling laws: the loss as a function of parameters N and data D, and the optimum at a given compute."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -42,10 +43,10 @@ class PowerLaw(ProjectedLaw):
     def exponents(self) -> Mapping[str, Exponent]:
         return EXPONENTS
 
-    def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
+    def check_inputs(self, inputs: Inputs) -> None:
         for name in self.inputs:
             if not (inputs[name] > 0).all():
-                raise UserError(f"{name} is 0 in a row: a power law needs values above 0")
+                raise UserError(f"{name} is 0: a power law needs values above 0")
 
     def find_doubts(self, fit: Fit) -> tuple[str, ...]:
         return (*ProjectedLaw.find_doubts(self, fit), *find_doubts(fit))
@@ -100,12 +101,15 @@ class Bounded(PowerLaw):
 
     ceiling: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.ceiling < math.inf:
+            raise UserError(f"ceiling {self.ceiling:g}: give a finite loss above all of the table")
+
     @property
     def formula(self) -> str:
         return f"L = E + (L0 − E)·h/(1 + h), h = A/N^alpha + B/D^beta, L0 = {self.ceiling:g}"
 
     def check(self, inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
-        PowerLaw.check(self, inputs, losses)
         if not (losses < self.ceiling).all():
             raise UserError(
                 f"a loss is {losses.max():g}, not below the ceiling of {self.ceiling:g}: give a higher one"

@@ -1,10 +1,11 @@
 """Compare the arms of a study, paired by seed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from trimask.estimate import Estimate
 from trimask.studies.fit import fit_differences
+from trimask.studies.trial import Result
 
 
 def paired_differences(losses: Mapping[str, Mapping[int, float]], reference: str) -> dict[str, Estimate]:
@@ -22,6 +23,14 @@ def paired_differences(losses: Mapping[str, Mapping[int, float]], reference: str
     never = Estimate(value=math.inf, low=math.inf, high=math.inf)
     compared = dict(zip(finite, found, strict=True))
     return {arm: compared.get(arm, never) for arm, row in rows.items() if row and arm != reference}
+
+
+def describe_intervals(results: Sequence[Result]) -> str:
+    """Say what the intervals of differences are of, for a report's note."""
+    seeds = {result.factors["seed"] for result in results}
+    if len(seeds) < 2:
+        return "Differences of one seed have no interval, so they decide nothing: run more seeds."
+    return "Intervals are of differences paired by seed."
 
 
 def verdict(difference: Estimate) -> bool | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
 
+from trimask.errors import UserError
 from trimask.studies.findings import Findings
 from trimask.studies.known import Known, UsedStudy
 from trimask.studies.question import Question
@@ -29,6 +30,7 @@ class Progress:
         cls, study: Question[Any], out: Path | None, used: Mapping[str, UsedStudy] = MappingProxyType({})
     ) -> "Progress":
         """Read what `out` holds of `study`; nothing if it is None or not there."""
+        study.check()
         folder = Path(os.devnull) if out is None else out  # which holds no file
         return cls(study=study, results=Results(folder), derived=DerivedValues(folder), used=used)
 
@@ -39,7 +41,12 @@ class Progress:
     def trials(self) -> tuple[AnyTrial, ...]:
         """Return all trials known to be needed, done or not."""
         done = self.results.by_name
-        return (*self.study.trials(done), *self.study.further_trials(done, self.known))
+        found = (*self.study.trials(done), *self.study.further_trials(done, self.known))
+        names = [trial.name for trial in found]
+        if len(set(names)) < len(names):
+            name = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"two trials are {name}: give each its own factors, and each value once")
+        return found
 
     def pending(self) -> list[AnyTrial]:
         """Return the trials without a result."""

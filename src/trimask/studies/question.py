@@ -53,6 +53,9 @@ class Question(ABC, Generic[TrialT]):
     def describe_work(self, trial: TrialT) -> Mapping[str, int]:
         """Return what a trial does, in numbers by unit, such as sequences and updates."""
 
+    def check(self) -> None:
+        """Raise UserError if the study cannot be run as it was set; called before anything is read."""
+
     def derive(self, results: Mapping[str, Result], known: Known) -> Mapping[str, Any]:
         """Return the values that `results` determine, by name, as JSON: a grid around an optimum, a forecast.
 

@@ -68,13 +68,14 @@ def describe_derived(derived: DerivedValues) -> Table | None:
 
 
 def findings_to_json(findings: Findings) -> dict[str, Any]:
-    """Convert claims and tables to JSON values."""
+    """Convert claims, tables and notes to JSON values."""
     return {
         "claims": [{"text": claim.text, "holds": claim.holds} for claim in findings.claims],
         "tables": [
             {"title": t.title, "header": list(t.header), "rows": [list(row) for row in t.rows]}
             for t in findings.tables
         ],
+        "notes": list(findings.notes),
     }
 
 

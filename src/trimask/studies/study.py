@@ -7,6 +7,7 @@ from pathlib import Path
 from trimask.data.mixture import Component, MixtureConfig
 from trimask.data.selection import QuickstartData
 from trimask.data.source_names import EMOJI, SPEECHES, SPOKEN
+from trimask.errors import UserError
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.flops import block_parameters
 from trimask.model.parametrization import CompletedP
@@ -36,6 +37,9 @@ class Study(Question[Trial]):
     base: RunConfig
     """The run that all trials vary."""
 
+    def check(self) -> None:
+        check_seeds("seeds", getattr(self, "seeds", (0,)))  # as a study calls them that has some
+
     def with_data(self, folders: Sequence[Path]) -> "Study":
         return replace(self, base=with_prepared(self.base, folders))
 
@@ -50,6 +54,15 @@ class Study(Question[Trial]):
 
     def describe_work(self, trial: Trial) -> Mapping[str, int]:
         return {"sequences": trial.config.horizon, "updates": trial.config.num_updates}
+
+
+def check_seeds(name: str, seeds: Sequence[int]) -> None:
+    """Raise UserError if the field `name` holds no seed, or one twice."""
+    if not seeds:
+        raise UserError(f"{name}: the study has none: give at least one, and two for intervals")
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise UserError(f"{name}: {seed} is given twice: give each once")
 
 
 def small_run(*, learning_rate: float) -> RunConfig:

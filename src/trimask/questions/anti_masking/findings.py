@@ -10,7 +10,7 @@ import numpy as np
 from trimask.diffusion.schedule import MINIMUM_MASK_RATIO
 from trimask.estimate import Estimate
 from trimask.questions.anti_masking.arms import EARLY, FINAL, FRESH, SAME, MaskingArm, flat_gain
-from trimask.questions.paired import paired_differences, verdict
+from trimask.questions.paired import describe_intervals, paired_differences, verdict
 from trimask.studies.findings import Claim, Findings, Table, format_estimate
 from trimask.studies.study import ALL
 from trimask.studies.trial import Result
@@ -196,7 +196,7 @@ class PairComparison:
             f"Held fixed: {base.num_updates:,} updates, {base.logical_batch} views in each at compute 1, and "
             "the learning rate. A pair at equal compute sees half as many sequences, so half the data; at "
             "twice the compute it sees those of the single views. Models are compared by one exact NELBO, on "
-            "the same held-out sequences and masks; intervals are of differences paired by seed.",
+            f"the same held-out sequences and masks. {describe_intervals(self.results)}",
             f"Variances are of {self.num_draws} draws at the weights of {self.reference}. With "
             f"{SAME} the noise is that of times and masks alone; with {FRESH} it is all that an update sees, "
             "and it is what training feels. Their tails are heavy: what no draw met, no interval covers.",

@@ -18,7 +18,7 @@ from trimask.runs.prepared import with_prepared
 from trimask.runs.sizes import SourceSize, counted_sizes
 from trimask.studies.findings import Findings
 from trimask.studies.pretraining import evaluate_held_out, train
-from trimask.studies.study import Study, small_run
+from trimask.studies.study import Study, check_seeds, small_run
 from trimask.studies.tokens import load_sources, load_tokenizers
 from trimask.studies.trial import Factor, Result, Trial
 from trimask.training.run import RunConfig
@@ -132,6 +132,10 @@ class Mixing(Study):
             raise UserError(
                 f"priorities name {', '.join(self.priorities)}: give {', '.join(map(str, targets))}"
             )
+        if min(self.priorities.values()) < 0 or not sum(self.priorities.values()) > 0:
+            raise UserError(f"priorities {dict(self.priorities)}: give none below 0, and one above it")
+        if not (self.trust > 0 and self.most_epochs > 0):
+            raise UserError(f"trust {self.trust:g}, most_epochs {self.most_epochs:g}: must be above 0")
         if others := sorted({c.task for c in self.base.mixture.components} ^ set(self.tasks)):
             raise UserError(
                 f"the base's mixture and the tasks must have the same tasks, not {', '.join(others)}"
@@ -150,6 +154,10 @@ class Mixing(Study):
                 )
         if self.base.physical_batch is not None:
             raise UserError("the study sets each mixture's batch: leave base.physical_batch out")
+
+    def check(self) -> None:
+        Study.check(self)
+        check_seeds("default_seeds", self.default_seeds)
 
     @property
     def modalities(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from trimask.diffusion.schedule import Cosine, Tabulated
 from trimask.estimate import Estimate
-from trimask.questions.paired import paired_differences, verdict
+from trimask.questions.paired import describe_intervals, paired_differences, verdict
 from trimask.questions.schedules.arms import EARLY, FINAL, OPTIMAL, Arm
 from trimask.questions.schedules.profile import optimal_density, strata
 from trimask.questions.schedules.samples import MEASURES
@@ -68,7 +68,7 @@ class Comparison:
             f"Held fixed in all arms: {base.horizon:,} training sequences, the same ones in the same order "
             f"for each seed, {base.num_updates:,} updates, and the learning rate, tuned for none of the "
             "arms. Each model is judged by the same exact NELBO, on the same held-out sequences and "
-            "masks, in bits per target token; intervals are of differences paired by seed.",
+            f"masks, in bits per target token. {describe_intervals(self.results)}",
             "Gradient variance is E|g − ḡ|² of a sequence's NELBO over times and masks alone, with times "
             f"independent, relative to {self.reference}: all arms from the same gradients, weighted by their "
             "densities. That of the optimal density is measured on sequences that did not choose it. "
@@ -76,11 +76,19 @@ class Comparison:
             "batch, which takes away a part of the variance in every arm.",
             "The bound's gradient has a tail: masks with few hidden tokens are rare and weigh much. What "
             "comes from them is felt as rare large updates, not in each one.",
+            *self._note_on_samples(),
+            "These are small models, trained for minutes: differences say what a schedule does to the "
+            "first updates of a run, not where long training ends.",
+        )
+
+    def _note_on_samples(self) -> tuple[str, ...]:
+        """Say what samples are of, if some were drawn."""
+        if not any(figure.startswith("samples/") for each in self.results for figure in each.figures):
+            return ()
+        return (
             "Samples are of held-out sequences' targets, by the plain sampler (random order, temperature 1). "
             + "; ".join(f"{name}: {text}" for name, text in MEASURES.items())
             + ". Small sets are biased upward, all alike; compare arms, not with other tables.",
-            "These are small models, trained for minutes: differences say what a schedule does to the "
-            "first updates of a run, not where long training ends.",
         )
 
     def _by_arm(self, figure: str) -> dict[str, dict[int, float]]:
