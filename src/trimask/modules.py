@@ -200,7 +200,7 @@ def _import_package(name: str) -> ModuleType:
     with run_user_code(name, None):
         module = importlib.import_module(name)
     top = name.partition(".")[0]
-    if top not in sys.stdlib_module_names:
+    if top not in sys.stdlib_module_names and top != "trimask":  # a class of ours may be named so too
         _packages.add(top)
     return module
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from trimask import modules
 from trimask.errors import UserError
 from trimask.laws.catalog import LAWS, resolve_law
 from trimask.laws.scaling import Bounded, Chinchilla
@@ -53,3 +54,9 @@ def test_what_is_no_law_or_needs_more(tmp_path: Path):
         with pytest.raises(UserError) as raised:
             resolve_law(name, columns, options)
         assert message in str(raised.value)
+
+
+def test_a_law_of_ours_named_by_module_stays_ours():
+    """Else errors of trimask would be reported as faults in the user's code, here and in later commands."""
+    assert isinstance(resolve_law("trimask.laws.scaling:Chinchilla", ["n", "d"], {}), Chinchilla)
+    assert not modules.is_users(vars(modules))

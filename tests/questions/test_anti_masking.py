@@ -26,8 +26,8 @@ from trimask.questions.anti_masking.arms import (
     single_variance,
 )
 from trimask.questions.anti_masking.study import AntiMasking, anti_masking, anti_masking_short
-from trimask.questions.gradients import Draws, measure_draws
 from trimask.studies.findings import Findings
+from trimask.studies.gradients import Draws, measure_draws
 from trimask.studies.study import LOSSES
 from trimask.studies.trial import Trial
 from trimask.training.corruption import Corruption, ObjectiveConfig

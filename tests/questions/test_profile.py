@@ -12,8 +12,8 @@ from training.test_step import VOCABULARY
 from trimask.diffusion.schedule import MINIMUM_MASK_RATIO, Cosine, Linear, Polynomial, Schedule, Tabulated
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser, DenoiserConfig
-from trimask.questions.gradients import flat_gradient
 from trimask.questions.schedules.profile import Profile, measure_profile, optimal_density, strata
+from trimask.studies.gradients import flat_gradient
 from trimask.vocabulary.batch import make_batch
 from trimask.vocabulary.sequence import Sequence, build_sequence
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from studies.test_run import tiny_run
-from trimask.questions.gradients import draw_by_modality, train_partly
+from trimask.studies.gradients import draw_by_modality, train_partly
 from trimask.studies.pretraining import draw_held_out, evaluate_held_out, evaluate_mask_ratios, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_speeches")]

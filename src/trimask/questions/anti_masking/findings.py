@@ -10,8 +10,8 @@ import numpy as np
 from trimask.diffusion.schedule import MINIMUM_MASK_RATIO
 from trimask.estimate import Estimate
 from trimask.questions.anti_masking.arms import EARLY, FINAL, FRESH, SAME, MaskingArm, flat_gain
-from trimask.questions.paired import describe_intervals, paired_differences, verdict
 from trimask.studies.findings import Claim, Findings, Table, format_estimate
+from trimask.studies.paired import describe_intervals, paired_differences, verdict
 from trimask.studies.study import ALL
 from trimask.studies.trial import Result
 from trimask.training.run import RunConfig

@@ -10,8 +10,8 @@ from trimask.diffusion.schedule import Linear
 from trimask.errors import UserError
 from trimask.questions.anti_masking.arms import EARLY, FINAL, FRESH, SAME, MaskingArm
 from trimask.questions.anti_masking.findings import PairComparison
-from trimask.questions.gradients import draw_by_modality, measure_draws, train_partly
 from trimask.studies.findings import Findings
+from trimask.studies.gradients import draw_by_modality, measure_draws, train_partly
 from trimask.studies.pretraining import evaluate_held_out, train
 from trimask.studies.study import Study, small_run
 from trimask.studies.trial import Result, Trial

@@ -10,11 +10,11 @@ import numpy as np
 
 from trimask.diffusion.schedule import Cosine, Tabulated
 from trimask.estimate import Estimate
-from trimask.questions.paired import describe_intervals, paired_differences, verdict
 from trimask.questions.schedules.arms import EARLY, FINAL, OPTIMAL, Arm
 from trimask.questions.schedules.profile import optimal_density, strata
 from trimask.questions.schedules.samples import MEASURES
 from trimask.studies.findings import Claim, Curve, Findings, Panel, Table, format_estimate
+from trimask.studies.paired import describe_intervals, paired_differences, verdict
 from trimask.studies.study import ALL
 from trimask.studies.trial import Result
 from trimask.training.run import RunConfig

@@ -14,7 +14,7 @@ from trimask import rng
 from trimask.diffusion.schedule import MINIMUM_MASK_RATIO, Schedule, Tabulated
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
-from trimask.questions.gradients import flat_gradient
+from trimask.studies.gradients import flat_gradient
 from trimask.vocabulary import sequence
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.slots import SlotTables

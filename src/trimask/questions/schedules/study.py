@@ -11,12 +11,12 @@ import numpy as np
 from trimask.data.stream import TrainingStream
 from trimask.diffusion.schedule import Cosine, Geometric, LogLinear, Polynomial
 from trimask.errors import UserError
-from trimask.questions.gradients import draw_by_modality, train_partly
 from trimask.questions.schedules.arms import EARLY, FINAL, OPTIMAL, Arm
 from trimask.questions.schedules.findings import Comparison, measured_density
 from trimask.questions.schedules.profile import Profile, measure_profile, optimal_density
 from trimask.questions.schedules.samples import measure_samples
 from trimask.studies.findings import Findings
+from trimask.studies.gradients import draw_by_modality, train_partly
 from trimask.studies.pretraining import evaluate_held_out, evaluate_mask_ratios, train
 from trimask.studies.study import Study, small_run
 from trimask.studies.trial import Result, Trial

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from trimask.estimate import Estimate
-from trimask.questions.paired import describe_intervals, paired_differences, verdict
+from trimask.studies.paired import describe_intervals, paired_differences, verdict
 from trimask.studies.trial import Result
 
 
