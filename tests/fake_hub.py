@@ -1,4 +1,4 @@
-"""A hub on this machine: what `huggingface_hub` asks of one to look up, fetch and push a model, and no more."""
+"""A hub on this machine, as far as `huggingface_hub` asks one to look up, fetch and push a model."""
 
 import base64
 import hashlib
@@ -123,7 +123,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 repo = f"{asked['organization']}/{asked['name']}"
                 if repo in hub.commits:
                     return self.send(409, json.dumps({"url": f"{hub.url}/{repo}"}).encode())
-                hub.create(repo, private=bool(asked.get("private")))
+                hub.create(repo, private=asked.get("visibility") == "private")
                 return self.answer({"url": f"{hub.url}/{repo}"})
             repo = "/".join(words[2:4])
             if words[4] == "preupload":

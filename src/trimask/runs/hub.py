@@ -77,8 +77,8 @@ def fetch(name: str, revision: str | None = None) -> Path:
         raise UserError(f"{repo} has no revision {revision}: name a branch, a tag or a commit") from error
     except LocalEntryNotFoundError as error:
         raise UserError(
-            f"{what} is neither here nor in the hub's cache, and the hub cannot be reached: check the name or "
-            "the connection"
+            f"{what} is neither here nor in the hub's cache, and the hub cannot be reached: check the name "
+            "or the connection"
         ) from error
     except EntryNotFoundError as error:
         raise UserError(f"{what} is not a model of trimask: it has no {_CONFIG}") from error

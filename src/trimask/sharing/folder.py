@@ -74,7 +74,13 @@ def _write_files(contents: Contents, out: Path, dtype: torch.dtype) -> None:
     recipe = contents.facts.get("recipe", "unknown")
     facts = {key: contents.facts[key] for key in ("steps",) if key in contents.facts}
     save_denoiser(
-        out / MODEL, contents.denoiser, dtype=dtype, is_main=True, recipe=recipe, tokenizers=json.dumps(named), **facts
+        out / MODEL,
+        contents.denoiser,
+        dtype=dtype,
+        is_main=True,
+        recipe=recipe,
+        tokenizers=json.dumps(named),
+        **facts,
     )
     copy_tokenizer(contents.tokenizers, out / TOKENIZERS)
     config = to_dict(contents.config)
