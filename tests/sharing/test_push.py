@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_a_round_trip(
     assert 'license: "mit"' in card and 'trimask.load("me/small")' in card
     model, local = trimask.load("me/small"), trimask.load(run)
     assert model.samplers == local.samplers and model.seen == local.seen and model.lengths == local.lengths
-    options = {"seed": 3, "num_steps": 3, "span_length": 12}
+    options: dict[str, Any] = {"seed": 3, "num_steps": 3, "span_length": 12}
     assert model.generate("text", **options) == local.generate("text", **options)
     assert main(["sample", "me/small", "--task", "text", "--num-steps", "2", "--preset", "fast"]) == 0
 
