@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trimask.errors import UserError
 from trimask.io import read_json
 from trimask.runs.load import QUICKSTART
 from trimask.sharing.card import write_card
@@ -59,4 +60,7 @@ def test_a_card_of_ones_own_is_kept(contents: Contents, tmp_path: Path) -> None:
     text = card(replace(contents, text=own))
     assert text.startswith("---\nlibrary_name: trimask\n") and text.endswith(f"---\n{own}")
     whole = f"---\nlicense: mit\n---\n{own}"
-    assert card(replace(contents, text=whole)) == whole
+    bare = write_card(replace(contents, text=whole), name="x", dtype="float32", license=None, languages=())
+    assert bare == whole
+    with pytest.raises(UserError, match=r"README.md states license and languages itself"):
+        card(replace(contents, text=whole))

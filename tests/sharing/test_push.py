@@ -10,6 +10,8 @@ import trimask
 from fake_hub import FakeHub, open_hub
 from small_model import write_small_model
 from trimask.cli import main
+from trimask.scorecard.evaluate import load_model
+from trimask.scorecard.examples_quickstart import QuickstartExamples
 
 # A model that has learned nothing does not end its texts.
 pytestmark = pytest.mark.filterwarnings("ignore::trimask.generation.length.SpanTooShortWarning")
@@ -45,6 +47,16 @@ def test_a_round_trip(
     options: dict[str, Any] = {"seed": 3, "num_steps": 3, "span_length": 12}
     assert model.generate("text", **options) == local.generate("text", **options)
     assert main(["sample", "me/small", "--task", "text", "--num-steps", "2", "--preset", "fast"]) == 0
+
+
+def test_it_is_scored_by_its_name(
+    run: Path, hub: FakeHub, few_speeches: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trimask.push_to_hub(run, "me/small")
+    model = load_model("me/small", held_out="validation", seed=0)
+    assert isinstance(model.examples, QuickstartExamples) and model.examples.text_window == 32  # of `debug`
+    assert model.generator.seen.captions is None  # prompts are scored as they are
 
 
 def test_the_next_push_is_one_commit(run: Path, hub: FakeHub, tmp_path: Path) -> None:

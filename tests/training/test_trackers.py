@@ -99,7 +99,7 @@ def test_names(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, tracker in TRACKERS.items():
         assert tracker.library is not None
         monkeypatch.setitem(sys.modules, tracker.library, None)
-        with pytest.raises(ImportError, match=f"is not installed: pip install {tracker.library}"):
+        with pytest.raises(ImportError, match=f"tracker {name} needs {tracker.library} .*: pip install"):
             find_tracker(name)
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trimask import __version__
+from trimask.errors import UserError
 from trimask.report.page import Prose, Table
 from trimask.runs.own_prompt import suggest_prompt
 from trimask.scorecard.tables import scorecard_blocks
-from trimask.sharing.contents import SCORES, Contents
+from trimask.sharing.contents import CARD, SCORES, Contents
 from trimask.tokenizers.bundle import Tokenizers, hashes
 
 _TAGS = ("masked-diffusion", "discrete-diffusion", "multimodal")
@@ -20,10 +21,17 @@ def write_card(
     """Write the card of the model `name`.
 
     A card that the user wrote is kept; it gets the hub's metadata if it has none.
+
+    Raises:
+        UserError: it has, and a license or languages are given too.
     """
     header = _metadata(contents, license=license, languages=languages)
+    if contents.text is not None and contents.text.startswith("---\n"):
+        if license is not None or languages:
+            raise UserError(f"the run's {CARD} states license and languages itself: change them there")
+        return contents.text
     if contents.text is not None:
-        return contents.text if contents.text.startswith("---\n") else f"{header}\n{contents.text}"
+        return f"{header}\n{contents.text}"
     parts = [header, f"# {name}", *_introduction(contents, name, dtype)]
     parts += [*_figures(contents.scores, name), *_limits(contents)]
     return "\n\n".join(parts) + "\n"

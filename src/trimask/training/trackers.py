@@ -204,9 +204,8 @@ def find_tracker(name: str) -> OutsideTracker:
         try:
             importlib.import_module(found.library)
         except ImportError as error:
-            fix = f"pip install {found.library}"
             raise ImportError(
-                f"tracker {name} needs {found.library}, which is not installed: {fix}"
+                f"tracker {name} needs {found.library} ({error}): pip install {found.library}"
             ) from error
     return found()
 
