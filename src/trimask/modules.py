@@ -26,6 +26,7 @@ from typing import Any, TypeVar, final
 
 from trimask.errors import UserError
 from trimask.reading import find_problem
+from trimask.trust import check_import
 
 logger = logging.getLogger(__name__)
 
@@ -197,6 +198,7 @@ def _list_names(names: Sequence[str], close_to: str) -> str:
 
 
 def _import_package(name: str) -> ModuleType:
+    check_import(name)
     with run_user_code(name, None):
         module = importlib.import_module(name)
     top = name.partition(".")[0]
@@ -321,6 +323,7 @@ def _known_files() -> dict[str, SourceFile]:
 
 
 def _load_copy(path: Path) -> None:
+    check_import(path.name)
     if not path.is_file():
         raise UserError(
             f"{path} is missing, user code that {path.parents[1]} was made with: restore that file"

@@ -7,7 +7,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import tyro
 
@@ -23,6 +23,8 @@ class Verb(ABC):
     takes_overrides: ClassVar[bool] = False
     renamed: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Options by field, where the field's name is taken, as `run` is by the method."""
+    takes_all_words: ClassVar[bool] = False
+    """Whether the words are those of another program: all but a single `--help` become the field `words`."""
 
     @abstractmethod
     def run(self, overrides: Mapping[str, str]) -> int:
@@ -68,6 +70,10 @@ def parse(verb: type[VerbT], name: str, words: Sequence[str]) -> tuple[VerbT, di
         UsageError: an unknown option, a missing or mistyped argument.
         SystemExit: after printing the help.
     """
+    if verb.takes_all_words and list(words) not in (["-h"], ["--help"]):
+        _check_filled(words)
+        arguments: dict[str, Any] = {"words": tuple(words)}
+        return verb(**arguments), {}
     own, overrides = split_overrides(verb, words)
     if overrides and not verb.takes_overrides and not {"-h", "--help"} & set(own):
         raise UsageError(_unknown_option(next(iter(overrides)), _options(verb)))

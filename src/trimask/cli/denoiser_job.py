@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments mu
     from trimask.tokenizers.bundle import Tokenizers
     from trimask.training.compute import ComputeConfig
     from trimask.training.distributed import World
-    from trimask.training.loop import TrainResult
+    from trimask.training.loop import OnProgress, TrainResult
     from trimask.training.run import RunConfig
 
 _SHORT = 300.0  # seconds: as long as the demo trains
@@ -88,7 +88,15 @@ class DenoiserJob(Job):
     def lines(self) -> Sequence[str]:
         return _lines(self.config, self.tokenizers)
 
-    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+    def run(
+        self,
+        out: Path,
+        *,
+        resume: bool,
+        deadline: float | None,
+        world: "World",
+        on_progress: "OnProgress | None" = None,
+    ) -> "TrainResult":
         from trimask.runs.pretrain import pretrain
 
         with Report() as report:
@@ -103,6 +111,7 @@ class DenoiserJob(Job):
                 resume=resume,
                 deadline=deadline,
                 report=report if world.is_main else lambda message: None,
+                on_progress=on_progress,
                 world=world,
             )
 
@@ -164,7 +173,15 @@ class StatedJob(Job):
     def lines(self) -> Sequence[str]:
         return _lines(self.config, None)
 
-    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+    def run(
+        self,
+        out: Path,
+        *,
+        resume: bool,
+        deadline: float | None,
+        world: "World",
+        on_progress: "OnProgress | None" = None,
+    ) -> "TrainResult":
         raise AssertionError("`check` comes first")
 
     def try_it(self, out: Path) -> str:

@@ -13,6 +13,7 @@ from trimask.cli.console import Report, print_json, say
 from trimask.cli.destination import check_writable
 from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.errors import UserError
+from trimask.runs.hub import is_hub_name
 from trimask.scorecard.suite import HELD_OUT, SUITES, Suite
 
 if TYPE_CHECKING:  # this imports torch, which takes seconds: wrong arguments must be reported before that
@@ -40,7 +41,7 @@ class Evaluate(Verb):
     takes_overrides: ClassVar[bool] = True
 
     model: Annotated[tyro.conf.Positional[str | None], _arg("RUN")] = None
-    """a run directory, or `quickstart`"""
+    """a run directory, a folder that `trimask export` wrote, its name on the hub, or `quickstart`"""
     suite: Annotated[str, _arg("quick|full")] = "quick"
     """quick: minutes; full: more examples of everything"""
     split: Annotated[str, _arg("validation|test")] = "validation"
@@ -165,7 +166,7 @@ class Evaluate(Verb):
                 raise UsageError("give RUN (a run's directory, or quickstart), or --fetch-judges DIR")
             if self.out is not None or self.judges or self.lm_tasks:
                 raise UsageError("without RUN nothing is scored: leave --out, --judges and --lm-tasks out")
-        elif self.model != "quickstart" and not Path(self.model).is_dir():
+        elif self.model != "quickstart" and not Path(self.model).is_dir() and not is_hub_name(self.model):
             beside = [str(path) for path in Path(self.model).parent.glob("*") if path.is_dir()]
             close = closest(self.model, ["quickstart", *beside])
             fix = f"did you mean {' or '.join(close)}?" if close else "give one that `trimask train` made"

@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trimask.cli.console import COUNTING, Report, print_json
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments must be reported before that
     from trimask.training.compute import ComputeConfig
     from trimask.training.distributed import World
-    from trimask.training.loop import TrainResult
+    from trimask.training.loop import OnProgress, TrainResult
 
 # Bytes per parameter: 12 (weight, two moments) in each of two checkpoints and in one being written.
 STATE_BYTES = 3 * 12
@@ -22,6 +22,8 @@ class Job(ABC):
 
     recipe: str
     config: Any
+    has_metrics: ClassVar[bool] = True
+    """Whether the run has metrics, which trackers can show."""
 
     @property
     @abstractmethod
@@ -73,11 +75,20 @@ class Job(ABC):
         """Return the numbers of `summary` as lines of text."""
 
     @abstractmethod
-    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+    def run(
+        self,
+        out: Path,
+        *,
+        resume: bool,
+        deadline: float | None,
+        world: "World",
+        on_progress: "OnProgress | None" = None,
+    ) -> "TrainResult":
         """Run the job in the directory `out`; all processes of `world` call this.
 
         Args:
             deadline: seconds of training after which the run stops, over all resumes.
+            on_progress: called with each row of metrics, if the job `has_metrics`.
         """
 
     def caution(self, seconds: float) -> str | None:

@@ -23,6 +23,7 @@ from trimask.cli.sample_inputs import (
 from trimask.cli.sample_output import NO_FILES, name_stem, print_sample, print_warnings_once
 from trimask.config import from_dict, to_dict
 from trimask.reading import read_text
+from trimask.runs.hub import is_hub_name
 from trimask.vocabulary.task import TASKS, Task
 from trimask.vocabulary.transcript import is_transcript
 
@@ -51,7 +52,7 @@ class Sample(Verb):
     takes_overrides: ClassVar[bool] = True
 
     model: Annotated[tyro.conf.Positional[str], _arg("RUN")]
-    """a run directory, an exported file, or `quickstart`"""
+    """a run directory, an exported file or folder, a name on the hub (owner/name), or `quickstart`"""
     task: Annotated[str, _arg("TASK")]
     """text, text_to_image, image_to_text, text_to_speech, speech_to_text, joint, triple, or a model's own;
     several, separated by commas, form a chain: each uses what those before it generate"""
@@ -116,7 +117,7 @@ class Sample(Verb):
             from trimask.cli.sample_chain import run_chain
 
             return run_chain(self, overrides)
-        tasks = _read_tasks(Path(self.model))
+        tasks = None if is_hub_name(self.model) else _read_tasks(Path(self.model))
         if tasks is not None:
             check_inputs(self, self._choose_task(tasks))
             check_overrides([self.task], overrides, tasks)
@@ -226,13 +227,13 @@ class Sample(Verb):
 
     def load(self) -> "Generator":
         path = Path(self.model)
-        if self.model != "quickstart" and not path.exists():
+        if self.model != "quickstart" and not path.exists() and not is_hub_name(self.model):
             beside = [str(each) for each in path.parent.glob("*") if each.is_dir()]
             close = closest(self.model, ["quickstart", *beside])
             fix = (
                 f"did you mean {' or '.join(close)}?"
                 if close
-                else "give one that `trimask train` made, a file that `trimask export` wrote, or quickstart"
+                else "give one that `trimask train` made, what `trimask export` wrote, or quickstart"
             )
             raise UsageError(f"{self.model} is not a run directory: {fix}")
         if self.tokenizers is not None and not path.is_file():

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from trimask.cli.console import Report
 from trimask.cli.failure import UsageError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments mu
     from trimask.tokenizer_training.kinds import TokenizerRun
     from trimask.tokenizer_training.text import TextTokenizerRun
     from trimask.training.distributed import World
-    from trimask.training.loop import TrainResult
+    from trimask.training.loop import OnProgress, TrainResult
 
 _SIGNAL_BYTES = 500_000_000  # decoded training data of a tokenizer; raw sources may take more
 
@@ -77,12 +77,26 @@ class TokenizerJob(Job):
             f"steps           {described['steps']:,}",
         ]
 
-    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+    def run(
+        self,
+        out: Path,
+        *,
+        resume: bool,
+        deadline: float | None,
+        world: "World",
+        on_progress: "OnProgress | None" = None,
+    ) -> "TrainResult":
         from trimask.tokenizer_training.train import train_tokenizer
 
         with Report() as report:
             return train_tokenizer(
-                self.config, out, recipe=self.recipe, resume=resume, deadline=deadline, report=report
+                self.config,
+                out,
+                recipe=self.recipe,
+                resume=resume,
+                deadline=deadline,
+                report=report,
+                on_progress=on_progress,
             )
 
     def try_it(self, out: Path) -> str:
@@ -99,6 +113,7 @@ class TokenizerJob(Job):
 class TextTokenizerJob(Job):
     """Learning the merges of a text tokenizer; its steps are merges."""
 
+    has_metrics: ClassVar[bool] = False
     recipe: str
     config: "TextTokenizerRun"
 
@@ -125,7 +140,15 @@ class TextTokenizerJob(Job):
     def lines(self) -> Sequence[str]:
         return [f"units           {self.config.vocabulary_size:,}, {self.num_updates:,} of them merges"]
 
-    def run(self, out: Path, *, resume: bool, deadline: float | None, world: "World") -> "TrainResult":
+    def run(
+        self,
+        out: Path,
+        *,
+        resume: bool,
+        deadline: float | None,
+        world: "World",
+        on_progress: "OnProgress | None" = None,
+    ) -> "TrainResult":
         from trimask.tokenizer_training.text import train_text_tokenizer
 
         with Report() as report:

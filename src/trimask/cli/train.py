@@ -16,6 +16,7 @@ from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.cli.job import Job
 from trimask.cli.jobs import make_job, resume_job
 from trimask.cli.program import program
+from trimask.config import to_dict
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: wrong arguments must be reported before that
     from trimask.training.distributed import World
@@ -61,6 +62,9 @@ class Train(Verb):
     """for a tokenizer's raw --data: column whose equal values share a split, as in `prepare`"""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """start from weights that `trimask export` wrote, of a model of the same size and tokenizers"""
+    tracker: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME")] = ()
+    """show the metrics in tensorboard, wandb, trackio, mlflow or mine.py:Class too; may be given several
+    times, and changes nothing of the run"""
     json: bool = False
     """print one JSON object on stdout"""
 
@@ -74,6 +78,8 @@ class Train(Verb):
             raise UsageError("--group-by is for a tokenizer's raw data: give the data with --data")
         job = self._make_job(overrides)
         job.check()
+        if self.tracker and not job.has_metrics:
+            raise UsageError(f"{job.recipe} has no metrics to track: leave --tracker out")
         from trimask.training.distributed import open_world
         from trimask.training.placement import check
 
@@ -133,13 +139,17 @@ class Train(Verb):
         import torch
 
         from trimask.training.loop import NonFiniteLoss
+        from trimask.training.trackers import open_trackers
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:
-            with convert_file_errors():
+            described = {"recipe": job.recipe, "run": to_dict(job.config)}
+            with open_trackers(self.tracker, self.out, described) as track, convert_file_errors():
                 deadline = None if self.minutes is None else self.minutes * 60
-                result = job.run(self.out, resume=self.resume, deadline=deadline, world=world)
+                result = job.run(
+                    self.out, resume=self.resume, deadline=deadline, world=world, on_progress=track
+                )
         except NonFiniteLoss as error:
             raise Failed(f"{error} Lower the optimizer's learning rate or change --seed") from error
         except KeyboardInterrupt:
@@ -177,6 +187,8 @@ class Train(Verb):
             start = ["torchrun", f"--nproc-per-node={os.environ['LOCAL_WORLD_SIZE']}", "-m", "trimask"]
         recipe = [self.recipe] if self.recipe else []
         words = ["train", *recipe, "--out", str(self.out), "--resume"]
+        for name in self.tracker:
+            words += ["--tracker", name]
         if (self.out / "config.json").exists():
             return f"{' '.join(start)} {shlex.join(words)}"
         if self.tokenizers is not None:

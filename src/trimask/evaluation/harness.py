@@ -36,6 +36,14 @@ class HarnessModel(LM):
         self.generator = generator
         self.scorer = scorer
 
+    def get_model_info(self) -> dict[str, Any]:
+        """Return what lm-eval stores beside its results: how the likelihoods are to be read."""
+        return {
+            "likelihoods": "lower bounds (-NELBO) of log-likelihoods",
+            "num_masks": self.scorer.num_masks,
+            "text_window": self.scorer.text_window,
+        }
+
     def loglikelihood(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from trimask.runs.exported import (
     read_seen,
     seen_in,
 )
+from trimask.runs.hub import fetch, is_hub_name
 from trimask.runs.lengths import load_lengths
 from trimask.runs.presets import PRESETS, load_presets
 from trimask.runs.pretrain import MODEL, TOKENIZERS
@@ -39,6 +41,7 @@ from trimask.training.compute import ComputeConfig
 from trimask.training.run import RunConfig
 from trimask.training.run_directory import CHECKPOINTS, CONFIG, read_config
 from trimask.training.step import AVERAGE, WEIGHTS
+from trimask.trust import distrust
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart" / MODEL
 
@@ -50,9 +53,11 @@ def load(
     backend: str = TORCH,
     preset: str | None = None,
     raw_prompts: bool = False,
+    revision: str | None = None,
+    trust_code: bool = False,
 ) -> Generator:
-    """Load a generator from `run`: a run directory, one of its checkpoint folders, a file written by `trimask
-    export`, or `quickstart`, the shipped model.
+    """Load a generator from `run`: a run directory, one of its checkpoint folders, a file or folder written
+    by `trimask export`, `quickstart`, the shipped model, or the name of a model on the hub, `owner/name`.
 
     Args:
         tokenizers: for an exported file, if they are not the shipped ones.
@@ -61,6 +66,9 @@ def load(
             FILE:NAME in those that `trimask study run sampling` wrote. A backend that keeps no keys and
             values computes everything, whatever the preset recomputes.
         raw_prompts: use prompts exactly as given, without warnings, for scoring.
+        revision: of a model on the hub: a branch, tag or commit.
+        trust_code: whether user code that a model on the hub needs is run. Without it, loading raises an
+            error unless this process has imported the same code already. Code of local folders is always run.
 
     Raises:
         FileNotFoundError, UserError: no such run, or a damaged or foreign file in it; the message names it
@@ -76,6 +84,15 @@ def load(
     if not isinstance(preset, str | None):
         raise UserError(f"preset is {describe_value(preset)}: give a name, or FILE:NAME")
     make_predictor = find_backend(backend)
+    if is_hub_name(run):
+        if tokenizers is not None:
+            raise UserError(f"tokenizers are for an exported file, and {run} has its own: leave them out")
+        folder = fetch(str(run), revision)
+        with nullcontext() if trust_code else distrust(str(run)):
+            return load(folder, backend=backend, preset=preset, raw_prompts=raw_prompts)
+    if revision is not None or trust_code:
+        name = "trust_code" if revision is None else "revision"
+        raise UserError(f"{name} is for a model on the hub, and {run} is none: leave it out")
     run = _run_of_file(run)
     denoiser, facts = load_trained(run)
     path = Path(run)

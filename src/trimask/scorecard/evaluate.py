@@ -21,6 +21,7 @@ from trimask.reading import find_problem
 from trimask.recipes.quickstart import quickstart
 from trimask.runs import load as runs
 from trimask.runs.embedded_tokens import check_encoded, load_encoded
+from trimask.runs.hub import fetch, is_hub_name
 from trimask.runs.kinds import kind_of
 from trimask.runs.load import load_run_config
 from trimask.runs.pretrain import TOKENIZERS, TOKENS
@@ -73,7 +74,7 @@ def evaluate(
     warn: Report = lambda message: None,
     save: Save = lambda scores: None,
 ) -> dict[str, Any]:
-    """Compute the scorecard of `run` (a run directory, or `quickstart`).
+    """Compute the scorecard of `run` (a run directory, a model on the hub, or `quickstart`).
 
     Args:
         language: language of all recordings, for the recognizer; by default that of the data, or English.
@@ -230,7 +231,7 @@ def load_model(
     """Load a run and the examples of its data; the arguments are those of `evaluate`."""
     generator = runs.load(run, preset=preset, raw_prompts=True)
     tokenizers = tokenizers_of(generator)
-    folder = runs.find_run_folder(run)
+    folder = fetch(str(run)) if is_hub_name(run) else runs.find_run_folder(run)
     config = folder / CONFIG
     recipe = load_run_config(folder) if os.path.lexists(config) else quickstart()
     kind = kind_of(recipe.data)

@@ -1,0 +1,306 @@
+"""Other people's trackers get each row under its step; whatever they do, the run goes on."""
+
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, final
+
+import pytest
+
+from trimask import UserError
+from trimask.io import read_json, write_json
+from trimask.training import trackers
+from trimask.training.trackers import (
+    IDS,
+    TRACKERS,
+    OutsideTracker,
+    TrackedRun,
+    find_tracker,
+    open_trackers,
+)
+
+ROWS = [
+    {"step": 5, "seconds": 1.5, "loss": 2.0, "grad_norm": None},
+    {"step": 10, "seconds": 3.0, "loss": 1.0, "evaluation/text_bits_per_token": 0.5},
+]
+CONFIG = {"recipe": "debug", "run": {"seed": 0}}
+FILE = """
+from trimask.training.trackers import OutsideTracker
+
+
+class Mine(OutsideTracker):
+    def open(self, run):
+        self.path = run.folder / "mine.txt"
+        self.path.open("a").close()
+        return "mine"
+
+    def write(self, step, values):
+        with self.path.open("a") as file:
+            print(step, values["loss"], file=file)
+
+    def close(self, *, has_failed):
+        print("this is for people, and not the result")
+        with self.path.open("a") as file:
+            print("failed" if has_failed else "ended", file=file)
+
+
+class Other:
+    pass
+"""
+
+
+def track(names: list[str], run: Path, rows: list[dict[str, Any]] = ROWS) -> None:
+    run.mkdir(exist_ok=True)
+    with open_trackers(names, run, CONFIG) as write:
+        for row in rows:
+            write(row["step"], row)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(FILE)
+    return f"{tmp_path}/mine.py:Mine"
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(members)
+    monkeypatch.setitem(sys.modules, name, module)
+    return module
+
+
+def test_a_tracker_of_ones_own(mine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    track([mine], run)
+    assert (run / "mine.txt").read_text() == "5 2.0\n10 1.0\nended\n"
+    assert read_json(run / IDS) == {"mine.py:Mine": "mine"}
+    told = capsys.readouterr()
+    assert not told.out and "this is for people" in told.err
+    with pytest.raises(ZeroDivisionError), open_trackers([mine], run, CONFIG) as write:
+        write(15, {"step": 15, "loss": 0.5})
+        raise ZeroDivisionError
+    assert (run / "mine.txt").read_text().endswith("15 0.5\nfailed\n")
+
+
+def test_a_run_without_rows_opens_nothing(mine: str, tmp_path: Path) -> None:
+    track([mine], tmp_path / "run", [])
+    assert not any((tmp_path / "run").iterdir())
+
+
+def test_names(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        UserError, match=r"unknown tracker 'wandbb': give tensorboard, wandb, trackio, mlflow"
+    ):
+        find_tracker("wandbb")
+    with pytest.raises(UserError, match=r"Other is not a tracker: give a subclass of trimask"):
+        find_tracker(mine.replace("Mine", "Other"))
+    for name, tracker in TRACKERS.items():
+        assert tracker.library is not None
+        monkeypatch.setitem(sys.modules, tracker.library, None)
+        with pytest.raises(ImportError, match=f"tracker {name} needs {tracker.library} .*: pip install"):
+            find_tracker(name)
+
+
+@final
+class Broken(OutsideTracker):
+    """Fails where it is told to."""
+
+    at = ""
+    calls: tuple[str, ...] = ()
+
+    def _call(self, what: str) -> None:
+        type(self).calls += (what,)
+        if what == self.at:
+            raise SystemExit("it gives up") if what == "write" else OSError("no connection")
+
+    def open(self, run: TrackedRun) -> None:
+        self._call("open")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._call("write")
+
+    def close(self, *, has_failed: bool) -> None:
+        self._call("close")
+
+
+@pytest.mark.parametrize(
+    ("at", "said", "calls"),
+    [
+        ("open", "could not begin (OSError: no connection)", ("open",)),
+        ("write", "could not write a row (SystemExit: it gives up)", ("open", "write", "write", "close")),
+        ("close", "could not end (OSError: no connection)", ("open", "write", "write", "close")),
+    ],
+)
+def test_what_fails_is_told_once(
+    at: str,
+    said: str,
+    calls: tuple[str, ...],
+    mine: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(Broken, "at", at)
+    monkeypatch.setattr(Broken, "calls", ())
+    monkeypatch.setattr(trackers, "TRACKERS", {"broken": Broken})
+    track(["broken", mine], tmp_path / "run")
+    assert Broken.calls == calls
+    (record,) = caplog.records
+    assert f"tracker broken {said}: the run goes on" in record.getMessage()
+    assert (tmp_path / "run" / "mine.txt").read_text() == "5 2.0\n10 1.0\nended\n"
+
+
+def test_one_that_hangs_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    freed = threading.Event()
+
+    @final
+    class Hanging(OutsideTracker):
+        def open(self, run: TrackedRun) -> None:
+            freed.wait(60)
+
+        def write(self, step: int, values: Mapping[str, float]) -> None:
+            pass
+
+        def close(self, *, has_failed: bool) -> None:
+            pass
+
+    monkeypatch.setattr(trackers, "TRACKERS", {"hanging": Hanging})
+    monkeypatch.setattr(trackers, "_PATIENCE", 0.1)
+    track(["hanging"], tmp_path / "run")
+    freed.set()
+    assert "tracker hanging has not ended after 0 s; its last rows may be missing" in caplog.text
+
+
+def test_a_damaged_list_of_ids_is_told(mine: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "run").mkdir()
+    write_json(tmp_path / "run" / IDS, ["x"])
+    track([mine], tmp_path / "run")
+    assert "does not list the ids of trackers: remove it" in caplog.text
+
+
+def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int | None) -> None:
+            Path(folder).mkdir(exist_ok=True)
+            calls.append((Path(folder).name, purge_step))
+
+        def add_text(self, name: str, text: str) -> None:
+            assert name == "config" and '"recipe": "debug"' in text
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            calls.append((name, value, step))
+
+        def flush(self) -> None:
+            pass
+
+        def close(self) -> None:
+            calls.append("closed")
+
+    fake(monkeypatch, "tensorboard")
+    fake(monkeypatch, "torch.utils.tensorboard", SummaryWriter=SummaryWriter)
+    track(["tensorboard"], tmp_path / "run")
+    assert calls == [
+        ("tensorboard", None),
+        ("seconds", 1.5, 5),
+        ("loss", 2.0, 5),
+        ("seconds", 3.0, 10),
+        ("loss", 1.0, 10),
+        ("evaluation/text_bits_per_token", 0.5, 10),
+        "closed",
+    ]
+    calls.clear()
+    track(["tensorboard"], tmp_path / "run", [{"step": 8, "loss": 1.5}])
+    assert calls == [("tensorboard", 8), ("loss", 1.5, 8), "closed"]
+    assert not (tmp_path / "run" / IDS).exists()
+
+
+class FakeRun:
+    """A run of wandb or trackio."""
+
+    def __init__(self, begun: dict[str, Any]) -> None:
+        self.begun = begun
+        self.rows: list[Any] = []
+        self.exit_code: int | None = None
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.rows.append((step, values))
+
+    def finish(self, exit_code: int = 0) -> None:
+        self.exit_code = exit_code
+
+
+@pytest.mark.parametrize(("name", "key"), [("wandb", "id"), ("trackio", "name")])
+def test_a_resumed_run_keeps_its_id(
+    name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[FakeRun] = []
+
+    def init(**options: Any) -> FakeRun:
+        runs.append(FakeRun(options))
+        return runs[-1]
+
+    fake(monkeypatch, name, init=init)
+    monkeypatch.delenv(f"{name.upper()}_PROJECT", raising=False)
+    track([name], tmp_path / "run")
+    monkeypatch.setenv(f"{name.upper()}_PROJECT", "mine")
+    track([name], tmp_path / "run", [{"step": 10, "loss": 1.0}])
+    track([name], tmp_path / "other")
+    first, resumed, other = runs
+    assert first.begun[key] == resumed.begun[key] == read_json(tmp_path / "run" / IDS)[name]
+    assert other.begun[key] != first.begun[key]
+    assert (first.begun["project"], resumed.begun["project"]) == ("trimask", "mine")
+    assert first.begun["resume"] == "allow" and first.begun["config"] == CONFIG
+    loss = {"seconds": 1.5, "loss": 2.0}
+    assert first.rows[0] == (5, loss) and resumed.rows == [(10, {"loss": 1.0})]
+    assert [run.exit_code for run in runs] == [0, 0, 0]
+
+
+def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class Client:
+        def get_experiment_by_name(self, name: str) -> Any:
+            found = [each for each in calls if each == ("experiment", name)]
+            return SimpleNamespace(experiment_id="7") if found else None
+
+        def create_experiment(self, name: str) -> str:
+            calls.append(("experiment", name))
+            return "7"
+
+        def create_run(self, experiment: str, run_name: str) -> Any:
+            calls.append(("run", experiment, run_name))
+            return SimpleNamespace(info=SimpleNamespace(run_id=f"r{len(calls)}"))
+
+        def update_run(self, id: str, status: str) -> None:
+            calls.append((id, status))
+
+        def log_dict(self, id: str, value: Any, file: str) -> None:
+            calls.append((id, value, file))
+
+        def log_batch(self, id: str, metrics: list[Any]) -> None:
+            calls.append((id, [(name, value, step) for name, value, _, step in metrics]))
+
+        def set_terminated(self, id: str, status: str) -> None:
+            calls.append((id, status))
+
+    fake(monkeypatch, "mlflow", MlflowClient=Client)
+    fake(monkeypatch, "mlflow.entities", Metric=lambda *parts: parts)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    track(["mlflow"], tmp_path / "run", ROWS[:1])
+    track(["mlflow"], tmp_path / "run", [{"step": 10, "loss": 1.0}])
+    assert calls == [
+        ("experiment", "trimask"),
+        ("run", "7", "run"),
+        ("r2", CONFIG, "config.json"),
+        ("r2", [("seconds", 1.5, 5), ("loss", 2.0, 5)]),
+        ("r2", "FINISHED"),
+        ("r2", "RUNNING"),
+        ("r2", [("loss", 1.0, 10)]),
+        ("r2", "FINISHED"),
+    ]
