@@ -138,6 +138,20 @@ def test_a_finished_run_goes_further(
     assert config(stopped)["extended"] == config(run)["extended"]
 
 
+def test_a_trained_model_without_checkpoints_is_not_trained_over(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a folder that was shared: training from nothing would overwrite its weights."""
+    run = tmp_path / "run"
+    assert main([*words, "--num-steps=2", "--checkpoint-every=1", "--out", str(run)]) == 0
+    shutil.rmtree(run / "checkpoints")
+    weights = (run / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main(["train", "--out", str(run), "--resume", "--num-steps=5"]) == 1
+    assert "no checkpoint to resume: begin a new run with its weights" in capsys.readouterr().err
+    assert (run / "model.safetensors").read_bytes() == weights
+
+
 def test_weights_are_not_needed_again_and_tokenizers_are_compared(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,7 +17,7 @@ from trimask.model.weights import check_fit, check_tokenizers, read_denoiser, sa
 from trimask.runs.build import build_denoiser, build_step, build_stream
 from trimask.runs.kinds import kind_of
 from trimask.runs.lengths import LENGTHS, save_lengths
-from trimask.runs.resume import MAY_CHANGE, carry_over
+from trimask.runs.resume import MAY_CHANGE, MODEL, carry_over
 from trimask.runs.seen import SEEN, save_seen
 from trimask.runs.validation import build_validation
 from trimask.tokenizers.bundle import SHIPPED, Tokenizers, check_bundle, copy_tokenizer, hashes
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE = 30  # seconds
 
-MODEL = "model.safetensors"
 TOKENIZERS, TOKENS = "tokenizers", "tokens"
 LEFTOVERS = (TOKENIZERS, TOKENS, LENGTHS, SEEN)
 """Files that a run writes before computing anything; they can be recreated."""

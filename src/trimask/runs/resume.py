@@ -24,6 +24,7 @@ from trimask.training.run_directory import CONFIG, INTERVALS, read_config
 
 logger = logging.getLogger(__name__)
 
+MODEL = "model.safetensors"
 EXTENDED = "extended"
 MAY_CHANGE = (
     "run.compute",
@@ -123,23 +124,30 @@ def carry_over(run: Path, config: RunConfig, *, has_weights: bool) -> dict[str, 
     configuration: the horizons that it was extended to, and the hash of the weights that it began with.
 
     Raises:
-        UserError: the horizon became shorter, or the weights are needed again (`has_weights` is false).
+        UserError: the horizon became shorter, the weights are needed again (`has_weights` is false), or only
+            the trained model is there, such as in a shared folder.
     """
     start = read_start(run)
     if start is None or not isinstance(start.config, RunConfig):
         return {}
     check_horizon(start, config)
+    has_checkpoint = bool(Checkpoints(run, config={}, keep=1).steps())
     kept: dict[str, Any] = {}
     longer = record_horizon(start, config, run)
     if longer:
         kept[EXTENDED] = longer
     if start.weights is not None and not has_weights:
-        if not Checkpoints(run, config={}, keep=1).steps():
+        if not has_checkpoint:
             raise UserError(
                 f"{run} was started from weights, and has no checkpoint yet: give them again with "
                 "--weights FILE"
             )
         kept["weights"] = start.weights
+    if not (has_checkpoint or has_weights) and os.path.lexists(run / MODEL):  # training from nothing would overwrite it
+        raise UserError(
+            f"{run} holds a trained model and no checkpoint to resume: begin a new run with its weights, "
+            f"--weights {run / MODEL} and another --out"
+        )
     return kept
 
 
