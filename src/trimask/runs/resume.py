@@ -143,7 +143,8 @@ def carry_over(run: Path, config: RunConfig, *, has_weights: bool) -> dict[str, 
                 "--weights FILE"
             )
         kept["weights"] = start.weights
-    if not (has_checkpoint or has_weights) and os.path.lexists(run / MODEL):  # training from nothing would overwrite it
+    if not (has_checkpoint or has_weights) and os.path.lexists(run / MODEL):
+        # Training from nothing would overwrite it.
         raise UserError(
             f"{run} holds a trained model and no checkpoint to resume: begin a new run with its weights, "
             f"--weights {run / MODEL} and another --out"
