@@ -15,6 +15,7 @@ from generation.fakes import tiny_generator
 from serve.company import REQUESTS, HashPredictor, hash_generator, listen, results, run, to_bytes
 from trimask.errors import UserError
 from trimask.generation.generate import Generator
+from trimask.sampling import SamplerConfig
 from trimask.sampling.predictor import Prediction
 from trimask.serve.job import Began, Ended, Failed, Made, Message, Watched
 from trimask.serve.scheduler import Busy, Scheduler
@@ -223,9 +224,8 @@ def test_a_failing_watch_fails_its_own_request() -> None:
 def test_passes_are_watched() -> None:
     generator = hash_generator()
     scheduler = Scheduler(generator.predictor)
-    job, told = listen(
-        generator, {"task": "text", "num_steps": 3}, watch=lambda results, index, event: event.num_masked
-    )
+    request = {"task": "text", "config": SamplerConfig(num_steps=3)}
+    job, told = listen(generator, request, watch=lambda results, index, event: event.num_masked)
     scheduler.submit(job)
     run(scheduler)
     assert [each.value for each in told if isinstance(each, Watched)] == [12, 8, 4, 0]

@@ -66,6 +66,12 @@ class Scheduler:
                 raise Busy(f"{self.most_jobs} requests wait already: try again later")
             self._new.append(job)
 
+    def abandon(self, error: Exception) -> None:
+        """Tell all requests that they have failed."""
+        for job in [*self._jobs, *self._new]:
+            job.tell(Failed(error=error))
+        self._jobs, self._new = [], deque()
+
     def step(self) -> bool:
         """Take one step of all requests; return whether any is left. What it holds is told by the jobs."""
         for job in [job for job in self._jobs if job.is_cancelled]:
