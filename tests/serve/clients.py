@@ -8,13 +8,27 @@ import httpx2
 import openai
 from fastapi import FastAPI
 
-from generation.fakes import tiny_generator
+from generation.fakes import FakeSpeech, tiny_generator
+from trimask.generation.generate import Generator
 from trimask.serve.app import create_app
 from trimask.serve.service import Service
 
+RATE = 8000
+
+
+class FastSpeech(FakeSpeech):
+    """At a rate that files of recordings have."""
+
+    sample_rate = RATE
+    frame_rate = RATE / 4
+
+
+def served_generator(seed: int = 0) -> Generator:
+    return tiny_generator(seed, speech=FastSpeech())
+
 
 def tiny_service(**options: Any) -> Service:
-    return Service({"tiny": tiny_generator(), "other": tiny_generator(1)}, **options)
+    return Service({"tiny": served_generator(), "other": served_generator(1)}, **options)
 
 
 @asynccontextmanager

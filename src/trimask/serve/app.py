@@ -6,21 +6,28 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from trimask import __version__
 from trimask.errors import UserError
-from trimask.serve import completions
+from trimask.serve import audio, canvas, completions, images
 from trimask.serve.errors import ApiError, explain, explain_invalid
+from trimask.serve.gate import Gate
+from trimask.serve.metrics import Metrics
 from trimask.serve.scheduler import Busy
 from trimask.serve.service import Service
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service, *, keys: Sequence[str] | None = None) -> FastAPI:
     """Make the application. The thread of the models runs while the application does, and carries out what it
     has taken before it ends.
+
+    Args:
+        keys: if given, each request needs one of them.
     """
+    metrics = Metrics(service.worker.schedulers)
 
     @asynccontextmanager
     async def live(app: FastAPI) -> AsyncIterator[None]:
@@ -29,7 +36,8 @@ def create_app(service: Service) -> FastAPI:
         service.worker.stop()
 
     app = FastAPI(title="trimask", version=__version__, lifespan=live, docs_url=None, redoc_url=None)
-    app.include_router(completions.make_router(service))
+    for part in (completions, images, audio, canvas):
+        app.include_router(part.make_router(service))
 
     @app.get("/v1/models")
     async def list_models() -> dict[str, Any]:
@@ -46,7 +54,12 @@ def create_app(service: Service) -> FastAPI:
         status = "ok" if service.worker.is_alive else "failed"
         return JSONResponse({"status": status, "models": held}, 200 if status == "ok" else 503)
 
+    @app.get("/metrics", response_model=None)
+    async def tell_metrics() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
     _add_handlers(app)
+    app.add_middleware(Gate, keys=keys, body_bytes=service.limits.body_bytes, metrics=metrics)
     return app
 
 

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, final
 
@@ -80,7 +80,7 @@ class Completion:
         if body.stream_options is not None and not body.stream:
             raise ApiError(400, "stream_options are for streams: set stream", param="stream_options")
 
-    def _events(self, *, is_watched: bool) -> AsyncIterator[tuple[int, Any]]:
+    def _events(self, *, is_watched: bool) -> AsyncGenerator[tuple[int, Any], None]:
         """Carry out all prompts together."""
         body, counts = self.body, Counter[str]()
         prepared = []
@@ -122,7 +122,7 @@ class Completion:
         """Return all choices at once."""
         begun: dict[int, Results] = {}
         choices: dict[int, Body] = {}
-        async with aclosing(self._events(is_watched=False)) as events:  # pyright: ignore[reportArgumentType]
+        async with aclosing(self._events(is_watched=False)) as events:
             async for number, message in events:
                 if isinstance(message, Began):
                     begun[number] = message.results
@@ -135,13 +135,13 @@ class Completion:
         told = {"warnings": list(dict.fromkeys(self.warnings))} if self.warnings else {}
         return {**self._head(), "choices": listed, "usage": self._usage(), "seed": self.seed, **told}
 
-    async def stream(self) -> AsyncIterator[Body]:
+    async def stream(self) -> AsyncGenerator[Body, None]:
         """Yield chunks: each choice grows by its stable prefix."""
         begun: dict[int, Results] = {}
         written: dict[int, Written] = {}
         has_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
         none = {"usage": None} if has_usage else {}
-        async with aclosing(self._events(is_watched=True)) as events:  # pyright: ignore[reportArgumentType]
+        async with aclosing(self._events(is_watched=True)) as events:
             async for number, message in events:
                 if isinstance(message, Began):
                     begun[number] = message.results

@@ -16,8 +16,15 @@ _TYPES = {
     429: "rate_limit_error",
 }
 _FIELD = re.compile(r"(?!(str|int|float|bool|Voice)$)[A-Za-z0-9_]+")
-_PARAM = re.compile(r"(?:the )?(\w+)")
-_ALIASES = {"speech": "file", "recording": "file", "picture": "image"}
+_WORD = re.compile(r"\w+")
+_ALIASES = {
+    "speech": ("file",),
+    "recording": ("file", "speech"),
+    "picture": ("image",),
+    "prompt": ("input",),
+    "text": ("prompt", "input"),
+}
+_BESIDES = ("model", "task")
 
 
 @final
@@ -65,10 +72,12 @@ def explain(error: Exception, fields: Sequence[str] = ()) -> ApiError:
 
 
 def find_param(message: str, fields: Sequence[str]) -> str | None:
-    """Return the field that a message begins with: "num_steps is 0: give …"."""
-    found = _PARAM.match(message)
-    name = found[1] if found else ""
-    return next((each for each in (name, _ALIASES.get(name)) if each in fields), None)
+    """Return the field that a message is about, the first that it names before its remedy: "num_steps is 0:
+    give …". Many name the model or the task besides.
+    """
+    words = _WORD.findall(message.partition(": ")[0])
+    named = [each for word in words for each in (word, *_ALIASES.get(word, ())) if each in fields]
+    return next((each for each in named if each not in _BESIDES), named[0] if named else None)
 
 
 def _name(place: Sequence[str | int]) -> str | None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -35,7 +35,11 @@ async def _wait_until_gone(request: Request) -> None:
 
 
 async def respond_with_events(
-    request: Request, events: AsyncIterator[dict[str, Any]], *, fields: Sequence[str], is_ended: bool = False
+    request: Request,
+    events: AsyncGenerator[dict[str, Any], None],
+    *,
+    fields: Sequence[str],
+    is_ended: bool = False,
 ) -> StreamingResponse:
     """Answer with events, each with its `type` as its name if it has one. An error before the first has a
     status of its own; later ones are a line of the stream.
@@ -45,7 +49,7 @@ async def respond_with_events(
         is_ended: whether `data: [DONE]` follows the last.
     """
     with_first = contextlib.AsyncExitStack()
-    await with_first.enter_async_context(contextlib.aclosing(events))  # pyright: ignore[reportArgumentType]
+    await with_first.enter_async_context(contextlib.aclosing(events))
     try:
         first = await unless_gone(request, _take_first(events))
     except BaseException:
@@ -68,7 +72,7 @@ async def respond_with_events(
     return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
 
 
-async def _take_first(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
+async def _take_first(events: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any] | None:
     async for event in events:
         return event
     return None

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import final
 
 from trimask.generation.results import Results
@@ -61,7 +61,7 @@ class Worker:
 
     async def carry_out(
         self, model: str, prepared: Iterable[Callable[[], Results]], *, watch: Watch | None = None
-    ) -> AsyncIterator[tuple[int, Began | Watched | Made]]:
+    ) -> AsyncGenerator[tuple[int, Began | Watched | Made], None]:
         """Carry out some requests to a model together; yield what each tells, with its number among them.
         They are cancelled when the caller leaves.
 
