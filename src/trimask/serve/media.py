@@ -148,8 +148,9 @@ def _read_mask(
 
 
 def read_alpha(data: bytes) -> np.ndarray | None:
-    """Return the opacity of a picture, rows × columns; None if it is opaque everywhere. ApiError: it cannot be
-    read.
+    """Return the opacity of a picture, rows × columns; None if it is opaque everywhere.
+
+    Raises: ApiError if it cannot be read.
     """
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
