@@ -113,6 +113,7 @@ WRONG: list[tuple[dict[str, Any], str | None]] = [
     ({"task": "text_to_image", "prompt": "a", "codes": {"image": [[2**40]]}}, "codes.image"),
     ({"task": "text_to_speech", "prompt": "a", "span_length": 10**7}, "span_length"),
     ({"task": "text_to_speech", "prompt": "a", "pair": "gone"}, "pair"),
+    ({"task": "text_to_image", "prompt": "a", "codes": {"image": [[-1, -1]] * 3000}}, "codes.image"),
     ({"task": "text", "previews": -1}, "previews"),
     ({"task": "text", "sampler": {"order": "x.y:z"}}, "sampler"),
     ({"task": "text", "sampler": {"length": "Grown", "length.most": 1e9}}, "span_length"),

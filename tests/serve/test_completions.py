@@ -125,6 +125,21 @@ def test_the_beginning_of_a_stop_string_is_held_back() -> None:
     assert written.is_stopped and written.text == "some "
 
 
+def test_nulls_are_as_if_left_out_and_warnings_are_told() -> None:
+    async def ask() -> None:
+        async with running(create_app(tiny_service())) as client:
+            body = {"model": "tiny", "prompt": "a", "seed": 1, "max_tokens": 3, "num_steps": 1}
+            found = (await client.post("/v1/completions", json=body)).json()
+            nulls = body | {"n": None, "stream": None, "suffix": None, "order": None}
+            same = (await client.post("/v1/completions", json=nulls)).json()
+            assert found["choices"] == same["choices"] and found["choices"][0]["finish_reason"] == "length"
+            assert "did not end within its span" in found["warnings"][0]
+            streamed = await client.post("/v1/completions", json=body | {"stream": True})
+            assert "did not end within its span" in streamed.text
+
+    asyncio.run(ask())
+
+
 WRONG: list[tuple[dict[str, Any], int, str | None]] = [
     ({"model": "gone", "prompt": "a"}, 404, "model"),
     ({"prompt": "a"}, 400, "model"),

@@ -1,6 +1,7 @@
 """Keys, bounds, ids, metrics; and a failure that nobody foresaw."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -31,6 +32,36 @@ def test_keys() -> None:
             for key in ("first-key", "second-key"):
                 own = openai.AsyncOpenAI(api_key=key, base_url="http://test/v1", http_client=client)
                 assert [model.id for model in (await own.models.list()).data] == ["tiny", "other"]
+
+    asyncio.run(ask())
+
+
+def test_a_name_that_the_web_gave_this_machine_is_refused() -> None:
+    async def ask() -> None:
+        app = create_app(tiny_service(), hosts=("127.0.0.1", "[::1]", "localhost"))
+        async with running(app) as client:
+            for host, status in (
+                ("127.0.0.1:8000", 200),
+                ("localhost", 200),
+                ("[::1]:80", 200),
+                ("evil.example", 403),
+                ("127.0.0.1.evil.example:8000", 403),
+                ("", 403),
+            ):
+                answer = await client.get("/v1/models", headers={"Host": host})
+                assert answer.status_code == status, host
+
+    asyncio.run(ask())
+
+
+def test_a_body_of_another_type_is_refused() -> None:
+    """Pages on the web may send text/plain anywhere, without asking."""
+
+    async def ask() -> None:
+        async with running(create_app(tiny_service())) as client:
+            headers = {"content-type": "text/plain"}
+            answer = await client.post("/v1/completions", content=json.dumps(ASK), headers=headers)
+            assert answer.status_code == 400 and set(answer.json()) == {"error"}
 
     asyncio.run(ask())
 

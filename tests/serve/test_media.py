@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import soundfile
 from generation.fakes import hum, picture
 from serve.clients import RATE, openai_client, running, served_generator, tiny_service
 from trimask.generation.generated import Generated
+from trimask.sampling import DEFAULTS, Scheduled
 from trimask.serve.app import create_app
 from trimask.serve.errors import ApiError
 from trimask.serve.limits import Limits
@@ -98,6 +100,9 @@ def test_edits_keep_what_the_mask_does_not_cover() -> None:
     white = PIL.Image.fromarray(np.where(np.asarray(clear)[..., 3] == 0, 255, 0).astype(np.uint8))
     cells = np.array([[True, False], [False, False]])
     (expected,) = alone("text_to_image", "a hat", image=given, mask=cells, seed=2)
+    settings = DEFAULTS["text_to_image"]
+    config = replace(settings, count=Scheduled(), num_steps=2)
+    (other,) = alone("text_to_image", "a hat", image=given, mask=cells, seed=2, config=config)
 
     async def ask() -> None:
         async with openai_client(tiny_service()) as client:
@@ -112,6 +117,12 @@ def test_edits_keep_what_the_mask_does_not_cover() -> None:
                 )
                 assert found.data is not None
                 assert np.array_equal(pixels_of(found.data[0].b64_json), np.asarray(expected.image))
+            steps = {"seed": 2, "sampler": {"count": "Scheduled", "num_steps": 2}}
+            given_sampler = await client.images.edit(
+                image=to_png(given), mask=mask, prompt="a hat", extra_body=steps
+            )
+            assert given_sampler.data is not None
+            assert np.array_equal(pixels_of(given_sampler.data[0].b64_json), np.asarray(other.image))
             own = await client.images.edit(
                 image=to_png(clear), prompt="a hat", stream=True, partial_images=1, extra_body={"seed": 2}
             )

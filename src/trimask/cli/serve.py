@@ -97,7 +97,9 @@ class Serve(Verb):
             if self.json:
                 print_json({"url": f"{url}/v1", "models": list(models)})
 
-        server.run(create_app(service, keys=keys), listener, when_ready=tell, patience=self.patience)
+        hosts = (*_LOOPBACK, "[::1]") if self.host in _LOOPBACK else None
+        app = create_app(service, keys=keys, hosts=hosts)
+        server.run(app, listener, when_ready=tell, patience=self.patience)
         say("stopped")
 
     def _name_models(self) -> dict[str, str]:

@@ -20,12 +20,15 @@ from trimask.serve.scheduler import Busy
 from trimask.serve.service import Service
 
 
-def create_app(service: Service, *, keys: Sequence[str] | None = None) -> FastAPI:
+def create_app(
+    service: Service, *, keys: Sequence[str] | None = None, hosts: Sequence[str] | None = None
+) -> FastAPI:
     """Make the application. The thread of the models runs while the application does, and carries out what it
     has taken before it ends.
 
     Args:
         keys: if given, each request needs one of them.
+        hosts: if given, the names that requests may call this server by.
     """
     metrics = Metrics(service.worker.schedulers)
 
@@ -59,7 +62,8 @@ def create_app(service: Service, *, keys: Sequence[str] | None = None) -> FastAP
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     _add_handlers(app)
-    app.add_middleware(Gate, keys=keys, body_bytes=service.limits.body_bytes, metrics=metrics)
+    bound = service.limits.body_bytes
+    app.add_middleware(Gate, keys=keys, hosts=hosts, body_bytes=bound, metrics=metrics)
     return app
 
 

@@ -15,7 +15,14 @@ from trimask.serve.errors import ApiError, explain_invalid
 from trimask.serve.events import respond_with_events, unless_gone
 from trimask.serve.images import count_tokens
 from trimask.serve.job import Began, Made
-from trimask.serve.media import SOUND_TYPES, check_sound, read_form, read_recording, write_sound
+from trimask.serve.media import (
+    SOUND_TYPES,
+    check_sound,
+    describe_form,
+    read_form,
+    read_recording,
+    write_sound,
+)
 from trimask.serve.requests import Body, SpeechRequest, TranscriptionForm
 from trimask.serve.service import Served, Service, choose_seed
 from trimask.serve.text import Written, watch_prefix
@@ -49,7 +56,11 @@ def make_router(service: Service) -> APIRouter:
             base64.b64decode(found["audio"]), media_type=SOUND_TYPES[body.response_format], headers=headers
         )
 
-    @router.post("/v1/audio/transcriptions", response_model=None)
+    @router.post(
+        "/v1/audio/transcriptions",
+        response_model=None,
+        openapi_extra=describe_form(TranscriptionForm, "file"),
+    )
     async def transcribe(request: Request) -> Response:
         form = await read_form(request, service.limits, files=("file",))
         try:

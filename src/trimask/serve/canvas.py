@@ -67,6 +67,8 @@ async def _read_inputs(service: Service, served: Served, body: CanvasRequest) ->
     if body.speech is not None:
         data = read_base64("speech", body.speech, limits)
         inputs["speech"] = await read_recording("speech", data, generator, limits)
+    for name, rows in (body.codes or {}).items():
+        service.check_tokens(f"codes.{name}", len(rows))
     codes = {name: _read_codes(name, rows) for name, rows in (body.codes or {}).items()}
     for name in ("image", "speech"):  # these have a tokenizer, and are given as its codes all the same
         if name in codes:

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, final
 
@@ -132,7 +132,7 @@ class Completion:
                     index = number * self.body.n + message.index
                     choices[index] = self._choice(index, self._echo(number) + text, reason)
         listed = [choices[index] for index in sorted(choices)]
-        told = {"warnings": list(dict.fromkeys(self.warnings))} if self.warnings else {}
+        told = _warn(self.warnings)
         return {**self._head(), "choices": listed, "usage": self._usage(), "seed": self.seed, **told}
 
     async def stream(self) -> AsyncGenerator[Body, None]:
@@ -149,16 +149,16 @@ class Completion:
                     for index in range(number * self.body.n, (number + 1) * self.body.n):
                         written[index] = Written(self.stops)
                         first = self._choice(index, self._echo(number), None)
-                        yield {**self._head(), "choices": [first], **none}
+                        yield {**self._head(), "choices": [first], **none, **_warn(message.warnings)}
                     continue
                 index = number * self.body.n + message.index
                 if isinstance(message, Made):
                     text, reason = self._read(begun[number], message)
-                    added = written[index].go_on(text, is_last=True)
+                    added, told = written[index].go_on(text, is_last=True), _warn(message.warnings)
                 else:
-                    added, reason = written[index].go_on(message.value), None
+                    added, reason, told = written[index].go_on(message.value), None, {}
                 if added or reason:
-                    yield {**self._head(), "choices": [self._choice(index, added, reason)], **none}
+                    yield {**self._head(), "choices": [self._choice(index, added, reason)], **none, **told}
         if has_usage:
             yield {**self._head(), "choices": [], "usage": self._usage()}
 
@@ -182,6 +182,12 @@ class Completion:
             "completion_tokens": self.num_made,
             "total_tokens": self.num_prompt + self.num_made,
         }
+
+
+def _warn(warnings: Iterable[str]) -> Body:
+    """Return the field that tells warnings, if there are any."""
+    lines = list(dict.fromkeys(warnings))
+    return {"warnings": lines} if lines else {}
 
 
 def _has_end(generated: Generated, body: CompletionRequest) -> int:

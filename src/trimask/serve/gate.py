@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -14,6 +15,7 @@ _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d+)?")
 _OPEN = ("/health",)
 """Paths that need no key: whoever watches over the server has none."""
 
@@ -24,11 +26,21 @@ class Gate:
 
     Args:
         keys: if given, each request needs one of them. They are compared in constant time.
+        hosts: if given, the names that requests may call this server by. A page on the web may make a name of
+            its own mean this machine, and so read what only this machine should.
         body_bytes: the largest body.
     """
 
-    def __init__(self, app: _App, *, keys: Sequence[str] | None, body_bytes: int, metrics: Metrics):
-        self.app, self.body_bytes, self.metrics = app, body_bytes, metrics
+    def __init__(
+        self,
+        app: _App,
+        *,
+        keys: Sequence[str] | None,
+        hosts: Sequence[str] | None,
+        body_bytes: int,
+        metrics: Metrics,
+    ):
+        self.app, self.body_bytes, self.metrics, self._hosts = app, body_bytes, metrics, hosts
         self._keys = None if keys is None else [key.encode() for key in keys]
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
@@ -55,6 +67,9 @@ class Gate:
             self.metrics.note_request(scope, status, time.monotonic() - began)
 
     def _refuse(self, path: str, headers: dict[bytes, bytes]) -> ApiError | None:
+        host = _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1"))
+        if self._hosts is not None and (host is None or host[1] not in self._hosts):
+            return ApiError(403, "this server is for its own machine: call it 127.0.0.1", code="wrong_host")
         if self._keys is not None and path not in _OPEN:
             scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
             matches = [hmac.compare_digest(key.strip(), known) for known in self._keys]

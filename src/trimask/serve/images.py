@@ -17,7 +17,15 @@ from trimask.sampling.row import Event
 from trimask.serve.errors import ApiError, explain_invalid
 from trimask.serve.events import respond_with_events, unless_gone
 from trimask.serve.job import Began, Made, Watch
-from trimask.serve.media import measure, read_alpha, read_form, read_mask, read_picture, write_picture
+from trimask.serve.media import (
+    describe_form,
+    measure,
+    read_alpha,
+    read_form,
+    read_mask,
+    read_picture,
+    write_picture,
+)
 from trimask.serve.requests import Body, EditForm, ImageRequest
 from trimask.serve.service import Service, choose_seed
 
@@ -32,7 +40,9 @@ def make_router(service: Service) -> APIRouter:
     async def generate(body: ImageRequest, request: Request) -> Response:
         return await _answer(request, Pictures(service, body, event="image_generation"))
 
-    @router.post("/v1/images/edits", response_model=None)
+    @router.post(
+        "/v1/images/edits", response_model=None, openapi_extra=describe_form(EditForm, "image", "mask")
+    )
     async def edit(request: Request) -> Response:
         form = await read_form(request, service.limits, files=("image", "mask"))
         try:

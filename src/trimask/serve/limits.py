@@ -13,7 +13,7 @@ class Limits:
     Attributes:
         num_steps: unmasking steps of a result.
         num_results: results of a request, over all its prompts.
-        tokens: tokens or frames that a text or a recording may be generated with.
+        tokens: tokens or frames that a text or a recording may be generated with, and frames of given codes.
         characters: of a prompt.
         file_bytes: of a picture or recording.
         body_bytes: of a request, before anything is read of it.
@@ -28,7 +28,7 @@ class Limits:
     file_bytes: int = 25_000_000
     body_bytes: int = 64_000_000
     pixels: int = 25_000_000
-    seconds: float = 120.0
+    seconds: float = 60.0
 
 
 DEFAULT = Limits()

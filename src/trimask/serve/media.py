@@ -8,6 +8,7 @@ import asyncio
 import base64
 import binascii
 import io
+import re
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -15,6 +16,7 @@ import numpy as np
 import PIL.Image
 import soundfile
 from fastapi import Request
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -45,15 +47,24 @@ _RATES = {
     "opus": (8000, 12_000, 16_000, 24_000, 48_000),
 }
 _OPAQUE = 128
+_NESTED = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A multipart form: its text fields, and its files by name."""
+    """A multipart form: its text fields, those of `sampler[order]` within a dict, and its files by name."""
 
-    fields: dict[str, str]
+    fields: dict[str, Any]
     files: dict[str, bytes]
+
+
+def describe_form(fields: type[BaseModel], *files: str) -> dict[str, Any]:
+    """Describe a multipart form for /openapi.json; the first file is required."""
+    schema = fields.model_json_schema()
+    schema["properties"] |= {name: {"type": "string", "format": "binary"} for name in files}
+    schema["required"] = [*schema.get("required", []), files[0]]
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 async def read_form(request: Request, limits: Limits, *, files: tuple[str, ...]) -> Form:
@@ -66,8 +77,9 @@ async def read_form(request: Request, limits: Limits, *, files: tuple[str, ...])
     try:
         async with request.form(max_files=8, max_fields=64, max_part_size=limits.file_bytes) as form:
             for name, value in form.multi_items():
-                name = name.removesuffix("[]")
-                if name in found.fields or name in found.files:
+                name, nested = _split(name)
+                holder = found.fields if nested is None else found.fields.setdefault(name, {})
+                if not isinstance(holder, dict) or name in found.files or (nested or name) in holder:
                     raise ApiError(400, f"{name} is given twice: give it once", param=name)
                 if isinstance(value, UploadFile):
                     if name not in files:
@@ -77,13 +89,19 @@ async def read_form(request: Request, limits: Limits, *, files: tuple[str, ...])
                         raise ApiError(400, message, param=name, code="file_too_large")
                     found.files[name] = await value.read()
                 else:
-                    found.fields[name] = value
+                    holder[nested or name] = value
     except HTTPException as error:
         raise ApiError(400, f"the form cannot be read: {error.detail}", code="invalid_form") from error
     for name in files:
         if name in found.fields:
             raise ApiError(400, f"{name} is text: give a file", param=name, code="invalid_value")
     return found
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """Split `sampler[order]`; `image[]` is `image`."""
+    match = _NESTED.fullmatch(name)
+    return (match[1], match[2] or None) if match else (name, None)
 
 
 def read_base64(field: str, text: str, limits: Limits) -> bytes:

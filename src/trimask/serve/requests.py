@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _Text = Annotated[str, Field(max_length=1_000_000)]
 _Name = Annotated[str, Field(max_length=256)]
@@ -14,6 +14,16 @@ class Settings(BaseModel):
     """How to sample: fields that any request takes. None leaves the model's own setting."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, data: Any) -> Any:
+        """Clients send null for what is not given."""
+        return (
+            {key: value for key, value in data.items() if value is not None}
+            if isinstance(data, dict)
+            else data
+        )
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     num_steps: Annotated[int, Field(ge=1)] | None = None

@@ -12,7 +12,9 @@ from trimask.generation.generate import Generator
 from trimask.generation.results import Results
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import Samplers
+from trimask.sampling.kept import require_partial
 from trimask.sampling.length import Grown
+from trimask.sampling.recompute import Everything
 from trimask.serve.errors import ApiError
 from trimask.serve.limits import DEFAULT, Limits
 from trimask.serve.requests import Settings
@@ -120,6 +122,8 @@ class Service:
                 **inputs,
             )
             self._check_size(results)
+            if not isinstance(results.config.recompute, Everything):
+                require_partial(generator.predictor)  # else the first step would fail, that of all others too
             return results
 
         return make
