@@ -19,10 +19,15 @@ from trimask.serve.app import create_app
 from trimask.serve.service import Service
 
 
+def listening(service: Service) -> contextlib.AbstractContextManager[tuple[str, uvicorn.Server]]:
+    return listening_to(create_app(service))
+
+
 @contextlib.contextmanager
-def listening(service: Service) -> Iterator[tuple[str, uvicorn.Server]]:
+def listening_to(app: Any) -> Iterator[tuple[str, uvicorn.Server]]:
+    """Run an application in a thread; give its address and its server."""
     listener = server.bind("127.0.0.1", 0)
-    config = uvicorn.Config(create_app(service), log_level="warning", timeout_graceful_shutdown=30)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
     running = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: running.run(sockets=[listener]))
     thread.start()

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from trimask import __version__
 from trimask.errors import UserError
 from trimask.serve import audio, canvas, completions, images
+from trimask.serve.described import ERRORS, describe_answers
 from trimask.serve.errors import ApiError, explain, explain_invalid
 from trimask.serve.gate import Gate
 from trimask.serve.metrics import Metrics
@@ -38,7 +39,14 @@ def create_app(
         yield
         service.worker.stop()
 
-    app = FastAPI(title="trimask", version=__version__, lifespan=live, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="trimask",
+        version=__version__,
+        lifespan=live,
+        docs_url=None,
+        redoc_url=None,
+        responses=ERRORS,
+    )
     for part in (completions, images, audio, canvas):
         app.include_router(part.make_router(service))
 
@@ -57,7 +65,7 @@ def create_app(
         status = "ok" if service.worker.is_alive else "failed"
         return JSONResponse({"status": status, "models": held}, 200 if status == "ok" else 503)
 
-    @app.get("/metrics", response_model=None)
+    @app.get("/metrics", response_model=None, responses=describe_answers("text/plain"))
     async def tell_metrics() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import ValidationError
 
 from trimask.generation.generated import Generated
+from trimask.serve.described import describe_answers, describe_form
 from trimask.serve.errors import ApiError, explain_invalid
 from trimask.serve.events import respond_with_events, unless_gone
 from trimask.serve.images import count_tokens
@@ -18,7 +19,6 @@ from trimask.serve.job import Began, Made
 from trimask.serve.media import (
     SOUND_TYPES,
     check_sound,
-    describe_form,
     read_form,
     read_recording,
     write_sound,
@@ -35,7 +35,11 @@ _FORM_FIELDS = (*TranscriptionForm.model_fields, "file")
 def make_router(service: Service) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/audio/speech", response_model=None)
+    @router.post(
+        "/v1/audio/speech",
+        response_model=None,
+        responses=describe_answers("text/event-stream", *SOUND_TYPES.values()),
+    )
     async def speak(body: SpeechRequest, request: Request) -> Response:
         served = service.find(body.model)
         speech = served.generator.codecs.speech
@@ -59,6 +63,7 @@ def make_router(service: Service) -> APIRouter:
     @router.post(
         "/v1/audio/transcriptions",
         response_model=None,
+        responses=describe_answers("application/json", "text/event-stream", "text/plain"),
         openapi_extra=describe_form(TranscriptionForm, "file"),
     )
     async def transcribe(request: Request) -> Response:

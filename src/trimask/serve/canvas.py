@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from trimask.generation.generated import Generated
 from trimask.generation.results import Results
 from trimask.sampling.row import Event
+from trimask.serve.described import describe_answers
 from trimask.serve.errors import ApiError
 from trimask.serve.events import respond_with_events
 from trimask.serve.images import count_tokens, preview_picture
@@ -38,7 +39,7 @@ _GAP = "_"
 def make_router(service: Service) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/canvas", response_model=None)
+    @router.post("/v1/canvas", response_model=None, responses=describe_answers("text/event-stream"))
     async def fill(body: CanvasRequest, request: Request) -> Response:
         served = service.find(body.model)
         service.check_text("prompt", body.prompt)

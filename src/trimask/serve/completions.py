@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from trimask.generation.generated import Generated
 from trimask.generation.infill import has_gaps
 from trimask.generation.results import Results
+from trimask.serve.described import describe_answers
 from trimask.serve.errors import ApiError
 from trimask.serve.events import respond_with_events, unless_gone
 from trimask.serve.job import Began, Made
@@ -22,12 +23,13 @@ from trimask.serve.text import Written, find_gap, watch_prefix
 
 _FIELDS = tuple(CompletionRequest.model_fields)
 _TASK = "text"
+_ANSWERS = describe_answers("application/json", "text/event-stream")
 
 
 def make_router(service: Service) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/completions", response_model=None)
+    @router.post("/v1/completions", response_model=None, responses=_ANSWERS)
     async def complete(body: CompletionRequest, request: Request) -> Response:
         completion = Completion(service, body)
         if body.stream:

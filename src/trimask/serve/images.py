@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from trimask.generation.results import Results
 from trimask.sampling.row import Event
+from trimask.serve.described import describe_answers, describe_form
 from trimask.serve.errors import ApiError, explain_invalid
 from trimask.serve.events import respond_with_events, unless_gone
 from trimask.serve.job import Began, Made, Watch
 from trimask.serve.media import (
-    describe_form,
     measure,
     read_alpha,
     read_form,
@@ -30,18 +30,22 @@ from trimask.serve.requests import Body, EditForm, ImageRequest
 from trimask.serve.service import Service, choose_seed
 
 _TASK = "text_to_image"
+_ANSWERS = describe_answers("application/json", "text/event-stream")
 _FIELDS = (*ImageRequest.model_fields, "image", "mask")
 
 
 def make_router(service: Service) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/images/generations", response_model=None)
+    @router.post("/v1/images/generations", response_model=None, responses=_ANSWERS)
     async def generate(body: ImageRequest, request: Request) -> Response:
         return await _answer(request, Pictures(service, body, event="image_generation"))
 
     @router.post(
-        "/v1/images/edits", response_model=None, openapi_extra=describe_form(EditForm, "image", "mask")
+        "/v1/images/edits",
+        response_model=None,
+        responses=_ANSWERS,
+        openapi_extra=describe_form(EditForm, "image", "mask"),
     )
     async def edit(request: Request) -> Response:
         form = await read_form(request, service.limits, files=("image", "mask"))

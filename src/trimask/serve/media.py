@@ -16,7 +16,6 @@ import numpy as np
 import PIL.Image
 import soundfile
 from fastapi import Request
-from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -57,14 +56,6 @@ class Form:
 
     fields: dict[str, Any]
     files: dict[str, bytes]
-
-
-def describe_form(fields: type[BaseModel], *files: str) -> dict[str, Any]:
-    """Describe a multipart form for /openapi.json; the first file is required."""
-    schema = fields.model_json_schema()
-    schema["properties"] |= {name: {"type": "string", "format": "binary"} for name in files}
-    schema["required"] = [*schema.get("required", []), files[0]]
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 async def read_form(request: Request, limits: Limits, *, files: tuple[str, ...]) -> Form:
