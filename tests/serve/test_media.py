@@ -251,6 +251,11 @@ def test_hostile_files() -> None:
             assert (status, param) == (400, "image") and "4000 x 4000 pixels" in message
             status, param, message = await post(edits, {"image": b"\x89PNG" + b"x" * 99}, prompt="a")
             assert (status, param) == (400, "image") and "no picture" in message
+            # Pillow would start a program to draw this one.
+            script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+            for files in ({"image": script}, {"image": to_png(picture()), "mask": script}):
+                status, _, message = await post(edits, files, prompt="a")
+                assert status == 400 and "no picture that can be read: give one of PNG" in message
             status, param, message = await post(edits, {"image": b"x" * 400_000}, prompt="a")
             assert (status, param) == (400, "image") and "at most 300,000" in message
             assert (await post(edits, {"image": b"x" * 600_000}, prompt="a"))[0] == 413

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from trimask.generation.generate import Generator
 from trimask.generation.given import load_pixels
 from trimask.media.limits import Limits as Bounds
+from trimask.media.picture import FORMATS
 from trimask.media.recording import decode_recording
 from trimask.media.rejection import Rejected
 from trimask.serve.errors import ApiError
@@ -121,10 +122,10 @@ def measure(field: str, data: bytes, limits: Limits) -> tuple[int, int]:
     large.
     """
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
+        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
     except Exception as error:  # any of Pillow's decoders
-        message = f"{field} is no picture that can be read: give PNG, JPEG or WebP"
+        message = f"{field} is no picture that can be read: give one of {', '.join(FORMATS)}"
         raise ApiError(400, message, param=field, code="invalid_image") from error
     if width * height > limits.pixels:
         message = f"{field} has {width} x {height} pixels: give at most {limits.pixels:,} in all"
@@ -162,12 +163,12 @@ def read_alpha(data: bytes) -> np.ndarray | None:
     Raises: ApiError if it cannot be read.
     """
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
+        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             if not picture.has_transparency_data:
                 return None
             alpha = np.asarray(picture.convert("RGBA"))[..., 3]
     except Exception as error:  # any of Pillow's decoders
-        message = "the mask is no picture that can be read: give PNG, JPEG or WebP"
+        message = f"the mask is no picture that can be read: give one of {', '.join(FORMATS)}"
         raise ApiError(400, message, param="mask", code="invalid_image") from error
     return alpha if (alpha < _OPAQUE).any() else None
 
