@@ -259,6 +259,13 @@ def test_hostile_files() -> None:
             status, param, message = await post(edits, {"image": b"x" * 400_000}, prompt="a")
             assert (status, param) == (400, "image") and "at most 300,000" in message
             assert (await post(edits, {"image": b"x" * 600_000}, prompt="a"))[0] == 413
+            cut = to_png(picture())[:45]
+            status, param, message = await post(edits, {"image": cut, "mask": to_png(picture())}, prompt="a")
+            assert (status, param) == (400, "image") and "cannot be read" in message
+            small = {"image": to_png(picture()), "mask": to_png(picture())}
+            assert (await post(edits, small, prompt=""))[:2] == (400, "prompt")
+            assert (await post(edits, small, prompt="a", num_steps="0"))[:2] == (400, "num_steps")
+            assert (await post(edits, small, prompt="a", quality="high"))[:2] == (400, "quality")
             status, param, _ = await post(edits, {"other": b"x"}, prompt="a")
             assert (status, param) == (400, "other")
             status, param, message = await post(edits, {"mask": b"x"}, prompt="a", image="/etc/passwd")

@@ -105,8 +105,11 @@ def respond(error: ApiError) -> JSONResponse:
 
 
 def _fields_of(request: Request) -> Sequence[str]:
-    """Return the fields of the body that a route takes, to name the one that an error is about."""
+    """Return the fields of the body or form that a route takes, to name the one that an error is about."""
     route = request.scope.get("route")
+    form = (getattr(route, "openapi_extra", None) or {}).get("requestBody")
+    if form is not None:
+        return tuple(form["content"]["multipart/form-data"]["schema"]["properties"])
     field = getattr(route, "body_field", None)
     model = getattr(getattr(field, "field_info", None), "annotation", None)
     return tuple(getattr(model, "model_fields", ()))
