@@ -153,6 +153,14 @@ def test_speech_is_that_of_generate() -> None:
                 assert np.allclose(samples, waveform, atol=1 / 32768)
             found = await client.audio.speech.create(**given)
             assert found.response.headers["content-type"] == "audio/mpeg"
+            short = await client.audio.speech.create(
+                input="good morning",
+                model="tiny",
+                voice="default",
+                extra_body={"span_length": 1, "num_steps": 1, "seed": 0},
+            )
+            assert short.response.headers["x-seed"] == "0"
+            assert "did not end within its span of 1" in short.response.headers["x-warnings"]
             found = await client.audio.speech.create(**given, response_format="pcm")
             assert len(found.content) == 2 * len(waveform)
             with pytest.raises(openai.BadRequestError, match="'aac' cannot be made here") as caught:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -24,7 +25,7 @@ from trimask.serve.media import (
     write_sound,
 )
 from trimask.serve.requests import Body, SpeechRequest, TranscriptionForm
-from trimask.serve.service import Served, Service, choose_seed
+from trimask.serve.service import Served, Service, choose_seed, show_warnings
 from trimask.serve.text import Written, watch_prefix
 
 DEFAULT_VOICE = "default"
@@ -55,7 +56,9 @@ def make_router(service: Service) -> APIRouter:
         if body.stream_format == "sse":
             return await respond_with_events(request, events, fields=tuple(SpeechRequest.model_fields))
         found = await unless_gone(request, _gather(events))
-        headers = {"X-Sample-Rate": str(speech.sample_rate)}
+        headers = {"X-Sample-Rate": str(speech.sample_rate), "X-Seed": str(found["seed"])}
+        if "warnings" in found:
+            headers["X-Warnings"] = json.dumps(found["warnings"])
         return Response(
             base64.b64decode(found["audio"]), media_type=SOUND_TYPES[body.response_format], headers=headers
         )
@@ -98,19 +101,22 @@ def make_router(service: Service) -> APIRouter:
 
 async def _speak(service: Service, served: Served, body: SpeechRequest) -> AsyncGenerator[Body, None]:
     """Yield the recording, whole: it is unmasked all at once; and what it took."""
-    voice = body.voice if isinstance(body.voice, str) else body.voice.id
+    voice, seed = body.voice if isinstance(body.voice, str) else body.voice.id, choose_seed(body)
     prepared = service.prepare(
         served,
         "text_to_speech",
         body.input,
         body,
-        seed=choose_seed(body),
+        seed=seed,
         voice=None if voice == DEFAULT_VOICE else voice,
         span_length=body.span_length,
     )
     usage: Body = {}
+    warnings: list[str] = []
     async with aclosing(service.worker.carry_out(served.name, [prepared])) as events:
         async for _, message in events:
+            if isinstance(message, Began | Made):
+                warnings += message.warnings
             if isinstance(message, Began):
                 usage = count_tokens(message.results)
             elif isinstance(message, Made):
@@ -118,7 +124,7 @@ async def _speak(service: Service, served: Served, body: SpeechRequest) -> Async
                     "type": "speech.audio.delta",
                     "audio": await asyncio.to_thread(_encode, message.generated, body.response_format),
                 }
-    yield {"type": "speech.audio.done", "usage": usage}
+    yield {"type": "speech.audio.done", "usage": usage, "seed": seed, **show_warnings(warnings)}
 
 
 def _encode(generated: Generated, kind: str) -> str:
@@ -145,12 +151,13 @@ async def _transcribe(
     service: Service, served: Served, body: TranscriptionForm, waveform: Any
 ) -> AsyncGenerator[Body, None]:
     """Yield the stable prefix as it grows, if the request streams; then all, and what it took."""
+    seed = choose_seed(body)
     prepared = service.prepare(
         served,
         "speech_to_text",
         None,
         body,
-        seed=choose_seed(body),
+        seed=seed,
         speech=waveform,
         span_length=body.span_length,
     )
@@ -169,8 +176,8 @@ async def _transcribe(
                 added = written.go_on(message.value)
             if body.stream and added:
                 yield {"type": "transcript.text.delta", "delta": added}
-    told = {"warnings": warnings} if warnings else {}
-    yield {"type": "transcript.text.done", "text": written.text, "usage": usage, **told}
+    told = {"usage": usage, "seed": seed, **show_warnings(warnings)}
+    yield {"type": "transcript.text.done", "text": written.text, **told}
 
 
 async def _gather(events: AsyncGenerator[Body, None]) -> Body:

@@ -28,7 +28,7 @@ from trimask.serve.media import (
     write_sound,
 )
 from trimask.serve.requests import Body, CanvasRequest
-from trimask.serve.service import Served, Service, choose_seed
+from trimask.serve.service import Served, Service, choose_seed, show_warnings
 from trimask.vocabulary.layout import Vocabulary
 from trimask.vocabulary.transcript import is_transcript
 
@@ -104,8 +104,8 @@ async def _fill(
             elif isinstance(message, Made):
                 warnings += message.warnings
                 shown = await asyncio.to_thread(_show_result, message.generated)
-                told = {"warnings": list(dict.fromkeys(warnings))} if warnings else {}
-                yield {"type": "done", "model": served.name, **shown, "usage": usage, "seed": seed, **told}
+                told = {"usage": usage, "seed": seed, **show_warnings(warnings)}
+                yield {"type": "done", "model": served.name, **shown, **told}
             else:
                 yield message.value
 

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, final
 
@@ -18,7 +18,7 @@ from trimask.serve.errors import ApiError
 from trimask.serve.events import respond_with_events, unless_gone
 from trimask.serve.job import Began, Made
 from trimask.serve.requests import Body, CompletionRequest
-from trimask.serve.service import Served, Service, choose_seed
+from trimask.serve.service import Served, Service, choose_seed, show_warnings
 from trimask.serve.text import Written, find_gap, watch_prefix
 
 _FIELDS = tuple(CompletionRequest.model_fields)
@@ -134,8 +134,8 @@ class Completion:
                     index = number * self.body.n + message.index
                     choices[index] = self._choice(index, self._echo(number) + text, reason)
         listed = [choices[index] for index in sorted(choices)]
-        told = _warn(self.warnings)
-        return {**self._head(), "choices": listed, "usage": self._usage(), "seed": self.seed, **told}
+        told = show_warnings(self.warnings)
+        return {**self._head(), "choices": listed, "usage": self._usage(), **told}
 
     async def stream(self) -> AsyncGenerator[Body, None]:
         """Yield chunks: each choice grows by its stable prefix."""
@@ -151,12 +151,12 @@ class Completion:
                     for index in range(number * self.body.n, (number + 1) * self.body.n):
                         written[index] = Written(self.stops)
                         first = self._choice(index, self._echo(number), None)
-                        yield {**self._head(), "choices": [first], **none, **_warn(message.warnings)}
+                        yield {**self._head(), "choices": [first], **none, **show_warnings(message.warnings)}
                     continue
                 index = number * self.body.n + message.index
                 if isinstance(message, Made):
                     text, reason = self._read(begun[number], message)
-                    added, told = written[index].go_on(text, is_last=True), _warn(message.warnings)
+                    added, told = written[index].go_on(text, is_last=True), show_warnings(message.warnings)
                 else:
                     added, reason, told = written[index].go_on(message.value), None, {}
                 if added or reason:
@@ -170,6 +170,7 @@ class Completion:
             "object": "text_completion",
             "created": self.created,
             "model": self.served.name,
+            "seed": self.seed,
         }
 
     def _echo(self, number: int) -> str:
@@ -184,12 +185,6 @@ class Completion:
             "completion_tokens": self.num_made,
             "total_tokens": self.num_prompt + self.num_made,
         }
-
-
-def _warn(warnings: Iterable[str]) -> Body:
-    """Return the field that tells warnings, if there are any."""
-    lines = list(dict.fromkeys(warnings))
-    return {"warnings": lines} if lines else {}
 
 
 def _has_end(generated: Generated, body: CompletionRequest) -> int:

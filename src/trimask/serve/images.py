@@ -27,7 +27,7 @@ from trimask.serve.media import (
     write_picture,
 )
 from trimask.serve.requests import Body, EditForm, ImageRequest
-from trimask.serve.service import Service, choose_seed
+from trimask.serve.service import Service, choose_seed, show_warnings
 
 _TASK = "text_to_image"
 _ANSWERS = describe_answers("application/json", "text/event-stream")
@@ -127,20 +127,20 @@ class Pictures:
                     usage = count_tokens(message.results)
                 elif isinstance(message, Made):
                     made[message.index] = await self._write(message)
-        told = {"warnings": list(dict.fromkeys(warnings))} if warnings else {}
+        told = show_warnings(warnings)
         data = [{"b64_json": made[index]} for index in range(self.number)]
         return {"data": data, **self._head("created"), "usage": usage, "seed": self.seed, **told}
 
     async def stream(self) -> AsyncGenerator[Body, None]:
         """Yield previews, and each picture when it is done."""
-        usage: Body = {}
+        usage, told = {}, {}
         async with aclosing(self._events()) as events:
             async for _, message in events:
                 if isinstance(message, Began):
-                    usage = count_tokens(message.results)
+                    usage, told = count_tokens(message.results), show_warnings(message.warnings)
                 elif isinstance(message, Made):
                     done = {"type": f"{self.event}.completed", "b64_json": await self._write(message)}
-                    yield {**done, **self._head("created_at"), "usage": usage, "seed": self.seed}
+                    yield {**done, **self._head("created_at"), "usage": usage, "seed": self.seed, **told}
                 else:
                     number, preview = message.value
                     part = {"type": f"{self.event}.partial_image", "b64_json": preview}

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -176,6 +176,12 @@ class Service:
 def choose_seed(settings: Settings) -> int:
     """Return the request's seed, or draw one: it is told with the results."""
     return secrets.randbelow(2**31) if settings.seed is None else settings.seed
+
+
+def show_warnings(lines: Iterable[str]) -> dict[str, Any]:
+    """Return the field of an answer that tells warnings, if there are any."""
+    found = list(dict.fromkeys(lines))
+    return {"warnings": found} if found else {}
 
 
 def _spell(value: Any) -> str:
