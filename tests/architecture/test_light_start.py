@@ -14,6 +14,8 @@ HEAVY = (
     "datasets",
     "faster_whisper",
     "onnxruntime",
+    "fastapi",
+    "uvicorn",
 )
 
 PROGRAM = """
@@ -30,7 +32,9 @@ assert not code, f"exit status {{code}}"
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "--json"], ["serve", "--help"]], ids=" ".join
+)
 def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
     program = PROGRAM.format(heavy=HEAVY)
     run = subprocess.run(

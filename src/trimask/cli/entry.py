@@ -26,6 +26,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "train": ("train", "run a recipe; stop and resume it at any time"),
         "export": ("export", "write a run's weights as one file, or its model as a folder; push it to a hub"),
         "sample": ("sample", "generate text, images and speech with a run, or with the shipped model"),
+        "serve": ("serve", "answer requests over HTTP, in the shapes of OpenAI's API, many at a time"),
         "evaluate": ("evaluate", "score a run in every modality, beside floors and ceilings"),
         "lm-eval": ("lm_eval", "run lm-eval, which then knows our models; its own arguments"),
         "tokenizers": ("tokenizers", "show the tokenizers of a folder; assemble public ones to train over"),
@@ -52,6 +53,7 @@ examples:
   trimask prepare photos/ --out data/photos
   trimask train quickstart_mini --data data/photos --out runs/photos
   trimask sample runs/mini --task text_to_speech --prompt "good morning" --out samples
+  trimask serve quickstart --port 8000
   trimask evaluate runs/mini --suite quick --out scores.json
   trimask study run batch_invariance --short --out studies/batch
 

@@ -1,12 +1,11 @@
 """`Generator`: generate text, images and waveforms from prompts, images and waveforms, for every task."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Int
 
 from trimask.config import override
 from trimask.errors import UserError
@@ -15,25 +14,21 @@ from trimask.generation.codecs import Codecs, ImageInput, SpeechInput, choose_sp
 from trimask.generation.generated import Generated
 from trimask.generation.guides import Guide, prepare_guides
 from trimask.generation.infill import MaskInput
-from trimask.generation.keys import derive_key, number_alike
+from trimask.generation.keys import number_alike
 from trimask.generation.length import (
     LengthPolicy,
     check_length_rule,
-    say_how_to_lengthen,
-    say_why_empty,
-    warn_of_length,
 )
 from trimask.generation.prompts import Seen
 from trimask.generation.request import align_examples, check_example, check_request, describe_value
+from trimask.generation.results import Results
 from trimask.model.denoiser import Denoiser
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import DEFAULTS, OTHER, Samplers
-from trimask.sampling.guidance import Guidance
 from trimask.sampling.length import Given
 from trimask.sampling.predictor import DenoiserPredictor, Predictor
-from trimask.sampling.sampler import Event, Row, unmask
+from trimask.sampling.sampler import Event
 from trimask.vocabulary.layout import Vocabulary
-from trimask.vocabulary.sequence import Sequence as Document
 from trimask.vocabulary.task import Task
 from trimask.vocabulary.tokenizer import ImageCodec, SpeechCodec, TextCodec
 from trimask.vocabulary.transcript import is_transcript
@@ -120,7 +115,7 @@ class Generator:
         config: SamplerConfig | None = None,
         raw_prompt: bool = False,
         callback: Callable[[Event], None] | None = None,
-    ) -> Iterator[Generated]:
+    ) -> Results:
         """Yield `num_samples` results for each prompt (or image, or waveform), in order, as they are
         generated.
 
@@ -243,8 +238,16 @@ class Generator:
             raise UserError(
                 f"numbers has {len(numbers)} items: give one for each of {len(documents)} results"
             )
-        return self._each(
-            documents, numbers, chosen, guidance, seed=seed, batch_size=batch_size, callback=callback
+        return Results(
+            self.predictor,
+            self.codecs,
+            documents,
+            numbers,
+            chosen,
+            guidance,
+            seed=seed,
+            batch_size=batch_size,
+            callback=callback,
         )
 
     def chain(
@@ -289,38 +292,6 @@ class Generator:
         text = given["text"]
         return given if text is None else {**given, "text": self.seen.prompt(task, text)}
 
-    def _each(
-        self,
-        documents: list[Document],
-        numbers: Sequence[int],
-        config: SamplerConfig,
-        guidance: Callable[[Document], Guidance],
-        *,
-        seed: int,
-        batch_size: int,
-        callback: Callable[[Event], None] | None,
-    ) -> Iterator[Generated]:
-        """Yield the results in the order of `documents`; each as soon as it and those before it are full."""
-        rows = (
-            Row(
-                document,
-                self.vocabulary,
-                config,
-                seed=seed,
-                key=derive_key(document, number),
-                place=place,
-                guidance=guidance(document),
-            )
-            for place, (document, number) in enumerate(zip(documents, numbers, strict=True))
-        )
-        full: dict[int, tuple[Document, np.ndarray]] = {}
-        place = 0
-        for row, tokens in unmask(self.predictor, rows, batch_size=batch_size, callback=callback):
-            full[row.place] = row.document, tokens
-            while place in full:
-                yield self._decode(*full.pop(place), config)
-                place += 1
-
     def filmstrip(
         self,
         prompt: str,
@@ -364,35 +335,17 @@ class Generator:
             masked[event.remasked - start] = 1
             shares.append(masked.reshape(-1, self.vocabulary.space("image").num_codebooks).mean(1))
 
-        (made,) = self._each([document], [0], config, guidance, seed=seed, batch_size=1, callback=note)
+        (made,) = Results(
+            self.predictor,
+            self.codecs,
+            [document],
+            [0],
+            config,
+            guidance,
+            seed=seed,
+            batch_size=1,
+            callback=note,
+        )
         assert made.image is not None
         chosen = np.linspace(0, len(shares) - 1, num_frames).round().astype(int)
         return [self.codecs.veil(made.image, shares[step]) for step in chosen]
-
-    def _decode(self, document: Document, row: Int[np.ndarray, "slots"], config: SamplerConfig) -> Generated:
-        """Decode the targets of one sequence; warn of spans that were too short."""
-        tokens = row[: document.num_slots]
-        found: dict[str, Any] = {"codes": {}}
-        is_all_complete = True
-        for modality in document.task.targets_of(list(document.spans)):
-            start, stop = document.spans[modality]
-            span = tokens[start:stop].reshape(-1, self.vocabulary.space(modality).num_codebooks)
-            codes, is_complete = self.vocabulary.codes(modality, span)
-            is_all_complete &= is_complete
-            warn_of_length(
-                modality,
-                span_length=len(span),
-                is_complete=is_complete,
-                is_empty=len(codes) == 0,
-                too_short=say_how_to_lengthen(document, modality, config),
-                empty=say_why_empty(document.task.name, config),
-                stacklevel=3,
-            )
-            found["codes"][modality] = codes
-            if modality == "text":
-                found["text"] = self.codecs.decode_text(codes, is_spoken=is_transcript(document.spans))
-            elif modality == "image":
-                found["image"] = self.codecs.decode_image(codes)
-            elif modality == "speech":
-                found["waveform"], found["sample_rate"] = self.codecs.decode_speech(codes)
-        return Generated(task=document.task.name, is_complete=is_all_complete, tokens=tokens, **found)

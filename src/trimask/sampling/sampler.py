@@ -5,8 +5,7 @@ at any pass: a sample does not depend on its company.
 """
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from collections.abc import Sequence as Rows
 from typing import Protocol, final, runtime_checkable
 
@@ -72,7 +71,9 @@ def draw_codes(
 
 @final
 class Unmasker:
-    """The sequences that are filled at the moment. Rows join by `admit`, and leave by `release` when full."""
+    """The sequences that are filled at the moment. Rows join by `admit` before any `step`, which takes one
+    pass over all of them, and leave when they are full.
+    """
 
     def __init__(
         self,
@@ -95,6 +96,27 @@ class Unmasker:
         self._arrange([*self.rows, *rows])
         for number, row in enumerate(rows, first):
             self._report(row, number)
+
+    def withdraw(self, places: Container[int]) -> None:
+        """Remove the sequences of these places of the request before they are full."""
+        self._arrange([row for row in self.rows if row.place not in places])
+
+    def step(self) -> list[tuple[Row, Int[np.ndarray, "slots"]]]:
+        """Take a pass, unless all are full already. Remove the sequences that are full, and return them with
+        their tokens; those that their length rules continue stay, as other rows of the same places.
+        """
+        if not all(row.is_full for row in self.rows):
+            self.run_pass()
+        full, longer = [], []
+        for row, tokens in self.release():
+            piece = extend_row(row, tokens, self.predictor.vocabulary)
+            if piece is None:
+                full.append((row, tokens))
+            else:
+                longer.append(piece)
+        if longer:
+            self.admit(longer)
+        return full
 
     def release(self) -> list[tuple[Row, Int[np.ndarray, "slots"]]]:
         """Remove the sequences that are full; return them with their tokens."""
@@ -289,28 +311,15 @@ def unmask(
     The lengths of spans are chosen before, and full spans continued, as the rows' length rules say: the rows
     that are yielded may be others than `rows`, at the same places.
     """
-    unmasker, longer = Unmasker(predictor, fill=fill, callback=callback), deque[Row]()
+    unmasker = Unmasker(predictor, fill=fill, callback=callback)
     waiting = begin_rows(predictor, rows, at_once=batch_size)
     while True:
-        joining = list(itertools.islice(_drain(longer), batch_size - len(unmasker.rows)))
-        joining += itertools.islice(waiting, batch_size - len(unmasker.rows) - len(joining))
+        joining = list(itertools.islice(waiting, batch_size - len(unmasker.rows)))
         if joining:
             unmasker.admit(joining)
         if not unmasker.rows:
             return
-        if not all(row.is_full for row in unmasker.rows):
-            unmasker.run_pass()
-        for row, tokens in unmasker.release():
-            piece = extend_row(row, tokens, predictor.vocabulary)
-            if piece is None:
-                yield row, tokens
-            else:
-                longer.append(piece)
-
-
-def _drain(rows: deque[Row]) -> Iterator[Row]:
-    while rows:
-        yield rows.popleft()
+        yield from unmasker.step()
 
 
 def sample(

@@ -1,0 +1,132 @@
+"""`trimask serve`: answer requests over HTTP."""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, final
+
+import tyro
+
+from trimask.cli.arguments import Verb, check_range, choose, closest
+from trimask.cli.console import print_json, say
+from trimask.cli.failure import Failed, UsageError, convert_file_errors
+from trimask.cli.sample import BACKENDS
+from trimask.errors import UserError
+from trimask.reading import read_text
+
+_LIBRARIES = ("fastapi", "uvicorn", "pydantic", "python_multipart", "prometheus_client")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_MOST = 100_000
+
+
+def _arg(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Serve(Verb):
+    """Answer requests over HTTP, in the shapes of OpenAI's API: text, pictures, speech, and any task at once.
+
+    Requests share each step of the sampler, and each gets what it would get alone. Ctrl-C or SIGTERM carries
+    out what is under way. Needs the extra `serve`.
+    """
+
+    models: Annotated[tyro.conf.Positional[tuple[str, ...]], _arg("RUN…")]
+    """run directories, exported files, or `quickstart`; NAME=RUN serves one by a name of your own"""
+    host: Annotated[str, _arg("ADDRESS")] = "127.0.0.1"
+    """address to listen at: by default this machine alone can reach it"""
+    port: Annotated[int, _arg("N")] = 8000
+    """port to listen at; 0 takes a free one"""
+    api_keys: Annotated[Path | None, _arg("FILE")] = None
+    """a file of keys, one per line: requests must have one of them (Authorization: Bearer KEY)"""
+    preset: Annotated[str | None, _arg("NAME")] = None
+    """sampler settings of all models: fast, balanced or best of the runs' own presets"""
+    backend: Annotated[str, _arg("torch|torch-compiled|onnx|onnx-int8")] = BACKENDS[0]
+    """what computes the models, as in `trimask sample`"""
+    most_rows: Annotated[int, _arg("N")] = 32
+    """results of a model that are filled at the same time"""
+    most_requests: Annotated[int, _arg("N")] = 64
+    """requests to a model that are held at the same time; others are told to come back (429)"""
+    patience: Annotated[int, _arg("SECONDS")] = 60
+    """the longest wait for what is under way when the server is stopped"""
+    json: bool = False
+    """print one JSON object on stdout as soon as requests are answered"""
+
+    def run(self, overrides: Mapping[str, str]) -> int:
+        choose("backend", self.backend, BACKENDS)
+        check_range("--port", self.port, 0, 65_535)
+        check_range("--most-rows", self.most_rows, 1, _MOST)
+        check_range("--most-requests", self.most_requests, 1, _MOST)
+        check_range("--patience", self.patience, 0, _MOST)
+        named = self._name_models()
+        keys = None if self.api_keys is None else _read_keys(self.api_keys)
+        missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+        if missing:
+            raise Failed(f"{missing[0]} is not installed: pip install 'trimask[serve]'")
+        from trimask.serve import server
+
+        try:
+            listener = server.bind(self.host, self.port)
+        except UserError as error:
+            raise Failed(str(error)) from error
+        with listener:
+            self._serve(named, keys, listener)
+        return 0
+
+    def _serve(self, named: Mapping[str, str], keys: tuple[str, ...] | None, listener: Any) -> None:
+        import trimask
+        from trimask.serve import server
+        from trimask.serve.app import create_app
+        from trimask.serve.service import Service
+
+        with convert_file_errors():
+            models = {
+                name: trimask.load(run, backend=self.backend, preset=self.preset)
+                for name, run in named.items()
+            }
+        service = Service(models, most_rows=self.most_rows, most_jobs=self.most_requests)
+        host, port = listener.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+        def tell() -> None:
+            if self.host not in _LOOPBACK and keys is None:
+                say(f"warning: whoever reaches {host} may use the models: --api-keys FILE asks for a key")
+            say(f"serving {', '.join(models)} at {url}/v1")
+            if self.json:
+                print_json({"url": f"{url}/v1", "models": list(models)})
+
+        hosts = (*_LOOPBACK, "[::1]") if self.host in _LOOPBACK else None
+        app = create_app(service, keys=keys, hosts=hosts)
+        server.run(app, listener, when_ready=tell, patience=self.patience)
+        say("stopped")
+
+    def _name_models(self) -> dict[str, str]:
+        """Return the models by the names that requests give."""
+        if not self.models:
+            raise UsageError("no model to serve: give a run directory, an exported file, or quickstart")
+        named: dict[str, str] = {}
+        for given in self.models:
+            name, equals, run = given.partition("=")
+            if not equals or Path(given).exists():
+                name, run = Path(given).resolve().name if given != "quickstart" else given, given
+            if not name or not run:
+                raise UsageError(f"{given!r} is no NAME=RUN: give both")
+            if name in named:
+                raise UsageError(f"two models have the name {name}: name one, as in other={run}")
+            if run != "quickstart" and not Path(run).exists():
+                beside = [str(each) for each in Path(run).parent.glob("*") if each.is_dir()]
+                close = closest(run, ["quickstart", *beside])
+                fix = f"did you mean {' or '.join(close)}?" if close else "give one, or quickstart"
+                raise UsageError(f"{run} is not a run directory: {fix}")
+            named[name] = run
+        return named
+
+
+def _read_keys(path: Path) -> tuple[str, ...]:
+    with convert_file_errors():
+        keys = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    if not keys or not all(key.isascii() and key.isprintable() for key in keys):
+        raise UsageError(f"{path} has no keys, or some that no header can hold: give one a line, in ASCII")
+    return keys

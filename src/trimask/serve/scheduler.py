@@ -1,0 +1,194 @@
+"""The step scheduler: requests of any task, length and settings share each pass of the network.
+
+A request is admitted at any step and leaves when it is done. Its rows are packed with those of others by
+document boundaries, so nothing is padded, and their random numbers are functions of the request alone: a
+result is the same alone and in any company, whenever it is admitted and whoever leaves.
+"""
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+import numpy as np
+
+from trimask.sampling.predictor import Predictor
+from trimask.sampling.row import Event, Row
+from trimask.sampling.sampler import Unmasker
+from trimask.sampling.spans import begin_rows
+from trimask.serve.job import Began, Ended, Failed, Job, Made
+
+
+class Busy(RuntimeError):
+    """As many requests wait as may."""
+
+
+@final
+class Scheduler:
+    """The requests to one model. `submit` may be called from any thread, all else from one.
+
+    A step that fails is not held against its company: since results do not depend on it, those who shared the
+    step begin anew, one by one, and only who fails alone is told.
+
+    Args:
+        most_rows: results that are filled at the same time.
+        most_jobs: requests that are held, those under way included.
+    """
+
+    def __init__(self, predictor: Predictor, *, most_rows: int = 32, most_jobs: int = 64):
+        self.predictor, self.most_rows, self.most_jobs = predictor, most_rows, most_jobs
+        self.num_steps = 0
+        self._lock = threading.Lock()
+        self._new: deque[Job] = deque()
+        self._jobs: list[Job] = []
+        self._waiting: deque[Job] = deque()
+        self._suspects: deque[Job] = deque()
+        self._owners: dict[int, Job] = {}
+        self._next_place = 0
+        self._unmasker = Unmasker(predictor, callback=self._note)
+
+    @property
+    def num_jobs(self) -> int:
+        """Requests that are held."""
+        return len(self._new) + len(self._jobs)
+
+    @property
+    def num_rows(self) -> int:
+        """Results that are being filled."""
+        return len(self._unmasker.rows)
+
+    def submit(self, job: Job) -> None:
+        """Take a request. Raises Busy."""
+        with self._lock:
+            if self.num_jobs >= self.most_jobs:
+                raise Busy(f"{self.most_jobs} requests wait already: try again later")
+            self._new.append(job)
+
+    def abandon(self, error: Exception) -> None:
+        """Tell all requests that they have failed."""
+        for job in [*self._jobs, *self._new]:
+            job.tell(Failed(error=error))
+        self._jobs, self._new = [], deque()
+
+    def step(self) -> bool:
+        """Take one step of all requests; return whether any is left. What it holds is told by the jobs."""
+        for job in [job for job in self._jobs if job.is_cancelled]:
+            self._remove(job)
+        while self._new:
+            with self._lock:
+                job = self._new.popleft()
+            if not job.is_cancelled:
+                self._begin(job)
+        joining = self._choose()
+        if joining or self._unmasker.rows:
+            self._take_step(joining)
+        for job in [job for job in self._jobs if job.error is not None or job.is_done]:
+            self._end(job, job.error)
+        return self.num_jobs > 0
+
+    def _begin(self, job: Job) -> None:
+        """Check a new request, and let it wait for its turn."""
+        try:
+            with _heed_warnings() as told:
+                job.results = job.prepare()
+        except Exception as error:
+            job.tell(Failed(error=error))
+            return
+        job.first = self._next_place
+        self._next_place += len(job.places)
+        self._owners |= dict.fromkeys(job.places, job)
+        job.rows = begin_rows(self.predictor, job.restart(), at_once=self.most_rows)
+        self._jobs.append(job)
+        self._waiting.append(job)
+        job.tell(Began(results=job.results, warnings=tuple(told)))
+
+    def _choose(self) -> list[Row]:
+        """Choose the rows that join, in the order of their requests; none joins a suspect."""
+        joining: list[Row] = []
+        queue = self._suspects or self._waiting
+        while queue and self.num_rows + len(joining) < self.most_rows:
+            row = self._take_row(queue[0])
+            if row is not None:
+                joining.append(row)
+            elif queue is self._suspects and (joining or self.num_rows):
+                break
+            else:
+                queue.popleft()
+        return joining
+
+    def _take_row(self, job: Job) -> Row | None:
+        if job.error is not None:
+            return None
+        try:
+            return next(job.rows, None)
+        except Exception as error:  # of a length rule, or of the pass that it asked for
+            job.error = error
+            return None
+
+    def _take_step(self, joining: list[Row]) -> None:
+        places = [row.place for row in (*self._unmasker.rows, *joining)]
+        company = list(dict.fromkeys(self._owners[place] for place in places))
+        try:
+            if joining:
+                self._unmasker.admit(joining)
+            full = self._unmasker.step()
+        except Exception as error:
+            self._unmasker = Unmasker(self.predictor, callback=self._note)
+            if len(company) == 1:
+                company[0].error = error
+                return
+            for job in company:
+                job.rows = begin_rows(self.predictor, job.restart(), at_once=self.most_rows)
+            self._waiting = deque(job for job in self._waiting if job not in company)
+            self._suspects.extend(company)
+            return
+        self.num_steps += 1
+        for row, tokens in full:
+            self._tell(self._owners[row.place], row, tokens)
+
+    def _tell(self, job: Job, row: Row, tokens: np.ndarray) -> None:
+        """Decode a result and tell it."""
+        assert job.results is not None
+        index = row.place - job.first
+        try:
+            with _heed_warnings() as told:
+                generated = job.results.decode(row.document, tokens)
+            job.tell(Made(index=index, generated=generated, warnings=tuple(told)))
+            job.made.add(index)
+        except Exception as error:
+            job.error = error
+
+    def _end(self, job: Job, error: Exception | None) -> None:
+        self._remove(job)
+        if not job.is_cancelled:
+            job.tell(Ended() if error is None else Failed(error=error))
+
+    def _remove(self, job: Job) -> None:
+        """Forget a request, and the rows of it that are under way."""
+        if any(row.place in job.places for row in self._unmasker.rows):
+            self._unmasker.withdraw(job.places)
+        self._jobs.remove(job)
+        for queue in (self._waiting, self._suspects):
+            if job in queue:
+                queue.remove(job)
+        for place in job.places:
+            del self._owners[place]
+
+    def _note(self, event: Event) -> None:
+        self._owners[event.row].note(event)
+
+
+@contextmanager
+def _heed_warnings() -> Iterator[list[str]]:
+    """Collect trimask's warnings in the block as lines, to tell them to who asked; others go their way."""
+    lines: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lines
+    for each in caught:
+        if each.category.__module__.startswith("trimask."):
+            lines.append(str(each.message))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)

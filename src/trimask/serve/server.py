@@ -1,0 +1,62 @@
+"""Listen and serve until a signal; what is under way is carried out first."""
+
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, final
+
+import uvicorn
+
+from trimask.errors import UserError
+
+_BACKLOG = 2048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 takes a free one. UserError: the address cannot be used."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"cannot listen at {host}, port {port}: {error.strerror or error}; choose another"
+        ) from error
+    return listener
+
+
+def run(app: Any, listener: socket.socket, *, when_ready: Callable[[], None], patience: int) -> None:
+    """Serve `app` until SIGTERM or SIGINT; then take no more, and wait for what is under way.
+
+    Args:
+        when_ready: called once, when requests are answered.
+        patience: the most seconds to wait for answers that are under way. A second signal waits for none.
+    """
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=patience,
+        server_header=False,
+    )
+    # uvicorn raises the signal again when it is done, which would end the process as if it had failed.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        _Server(config, when_ready).run(sockets=[listener])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@final
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, when_ready: Callable[[], None]):
+        super().__init__(config)
+        self._when_ready = when_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._when_ready()

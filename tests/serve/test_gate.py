@@ -1,0 +1,143 @@
+"""Keys, bounds, ids, metrics; and a failure that nobody foresaw."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+
+from serve.clients import openai_client, running, tiny_service
+from trimask.generation.codecs import Codecs
+from trimask.serve.app import create_app
+from trimask.serve.job import Job
+from trimask.serve.limits import Limits
+
+ASK = {"model": "tiny", "prompt": "once", "max_tokens": 4, "num_steps": 2, "seed": 0}
+
+
+def test_keys() -> None:
+    async def ask() -> None:
+        async with running(create_app(tiny_service(), keys=("first-key", "second-key"))) as client:
+            for header in (None, "Bearer", "Bearer wrong", "Basic first-key", "Bearer first-ke", "Bearer ü"):
+                headers = [] if header is None else [(b"Authorization", header.encode())]
+                answer = await client.post("/v1/completions", json=ASK, headers=headers)
+                error = answer.json()["error"]
+                assert (answer.status_code, error["code"]) == (401, "invalid_api_key")
+                assert error["type"] == "authentication_error" and "first-key" not in answer.text
+            for path in ("/v1/models", "/metrics", "/gone"):
+                assert (await client.get(path)).status_code == 401
+            assert (await client.get("/health")).status_code == 200
+            for key in ("first-key", "second-key"):
+                own = openai.AsyncOpenAI(api_key=key, base_url="http://test/v1", http_client=client)
+                assert [model.id for model in (await own.models.list()).data] == ["tiny", "other"]
+
+    asyncio.run(ask())
+
+
+def test_a_name_that_the_web_gave_this_machine_is_refused() -> None:
+    async def ask() -> None:
+        app = create_app(tiny_service(), hosts=("127.0.0.1", "[::1]", "localhost"))
+        async with running(app) as client:
+            for host, status in (
+                ("127.0.0.1:8000", 200),
+                ("localhost", 200),
+                ("[::1]:80", 200),
+                ("evil.example", 403),
+                ("127.0.0.1.evil.example:8000", 403),
+                ("", 403),
+            ):
+                answer = await client.get("/v1/models", headers={"Host": host})
+                assert answer.status_code == status, host
+
+    asyncio.run(ask())
+
+
+def test_a_body_of_another_type_is_refused() -> None:
+    """Pages on the web may send text/plain anywhere, without asking."""
+
+    async def ask() -> None:
+        async with running(create_app(tiny_service())) as client:
+            headers = {"content-type": "text/plain"}
+            answer = await client.post("/v1/completions", content=json.dumps(ASK), headers=headers)
+            assert answer.status_code == 400 and set(answer.json()) == {"error"}
+
+    asyncio.run(ask())
+
+
+def test_bodies_are_bounded_with_and_without_a_stated_length() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * 1000
+
+    async def ask() -> None:
+        async with running(create_app(tiny_service(limits=Limits(body_bytes=10_000)))) as client:
+            for content in (b" " * 20_000, pieces()):
+                headers = {"content-type": "application/json"}
+                answer = await client.post("/v1/completions", content=content, headers=headers)
+                assert answer.status_code in (400, 413) and set(answer.json()) == {"error"}
+            headers = {"content-type": "application/json", "content-length": "-1"}
+            assert (await client.post("/v1/completions", content=b"{}", headers=headers)).status_code == 413
+
+    asyncio.run(ask())
+
+
+def test_each_answer_has_an_id_and_is_counted() -> None:
+    async def ask() -> None:
+        async with running(create_app(tiny_service())) as client:
+            answers = [await client.post("/v1/completions", json=ASK) for _ in range(2)]
+            answers.append(await client.post("/v1/completions", json={}))
+            answers.append(await client.get("/made/up"))
+            assert len({answer.headers["x-request-id"] for answer in answers}) == 4
+            metrics = (await client.get("/metrics")).text
+            assert 'trimask_requests_total{path="/v1/completions",status="200"} 2.0' in metrics
+            assert 'trimask_requests_total{path="/v1/completions",status="400"} 1.0' in metrics
+            assert (
+                'trimask_requests_total{path="other",status="404"} 1.0' in metrics and "made" not in metrics
+            )
+            assert 'trimask_steps_total{model="tiny"}' in metrics
+
+    asyncio.run(ask())
+
+
+def test_a_full_queue_says_when_to_come_back() -> None:
+    service = tiny_service(most_jobs=2)
+    scheduler = service.worker.schedulers["tiny"]
+
+    async def ask() -> None:
+        async with openai_client(service) as client:
+            # Held without the thread's knowledge, so that they stay.
+            held = [Job(lambda: pytest.fail("carried out"), lambda message: None) for _ in range(2)]
+            for job in held:
+                job.cancel()
+                scheduler.submit(job)
+            with pytest.raises(openai.RateLimitError) as caught:
+                await client.completions.create(model="tiny", prompt="once")
+            assert caught.value.response.headers["retry-after"] == "1" and caught.value.code == "queue_full"
+            # A request of two prompts, one of which does not fit, leaves none behind; and other models go on.
+            await client.completions.create(model="other", prompt="once", max_tokens=3)
+
+    asyncio.run(ask())
+
+
+def test_what_nobody_foresaw(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Is logged, and its details stay here; the next request is answered."""
+
+    def break_down(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("the secret of the house")
+
+    async def ask() -> None:
+        async with running(create_app(tiny_service())) as client:
+            with monkeypatch.context() as patch:
+                patch.setattr(Codecs, "decode_text", break_down)
+                answer = await client.post("/v1/completions", json=ASK)
+                assert answer.status_code == 500 and answer.headers["x-should-retry"] == "false"
+                assert "secret" not in answer.text and answer.json()["error"]["type"] == "server_error"
+                streamed = await client.post("/v1/completions", json=ASK | {"stream": True})
+                *_, error, done = [line for line in streamed.text.splitlines() if line]
+                assert '"error"' in error and "secret" not in streamed.text and done == "data: [DONE]"
+            assert (await client.post("/v1/completions", json=ASK)).status_code == 200
+
+    asyncio.run(ask())
+    assert "the secret of the house" in caplog.text

@@ -1,0 +1,73 @@
+"""The model that ships, in company: the same bytes as `Generator.generate` alone."""
+
+import functools
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import trimask
+from serve.company import listen, results, to_bytes
+from trimask.generation.generate import Generator
+from trimask.serve.scheduler import Scheduler
+
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
+REQUESTS: list[dict[str, Any]] = [
+    {"task": "text", "num_steps": 6, "seed": 1, "span_length": 24},
+    {"task": "text", "prompt": "it was", "num_steps": 4, "span_length": 40, "num_samples": 2},
+    {"task": "text_to_image", "prompt": "strawberry", "num_steps": 4},
+    {"task": "text_to_image", "prompt": "red apple", "num_steps": 6, "negative_prompt": "green apple"},
+    {"task": "text_to_speech", "prompt": "strawberry", "num_steps": 4},
+    {"task": "joint", "num_steps": 5, "seed": 2},
+]
+
+
+@functools.cache
+def quickstart() -> Generator:
+    return trimask.load("quickstart")
+
+
+@functools.cache
+def expected(number: int) -> list[list[bytes]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [to_bytes(each) for each in quickstart().generate_many(**REQUESTS[number])]
+
+
+PLANS = {
+    "order": st.permutations(range(len(REQUESTS))),
+    "begins": st.lists(st.integers(0, 5), min_size=len(REQUESTS), max_size=len(REQUESTS)),
+    "cancelled": st.integers(0, len(REQUESTS) - 1),
+}
+
+
+def test_results_are_those_of_each_alone() -> None:
+    check_company(list(range(len(REQUESTS))), [0, 1, 1, 2, 0, 3], 1)
+
+
+@pytest.mark.slow
+@settings(max_examples=20)
+@given(**PLANS)
+def test_results_are_those_of_each_alone_at_length(
+    order: list[int], begins: list[int], cancelled: int
+) -> None:
+    check_company(order, begins, cancelled)
+
+
+def check_company(order: list[int], begins: list[int], cancelled: int) -> None:
+    scheduler = Scheduler(quickstart().predictor, most_rows=5)
+    jobs = [(listen(quickstart(), REQUESTS[number]), number) for number in order]
+    step = 0
+    while scheduler.step() or step <= 6:
+        for begin, ((job, _), number) in zip(begins, jobs, strict=True):
+            if begin == step:
+                scheduler.submit(job)
+            if number == cancelled and begin + 2 == step:
+                job.cancel()
+        step += 1
+    for (job, told), number in jobs:
+        if not job.is_cancelled:
+            assert [to_bytes(each) for each in results(told)] == expected(number)
