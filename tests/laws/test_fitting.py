@@ -109,7 +109,7 @@ def test_too_few_runs_are_refused():
         ({"n": np.full(25, np.nan)}, "n is nan in row 1"),
         ({"d": -INPUTS["d"]}, "d is -70000 in row 1"),
         ({"d": INPUTS["d"][:3]}, r"d has shape \(3,\)"),
-        ({"n": 0 * INPUTS["n"]}, "n is 0 in a row"),
+        ({"n": 0 * INPUTS["n"]}, "n is 0: a power law needs values above 0"),
     ],
 )
 def test_rows_that_no_law_can_hold(change: dict[str, np.ndarray], message: str):
