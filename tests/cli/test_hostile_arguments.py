@@ -37,6 +37,7 @@ BASE = {
     "tokenizers": ["gone"],
     "list": [],
     "lm-eval": ["ls"],
+    "serve": ["gone"],
 }
 
 # What they ask for is short to say, and long to do.

@@ -609,7 +609,7 @@ def test_resume_is_exact_and_other_data_is_an_error(
     data = [word for folder in folders for word in ("--data", str(folder))]
     words = ["train", "debug", *data, *SMALL, "--num-steps=4", "--checkpoint-every=2"]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
-    assert main([*words, "--out", str(tmp_path / "parts"), "--minutes=1e-6"]) == 0
+    assert main([*words, "--out", str(tmp_path / "parts"), "--minutes=1e-9"]) == 0
     assert main([*words, "--out", str(tmp_path / "parts"), "--resume"]) == 0
 
     def figures(run: Path) -> list[dict[str, Any]]:

@@ -131,7 +131,7 @@ def test_a_finished_run_goes_further(
     assert [row["step"] for row in figures(run)] == [1, 2, 3, 4, 5]
     assert config(run)["extended"] == [{"at_update": 2, "num_steps_before": 2}]
     # Begun, and stopped before its first step.
-    assert main(["train", "--out", str(stopped), *longer, "--minutes=1e-6"]) == 0
+    assert main(["train", "--out", str(stopped), *longer, "--minutes=1e-9"]) == 0
     assert main(["train", "--out", str(stopped), "--resume", "--threads=1"]) == 0
     assert figures(stopped) == figures(run)
     assert (stopped / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()

@@ -148,7 +148,7 @@ def test_the_deadline_stops_a_run_that_can_go_on(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "my run"
-    assert main([*words, "--minutes", "1e-6", "--out", str(run)]) == 0
+    assert main([*words, "--minutes", "1e-9", "--out", str(run)]) == 0
     printed = capsys.readouterr().err
     assert "deadline after" in printed
     (command,) = [

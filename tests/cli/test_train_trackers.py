@@ -43,7 +43,7 @@ def test_a_tracker_changes_nothing_of_a_run(
     words = ["train", "debug", "--tokenizers", str(tokenizers_folder), *SMALL, *STEPS]
     assert main([*words, "--out", "plain"]) == 0
     track = ["--tracker", "mine.py:Mine"]
-    assert main([*words, "--out", "tracked", "--minutes", "1e-6", *track, "--json"]) == 0
+    assert main([*words, "--out", "tracked", "--minutes", "1e-9", *track, "--json"]) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)["steps"] == 0
     assert "resume with: trimask train debug --out tracked --resume --tracker mine.py:Mine" in told.err

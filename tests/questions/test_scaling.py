@@ -275,7 +275,7 @@ def test_a_part_of_the_grid_makes_a_report(most: int):
         assert {row[4] for row in forecasts.rows} == {"not yet: by 40 runs"}
     assert findings.claims and findings.tables
     if most == 1:
-        assert "1 runs for 5 parameters" in findings.claims[0].text
+        assert "1 run for 5 parameters" in findings.claims[0].text
 
 
 def test_diverged_trials_are_left_out():

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from trimask.config import from_dict, override
 from trimask.errors import UserError
+from trimask.model.weights import read_denoiser
 from trimask.prepare.manifest import TOKENIZERS
 from trimask.runs.kinds import kind_of
 from trimask.tokenizer_training.data import RawSignals
@@ -143,13 +144,18 @@ def carry_over(run: Path, config: RunConfig, *, has_weights: bool) -> dict[str, 
                 "--weights FILE"
             )
         kept["weights"] = start.weights
-    if not (has_checkpoint or has_weights) and os.path.lexists(run / MODEL):
+    if not (has_checkpoint or has_weights) and _is_trained(run / MODEL):
         # Training from nothing would overwrite it.
         raise UserError(
             f"{run} holds a trained model and no checkpoint to resume: begin a new run with its weights, "
             f"--weights {run / MODEL} and another --out"
         )
     return kept
+
+
+def _is_trained(model: Path) -> bool:
+    """Return whether a model is there that has seen an update. UserError if the file is damaged."""
+    return os.path.lexists(model) and read_denoiser(model)[1].get("steps") != "0"
 
 
 def check_horizon(start: Begun, config: RunConfig) -> None:
