@@ -107,7 +107,7 @@ def test_a_run_of_two_processes_goes_on_in_one(tokenizers_folder: Path, tmp_path
     steps = ["--num-steps=4", "--log-every=1", "--evaluate-every=2"]
     alone, both = tmp_path / "alone", tmp_path / "both"
     assert main(["train", *words, *steps, "--out", str(alone)]) == 0
-    said = torchrun(["train", *words, *steps, "--out", str(both), "--minutes", "1e-9"])
+    said = torchrun(["train", *words, *steps, "--out", str(both), "--minutes", "1e-6"])
     assert said.count("deadline after 1 of 4 steps") == 1  # one of them speaks
     assert "resume with: torchrun --nproc-per-node=2 -m trimask train debug" in said
     assert len(list(both.glob("checkpoints/step_00000001/*.safetensors"))) == 2
