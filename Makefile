@@ -15,7 +15,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 # The first run fetches the judges (about 390 MB) into .venv/judges; TRIMASK_JUDGES names another folder.
-test-slow: .venv/.ready-dev .venv/.ready-eval .venv/.ready-scale
+test-slow: .venv/.ready-dev .venv/.ready-eval .venv/.ready-scale .venv/.ready-track
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 lint: .venv/.ready-dev
@@ -45,6 +45,9 @@ clean:
 
 .venv/.ready-scale: .venv/.ready
 	$(call bootstrap,scale)
+
+.venv/.ready-track: .venv/.ready
+	$(call bootstrap,track)
 
 define bootstrap
 @if [ -z "$(PYTHON)" ]; then echo "trimask: no Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; fi

@@ -1,5 +1,10 @@
 """Other people's trackers get each row under its step; whatever they do, the run goes on."""
 
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -182,42 +187,51 @@ def test_a_damaged_list_of_ids_is_told(mine: str, tmp_path: Path, caplog: pytest
     assert "does not list the ids of trackers: remove it" in caplog.text
 
 
-def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
+def test_tensorboard(tmp_path: Path) -> None:
+    """Its own reader finds each row once, those that a resumed run repeats with their later values."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    class SummaryWriter:
-        def __init__(self, folder: str, purge_step: int | None) -> None:
-            Path(folder).mkdir(exist_ok=True)
-            calls.append((Path(folder).name, purge_step))
+    run = tmp_path / "run"
+    track(["tensorboard"], run)
+    track(["tensorboard"], run, [{"step": 8, "loss": 1.5}])
+    found = EventAccumulator(str(run / "tensorboard"))
+    found.Reload()
+    assert [(each.step, each.value) for each in found.Scalars("loss")] == [(5, 2.0), (8, 1.5)]
+    assert [each.value for each in found.Scalars("seconds")] == [1.5]
+    assert not found.Scalars("evaluation/text_bits_per_token")  # of step 10, which will come again
+    assert not (run / IDS).exists()
 
-        def add_text(self, name: str, text: str) -> None:
-            assert name == "config" and '"recipe": "debug"' in text
 
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            calls.append((name, value, step))
-
-        def flush(self) -> None:
-            pass
-
-        def close(self) -> None:
-            calls.append("closed")
-
-    fake(monkeypatch, "tensorboard")
-    fake(monkeypatch, "torch.utils.tensorboard", SummaryWriter=SummaryWriter)
-    track(["tensorboard"], tmp_path / "run")
-    assert calls == [
-        ("tensorboard", None),
-        ("seconds", 1.5, 5),
-        ("loss", 2.0, 5),
-        ("seconds", 3.0, 10),
-        ("loss", 1.0, 10),
-        ("evaluation/text_bits_per_token", 0.5, 10),
-        "closed",
-    ]
-    calls.clear()
-    track(["tensorboard"], tmp_path / "run", [{"step": 8, "loss": 1.5}])
-    assert calls == [("tensorboard", 8), ("loss", 1.5, 8), "closed"]
-    assert not (tmp_path / "run" / IDS).exists()
+@pytest.mark.slow
+def test_the_real_libraries_keep_a_resumed_run_as_one(tmp_path: Path) -> None:
+    """In a process of their own: they start threads and services, and read the environment when imported."""
+    run = tmp_path / "run"
+    environment = {**os.environ, "WANDB_MODE": "offline", "TRACKIO_DIR": str(tmp_path / "trackio")}
+    environment |= {"HF_HUB_OFFLINE": "1", "WANDB_SILENT": "true"}
+    words = ["--tracker", "tensorboard", "--tracker", "wandb", "--tracker", "trackio"]
+    for command in (
+        ["debug", "--out", str(run), "--num-steps", "10", *words],
+        ["--out", str(run), "--resume", "--num-steps", "20", *words],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "trimask", "train", *command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "metrics.jsonl has all" not in done.stderr  # what is said of a tracker that fails
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["loss"] for row in rows if row.get("loss") is not None}
+    ids = read_json(run / IDS)
+    (database,) = (tmp_path / "trackio").glob("*.db")
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        found = opened.execute("SELECT run_name, step, metrics FROM metrics ORDER BY step").fetchall()
+    shown = {step: json.loads(metrics) for name, step, metrics in found if name == ids["trackio"]}
+    assert {step: row["loss"] for step, row in shown.items() if "loss" in row} == losses
+    assert len(list((run / "wandb").glob(f"offline-run-*-{ids['wandb']}/run-{ids['wandb']}.wandb"))) == 2
 
 
 class FakeRun:
