@@ -15,7 +15,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 # The first run fetches the judges (about 390 MB) into .venv/judges; TRIMASK_JUDGES names another folder.
-test-slow: .venv/.ready-dev .venv/.ready-eval .venv/.ready-scale .venv/.ready-track
+test-slow: .venv/.ready-dev .venv/.ready-eval .venv/.ready-scale .venv/.ready-track .venv/.ready-examples
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 lint: .venv/.ready-dev
@@ -48,6 +48,9 @@ clean:
 
 .venv/.ready-track: .venv/.ready
 	$(call bootstrap,track)
+
+.venv/.ready-examples: .venv/.ready
+	$(call bootstrap,examples)
 
 define bootstrap
 @if [ -z "$(PYTHON)" ]; then echo "trimask: no Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; fi
