@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from trimask.planning.describe import Description
     from trimask.training.run import RunConfig
 
-__all__ = ["UserError", "__version__", "describe", "load", "push_to_hub", "save_pretrained"]
+__all__ = [
+    "UserError",
+    "__version__",
+    "describe",
+    "from_pretrained",
+    "load",
+    "push_to_hub",
+    "save_pretrained",
+]
 __version__ = "0.1.0"
 
 
@@ -54,6 +62,10 @@ def load(
     return runs.load(
         run, tokenizers=tokenizers, backend=backend, preset=preset, revision=revision, trust_code=trust_code
     )
+
+
+from_pretrained = load
+"""`load`, under the name that users of other libraries on the hub look for."""
 
 
 def save_pretrained(

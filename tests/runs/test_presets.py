@@ -9,11 +9,11 @@ import pytest
 import trimask
 from trimask.cli import main
 from trimask.config import to_dict
+from trimask.generation.generate import UntunedTaskWarning
 from trimask.runs.export import export
 from trimask.runs.load import load_trained
 from trimask.runs.presets import PRESETS, Presets, hash_weights
 from trimask.sampling.config import SamplerConfig
-from trimask.sampling.defaults import DEFAULTS
 from trimask.sampling.grid import Tabulated
 from trimask.sampling.recompute import Everything, Needed
 
@@ -120,9 +120,12 @@ def test_presets_of_no_task_are_told(run: Path, tmp_path: Path):
         trimask.load(run, preset=f"{file}:fast")
 
 
-def test_presets_change_the_tasks_that_they_have():
-    presets = Presets(weights="x", presets={"fast": {"text": FAST}})
-    assert presets.apply("fast", DEFAULTS) == {**DEFAULTS, "text": FAST}
+def test_a_task_that_a_preset_has_no_settings_for_is_told(run: Path, tmp_path: Path):
+    write(tmp_path / PRESETS, run, presets={"fast": {"text": FAST}})
+    model = trimask.load(run, preset=f"{tmp_path / PRESETS}:fast")
+    with pytest.warns(UntunedTaskWarning, match="no settings for text_to_image: the run's own are used"):
+        model.generate("text_to_image", "x", num_steps=1, raw_prompt=True)
+    assert model.samplers == {**trimask.load(run).samplers, "text": FAST}
 
 
 @pytest.mark.parametrize("name", ["fast", "balanced", "best"])

@@ -255,13 +255,13 @@ def test_presets_keep_the_filters_and_guidance_of_the_run():
     study = tiny(replace(RUN, samplers={"text_to_image": own}), grids=(Uniform(), Cosine()))
     truth = {"Uniform": 2.05, "Cosine": 2.2, "measured": 2.0, "EntropyBound(nats=8.0)": 3.0}
     presets = from_dict(Presets, study.findings(answer(study, truth)).files[PRESETS])
-    found = presets.apply("fast", DEFAULTS)
+    found = {**DEFAULTS, **presets.find("fast")}
     assert found["text_to_image"].filters == own.filters
     assert found["text_to_image"].guidance_scale == 2.5
     assert found["text_to_image"].num_steps in (2, 4)
     assert found["speech_to_text"] == DEFAULTS["speech_to_text"]
     with pytest.raises(ValueError, match="no preset is named 'slow': choose one of fast, balanced, best"):
-        presets.apply("slow", DEFAULTS)
+        presets.find("slow")
 
 
 def test_policies_and_backends_are_measured_on_what_was_chosen():

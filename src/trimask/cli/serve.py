@@ -14,6 +14,7 @@ from trimask.cli.failure import Failed, UsageError, convert_file_errors
 from trimask.cli.sample import BACKENDS
 from trimask.errors import UserError
 from trimask.reading import read_text
+from trimask.runs.hub import is_hub_name
 
 _LIBRARIES = ("fastapi", "uvicorn", "pydantic", "python_multipart", "prometheus_client")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -34,7 +35,8 @@ class Serve(Verb):
     """
 
     models: Annotated[tyro.conf.Positional[tuple[str, ...]], _arg("RUN…")]
-    """run directories, exported files, or `quickstart`; NAME=RUN serves one by a name of your own"""
+    """run directories, exported files or folders, names on the hub (owner/name), or `quickstart`; NAME=RUN
+    serves one by a name of your own"""
     host: Annotated[str, _arg("ADDRESS")] = "127.0.0.1"
     """address to listen at: by default this machine alone can reach it"""
     port: Annotated[int, _arg("N")] = 8000
@@ -115,7 +117,7 @@ class Serve(Verb):
                 raise UsageError(f"{given!r} is no NAME=RUN: give both")
             if name in named:
                 raise UsageError(f"two models have the name {name}: name one, as in other={run}")
-            if run != "quickstart" and not Path(run).exists():
+            if run != "quickstart" and not Path(run).exists() and not is_hub_name(run):
                 beside = [str(each) for each in Path(run).parent.glob("*") if each.is_dir()]
                 close = closest(run, ["quickstart", *beside])
                 fix = f"did you mean {' or '.join(close)}?" if close else "give one, or quickstart"

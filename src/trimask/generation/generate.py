@@ -1,6 +1,7 @@
 """`Generator`: generate text, images and waveforms from prompts, images and waveforms, for every task."""
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -37,13 +38,17 @@ _MOST_SAMPLES = 100_000  # all sequences are built before the first is sampled
 _MOST_FRAMES = 1000  # of a filmstrip: each is a picture
 
 
+class UntunedTaskWarning(UserWarning):
+    """The chosen preset has no settings for this task."""
+
+
 @final
 class Generator:
     """A denoiser with its tokenizers. A tokenizer that no requested task needs may be absent.
 
     `samplers` are the sampler settings by task name. `seen` describes the training data, if known: prompts
     are respelled like it. `predictor` computes the denoiser's predictions: torch by default, or another of
-    `BACKENDS`, or one of your own.
+    `BACKENDS`, or one of your own. `tuned` are the tasks that a preset has settings for, if there is one.
 
     Raises: UserError when a tokenizer's geometry, or the predictor's vocabulary, differs from the
     denoiser's.
@@ -60,6 +65,7 @@ class Generator:
         samplers: Mapping[str, SamplerConfig] = DEFAULTS,
         seen: Seen | None = None,
         predictor: Predictor | None = None,
+        tuned: Collection[str] | None = None,
     ):
         self.predictor: Predictor = DenoiserPredictor(denoiser) if predictor is None else predictor
         if self.predictor.vocabulary != denoiser.vocabulary:
@@ -74,6 +80,7 @@ class Generator:
         )
         self.samplers: Mapping[str, SamplerConfig] = samplers
         self.seen = Seen() if seen is None else seen
+        self.tuned = tuned
 
     def generate(self, task: str, prompt: str | None = None, **options: Any) -> Any:
         """Generate one sample: the text, PIL image or (waveform, sample_rate); a `Generated` for `joint` and
@@ -159,6 +166,7 @@ class Generator:
 
         Warns:
             UntrainedTaskWarning: the model was trained on other tasks.
+            UntunedTaskWarning: the preset has no settings for this task.
             UnseenPromptWarning: a prompt is far from what the model has seen.
             SpanTooShortWarning: no end token was generated; the result has is_complete=False.
             EmptySpanWarning: nothing was generated before the end token.
@@ -204,6 +212,9 @@ class Generator:
         if span_length is not None:
             chosen = replace(chosen, length=Given())  # a length that is given is final
         self.seen.check_task(row, spans, self.vocabulary.tasks, stacklevel=3)
+        if config is None and self.tuned is not None and row.name not in self.tuned:
+            message = f"the preset has no settings for {row.name}: the run's own are used"
+            warnings.warn(message, UntunedTaskWarning, stacklevel=2)
         if not raw_prompt and prompt is not None and is_transcript(spans):
             voice = self.seen.voice(voice)
         guidance = prepare_guides(

@@ -112,8 +112,10 @@ def load(
         seen = seen_in(folder)
         samplers = load_samplers(folder)
     predictor = make_predictor(denoiser)
+    tuned = None
     if preset is not None:
-        samplers = _apply_preset(samplers, preset, run, denoiser, facts)
+        tuned = _find_preset(preset, run, denoiser, facts)
+        samplers = {**samplers, **tuned}
         if not isinstance(predictor, PartialPredictor):  # it keeps no keys and values
             samplers = {task: replace(law, recompute=Everything()) for task, law in samplers.items()}
     return Generator(
@@ -125,6 +127,7 @@ def load(
         samplers=samplers,
         seen=None if raw_prompts else seen,
         predictor=predictor,
+        tuned=tuned,
     )
 
 
@@ -138,8 +141,7 @@ def find_presets_file(run: str | Path) -> Path | None:
     return None if Path(run).is_file() else find_run_folder(run) / PRESETS
 
 
-def _apply_preset(
-    samplers: Mapping[str, SamplerConfig],
+def _find_preset(
     preset: str,
     run: str | Path,
     denoiser: Denoiser,
@@ -158,9 +160,9 @@ def _apply_preset(
             f"preset {preset!r}: {run} has no presets of its own: make them with `trimask study run sampling "
             f"--run {run} --out DIR`, and give DIR/{PRESETS}:{name}"
         )
-    chosen = found.apply(name, samplers)
+    chosen = found.find(name)
     known = [task.name for task in denoiser.vocabulary.tasks]
-    if unknown := [task for task in found.presets[name] if task not in known]:
+    if unknown := [task for task in chosen if task not in known]:
         raise UserError(
             f"preset {preset!r} is for task {', '.join(unknown)}, and {run} has only {', '.join(known)}: "
             "name one of these there"

@@ -29,8 +29,8 @@ class Presets:
     weights: str
     presets: dict[str, dict[str, SamplerConfig]]
 
-    def apply(self, name: str, samplers: Mapping[str, SamplerConfig]) -> dict[str, SamplerConfig]:
-        """Return `samplers` with those of the preset's tasks replaced.
+    def find(self, name: str) -> Mapping[str, SamplerConfig]:
+        """Return the sampler settings of a preset by task name.
 
         Raises:
             UserError: no preset has this name.
@@ -38,7 +38,7 @@ class Presets:
         if name not in self.presets:
             fix = f"choose one of {', '.join(self.presets)}" if self.presets else f"there is none; {_FIX}"
             raise UserError(f"no preset is named {name!r}: {fix}")
-        return {**samplers, **self.presets[name]}
+        return self.presets[name]
 
 
 def load_presets(path: Path, denoiser: Denoiser) -> Presets:
