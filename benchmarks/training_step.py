@@ -4,9 +4,9 @@
 denoisers on 8 × 256 positions of text over 8,192 codes and times each part of an update: `plain`, by autograd
 alone; `chunked`, with the head in chunks; `sparing`, as trimask does it, whose last block also leaves out the
 positions that no loss reads; with `--compile`, `compiled`, which adds compiled blocks; and trimask's own step
-as a whole. They take turns with matrix products, the ceiling. Times of the head are of its forward and
-backward pass together; MFU counts the operations that a step needs, the same ones for all; memory is the
-process's high-water mark.
+as a whole, on CPUs in bf16 too. They take turns with matrix products in fp32, the ceiling. Times of the head
+are of its forward and backward pass together; MFU counts the operations that a step needs, the same ones for
+all; memory is the process's high-water mark.
 """
 
 import argparse
@@ -36,9 +36,12 @@ from trimask.model.compilation import compile_blocks
 from trimask.model.denoiser import Denoiser, DenoiserConfig
 from trimask.model.flops import count_parameters, forward_flops
 from trimask.model.head import weighted_cross_entropy
+from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.corruption import ObjectiveConfig, View
+from trimask.training.distributed import World
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import AdamWConfig, clip_gradients
+from trimask.training.placement import place
 from trimask.training.step import DenoiserStep
 from trimask.vocabulary.batch import Batch
 from trimask.vocabulary.layout import CodeSpace, Vocabulary
@@ -78,7 +81,10 @@ def measure(size: str, compiled: bool, now: Callable[[], float], device: torch.d
         other = copy.deepcopy(step)
         compile_blocks(other.denoiser)
         kinds["compiled"] = (other, chunked_head, True)
-    times = {kind: Clock(device, now) for kind in (*kinds, "whole", "ceiling")}
+    whole = {"whole": step}
+    if device.type == "cpu":
+        whole["whole_bf16"] = build(size, device, Precision.BF16)[1]
+    times = {kind: Clock(device, now) for kind in (*kinds, *whole, "ceiling")}
     memory = dict.fromkeys(kinds, 0.0)
     flops = []
     matrix = torch.randn(CEILING, CEILING, device=device)
@@ -87,17 +93,18 @@ def measure(size: str, compiled: bool, now: Callable[[], float], device: torch.d
             reset_peak(device)
             flops.append(update(its_step, stream, number, head, is_sparing, times[kind]))
             memory[kind] = max(memory[kind], peak_mebibytes(device))
-        with times["whole"].part("step"):
-            step(stream.batch(number))
+        for kind, its_step in whole.items():
+            with times[kind].part("step"):
+                its_step(stream.batch(number))
         with times["ceiling"].part("products"):
             for _ in range(16):
                 torch.mm(matrix, matrix)
     ceiling = [32 * CEILING**3 / s for s in times["ceiling"].totals()]
-    seconds = {kind: times[kind].totals() for kind in (*kinds, "whole")}
+    seconds = {kind: times[kind].totals() for kind in (*kinds, *whole)}
     count = count_parameters(step.denoiser.config, step.denoiser.vocabulary)
     result = {
         "parameters": {"blocks": count.blocks, "embedding": count.embedding + count.unembedding},
-        "milliseconds": {kind: times[kind].medians() for kind in (*kinds, "whole")},
+        "milliseconds": {kind: times[kind].medians() for kind in (*kinds, *whole)},
         "first_round_seconds": {kind: times[kind].first() for kind in kinds},
         "positions_per_second": {
             kind: spread(ROWS * POSITIONS / s for s in seconds[kind]) for kind in seconds
@@ -112,7 +119,7 @@ def measure(size: str, compiled: bool, now: Callable[[], float], device: torch.d
         "ceiling_gflops": spread(c / 1e9 for c in ceiling),
         "mfu": {
             kind: spread(statistics.mean(flops) / s / c for s, c in zip(seconds[kind], ceiling, strict=True))
-            for kind in seconds
+            for kind in (*kinds, "whole")
         },
         "peak_mebibytes": {kind: round(peak) for kind, peak in memory.items()},
     }
@@ -120,7 +127,9 @@ def measure(size: str, compiled: bool, now: Callable[[], float], device: torch.d
     return result
 
 
-def build(size: str, device: torch.device) -> tuple[TrainingStream, DenoiserStep]:
+def build(
+    size: str, device: torch.device, precision: Precision = Precision.FP32
+) -> tuple[TrainingStream, DenoiserStep]:
     """A denoiser on documents of random codes that fill their rows."""
     width, depth = SIZES[size]
     vocabulary = Vocabulary(
@@ -145,8 +154,9 @@ def build(size: str, device: torch.device) -> tuple[TrainingStream, DenoiserStep
         physical_batch=ROWS,
         row_length=None,
     )
-    denoiser = Denoiser(DenoiserConfig(width=width, depth=depth, num_heads=width // 64), vocabulary)
-    denoiser.initialize(0)
+    config = DenoiserConfig(width=width, depth=depth, num_heads=width // 64)
+    compute = ComputeConfig(precision=precision)
+    denoiser = place(config, vocabulary, seed=0, compute=compute, world=World())
     step = DenoiserStep(
         denoiser.to(device),
         objective=ObjectiveConfig(),

@@ -62,8 +62,8 @@ def test_a_run_starts_from_exported_weights(
     assert not other.exists()
     assert main(["train", *words, "--weights", str(run), "--out", str(other)]) == 2
     assert "is not a file: `trimask export" in capsys.readouterr().err
-    assert main(["train", *words, "--compute.precision=bf16", "--out", str(other)]) == 2
-    assert "precision bf16 on one CPU process" in capsys.readouterr().err
+    assert main(["train", *words, "--compute.precision=float8", "--out", str(other)]) == 2
+    assert "precision float8 on one CPU process" in capsys.readouterr().err
     assert not other.exists()
     assert main(["export", str(run), "--out", str(tmp_path / "x.bin")]) == 2
     assert "does not end in .safetensors" in capsys.readouterr().err

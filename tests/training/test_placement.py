@@ -12,6 +12,7 @@ from torch.cuda._utils import _get_device_index
 from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage]  (documented)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp._fully_shard import _fsdp_state
+from torch.distributed.tensor import DTensor
 from torch.distributed.utils import _to_kwargs
 
 from training.distributed_steps import CONFIG, VOCABULARY, make_stream
@@ -87,6 +88,35 @@ def test_sharding_leaves_the_batch_on_the_host(sharded: World, monkeypatch: pyte
     assert float(found["grad_norm"]) == pytest.approx(float(expected["grad_norm"]), rel=1e-5)
 
 
+def test_bf16_on_one_cpu_process_is_that_of_sharded_parameters(sharded: World) -> None:
+    """FSDP copies the masters in its own way; the updates are the same to the last bit."""
+    compute = ComputeConfig(precision=Precision.BF16)
+    plain, mesh = (place(CONFIG, VOCABULARY, seed=0, compute=compute, world=w) for w in (World(), sharded))
+    exact = place(CONFIG, VOCABULARY, seed=0, compute=ComputeConfig(), world=World())
+    steps = [make_step(plain, World()), make_step(mesh, sharded), make_step(exact, World())]
+    for number in range(3):
+        found, expected, in_fp32 = (step(make_stream().batch(number)) for step in steps)
+        assert float(found["loss"]) == float(expected["loss"])
+        assert float(found["loss"]) == pytest.approx(float(in_fp32["loss"]), rel=0.02)
+    assert found["loss"] != in_fp32["loss"]  # it is computed in bf16
+    shards = dict(mesh.named_parameters())
+    for name, master in plain.named_parameters():
+        shard = shards[name]
+        assert isinstance(shard, DTensor) and master.dtype == torch.float32
+        assert torch.equal(master, shard.full_tensor())
+
+
+def test_a_cpu_without_bf16_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compute = ComputeConfig(precision=Precision.BF16)
+    for found, told in (({"avx512_bf16": True}, ""), ({"amx_bf16": False}, "many times slower")):
+        caplog.clear()
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
+        check(compute, World())
+        assert (told in caplog.text) and bool(told) == bool(caplog.text)
+
+
 def test_one_process_takes_a_gpu_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch sets no device that has none."""
     taken: list[int] = []
@@ -102,7 +132,7 @@ def test_one_process_takes_a_gpu_by_its_number(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("compute", "device", "message"),
     [
-        (ComputeConfig(precision=Precision.BF16), "cpu", "precision bf16 on one CPU process"),
+        (ComputeConfig(precision=Precision.FLOAT8), "cpu", "precision float8 on one CPU process"),
         (ComputeConfig(attention=AttentionBackend.VARLEN), "cpu", "attention varlen needs a GPU"),
         (ComputeConfig(attention=AttentionBackend.FLEX), "cpu", "attention flex needs a GPU"),
         (

@@ -30,7 +30,8 @@ class ComputeConfig:
     Attributes:
         micro_batch: rows per forward and backward pass on each device, with gradient accumulation; None for
             all rows at once.
-        precision: None for bf16 on GPUs and fp32 on CPUs, where bf16 is many times slower.
+        precision: None for bf16 on GPUs and fp32 on CPUs. CPUs with instructions for bf16 (AVX-512 BF16, AMX)
+            are faster in it, all others many times slower.
         attention: None for the best fit to device and precision.
         recompute: what is recomputed in backward to save memory.
         compile: whether blocks are compiled: faster steps after a minute or so.

@@ -1,6 +1,7 @@
 """Place an untrained denoiser on the devices of a run: precision, recomputation, compilation, sharding."""
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -17,6 +18,11 @@ from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.distributed import World
 from trimask.vocabulary.layout import Vocabulary
 
+logger = logging.getLogger(__name__)
+
+_COMPUTING = ("weighted_loss", "cross_entropy")
+"""The methods that use parameters."""
+
 
 def place(
     config: DenoiserConfig, vocabulary: Vocabulary, *, seed: int, compute: ComputeConfig, world: World
@@ -24,7 +30,7 @@ def place(
     """Build and initialize the denoiser for training; if sharded, no process ever holds all of it.
 
     Parameters are fp32 masters. Where `world` has a mesh they are sharded (FSDP2), block by block, and
-    gathered in the precision of the matrix products.
+    gathered in the precision of the matrix products; elsewhere each pass copies them in that precision.
 
     Raises:
         UserError, ImportError: as `check`.
@@ -45,6 +51,9 @@ def place(
     if world.mesh is not None:
         _shard(denoiser, precision, compute, world)
         denoiser.to_empty(device=world.device)
+    elif precision is Precision.BF16:
+        for method in _COMPUTING:
+            _copy_before(denoiser, method, dtype)
     denoiser.initialize(seed)
     return denoiser
 
@@ -53,13 +62,16 @@ def check(compute: ComputeConfig, world: World) -> None:
     """Check the settings before anything is built.
 
     Raises:
-        UserError: a precision or attention that does not suit the device.
+        UserError: a precision or attention that does not suit the device. bf16 where the CPU has no
+            instructions for it is only warned of.
         ImportError: float8 without its library.
     """
     precision, attention = compute.precision_on(world.device), compute.attention
-    if precision is not Precision.FP32 and world.mesh is None:
-        raise UserError(
-            f"precision {precision.value} on one CPU process: it is slower than fp32 there; leave it out"
+    if precision is Precision.FLOAT8 and world.mesh is None:
+        raise UserError("precision float8 on one CPU process: CPUs have no such products; use bf16 or fp32")
+    if precision is Precision.BF16 and world.device.type == "cpu" and not _has_bf16_products():
+        logger.warning(
+            "precision bf16: this CPU has no instructions for it, and computes many times slower than in fp32"
         )
     if precision is Precision.FLOAT8 and importlib.util.find_spec("torchao") is None:
         raise ImportError("precision float8 needs the extra `float8`: pip install trimask[float8]")
@@ -67,6 +79,36 @@ def check(compute: ComputeConfig, world: World) -> None:
         raise UserError(f"attention {attention.value} needs a GPU: use loop, or leave it out")
     if attention is AttentionBackend.VARLEN and precision is Precision.FP32:
         raise UserError("attention varlen computes in half precision: use precision bf16, or attention loop")
+
+
+def _has_bf16_products() -> bool:
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
+def _copy_before(denoiser: Denoiser, name: str, dtype: torch.dtype) -> None:
+    """Wrap the method `name` to compute with copies of the parameters in `dtype`; gradients reach the masters
+    through them.
+    """
+    from torch.func import functional_call
+
+    called = _Called(denoiser, getattr(denoiser, name))
+
+    def with_copies(*args: Any, **kwargs: Any) -> Any:
+        copies = {f"owner.{each}": master.to(dtype) for each, master in denoiser.named_parameters()}
+        return functional_call(called, copies, args, kwargs)
+
+    setattr(denoiser, name, with_copies)
+
+
+@final
+class _Called(nn.Module):
+    """A method as a module, since `functional_call` calls no others."""
+
+    def __init__(self, owner: nn.Module, method: Callable[..., Any]) -> None:
+        super().__init__()
+        self.owner = owner
+        self.forward = method
 
 
 def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, world: World) -> None:
@@ -80,8 +122,7 @@ def _shard(denoiser: Denoiser, precision: Precision, compute: ComputeConfig, wor
     for block in denoiser.blocks:
         fully_shard(block, mesh=world.mesh, mp_policy=policy, reshard_after_forward=compute.reshard)
     fully_shard(denoiser, mesh=world.mesh, mp_policy=policy)
-    # Every method that uses parameters must gather them first.
-    for method in ("weighted_loss", "cross_entropy"):
+    for method in _COMPUTING:
         _gather_before(denoiser, method)
 
 
