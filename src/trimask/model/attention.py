@@ -186,17 +186,17 @@ def attend_in_loop(
     """
     if q.device.type == "cpu" and q.dtype is torch.bfloat16:
         return attend_in_loop(q.float(), k.float(), v.float(), runs).to(q.dtype)
+    # Split, not sliced: the gradient of a slice is as large as the whole.
+    queries = q.split([run.count * run.num_active for run in runs])
+    keys, values = (x.split([run.count * run.length for run in runs]) for x in (k, v))
     outputs = []
-    query = key = 0
-    for run in runs:
-        next_query, next_key = query + run.count * run.num_active, key + run.count * run.length
+    for run, of_run, keys_of_run, values_of_run in zip(runs, queries, keys, values, strict=True):
         if run.num_active:
-            q_run = q[query:next_query].unflatten(0, (run.count, run.num_active)).transpose(1, 2)
+            q_run = of_run.unflatten(0, (run.count, run.num_active)).transpose(1, 2)
             k_run, v_run = (
-                x[key:next_key].unflatten(0, (run.count, run.length)).transpose(1, 2) for x in (k, v)
+                x.unflatten(0, (run.count, run.length)).transpose(1, 2) for x in (keys_of_run, values_of_run)
             )
             outputs.append(_attend_alike(q_run, k_run, v_run, run).transpose(1, 2).flatten(0, 1))
-        query, key = next_query, next_key
     return torch.cat(outputs)
 
 
