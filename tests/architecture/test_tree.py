@@ -47,4 +47,6 @@ def test_each_part_of_the_package_is_named() -> None:
             part.is_dir() and any(part.rglob("*.py"))
         )
         if is_code:
-            assert f"{PACKAGE}/{part.name}" in named, f"the tree in docs/architecture.md does not name {part.name}"
+            assert f"{PACKAGE}/{part.name}" in named, (
+                f"the tree in docs/architecture.md does not name {part.name}"
+            )
