@@ -1,4 +1,4 @@
-"""The workflow for GitHub: well formed, for the Python versions that are named, and no more than `make` does."""
+"""The workflow for GitHub: well formed, for the Pythons that are named, and no more than `make` does."""
 
 import re
 import tomllib
