@@ -37,8 +37,8 @@ def test_its_figures_are_those_of_the_scorecard() -> None:
             f"{continued['chance']:.0%}",
             f"{continued['outside_language_model']['value']:.0%}",
         ],
-        "own picture is the nearest of 1,330": _nearest(images["seen"]),
-        "own picture is the nearest of 1,366": _nearest(images["composition"]),
+        "the original is the nearest of 1,330": _nearest(images["seen"]),
+        "the original is the nearest of 1,366": _nearest(images["composition"]),
         "word F1": [estimate(captions["word_f1"]), f"{captions['floor_constant']['value']:.2f}"],
         "word error rate, Whisper": [
             estimate(spoken["generated_word_error_rate"]),
