@@ -19,6 +19,7 @@ from matplotlib import pyplot
 from scipy.signal import spectrogram
 
 import trimask
+from trimask.data.selection import QuickstartData
 from trimask.demo.examples import draw_examples
 from trimask.recipes.quickstart import quickstart
 
@@ -28,7 +29,9 @@ PLACE = Path(__file__).with_name("samples.png")
 
 def main() -> None:
     model = trimask.load("quickstart")
-    rows = draw_examples(quickstart().data, seed=0, num_images=NUM_COLUMNS, num_clips=4)
+    data = quickstart().data
+    assert isinstance(data, QuickstartData)
+    rows = draw_examples(data, seed=0, num_images=NUM_COLUMNS, num_clips=4)
     figure = pyplot.figure(figsize=(10, 6.9), dpi=100, facecolor="white")
     grid = figure.add_gridspec(6, NUM_COLUMNS, top=0.93, bottom=0.03, left=0.01, right=0.99, hspace=0.62)
 
