@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-slow lint format setup clean
+.PHONY: demo test test-slow lint format docs dist setup clean
 
 # What the demo needs; `make demo ARGS="--minutes 2"` passes arguments on.
 demo: .venv/.ready
@@ -28,10 +28,18 @@ format: .venv/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, to be opened as a file: site/index.html.
+docs: .venv/.ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# A source archive and a wheel, without isolation: with the setuptools of .venv.
+dist: .venv/.ready-dev
+	$(BIN)/python -m build --no-isolation --outdir dist
+
 setup: .venv/.ready-dev
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist site src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # One stamp for each set of libraries.
 .venv/.ready: pyproject.toml constraints.txt bootstrap.py

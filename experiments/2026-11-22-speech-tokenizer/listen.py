@@ -2,7 +2,7 @@
 that `unseen.py` cut, after a trained tokenizer, wider searches for its codes, its vocoder alone, and Codec 2.
 
 Decodes, listens and counts as `trimask tokenizers --measure` does. Transcripts are kept under DIR and not
-made again; `--save` puts the figures into results.json under that name.
+made again; `--save` puts the figures into results.json (kept as results.json.gz) under that name.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """`python run.py STEP --work DIR [...]`: everything in this experiment's tables, in the order of `STEPS`.
 
 Each step leaves its models and figures under DIR and does not make again what is there; `tables` gathers
-them in results.json. One CPU thread.
+them in results.json (kept as results.json.gz: unpack it first). One CPU thread.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Which samplers let end codes flood the text: passages and captions of the shipped model.
 
-`python experiments/2026-11-29-floods/run.py` writes results.json beside it.
+`python experiments/2026-11-29-floods/run.py` writes results.json beside it (kept as results.json.gz).
 """
 
 import json

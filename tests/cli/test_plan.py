@@ -19,9 +19,9 @@ def test_a_plan_for_reading_and_as_json(capsys: pytest.CaptureFixture[str]) -> N
     assert found["time"]["cost"] == pytest.approx(2 * found["time"]["device_hours"])
 
 
-def test_the_plan_in_the_readme_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    shown = re.search(r"^\$ trimask (plan .*)\n([^`]*)```", readme, re.MULTILINE)
+def test_the_plan_in_the_documents_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plan.md").read_text(encoding="utf-8")
+    shown = re.search(r"^\$ trimask (plan .*)\n([^`]*)```", page, re.MULTILINE)
     assert shown and main(shown[1].split()) == 0
     assert capsys.readouterr().out == shown[2]
 

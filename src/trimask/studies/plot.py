@@ -23,7 +23,11 @@ def draw(rows: Sequence[Sequence[Panel]], path: Path) -> None:
     """
     columns = max(len(row) for row in rows)
     is_shared = all(len({panel.y_label for panel in column}) == 1 for column in zip(*rows, strict=False))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trimask", "font.size": 9}):
+    # One font: each text names all of them, and the usual ten are half a file.
+    fonts = ["DejaVu Sans"]
+    with mpl.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "trimask", "font.size": 9, "font.sans-serif": fonts}
+    ):
         figure = Figure(figsize=(3.4 * columns, 2.9 * len(rows)), layout="constrained")
         grid = figure.subplots(len(rows), columns, squeeze=False, sharey="col" if is_shared else "none")
         for axes_row, row in zip(grid, rows, strict=True):

@@ -1,4 +1,4 @@
-"""The tree in README.md is the tree on the disk."""
+"""The tree in docs/architecture.md is the tree on the disk."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,9 @@ PACKAGE = "src/trimask"
 
 
 def tree_block() -> list[str]:
-    readme = ROOT / "README.md"
-    assert readme.exists(), "README.md is missing"
-    match = re.search(
-        r"^## The tree\n.*?^```\w*\n(.*?)^```", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    assert match, "README.md has no fenced block after the heading '## The tree'"
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    match = re.search(r"^## The tree\n.*?^```\w*\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert match, "docs/architecture.md has no fenced block after the heading '## The tree'"
     return match[1].splitlines()
 
 
@@ -38,7 +35,7 @@ def test_each_path_that_is_named_exists() -> None:
     assert paths
     for path in paths:
         assert (ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).is_file(), (
-            f"README.md names {path}"
+            f"docs/architecture.md names {path}"
         )
 
 
@@ -50,4 +47,6 @@ def test_each_part_of_the_package_is_named() -> None:
             part.is_dir() and any(part.rglob("*.py"))
         )
         if is_code:
-            assert f"{PACKAGE}/{part.name}" in named, f"README.md's tree does not name {part.name}"
+            assert f"{PACKAGE}/{part.name}" in named, (
+                f"the tree in docs/architecture.md does not name {part.name}"
+            )
