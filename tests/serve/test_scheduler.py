@@ -39,40 +39,61 @@ def expected(name: str, number: int) -> list[list[bytes]]:
         return [to_bytes(each) for each in make(name).generate_many(**REQUESTS[number])]
 
 
-PLANS = st.lists(
-    st.tuples(
+def plans(least: int, most: int) -> Any:
+    """Requests of every kind, when each is admitted, and when some are cancelled."""
+    request = st.tuples(
         st.sampled_from(range(len(REQUESTS))),
         st.integers(0, 12),  # admitted before this step
         st.one_of(st.none(), st.none(), st.integers(0, 6)),  # cancelled so many steps later
-    ),
-    min_size=1,
-    max_size=9,
-)
+    )
+    return st.lists(request, min_size=least, max_size=most)
+
+
+BOUNDS = {"most_rows": st.integers(1, 9), "most_positions": st.integers(1, 400)}
 
 
 @pytest.mark.parametrize("name", MAKERS)
 @settings(max_examples=6)
-@given(plan=PLANS, most_rows=st.integers(1, 9))
+@given(plan=plans(1, 9), **BOUNDS)
 def test_results_are_those_of_each_alone(
-    name: str, plan: list[tuple[int, int, int | None]], most_rows: int
+    name: str, plan: list[tuple[int, int, int | None]], most_rows: int, most_positions: int
 ) -> None:
-    check_company(name, plan, most_rows)
+    check_company(name, plan, most_rows, most_positions)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 @settings(max_examples=150)
-@given(plan=PLANS, most_rows=st.integers(1, 9))
+@given(plan=plans(1, 9), **BOUNDS)
 def test_results_are_those_of_each_alone_at_length(
-    name: str, plan: list[tuple[int, int, int | None]], most_rows: int
+    name: str, plan: list[tuple[int, int, int | None]], most_rows: int, most_positions: int
 ) -> None:
-    check_company(name, plan, most_rows)
+    check_company(name, plan, most_rows, most_positions)
 
 
-def check_company(name: str, plan: list[tuple[int, int, int | None]], most_rows: int) -> None:
+@pytest.mark.parametrize("name", MAKERS)
+@settings(max_examples=1)
+@given(plan=plans(50, 50))
+def test_fifty_requests(name: str, plan: list[tuple[int, int, int | None]]) -> None:
+    check_company(name, plan, 32, 16_384)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAKERS)
+@settings(max_examples=40)
+@given(plan=plans(50, 50), most_rows=st.integers(1, 50), most_positions=st.integers(1, 2000))
+def test_fifty_requests_at_length(
+    name: str, plan: list[tuple[int, int, int | None]], most_rows: int, most_positions: int
+) -> None:
+    check_company(name, plan, most_rows, most_positions)
+
+
+def check_company(
+    name: str, plan: list[tuple[int, int, int | None]], most_rows: int, most_positions: int
+) -> None:
     """Carry out a plan of requests; compare each with what `Generator.generate` gives alone."""
     generator = make(name)
-    scheduler = Scheduler(generator.predictor, most_rows=most_rows)
+    scheduler = Scheduler(generator.predictor, most_rows=most_rows, most_positions=most_positions)
     known = len(REQUESTS) - (name == "hash")
     plan = [(number % known, begin, stop) for number, begin, stop in plan]
     jobs = [(*listen(generator, REQUESTS[number]), number, begin, stop) for number, begin, stop in plan]

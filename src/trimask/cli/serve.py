@@ -18,6 +18,7 @@ from trimask.reading import read_text
 _LIBRARIES = ("fastapi", "uvicorn", "pydantic", "python_multipart", "prometheus_client")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST = 100_000
+_MOST_POSITIONS = 1_000_000_000
 
 
 def _arg(metavar: str) -> Any:
@@ -47,7 +48,9 @@ class Serve(Verb):
     """what computes the models, as in `trimask sample`"""
     most_rows: Annotated[int, _arg("N")] = 32
     """results of a model that are filled at the same time"""
-    most_requests: Annotated[int, _arg("N")] = 64
+    most_positions: Annotated[int, _arg("N")] = 16_384
+    """positions that a pass of the network computes: they bound its memory. One result always fits"""
+    most_requests: Annotated[int, _arg("N")] = 256
     """requests to a model that are held at the same time; others are told to come back (429)"""
     patience: Annotated[int, _arg("SECONDS")] = 60
     """the longest wait for what is under way when the server is stopped"""
@@ -58,6 +61,7 @@ class Serve(Verb):
         choose("backend", self.backend, BACKENDS)
         check_range("--port", self.port, 0, 65_535)
         check_range("--most-rows", self.most_rows, 1, _MOST)
+        check_range("--most-positions", self.most_positions, 1, _MOST_POSITIONS)
         check_range("--most-requests", self.most_requests, 1, _MOST)
         check_range("--patience", self.patience, 0, _MOST)
         named = self._name_models()
@@ -86,7 +90,12 @@ class Serve(Verb):
                 name: trimask.load(run, backend=self.backend, preset=self.preset)
                 for name, run in named.items()
             }
-        service = Service(models, most_rows=self.most_rows, most_jobs=self.most_requests)
+        service = Service(
+            models,
+            most_rows=self.most_rows,
+            most_positions=self.most_positions,
+            most_jobs=self.most_requests,
+        )
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -42,7 +42,7 @@ class Service:
 
     Args:
         models: by name; the first is that of requests which name none.
-        most_rows, most_jobs: of each model, as in `Scheduler`.
+        most: bounds of each model's `Scheduler`, by its arguments' names.
     """
 
     def __init__(
@@ -50,8 +50,7 @@ class Service:
         models: Mapping[str, Generator],
         *,
         limits: Limits = DEFAULT,
-        most_rows: int = 32,
-        most_jobs: int = 64,
+        **most: int,
     ):
         now = int(time.time())
         self.models = {
@@ -59,10 +58,7 @@ class Service:
         }
         self.limits = limits
         self.worker = Worker(
-            {
-                name: Scheduler(generator.predictor, most_rows=most_rows, most_jobs=most_jobs)
-                for name, generator in models.items()
-            }
+            {name: Scheduler(generator.predictor, **most) for name, generator in models.items()}
         )
 
     def find(self, name: str | None) -> Served:
