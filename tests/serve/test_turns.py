@@ -91,8 +91,8 @@ def test_short_requests_pass_long_ones() -> None:
 
 
 def test_a_stream_of_short_requests_leaves_a_long_one_its_share() -> None:
-    """Short requests come one after the other. When as much work was done for them as the long one needs, it is
-    its turn.
+    """Short requests come one after the other. When as much was done for them as the long one needs, its turn
+    comes.
     """
     generator = hash_generator()
     scheduler = Scheduler(generator.predictor, most_rows=1)

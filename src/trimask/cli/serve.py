@@ -52,6 +52,10 @@ class Serve(Verb):
     """positions that a pass of the network computes: they bound its memory. One result always fits"""
     most_requests: Annotated[int, _arg("N")] = 256
     """requests to a model that are held at the same time; others are told to come back (429)"""
+    receive_seconds: Annotated[float, _arg("SECONDS")] = 30.0
+    """within which the head of a request must arrive, and then its body"""
+    allow_origin: Annotated[str | None, _arg("ORIGIN")] = None
+    """the server whose pages may call, such as https://example.org; * is any. By default none but ours may"""
     patience: Annotated[int, _arg("SECONDS")] = 60
     """the longest wait for what is under way when the server is stopped"""
     json: bool = False
@@ -63,6 +67,7 @@ class Serve(Verb):
         check_range("--most-rows", self.most_rows, 1, _MOST)
         check_range("--most-positions", self.most_positions, 1, _MOST_POSITIONS)
         check_range("--most-requests", self.most_requests, 1, _MOST)
+        check_range("--receive-seconds", self.receive_seconds, 0.1, _MOST)
         check_range("--patience", self.patience, 0, _MOST)
         named = self._name_models()
         keys = None if self.api_keys is None else _read_keys(self.api_keys)
@@ -83,6 +88,7 @@ class Serve(Verb):
         import trimask
         from trimask.serve import server
         from trimask.serve.app import create_app
+        from trimask.serve.limits import Limits
         from trimask.serve.service import Service
 
         with convert_file_errors():
@@ -92,6 +98,7 @@ class Serve(Verb):
             }
         service = Service(
             models,
+            limits=Limits(receive_seconds=self.receive_seconds),
             most_rows=self.most_rows,
             most_positions=self.most_positions,
             most_jobs=self.most_requests,
@@ -107,8 +114,15 @@ class Serve(Verb):
                 print_json({"url": f"{url}/v1", "models": list(models)})
 
         hosts = (*_LOOPBACK, "[::1]") if self.host in _LOOPBACK else None
-        app = create_app(service, keys=keys, hosts=hosts)
-        server.run(app, listener, when_ready=tell, patience=self.patience)
+        origins = () if self.allow_origin is None else (self.allow_origin,)
+        app = create_app(service, keys=keys, hosts=hosts, origins=origins)
+        server.run(
+            app,
+            listener,
+            when_ready=tell,
+            patience=self.patience,
+            head_seconds=self.receive_seconds,
+        )
         say("stopped")
 
     def _name_models(self) -> dict[str, str]:
