@@ -51,6 +51,7 @@ def create_app(
         lifespan=live,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=ERRORS,
     )
     for part in (completions, images, audio, canvas):

@@ -19,6 +19,7 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from trimask.errors import UserError
 from trimask.generation.generate import Generator
 from trimask.generation.given import load_pixels
 from trimask.media.limits import Limits as Bounds
@@ -136,7 +137,7 @@ async def read_picture(field: str, data: bytes, generator: Generator, limits: Li
 def _read_picture(field: str, data: bytes, generator: Generator, limits: Limits) -> PIL.Image.Image:
     size = _size_of(generator)
     measure(field, data, limits)
-    return PIL.Image.fromarray(load_pixels(data, size))
+    return _load(field, data, size)
 
 
 def measure(field: str, data: bytes, limits: Limits) -> tuple[int, int]:
@@ -176,7 +177,14 @@ def _read_mask(
     picture = (
         data if alpha is None else PIL.Image.fromarray(np.where(alpha < _OPAQUE, 255, 0).astype(np.uint8))
     )
-    return PIL.Image.fromarray(load_pixels(picture, size))
+    return _load(field, picture, size)
+
+
+def _load(field: str, picture: PIL.Image.Image | bytes, size: int) -> PIL.Image.Image:
+    try:
+        return PIL.Image.fromarray(load_pixels(picture, size))
+    except UserError as error:
+        raise ApiError(400, f"{field}: {error}", param=field, code="invalid_image") from error
 
 
 def read_alpha(data: bytes) -> np.ndarray | None:
