@@ -48,8 +48,9 @@ class Serve(Verb):
     """what computes the models, as in `trimask sample`"""
     most_rows: Annotated[int, _arg("N")] = 32
     """results of a model that are filled at the same time"""
-    most_positions: Annotated[int, _arg("N")] = 16_384
-    """positions that a pass of the network computes: they bound its memory. One result always fits"""
+    most_positions: Annotated[int | None, _arg("N")] = None
+    """positions that a pass of the network computes: they bound its memory. One result always fits.
+    By default 2,048 on a CPU, 16,384 elsewhere"""
     most_requests: Annotated[int, _arg("N")] = 256
     """requests to a model that are held at the same time; others are told to come back (429)"""
     receive_seconds: Annotated[float, _arg("SECONDS")] = 30.0

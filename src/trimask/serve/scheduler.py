@@ -41,7 +41,8 @@ class Scheduler:
     Args:
         most_rows: results that are filled at the same time.
         most_positions: of a pass, with and without condition: they bound its memory. A single result is
-            always admitted, and one that a length rule lengthens goes on.
+            always admitted, and one that a length rule lengthens goes on. By default 2,048 on a CPU, whose
+            caches hold no more (a position costs 8% less than with 16,384), and 16,384 elsewhere [D].
         most_jobs: requests that are held, those under way included.
     """
 
@@ -50,11 +51,12 @@ class Scheduler:
         predictor: Predictor,
         *,
         most_rows: int = 32,
-        most_positions: int = 16_384,
+        most_positions: int | None = None,
         most_jobs: int = 256,
     ):
         self.predictor, self.most_rows, self.most_jobs = predictor, most_rows, most_jobs
-        self.most_positions = most_positions
+        usual = 2048 if predictor.device.type == "cpu" else 16_384
+        self.most_positions = usual if most_positions is None else most_positions
         self.num_steps = 0
         self._lock = threading.Lock()
         self._new: deque[Job] = deque()
