@@ -307,16 +307,17 @@ def speak(url: str, content: bytes) -> tuple[int, dict[str, Any]]:
     return int(head.split()[1]), json.loads(body)
 
 
-def test_what_is_no_http() -> None:
+def test_what_is_no_http(capsys: pytest.CaptureFixture[str]) -> None:
     service = make_service(SMALL)
     with listening_to(create_app(service)) as (url, _):
         for content, expected in HEADS.items():
             status, body = speak(url, content)
             assert status == expected and set(body) == {"error"}, content[:100]
         assert httpx2.post(f"{url}/v1/completions", json=ASK).status_code == 200
+    assert "Exception" not in capsys.readouterr().err
 
 
-def test_slow_clients_are_sent_away() -> None:
+def test_slow_clients_are_sent_away(capsys: pytest.CaptureFixture[str]) -> None:
     """Those that never finish a head or a body; others are answered meanwhile."""
     limits = Limits(receive_seconds=0.3)
     service = make_service(limits)
@@ -336,9 +337,10 @@ def test_slow_clients_are_sent_away() -> None:
             with connection:
                 assert connection.recv(65_536).startswith(b"HTTP/1.1 408")
         assert httpx2.post(f"{url}/v1/completions", json=ASK).status_code == 200
+    assert "Exception" not in capsys.readouterr().err
 
 
-def test_a_body_that_grows_beyond_its_bound() -> None:
+def test_a_body_that_grows_beyond_its_bound(capsys: pytest.CaptureFixture[str]) -> None:
     service = make_service(SMALL)
     head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
     chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
@@ -356,3 +358,4 @@ def test_a_body_that_grows_beyond_its_bound() -> None:
             told += with_error
         assert told.startswith(b"HTTP/1.1 413")
         assert httpx2.post(f"{url}/v1/completions", json=ASK).status_code == 200
+    assert "Exception" not in capsys.readouterr().err

@@ -52,7 +52,7 @@ class Gate:
             return
         name, began, status = secrets.token_hex(12).encode(), time.monotonic(), 499
         headers = {key.lower(): value for key, value in scope["headers"]}
-        body = _Body(self, receive)
+        body, is_refused = _Body(self, receive), False
 
         async def send_with_id(message: _Message) -> None:
             nonlocal status
@@ -63,10 +63,12 @@ class Gate:
 
         async def send_unless_refused(message: _Message) -> None:
             """Whatever a route makes of a body that did not arrive, the client is told why it did not."""
-            if body.error is None or status != 499:
-                await send_with_id(message)
-            elif message["type"] == "http.response.start":
+            nonlocal is_refused
+            if body.error is not None and message["type"] == "http.response.start":
+                is_refused = True
                 await _answer(body.error, send_with_id)
+            elif not is_refused:
+                await send_with_id(message)
 
         self._num_active += 1
         try:
