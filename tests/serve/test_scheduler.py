@@ -15,7 +15,7 @@ from generation.fakes import tiny_generator
 from serve.company import REQUESTS, HashPredictor, hash_generator, listen, results, run, to_bytes
 from trimask.errors import UserError
 from trimask.generation.generate import Generator
-from trimask.sampling import SamplerConfig
+from trimask.sampling import LargestProbability, SamplerConfig
 from trimask.sampling.predictor import Prediction
 from trimask.serve.job import Began, Ended, Failed, Made, Message, Watched
 from trimask.serve.scheduler import Busy, Scheduler
@@ -124,6 +124,62 @@ def test_requests_share_their_passes() -> None:
         scheduler.submit(listen(generator, {"task": "text", "num_steps": 6, "seed": seed})[0])
     run(scheduler)
     assert predictor.num_passes == scheduler.num_steps == 6
+
+
+class Reads(HashPredictor):
+    """Counts how often a prediction is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_reads = 0
+
+    def __call__(self, z: Tensor, batch: Batch) -> Prediction:
+        prediction = super().__call__(z, batch)
+
+        def log_probabilities(slots: Tensor, range_index: int) -> Tensor:
+            self.num_reads += 1
+            return prediction(slots, range_index)
+
+        return log_probabilities
+
+
+def test_requests_of_equal_settings_are_read_together() -> None:
+    counts: list[int] = []
+    for temperatures in ([0.5], [0.5] * 5, [0.5, 0.6, 0.7, 0.8, 0.9]):
+        predictor = Reads()
+        generator = tiny_generator(predictor=predictor)
+        scheduler = Scheduler(predictor)
+        for seed, temperature in enumerate(temperatures):
+            config = SamplerConfig(num_steps=4)
+            request = {"task": "text", "seed": seed, "config": config, "temperature": temperature}
+            scheduler.submit(listen(generator, request)[0])
+        run(scheduler)
+        counts.append(predictor.num_reads)
+    assert counts == [4, 4, 20]
+
+
+class Unequal(LargestProbability):
+    """A user's order that cannot be compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+def test_settings_that_cannot_be_compared() -> None:
+    generator = hash_generator()
+    scheduler = Scheduler(generator.predictor)
+    heard = [
+        listen(
+            generator, {"task": "text", "seed": seed, "config": SamplerConfig(num_steps=2, order=Unequal())}
+        )
+        for seed in range(2)
+    ]
+    for job, _ in heard:
+        scheduler.submit(job)
+    run(scheduler)
+    assert all(len(results(told)) == 1 for _, told in heard)
 
 
 def test_one_leaves_while_others_stay() -> None:

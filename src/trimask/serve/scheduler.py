@@ -125,8 +125,8 @@ class Scheduler:
         job.tell(Began(results=job.results, warnings=tuple(told)))
 
     def _share(self, config: SamplerConfig) -> SamplerConfig:
-        """Return the equal settings of another request, if there are: rows of the same ones are read together,
-        in a tenth less time.
+        """Return the equal settings of another request, if any: rows of the same ones are read together, in a
+        tenth less time.
         """
         held = [job.results.config for job in self._jobs if job.results is not None]
         return next((each for each in held if _are_equal(each, config)), config)
