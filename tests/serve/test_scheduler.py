@@ -15,7 +15,8 @@ from generation.fakes import tiny_generator
 from serve.company import REQUESTS, HashPredictor, hash_generator, listen, results, run, to_bytes
 from trimask.errors import UserError
 from trimask.generation.generate import Generator
-from trimask.sampling import LargestProbability, SamplerConfig
+from trimask.sampling import SamplerConfig
+from trimask.sampling.order import EvidenceOrder
 from trimask.sampling.predictor import Prediction
 from trimask.serve.job import Began, Ended, Failed, Made, Message, Watched
 from trimask.serve.scheduler import Busy, Scheduler
@@ -158,13 +159,18 @@ def test_requests_of_equal_settings_are_read_together() -> None:
     assert counts == [4, 4, 20]
 
 
-class Unequal(LargestProbability):
-    """A user's order that cannot be compared."""
+class Unequal(EvidenceOrder):
+    """A user's order that cannot be compared, as one that holds an array."""
+
+    __slots__ = ()
+
+    def score(self, log_probabilities: Tensor) -> Tensor:
+        return log_probabilities.amax(1)
 
     def __eq__(self, other: object) -> bool:
         raise ValueError("the truth value of an array is ambiguous")
 
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
+    __hash__ = object.__hash__
 
 
 def test_settings_that_cannot_be_compared() -> None:
