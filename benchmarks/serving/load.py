@@ -20,7 +20,9 @@ the other on an idle machine where one thread computes.
 import argparse
 import asyncio
 import json
+import signal
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -218,6 +220,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end with it
     givens = Givens(trimask.load(given.run))
     names = dict.fromkeys(("trimask", ONE, *given.contenders))
     servers: dict[str, ServerProcess] = {}
