@@ -77,6 +77,8 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
         (["=quickstart"], "is no NAME=RUN"),
         (["quickstart", "--port", "70000"], "--port is 70000"),
         (["quickstart", "--most-rows", "0"], "--most-rows is 0"),
+        (["quickstart", "--most-positions", "0"], "--most-positions is 0"),
+        (["quickstart", "--receive-seconds", "0"], "--receive-seconds is 0"),
         (["quickstart", "--backend", "gone"], "unknown backend 'gone'"),
         (["quickstart", "--prot", "80"], "--port"),
     ],

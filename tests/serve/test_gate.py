@@ -76,7 +76,7 @@ def test_bodies_are_bounded_with_and_without_a_stated_length() -> None:
             for content in (b" " * 20_000, pieces()):
                 headers = {"content-type": "application/json"}
                 answer = await client.post("/v1/completions", content=content, headers=headers)
-                assert answer.status_code in (400, 413) and set(answer.json()) == {"error"}
+                assert answer.status_code == 413 and set(answer.json()) == {"error"}
             headers = {"content-type": "application/json", "content-length": "-1"}
             assert (await client.post("/v1/completions", content=b"{}", headers=headers)).status_code == 413
 
@@ -97,6 +97,45 @@ def test_each_answer_has_an_id_and_is_counted() -> None:
                 'trimask_requests_total{path="other",status="404"} 1.0' in metrics and "made" not in metrics
             )
             assert 'trimask_steps_total{model="tiny"}' in metrics
+
+    asyncio.run(ask())
+
+
+def test_errors_say_whether_to_try_again() -> None:
+    """Clients repeat 408, 409, 429 and 5xx unless they are told not to."""
+
+    async def ask() -> None:
+        async with running(create_app(tiny_service())) as client:
+            wrong = await client.post("/v1/completions", json={})
+            chat = await client.post("/v1/chat/completions", json={"model": "tiny", "messages": []})
+            for answer, status in ((wrong, 400), (chat, 404), (await client.get("/gone"), 404)):
+                assert answer.status_code == status and answer.headers["x-should-retry"] == "false"
+                assert answer.headers["x-request-id"] and set(answer.json()) == {"error"}
+            for method, path in (("HEAD", "/v1/models"), ("OPTIONS", "/v1/models"), ("PUT", "/v1/canvas")):
+                answer = await client.request(method, path)
+                assert answer.status_code == 405 and answer.headers["allow"] in ("GET", "POST")
+                assert "access-control-allow-origin" not in answer.headers
+
+    asyncio.run(ask())
+
+
+def test_pages_of_other_servers() -> None:
+    """May read nothing, unless their server is allowed."""
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+
+    async def ask() -> None:
+        mine = "https://mine.example"
+        app = create_app(tiny_service(), keys=("key",), origins=(mine,))
+        async with running(app) as client:
+            for origin, allowed in ((mine, mine), ("https://evil.example", None)):
+                headers = {"origin": origin}
+                before = await client.options("/v1/completions", headers=headers | asked)
+                assert before.status_code == (200 if allowed else 400)
+                refused = await client.get("/v1/models", headers=headers)
+                answer = await client.get("/v1/models", headers=headers | {"authorization": "Bearer key"})
+                assert (refused.status_code, answer.status_code) == (401, 200)
+                for each in (before, refused, answer):
+                    assert each.headers.get("access-control-allow-origin") == allowed
 
     asyncio.run(ask())
 

@@ -213,6 +213,7 @@ def test_transcripts_are_those_of_generate(stream: bool) -> None:
     asyncio.run(ask())
 
 
+SPOKEN = {"input": "a", "model": "tiny", "voice": "default"}
 JSON_ERRORS: list[tuple[str, dict[str, Any], str | None]] = [
     ("images/generations", {"prompt": ""}, "prompt"),
     ("images/generations", {"prompt": "a", "size": "1024x1024"}, "size"),
@@ -221,7 +222,17 @@ JSON_ERRORS: list[tuple[str, dict[str, Any], str | None]] = [
     ("images/generations", {"prompt": "a", "partial_images": 4, "stream": True}, "partial_images"),
     ("images/generations", {"prompt": "a", "quality": "hd"}, "quality"),
     ("images/generations", {"prompt": "a", "n": 1000}, "n"),
-    ("audio/speech", {"input": "a", "model": "tiny", "voice": "default", "speed": 2}, "speed"),
+    ("audio/speech", SPOKEN | {"speed": 2}, "speed"),
+    (
+        "audio/speech",
+        {"input": "a", "model": "tiny", "voice": "default", "stream_format": "ogg"},
+        "stream_format",
+    ),
+    (
+        "audio/speech",
+        {"input": "a", "model": "tiny", "voice": "default", "instructions": "b"},
+        "instructions",
+    ),
     ("audio/speech", {"input": "", "model": "tiny", "voice": "default", "response_format": "wav"}, "input"),
     ("audio/speech", {"input": "a", "model": "tiny", "response_format": "wav"}, "voice"),
     ("audio/speech", {"input": "a", "model": "tiny", "voice": ":", "response_format": "wav"}, "voice"),
@@ -282,8 +293,10 @@ def test_hostile_files() -> None:
             assert (status, param) == (400, "file") and "cannot be read" in message
             status, param, _ = await post(heard, {"file": ("../../etc/passwd", b"RIFF")}, model="tiny")
             assert (status, param) == (400, "file")
-            status, param, _ = await post(heard, {"file": to_wav(hum(), RATE)}, model="tiny", language="en")
-            assert (status, param) == (400, "language")
+            for field in ("language", "prompt", "negative_prompt"):
+                sound = {"file": to_wav(hum(), RATE)}
+                status, param, message = await post(heard, sound, model="tiny", **{field: "en"})
+                assert (status, param) == (400, field) and "the model hears the recording alone" in message
             answer = await client.post(
                 f"/v1/{heard}", content=b"--x", headers={"content-type": "multipart/form-data"}
             )

@@ -37,35 +37,40 @@ def expected(number: int) -> list[list[bytes]]:
         return [to_bytes(each) for each in quickstart().generate_many(**REQUESTS[number])]
 
 
-PLANS = {
-    "order": st.permutations(range(len(REQUESTS))),
-    "begins": st.lists(st.integers(0, 5), min_size=len(REQUESTS), max_size=len(REQUESTS)),
-    "cancelled": st.integers(0, len(REQUESTS) - 1),
-}
-
-
 def test_results_are_those_of_each_alone() -> None:
-    check_company(list(range(len(REQUESTS))), [0, 1, 1, 2, 0, 3], 1)
+    check_company(list(range(len(REQUESTS))), [0, 1, 1, 2, 0, 3], {1}, most_rows=5, most_positions=400)
+
+
+FIFTY = [number % len(REQUESTS) for number in range(50)]
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
-@given(**PLANS)
-def test_results_are_those_of_each_alone_at_length(
-    order: list[int], begins: list[int], cancelled: int
+@settings(max_examples=10)
+@given(
+    order=st.permutations(FIFTY),
+    begins=st.lists(st.integers(0, 12), min_size=50, max_size=50),
+    cancelled=st.sets(st.integers(0, 49), max_size=12),
+    most_rows=st.integers(4, 50),
+    most_positions=st.integers(200, 16_384),
+)
+def test_results_among_fifty_requests(
+    order: list[int], begins: list[int], cancelled: set[int], most_rows: int, most_positions: int
 ) -> None:
-    check_company(order, begins, cancelled)
+    check_company(order, begins, cancelled, most_rows=most_rows, most_positions=most_positions)
 
 
-def check_company(order: list[int], begins: list[int], cancelled: int) -> None:
-    scheduler = Scheduler(quickstart().predictor, most_rows=5)
+def check_company(order: list[int], begins: list[int], cancelled: set[int], **most: int) -> None:
+    """Carry out requests in an order, each begun before a step; those at the places `cancelled` are cancelled
+    two steps later.
+    """
+    scheduler = Scheduler(quickstart().predictor, **most)
     jobs = [(listen(quickstart(), REQUESTS[number]), number) for number in order]
     step = 0
-    while scheduler.step() or step <= 6:
-        for begin, ((job, _), number) in zip(begins, jobs, strict=True):
+    while scheduler.step() or step <= 16:
+        for place, (begin, ((job, _), _)) in enumerate(zip(begins, jobs, strict=True)):
             if begin == step:
                 scheduler.submit(job)
-            if number == cancelled and begin + 2 == step:
+            if place in cancelled and begin + 2 == step:
                 job.cancel()
         step += 1
     for (job, told), number in jobs:

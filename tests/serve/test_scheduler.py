@@ -16,6 +16,7 @@ from serve.company import REQUESTS, HashPredictor, hash_generator, listen, resul
 from trimask.errors import UserError
 from trimask.generation.generate import Generator
 from trimask.sampling import SamplerConfig
+from trimask.sampling.order import EvidenceOrder
 from trimask.sampling.predictor import Prediction
 from trimask.serve.job import Began, Ended, Failed, Made, Message, Watched
 from trimask.serve.scheduler import Busy, Scheduler
@@ -39,40 +40,61 @@ def expected(name: str, number: int) -> list[list[bytes]]:
         return [to_bytes(each) for each in make(name).generate_many(**REQUESTS[number])]
 
 
-PLANS = st.lists(
-    st.tuples(
+def plans(least: int, most: int) -> Any:
+    """Requests of every kind, when each is admitted, and when some are cancelled."""
+    request = st.tuples(
         st.sampled_from(range(len(REQUESTS))),
         st.integers(0, 12),  # admitted before this step
         st.one_of(st.none(), st.none(), st.integers(0, 6)),  # cancelled so many steps later
-    ),
-    min_size=1,
-    max_size=9,
-)
+    )
+    return st.lists(request, min_size=least, max_size=most)
+
+
+BOUNDS = {"most_rows": st.integers(1, 9), "most_positions": st.integers(1, 400)}
 
 
 @pytest.mark.parametrize("name", MAKERS)
 @settings(max_examples=6)
-@given(plan=PLANS, most_rows=st.integers(1, 9))
+@given(plan=plans(1, 9), **BOUNDS)
 def test_results_are_those_of_each_alone(
-    name: str, plan: list[tuple[int, int, int | None]], most_rows: int
+    name: str, plan: list[tuple[int, int, int | None]], most_rows: int, most_positions: int
 ) -> None:
-    check_company(name, plan, most_rows)
+    check_company(name, plan, most_rows, most_positions)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 @settings(max_examples=150)
-@given(plan=PLANS, most_rows=st.integers(1, 9))
+@given(plan=plans(1, 9), **BOUNDS)
 def test_results_are_those_of_each_alone_at_length(
-    name: str, plan: list[tuple[int, int, int | None]], most_rows: int
+    name: str, plan: list[tuple[int, int, int | None]], most_rows: int, most_positions: int
 ) -> None:
-    check_company(name, plan, most_rows)
+    check_company(name, plan, most_rows, most_positions)
 
 
-def check_company(name: str, plan: list[tuple[int, int, int | None]], most_rows: int) -> None:
+@pytest.mark.parametrize("name", MAKERS)
+@settings(max_examples=1)
+@given(plan=plans(50, 50))
+def test_fifty_requests(name: str, plan: list[tuple[int, int, int | None]]) -> None:
+    check_company(name, plan, 32, 16_384)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAKERS)
+@settings(max_examples=40)
+@given(plan=plans(50, 50), most_rows=st.integers(1, 50), most_positions=st.integers(1, 2000))
+def test_fifty_requests_at_length(
+    name: str, plan: list[tuple[int, int, int | None]], most_rows: int, most_positions: int
+) -> None:
+    check_company(name, plan, most_rows, most_positions)
+
+
+def check_company(
+    name: str, plan: list[tuple[int, int, int | None]], most_rows: int, most_positions: int
+) -> None:
     """Carry out a plan of requests; compare each with what `Generator.generate` gives alone."""
     generator = make(name)
-    scheduler = Scheduler(generator.predictor, most_rows=most_rows)
+    scheduler = Scheduler(generator.predictor, most_rows=most_rows, most_positions=most_positions)
     known = len(REQUESTS) - (name == "hash")
     plan = [(number % known, begin, stop) for number, begin, stop in plan]
     jobs = [(*listen(generator, REQUESTS[number]), number, begin, stop) for number, begin, stop in plan]
@@ -103,6 +125,67 @@ def test_requests_share_their_passes() -> None:
         scheduler.submit(listen(generator, {"task": "text", "num_steps": 6, "seed": seed})[0])
     run(scheduler)
     assert predictor.num_passes == scheduler.num_steps == 6
+
+
+class Reads(HashPredictor):
+    """Counts how often a prediction is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_reads = 0
+
+    def __call__(self, z: Tensor, batch: Batch) -> Prediction:
+        prediction = super().__call__(z, batch)
+
+        def log_probabilities(slots: Tensor, range_index: int) -> Tensor:
+            self.num_reads += 1
+            return prediction(slots, range_index)
+
+        return log_probabilities
+
+
+def test_requests_of_equal_settings_are_read_together() -> None:
+    counts: list[int] = []
+    for temperatures in ([0.5], [0.5] * 5, [0.5, 0.6, 0.7, 0.8, 0.9]):
+        predictor = Reads()
+        generator = tiny_generator(predictor=predictor)
+        scheduler = Scheduler(predictor)
+        for seed, temperature in enumerate(temperatures):
+            config = SamplerConfig(num_steps=4)
+            request = {"task": "text", "seed": seed, "config": config, "temperature": temperature}
+            scheduler.submit(listen(generator, request)[0])
+        run(scheduler)
+        counts.append(predictor.num_reads)
+    assert counts == [4, 4, 20]
+
+
+class Unequal(EvidenceOrder):
+    """A user's order that cannot be compared, as one that holds an array."""
+
+    __slots__ = ()
+
+    def score(self, log_probabilities: Tensor) -> Tensor:
+        return log_probabilities.amax(1)
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __hash__ = object.__hash__
+
+
+def test_settings_that_cannot_be_compared() -> None:
+    generator = hash_generator()
+    scheduler = Scheduler(generator.predictor)
+    heard = [
+        listen(
+            generator, {"task": "text", "seed": seed, "config": SamplerConfig(num_steps=2, order=Unequal())}
+        )
+        for seed in range(2)
+    ]
+    for job, _ in heard:
+        scheduler.submit(job)
+    run(scheduler)
+    assert all(len(results(told)) == 1 for _, told in heard)
 
 
 def test_one_leaves_while_others_stay() -> None:

@@ -24,11 +24,10 @@ def listening(service: Service) -> contextlib.AbstractContextManager[tuple[str, 
 
 
 @contextlib.contextmanager
-def listening_to(app: Any) -> Iterator[tuple[str, uvicorn.Server]]:
+def listening_to(app: Any, *, head_seconds: float = 30.0) -> Iterator[tuple[str, uvicorn.Server]]:
     """Run an application in a thread; give its address and its server."""
     listener = server.bind("127.0.0.1", 0)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
-    running = uvicorn.Server(config)
+    running = uvicorn.Server(server.configure(app, patience=30, head_seconds=head_seconds))
     thread = threading.Thread(target=lambda: running.run(sockets=[listener]))
     thread.start()
     try:

@@ -19,6 +19,7 @@ from trimask.runs.hub import is_hub_name
 _LIBRARIES = ("fastapi", "uvicorn", "pydantic", "python_multipart", "prometheus_client")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST = 100_000
+_MOST_POSITIONS = 1_000_000_000
 
 
 def _arg(metavar: str) -> Any:
@@ -49,8 +50,15 @@ class Serve(Verb):
     """what computes the models, as in `trimask sample`"""
     most_rows: Annotated[int, _arg("N")] = 32
     """results of a model that are filled at the same time"""
-    most_requests: Annotated[int, _arg("N")] = 64
+    most_positions: Annotated[int | None, _arg("N")] = None
+    """positions that a pass of the network computes: they bound its memory. One result always fits.
+    By default 2,048 on a CPU, 16,384 elsewhere"""
+    most_requests: Annotated[int, _arg("N")] = 256
     """requests to a model that are held at the same time; others are told to come back (429)"""
+    receive_seconds: Annotated[float, _arg("SECONDS")] = 30.0
+    """within which the head of a request must arrive, and then its body"""
+    allow_origin: Annotated[str | None, _arg("ORIGIN")] = None
+    """the server whose pages may call, such as https://example.org; * is any. By default none but ours may"""
     patience: Annotated[int, _arg("SECONDS")] = 60
     """the longest wait for what is under way when the server is stopped"""
     json: bool = False
@@ -60,7 +68,9 @@ class Serve(Verb):
         choose("backend", self.backend, BACKENDS)
         check_range("--port", self.port, 0, 65_535)
         check_range("--most-rows", self.most_rows, 1, _MOST)
+        check_range("--most-positions", self.most_positions, 1, _MOST_POSITIONS)
         check_range("--most-requests", self.most_requests, 1, _MOST)
+        check_range("--receive-seconds", self.receive_seconds, 0.1, _MOST)
         check_range("--patience", self.patience, 0, _MOST)
         named = self._name_models()
         keys = None if self.api_keys is None else _read_keys(self.api_keys)
@@ -81,6 +91,7 @@ class Serve(Verb):
         import trimask
         from trimask.serve import server
         from trimask.serve.app import create_app
+        from trimask.serve.limits import Limits
         from trimask.serve.service import Service
 
         with convert_file_errors():
@@ -88,7 +99,13 @@ class Serve(Verb):
                 name: trimask.load(run, backend=self.backend, preset=self.preset)
                 for name, run in named.items()
             }
-        service = Service(models, most_rows=self.most_rows, most_jobs=self.most_requests)
+        service = Service(
+            models,
+            limits=Limits(receive_seconds=self.receive_seconds),
+            most_rows=self.most_rows,
+            most_positions=self.most_positions,
+            most_jobs=self.most_requests,
+        )
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -100,8 +117,15 @@ class Serve(Verb):
                 print_json({"url": f"{url}/v1", "models": list(models)})
 
         hosts = (*_LOOPBACK, "[::1]") if self.host in _LOOPBACK else None
-        app = create_app(service, keys=keys, hosts=hosts)
-        server.run(app, listener, when_ready=tell, patience=self.patience)
+        origins = () if self.allow_origin is None else (self.allow_origin,)
+        app = create_app(service, keys=keys, hosts=hosts, origins=origins)
+        server.run(
+            app,
+            listener,
+            when_ready=tell,
+            patience=self.patience,
+            head_seconds=self.receive_seconds,
+        )
         say("stopped")
 
     def _name_models(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from trimask import __version__
 from trimask.errors import UserError
@@ -22,7 +23,11 @@ from trimask.serve.service import Service
 
 
 def create_app(
-    service: Service, *, keys: Sequence[str] | None = None, hosts: Sequence[str] | None = None
+    service: Service,
+    *,
+    keys: Sequence[str] | None = None,
+    hosts: Sequence[str] | None = None,
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """Make the application. The thread of the models runs while the application does, and carries out what it
     has taken before it ends.
@@ -30,6 +35,7 @@ def create_app(
     Args:
         keys: if given, each request needs one of them.
         hosts: if given, the names that requests may call this server by.
+        origins: of pages of other servers that may read answers; "*" is any.
     """
     metrics = Metrics(service.worker.schedulers)
 
@@ -45,6 +51,7 @@ def create_app(
         lifespan=live,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=ERRORS,
     )
     for part in (completions, images, audio, canvas):
@@ -70,8 +77,15 @@ def create_app(
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     _add_handlers(app)
-    bound = service.limits.body_bytes
-    app.add_middleware(Gate, keys=keys, hosts=hosts, body_bytes=bound, metrics=metrics)
+    app.add_middleware(Gate, keys=keys, hosts=hosts, limits=service.limits, metrics=metrics)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "x-seed", "x-sample-rate", "x-warnings", "retry-after"],
+        )
     return app
 
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+from starlette.requests import ClientDisconnect
+
 from trimask.errors import UserError
 from trimask.serve.scheduler import Busy
 
@@ -43,6 +45,9 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
         self.headers = dict(headers or {})
+        if 400 <= status != 429:
+            # It would fail again: nothing depends on chance. Clients repeat 408, 409 and all of 5xx.
+            self.headers["x-should-retry"] = "false"
 
     @property
     def body(self) -> dict[str, Any]:
@@ -59,6 +64,8 @@ def explain(error: Exception, fields: Sequence[str] = ()) -> ApiError:
     """
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, ClientDisconnect):
+        return ApiError(499, "the client has gone")
     if isinstance(error, Busy):
         return ApiError(429, str(error), code="queue_full", headers={"Retry-After": "1"})
     if isinstance(error, UserError):
@@ -67,8 +74,7 @@ def explain(error: Exception, fields: Sequence[str] = ()) -> ApiError:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         message = "the server is out of memory for this request: ask for less"
         return ApiError(503, message, code="out_of_memory")
-    headers = {"x-should-retry": "false"}  # it would fail again: results do not depend on chance
-    return ApiError(500, "the server failed, and its log says why", code="internal", headers=headers)
+    return ApiError(500, "the server failed, and its log says why", code="internal")
 
 
 def find_param(message: str, fields: Sequence[str]) -> str | None:

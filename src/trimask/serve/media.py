@@ -16,9 +16,10 @@ import numpy as np
 import PIL.Image
 import soundfile
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
+from trimask.errors import UserError
 from trimask.generation.generate import Generator
 from trimask.generation.given import load_pixels
 from trimask.media.limits import Limits as Bounds
@@ -46,6 +47,7 @@ _RATES = {
     "mp3": (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
     "opus": (8000, 12_000, 16_000, 24_000, 48_000),
 }
+_FIELD_BYTES = 4_000_000  # of a text field: a million characters
 _OPAQUE = 128
 _NESTED = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
 
@@ -67,27 +69,48 @@ async def read_form(request: Request, limits: Limits, *, files: tuple[str, ...])
     """
     found = Form(fields={}, files={})
     try:
-        async with request.form(max_files=8, max_fields=64, max_part_size=limits.file_bytes) as form:
-            for name, value in form.multi_items():
-                name, nested = _split(name)
-                holder = found.fields if nested is None else found.fields.setdefault(name, {})
-                if not isinstance(holder, dict) or name in found.files or (nested or name) in holder:
-                    raise ApiError(400, f"{name} is given twice: give it once", param=name)
-                if isinstance(value, UploadFile):
-                    if name not in files:
-                        raise ApiError(400, f"{name} is no file of this request: leave it out", param=name)
-                    if (value.size or 0) > limits.file_bytes:
-                        message = f"{name} has {value.size:,} bytes: give at most {limits.file_bytes:,}"
-                        raise ApiError(400, message, param=name, code="file_too_large")
-                    found.files[name] = await value.read()
-                else:
-                    holder[nested or name] = value
-    except HTTPException as error:
-        raise ApiError(400, f"the form cannot be read: {error.detail}", code="invalid_form") from error
+        form = await _parse_form(request, limits)
+    except (MultiPartException, UnicodeDecodeError) as error:
+        reason = error.message if isinstance(error, MultiPartException) else "it is not UTF-8"
+        raise ApiError(400, f"the form cannot be read: {reason}", code="invalid_form") from error
+    try:
+        await _gather(form, found, limits, files)
+    finally:
+        await form.close()
     for name in files:
         if name in found.fields:
             raise ApiError(400, f"{name} is text: give a file", param=name, code="invalid_value")
     return found
+
+
+async def _gather(form: FormData, found: Form, limits: Limits, files: tuple[str, ...]) -> None:
+    for name, value in form.multi_items():
+        name, nested = _split(name)
+        holder = found.fields if nested is None else found.fields.setdefault(name, {})
+        if not isinstance(holder, dict) or name in found.files or (nested or name) in holder:
+            raise ApiError(400, f"{name[:100]} is given twice: give it once", param=name[:100])
+        if isinstance(value, UploadFile):
+            if name not in files:
+                message = f"{name[:100]} is no file of this request: leave it out"
+                raise ApiError(400, message, param=name[:100])
+            if (value.size or 0) > limits.file_bytes:
+                message = f"{name} has {value.size:,} bytes: give at most {limits.file_bytes:,}"
+                raise ApiError(400, message, param=name, code="file_too_large")
+            found.files[name] = await value.read()
+        else:
+            holder[nested or name] = value
+
+
+async def _parse_form(request: Request, limits: Limits) -> FormData:
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "multipart/form-data":
+        message = f"the body is {kind[:80] or 'of no type'}: send multipart/form-data"
+        raise ApiError(400, message, code="invalid_form")
+    parser = MultiPartParser(
+        request.headers, request.stream(), max_files=8, max_fields=64, max_part_size=_FIELD_BYTES
+    )
+    parser.spool_max_size = limits.body_bytes + 1  # in memory: nothing that is sent here is written to a disk
+    return await parser.parse()
 
 
 def _split(name: str) -> tuple[str, str | None]:
@@ -114,7 +137,7 @@ async def read_picture(field: str, data: bytes, generator: Generator, limits: Li
 def _read_picture(field: str, data: bytes, generator: Generator, limits: Limits) -> PIL.Image.Image:
     size = _size_of(generator)
     measure(field, data, limits)
-    return PIL.Image.fromarray(load_pixels(data, size))
+    return _load(field, data, size)
 
 
 def measure(field: str, data: bytes, limits: Limits) -> tuple[int, int]:
@@ -154,7 +177,14 @@ def _read_mask(
     picture = (
         data if alpha is None else PIL.Image.fromarray(np.where(alpha < _OPAQUE, 255, 0).astype(np.uint8))
     )
-    return PIL.Image.fromarray(load_pixels(picture, size))
+    return _load(field, picture, size)
+
+
+def _load(field: str, picture: PIL.Image.Image | bytes, size: int) -> PIL.Image.Image:
+    try:
+        return PIL.Image.fromarray(load_pixels(picture, size))
+    except UserError as error:
+        raise ApiError(400, f"{field}: {error}", param=field, code="invalid_image") from error
 
 
 def read_alpha(data: bytes) -> np.ndarray | None:

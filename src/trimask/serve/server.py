@@ -3,11 +3,13 @@
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, final
 
 import uvicorn
 
 from trimask.errors import UserError
+from trimask.serve.connection import Connection
 
 _BACKLOG = 2048
 
@@ -28,20 +30,41 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: Any, listener: socket.socket, *, when_ready: Callable[[], None], patience: int) -> None:
-    """Serve `app` until SIGTERM or SIGINT; then take no more, and wait for what is under way.
+def configure(app: Any, *, patience: int, head_seconds: float) -> uvicorn.Config:
+    """Return how uvicorn serves `app`.
 
     Args:
-        when_ready: called once, when requests are answered.
-        patience: the most seconds to wait for answers that are under way. A second signal waits for none.
+        patience: the most seconds to wait at the end for answers that are under way.
+        head_seconds: within which the head of a request must arrive.
     """
-    config = uvicorn.Config(
+    protocol: Any = partial(Connection, head_seconds=head_seconds)
+    return uvicorn.Config(
         app,
+        http=protocol,
+        ws="none",
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=patience,
         server_header=False,
     )
+
+
+def run(
+    app: Any,
+    listener: socket.socket,
+    *,
+    when_ready: Callable[[], None],
+    patience: int,
+    head_seconds: float,
+) -> None:
+    """Serve `app` until SIGTERM or SIGINT; then take no more, and wait for what is under way. A second signal
+    waits for none.
+
+    Args:
+        when_ready: called once, when requests are answered.
+        patience, head_seconds: as in `configure`.
+    """
+    config = configure(app, patience=patience, head_seconds=head_seconds)
     # uvicorn raises the signal again when it is done, which would end the process as if it had failed.
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:

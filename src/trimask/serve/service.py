@@ -42,7 +42,7 @@ class Service:
 
     Args:
         models: by name; the first is that of requests which name none.
-        most_rows, most_jobs: of each model, as in `Scheduler`.
+        most: bounds of each model's `Scheduler`, by its arguments' names; None leaves the usual one.
     """
 
     def __init__(
@@ -50,19 +50,15 @@ class Service:
         models: Mapping[str, Generator],
         *,
         limits: Limits = DEFAULT,
-        most_rows: int = 32,
-        most_jobs: int = 64,
+        **most: int | None,
     ):
-        now = int(time.time())
+        now, given = int(time.time()), {name: bound for name, bound in most.items() if bound is not None}
         self.models = {
             name: Served(name=name, generator=generator, created=now) for name, generator in models.items()
         }
         self.limits = limits
         self.worker = Worker(
-            {
-                name: Scheduler(generator.predictor, most_rows=most_rows, most_jobs=most_jobs)
-                for name, generator in models.items()
-            }
+            {name: Scheduler(generator.predictor, **given) for name, generator in models.items()}
         )
 
     def find(self, name: str | None) -> Served:
