@@ -1,5 +1,7 @@
 """What the report of a pass says of its codes: log p is the model's own prediction, computed anew, alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,7 @@ def test_the_probability_of_a_code_is_that_of_the_pass_that_drew_it(config: Samp
     for place, document in enumerate(DOCUMENTS):
         own = [each for each in events if each[0].row == place]
         row = make_rows(PREDICTOR.vocabulary, [document], config, seed=0)[0]
-        for (_, before, _), (event, after, log_p) in zip(own[:-1], own[1:], strict=True):
+        for (_, before, _), (event, after, log_p) in itertools.pairwise(own):
             put = [*event.revealed.tolist(), *event.edited.tolist()]
             num_edited += len(event.edited)
             assert set(np.isfinite(log_p).nonzero()[0]) >= set(put)
@@ -70,7 +72,7 @@ def test_the_probability_of_a_guided_code_is_the_guided_one() -> None:
     )
     (start, stop), (first, behind) = document.spans["image"], base.spans["image"]
     number = 0
-    for (_, before, _), (event, after, log_p) in zip(events[:-1], events[1:], strict=True):
+    for (_, before, _), (event, after, log_p) in itertools.pairwise(events):
         without = base.tokens.copy()
         without[first:behind] = before[start:stop]
         for slot in event.revealed.tolist():

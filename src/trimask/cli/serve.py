@@ -86,16 +86,17 @@ class Serve(Verb):
                 name: trimask.load(run, backend=self.backend, preset=self.preset)
                 for name, run in named.items()
             }
-        service = Service(models, most_rows=self.most_rows, most_jobs=self.most_requests)
+        presets = {name: _find_presets(run) for name, run in named.items()}
+        service = Service(models, presets=presets, most_rows=self.most_rows, most_jobs=self.most_requests)
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
         def tell() -> None:
             if self.host not in _LOOPBACK and keys is None:
                 say(f"warning: whoever reaches {host} may use the models: --api-keys FILE asks for a key")
-            say(f"serving {', '.join(models)} at {url}/v1")
+            say(f"serving {', '.join(models)} at {url}/v1, playground at {url}/")
             if self.json:
-                print_json({"url": f"{url}/v1", "models": list(models)})
+                print_json({"url": f"{url}/v1", "playground": f"{url}/", "models": list(models)})
 
         hosts = (*_LOOPBACK, "[::1]") if self.host in _LOOPBACK else None
         app = create_app(service, keys=keys, hosts=hosts)
@@ -122,6 +123,17 @@ class Serve(Verb):
                 raise UsageError(f"{run} is not a run directory: {fix}")
             named[name] = run
         return named
+
+
+def _find_presets(run: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the presets of a run; tell of those that cannot be used, which no request may ask for then."""
+    from trimask.runs.load import load_own_presets
+
+    try:
+        return load_own_presets(run)
+    except UserError as error:
+        say(f"warning: {error}")
+        return {}
 
 
 def _read_keys(path: Path) -> tuple[str, ...]:

@@ -30,9 +30,9 @@ class Event:
         edited: revealed slots whose code a corrector has replaced.
         num_masked: slots that are still masked.
         tokens: returns the sequence, with mask tokens where slots are masked. Call it before the next pass.
-        log_probability: returns log p of each code that the pass put into the sequence, at its slot, and NaN at
-            all others: p is what the pass predicts, with guidance and before filters. Call it before the next
-            pass.
+        log_probability: returns log p of each code that the pass put into the sequence, at its slot, and NaN
+            at all others: p is what the pass predicts, with guidance and before filters. Call it before the
+            next pass.
     """
 
     row: int
