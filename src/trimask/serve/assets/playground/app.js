@@ -34,7 +34,8 @@ start();
 async function start() {
   find("legend").append(makeLegend());
   find("settings").append(...settings.map((each) => each.element));
-  find("inputs").before(shared.more);
+  find("shared-settings").append(shared.more);
+  find("settings-block").open = matchMedia("(min-width: 980px)").matches;
   find("empty").querySelector(".empty-art").append(...drawEmpty());
   find("sides").append(...sides.map((side) => side.element));
   find("exports").append(
@@ -65,7 +66,7 @@ async function start() {
       find("composer").requestSubmit();
     }
   });
-  find("prompt").addEventListener("input", () => hideMessage());
+  find("composer").addEventListener("input", () => hideMessage());
   listenToArrows(timeline);
   listenToDrops();
   addEventListener("hashchange", () => applyHash());
@@ -129,7 +130,7 @@ function showCompared(isNew = false) {
   for (const each of settings) each.legend.hidden = !is;
   find("sides").classList.toggle("two", is);
   find("settings").classList.toggle("two", is);
-  sides.forEach((side, at) => (side.element.hidden = !side.run || (at > 0 && !is)));
+  showEmpty();
   sides[0].heading.textContent = is ? "A" : "";
   if (isNew && is) {
     settings[1].write(settings[0].read());
@@ -145,6 +146,7 @@ function applyHash() {
   const asked = readHash(location.hash);
   if (!asked.task || !state.description) return;
   find("compare").checked = asked.isCompared;
+  find("settings-block").open ||= asked.isCompared;
   chooseTask(asked.task);
   shared.write(asked);
   describeTask();
@@ -198,9 +200,6 @@ async function carryOut(jobs, { isFurther = false } = {}) {
   state.controller?.abort();
   const controller = (state.controller = new AbortController());
   showRunning(true);
-  find("empty").hidden = true;
-  sides.forEach((side) => (side.element.hidden = !jobs.some(([each]) => each === side) && !shown().includes(side)));
-  for (const id of ["timeline", "below", "share", "brush-hint"]) find(id).hidden = false;
   for (const [side, { body, given, expected }] of jobs) {
     const steps = body.num_steps ?? expected ?? MOST_PREVIEWS;
     const started = new Run({ description: state.description, body, given, label: isCompared() ? side.heading.textContent : "" });
@@ -209,6 +208,7 @@ async function carryOut(jobs, { isFurther = false } = {}) {
     side.show(started, isFurther);
     side.brush(find("brush").checked);
   }
+  showEmpty();
   bar.show();
   timeline.begin();
   const isBelow = find("stage").getBoundingClientRect().top > innerHeight / 2;
@@ -221,10 +221,12 @@ async function carryOut(jobs, { isFurther = false } = {}) {
     controller.abort();
     if (error.name === "AbortError") announce("Stopped.");
     else showError(error);
+    for (const [side] of jobs) if (!side.run?.events.length) side.undo();
+    showEmpty();
   } finally {
     if (state.controller === controller) showRunning(false);
     timeline.grow();
-    share();
+    if (shown().length) share();
   }
 }
 
@@ -240,6 +242,14 @@ async function follow(side, signal) {
 function tell(run) {
   const spans = run.at(run.last).filter((span) => run.isTarget(span.name));
   return spans.map((span) => (run.space(span.name).decodes_to === "text" ? `${spell(span.name)}: ${TextPanel.read(span)}` : `${spell(span.name)} is there.`)).join(" ");
+}
+
+// What stands on the canvas before there is a run.
+function showEmpty() {
+  const isEmpty = !shown().length;
+  find("empty").hidden = !isEmpty;
+  for (const id of ["timeline", "below", "share", "brush-hint"]) find(id).hidden = isEmpty;
+  for (const side of sides) side.element.hidden = !shown().includes(side);
 }
 
 // Three spans, all masked.
@@ -280,7 +290,7 @@ function showError(error) {
   }
   const isPointed = error.param && settings.some((each) => each.point(error.param));
   const what = error instanceof ApiError ? error.message : `The server cannot be reached: ${error.message}`;
-  const where = error.param && !isPointed && !what.startsWith(error.param) ? ` (${spell(error.param)})` : "";
+  const where = error.param && !isPointed && !what.includes(error.param) ? ` (${spell(error.param)})` : "";
   showMessage(what + where);
   if (error.param === "prompt") {
     find("prompt").setAttribute("aria-invalid", "true");

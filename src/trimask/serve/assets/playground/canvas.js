@@ -37,6 +37,14 @@ export class Side {
     this.open(run);
   }
 
+  // Forget a run that has not begun.
+  undo() {
+    const before = this.earlier.pop();
+    if (before) this.open(before);
+    else this.run = null;
+    this.back.hidden = !this.earlier.length;
+  }
+
   open(run) {
     this.run = run;
     this.panels.clear();

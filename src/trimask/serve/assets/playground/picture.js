@@ -20,7 +20,7 @@ export class PicturePanel {
     });
     this.map = make("canvas", { width: columns, height: rows, role: "img", "aria-label": "How sure the model was of each cell" });
     this.frame = make("div", { class: "picture" }, this.image, this.units.element);
-    const map = make("figure", { class: "map" }, this.map, make("figcaption", {}, "how sure"));
+    const map = make("figure", { class: "map", hidden: !run.isTarget(space.name) }, this.map, make("figcaption", {}, "how sure"));
     this.element = make("div", { class: "view picture-view" }, this.frame, map);
     this.tools = [make("button", { type: "button", class: "quiet", onclick: () => this.download() }, "Download PNG")];
   }
@@ -36,11 +36,12 @@ export class PicturePanel {
     }
     this.image.alt = `${this.space.name} after step ${number}`;
     const context = this.map.getContext("2d");
+    const { color: given } = getComputedStyle(this.map);
     context.clearRect(0, 0, this.map.width, this.map.height);
     frames.forEach((cells, frame) => {
       const share = sureness(cells);
-      if (share === null) return;
-      context.fillStyle = colourOf(share);
+      if (share === null && cells.some((cell) => cell.masked)) return;
+      context.fillStyle = share === null ? given : colourOf(share);
       context.fillRect(frame % this.map.width, Math.floor(frame / this.map.width), 1, 1);
     });
   }

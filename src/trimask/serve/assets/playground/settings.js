@@ -107,6 +107,7 @@ export class Settings {
   point(param) {
     const control = this.controls[param];
     if (!control || control.closest(".setting").hidden) return false;
+    control.closest("details")?.setAttribute("open", "");
     control.setAttribute("aria-invalid", "true");
     control.focus();
     return true;

@@ -13,13 +13,16 @@ export function nameTask(task) {
 
 export class Shared {
   constructor(onPair) {
+    this.texts = {};
+    this.kind = "text";
     this.pairSelect = make("select", { id: "pair", onchange: onPair });
     this.voiceSelect = make("select", { id: "voice" });
     this.negative = make("input", { id: "negative-prompt", type: "text", autocomplete: "off" });
     this.pairField = make("div", { class: "setting" }, make("label", { for: "pair" }, "Together with"), this.pairSelect);
     this.voiceField = make("div", { class: "setting" }, make("label", { for: "voice" }, "Voice"), this.voiceSelect);
     this.negativeField = make("div", { class: "setting setting-wide" },
-      make("label", { for: "negative-prompt", title: "what guidance leads away from" }, "Away from"), this.negative);
+      make("label", { for: "negative-prompt", title: "what guidance leads away from" }, "Away from"), this.negative,
+      make("p", { class: "hint" }, "what guidance avoids: it acts where guidance is above 1"));
     this.more = make("div", { class: "setting-group more" }, this.pairField, this.voiceField, this.negativeField);
   }
 
@@ -52,12 +55,21 @@ export class Shared {
       : isAlone ? "optional: it goes on from here; a gap is [____], one token for each underscore"
       : isOnlyTarget ? "optional: to fill its gaps alone, such as “red [__]”, one token for each underscore"
       : "optional: left empty, it is made as well";
+    this.keepText(isAlone || isOnlyTarget ? "gaps" : "text");
     find("examples").hidden = isAlone || isOnlyTarget || !this.description.examples.length;
     this.isPrompted = Boolean(text);
     const isSpoken = isCondition && spaces.length === 2 && spaces.some((space) => space.decodes_to === "audio");
     this.voiceField.hidden = !isSpoken || this.description.voices.length < 2;
     this.negativeField.hidden = !isCondition;
     this.more.hidden = [this.pairField, this.voiceField, this.negativeField].every((field) => field.hidden);
+  }
+
+  // A text that is completed is another than one that is prompted with: each is kept while the other is asked for.
+  keepText(kind) {
+    if (this.kind === kind) return;
+    this.texts[this.kind] = find("prompt").value;
+    this.kind = kind;
+    find("prompt").value = this.texts[kind] ?? "";
   }
 
   read() {

@@ -5,7 +5,7 @@ import { colourOf } from "./colour.js";
 import { Units, framesOf } from "./units.js";
 import { contentLength, isEnd, sureness } from "./run.js";
 
-const visible = (text) => text.replace(/^ /, "").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "␣";
+const visible = (text) => text.replace(/^ /, "").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "\u00a0";
 
 export class TextPanel {
   constructor({ label, onMark }) {

@@ -82,7 +82,7 @@ export class Units {
     else if (share !== null) {
       const hidden = cells.filter((cell) => cell.masked).length;
       const shares = cells.map((cell) => (cell.masked ? "masked" : cell.share === null ? "given" : percent(cell.share)));
-      parts.push(`${percent(share)} sure${cells.length > 1 ? ` (codebooks ${shares.join(", ")})` : ""}`);
+      parts.push(`${percent(share)} sure${cells.length > 1 ? ` (its codes: ${shares.join(", ")})` : ""}`);
       parts.push(`step ${Math.max(...cells.filter((cell) => !cell.masked).map((cell) => cell.since))}`);
       if (hidden) parts.push("partly masked");
     }
@@ -129,9 +129,10 @@ export class Units {
 
   listen() {
     const on = (kind, act) => this.element.addEventListener(kind, act);
+    let painting = null;
     on("pointerover", (event) => {
       const frame = this.frameOf(event.target);
-      if (frame >= 0) showTip(this.element.children[frame], this.tell(frame));
+      if (frame >= 0 && painting === null) showTip(this.element.children[frame], this.tell(frame));
     });
     on("pointerleave", hideTip);
     on("focusin", (event) => {
@@ -143,7 +144,6 @@ export class Units {
     on("focusout", hideTip);
     on("keydown", (event) => this.press(event));
     if (!this.onMark) return;
-    let painting = null;
     let isHandled = false;
     on("pointerdown", (event) => {
       const frame = this.frameOf(event.target);
@@ -152,6 +152,7 @@ export class Units {
       event.preventDefault();
       this.element.setPointerCapture(event.pointerId);
       painting = !this.marked.has(frame);
+      hideTip();
       this.mark(frame, painting);
       this.focus(frame);
     });
