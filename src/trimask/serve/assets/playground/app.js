@@ -99,7 +99,10 @@ async function choose(id) {
   const { tasks, examples } = state.description;
   const most = Math.max(...tasks.map((task) => task.spans[0].length));
   state.task = tasks.find(({ name }) => name === state.task?.name) ?? tasks.find((task) => task.spans[0].length === most);
-  find("tasks").replaceChildren(...tasks.map((task) => make("label", { class: "chip", title: spell(task.name) },
+  find("tasks").replaceChildren(...tasks.map((task) => make("label", {
+    class: task.is_trained ? "chip" : "chip untrained",
+    title: task.is_trained ? spell(task.name) : `${spell(task.name)}: the model was not trained on it`,
+  },
     make("input", { type: "radio", name: "task", value: task.name, onchange: () => chooseTask(task.name) }),
     make("span", {}, nameTask(task)))));
   find("examples").replaceChildren(...examples.map((word) => make("button", {
