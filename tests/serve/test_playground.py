@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx2
 import PIL.Image
+import PIL.ImageSequence
 import pytest
-from playwright.sync_api import Browser, Request, Route, expect
+from playwright.sync_api import Browser, FilePayload, Request, Route, expect
 
 from generation.fakes import FakeImage, FakeText, hum, picture, tiny_vocabulary
 from serve.browser import Visit, launch
@@ -105,7 +106,7 @@ def test_what_is_shown_is_what_the_server_told(visit: Visit) -> None:
     visit.choose("text_to_image", "a hat", num_steps=5, seed=7)
     with visit.page.expect_request("**/v1/canvas") as request:
         visit.run()
-    *events, done = ask(visit.url, request.value.post_data_json)
+    *events, done = ask(visit.url, body_of(request.value))
     start = events[0]["spans"]["image"][0]
     shares = {}
     for event in events:
@@ -155,9 +156,15 @@ def ask(url: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     return read_events(httpx2.post(f"{url}/v1/canvas", json=body, timeout=60).text)
 
 
+def body_of(request: Request) -> dict[str, Any]:
+    body = request.post_data_json
+    assert body is not None
+    return body
+
+
 def _note_body(request: Request, bodies: list[dict[str, Any]]) -> None:
     if request.method == "POST":
-        bodies.append(request.post_data_json)
+        bodies.append(body_of(request))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,7 @@ def test_what_is_brushed_is_made_anew_and_the_rest_stays(
         page.fill("#prompt", "once [_____] a hat")
     with page.expect_request("**/v1/canvas") as request:
         visit.run()
-    codes = ask(visit.url, request.value.post_data_json)[-1]["codes"][name]
+    codes = ask(visit.url, body_of(request.value))[-1]["codes"][name]
     units = visit.units(panel)
     units.nth(1).click()
     box, beside = units.nth(1).bounding_box(), units.nth(2).bounding_box()
@@ -189,7 +196,7 @@ def test_what_is_brushed_is_made_anew_and_the_rest_stays(
     page.fill("#brush-seed", "77")
     with page.expect_request("**/v1/canvas") as request:
         page.click("#go-on")
-    body = request.value.post_data_json
+    body = body_of(request.value)
     assert body["seed"] == 77 and body["task"] == task
     masked = [-1] * len(codes[0])
     assert body["codes"][name] == [masked if i in (1, 2) else row for i, row in enumerate(codes)]
@@ -204,10 +211,6 @@ def test_what_is_brushed_is_made_anew_and_the_rest_stays(
 
 def test_pictures_and_recordings_are_given(visit: Visit) -> None:
     page = visit.page
-    files = {
-        "image": {"name": "a.png", "mimeType": "image/png", "buffer": to_png(picture())},
-        "speech": {"name": "a.wav", "mimeType": "audio/wav", "buffer": to_wav(hum(10), RATE)},
-    }
     visit.choose("image_to_text", num_steps=3)
     page.click("#run")
     assert "Give a picture first" in page.locator("#message").inner_text()
@@ -215,7 +218,7 @@ def test_pictures_and_recordings_are_given(visit: Visit) -> None:
         "(bytes) => { const data = new DataTransfer();"
         " data.items.add(new File([new Uint8Array(bytes)], 'a.png', {type: 'image/png'}));"
         " document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true})); }",
-        list(files["image"]["buffer"]),
+        list(to_png(picture())),
     )
     page.wait_for_selector(".input-preview img")
     visit.run()
@@ -227,10 +230,11 @@ def test_pictures_and_recordings_are_given(visit: Visit) -> None:
     page.locator("#inputs .unit").nth(3).click()
     with page.expect_request("**/v1/canvas") as request:
         visit.run()
-    assert {"image", "mask"} <= request.value.post_data_json.keys()
+    assert {"image", "mask"} <= body_of(request.value).keys()
     assert [label.endswith("given") for label in visit.labels("image")] == [True, True, True, False]
     visit.choose("speech_to_text")
-    page.set_input_files("#file-speech", files["speech"])
+    recording = FilePayload(name="a.wav", mimeType="audio/wav", buffer=to_wav(hum(10), RATE))
+    page.set_input_files("#file-speech", recording)
     page.wait_for_selector(".input-preview .wave")
     visit.run()
     assert visit.units("audio").count() == 10 and page.locator(".audio-panel .state").inner_text() == "given"
@@ -240,7 +244,7 @@ def test_pictures_and_recordings_are_given(visit: Visit) -> None:
     page.locator("#inputs .unit").nth(4).click()
     with page.expect_request("**/v1/canvas") as request:
         visit.run()
-    assert request.value.post_data_json["seconds"] == pytest.approx([2 / 2000, 5 / 2000])
+    assert body_of(request.value)["seconds"] == pytest.approx([2 / 2000, 5 / 2000])
     fresh = [i for i, label in enumerate(visit.labels("audio")) if "sure" in label]
     assert fresh == [2, 3, 4]
 
@@ -281,12 +285,8 @@ def test_a_run_is_saved_as_a_page_and_as_a_gif(visit: Visit, tmp_path: Path) -> 
         page.click("#export-gif")
     download.value.save_as(tmp_path / "run.gif")
     with PIL.Image.open(tmp_path / "run.gif") as gif:
-        assert gif.n_frames == visit.last + 1
-        frames = []
-        for number in range(gif.n_frames):
-            gif.seek(number)
-            frames.append(gif.convert("RGB").tobytes())
-    assert len(set(frames)) == len(frames)
+        frames = [frame.convert("RGB").tobytes() for frame in PIL.ImageSequence.Iterator(gif)]
+    assert len(set(frames)) == len(frames) == visit.last + 1
     page.context.set_offline(True)
     page.goto(file.as_uri())
     assert visit.labels("image") == labels

@@ -138,27 +138,6 @@ def find_presets_file(run: str | Path) -> Path | None:
     return None if Path(run).is_file() else find_run_folder(run) / PRESETS
 
 
-def load_own_presets(run: str | Path) -> Mapping[str, Mapping[str, SamplerConfig]]:
-    """Return the sampler settings of `run` (as in `load`) by preset name and task name; none if it has none.
-
-    Raises like `load`.
-    """
-    if is_hub_name(run):
-        with distrust(str(run)):
-            return load_own_presets(fetch(str(run), None))
-    run = _run_of_file(run)
-    denoiser, facts = load_trained(run)
-    found = _find_own_presets(run, denoiser, facts)
-    return {} if found is None else found.presets
-
-
-def _find_own_presets(run: str | Path, denoiser: Denoiser, facts: Mapping[str, str]) -> Presets | None:
-    own = find_presets_file(run)
-    if own is None:
-        return read_presets_of_file(facts, Path(run))
-    return load_presets(own, denoiser) if os.path.lexists(own) else None
-
-
 def _apply_preset(
     samplers: Mapping[str, SamplerConfig],
     preset: str,
@@ -279,3 +258,24 @@ def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str
             f"{folder} has no checkpoint yet: let it train until the first one (checkpoint_every steps)"
         )
     return denoiser.eval(), {"recipe": str(stored.get("recipe")), "steps": str(found.step)}
+
+
+def load_own_presets(run: str | Path) -> Mapping[str, Mapping[str, SamplerConfig]]:
+    """Return the sampler settings of `run` (as in `load`) by preset name and task name; none if it has none.
+
+    Raises like `load`.
+    """
+    if is_hub_name(run):
+        with distrust(str(run)):
+            return load_own_presets(fetch(str(run), None))
+    run = _run_of_file(run)
+    denoiser, facts = load_trained(run)
+    found = _find_own_presets(run, denoiser, facts)
+    return {} if found is None else found.presets
+
+
+def _find_own_presets(run: str | Path, denoiser: Denoiser, facts: Mapping[str, str]) -> Presets | None:
+    own = find_presets_file(run)
+    if own is None:
+        return read_presets_of_file(facts, Path(run))
+    return load_presets(own, denoiser) if os.path.lexists(own) else None
