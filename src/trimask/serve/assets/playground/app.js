@@ -52,7 +52,9 @@ async function start() {
     run();
   });
   find("again").addEventListener("click", () => {
-    for (const each of settings) each.write({ seed: drawSeed() });
+    const isShared = settings[0].controls.seed.value === settings[1].controls.seed.value;
+    const seed = drawSeed();
+    for (const each of settings) each.write({ seed: isShared ? seed : drawSeed() });
     run();
   });
   find("stop").addEventListener("click", () => state.controller?.abort());
@@ -203,14 +205,15 @@ async function carryOut(jobs, { isFurther = false } = {}) {
   state.controller?.abort();
   const controller = (state.controller = new AbortController());
   showRunning(true);
-  for (const [side, { body, given, expected }] of jobs) {
+  const runs = jobs.map(([side, { body, given, expected }]) => {
     const steps = body.num_steps ?? expected ?? MOST_PREVIEWS;
     const started = new Run({ description: state.description, body, given, label: isCompared() ? side.heading.textContent : "" });
     started.expected = expected;
     started.request = { ...body, previews: Math.max(1, Math.ceil(steps / MOST_PREVIEWS)) };
     side.show(started, isFurther);
     side.brush(find("brush").checked);
-  }
+    return started;
+  });
   showEmpty();
   bar.show();
   timeline.begin();
@@ -222,9 +225,12 @@ async function carryOut(jobs, { isFurther = false } = {}) {
     announce(`Done. ${shown().map((side) => tell(side.run)).join(" ")}`);
   } catch (error) {
     controller.abort();
-    if (error.name === "AbortError") announce("Stopped.");
-    else showError(error);
-    for (const [side] of jobs) if (!side.run?.events.length) side.undo();
+    if (state.controller === controller && error.name === "AbortError") announce("Stopped.");
+    if (error.name !== "AbortError") showError(error);
+    runs.forEach((run, at) => {
+      run.isStopped = !run.done;
+      if (jobs[at][0].run === run && !run.events.length) jobs[at][0].undo();
+    });
     showEmpty();
   } finally {
     if (state.controller === controller) showRunning(false);
@@ -324,6 +330,7 @@ function switchTheme() {
   const isDark = (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   root.dataset.theme = isDark ? "light" : "dark";
   for (const side of sides) for (const { view } of side.panels.values()) view.redraw?.();
+  timeline.draw();
 }
 
 // A file that is dropped anywhere goes where the task takes it, or to a task that starts from one like it.

@@ -15,7 +15,8 @@ export class PicturePanel {
       name: (frame) => `row ${Math.floor(frame / columns) + 1}, column ${(frame % columns) + 1}`,
       draw: (element, frame, cells) => {
         const hidden = cells.filter((cell) => cell.masked).length / cells.length;
-        element.style.setProperty("--hidden", hidden);
+        // What is masked in part is grey in the preview already.
+        element.style.setProperty("--hidden", hidden < 1 ? hidden / 2 : 1);
       },
     });
     this.map = make("canvas", { width: columns, height: rows, role: "img", "aria-label": "How sure the model was of each cell" });

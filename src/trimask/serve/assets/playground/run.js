@@ -6,6 +6,7 @@ export class Run {
     Object.assign(this, { description, body, given, label });
     this.events = [];
     this.done = null;
+    this.isStopped = false;
     this.place = -1;
   }
 
@@ -13,6 +14,7 @@ export class Run {
     const run = new Run(stored);
     run.events = stored.events;
     run.done = stored.done;
+    run.isStopped = !run.done;
     return run;
   }
 
@@ -30,10 +32,15 @@ export class Run {
     return Math.max(this.events.length - 1, 0);
   }
 
+  // Whether no more will be told.
+  get isOver() {
+    return this.isStopped || Boolean(this.done);
+  }
+
   // Steps that it will have taken, as far as that is known.
   get length() {
     const asked = this.body.num_steps ?? this.expected ?? 0;
-    return this.done ? this.last : Math.max(asked, this.last, 1);
+    return this.isOver ? Math.max(this.last, 1) : Math.max(asked, this.last, 1);
   }
 
   add(event) {

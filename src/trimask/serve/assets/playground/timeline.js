@@ -32,11 +32,11 @@ export class Timeline {
   get reached() {
     const { runs, length } = this;
     if (!runs.length) return 0;
-    return Math.min(...runs.map((run) => (run.done ? length : Math.floor((run.last * length) / run.length))));
+    return Math.min(...runs.map((run) => (run.isOver ? length : Math.floor((run.last * length) / run.length))));
   }
 
   get isWhole() {
-    return this.runs.every((run) => run.done);
+    return this.runs.every((run) => run.isOver);
   }
 
   begin() {

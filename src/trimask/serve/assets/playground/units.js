@@ -190,6 +190,9 @@ export class Units {
     } else if (event.key === " " || event.key === "Enter") {
       this.mark(frame, !this.marked.has(frame));
       showTip(event.target, this.tell(frame));
+    } else if (event.key === "Escape" && this.marked.size) {
+      this.clear();
+      this.onMark();
     } else if (event.key === "a" && (event.ctrlKey || event.metaKey)) {
       for (let each = 0; each <= last; each++) this.mark(each, true);
     } else return;
