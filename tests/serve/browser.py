@@ -17,7 +17,7 @@ _OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
 )
-_WAIT = 15_000  # milliseconds: for a busy machine; nothing here takes more than a second alone
+_WAIT = 30_000  # milliseconds: for a busy machine; nothing here takes more than a second alone
 
 
 @functools.cache

@@ -1,6 +1,10 @@
 """The playground as its visitors use it, in headless Chromium, with a tiny model and real requests."""
 
+import contextlib
+import io
+import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +119,14 @@ def test_what_is_shown_is_what_the_server_told(visit: Visit) -> None:
         found = [int(each) for each in re.findall(r"(\d+) %", label.split("(")[1])]
         assert found == [round(100 * shares[start + 2 * cell + code]) for code in (0, 1)]
     assert visit.page.locator(".picture img").get_attribute("src") == f"data:image/png;base64,{done['image']}"
+    visit.page.click("#share summary")
+    curl, program = visit.page.locator("#share-body pre").all_inner_texts()
+    _, _, address, *_, body = shlex.split(curl)
+    assert ask(address.removesuffix("/v1/canvas"), json.loads(body))[-1] == done
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(program, {})
+    assert len(printed.getvalue().splitlines()) == len(events) + 1
     texts = dict(map(tuple, events[0]["texts"]))
     assert "".join(texts[slot] for slot in sorted(texts)) == "a hat"
     assert [label.split("”")[0].removeprefix("“") for label in visit.labels("text")] == list("a hat")
@@ -296,7 +308,9 @@ def test_a_run_is_saved_as_a_page_and_as_a_gif(visit: Visit, tmp_path: Path) -> 
     assert all("masked" in label for label in visit.labels("image"))
     page.click("#timeline button")
     expect(page.locator(".steps")).to_have_text("step 5 of 5")
+    assert str(page.locator(".picture img").get_attribute("src")).startswith("data:image/png;base64,")
     page.locator(".audio-panel .round").click()
+    expect(page.locator(".audio-panel .round")).to_have_attribute("aria-label", re.compile("Play"))
     page.context.set_offline(False)
 
 

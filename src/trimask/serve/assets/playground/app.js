@@ -241,7 +241,10 @@ async function carryOut(jobs, { isFurther = false } = {}) {
 
 async function follow(side, signal) {
   const { run: own } = side;
-  const onWait = (seconds) => announce(`The server is busy: trying again in ${seconds} s.`);
+  const onWait = (seconds) => {
+    side.note.textContent = `The server is busy: trying again in ${seconds} s.`;
+    announce(side.note.textContent);
+  };
   for await (const event of fillCanvas(own.request, { signal, onWait })) {
     own.add(event);
     timeline.grow();
