@@ -9,7 +9,7 @@ import { Inputs, InputError, takesOf } from "./inputs.js";
 import { listenToArrows } from "./keys.js";
 import { makeBrushBar } from "./brush.js";
 import { Run } from "./run.js";
-import { drawSeed, Settings } from "./settings.js";
+import { drawSeed, makeGlossary, Settings } from "./settings.js";
 import { readHash, showShare, writeHash } from "./share.js";
 import { nameTask, Shared } from "./shared.js";
 import { TextPanel } from "./text.js";
@@ -34,7 +34,7 @@ start();
 async function start() {
   find("legend").append(makeLegend());
   find("settings").append(...settings.map((each) => each.element));
-  find("shared-settings").append(shared.more);
+  find("shared-settings").append(shared.more, makeGlossary());
   find("settings-block").open = matchMedia("(min-width: 980px)").matches;
   find("empty").querySelector(".empty-art").append(...drawEmpty());
   find("sides").append(...sides.map((side) => side.element));

@@ -17,6 +17,12 @@ export const drawSeed = () => Math.floor(Math.random() * 1e6);
 
 const words = (name) => name.replace(/(?<=[a-z])([A-Z])/g, " $1").toLowerCase();
 
+// What the settings are, in a few words each.
+export function makeGlossary() {
+  const list = FIELDS.flatMap(({ label, hint }) => [make("dt", {}, label), make("dd", {}, hint)]);
+  return make("details", { class: "glossary" }, make("summary", {}, "What these do"), make("dl", {}, ...list));
+}
+
 export class Settings {
   constructor(letter) {
     this.letter = letter;

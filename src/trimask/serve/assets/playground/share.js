@@ -78,10 +78,22 @@ export function showShare(element, { link, url, runs, hasKey, isWhole }) {
   );
 }
 
+// Without encryption, as on a local network, browsers have no clipboard but this.
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = make("textarea", { class: "sr" });
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  const isCopied = document.execCommand("copy");
+  area.remove();
+  if (!isCopied) throw new Error("not copied");
+}
+
 function copyButton(label, text) {
   return make("button", { type: "button", class: "quiet", onclick: async (event) => {
     try {
-      await navigator.clipboard.writeText(text);
+      await copy(text);
       announce("Copied.");
       event.target.textContent = "Copied";
       setTimeout(() => (event.target.textContent = label), 1500);
