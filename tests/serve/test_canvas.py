@@ -113,6 +113,9 @@ WRONG: list[tuple[dict[str, Any], str | None]] = [
     ({"task": "text_to_image", "prompt": "a", "mask": "AAAA"}, "mask"),
     ({"task": "text_to_image", "prompt": "a", "codes": {"image": [[1], [1, 2]]}}, "codes.image"),
     ({"task": "text_to_image", "prompt": "a", "codes": {"image": [[2**40]]}}, "codes.image"),
+    ({"task": "text_to_image", "prompt": "a", "codes": {"image": []}}, "image"),
+    ({"task": "speech_to_text", "codes": {"speech": []}}, "speech"),
+    ({"task": "text_to_image", "prompt": "a", "codes": {"gone": [[1]]}}, "codes"),
     ({"task": "text_to_speech", "prompt": "a", "span_length": 10**7}, "span_length"),
     ({"task": "text_to_speech", "prompt": "a", "pair": "gone"}, "pair"),
     ({"task": "text_to_image", "prompt": "a", "codes": {"image": [[-1, -1]] * 3000}}, "codes.image"),
@@ -198,6 +201,9 @@ def test_a_run_goes_on_from_its_codes() -> None:
             assert again["codes"]["text"] == done["codes"]["text"]
             assert again["codes"]["image"][1:] == done["codes"]["image"][1:]
             assert first["t"] == 1 and again["text"] == done["text"]
+            spoken = {**body, "pair": "speech", "codes": {"text": [[1], [-1]], "speech": []}}
+            *_, silent = read_events((await client.post("/v1/canvas", json=spoken)).text)
+            assert silent["codes"]["speech"] == [] and silent["codes"]["text"][0] == [1]
             wrong = {**more, "prompt": "a hat"}
             error = (await client.post("/v1/canvas", json=wrong)).json()["error"]
             assert error["param"] == "codes" and "which prompt gives" in error["message"]

@@ -236,8 +236,8 @@ class Codecs:
     def _encode_speech(self, speech: SpeechInput) -> Int[np.ndarray, "frames codebooks"]:
         codec = self._need_speech()
         if isinstance(speech, np.ndarray) and speech.dtype.kind in "iu" and speech.ndim == 2:
-            if not 1 <= len(speech) <= LONGEST_SPAN:
-                raise UserError(f"speech has {len(speech)} frames of codes: give 1 to {LONGEST_SPAN:,}")
+            if len(speech) > LONGEST_SPAN:
+                raise UserError(f"speech has {len(speech)} frames of codes: give at most {LONGEST_SPAN:,}")
             return speech.astype(np.int64)
         waveform = torch.from_numpy(load_waveform(speech, codec.sample_rate))
         return codec.encode(waveform).cpu().numpy().astype(np.int64)

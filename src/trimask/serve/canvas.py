@@ -71,7 +71,8 @@ async def _read_inputs(service: Service, served: Served, body: CanvasRequest) ->
         inputs["speech"] = await read_recording("speech", data, generator, limits)
     for name, rows in (body.codes or {}).items():
         service.check_tokens(f"codes.{name}", len(rows))
-    codes = {name: _read_codes(name, rows) for name, rows in (body.codes or {}).items()}
+    vocabulary = served.generator.vocabulary
+    codes = {name: _read_codes(vocabulary, name, rows) for name, rows in (body.codes or {}).items()}
     for name in ("image", "speech"):  # these have a tokenizer, and are given as its codes all the same
         if name in codes:
             if name in inputs:
@@ -80,7 +81,14 @@ async def _read_inputs(service: Service, served: Served, body: CanvasRequest) ->
     return inputs | {"codes": codes or None}
 
 
-def _read_codes(name: str, rows: list[list[int]]) -> np.ndarray:
+def _read_codes(vocabulary: Vocabulary, name: str, rows: list[list[int]]) -> np.ndarray:
+    if name not in vocabulary.modalities:
+        message = (
+            f"codes has {name[:100]!r}, which the model has not: choose of {', '.join(vocabulary.modalities)}"
+        )
+        raise ApiError(400, message, param="codes", code="invalid_value")
+    if not rows:  # a text or recording that is given, and is empty
+        return np.zeros((0, vocabulary.space(name).num_codebooks), dtype=np.int64)
     widths = {len(row) for row in rows}
     if len(widths) != 1 or not all(-(2**31) < code < 2**31 for row in rows for code in row):
         message = f"codes.{name} must be frames × codebooks: give as many whole numbers in each frame"

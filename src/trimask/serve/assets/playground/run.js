@@ -134,7 +134,7 @@ export class Run {
         if (row.some(isEnd) && !marked[name]?.has(frame)) break;
         rows.push(row.map((cell) => (cell.masked || marked[name]?.has(frame) ? -1 : cell.code)));
       }
-      if (rows.length) codes[name] = rows;
+      codes[name] = rows;
     }
     return codes;
   }
