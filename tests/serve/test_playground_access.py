@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 import trimask
 from serve.browser import Visit, launch
@@ -105,6 +105,14 @@ def test_on_a_phone(browser: Browser, url: str, width: int) -> None:
     unit.scroll_into_view_if_needed()
     unit.tap()
     assert page.locator(".brush-text").inner_text() == "1 image cell marked"
+    page.check("#brush")  # a finger that drags marks, and does not scroll
+    unit.evaluate("one => one.scrollIntoView({block: 'center'})")
+    first, last = visit.units("image").nth(0).bounding_box(), visit.units("image").nth(1).bounding_box()
+    touch = page.context.new_cdp_session(page)
+    for kind, box in (("touchStart", first), ("touchMove", first), ("touchMove", last), ("touchEnd", None)):
+        points = [{"x": box["x"] + 9, "y": box["y"] + 9}] if box else []
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    expect(page.locator(".brush-text")).to_have_text("3 image cells marked")
     page.tap("#go-on")
     visit.wait()
     assert page.evaluate("document.documentElement.scrollWidth") == width

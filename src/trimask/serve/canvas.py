@@ -83,9 +83,8 @@ async def _read_inputs(service: Service, served: Served, body: CanvasRequest) ->
 
 def _read_codes(vocabulary: Vocabulary, name: str, rows: list[list[int]]) -> np.ndarray:
     if name not in vocabulary.modalities:
-        message = (
-            f"codes has {name[:100]!r}, which the model has not: choose of {', '.join(vocabulary.modalities)}"
-        )
+        known = ", ".join(vocabulary.modalities)
+        message = f"codes has {name[:100]!r}, no modality of the model: name one of {known}"
         raise ApiError(400, message, param="codes", code="invalid_value")
     if not rows:  # a text or recording that is given, and is empty
         return np.zeros((0, vocabulary.space(name).num_codebooks), dtype=np.int64)
