@@ -208,7 +208,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(browser: Browser) -> None:
         assert page.locator("#composer").is_hidden()
         page.fill("#key", "wrong")
         page.keyboard.press("Enter")
-        page.wait_for_selector("#key-form.is-wrong")
+        page.wait_for_selector("#key-problem:not([hidden])")
         page.fill("#key", "secret")
         page.keyboard.press("Enter")
         page.wait_for_selector("#composer:not([hidden])")

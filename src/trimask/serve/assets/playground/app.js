@@ -90,8 +90,7 @@ async function load() {
     if (error.status !== 401) return showError(error);
     find("key-form").hidden = false;
     find("key").focus();
-    if (readKey()) announce("This key is not known to the server.");
-    find("key-form").classList.toggle("is-wrong", Boolean(readKey()));
+    find("key-problem").hidden = !readKey();
   }
 }
 
