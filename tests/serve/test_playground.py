@@ -363,7 +363,14 @@ def test_errors_name_the_field_and_busy_servers_are_asked_again(visit: Visit) ->
     visit.choose("text", "", num_steps=900)
     page.fill("#prompt", f"a [{'_' * 1000}]")
     page.click("#run")
+    page.emulate_media(reduced_motion="no-preference")
     page.wait_for_selector(".text-panel .unit:not(.masked):not(.given)")
+    visit.step_to(1)  # while more steps come
+    reached = visit.page.locator(".timeline input").evaluate("one => one.style.getPropertyValue('--reached')")
+    visit.until(
+        f"document.querySelector('.timeline input').style.getPropertyValue('--reached') !== '{reached}'"
+    )
+    assert page.locator(".steps").inner_text() == "step 1 of 900"
     page.click("#stop")
     page.wait_for_selector("#run:not([hidden])")
     assert page.locator("#live").inner_text() == "Stopped."

@@ -38,7 +38,7 @@ export async function writePage(runs, title) {
   const modules = [...(await bundle(START)).values()].join("");
   const styles = await Promise.all(STYLES.map(async (name) => (await fetch(FOLDER + name)).text()));
   const data = guard(JSON.stringify({ title, runs: runs.map((run) => run.store()) }));
-  const policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:";
+  const policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; base-uri 'none'; form-action 'none'";
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="${policy}"><meta name="color-scheme" content="light dark">

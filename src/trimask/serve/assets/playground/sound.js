@@ -79,6 +79,8 @@ export class SoundPanel {
     const content = contentLength(span);
     this.inner.style.minWidth = `${frames.length * NARROWEST}px`;
     this.units.update(frames, { number, isFresh, length: content });
+    this.hidden = frames.map((cells, frame) => frame < content && cells.some((cell) => cell.masked));
+    this.redraw();
     const found = this.run.isTarget(this.space.name) ? this.run.preview(number, "audio") : null;
     const given = this.run.given[this.space.name];
     const source = found ? `data:audio/wav;base64,${found}` : (given ?? null);
@@ -93,10 +95,14 @@ export class SoundPanel {
   redraw() {
     const ratio = devicePixelRatio || 1;
     const [width, height] = [Math.round(this.inner.clientWidth * ratio), Math.round(64 * ratio)];
-    if (!width) return;
+    if (!width || !this.hidden) return;
     Object.assign(this.wave, { width, height });
     const context = this.wave.getContext("2d");
-    const { color: colour } = getComputedStyle(this.wave);
+    const { color: colour, borderTopColor: veil } = getComputedStyle(this.wave);
+    context.fillStyle = veil; // what is masked in part is not heard yet
+    this.hidden.forEach((is, frame) => {
+      if (is) context.fillRect((frame * width) / this.numFrames, 0, width / this.numFrames, height);
+    });
     const seconds = this.numFrames / this.space.frame_rate;
     if (this.samples) drawWave(context, this.samples.samples, { width, height, colour, seconds, rate: this.samples.rate });
   }
