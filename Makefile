@@ -43,7 +43,7 @@ clean:
 
 # One stamp for each set of libraries.
 .venv/.ready: pyproject.toml constraints.txt bootstrap.py
-	$(call bootstrap)
+	$(call bootstrap,serve)
 
 .venv/.ready-dev: .venv/.ready
 	$(call bootstrap,dev)

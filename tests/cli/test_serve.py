@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import openai
 import pytest
 
@@ -43,6 +44,11 @@ def test_it_answers_until_it_is_told_to_end(number: signal.Signals, status: int,
     with serving("quickstart", "mine=quickstart", "--api-keys", str(keys)) as (process, url):
         with openai.OpenAI(api_key="two", base_url=url) as client:
             assert [model.id for model in client.models.list().data] == ["quickstart", "mine"]
+            described = client.models.retrieve("mine").model_dump()
+            assert set(described["presets"]) == {"fast", "balanced", "best"}
+        page = httpx2.get(url.removesuffix("v1"))
+        assert page.status_code == 200 and "<title>trimask playground</title>" in page.text
+        with openai.OpenAI(api_key="two", base_url=url) as client:
             pictures = [
                 client.images.generate(
                     prompt="strawberry", model=name, extra_body={"num_steps": 2, "seed": 0}
@@ -59,6 +65,7 @@ def test_it_answers_until_it_is_told_to_end(number: signal.Signals, status: int,
         _, errors = process.communicate(timeout=60)
         assert process.returncode == status, errors
         assert "trimask: serving quickstart, mine at http://127.0.0.1:" in errors
+        assert f"playground at {url.removesuffix('v1')}" in errors
         assert "Traceback" not in errors
 
 

@@ -219,3 +219,30 @@ def test_texts_with_gaps_are_bounded() -> None:
 
 def test_modalities_are_those_with_tokenizers() -> None:
     assert MODALITIES == ("text", "image", "speech")  # what the remedies above name
+
+
+def test_a_text_is_given_as_its_codes() -> None:
+    """As what was generated before is: some of its tokens are generated anew."""
+    codec, generator = FakeText(), tiny_generator()
+    codes = np.array(codec.encode("the hat."))[:, None]
+    part = codes.copy()
+    part[[1, 5]] = -1
+    (made,) = generator.generate_many("text", codes={"text": part}, seed=3)
+    found = made.codes["text"]
+    assert made.is_complete and len(found) == len(codes)
+    assert np.array_equal(np.delete(found, [1, 5]), np.delete(codes, [1, 5]))
+    (by_prompt,) = generator.generate_many("text", "t[_]e h[_]t.", seed=3)
+    assert np.array_equal(by_prompt.tokens, made.tokens)
+
+
+def test_a_condition_is_given_as_its_codes() -> None:
+    generator, codes = tiny_generator(), np.array(FakeText().encode("a hat"))[:, None]
+    by_codes = generator.generate_many("text_to_image", codes={"text": codes}, seed=3)[0]
+    by_prompt = generator.generate_many("text_to_image", "a hat", seed=3)[0]
+    assert np.array_equal(by_codes.tokens, by_prompt.tokens)
+    spoken = np.array(FakeText().encode("slt: hello", is_spelled=True))[:, None]
+    by_codes = generator.generate_many("text_to_speech", codes={"text": spoken}, span_length=5)[0]
+    by_prompt = generator.generate_many("text_to_speech", "hello", span_length=5)[0]
+    assert np.array_equal(by_codes.tokens, by_prompt.tokens)
+    with pytest.raises(UserError, match="codes has text, which prompt gives"):
+        generator.generate("text_to_image", "a hat", codes={"text": codes})

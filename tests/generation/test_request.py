@@ -118,7 +118,7 @@ def is_told(task: Any, asked: dict[str, Any]) -> None:
         ("image_to_text", "image", np.zeros((4, 2)), r"shape \(4, 2\) of float64: give a PIL image"),
         ("speech_to_text", "speech", torch.zeros(9), "speech is tensor.*: give .waveform, rate in Hz."),
         ("speech_to_text", "speech", (np.zeros(4000), 1), "speech lasts 4000 s at 1 Hz: give at most 600 s"),
-        ("speech_to_text", "speech", np.zeros((0, 2), int), "0 frames of codes"),
+        ("speech_to_text", "speech", np.zeros((0, 2), int), "the speech condition is empty: give at least"),
         ("speech_to_text", "speech", np.ma.masked_all(99), "speech is a masked array of shape"),
         ("speech_to_text", "speech", np.zeros(99, "m8[s]"), r"shape \(99,\) of timedelta64"),
         ("speech_to_text", "speech", "", "speech is '': give"),

@@ -11,7 +11,7 @@ from trimask.cli import main
 from trimask.config import to_dict
 from trimask.generation.generate import UntunedTaskWarning
 from trimask.runs.export import export
-from trimask.runs.load import load_trained
+from trimask.runs.load import load_own_presets, load_trained
 from trimask.runs.presets import PRESETS, Presets, hash_weights
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.grid import Tabulated
@@ -40,6 +40,7 @@ def test_a_run_and_its_export_have_the_same_presets(run: Path, tmp_path: Path):
     own = trimask.load(run).samplers
     with pytest.raises(ValueError, match=r"preset 'fast': .*run has no presets of its own: make them with"):
         trimask.load(run, preset="fast")
+    assert load_own_presets(run) == {}
     write(run / PRESETS, run)
     exported = tmp_path / "model.safetensors"
     try:
@@ -47,6 +48,7 @@ def test_a_run_and_its_export_have_the_same_presets(run: Path, tmp_path: Path):
         for place in (run, exported):
             assert trimask.load(place, preset="fast").samplers == {**own, "text": FAST}
             assert trimask.load(place, preset="mine").samplers == own
+            assert load_own_presets(place) == {"fast": {"text": FAST}, "mine": {}}
             with pytest.raises(ValueError, match="no preset is named 'best': choose one of fast, mine"):
                 trimask.load(place, preset="best")
     finally:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from generation.fakes import hum, picture
 from serve.clients import RATE, running, served_generator, tiny_service
 from serve.test_media import to_png, to_wav
 from trimask.generation.generated import Generated
 from trimask.serve.app import create_app
+from trimask.vocabulary.batch import make_batch
 
 FILES = {
     "image": base64.b64encode(to_png(picture())).decode(),
@@ -111,6 +113,9 @@ WRONG: list[tuple[dict[str, Any], str | None]] = [
     ({"task": "text_to_image", "prompt": "a", "mask": "AAAA"}, "mask"),
     ({"task": "text_to_image", "prompt": "a", "codes": {"image": [[1], [1, 2]]}}, "codes.image"),
     ({"task": "text_to_image", "prompt": "a", "codes": {"image": [[2**40]]}}, "codes.image"),
+    ({"task": "text_to_image", "prompt": "a", "codes": {"image": []}}, "image"),
+    ({"task": "speech_to_text", "codes": {"speech": []}}, "speech"),
+    ({"task": "text_to_image", "prompt": "a", "codes": {"gone": [[1]]}}, "codes"),
     ({"task": "text_to_speech", "prompt": "a", "span_length": 10**7}, "span_length"),
     ({"task": "text_to_speech", "prompt": "a", "pair": "gone"}, "pair"),
     ({"task": "text_to_image", "prompt": "a", "codes": {"image": [[-1, -1]] * 3000}}, "codes.image"),
@@ -128,5 +133,79 @@ def test_wrong_requests_name_the_field() -> None:
                 answer = await client.post("/v1/canvas", json=body)
                 error = answer.json()["error"]
                 assert (answer.status_code, error["param"]) == (400, param), (body, error)
+
+    asyncio.run(ask())
+
+
+def test_events_carry_the_probability_and_the_text_of_each_code() -> None:
+    """The probability is that of the model's own prediction for the canvas as it was, guidance included."""
+    body = {"task": "text_to_image", "prompt": "a hat", "num_steps": 5, "seed": 4, "guidance_scale": 1.0}
+    generator = served_generator()
+    vocabulary = generator.vocabulary
+    document = generator.codecs.document("text_to_image", {"text": "a hat"})
+    batch = make_batch([document], [0])
+    z = torch.from_numpy(np.where(document.maskable, vocabulary.mask("image"), document.tokens))
+
+    async def ask() -> list[dict[str, Any]]:
+        async with running(create_app(tiny_service())) as client:
+            return read_events((await client.post("/v1/canvas", json=body)).text)
+
+    *events, _ = asyncio.run(ask())
+    number = 0
+    for event in events:
+        prediction = generator.predictor(z[None], batch)
+        after = z.clone()
+        assert len(event["confidence"]) == len(event["revealed"])
+        for (slot, code), told in zip(event["revealed"], event["confidence"], strict=True):
+            index = int(document.range_index[slot])
+            log_p = prediction(torch.tensor([slot]), index)[0]
+            assert told == pytest.approx(float(log_p[code].exp()), abs=2e-5)
+            after[slot] = vocabulary.ranges[index].start + code
+            number += 1
+        z = after
+    assert number == 8
+    assert [text for _, text in events[0]["texts"]] == list("a hat")
+    assert not any(event["texts"] for event in events[1:])
+
+
+def test_a_code_that_a_corrector_replaces_is_told() -> None:
+    sampler = {"corrector": "TokenEditing", "corrector.probability": 0.03, "count": "Scheduled"}
+    body = {"task": "text", "num_steps": 6, "seed": 1, "sampler": sampler}
+
+    async def ask() -> list[dict[str, Any]]:
+        async with running(create_app(tiny_service())) as client:
+            return read_events((await client.post("/v1/canvas", json=body)).text)
+
+    *events, done = asyncio.run(ask())
+    start, _, _ = events[0]["spans"]["text"]
+    canvas: dict[int, int] = {}
+    replaced = 0
+    for event in events:
+        for slot, code in event["revealed"]:
+            replaced += slot in canvas
+            canvas[slot] = code
+    codes = [code for (code,) in done["codes"]["text"]]
+    assert replaced and [canvas[start + i] for i in range(len(codes))] == codes
+
+
+def test_a_run_goes_on_from_its_codes() -> None:
+    """As the playground does it: what is brushed is −1, all else of every target is given."""
+
+    async def ask() -> None:
+        async with running(create_app(tiny_service())) as client:
+            body = {"task": "joint", "seed": 3, "num_steps": 4, "order": "Random"}
+            done = read_events((await client.post("/v1/canvas", json=body)).text)[-1]
+            codes = done["codes"] | {"image": [[-1, -1], *done["codes"]["image"][1:]]}
+            more = {**body, "seed": 5, "codes": codes}
+            first, *_, again = read_events((await client.post("/v1/canvas", json=more)).text)
+            assert again["codes"]["text"] == done["codes"]["text"]
+            assert again["codes"]["image"][1:] == done["codes"]["image"][1:]
+            assert first["t"] == 1 and again["text"] == done["text"]
+            spoken = {**body, "pair": "speech", "codes": {"text": [[1], [-1]], "speech": []}}
+            *_, silent = read_events((await client.post("/v1/canvas", json=spoken)).text)
+            assert silent["codes"]["speech"] == [] and silent["codes"]["text"][0] == [1]
+            wrong = {**more, "prompt": "a hat"}
+            error = (await client.post("/v1/canvas", json=wrong)).json()["error"]
+            assert error["param"] == "codes" and "which prompt gives" in error["message"]
 
     asyncio.run(ask())

@@ -32,6 +32,7 @@ KNOWN: dict[str, list[Any]] = {
     "sampler": [{}, {"block_length": 4}, {"gone": 1}],
     "guidance_scale": [None, 1.0],
     "negative_prompt": [None],
+    "preset": [None],
     "voice": ["default"],
     "temperature": [0, 1],
 }

@@ -101,6 +101,7 @@ class Serve(Verb):
             }
         service = Service(
             models,
+            presets={name: _find_presets(run) for name, run in named.items()},
             limits=Limits(receive_seconds=self.receive_seconds),
             most_rows=self.most_rows,
             most_positions=self.most_positions,
@@ -112,9 +113,9 @@ class Serve(Verb):
         def tell() -> None:
             if self.host not in _LOOPBACK and keys is None:
                 say(f"warning: whoever reaches {host} may use the models: --api-keys FILE asks for a key")
-            say(f"serving {', '.join(models)} at {url}/v1")
+            say(f"serving {', '.join(models)} at {url}/v1, playground at {url}/")
             if self.json:
-                print_json({"url": f"{url}/v1", "models": list(models)})
+                print_json({"url": f"{url}/v1", "playground": f"{url}/", "models": list(models)})
 
         hosts = (*_LOOPBACK, "[::1]") if self.host in _LOOPBACK else None
         origins = () if self.allow_origin is None else (self.allow_origin,)
@@ -148,6 +149,17 @@ class Serve(Verb):
                 raise UsageError(f"{run} is not a run directory: {fix}")
             named[name] = run
         return named
+
+
+def _find_presets(run: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the presets of a run; tell of those that cannot be used, which no request may ask for then."""
+    from trimask.runs.load import load_own_presets
+
+    try:
+        return load_own_presets(run)
+    except UserError as error:
+        say(f"warning: {error}")
+        return {}
 
 
 def _read_keys(path: Path) -> tuple[str, ...]:

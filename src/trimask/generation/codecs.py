@@ -60,21 +60,16 @@ class Codecs:
         if self.text is not None:
             _check("text", self.vocabulary.space("text"), 1, self.text.vocabulary_size)
         if self.image is not None:
-            _check(
-                "image", self.vocabulary.space("image"), self.image.num_codebooks, self.image.codebook_size
-            )
+            space = self.vocabulary.space("image")
+            _check("image", space, self.image.num_codebooks, self.image.codebook_size)
             if tuple(self.image.grid) != self.vocabulary.space("image").grid:
                 raise UserError(
                     f"the image tokenizer has grid {self.image.grid}, "
                     f"the vocabulary {self.vocabulary.space('image').grid}"
                 )
         if self.speech is not None:
-            _check(
-                "speech",
-                self.vocabulary.space("speech"),
-                self.speech.num_codebooks,
-                self.speech.codebook_size,
-            )
+            space = self.vocabulary.space("speech")
+            _check("speech", space, self.speech.num_codebooks, self.speech.codebook_size)
 
     def document(
         self,
@@ -101,9 +96,9 @@ class Codecs:
         _check_parts(row, targets, given, mask=mask, seconds=seconds)
         self._check_given(row, spans, given, pair=pair, voice=voice, span_length=span_length)
         spoken_by = (voice or DEFAULT_VOICE) if is_transcript(spans) else None
-        codes = {m: self.encode(m, given[m], voice=spoken_by) for m in row.condition}
         for modality in targets:
             self._need(modality)
+        codes = {m: self.encode(m, given[m], voice=spoken_by) for m in row.condition}
         parts = {
             m: self._read_part(m, given[m], mask, seconds, voice=spoken_by)
             for m in targets
@@ -115,11 +110,11 @@ class Codecs:
         codes |= {modality: part.codes for modality, part in parts.items()}
         known = {m: len(span) for m, span in codes.items()}
         if "text" in known:
-            known["text"] = len(given["text"].strip().encode())
+            known["text"] = self._count_bytes(given["text"])
         for modality in targets:
-            space = self.vocabulary.space(modality)
             if modality in parts:
                 continue
+            space = self.vocabulary.space(modality)
             if space.grid is not None:
                 length = space.grid[0] * space.grid[1]
             else:
@@ -129,8 +124,12 @@ class Codecs:
         sequence = build_sequence(self.vocabulary, task, codes, num_end=num_end)
         if parts:
             return _keep_parts(sequence, parts)
-        beginnings = [m for m in targets if given.get(m) is not None]
-        return self._keep_prefix(sequence, given["text"]) if beginnings else sequence
+        has_beginning = any(given.get(m) is not None for m in targets)
+        return self._keep_prefix(sequence, given["text"]) if has_beginning else sequence
+
+    def _count_bytes(self, text: Any) -> int:
+        known = text if isinstance(text, str) else self.decode_text(text[text[:, 0] >= 0], is_spoken=False)
+        return len(known.strip().encode())
 
     def decode_text(self, codes: Int[np.ndarray, "frames 1"], *, is_spoken: bool) -> str:
         """Decode text; drop the voice tag of a transcript."""
@@ -181,7 +180,7 @@ class Codecs:
         voice: str | None,
     ) -> Partial:
         """Encode a target that is given in part, or whole among several targets."""
-        if modality == "text":
+        if modality == "text" and isinstance(value, str):
             codec = self._need_text()
             if voice is None:
                 return read_gaps(value, codec.encode)
@@ -208,8 +207,10 @@ class Codecs:
         return value.astype(np.int64)
 
     def _encode_text(
-        self, prompt: str, *, voice: str | None = None, is_prefix: bool = False
+        self, prompt: Any, *, voice: str | None = None, is_prefix: bool = False
     ) -> Int[np.ndarray, "frames 1"]:
+        if isinstance(prompt, np.ndarray):
+            return prompt.astype(np.int64)
         if not prompt.strip():
             raise UserError(f"the prompt {prompt!r} is empty: give some text")
         codec = self._need_text()
@@ -235,8 +236,8 @@ class Codecs:
     def _encode_speech(self, speech: SpeechInput) -> Int[np.ndarray, "frames codebooks"]:
         codec = self._need_speech()
         if isinstance(speech, np.ndarray) and speech.dtype.kind in "iu" and speech.ndim == 2:
-            if not 1 <= len(speech) <= LONGEST_SPAN:
-                raise UserError(f"speech has {len(speech)} frames of codes: give 1 to {LONGEST_SPAN:,}")
+            if len(speech) > LONGEST_SPAN:
+                raise UserError(f"speech has {len(speech)} frames of codes: give at most {LONGEST_SPAN:,}")
             return speech.astype(np.int64)
         waveform = torch.from_numpy(load_waveform(speech, codec.sample_rate))
         return codec.encode(waveform).cpu().numpy().astype(np.int64)
@@ -292,7 +293,7 @@ class Codecs:
         # A default given explicitly, as the command line does, is not an error.
         if pair not in (None, DEFAULT_PAIR) and len(task.spans) == 1:
             raise UserError(f"task {task.name} has no use for pair: leave it out")
-        is_voiced = given.get("text") is not None and is_transcript(spans)
+        is_voiced = isinstance(given.get("text"), str) and is_transcript(spans)
         if voice not in (None, DEFAULT_VOICE) and not (is_voiced and voice_tag(voice)):
             raise UserError(
                 f"voice {describe_value(voice)} has no effect on task {task.name}: "
@@ -321,7 +322,7 @@ def _check_parts(
         if value is None or _is_beginning(task, modality, given):
             return
         is_part = (
-            (modality == "text" and has_gaps(value))
+            (modality == "text" and isinstance(value, str) and has_gaps(value))
             or (modality == "image" and mask is not None)
             or (modality == "speech" and seconds is not None)
             or (isinstance(value, np.ndarray) and value.dtype.kind in "iu" and (value == -1).any())
@@ -341,7 +342,8 @@ def _check_parts(
 
 def _is_beginning(task: Task, modality: str, given: Mapping[str, Any]) -> bool:
     """Return whether a given target is the beginning of a text, which is continued."""
-    return modality == "text" and task.is_alone and not has_gaps(given[modality])
+    text = given[modality]
+    return modality == "text" and task.is_alone and isinstance(text, str) and not has_gaps(text)
 
 
 def _check_sizes(picture: Any, mask: MaskInput) -> None:

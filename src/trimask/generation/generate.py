@@ -138,7 +138,8 @@ class Generator:
             speech: for `speech_to_text`, a file name or encoded bytes; (waveform, rate in Hz) of any rate and
                 type, samples or samples × channels; a waveform at the speech tokenizer's rate; or its codes
                 (frames × codebooks, an integer array).
-            codes: of modalities without a tokenizer, by name (integer arrays, frames × codebooks).
+            codes: of modalities without a tokenizer, by name (integer arrays, frames × codebooks); of `text`
+                in place of a prompt: they are taken as they are.
             pair: "image" (the default) or "speech", the other side of `joint`.
             voice: the speaker, for `text_to_speech`, as named in the training data; by default the most
                 common voice.
@@ -187,6 +188,8 @@ class Generator:
             callback=callback,
             codes=codes,
         )
+        if prompt is not None and "text" in (codes or {}):
+            raise UserError("codes has text, which prompt gives: give one of them")
         examples = align_examples(
             row.name, {"text": prompt, "image": image, "speech": speech, **(codes or {})}
         )
@@ -242,7 +245,7 @@ class Generator:
             for _ in range(num_samples)
         ]
         for example in asked:
-            if example["text"] is not None and not raw_prompt:
+            if isinstance(example["text"], str) and not raw_prompt:
                 self.seen.warn_if_unseen(row, example["text"], stacklevel=3)
         numbers = number_alike(documents) if numbers is None else numbers
         if len(numbers) != len(documents):
@@ -301,7 +304,7 @@ class Generator:
 
     def _respell(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:
         text = given["text"]
-        return given if text is None else {**given, "text": self.seen.prompt(task, text)}
+        return given if not isinstance(text, str) else {**given, "text": self.seen.prompt(task, text)}
 
     def filmstrip(
         self,

@@ -63,7 +63,7 @@ def check_example(given: Mapping[str, Any]) -> None:
         if value is None:
             continue
         if modality == "text":
-            _check("prompt", value, _is_text(value), "text, or a list of texts")
+            _check("prompt", value, _is_text(value) or _is_codes(value), "text, or a list of texts")
         elif modality == "image":
             _check("image", value, _is_file(value) or _is_codes(value) or _is_picture(value), _IMAGE)
         elif modality == "speech":

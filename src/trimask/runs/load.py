@@ -27,7 +27,7 @@ from trimask.runs.exported import (
 )
 from trimask.runs.hub import fetch, is_hub_name
 from trimask.runs.lengths import load_lengths
-from trimask.runs.presets import PRESETS, load_presets
+from trimask.runs.presets import PRESETS, Presets, load_presets
 from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.resume import MAY_CHANGE
 from trimask.runs.seen import load_seen
@@ -148,13 +148,7 @@ def _find_preset(
     facts: Mapping[str, str],
 ) -> Mapping[str, SamplerConfig]:
     file, colon, name = preset.rpartition(":")
-    own = find_presets_file(run)
-    if colon:
-        found = load_presets(Path(file), denoiser)
-    elif own is None:
-        found = read_presets_of_file(facts, Path(run))
-    else:
-        found = load_presets(own, denoiser) if os.path.lexists(own) else None
+    found = load_presets(Path(file), denoiser) if colon else _find_own_presets(run, denoiser, facts)
     if found is None:
         raise UserError(
             f"preset {preset!r}: {run} has no presets of its own: make them with `trimask study run sampling "
@@ -266,3 +260,24 @@ def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str
             f"{folder} has no checkpoint yet: let it train until the first one (checkpoint_every steps)"
         )
     return denoiser.eval(), {"recipe": str(stored.get("recipe")), "steps": str(found.step)}
+
+
+def load_own_presets(run: str | Path) -> Mapping[str, Mapping[str, SamplerConfig]]:
+    """Return the sampler settings of `run` (as in `load`) by preset name and task name; none if it has none.
+
+    Raises like `load`.
+    """
+    if is_hub_name(run):
+        with distrust(str(run)):
+            return load_own_presets(fetch(str(run), None))
+    run = _run_of_file(run)
+    denoiser, facts = load_trained(run)
+    found = _find_own_presets(run, denoiser, facts)
+    return {} if found is None else found.presets
+
+
+def _find_own_presets(run: str | Path, denoiser: Denoiser, facts: Mapping[str, str]) -> Presets | None:
+    own = find_presets_file(run)
+    if own is None:
+        return read_presets_of_file(facts, Path(run))
+    return load_presets(own, denoiser) if os.path.lexists(own) else None

@@ -147,6 +147,8 @@ def _read(
             edited = law.corrector.edit(log_p[visible], current)
             _check_codes(edited, f"`edit` of the corrector {law.corrector!r}", len(visible), token_range.size)
             read.store("edited", ~is_masked, edited)
+            edited_log_p = log_p[visible].gather(1, edited[:, None])[:, 0]
+            read.store("edited_log_probability", ~is_masked, edited_log_p)
 
 
 @final

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 
 from trimask import rng
 from trimask.sampling.canvas import Canvas, find_canvases
@@ -27,16 +27,22 @@ class Event:
         row: the sequence's place in the request.
         number: its passes so far, from 1; 0 before the first.
         revealed, remasked: slots of the sequence as it is now: continuing a span moves those behind it.
+        edited: revealed slots whose code a corrector has replaced.
         num_masked: slots that are still masked.
         tokens: returns the sequence, with mask tokens where slots are masked. Call it before the next pass.
+        log_probability: returns log p of each code that the pass put into the sequence, at its slot, and NaN
+            at all others: p is what the pass predicts, with guidance and before filters. Call it before the
+            next pass.
     """
 
     row: int
     number: int
     revealed: Int[np.ndarray, "revealed"]
     remasked: Int[np.ndarray, "remasked"]
+    edited: Int[np.ndarray, "edited"]
     num_masked: int
     tokens: Callable[[], Int[np.ndarray, "slots"]]
+    log_probability: Callable[[], Float32[np.ndarray, "slots"]]
 
 
 @final

@@ -159,6 +159,9 @@ class Unmasker:
         assert self._batch is not None
         members = self._begin()
         self._changed = np.zeros(tuple(self._z.shape), dtype=bool)
+        self._edited: list[list[np.ndarray]] = [[] for _ in self.rows]
+        if self.callback is not None:
+            self._log_p = torch.full(self._z.shape, torch.nan, device=self._z.device)
         prediction = forbid_ends(self._predict(members), self._is_inside, self.predictor.vocabulary)
         for law, tracks in _group(members):
             evidence = read_evidence(law, tracks, prediction, self._z, self.predictor.vocabulary)
@@ -212,10 +215,31 @@ class Unmasker:
                 for (number, track), each in zip(members, evidence, strict=True):
                     is_here = track.canvas.codebook == token_range.codebook
                     place = (is_here & (each.edited >= 0)).nonzero()[0]
-                    code = send(torch.from_numpy(each.edited[place]), z.device)
-                    slot = track.canvas.slot[place]
-                    z[send(torch.from_numpy(number * width + slot), z.device)] = code + token_range.start
-                    self._changed[number, slot] = True
+                    self._edit(number, track.canvas.slot[place], place, each, token_range)
+
+    def _edit(
+        self,
+        number: int,
+        slot: Int[np.ndarray, "n"],
+        place: Int[np.ndarray, "n"],
+        evidence: Evidence,
+        token_range: TokenRange,
+    ) -> None:
+        """Put the codes of an editing corrector at revealed slots of row `number`."""
+        device = self._z.device
+        flat = send(torch.from_numpy(number * self._z.shape[1] + slot), device)
+        z, code = self._z.view(-1), send(torch.from_numpy(evidence.edited[place]), device) + token_range.start
+        if self.callback is not None:
+            is_new = (z[flat] != code).cpu().numpy()
+            self._edited[number].append(slot[is_new])
+            self._note_probability(flat, torch.from_numpy(evidence.edited_log_probability[place]))
+        z[flat] = code
+        self._changed[number, slot] = True
+
+    def _note_probability(self, flat: Int[Tensor, "n"], log_p: Float[Tensor, "n"]) -> None:
+        """Keep log p of codes for whoever looks at the pass."""
+        if self.callback is not None:
+            self._log_p.view(-1)[flat] = send(log_p.float(), flat.device)
 
     def _codes(
         self,
@@ -233,6 +257,8 @@ class Unmasker:
             for member, place in pairs:
                 members[member][1].log_probability[place] = evidence[member].log_probability[place]
             drawn = np.array([evidence[member].code[place] for member, place in pairs])
+            of_drawn = np.array([evidence[member].log_probability[place] for member, place in pairs])
+            self._note_probability(send(torch.from_numpy(slots.flat), device), torch.from_numpy(of_drawn))
             return send(torch.from_numpy(drawn), device) + token_range.start
         flat = send(torch.from_numpy(slots.flat), device)
         log_p = prediction(flat, token_range.index)
@@ -243,6 +269,8 @@ class Unmasker:
             row=np.array([self.rows[members[member][0]].place for member in slots.member]),
             token_range=token_range,
         )
+        if self.callback is not None:
+            self._note_probability(flat, log_p.gather(1, code[:, None])[:, 0])
         if law.corrector is not None:
             values = log_p.gather(1, code[:, None])[:, 0].double().cpu().numpy()
             for member, place, value in zip(slots.member, slots.place, values, strict=True):
@@ -264,7 +292,7 @@ class Unmasker:
             track.finish()
         self._passes.note_changes(self._changed)
         for number, row in enumerate(self.rows):
-            self._report(row, number, revealed[number], remasked[number])
+            self._report(row, number, revealed[number], remasked[number], self._edited[number])
 
     def _report(
         self,
@@ -272,19 +300,28 @@ class Unmasker:
         number: int,
         revealed: Rows[np.ndarray] = (),
         remasked: Rows[np.ndarray] = (),
+        edited: Rows[np.ndarray] = (),
     ) -> None:
         if self.callback is None:
             return
         none = np.zeros(0, dtype=np.int64)
         z, num_slots = self._z, row.document.num_slots
+        # Before the first pass of a sequence no codes were put into it.
+        log_p = self._log_p if row.num_passes and revealed else None
         self.callback(
             Event(
                 row=row.place,
                 number=row.num_passes,
                 revealed=np.concatenate([none, *revealed]),
                 remasked=np.concatenate([none, *remasked]),
+                edited=np.concatenate([none, *edited]),
                 num_masked=sum(int(track.masked.sum()) for track in row.tracks),
                 tokens=lambda: z[number, :num_slots].cpu().numpy().copy(),
+                log_probability=lambda: (
+                    np.full(num_slots, np.nan, dtype=np.float32)
+                    if log_p is None
+                    else log_p[number, :num_slots].cpu().numpy()
+                ),
             )
         )
 

@@ -36,6 +36,7 @@ class Evidence:
         is_end: whether the drawn, or else the most probable code is the end code.
         now: log p of the code of a revealed slot.
         edited: the code that the corrector puts at a revealed slot.
+        edited_log_probability: log p of that code.
     """
 
     score: Float64[np.ndarray, "slots"]
@@ -45,6 +46,7 @@ class Evidence:
     is_end: Bool[np.ndarray, "slots"]
     now: Float64[np.ndarray, "slots"]
     edited: Int[np.ndarray, "slots"]
+    edited_log_probability: Float64[np.ndarray, "slots"]
 
     @classmethod
     def unread(cls, num_slots: int) -> "Evidence":
@@ -59,6 +61,7 @@ class Evidence:
             is_end=np.zeros(num_slots, dtype=bool),
             now=nan.copy(),
             edited=none.copy(),
+            edited_log_probability=nan.copy(),
         )
 
 

@@ -13,11 +13,12 @@ from starlette.middleware.cors import CORSMiddleware
 
 from trimask import __version__
 from trimask.errors import UserError
-from trimask.serve import audio, canvas, completions, images
+from trimask.serve import audio, canvas, completions, images, page
 from trimask.serve.described import ERRORS, describe_answers
 from trimask.serve.errors import ApiError, explain, explain_invalid
 from trimask.serve.gate import Gate
 from trimask.serve.metrics import Metrics
+from trimask.serve.models import describe_model
 from trimask.serve.scheduler import Busy
 from trimask.serve.service import Service
 
@@ -63,7 +64,9 @@ def create_app(
 
     @app.get("/v1/models/{model:path}")
     async def get_model(model: str) -> dict[str, Any]:
-        return service.find(model).description
+        served = service.find(model)
+        described = describe_model(served.generator, served.presets, service.limits)
+        return served.description | described
 
     @app.get("/health", response_model=None)
     async def tell_health() -> JSONResponse:
@@ -76,6 +79,7 @@ def create_app(
     async def tell_metrics() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
+    app.include_router(page.make_router())
     _add_handlers(app)
     app.add_middleware(Gate, keys=keys, hosts=hosts, limits=service.limits, metrics=metrics)
     if origins:

@@ -34,6 +34,7 @@ from trimask.vocabulary.transcript import is_transcript
 
 _FIELDS = tuple(CanvasRequest.model_fields)
 _GAP = "_"
+_DIGITS = 5  # of probabilities
 
 
 def make_router(service: Service) -> APIRouter:
@@ -70,7 +71,8 @@ async def _read_inputs(service: Service, served: Served, body: CanvasRequest) ->
         inputs["speech"] = await read_recording("speech", data, generator, limits)
     for name, rows in (body.codes or {}).items():
         service.check_tokens(f"codes.{name}", len(rows))
-    codes = {name: _read_codes(name, rows) for name, rows in (body.codes or {}).items()}
+    vocabulary = served.generator.vocabulary
+    codes = {name: _read_codes(vocabulary, name, rows) for name, rows in (body.codes or {}).items()}
     for name in ("image", "speech"):  # these have a tokenizer, and are given as its codes all the same
         if name in codes:
             if name in inputs:
@@ -79,7 +81,13 @@ async def _read_inputs(service: Service, served: Served, body: CanvasRequest) ->
     return inputs | {"codes": codes or None}
 
 
-def _read_codes(name: str, rows: list[list[int]]) -> np.ndarray:
+def _read_codes(vocabulary: Vocabulary, name: str, rows: list[list[int]]) -> np.ndarray:
+    if name not in vocabulary.modalities:
+        known = ", ".join(vocabulary.modalities)
+        message = f"codes has {name[:100]!r}, no modality of the model: name one of {known}"
+        raise ApiError(400, message, param="codes", code="invalid_value")
+    if not rows:  # a text or recording that is given, and is empty
+        return np.zeros((0, vocabulary.space(name).num_codebooks), dtype=np.int64)
     widths = {len(row) for row in rows}
     if len(widths) != 1 or not all(-(2**31) < code < 2**31 for row in rows for code in row):
         message = f"codes.{name} must be frames × codebooks: give as many whole numbers in each frame"
@@ -117,7 +125,11 @@ def watch_canvas(previews: int) -> Watch:
     spans: by modality, [first slot, slot behind the last, codebooks]; in the first event, and where a span
         has grown. Slots count frames and in them codebooks.
     given: in the first event, [slot, code] of what is not masked.
-    revealed: [slot, code]; remasked: slots. An end is code −1.
+    revealed: [slot, code], also of slots whose code a corrector has replaced; remasked: slots. An end is
+        code −1.
+    confidence: of each that is revealed, the probability that the pass gave the code: with guidance, before
+        temperature, top-p and other filters.
+    texts: [slot, what its token alone decodes to] of the text that is given or revealed.
     previews: what each `previews`-th pass, from the first on, decodes to.
     """
     spans: dict[str, list[int]] = {}
@@ -135,13 +147,28 @@ def watch_canvas(previews: int) -> Watch:
             found["spans"] = spans = now
             masks = [vocabulary.mask(name) for name in now]
             found["given"] = [[slot, code] for slot, code in codes.items() if tokens[slot] not in masks]
-        found["revealed"] = [[slot, codes[slot]] for slot in event.revealed.tolist()]
+        shown = [*event.revealed.tolist(), *event.edited.tolist()]
+        found["revealed"] = [[slot, codes[slot]] for slot in shown]
+        probability = np.exp(event.log_probability()[shown].astype(np.float64))
+        found["confidence"] = [round(p, _DIGITS) if np.isfinite(p) else None for p in probability.tolist()]
+        given = [slot for slot, _ in found.get("given", [])]
+        found["texts"] = _read_texts(results, now, codes, {*given, *shown})
         found["remasked"] = event.remasked.tolist()
         if previews and event.number % previews == 0:
             found["previews"] = _preview(results, index, tokens)
         return found
 
     return watch
+
+
+def _read_texts(
+    results: Results, spans: Mapping[str, list[int]], codes: Mapping[int, int], slots: set[int]
+) -> list[list[Any]]:
+    codecs, (start, stop, _) = results.codecs, spans.get("text", (0, 0, 1))
+    if codecs.text is None:
+        return []
+    some = sorted(slot for slot in slots if start <= slot < stop and codes[slot] >= 0)
+    return [[slot, codecs.text.decode([codes[slot]])] for slot in some]
 
 
 def _count(spans: Mapping[str, list[int]]) -> int:

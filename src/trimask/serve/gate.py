@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, NoReturn, final
 
+from trimask.serve import page
 from trimask.serve.errors import ApiError
 from trimask.serve.limits import Limits
 from trimask.serve.metrics import Metrics
@@ -19,8 +20,8 @@ _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d+)?")
 _CLOSE = {"Connection": "close"}  # or what else the client sends would be read
-_OPEN = ("/health",)
-"""Paths that need no key: whoever watches over the server has none."""
+_OPEN = ("/health", "/")
+"""Paths that need no key: whoever watches over the server has none, and the page asks for one."""
 
 
 @final
@@ -86,7 +87,7 @@ class Gate:
         host = _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1"))
         if self._hosts is not None and (host is None or host[1] not in self._hosts):
             return ApiError(403, "this server is for its own machine: call it 127.0.0.1", code="wrong_host")
-        if self._keys is not None and path not in _OPEN:
+        if self._keys is not None and path not in _OPEN and not path.startswith(page.OPEN):
             scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
             matches = [hmac.compare_digest(key.strip(), known) for known in self._keys]
             if scheme.lower() != b"bearer" or not any(matches):

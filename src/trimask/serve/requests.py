@@ -30,6 +30,7 @@ class Settings(BaseModel):
     guidance_scale: float | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    preset: _Name | None = None
     order: _Name | None = None
     negative_prompt: _Text | None = None
     raw_prompt: bool = False
@@ -107,8 +108,8 @@ class CanvasRequest(Settings):
     """POST /v1/canvas: any task, any part of its targets given, the rest masked.
 
     `image`, `mask` and `speech` are base64 of a file; the mask is white where the picture is to be painted.
-    Codes are frames × codebooks, −1 where they are to be generated. Every `previews`-th pass is shown as what
-    it decodes to.
+    Codes are frames × codebooks, −1 where they are to be generated; those of `text` stand in place of a
+    prompt. Every `previews`-th pass is shown as what it decodes to.
     """
 
     task: _Name

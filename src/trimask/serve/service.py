@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from trimask.config import override
@@ -14,6 +14,7 @@ from trimask.sampling.config import SamplerConfig
 from trimask.sampling.defaults import Samplers
 from trimask.sampling.kept import require_partial
 from trimask.sampling.length import Grown
+from trimask.sampling.predictor import PartialPredictor
 from trimask.sampling.recompute import Everything
 from trimask.serve.errors import ApiError
 from trimask.serve.limits import DEFAULT, Limits
@@ -25,15 +26,30 @@ from trimask.serve.worker import Worker
 @final
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A model by the name that requests give. `created` is when it was loaded, in seconds since 1970."""
+    """A model by the name that requests give. `created` is when it was loaded, in seconds since 1970, and
+    `presets` its sampler settings by preset name and task name.
+    """
 
     name: str
     generator: Generator
     created: int
+    presets: Mapping[str, Mapping[str, SamplerConfig]] = field(default_factory=dict)
 
     @property
     def description(self) -> dict[str, Any]:
         return {"id": self.name, "object": "model", "created": self.created, "owned_by": "trimask"}
+
+    def find_preset(self, name: str, task: str) -> SamplerConfig:
+        """Return the settings of a preset. ApiError: there is none of this name for the task."""
+        known = [each for each, of_tasks in self.presets.items() if task in of_tasks]
+        if name not in known:
+            fix = f"choose one of {', '.join(known)}" if known else "leave it out"
+            message = f"preset {name[:100]!r} is none of model {self.name} for task {task}: {fix}"
+            raise ApiError(400, message, param="preset", code="invalid_value")
+        config = self.presets[name][task]
+        if isinstance(self.generator.predictor, PartialPredictor):
+            return config
+        return replace(config, recompute=Everything())  # it keeps no keys and values
 
 
 @final
@@ -42,6 +58,7 @@ class Service:
 
     Args:
         models: by name; the first is that of requests which name none.
+        presets: of each model, sampler settings by preset name and task name, for requests to choose.
         most: bounds of each model's `Scheduler`, by its arguments' names; None leaves the usual one.
     """
 
@@ -49,16 +66,19 @@ class Service:
         self,
         models: Mapping[str, Generator],
         *,
+        presets: Mapping[str, Mapping[str, Mapping[str, SamplerConfig]]] | None = None,
         limits: Limits = DEFAULT,
         **most: int | None,
     ):
-        now, given = int(time.time()), {name: bound for name, bound in most.items() if bound is not None}
+        now, presets = int(time.time()), {} if presets is None else presets
+        bounds = {name: bound for name, bound in most.items() if bound is not None}
         self.models = {
-            name: Served(name=name, generator=generator, created=now) for name, generator in models.items()
+            name: Served(name=name, generator=generator, created=now, presets=presets.get(name, {}))
+            for name, generator in models.items()
         }
         self.limits = limits
         self.worker = Worker(
-            {name: Scheduler(generator.predictor, **given) for name, generator in models.items()}
+            {name: Scheduler(generator.predictor, **bounds) for name, generator in models.items()}
         )
 
     def find(self, name: str | None) -> Served:
@@ -111,7 +131,7 @@ class Service:
                 task,
                 prompt,
                 seed=seed,
-                config=self._configure(generator, task, settings),
+                config=self._configure(served, task, settings),
                 negative_prompt=settings.negative_prompt,
                 raw_prompt=settings.raw_prompt,
                 guidance_scale=settings.guidance_scale,
@@ -124,27 +144,29 @@ class Service:
 
         return make
 
-    def _configure(self, generator: Generator, task: str, settings: Settings) -> SamplerConfig:
+    def _configure(self, served: Served, task: str, settings: Settings) -> SamplerConfig:
         """Return the sampler's settings. Errors name the request's field."""
         given = {"num_steps": settings.num_steps, "guidance_scale": settings.guidance_scale}
         given |= {"temperature": settings.temperature, "top_p": settings.top_p}
-        config = generator.settings(task)
+        config = served.generator.settings(task)
+        if settings.preset is not None:
+            config = served.find_preset(settings.preset, task)
         paths: dict[str, tuple[str, Any]] = {}
         if settings.order is not None:
             paths["order"] = ("order", settings.order)
         paths |= {path: ("sampler", value) for path, value in settings.sampler.items()}
-        for field, value in paths.values():
+        for name, value in paths.values():
             if isinstance(value, str) and (":" in value or ".py" in value):
                 # A class of the server's own files or packages: naming one would run code.
-                message = f"{field} names {value!r}: name a class of trimask, without a file or package"
-                raise ApiError(400, message, param=field, code="invalid_value")
+                message = f"{name} names {value!r}: name a class of trimask, without a file or package"
+                raise ApiError(400, message, param=name, code="invalid_value")
         if paths:
             values = {f"sampler.{task}.{path}": _spell(value) for path, (_, value) in paths.items()}
             try:
                 config = override(Samplers(sampler={task: config}), values).sampler[task]
             except UserError as error:
-                field = "order" if set(paths) == {"order"} else "sampler"
-                raise ApiError(400, str(error), param=field, code="invalid_value") from error
+                name = "order" if set(paths) == {"order"} else "sampler"
+                raise ApiError(400, str(error), param=name, code="invalid_value") from error
         config = config.adjust(**given)
         for law in config.laws:
             if law.num_steps is not None and law.num_steps > self.limits.num_steps:
