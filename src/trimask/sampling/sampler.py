@@ -158,10 +158,6 @@ class Unmasker:
         """Take the next step of every sequence: one pass of the network, two for those that are guided."""
         assert self._batch is not None
         members = self._begin()
-        self._changed = np.zeros(tuple(self._z.shape), dtype=bool)
-        self._edited: list[list[np.ndarray]] = [[] for _ in self.rows]
-        if self.callback is not None:
-            self._log_p = torch.full(self._z.shape, torch.nan, device=self._z.device)
         prediction = forbid_ends(self._predict(members), self._is_inside, self.predictor.vocabulary)
         for law, tracks in _group(members):
             evidence = read_evidence(law, tracks, prediction, self._z, self.predictor.vocabulary)
@@ -172,6 +168,10 @@ class Unmasker:
 
     def _begin(self) -> list[Member]:
         """Let every track that is not full begin its next step; return these."""
+        self._changed = np.zeros(tuple(self._z.shape), dtype=bool)
+        self._edited: list[list[np.ndarray]] = [[] for _ in self.rows]
+        if self.callback is not None:
+            self._log_p = torch.full(self._z.shape, torch.nan, device=self._z.device)
         members = []
         for number, row in enumerate(self.rows):
             for track in row.tracks:
