@@ -53,6 +53,15 @@ class Mine(OutsideTracker):
 
 class Other:
     pass
+
+
+class Half(OutsideTracker):
+    def open(self, run): ...
+
+
+class Broken(Mine):
+    def __init__(self):
+        raise RuntimeError("no screen")
 """
 
 
@@ -101,6 +110,10 @@ def test_names(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
         find_tracker("wandbb")
     with pytest.raises(UserError, match=r"Other is not a tracker: give a subclass of trimask"):
         find_tracker(mine.replace("Mine", "Other"))
+    with pytest.raises(UserError, match=r"mine.py:Half failed .* abstract class Half .* write"):
+        find_tracker(mine.replace("Mine", "Half"))
+    with pytest.raises(UserError, match=r"mine.py:Broken failed .* RuntimeError: no screen"):
+        find_tracker(mine.replace("Mine", "Broken"))
     for name, tracker in TRACKERS.items():
         assert tracker.library is not None
         monkeypatch.setitem(sys.modules, tracker.library, None)

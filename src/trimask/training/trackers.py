@@ -189,7 +189,7 @@ def find_tracker(name: str) -> OutsideTracker:
     """Make the tracker `name`: one of `TRACKERS`, or a class of your own, `mine.py:Class` or `package:Class`.
 
     Raises:
-        UserError: there is none of this name, or it is no subclass of `OutsideTracker`.
+        UserError: there is none of this name, it is no subclass of `OutsideTracker`, or it cannot be made.
         ImportError: its library is not installed; the message says how to install it.
     """
     found = TRACKERS.get(name)
@@ -207,7 +207,9 @@ def find_tracker(name: str) -> OutsideTracker:
             raise ImportError(
                 f"tracker {name} needs {found.library} ({error}): pip install {found.library}"
             ) from error
-    return found()
+    where = name.rpartition(":")[0]
+    with modules.run_user_code(modules.label(name), Path(where) if where.endswith(".py") else None):
+        return found()
 
 
 @contextlib.contextmanager
