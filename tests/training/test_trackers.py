@@ -87,7 +87,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> ModuleTy
 
 def test_a_tracker_of_ones_own(mine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    track([mine], run)
+    track([mine, mine], run)  # named twice, it is still one
     assert (run / "mine.txt").read_text() == "5 2.0\n10 1.0\nended\n"
     assert read_json(run / IDS) == {"mine.py:Mine": "mine"}
     told = capsys.readouterr()

@@ -229,7 +229,8 @@ def open_trackers(
         UserError, ImportError: as `find_tracker`, before anything else.
     """
     lock = threading.Lock()
-    threads = [_Thread(modules.label(name), find_tracker(name), folder, config, lock) for name in names]
+    found = {name: find_tracker(name) for name in dict.fromkeys(names)}  # one named twice would write twice
+    threads = [_Thread(modules.label(name), found[name], folder, config, lock) for name in found]
 
     def write(step: int, row: Mapping[str, Any]) -> None:
         for thread in threads:
