@@ -1,6 +1,7 @@
 """Other people's trackers get each row under its step; whatever they do, the run goes on."""
 
 import contextlib
+import io
 import json
 import os
 import sqlite3
@@ -59,6 +60,11 @@ class Half(OutsideTracker):
     def open(self, run): ...
 
 
+class Asks(Mine):
+    def open(self, run):
+        return input("key: ")
+
+
 class Broken(Mine):
     def __init__(self):
         raise RuntimeError("no screen")
@@ -101,6 +107,16 @@ def test_a_tracker_of_ones_own(mine: str, tmp_path: Path, capsys: pytest.Capture
 def test_a_run_without_rows_opens_nothing(mine: str, tmp_path: Path) -> None:
     track([mine], tmp_path / "run", [])
     assert not any((tmp_path / "run").iterdir())
+
+
+def test_none_asks_at_the_terminal(
+    mine: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO("typed for something else\n")
+    monkeypatch.setattr(sys, "stdin", terminal)
+    track([mine.replace("Mine", "Asks")], tmp_path / "run")
+    assert "could not begin (EOFError" in caplog.text
+    assert sys.stdin is terminal and terminal.read() == "typed for something else\n"
 
 
 def test_names(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:

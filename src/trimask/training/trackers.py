@@ -218,7 +218,8 @@ def open_trackers(
 ) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
     """Yield a function that passes each row of a run's metrics (`train`'s `on_progress`) on to trackers.
 
-    They begin with the first row, and end with this block. What they print goes to stderr.
+    They begin with the first row, and end with this block. What they print goes to stderr, and they read an
+    empty stdin: W&B would ask for a key on a terminal, in the middle of a run.
 
     Args:
         names: as in `find_tracker`.
@@ -237,7 +238,7 @@ def open_trackers(
             thread.rows.put((step, row))
 
     has_failed = True
-    with contextlib.redirect_stdout(sys.stderr) if threads else contextlib.nullcontext():
+    with _off_terminal() if threads else contextlib.nullcontext():
         try:
             yield write
             has_failed = False
@@ -246,6 +247,17 @@ def open_trackers(
                 thread.rows.put(has_failed)
             for thread in threads:
                 thread.wait()
+
+
+@contextlib.contextmanager
+def _off_terminal() -> Iterator[None]:
+    stdin = sys.stdin
+    with open(os.devnull, encoding="utf-8") as nothing, contextlib.redirect_stdout(sys.stderr):
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = stdin
 
 
 @final
