@@ -91,8 +91,8 @@ def _has_bf16_products() -> bool:
 
 
 def _copy_before(owner: nn.Module, name: str, dtype: torch.dtype, *, but: str | None = None) -> None:
-    """Wrap the method `name` of `owner` to compute with copies in `dtype` of the parameters, but for those whose
-    names begin with `but`; gradients reach the masters through the copies.
+    """Wrap the method `name` of `owner` to compute with copies of the parameters in `dtype`, except those
+    whose names begin with `but`; gradients reach the masters through the copies.
     """
     from torch.func import functional_call
 
