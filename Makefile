@@ -34,6 +34,8 @@ docs: .venv/.ready-dev
 
 # A source archive and a wheel, without isolation: with the setuptools of .venv.
 dist: .venv/.ready-dev
+	@test -z "$$(git status --porcelain src 2>/dev/null)" || \
+		echo "trimask: warning: src/ differs from the last commit, and goes into the archives as it is" >&2
 	$(BIN)/python -m build --no-isolation --outdir dist
 
 setup: .venv/.ready-dev

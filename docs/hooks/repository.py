@@ -2,7 +2,8 @@
 
 README is the home page. Any other file outside docs/ that a page of the site links to gets a page of its own
 under repository/: documents as they are, sources as code, folders as lists. Other files are copied. Links are
-rewritten to these places.
+rewritten to these places. A list right below a line of text is a list, as on GitHub: Python-Markdown asks for
+a blank line between them.
 """
 
 import posixpath
@@ -18,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 PLACE = "repository"
 HOME = "README.md"
 SOURCES = {".py", ".sh", ".slurm", ".yaml", ".yml", ".toml", ".csv", ".json", ".jsonl", ".txt", ".cff", ""}
+ITEM = re.compile(r"(?:[-*]|1\.) ")
+FENCE = re.compile(r" *(`{3,}|~{3,})")
 LINK = re.compile(r"(\]\()([^()#:\s]+)((?:#[^()\s]*)?\))")
 
 
@@ -44,7 +47,25 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = _resolve(origin, match[2])
         return match[1] + posixpath.relpath(place_of(target), here or ".") + match[3]
 
-    return LINK.sub(rewrite, markdown) if origin.endswith(".md") else markdown
+    return separate_lists(LINK.sub(rewrite, markdown)) if origin.endswith(".md") else markdown
+
+
+def separate_lists(markdown: str) -> str:
+    """Put a blank line between a paragraph and the list that follows it, outside of code."""
+    lines: list[str] = []
+    fence, in_paragraph = "", False
+    for line in markdown.split("\n"):
+        if ITEM.match(line) and in_paragraph and not fence:
+            lines.append("")
+        lines.append(line)
+        if mark := FENCE.match(line):
+            fence = "" if mark[1] == fence else fence or mark[1]
+        # A list goes on until a blank line and a line of text at the margin.
+        if not line.strip() or ITEM.match(line) or fence or mark:
+            in_paragraph = False
+        elif len(lines) == 1 or not lines[-2].strip() or lines[-2][0] == "#":
+            in_paragraph = line[0] not in " #|"
+    return "\n".join(lines)
 
 
 def place_of(path: str) -> str:

@@ -49,6 +49,12 @@ def test_each_document_is_in_the_navigation(site: Path) -> None:
     assert not [page for page in pages if f" {page}\n" not in listed]
 
 
+def test_lists_are_lists(site: Path) -> None:
+    """GitHub starts a list right below a line of text; a page of the site must, too."""
+    run_on = re.compile(r"<p>(?:(?!</p>).)*?\n(?:[-*]|1\.) ", re.DOTALL)
+    assert not [page for page in site.rglob("*.html") if run_on.search(page.read_text("utf-8"))]
+
+
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 50

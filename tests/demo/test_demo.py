@@ -102,6 +102,7 @@ def test_demo_generates_trains_and_reports(
     assert set(io.read_json(out / "demo.json")["stages"]) == {"shipped", "fresh"}
     said = capsys.readouterr().out
     assert "report.html" in said and "trimask sample quickstart --task text_to_image" in said
+    assert f"evaluate {out / 'run'}" in said
 
 
 def test_a_failure_after_the_first_stage_keeps_what_was_generated(
@@ -150,6 +151,7 @@ def test_ctrl_c_while_generating_keeps_what_is_made(
     page = _read(report)
     assert "Speech for texts seen in training" in page.titles and "Text" not in page.titles
     assert "Stopped here by Ctrl-C" in report.read_text(encoding="utf-8")
+    assert "trimask evaluate" not in report.read_text(encoding="utf-8"), "there is no run"
 
 
 def test_a_folder_of_another_kind_is_left_alone(shipped: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A denoiser on a mesh of one process, and what would make a GPU wait."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
@@ -19,6 +20,7 @@ from training.distributed_steps import CONFIG, VOCABULARY, make_stream
 from trimask import devices
 from trimask.model.attention import AttentionBackend
 from trimask.model.denoiser import Denoiser
+from trimask.model.recompute import Recompute
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.distributed import World, open_world
@@ -104,6 +106,20 @@ def test_bf16_on_one_cpu_process_is_that_of_sharded_parameters(sharded: World) -
         shard = shards[name]
         assert isinstance(shard, DTensor) and master.dtype == torch.float32
         assert torch.equal(master, shard.full_tensor())
+
+
+@pytest.mark.parametrize("recompute", [Recompute.SELECTIVE, Recompute.FULL])
+def test_bf16_on_one_cpu_process_recomputes_what_it_computed(recompute: Recompute) -> None:
+    compute = ComputeConfig(precision=Precision.BF16)
+    settings = compute, replace(compute, recompute=recompute)
+    kept, again = (place(CONFIG, VOCABULARY, seed=0, compute=each, world=World()) for each in settings)
+    steps = make_step(kept, World()), make_step(again, World())
+    for number in range(2):
+        expected, found = (step(make_stream().batch(number)) for step in steps)
+        assert float(found["loss"]) == float(expected["loss"])
+        assert float(found["grad_norm"]) == float(expected["grad_norm"])
+    for master, other in zip(kept.parameters(), again.parameters(), strict=True):
+        assert torch.equal(master, other)
 
 
 def test_a_cpu_without_bf16_is_told(

@@ -1,6 +1,7 @@
 """Other people's trackers get each row under its step; whatever they do, the run goes on."""
 
 import contextlib
+import io
 import json
 import os
 import sqlite3
@@ -53,6 +54,20 @@ class Mine(OutsideTracker):
 
 class Other:
     pass
+
+
+class Half(OutsideTracker):
+    def open(self, run): ...
+
+
+class Asks(Mine):
+    def open(self, run):
+        return input("key: ")
+
+
+class Broken(Mine):
+    def __init__(self):
+        raise RuntimeError("no screen")
 """
 
 
@@ -78,7 +93,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> ModuleTy
 
 def test_a_tracker_of_ones_own(mine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    track([mine], run)
+    track([mine, mine], run)  # named twice, it is still one
     assert (run / "mine.txt").read_text() == "5 2.0\n10 1.0\nended\n"
     assert read_json(run / IDS) == {"mine.py:Mine": "mine"}
     told = capsys.readouterr()
@@ -94,6 +109,16 @@ def test_a_run_without_rows_opens_nothing(mine: str, tmp_path: Path) -> None:
     assert not any((tmp_path / "run").iterdir())
 
 
+def test_none_asks_at_the_terminal(
+    mine: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO("typed for something else\n")
+    monkeypatch.setattr(sys, "stdin", terminal)
+    track([mine.replace("Mine", "Asks")], tmp_path / "run")
+    assert "could not begin (EOFError" in caplog.text
+    assert sys.stdin is terminal and terminal.read() == "typed for something else\n"
+
+
 def test_names(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError, match=r"unknown tracker 'wandbb': give tensorboard, wandb, trackio, mlflow"
@@ -101,6 +126,10 @@ def test_names(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
         find_tracker("wandbb")
     with pytest.raises(UserError, match=r"Other is not a tracker: give a subclass of trimask"):
         find_tracker(mine.replace("Mine", "Other"))
+    with pytest.raises(UserError, match=r"mine.py:Half failed .* abstract class Half .* write"):
+        find_tracker(mine.replace("Mine", "Half"))
+    with pytest.raises(UserError, match=r"mine.py:Broken failed .* RuntimeError: no screen"):
+        find_tracker(mine.replace("Mine", "Broken"))
     for name, tracker in TRACKERS.items():
         assert tracker.library is not None
         monkeypatch.setitem(sys.modules, tracker.library, None)

@@ -71,13 +71,14 @@ def run_demo(
     if not 0 <= minutes < math.inf:
         raise UserError(f"minutes is {minutes}: give a number of at least 0")
     began = time.monotonic()
+    unit = "minute" if minutes == 1 else "minutes"
     generator = runs.load(model, raw_prompts=True)
     with locks.claim(out, marker=_MARKER, what="demo"):
         _clear(out, seed=seed, minutes=minutes)
         demo = _Demo(out, seed=seed, program=program, report=report)
         demo.say(
             f"1. {model} generates: pictures, speech, captions, transcripts, text (about a minute)\n"
-            f"2. a small model trains from scratch for {minutes:g} minutes, then generates\n"
+            f"2. a small model trains from scratch for {minutes:g} {unit}, then generates\n"
             f"3. {out / 'report.html'} shows the results; samples are written to {out / 'samples'} one by "
             "one. Ctrl-C ends a stage early.\n"
         )

@@ -141,15 +141,14 @@ def list_next_commands(out: Path, prompts: Mapping[str, str], program: str) -> s
         f"{program} sample {run} --task text_to_image --prompt {shlex.quote(prompt)} --out samples"
         for run, prompt in prompts.items()
     ]
-    return "\n".join(
-        [
-            *commands,
-            f"{program} sample quickstart --task text_to_speech --prompt 'good morning' --out samples",
-            f"{program} sample quickstart --task text --out samples",
-            f"{program} train quickstart_mini --out runs/mini",
-            f"{program} evaluate {out / 'run'} --out scorecard.json",
-        ]
-    )
+    commands += [
+        f"{program} sample quickstart --task text_to_speech --prompt 'good morning' --out samples",
+        f"{program} sample quickstart --task text --out samples",
+        f"{program} train quickstart_mini --out runs/mini",
+    ]
+    if (out / "run").exists():  # not after a demo without training
+        commands.append(f"{program} evaluate {out / 'run'} --out scorecard.json")
+    return "\n".join(commands)
 
 
 def _floors(run: Path, config: RunConfig, generator: Generator) -> dict[str, tuple[float, float]]:

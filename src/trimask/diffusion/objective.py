@@ -87,7 +87,7 @@ def mask_ratio_weight(
     """The exact weight 1 / (m p(m)) of a view with mask ratio m > 0, when its ratio was drawn with density
     p [L].
 
-    Anti-masking draws u ~ U(0, 1) and has loss 1/2 [CE_M / u + CE_notM / (1 - u)] [D]: each view takes this
+    Anti-masking draws u ~ U(0, 1) and has loss (CE_M / u + CE_notM / (1 - u)) / 2 [D]: each view takes this
     weight at its own ratio, density 1, and the 1/2 comes from counting the targets of both views. If u was
     drawn with another density (a schedule's m(t) at uniform t has p = -1/alpha'(t)), both views take p(u),
     *not* each its own schedule's weight: 1 - u does not follow p.

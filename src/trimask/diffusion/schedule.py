@@ -164,8 +164,8 @@ class Polynomial(Schedule):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Geometric(Schedule):
-    """sigma = sigma_min^(1-t) sigma_max^t and alpha = exp(-sigma) (SEDD, MDLM) [L], rescaled to span [0, 1]
-    [D].
+    """sigma = sigma_min^(1-t) sigma_max^t and alpha = exp(-sigma) (SEDD, MDLM) [L], rescaled [D] to span
+    [0, 1].
 
     alpha = (exp(-sigma) - exp(-sigma_max)) / (exp(-sigma_min) - exp(-sigma_max)); w = sigma' / (exp(sigma -
     sigma_min) - 1). Without the rescaling it would run from exp(-sigma_min) to exp(-sigma_max), and the

@@ -14,6 +14,7 @@ from trimask.model.attention import AttentionBackend
 from trimask.model.block import Block
 from trimask.model.compilation import compile_blocks
 from trimask.model.denoiser import Denoiser, DenoiserConfig
+from trimask.model.recompute import Recompute
 from trimask.training.compute import ComputeConfig, Precision
 from trimask.training.distributed import World
 from trimask.vocabulary.layout import Vocabulary
@@ -52,8 +53,11 @@ def place(
         _shard(denoiser, precision, compute, world)
         denoiser.to_empty(device=world.device)
     elif precision is Precision.BF16:
+        recomputed = denoiser.blocks if compute.recompute is not Recompute.NONE else ()
+        for block in recomputed:  # the backward pass calls this again, outside of the methods below
+            _copy_before(block, "_residual", dtype)
         for method in _COMPUTING:
-            _copy_before(denoiser, method, dtype)
+            _copy_before(denoiser, method, dtype, but="blocks." if recomputed else None)
     denoiser.initialize(seed)
     return denoiser
 
@@ -86,19 +90,23 @@ def _has_bf16_products() -> bool:
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
-def _copy_before(denoiser: Denoiser, name: str, dtype: torch.dtype) -> None:
-    """Wrap the method `name` to compute with copies of the parameters in `dtype`; gradients reach the masters
-    through them.
+def _copy_before(owner: nn.Module, name: str, dtype: torch.dtype, *, but: str | None = None) -> None:
+    """Wrap the method `name` of `owner` to compute with copies of the parameters in `dtype`, except those
+    whose names begin with `but`; gradients reach the masters through the copies.
     """
     from torch.func import functional_call
 
-    called = _Called(denoiser, getattr(denoiser, name))
+    called = _Called(owner, getattr(owner, name))
 
     def with_copies(*args: Any, **kwargs: Any) -> Any:
-        copies = {f"owner.{each}": master.to(dtype) for each, master in denoiser.named_parameters()}
+        copies = {
+            f"owner.{each}": master.to(dtype)
+            for each, master in owner.named_parameters()
+            if but is None or not each.startswith(but)
+        }
         return functional_call(called, copies, args, kwargs)
 
-    setattr(denoiser, name, with_copies)
+    setattr(owner, name, with_copies)
 
 
 @final

@@ -189,7 +189,7 @@ def find_tracker(name: str) -> OutsideTracker:
     """Make the tracker `name`: one of `TRACKERS`, or a class of your own, `mine.py:Class` or `package:Class`.
 
     Raises:
-        UserError: there is none of this name, or it is no subclass of `OutsideTracker`.
+        UserError: there is none of this name, it is no subclass of `OutsideTracker`, or it cannot be made.
         ImportError: its library is not installed; the message says how to install it.
     """
     found = TRACKERS.get(name)
@@ -207,7 +207,9 @@ def find_tracker(name: str) -> OutsideTracker:
             raise ImportError(
                 f"tracker {name} needs {found.library} ({error}): pip install {found.library}"
             ) from error
-    return found()
+    where = name.rpartition(":")[0]
+    with modules.run_user_code(modules.label(name), Path(where) if where.endswith(".py") else None):
+        return found()
 
 
 @contextlib.contextmanager
@@ -216,7 +218,8 @@ def open_trackers(
 ) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
     """Yield a function that passes each row of a run's metrics (`train`'s `on_progress`) on to trackers.
 
-    They begin with the first row, and end with this block. What they print goes to stderr.
+    They begin with the first row, and end with this block. What they print goes to stderr, and they read an
+    empty stdin: W&B would ask for a key on a terminal, in the middle of a run.
 
     Args:
         names: as in `find_tracker`.
@@ -227,14 +230,15 @@ def open_trackers(
         UserError, ImportError: as `find_tracker`, before anything else.
     """
     lock = threading.Lock()
-    threads = [_Thread(modules.label(name), find_tracker(name), folder, config, lock) for name in names]
+    found = {name: find_tracker(name) for name in dict.fromkeys(names)}  # one named twice would write twice
+    threads = [_Thread(modules.label(name), found[name], folder, config, lock) for name in found]
 
     def write(step: int, row: Mapping[str, Any]) -> None:
         for thread in threads:
             thread.rows.put((step, row))
 
     has_failed = True
-    with contextlib.redirect_stdout(sys.stderr) if threads else contextlib.nullcontext():
+    with _off_terminal() if threads else contextlib.nullcontext():
         try:
             yield write
             has_failed = False
@@ -243,6 +247,17 @@ def open_trackers(
                 thread.rows.put(has_failed)
             for thread in threads:
                 thread.wait()
+
+
+@contextlib.contextmanager
+def _off_terminal() -> Iterator[None]:
+    stdin = sys.stdin
+    with open(os.devnull, encoding="utf-8") as nothing, contextlib.redirect_stdout(sys.stderr):
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = stdin
 
 
 @final
