@@ -1,6 +1,6 @@
 """Two replicas of a model behind Ray Serve, which spreads requests over them, checks and restarts them.
 
-    pip install 'trimask[serve]' 'ray[serve]'
+    pip install '.[examples]'
     serve run replicas:app
 
 Each replica is a whole `trimask serve`, with its own steps and queue. A result depends on its request alone,
