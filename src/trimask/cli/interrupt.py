@@ -1,6 +1,5 @@
 """Ctrl-C: end the process quickly and print one line, whenever it is pressed."""
 
-import _thread
 import atexit
 import os
 import signal
@@ -26,6 +25,7 @@ def handle_interrupts() -> None:
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return  # SIGINT is ignored, as in a background job of a script: leave it so
     main_process = os.getpid()
+    is_coming = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         while frame is not None:
@@ -34,12 +34,22 @@ def handle_interrupts() -> None:
                     os.write(2, _LINE)
                 os._exit(INTERRUPTED)
             if _is_callback(frame):
-                threading.Timer(_AGAIN, _thread.interrupt_main).start()
+                if not is_coming.is_set():  # one is enough, however often C calls
+                    is_coming.set()
+                    threading.Timer(_AGAIN, _interrupt_main, [is_coming]).start()
                 return
             frame = frame.f_back
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+
+
+def _interrupt_main(is_coming: threading.Event) -> None:
+    """Send the main thread the signal itself, which ends a wait of it; `_thread.interrupt_main` does not."""
+    is_coming.clear()
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 def _is_callback(frame: FrameType) -> bool:
