@@ -3,7 +3,8 @@ import pytest
 
 from law_surfaces import ASYMMETRIC, TRUTH, grid, loss_of
 from trimask.errors import UserError
-from trimask.laws.budgets import Budgets, fit_parabolas, forecast_budgets, group_budgets
+from trimask.laws.budgets import Budgets, describe_trend, fit_parabolas, forecast_budgets, group_budgets
+from trimask.laws.fitting import fit_law
 from trimask.laws.scaling import Chinchilla, best_size
 
 
@@ -44,6 +45,30 @@ def test_the_future_is_forecast_by_the_past_alone():
     found = forecast_budgets(Chinchilla(), inputs, losses, budgets)
     assert found[-1].error == pytest.approx(1 / 1.05 - 1, abs=1e-6)
     assert max(abs(each.error) for each in found[:-1]) < 1e-6
+
+
+def test_forecasts_that_err_to_one_side_are_a_trend():
+    """Beyond a budget the loss gains what no law has: a model begins to learn something new."""
+    inputs = grid()
+    budgets = group_budgets(6 * inputs["n"] * inputs["d"])
+    for gain, side in ((0.02, "too high"), (-0.02, "too low")):
+        losses = loss_of(inputs) * np.exp(-gain * np.maximum(budgets.of_row - 4, 0))
+        fit = fit_law(Chinchilla(), inputs, losses, num_draws=0)
+        forecasts = forecast_budgets(Chinchilla(), inputs, losses, budgets)
+        assert side in describe_trend(fit, forecasts)
+        assert describe_trend(fit, forecasts[-3:]) == ""
+
+
+def test_noise_is_no_trend():
+    inputs = grid()
+    budgets = group_budgets(6 * inputs["n"] * inputs["d"])
+    found = 0
+    for seed in range(8):
+        noise = np.random.default_rng(seed).normal(size=len(inputs["n"]))
+        losses = loss_of(inputs) * np.exp(0.005 * noise)
+        fit = fit_law(Chinchilla(), inputs, losses, num_draws=0)
+        found += describe_trend(fit, forecast_budgets(Chinchilla(), inputs, losses, budgets)) != ""
+    assert found <= 1
 
 
 def isoflop(truth: dict[str, float], width: float, flops: float = 1e21) -> float:

@@ -2,6 +2,7 @@
 parabolas.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from trimask.errors import UserError
-from trimask.laws.fitting import Inputs, Law, NotIdentified, fit_law
+from trimask.laws.fitting import Fit, Inputs, Law, NotIdentified, fit_law
 from trimask.laws.scaling import FLOPS_PER_TOKEN
 
 _APART = 1.25  # ratio of neighbouring compute that begins another budget
@@ -17,6 +18,7 @@ _WIDEST = 1.6  # ratio within a budget
 _MOST = 16  # budgets
 _EQUAL = 12  # budgets of equal ratios, if the rows have more than that
 _LEAST_SIZES = 4  # of a parabola
+_TREND = 4  # forecasts that err to one side: noise does so in one of eight
 
 PARABOLA_WARNING = (
     "Parabolas of the loss over log N are biased even without noise where alpha ≠ beta: by 1.7 to 23 % in D* "
@@ -98,6 +100,23 @@ def forecast_budgets(
             )
         )
     return tuple(found)
+
+
+def describe_trend(fit: Fit, forecasts: Sequence[Forecast]) -> str:
+    """Say whether the last four forecasts all err to one side, by more in the mean than the fit to all rows
+    errs by (root mean square); "" if not. A forecast beyond the rows then errs to that side too.
+    """
+    errors = np.array([each.error for each in forecasts[-_TREND:]])
+    rms = float(np.sqrt((fit.residuals**2).mean()))
+    if len(errors) < _TREND or abs(np.sign(errors).sum()) < _TREND or abs(errors.mean()) <= rms:
+        return ""
+    side, falls = ("high", "faster") if errors[0] > 0 else ("low", "slower")
+    return (
+        f"The last {_TREND} budgets were all forecast too {side} by the smaller ones, by "
+        f"{100 * abs(errors.mean()):.2f} % in the mean (the fit to all rows errs by {100 * rms:.2f} %): the "
+        f"loss falls {falls} than the law. Expect the forecast of a larger run to be too {side} as well; its "
+        "interval does not allow for this."
+    )
 
 
 @final

@@ -9,7 +9,9 @@ from trimask.estimate import Estimate
 from trimask.laws.budgets import (
     PARABOLA_WARNING,
     Budgets,
+    Forecast,
     Parabola,
+    describe_trend,
     fit_parabolas,
     forecast_budgets,
     group_budgets,
@@ -38,6 +40,7 @@ def describe_power_law(fit: Fit) -> Findings:
     """Describe the optimum of a fit, what other ways to fit the rows give, and how it forecasts."""
     budgets = find_budgets(fit)
     parabolas = fit_parabolas(fit.inputs["n"], fit.losses, budgets)
+    future, trend = check_future(fit, budgets)
     ends = [float(budgets.flops[0]), float(budgets.flops[-1])]
     shares = [format_estimate(fit.derive(share), 3) for share in (share_of_size, share_of_data)]
     checks = [(name, f"{share:.3f}", what) for name, share, what in check_otherwise(fit)]
@@ -58,7 +61,7 @@ def describe_power_law(fit: Fit) -> Findings:
             header=("fit", "a of N* ∝ C^a", "outside of the intervals"),
             rows=(("this one", shares[0], "–"), *checks),
         ),
-        Table(title=FUTURE, header=FUTURE_HEADER, rows=tuple(forecast_rows(fit, budgets))),
+        future,
         Table(
             title="isoFLOP parabolas, for comparison",
             header=PARABOLA_HEADER,
@@ -70,15 +73,15 @@ def describe_power_law(fit: Fit) -> Findings:
         draw_optimum({"N*": fit}, np.geomspace(ends[0], ends[1], 7).tolist()),
         draw_parabolas(parabolas, "loss"),
     )
-    return Findings(claims=(), tables=tables, pictures={"law": (panels,)}, notes=(PARABOLA_WARNING,))
+    return Findings(claims=(), tables=tables, pictures={"law": (panels,)}, notes=(*trend, PARABOLA_WARNING))
 
 
 CHECKS = "The same rows fitted otherwise"
-FUTURE = (
+_FUTURE = (
     "Leave-future-out: each budget forecast by the smaller ones. E pinned is its value from all rows, so "
     "only the free one is a forecast"
 )
-FUTURE_HEADER = ("C", "rows fitted", "mean error, E free", "E pinned")
+_FUTURE_HEADER = ("C", "rows fitted", "mean error, E free", "E pinned")
 PARABOLA_HEADER = ("C", "D of the parabola", "D* of the law")
 
 
@@ -142,13 +145,24 @@ def check_otherwise(fit: Fit, *, ceiling: float | None = None) -> Iterator[tuple
         )
 
 
-def forecast_rows(fit: Fit, budgets: Budgets) -> Iterator[tuple[str, ...]]:
-    """Yield the budget, the rows fitted, and the mean error of its forecast with E free and pinned at the
-    value of all rows.
+def check_future(fit: Fit, budgets: Budgets, what: str = "") -> tuple[Table, tuple[str, ...]]:
+    """Return how each budget is forecast by the smaller ones, E free and pinned at the value of all rows; and
+    a note if these forecasts err to one side. `what`: whose loss it is.
     """
     law = fit.law
     assert isinstance(law, PowerLaw), law
-    free = {each.flops: each for each in forecast_budgets(law, fit.inputs, fit.losses, budgets)}
+    forecasts = forecast_budgets(law, fit.inputs, fit.losses, budgets)
+    title = f"{_FUTURE} ({what})" if what else _FUTURE
+    rows = tuple(_forecast_rows(fit, law, forecasts, budgets))
+    trend = describe_trend(fit, forecasts)
+    notes = (f"{what}: {trend}" if what else trend,) if trend else ()
+    return Table(title=title, header=_FUTURE_HEADER, rows=rows), notes
+
+
+def _forecast_rows(
+    fit: Fit, law: PowerLaw, forecasts: Sequence[Forecast], budgets: Budgets
+) -> Iterator[tuple[str, ...]]:
+    free = {each.flops: each for each in forecasts}
     pinned_law = Pinned(law=law, floor=float(fit.estimate[0]))
     pinned = {each.flops: each for each in forecast_budgets(pinned_law, fit.inputs, fit.losses, budgets)}
     for flops in sorted(free.keys() | pinned.keys()):

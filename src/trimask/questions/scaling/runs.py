@@ -11,15 +11,13 @@ from trimask.laws.fitting import Fit
 from trimask.laws.scaling import FLOPS_PER_TOKEN, share_of_data, share_of_size
 from trimask.questions.scaling.findings import (
     CHECKS,
-    FUTURE,
-    FUTURE_HEADER,
     PARABOLA_HEADER,
+    check_future,
     check_otherwise,
     draw_law,
     draw_optimum,
     draw_parabolas,
     find_budgets,
-    forecast_rows,
     format_interval,
     format_number,
     optimum_at,
@@ -68,18 +66,20 @@ def report_runs(
         return Findings(
             claims=tuple(_identified(reasons)), tables=(_counts(done),), pictures={}, notes=tuple(notes)
         )
-    fit = fits.get(ALL) or next(iter(fits.values()))
+    loss = ALL if ALL in fits else next(iter(fits))
+    fit = fits[loss]
     budgets = find_budgets(fit)
     parabolas = fit_parabolas(fit.inputs["n"], fit.losses, budgets)
+    future, trend = check_future(fit, budgets, loss)
     shown = [float(budgets.flops[0]), float(budgets.flops[-1]), 100 * float(budgets.flops[-1])]
     tables = [
         _parameters(fits),
         _countings(done, fits),
         _optima(fits, shown),
-        Table(title=f"{FUTURE} ({ALL})", header=FUTURE_HEADER, rows=tuple(forecast_rows(fit, budgets))),
+        future,
         _checks(done[0], fits, ceilings),
         Table(
-            title=f"isoFLOP parabolas ({ALL}), for comparison",
+            title=f"isoFLOP parabolas ({loss}), for comparison",
             header=PARABOLA_HEADER,
             rows=tuple(parabola_rows(fit, parabolas)),
         ),
@@ -96,7 +96,7 @@ def report_runs(
         draw_parabolas(parabolas, "bits/token"),
         draw_published(fit),
     )
-    notes += [*_describe_noise(done, fits), PARABOLA_WARNING]
+    notes += [*trend, *_describe_noise(done, fits), PARABOLA_WARNING]
     notes += fit.law.procedure
     return Findings(
         claims=(*_identified(reasons), *_shares(fits)),
