@@ -219,6 +219,7 @@ def test_priorities_move_the_best_mixture():
     assert float(best.factors["text"]) > 0.5
 
 
+@pytest.mark.slow
 def test_noise_alone_gains_nothing():
     def flat(trial: Trial) -> dict[str, float]:
         return {name: 5 * noise(trial, name, 0.003) for name in ("all", *MODALITIES)}

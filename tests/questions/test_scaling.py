@@ -222,6 +222,7 @@ def test_repeats_that_are_as_good_as_new_data_leave_r_star_open():
     assert "not identified: above" in table.rows[1][-1]
 
 
+@pytest.mark.slow
 def test_noise_of_the_order_of_the_data_widens_the_intervals_of_d():
     """It is the same at each size, so runs of one length and seed are drawn together."""
     study = replace(study_of(), forecast=None)
