@@ -213,6 +213,8 @@ def test_show_and_plan_take_runs_and_exported_files(
     assert shown[0] == shown[1]
     assert shown[0]["config"]["num_steps"] == 1 and shown[0]["recipe"] == "debug"
     assert "give its own" in error(["show", str(file)], capsys)
+    for verb, name in (("plan", "runs/none"), ("show", "none.safetensors")):
+        assert f"{name} does not exist: give a run directory" in error([verb, name], capsys)
     sampled = ["sample", str(file), "--task=text", "--num-steps=1", "--span-length=4", "--json"]
     assert "give its own" in error(sampled, capsys)
     assert main([*sampled, *own]) == 0

@@ -70,7 +70,10 @@ def find_job(
     `resume_job`.
     """
     path = Path(name)
-    if name in RECIPES or modules.is_own(name) or not path.exists():
+    is_recipe = name in RECIPES or modules.is_own(name)
+    if not (is_recipe or path.exists()) and (path.name != name or path.suffix):
+        raise UsageError(f"{name} does not exist: give a run directory, an exported file, or a recipe")
+    if is_recipe or not path.exists():
         return make_job(name, overrides, data=data, tokenizers=tokenizers)
     if path.is_dir():
         found = resume_job(path, overrides, data=data, tokenizers=tokenizers)
