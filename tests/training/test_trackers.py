@@ -237,7 +237,9 @@ def test_the_real_libraries_keep_a_resumed_run_as_one(tmp_path: Path) -> None:
     run = tmp_path / "run"
     environment = {**os.environ, "WANDB_MODE": "offline", "TRACKIO_DIR": str(tmp_path / "trackio")}
     environment |= {"HF_HUB_OFFLINE": "1", "WANDB_SILENT": "true"}
-    words = ["--tracker", "tensorboard", "--tracker", "wandb", "--tracker", "trackio"]
+    mlflow_database = tmp_path / "mlflow.db"
+    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{mlflow_database}"}
+    words = [word for name in TRACKERS for word in ("--tracker", name)]
     for command in (
         ["debug", "--out", str(run), "--num-steps", "10", *words],
         ["--out", str(run), "--resume", "--num-steps", "20", *words],
@@ -260,6 +262,10 @@ def test_the_real_libraries_keep_a_resumed_run_as_one(tmp_path: Path) -> None:
         found = opened.execute("SELECT run_name, step, metrics FROM metrics ORDER BY step").fetchall()
     shown = {step: json.loads(metrics) for name, step, metrics in found if name == ids["trackio"]}
     assert {step: row["loss"] for step, row in shown.items() if "loss" in row} == losses
+    with contextlib.closing(sqlite3.connect(mlflow_database)) as opened:
+        found = opened.execute("SELECT run_uuid, step, value FROM metrics WHERE key = 'loss'").fetchall()
+    assert {step: value for _, step, value in found} == losses
+    assert {id for id, *_ in found} == {ids["mlflow"]}
     assert len(list((run / "wandb").glob(f"offline-run-*-{ids['wandb']}/run-{ids['wandb']}.wandb"))) == 2
 
 
