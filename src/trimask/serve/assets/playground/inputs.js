@@ -7,7 +7,13 @@ import { drawWave } from "./sound.js";
 
 const LARGEST = 512; // pixels of a side: more is not seen by any model of ours, and slow to send
 
-export class InputError extends Error {}
+// What a visitor has to do first, and the element to do it at.
+export class InputError extends Error {
+  constructor(message, element = null) {
+    super(message);
+    this.element = element;
+  }
+}
 
 // The modalities of a task's sequences of which one can be given, beside text.
 export function takesOf(description, task, pair) {
@@ -46,6 +52,11 @@ export class Inputs {
       Object.assign(fields, found.fields);
     }
     return { fields, given };
+  }
+
+  // Whether the task starts from a file.
+  get isFirst() {
+    return this.parts.some((part) => part.accepts && !part.isTarget);
   }
 
   // The part that takes a file, if there is one.
@@ -107,7 +118,7 @@ class FileInput {
   }
 
   require(what) {
-    if (!this.isTarget && !this.url) throw new InputError(`Give ${what} first: this task starts from one.`);
+    if (!this.isTarget && !this.url) throw new InputError(`Give ${what} first: this task starts from one.`, this.input);
     if (this.isTarget && this.url && !this.frames.length) throw new InputError(`Mark in the ${this.noun} what to make anew.`);
   }
 }
