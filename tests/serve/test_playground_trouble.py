@@ -1,4 +1,4 @@
-"""The playground where something goes wrong, or takes long: what was made is kept, and it says what to do next."""
+"""The playground where something goes wrong or takes long: what was made is kept, and it says what to do."""
 
 from collections.abc import Iterator
 from dataclasses import replace

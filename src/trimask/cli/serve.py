@@ -88,20 +88,20 @@ class Serve(Verb):
         return 0
 
     def _serve(self, named: Mapping[str, str], keys: tuple[str, ...] | None, listener: Any) -> None:
-        import trimask
+        from trimask.runs.load import load_with_presets
         from trimask.serve import server
         from trimask.serve.app import create_app
         from trimask.serve.limits import Limits
         from trimask.serve.service import Service
 
         with convert_file_errors():
-            models = {
-                name: trimask.load(run, backend=self.backend, preset=self.preset)
+            loaded = {
+                name: load_with_presets(run, backend=self.backend, preset=self.preset, warn=_warn)
                 for name, run in named.items()
             }
         service = Service(
-            models,
-            presets={name: _find_presets(run) for name, run in named.items()},
+            {name: generator for name, (generator, _) in loaded.items()},
+            presets={name: presets for name, (_, presets) in loaded.items()},
             limits=Limits(receive_seconds=self.receive_seconds),
             most_rows=self.most_rows,
             most_positions=self.most_positions,
@@ -113,9 +113,9 @@ class Serve(Verb):
         def tell() -> None:
             if self.host not in _LOOPBACK and keys is None:
                 say(f"warning: whoever reaches {host} may use the models: --api-keys FILE asks for a key")
-            say(f"serving {', '.join(models)} at {url}/v1, playground at {url}/")
+            say(f"serving {', '.join(named)} at {url}/v1, playground at {url}/")
             if self.json:
-                print_json({"url": f"{url}/v1", "playground": f"{url}/", "models": list(models)})
+                print_json({"url": f"{url}/v1", "playground": f"{url}/", "models": list(named)})
 
         hosts = (*_LOOPBACK, "[::1]") if self.host in _LOOPBACK else None
         origins = () if self.allow_origin is None else (self.allow_origin,)
@@ -151,15 +151,9 @@ class Serve(Verb):
         return named
 
 
-def _find_presets(run: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return the presets of a run; tell of those that cannot be used, which no request may ask for then."""
-    from trimask.runs.load import load_own_presets
-
-    try:
-        return load_own_presets(run)
-    except UserError as error:
-        say(f"warning: {error}")
-        return {}
+def _warn(problem: str) -> None:
+    """Tell of presets that cannot be used, which no request may ask for then."""
+    say(f"warning: {problem}")
 
 
 def _read_keys(path: Path) -> tuple[str, ...]:
