@@ -1,6 +1,7 @@
 """`trimask serve`: answer requests over HTTP."""
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from trimask.runs.hub import is_hub_name
 
 _LIBRARIES = ("fastapi", "uvicorn", "pydantic", "python_multipart", "prometheus_client")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+_LONGEST_NAME = 256  # of what requests may give
 _MOST = 100_000
 _MOST_POSITIONS = 1_000_000_000
 
@@ -72,6 +75,9 @@ class Serve(Verb):
         check_range("--most-requests", self.most_requests, 1, _MOST)
         check_range("--receive-seconds", self.receive_seconds, 0.1, _MOST)
         check_range("--patience", self.patience, 0, _MOST)
+        if self.allow_origin is not None and not _ORIGIN.fullmatch(self.allow_origin):
+            fix = "give scheme and host alone, such as https://example.org, or *"
+            raise UsageError(f"--allow-origin is {self.allow_origin!r}: {fix}")
         named = self._name_models()
         keys = None if self.api_keys is None else _read_keys(self.api_keys)
         missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
@@ -140,6 +146,10 @@ class Serve(Verb):
                 name, run = Path(given).resolve().name if given != "quickstart" else given, given
             if not name or not run:
                 raise UsageError(f"{given!r} is no NAME=RUN: give both")
+            if name in (".", "..") or not name.isprintable() or len(name) > _LONGEST_NAME:
+                raise UsageError(
+                    f"{name[:100]!r} can be no model's name in an address: name it, as in other={run}"
+                )
             if name in named:
                 raise UsageError(f"two models have the name {name}: name one, as in other={run}")
             if run != "quickstart" and not Path(run).exists() and not is_hub_name(run):

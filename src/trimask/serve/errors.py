@@ -104,6 +104,9 @@ def explain_invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         return ApiError(400, f"{param or 'the body'} is missing: give it", param=param, code="missing")
     if error["type"] == "json_invalid":
         return ApiError(400, "the body is not JSON", code="invalid_json")
+    if error["type"] == "model_attributes_type" and param is None:
+        message = "the body is no JSON object: send one, with Content-Type: application/json"
+        return ApiError(400, message, code="invalid_json")
     what = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = f"{param or 'the body'}: {what[:1].lower()}{what[1:]}"
     return ApiError(400, message, param=param, code="invalid_value")
