@@ -94,9 +94,12 @@ def _name(place: Sequence[str | int]) -> str | None:
 
 
 def explain_invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Convert the first of pydantic's errors."""
-    error = errors[0]
-    param = _name(error["loc"])
+    """Convert the first of pydantic's errors. Of a field that may have several types, it is that of the type which
+    was given, if its value is wrong.
+    """
+    param = _name(errors[0]["loc"])
+    same = [error for error in errors if _name(error["loc"]) == param]
+    error = next((error for error in same if not error["type"].endswith("_type")), errors[0])
     if error["type"] == "extra_forbidden":
         message = f"unknown field {param}: leave it out (this server refuses what it would not use)"
         return ApiError(400, message, param=param, code="unknown_parameter")
