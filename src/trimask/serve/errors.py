@@ -94,8 +94,8 @@ def _name(place: Sequence[str | int]) -> str | None:
 
 
 def explain_invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Convert the first of pydantic's errors. Of a field that may have several types, it is that of the type which
-    was given, if its value is wrong.
+    """Convert the first of pydantic's errors. Of a field that may have several types, it is that of the type
+    which was given, if its value is wrong.
     """
     param = _name(errors[0]["loc"])
     same = [error for error in errors if _name(error["loc"]) == param]
