@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, FilePayload
 
-from generation.fakes import FakeImage, tiny_vocabulary
+from generation.fakes import FakeImage, picture, tiny_vocabulary
 from serve.browser import Visit, launch
 from serve.clients import FastSpeech, served_generator
+from serve.test_media import to_png
 from serve.test_playground import body_of
 from serve.test_server import listening_to
 from trimask.generation.generate import Generator
@@ -171,6 +172,26 @@ def test_all_that_is_unmasked_together_is_seen_together(visit: Visit) -> None:
 
 
 @pytest.mark.slow
+def test_what_is_dropped_is_kept_whole_where_something_else_is_made(visit: Visit) -> None:
+    page = visit.page
+    visit.choose("joint", "", num_steps=2)
+    page.set_input_files(
+        "#file-image", FilePayload(name="a.png", mimeType="image/png", buffer=to_png(picture()))
+    )
+    page.wait_for_selector("#inputs .unit")
+    with page.expect_request("**/v1/canvas") as request:
+        visit.run()
+    assert "image" in body_of(request.value) and "mask" not in body_of(request.value)
+    assert all(label.endswith("given") for label in visit.labels("image"))
+    assert "sure" in visit.labels("text")[0]
+    page.locator("#inputs .unit").nth(2).click()
+    with page.expect_request("**/v1/canvas") as request:
+        visit.run()
+    assert "mask" in body_of(request.value)
+    assert ["given" in label for label in visit.labels("image")] == [True, True, False, True]
+
+
+@pytest.mark.slow
 def test_a_task_asks_for_its_file_first(visit: Visit) -> None:
     order = "[...document.querySelectorAll('#composer > *')].map((one) => one.id)"
     for task, is_first in (("image_to_text", True), ("text_to_image", False)):
@@ -180,3 +201,11 @@ def test_a_task_asks_for_its_file_first(visit: Visit) -> None:
     visit.choose("speech_to_text")
     visit.page.click("#run")
     assert visit.page.evaluate(PRESSED + "'file-speech'")
+    task = visit.page.locator("[name=task]:checked").get_attribute("value")
+    visit.page.evaluate(
+        "() => { const data = new DataTransfer();"
+        " data.items.add(new File(['a'], 'a.txt', {type: 'text/plain'}));"
+        " document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true})); }"
+    )
+    assert "a.txt is text/plain" in visit.page.locator("#message").inner_text()
+    assert visit.page.locator("[name=task]:checked").get_attribute("value") == task and not visit.complaints

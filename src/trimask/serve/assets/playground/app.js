@@ -367,7 +367,9 @@ function listenToDrops() {
       const kind = file.type.split("/")[0];
       const names = state.description.modalities.filter((space) => space.decodes_to === kind).map((space) => space.name);
       const fitting = state.description.tasks.find((task) => task.condition.some((name) => names.includes(name)));
-      if (!fitting) return showMessage(`No task of this model starts from ${file.type || "this file"}.`);
+      if (!fitting || kind === "text") {
+        return showMessage(`Drop a picture or a recording that a task starts from: ${file.name} is ${file.type || "of no known type"}.`);
+      }
       chooseTask(fitting.name);
     }
     inputs.partFor(file).take(file);
