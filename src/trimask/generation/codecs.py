@@ -6,7 +6,7 @@ transcript is spelled in lower case after a tag that names the voice ("slt: good
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypeVar, final
 
 import numpy as np
@@ -150,13 +150,6 @@ class Codecs:
         if not len(codes):
             return np.zeros(0, dtype=np.float32), codec.sample_rate
         return codec.decode(torch.from_numpy(codes)).float().cpu().numpy(), codec.sample_rate
-
-    @cached_property
-    def silence(self) -> Int[np.ndarray, "codebooks"]:
-        """The codes of a frame of silence, from the middle of a second of it."""
-        rate = self._need_speech().sample_rate
-        frames = self._encode_speech((np.zeros(rate, dtype=np.float32), rate))
-        return frames[len(frames) // 2]
 
     def veil(self, image: PIL.Image.Image, masked: Float[np.ndarray, "cells"]) -> PIL.Image.Image:
         """Mix each cell of `image` with grey in proportion to its `masked` share."""

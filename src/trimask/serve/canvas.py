@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Mapping
+import functools
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import numpy as np
+import torch
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -31,6 +33,7 @@ from trimask.serve.requests import Body, CanvasRequest
 from trimask.serve.service import Served, Service, choose_seed, show_warnings
 from trimask.serve.text import read_pieces
 from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.tokenizer import SpeechCodec
 from trimask.vocabulary.transcript import is_transcript
 
 _FIELDS = tuple(CanvasRequest.model_fields)
@@ -136,6 +139,7 @@ def watch_canvas(previews: int) -> Watch:
     """
     spans: dict[str, list[int]] = {}
     pieces: dict[int, str] = {}
+    silence_of = functools.cache(_find_silence)
     num_targets = 0
 
     def watch(results: Results, index: int, event: Event) -> Body:
@@ -159,7 +163,7 @@ def watch_canvas(previews: int) -> Watch:
         found["texts"] = [[slot, text] for slot, text in pieces.items() if before.get(slot) != text]
         found["remasked"] = event.remasked.tolist()
         if previews and event.number % previews == 0:
-            found["previews"] = _preview(results, index, tokens)
+            found["previews"] = _preview(results, index, tokens, silence_of)
         return found
 
     return watch
@@ -202,7 +206,16 @@ def read_codes(vocabulary: Vocabulary, tokens: np.ndarray, spans: Mapping[str, l
     return found
 
 
-def _preview(results: Results, index: int, tokens: np.ndarray) -> Body:
+@torch.inference_mode()
+def _find_silence(speech: SpeechCodec) -> np.ndarray:
+    """Return the codes of a frame of silence, from the middle of a second of it."""
+    frames = speech.encode(torch.zeros(speech.sample_rate))
+    return frames[len(frames) // 2].cpu().numpy()
+
+
+def _preview(
+    results: Results, index: int, tokens: np.ndarray, silence_of: Callable[[SpeechCodec], np.ndarray]
+) -> Body:
     """Return what the targets decode to: masked text is `_`, and cells are grey. A frame is silent until its
     first code is revealed, the coarsest; other codes that are masked are those of silence.
     """
@@ -222,8 +235,8 @@ def _preview(results: Results, index: int, tokens: np.ndarray) -> Body:
         codes, masked = codes[:length], masked[:length]
         if name == "text":
             found["text"] = _preview_text(results, codes[:, 0], is_spoken=is_transcript(document.spans))
-        elif name == "speech":
-            waveform, rate = codecs.decode_speech(np.where(codes < 0, codecs.silence, codes))
+        elif name == "speech" and codecs.speech is not None:
+            waveform, rate = codecs.decode_speech(np.where(codes < 0, silence_of(codecs.speech), codes))
             hidden = np.repeat(masked[:, 0], -(-len(waveform) // max(length, 1)))[: len(waveform)]
             found["audio"] = base64.b64encode(
                 write_sound(np.where(hidden, 0, waveform), rate, "wav")
