@@ -69,6 +69,25 @@ def test_it_answers_until_it_is_told_to_end(number: signal.Signals, status: int,
         assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_a_second_signal_waits_for_nothing(number: signal.Signals, status: int) -> None:
+    body = {"task": "text", "prompt": f"a [{'_' * 2000}]", "num_steps": 1000}  # minutes
+    with (
+        serving("quickstart") as (process, url),
+        httpx2.stream("POST", f"{url}/canvas", json=body, timeout=60) as answer,
+    ):
+        lines = answer.iter_lines()
+        assert next(lines) == "event: canvas"
+        process.send_signal(number)
+        assert sum(line == "event: canvas" for line, _ in zip(lines, range(9), strict=False)) == 3
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == status, errors
+        assert "Traceback" not in errors and "ERROR" not in errors
+
+
 def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", "quickstart", "--port", str(taken.getsockname()[1])]) == 1
@@ -82,6 +101,10 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
         (["quickstar"], "did you mean quickstart"),
         (["quickstart", "quickstart"], "two models have the name quickstart"),
         (["=quickstart"], "is no NAME=RUN"),
+        ([".=quickstart"], "can be no model's name"),
+        (["a\nb=quickstart"], "can be no model's name"),
+        (["quickstart", "--allow-origin", "example.org"], "--allow-origin is 'example.org'"),
+        (["quickstart", "--allow-origin", "https://example.org/"], "give scheme and host alone"),
         (["quickstart", "--port", "70000"], "--port is 70000"),
         (["quickstart", "--most-rows", "0"], "--most-rows is 0"),
         (["quickstart", "--most-positions", "0"], "--most-positions is 0"),

@@ -10,8 +10,9 @@ import trimask
 from trimask.cli import main
 from trimask.config import to_dict
 from trimask.generation.generate import UntunedTaskWarning
+from trimask.runs import load as loading
 from trimask.runs.export import export
-from trimask.runs.load import load_own_presets, load_trained
+from trimask.runs.load import load_trained, load_with_presets
 from trimask.runs.presets import PRESETS, Presets, hash_weights
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.grid import Tabulated
@@ -40,7 +41,7 @@ def test_a_run_and_its_export_have_the_same_presets(run: Path, tmp_path: Path):
     own = trimask.load(run).samplers
     with pytest.raises(ValueError, match=r"preset 'fast': .*run has no presets of its own: make them with"):
         trimask.load(run, preset="fast")
-    assert load_own_presets(run) == {}
+    assert load_with_presets(run, warn=pytest.fail)[1] == {}
     write(run / PRESETS, run)
     exported = tmp_path / "model.safetensors"
     try:
@@ -48,7 +49,8 @@ def test_a_run_and_its_export_have_the_same_presets(run: Path, tmp_path: Path):
         for place in (run, exported):
             assert trimask.load(place, preset="fast").samplers == {**own, "text": FAST}
             assert trimask.load(place, preset="mine").samplers == own
-            assert load_own_presets(place) == {"fast": {"text": FAST}, "mine": {}}
+            generator, presets = load_with_presets(place, preset="fast", warn=pytest.fail)
+            assert presets == {"fast": {"text": FAST}, "mine": {}} and generator.samplers["text"] == FAST
             with pytest.raises(ValueError, match="no preset is named 'best': choose one of fast, mine"):
                 trimask.load(place, preset="best")
     finally:
@@ -64,6 +66,19 @@ def test_a_file_of_presets_is_named_with_the_preset(run: Path, tmp_path: Path):
     assert trimask.load(run, preset=f"{file}:fast").samplers["text"] == FAST
     with pytest.raises(ValueError, match=r"presets .*nothing does not exist"):
         trimask.load(run, preset=f"{tmp_path}/nothing:fast")
+
+
+def test_weights_are_read_once_and_unusable_presets_told(run: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[object] = []
+    monkeypatch.setattr(loading, "load_trained", lambda place: read.append(place) or load_trained(place))
+    told: list[str] = []
+    write(run / PRESETS, run, weights="0" * 16)
+    try:
+        generator, presets = load_with_presets(run, warn=told.append)
+    finally:
+        (run / PRESETS).unlink()
+    assert read == [run] and presets == {} and generator.samplers == trimask.load(run).samplers
+    assert len(told) == 1 and "presets of a model with other weights" in told[0]
 
 
 def test_presets_of_other_weights_are_refused(run: Path, tmp_path: Path):

@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import io
 import json
 import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from generation.fakes import hum, picture
@@ -209,3 +211,18 @@ def test_a_run_goes_on_from_its_codes() -> None:
             assert error["param"] == "codes" and "which prompt gives" in error["message"]
 
     asyncio.run(ask())
+
+
+def test_speech_is_heard_as_soon_as_its_coarsest_code_is_there() -> None:
+    """Other codes are those of silence until they are revealed; the fake codec has one code for each half."""
+    codes = [[1, -1], [-1, 1], [1, 1], [0, -1]]
+    body = {"task": "text_to_speech", "prompt": "hello", "codes": {"speech": codes}, "previews": 1}
+
+    async def ask() -> list[dict[str, Any]]:
+        async with running(create_app(tiny_service())) as client:
+            return read_events((await client.post("/v1/canvas", json=body)).text)
+
+    first, *_ = asyncio.run(ask())
+    samples, _ = soundfile.read(io.BytesIO(base64.b64decode(first["previews"]["audio"])))
+    loud, quiet = [0.5, 0.5], [-0.5, -0.5]  # code 0 is silence's: the codec hears it as below 0
+    assert samples == pytest.approx([*loud, *quiet, *[0.0] * 4, *loud, *loud, *quiet, *quiet], abs=1e-4)

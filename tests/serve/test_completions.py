@@ -194,6 +194,8 @@ def test_errors_of_the_real_client() -> None:
             with pytest.raises(openai.BadRequestError) as caught:
                 await client.completions.create(model="tiny", prompt="a", logprobs=3)
             assert caught.value.param == "logprobs" and caught.value.code == "unknown_parameter"
+            with pytest.raises(openai.BadRequestError, match="stop: list should have at most 8 items"):
+                await client.completions.create(model="tiny", prompt="a", stop=["x"] * 9)
 
     asyncio.run(ask())
 

@@ -43,6 +43,7 @@ def test_a_name_that_the_web_gave_this_machine_is_refused() -> None:
             for host, status in (
                 ("127.0.0.1:8000", 200),
                 ("localhost", 200),
+                ("LOCALHOST:8000", 200),
                 ("[::1]:80", 200),
                 ("evil.example", 403),
                 ("127.0.0.1.evil.example:8000", 403),
@@ -61,7 +62,63 @@ def test_a_body_of_another_type_is_refused() -> None:
         async with running(create_app(tiny_service())) as client:
             headers = {"content-type": "text/plain"}
             answer = await client.post("/v1/completions", content=json.dumps(ASK), headers=headers)
-            assert answer.status_code == 400 and set(answer.json()) == {"error"}
+            assert answer.status_code == 400 and "Content-Type: application/json" in answer.text
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+    asyncio.run(ask())
+
+
+PAGES: list[tuple[dict[str, str], bool]] = [
+    ({}, True),
+    ({"Origin": "http://test"}, True),
+    ({"Origin": "https://public.example", "Sec-Fetch-Site": "same-origin"}, True),  # behind a proxy
+    ({"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}, True),
+    ({"Origin": "https://evil.example"}, False),
+    ({"Origin": "http://test.evil.example"}, False),
+    ({"Origin": "http://test:81"}, False),
+    ({"Origin": "null"}, False),
+    ({"Sec-Fetch-Site": "cross-site"}, False),
+    ({"Origin": "http://test:81", "Sec-Fetch-Site": "same-site"}, False),
+]
+
+
+def test_pages_of_other_servers_cannot_make_it_work() -> None:
+    """A form is sent without asking; a link to the page is followed all the same."""
+    form: dict[str, Any] = {"files": {"file": b"x"}, "data": {"model": "tiny"}}
+
+    async def ask() -> None:
+        app = create_app(tiny_service(), origins=("https://friend.example",))
+        async with running(app) as client:
+            for headers, is_let in PAGES:
+                answer = await client.post("/v1/audio/transcriptions", headers=headers, **form)
+                error = answer.json()["error"]
+                expected = (400, "invalid_audio") if is_let else (403, "wrong_origin")
+                assert (answer.status_code, error["code"]) == expected, (headers, error)
+                assert (await client.get("/", headers=headers)).status_code == 200
+        async with running(create_app(tiny_service(), origins=("*",))) as client:
+            answer = await client.post("/v1/audio/transcriptions", headers=PAGES[4][0], **form)
+            assert answer.status_code == 400
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"seed": ' + b"9" * 5000 + b"}",
+        b"[" * 50_000,
+        b'{"sampler": ' * 2000,
+        b'{"prompt": "\xff"}',
+        b"{} {}",
+    ],
+    ids=["a number", "deep lists", "deep objects", "no text", "two"],
+)
+def test_what_is_no_json_is_told_so(body: bytes) -> None:
+    async def ask() -> None:
+        async with running(create_app(tiny_service())) as client:
+            headers = {"content-type": "application/json"}
+            answer = await client.post("/v1/canvas", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
 
     asyncio.run(ask())
 

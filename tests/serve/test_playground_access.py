@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-import trimask
 from serve.browser import Visit, launch
 from serve.clients import served_generator
 from serve.test_server import listening_to
-from trimask.runs.load import load_own_presets
+from trimask.runs.load import load_with_presets
 from trimask.serve.app import create_app
 from trimask.serve.service import Service
 
@@ -225,9 +224,8 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(browser: Browser) -> None:
 
 
 def test_the_model_that_ships(browser: Browser) -> None:
-    service = Service(
-        {"quickstart": trimask.load("quickstart")}, presets={"quickstart": load_own_presets("quickstart")}
-    )
+    generator, presets = load_with_presets("quickstart", warn=pytest.fail)
+    service = Service({"quickstart": generator}, presets={"quickstart": presets})
     with listening_to(create_app(service)) as (url, _):
         context = browser.new_context(reduced_motion="reduce")
         visit = Visit(context.new_page(), url)

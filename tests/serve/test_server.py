@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import socket
 import threading
 import time
 import warnings
@@ -81,6 +82,23 @@ def test_the_request_of_a_client_that_has_gone_is_dropped(stream: bool) -> None:
                 client.post("/v1/completions", json=body, timeout=0.5)
         wait_until_idle(service)
         assert 0 < scheduler.num_steps < 900 and scheduler.num_rows == 0
+
+
+def test_a_client_that_does_not_read_is_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its place would never be free, and the events of a stream would pile up for it."""
+    with listening_to(create_app(tiny_service()), head_seconds=0.1) as (url, running):
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, int(port)))
+            client.sendall(b"GET /playground/app.js HTTP/1.1\r\nHost: a\r\n\r\n" * 500)  # of 16 kB each
+            end = time.monotonic() + 30
+            while not running.server_state.connections:
+                assert time.monotonic() < end
+            while running.server_state.connections:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+    assert "Exception" not in capsys.readouterr().err
 
 
 def test_what_is_under_way_is_carried_out_before_the_end() -> None:

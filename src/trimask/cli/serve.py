@@ -1,6 +1,7 @@
 """`trimask serve`: answer requests over HTTP."""
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from trimask.runs.hub import is_hub_name
 
 _LIBRARIES = ("fastapi", "uvicorn", "pydantic", "python_multipart", "prometheus_client")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+_LONGEST_NAME = 256  # of what requests may give
 _MOST = 100_000
 _MOST_POSITIONS = 1_000_000_000
 
@@ -72,6 +75,9 @@ class Serve(Verb):
         check_range("--most-requests", self.most_requests, 1, _MOST)
         check_range("--receive-seconds", self.receive_seconds, 0.1, _MOST)
         check_range("--patience", self.patience, 0, _MOST)
+        if self.allow_origin is not None and not _ORIGIN.fullmatch(self.allow_origin):
+            fix = "give scheme and host alone, such as https://example.org, or *"
+            raise UsageError(f"--allow-origin is {self.allow_origin!r}: {fix}")
         named = self._name_models()
         keys = None if self.api_keys is None else _read_keys(self.api_keys)
         missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
@@ -88,20 +94,20 @@ class Serve(Verb):
         return 0
 
     def _serve(self, named: Mapping[str, str], keys: tuple[str, ...] | None, listener: Any) -> None:
-        import trimask
+        from trimask.runs.load import load_with_presets
         from trimask.serve import server
         from trimask.serve.app import create_app
         from trimask.serve.limits import Limits
         from trimask.serve.service import Service
 
         with convert_file_errors():
-            models = {
-                name: trimask.load(run, backend=self.backend, preset=self.preset)
+            loaded = {
+                name: load_with_presets(run, backend=self.backend, preset=self.preset, warn=_warn)
                 for name, run in named.items()
             }
         service = Service(
-            models,
-            presets={name: _find_presets(run) for name, run in named.items()},
+            {name: generator for name, (generator, _) in loaded.items()},
+            presets={name: presets for name, (_, presets) in loaded.items()},
             limits=Limits(receive_seconds=self.receive_seconds),
             most_rows=self.most_rows,
             most_positions=self.most_positions,
@@ -113,9 +119,9 @@ class Serve(Verb):
         def tell() -> None:
             if self.host not in _LOOPBACK and keys is None:
                 say(f"warning: whoever reaches {host} may use the models: --api-keys FILE asks for a key")
-            say(f"serving {', '.join(models)} at {url}/v1, playground at {url}/")
+            say(f"serving {', '.join(named)} at {url}/v1, playground at {url}/")
             if self.json:
-                print_json({"url": f"{url}/v1", "playground": f"{url}/", "models": list(models)})
+                print_json({"url": f"{url}/v1", "playground": f"{url}/", "models": list(named)})
 
         hosts = (*_LOOPBACK, "[::1]") if self.host in _LOOPBACK else None
         origins = () if self.allow_origin is None else (self.allow_origin,)
@@ -140,6 +146,10 @@ class Serve(Verb):
                 name, run = Path(given).resolve().name if given != "quickstart" else given, given
             if not name or not run:
                 raise UsageError(f"{given!r} is no NAME=RUN: give both")
+            if name in (".", "..") or not name.isprintable() or len(name) > _LONGEST_NAME:
+                raise UsageError(
+                    f"{name[:100]!r} can be no model's name in an address: name it, as in other={run}"
+                )
             if name in named:
                 raise UsageError(f"two models have the name {name}: name one, as in other={run}")
             if run != "quickstart" and not Path(run).exists() and not is_hub_name(run):
@@ -151,15 +161,9 @@ class Serve(Verb):
         return named
 
 
-def _find_presets(run: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return the presets of a run; tell of those that cannot be used, which no request may ask for then."""
-    from trimask.runs.load import load_own_presets
-
-    try:
-        return load_own_presets(run)
-    except UserError as error:
-        say(f"warning: {error}")
-        return {}
+def _warn(problem: str) -> None:
+    """Tell of presets that cannot be used, which no request may ask for then."""
+    say(f"warning: {problem}")
 
 
 def _read_keys(path: Path) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from trimask.config import from_dict, to_dict
 from trimask.errors import UserError
@@ -75,6 +76,58 @@ def load(
             and the remedy.
         ImportError: the backend's extra is not installed.
     """
+    loaded = _load(
+        run,
+        tokenizers=tokenizers,
+        backend=backend,
+        preset=preset,
+        raw_prompts=raw_prompts,
+        revision=revision,
+        trust_code=trust_code,
+    )
+    return loaded.generator
+
+
+def load_with_presets(
+    run: str | Path, *, backend: str = TORCH, preset: str | None = None, warn: Callable[[str], None]
+) -> tuple[Generator, Mapping[str, Mapping[str, SamplerConfig]]]:
+    """Load a generator, and beside it the sampler settings of `run` by preset name and task name; none if it
+    has none. The weights, which presets are checked against, are read once.
+
+    Args:
+        warn: told why presets cannot be used; they are none then.
+
+    Raises like `load`.
+    """
+    if is_hub_name(run):
+        with distrust(str(run)):
+            return load_with_presets(fetch(str(run), None), backend=backend, preset=preset, warn=warn)
+    loaded = _load(run, backend=backend, preset=preset)
+    try:
+        own = _find_own_presets(loaded.run, loaded.denoiser, loaded.facts)
+    except UserError as error:
+        warn(str(error))
+        own = None
+    return loaded.generator, {} if own is None else own.presets
+
+
+class _Loaded(NamedTuple):
+    generator: Generator
+    run: str | Path
+    denoiser: Denoiser
+    facts: Mapping[str, str]
+
+
+def _load(
+    run: str | Path,
+    *,
+    tokenizers: str | Path | None = None,
+    backend: str = TORCH,
+    preset: str | None = None,
+    raw_prompts: bool = False,
+    revision: str | None = None,
+    trust_code: bool = False,
+) -> _Loaded:
     if not isinstance(run, str | Path):
         raise UserError(
             f"run is {describe_value(run)}: give a run's directory, an exported file, or 'quickstart'"
@@ -89,7 +142,7 @@ def load(
             raise UserError(f"tokenizers are for an exported file, and {run} has its own: leave them out")
         folder = fetch(str(run), revision)
         with nullcontext() if trust_code else distrust(str(run)):
-            return load(folder, backend=backend, preset=preset, raw_prompts=raw_prompts)
+            return _load(folder, backend=backend, preset=preset, raw_prompts=raw_prompts)
     if revision is not None or trust_code:
         name = "trust_code" if revision is None else "revision"
         raise UserError(f"{name} is for a model on the hub, and {run} is none: leave it out")
@@ -118,7 +171,7 @@ def load(
         samplers = {**samplers, **tuned}
         if not isinstance(predictor, PartialPredictor):  # it keeps no keys and values
             samplers = {task: replace(law, recompute=Everything()) for task, law in samplers.items()}
-    return Generator(
+    generator = Generator(
         denoiser,
         text=codecs.text,
         image=codecs.image,
@@ -129,6 +182,7 @@ def load(
         predictor=predictor,
         tuned=tuned,
     )
+    return _Loaded(generator, run, denoiser, facts)
 
 
 def find_presets_file(run: str | Path) -> Path | None:
@@ -260,20 +314,6 @@ def _load_checkpoint(folder: Path, step: int | None) -> tuple[Denoiser, dict[str
             f"{folder} has no checkpoint yet: let it train until the first one (checkpoint_every steps)"
         )
     return denoiser.eval(), {"recipe": str(stored.get("recipe")), "steps": str(found.step)}
-
-
-def load_own_presets(run: str | Path) -> Mapping[str, Mapping[str, SamplerConfig]]:
-    """Return the sampler settings of `run` (as in `load`) by preset name and task name; none if it has none.
-
-    Raises like `load`.
-    """
-    if is_hub_name(run):
-        with distrust(str(run)):
-            return load_own_presets(fetch(str(run), None))
-    run = _run_of_file(run)
-    denoiser, facts = load_trained(run)
-    found = _find_own_presets(run, denoiser, facts)
-    return {} if found is None else found.presets
 
 
 def _find_own_presets(run: str | Path, denoiser: Denoiser, facts: Mapping[str, str]) -> Presets | None:

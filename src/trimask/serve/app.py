@@ -36,7 +36,7 @@ def create_app(
     Args:
         keys: if given, each request needs one of them.
         hosts: if given, the names that requests may call this server by.
-        origins: of pages of other servers that may read answers; "*" is any.
+        origins: of pages of other servers that may call and read answers; "*" is any.
     """
     metrics = Metrics(service.worker.schedulers)
 
@@ -81,7 +81,7 @@ def create_app(
 
     app.include_router(page.make_router())
     _add_handlers(app)
-    app.add_middleware(Gate, keys=keys, hosts=hosts, limits=service.limits, metrics=metrics)
+    app.add_middleware(Gate, keys=keys, hosts=hosts, origins=origins, limits=service.limits, metrics=metrics)
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -100,6 +100,8 @@ def _add_handlers(app: FastAPI) -> None:
     async def tell_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         what = f"{request.method} {request.url.path[:200]}"
+        if isinstance(error.__cause__, ValueError | RecursionError):  # too large a number, too deep, no text
+            return respond(ApiError(400, "the body is not JSON", code="invalid_json"))
         messages: Mapping[int, str] = {
             404: f"there is no {what}: see /openapi.json",
             405: f"{what} is not a method of this address",

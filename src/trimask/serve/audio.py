@@ -56,9 +56,7 @@ def make_router(service: Service) -> APIRouter:
         if body.stream_format == "sse":
             return await respond_with_events(request, events, fields=tuple(SpeechRequest.model_fields))
         found = await unless_gone(request, _gather(events))
-        headers = {"X-Sample-Rate": str(speech.sample_rate), "X-Seed": str(found["seed"])}
-        if "warnings" in found:
-            headers["X-Warnings"] = json.dumps(found["warnings"])
+        headers = {"X-Sample-Rate": str(speech.sample_rate), **_tell_in_headers(found)}
         return Response(
             base64.b64decode(found["audio"]), media_type=SOUND_TYPES[body.response_format], headers=headers
         )
@@ -86,7 +84,7 @@ def make_router(service: Service) -> APIRouter:
             return await respond_with_events(request, events, fields=_FORM_FIELDS)
         found = await unless_gone(request, _gather(events))
         if body.response_format == "text":
-            return PlainTextResponse(f"{found['text']}\n")
+            return PlainTextResponse(f"{found['text']}\n", headers=_tell_in_headers(found))
         answer = {key: value for key, value in found.items() if key != "type"}
         if body.response_format == "verbose_json":
             speech = served.generator.codecs.speech
@@ -141,10 +139,17 @@ def _check_transcription(body: TranscriptionForm) -> None:
         raise ApiError(400, message, param="response_format", code="invalid_value")
     if body.stream and body.response_format != "json":
         raise ApiError(400, "a stream has response_format json: leave it out", param="response_format")
-    for field in ("language", "prompt", "negative_prompt"):
-        if getattr(body, field) is not None:
-            message = f"{field} has nothing to act on: the model hears the recording alone; leave it out"
-            raise ApiError(400, message, param=field, code="invalid_value")
+    if body.negative_prompt is not None:
+        message = "negative_prompt has nothing to act on: the model hears the recording alone; leave it out"
+        raise ApiError(400, message, param="negative_prompt", code="invalid_value")
+
+
+def _find_idle_hints(body: TranscriptionForm) -> list[str]:
+    """Return warnings of fields that OpenAI's API calls hints, which many clients always send: they change
+    nothing here, and the answer says so.
+    """
+    given = [field for field in ("language", "prompt") if getattr(body, field)]
+    return [f"{field} has no effect: the model hears the recording alone" for field in given]
 
 
 async def _transcribe(
@@ -163,7 +168,7 @@ async def _transcribe(
     )
     usage, written = {}, Written()
     watch = watch_prefix() if body.stream else None
-    warnings: list[str] = []
+    warnings = _find_idle_hints(body)
     async with aclosing(service.worker.carry_out(served.name, [prepared], watch=watch)) as events:
         async for _, message in events:
             if isinstance(message, Began):
@@ -178,6 +183,14 @@ async def _transcribe(
                 yield {"type": "transcript.text.delta", "delta": added}
     told = {"usage": usage, "seed": seed, **show_warnings(warnings)}
     yield {"type": "transcript.text.done", "text": written.text, **told}
+
+
+def _tell_in_headers(found: Body) -> dict[str, str]:
+    """Return what an answer that is no JSON tells besides."""
+    headers = {"X-Seed": str(found["seed"])}
+    if "warnings" in found:
+        headers["X-Warnings"] = json.dumps(found["warnings"])
+    return headers
 
 
 async def _gather(events: AsyncGenerator[Body, None]) -> Body:

@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Mapping
+import functools
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import numpy as np
+import torch
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -29,7 +31,9 @@ from trimask.serve.media import (
 )
 from trimask.serve.requests import Body, CanvasRequest
 from trimask.serve.service import Served, Service, choose_seed, show_warnings
+from trimask.serve.text import read_pieces
 from trimask.vocabulary.layout import Vocabulary
+from trimask.vocabulary.tokenizer import SpeechCodec
 from trimask.vocabulary.transcript import is_transcript
 
 _FIELDS = tuple(CanvasRequest.model_fields)
@@ -129,20 +133,24 @@ def watch_canvas(previews: int) -> Watch:
         code −1.
     confidence: of each that is revealed, the probability that the pass gave the code: with guidance, before
         temperature, top-p and other filters.
-    texts: [slot, what its token alone decodes to] of the text that is given or revealed.
+    texts: [slot, what its token adds to the text] of the text that is given or revealed, and again where it
+        has changed: a character of several tokens stands at the first (`read_pieces`).
     previews: what each `previews`-th pass, from the first on, decodes to.
     """
     spans: dict[str, list[int]] = {}
+    pieces: dict[int, str] = {}
+    silence_of = functools.cache(_find_silence)
     num_targets = 0
 
     def watch(results: Results, index: int, event: Event) -> Body:
-        nonlocal spans, num_targets
+        nonlocal spans, pieces, num_targets
         vocabulary, tokens = results.codecs.vocabulary, event.tokens()
         now = _find_spans(results, index, tokens)
         codes = read_codes(vocabulary, tokens, now)
         if now != spans:
             num_targets += event.num_masked if not spans else _count(now) - _count(spans)
         found: Body = {"type": "canvas", "step": event.number, "t": event.num_masked / num_targets}
+        before = pieces if now == spans else {}
         if now != spans:
             found["spans"] = spans = now
             masks = [vocabulary.mask(name) for name in now]
@@ -151,24 +159,23 @@ def watch_canvas(previews: int) -> Watch:
         found["revealed"] = [[slot, codes[slot]] for slot in shown]
         probability = np.exp(event.log_probability()[shown].astype(np.float64))
         found["confidence"] = [round(p, _DIGITS) if np.isfinite(p) else None for p in probability.tolist()]
-        given = [slot for slot, _ in found.get("given", [])]
-        found["texts"] = _read_texts(results, now, codes, {*given, *shown})
+        pieces = _read_texts(results, now, codes)
+        found["texts"] = [[slot, text] for slot, text in pieces.items() if before.get(slot) != text]
         found["remasked"] = event.remasked.tolist()
         if previews and event.number % previews == 0:
-            found["previews"] = _preview(results, index, tokens)
+            found["previews"] = _preview(results, index, tokens, silence_of)
         return found
 
     return watch
 
 
-def _read_texts(
-    results: Results, spans: Mapping[str, list[int]], codes: Mapping[int, int], slots: set[int]
-) -> list[list[Any]]:
+def _read_texts(results: Results, spans: Mapping[str, list[int]], codes: Mapping[int, int]) -> dict[int, str]:
+    """Return what the tokens of the text add to it, by slot, where they are known."""
     codecs, (start, stop, _) = results.codecs, spans.get("text", (0, 0, 1))
     if codecs.text is None:
-        return []
-    some = sorted(slot for slot in slots if start <= slot < stop and codes[slot] >= 0)
-    return [[slot, codecs.text.decode([codes[slot]])] for slot in some]
+        return {}
+    read = read_pieces(codecs.text.decode, [codes[slot] for slot in range(start, stop)])
+    return {start + i: text for i, text in enumerate(read) if text is not None}
 
 
 def _count(spans: Mapping[str, list[int]]) -> int:
@@ -199,8 +206,19 @@ def read_codes(vocabulary: Vocabulary, tokens: np.ndarray, spans: Mapping[str, l
     return found
 
 
-def _preview(results: Results, index: int, tokens: np.ndarray) -> Body:
-    """Return what the targets decode to: masked text is `_`, cells are grey, and frames silent."""
+@torch.inference_mode()
+def _find_silence(speech: SpeechCodec) -> np.ndarray:
+    """Return the codes of a frame of silence, from the middle of a second of it."""
+    frames = speech.encode(torch.zeros(speech.sample_rate))
+    return frames[len(frames) // 2].cpu().numpy()
+
+
+def _preview(
+    results: Results, index: int, tokens: np.ndarray, silence_of: Callable[[SpeechCodec], np.ndarray]
+) -> Body:
+    """Return what the targets decode to: masked text is `_`, and cells are grey. A frame is silent until its
+    first code is revealed, the coarsest; other codes that are masked are those of silence.
+    """
     vocabulary, codecs = results.codecs.vocabulary, results.codecs
     document, found = results.documents[index], {}
     spans = _find_spans(results, index, tokens)
@@ -217,9 +235,9 @@ def _preview(results: Results, index: int, tokens: np.ndarray) -> Body:
         codes, masked = codes[:length], masked[:length]
         if name == "text":
             found["text"] = _preview_text(results, codes[:, 0], is_spoken=is_transcript(document.spans))
-        elif name == "speech":
-            waveform, rate = codecs.decode_speech(np.where(codes < 0, 0, codes))
-            hidden = np.repeat(masked.any(1), -(-len(waveform) // max(length, 1)))[: len(waveform)]
+        elif name == "speech" and codecs.speech is not None:
+            waveform, rate = codecs.decode_speech(np.where(codes < 0, silence_of(codecs.speech), codes))
+            hidden = np.repeat(masked[:, 0], -(-len(waveform) // max(length, 1)))[: len(waveform)]
             found["audio"] = base64.b64encode(
                 write_sound(np.where(hidden, 0, waveform), rate, "wav")
             ).decode()

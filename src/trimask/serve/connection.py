@@ -1,4 +1,4 @@
-"""The connection of one client: uvicorn's, with a time for each request's head, and errors in our shape."""
+"""The connection of one client: uvicorn's, with bounds on waiting for the client, and errors in our shape."""
 
 import asyncio
 import json
@@ -15,13 +15,16 @@ _NOT_HTTP = "what was sent is no HTTP request"
 @final
 class Connection(H11Protocol):
     """Closes a connection that has been open for `head_seconds` without the whole head of a request: one that
-    sends a byte now and then would be kept forever.
+    sends a byte now and then would be kept forever. So would one that does not read its answer, and the
+    events of a stream would pile up for it: it is cut off, and its request dropped, after four times as long
+    [D: a picture or recording takes longer than a head].
     """
 
     def __init__(self, *args: Any, head_seconds: float, **options: Any):
         super().__init__(*args, **options)
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -29,7 +32,17 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        self._unwatch_sending()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """What was sent waits for the client."""
+        super().pause_writing()
+        self._send_timer = self.loop.call_later(4 * self._head_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._unwatch_sending()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -50,6 +63,11 @@ class Connection(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _unwatch_sending(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():

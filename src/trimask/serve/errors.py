@@ -94,9 +94,12 @@ def _name(place: Sequence[str | int]) -> str | None:
 
 
 def explain_invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Convert the first of pydantic's errors."""
-    error = errors[0]
-    param = _name(error["loc"])
+    """Convert the first of pydantic's errors. Of a field that may have several types, it is that of the type
+    which was given, if its value is wrong.
+    """
+    param = _name(errors[0]["loc"])
+    same = [error for error in errors if _name(error["loc"]) == param]
+    error = next((error for error in same if not error["type"].endswith("_type")), errors[0])
     if error["type"] == "extra_forbidden":
         message = f"unknown field {param}: leave it out (this server refuses what it would not use)"
         return ApiError(400, message, param=param, code="unknown_parameter")
@@ -104,6 +107,9 @@ def explain_invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         return ApiError(400, f"{param or 'the body'} is missing: give it", param=param, code="missing")
     if error["type"] == "json_invalid":
         return ApiError(400, "the body is not JSON", code="invalid_json")
+    if error["type"] == "model_attributes_type" and param is None:
+        message = "the body is no JSON object: send one, with Content-Type: application/json"
+        return ApiError(400, message, code="invalid_json")
     what = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = f"{param or 'the body'}: {what[:1].lower()}{what[1:]}"
     return ApiError(400, message, param=param, code="invalid_value")

@@ -20,6 +20,7 @@ _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d+)?")
 _CLOSE = {"Connection": "close"}  # or what else the client sends would be read
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
 _OPEN = ("/health", "/")
 """Paths that need no key: whoever watches over the server has none, and the page asks for one."""
 
@@ -32,6 +33,8 @@ class Gate:
         keys: if given, each request needs one of them. They are compared in constant time.
         hosts: if given, the names that requests may call this server by. A page on the web may make a name of
             its own mean this machine, and so read what only this machine should.
+        origins: of pages of other servers that may call; "*" is any. A page may send a form anywhere without
+            asking, and though it cannot read the answer, the model would work for it.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class Gate:
         *,
         keys: Sequence[str] | None,
         hosts: Sequence[str] | None,
+        origins: Sequence[str] = (),
         limits: Limits,
         metrics: Metrics,
     ):
         self.app, self.limits, self.metrics, self._hosts = app, limits, metrics, hosts
+        self._origins = [origin.encode() for origin in origins]
         self._num_active, self._held_bytes = 0, 0
         self._keys = None if keys is None else [key.encode() for key in keys]
 
@@ -59,7 +64,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", name)]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", name), _NOSNIFF]
             await send(message)
 
         async def send_unless_refused(message: _Message) -> None:
@@ -73,7 +78,7 @@ class Gate:
 
         self._num_active += 1
         try:
-            error = self._refuse(scope["path"], headers)
+            error = self._refuse(scope["method"], scope["path"], headers)
             if error is None:
                 await self.app(scope, body.receive, send_unless_refused)
             else:
@@ -83,10 +88,15 @@ class Gate:
             self._held_bytes -= body.num_bytes
             self.metrics.note_request(scope, status, time.monotonic() - began)
 
-    def _refuse(self, path: str, headers: dict[bytes, bytes]) -> ApiError | None:
-        host = _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1"))
+    def _refuse(self, method: str, path: str, headers: dict[bytes, bytes]) -> ApiError | None:
+        host = _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1").lower())
         if self._hosts is not None and (host is None or host[1] not in self._hosts):
             return ApiError(403, "this server is for its own machine: call it 127.0.0.1", code="wrong_host")
+        if method == "POST" and self._is_foreign(headers):
+            message = (
+                "pages of other servers may not call this one: trimask serve --allow-origin ORIGIN lets them"
+            )
+            return ApiError(403, message, code="wrong_origin")
         if self._keys is not None and path not in _OPEN and not path.startswith(page.OPEN):
             scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
             matches = [hmac.compare_digest(key.strip(), known) for known in self._keys]
@@ -99,6 +109,17 @@ class Gate:
         if self._num_active > self.limits.num_active and path not in _OPEN:
             return _say_busy(f"{self.limits.num_active:,} requests are under way")
         return None
+
+    def _is_foreign(self, headers: dict[bytes, bytes]) -> bool:
+        """Whether a page of another server has sent a request. Browsers say so, to addresses that they trust
+        in `Sec-Fetch-Site`, which a proxy's change of `Host` does not touch; other clients say nothing.
+        """
+        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        if b"*" in self._origins or origin in self._origins:
+            return False
+        if site is not None:
+            return site in (b"cross-site", b"same-site")
+        return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
 
     def say_too_large(self) -> ApiError:
         message = f"the body is larger than {self.limits.body_bytes:,} bytes: send less"

@@ -1,9 +1,12 @@
 """Listen and serve until a signal; what is under way is carried out first."""
 
+import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import Any, final
 
 import uvicorn
@@ -42,7 +45,7 @@ def configure(app: Any, *, patience: int, head_seconds: float) -> uvicorn.Config
         app,
         http=protocol,
         ws="none",
-        log_level="warning",
+        log_level="error",  # strangers must not fill the log with what is no HTTP
         access_log=False,
         timeout_graceful_shutdown=patience,
         server_header=False,
@@ -65,6 +68,7 @@ def run(
         patience, head_seconds: as in `configure`.
     """
     config = configure(app, patience=patience, head_seconds=head_seconds)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     # uvicorn raises the signal again when it is done, which would end the process as if it had failed.
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
@@ -73,11 +77,23 @@ def run(
         signal.signal(signal.SIGTERM, before)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line belongs in the log. An answer that is cut off at the end is none: we have cut it off."""
+    name = asyncio.CancelledError.__name__  # Starlette logs the text of its traceback
+    is_ours = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not is_ours and not record.getMessage().rstrip().endswith(name)
+
+
 @final
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, when_ready: Callable[[], None]):
         super().__init__(config)
         self._when_ready = when_ready
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; end at once at a second signal, of which uvicorn knows SIGINT alone."""
+        self.force_exit = self.should_exit
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

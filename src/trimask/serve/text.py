@@ -1,6 +1,6 @@
 """Text while it is unmasked: its stable prefix, which is what stands before the first mask."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 from trimask.generation.results import Results
@@ -9,6 +9,27 @@ from trimask.serve.job import Watch
 from trimask.vocabulary.transcript import is_transcript
 
 _PART = "\ufffd"  # of a character whose bytes are not all there
+_MOST_PARTS = 8  # tokens of a character: it has at most four bytes, and a token may have those of two
+
+
+def read_pieces(decode: Callable[[list[int]], str], codes: Sequence[int]) -> list[str | None]:
+    """Return what each token adds to the text: None for those below 0. A character of several tokens stands
+    at the first of them, and the others add nothing, once all are there; until then each is U+FFFD.
+    """
+    alone = {code: decode([code]) for code in set(codes) if code >= 0}
+    pieces = [alone.get(code) for code in codes]
+    begin = 0
+    while begin < len(codes):
+        stop = begin
+        while stop < min(begin + _MOST_PARTS, len(codes)) and _PART in (pieces[stop] or ""):
+            stop += 1
+            if stop - begin > 1 and _PART not in (text := decode(list(codes[begin:stop]))):
+                pieces[begin:stop] = [text, *[""] * (stop - begin - 1)]
+                break
+        else:
+            stop = begin + 1
+        begin = stop
+    return pieces
 
 
 def find_gap(results: Results, index: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import { Timeline } from "./timeline.js";
 
 const MOST_PREVIEWS = 32; // of a run: each is decoded by the server
 
-const state = { description: null, task: null, controller: null };
+const state = { description: null, task: null, controller: null, pressed: null };
 const settings = [new Settings("A"), new Settings("B")];
 const sides = [
   ...["A", "B"].map((title) => new Side({ title, onMark: () => bar.show(), onBack: () => showBack() })),
@@ -58,6 +58,7 @@ async function start() {
     run();
   });
   find("stop").addEventListener("click", () => state.controller?.abort());
+  find("stop").addEventListener("keydown", (event) => event.repeat && event.preventDefault()); // a key that is still down from Unmask
   find("compare").addEventListener("change", () => showCompared(true));
   find("brush").addEventListener("change", () => sides.forEach((side) => side.brush(find("brush").checked)));
   find("model").addEventListener("change", () => choose(find("model").value));
@@ -87,10 +88,7 @@ async function load() {
     if (readHash(location.hash).task) applyHash();
     else find("prompt").value = state.description.examples[0] ?? "";
   } catch (error) {
-    if (error.status !== 401) return showError(error);
-    find("key-form").hidden = false;
-    find("key").focus();
-    find("key-problem").hidden = !readKey();
+    showError(error);
   }
 }
 
@@ -123,6 +121,8 @@ function describeTask() {
   const { description, task } = state;
   for (const each of settings) each.describe(description, task);
   inputs.describe(description, task, shared.pair);
+  if (inputs.isFirst) find("prompt-field").before(find("inputs"));
+  else find("message").after(find("inputs"));
   shared.showPrompt(takesOf(description, task, shared.pair));
   showCompared();
   hideMessage();
@@ -159,6 +159,7 @@ function applyHash() {
 
 // The requests of what the page asks for, one for each side.
 function compose() {
+  shared.check();
   const { fields, given } = inputs.read();
   const common = { model: state.description.id, task: state.task.name, ...shared.read(), ...fields };
   const asked = settings.slice(0, isCompared() ? 2 : 1).map((each) => ({ ...common, ...each.read() }));
@@ -167,12 +168,16 @@ function compose() {
 
 async function run() {
   hideMessage();
+  if (!state.description) return load();
   let asked;
   try {
     asked = compose();
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    return showMessage(error.message);
+    showMessage(error.message);
+    error.element?.focus();
+    if (error.element === find("prompt")) error.element.setAttribute("aria-invalid", "true");
+    return;
   }
   history.replaceState(null, "", writeHash(linkOf()));
   await carryOut(asked.map((each, at) => [sides[at], each]));
@@ -183,10 +188,13 @@ const linkOf = () => ({
 });
 
 // Mask again what is marked, and go on from the step that is shown, with a seed and the settings as they are now.
+// Where nothing is marked, runs that were stopped go on.
 async function goOn(seed) {
   const jobs = [];
+  const isMarked = (side) => Object.keys(side.marks).length > 0;
+  const isAny = shown().some(isMarked);
   for (const side of shown()) {
-    if (!Object.keys(side.marks).length) continue;
+    if (isAny ? !isMarked(side) : !side.run.isStopped) continue;
     const before = side.run;
     const { num_steps, ...kept } = { ...settings[sides.indexOf(side)].read(), seed };
     const codes = before.codesToGoOn(timeline.stepOf(before), side.marks);
@@ -219,6 +227,7 @@ async function carryOut(jobs, { isFurther = false } = {}) {
   const isBelow = find("stage").getBoundingClientRect().top > innerHeight / 2;
   if (isBelow) find("stage").scrollIntoView({ behavior: isStill() ? "auto" : "smooth" });
   announce("Unmasking has begun.");
+  const clock = setInterval(() => timeline.draw(), 1000);
   try {
     await Promise.all(jobs.map(([side]) => follow(side, controller.signal)));
     announce(`Done. ${shown().map((side) => tell(side.run)).join(" ")}`);
@@ -228,12 +237,17 @@ async function carryOut(jobs, { isFurther = false } = {}) {
     if (error.name !== "AbortError") showError(error);
     runs.forEach((run, at) => {
       run.isStopped = !run.done;
-      if (jobs[at][0].run === run && !run.events.length) jobs[at][0].undo();
+      if (jobs[at][0].run === run && !run.events.length) {
+        jobs[at][0].undo();
+        timeline.seek(timeline.length);
+      }
     });
     showEmpty();
   } finally {
+    clearInterval(clock);
     if (state.controller === controller) showRunning(false);
     timeline.grow();
+    bar.show();
     if (shown().length) share();
   }
 }
@@ -270,9 +284,13 @@ function drawEmpty() {
 }
 
 function showRunning(is) {
+  const { activeElement } = document;
+  if (is && ["run", "again"].includes(activeElement?.id)) state.pressed = activeElement;
+  const isKept = is ? activeElement === state.pressed : activeElement === find("stop");
   find("stop").hidden = !is;
   find("run").hidden = is;
   find("again").disabled = is;
+  if (isKept) (is ? find("stop") : state.pressed)?.focus({ preventScroll: true }); // else the keyboard would be lost
   find("stage").setAttribute("aria-busy", String(is));
   for (const id of ["export-html", "export-gif"]) find(id).disabled = is || !shown().some((side) => side.run.events.length);
 }
@@ -297,10 +315,13 @@ async function exportAll(write) {
 function showError(error) {
   if (error.status === 401) {
     find("key-form").hidden = false;
+    find("key-problem").hidden = !readKey();
     find("key").focus();
+    return;
   }
   const isPointed = error.param && settings.some((each) => each.point(error.param));
-  const what = error instanceof ApiError ? error.message : `The server cannot be reached: ${error.message}`;
+  const what = error instanceof ApiError ? error.message
+    : `The server cannot be reached (${error.message}): see whether it is running, then press Unmask again.`;
   const where = error.param && !isPointed && !what.includes(error.param) ? ` (${spell(error.param)})` : "";
   showMessage(what + where);
   if (error.param === "prompt") {
@@ -346,7 +367,9 @@ function listenToDrops() {
       const kind = file.type.split("/")[0];
       const names = state.description.modalities.filter((space) => space.decodes_to === kind).map((space) => space.name);
       const fitting = state.description.tasks.find((task) => task.condition.some((name) => names.includes(name)));
-      if (!fitting) return showMessage(`No task of this model starts from ${file.type || "this file"}.`);
+      if (!fitting || kind === "text") {
+        return showMessage(`Drop a picture or a recording that a task starts from: ${file.name} is ${file.type || "of no known type"}.`);
+      }
       chooseTask(fitting.name);
     }
     inputs.partFor(file).take(file);

@@ -1,4 +1,4 @@
-// The bar that appears when parts are marked: with which seed to mask them again and go on.
+// The bar that appears when parts are marked, or a run was stopped: with which seed to mask them again and go on.
 
 import { make, spell } from "./dom.js";
 import { drawSeed } from "./settings.js";
@@ -9,6 +9,7 @@ export function makeBrushBar(element, { sides, goOn, timeline }) {
   const go = make("button", { type: "button", class: "primary", id: "go-on", onclick: () => {
     const value = seed.value === "" ? drawSeed() : Number(seed.value);
     seed.value = drawSeed();
+    timeline.slider.focus();
     goOn(value);
   } }, "Mask again and go on");
   const clear = make("button", { type: "button", class: "quiet", onclick: () => {
@@ -29,8 +30,11 @@ export function makeBrushBar(element, { sides, goOn, timeline }) {
       }
     }
     const parts = [...counts].map(([key, number]) => `${number} ${key}${number > 1 ? "s" : ""}`);
-    element.hidden = !parts.length;
-    text.textContent = parts.length ? `${parts.join(", ")} marked` : "";
+    const isStopped = sides().some((side) => side.run.isStopped && side.run.masked(side.run.last));
+    element.hidden = !parts.length && !isStopped;
+    text.textContent = parts.length ? `${parts.join(", ")} marked` : isStopped ? "The run was stopped" : "";
+    go.textContent = parts.length ? "Mask again and go on" : "Go on";
+    clear.hidden = !parts.length;
   }
   return { show };
 }

@@ -9,6 +9,7 @@ import { contentLength } from "./run.js";
 
 // By the field of the server's answers that shows a modality; any other is a grid of codes.
 const PANELS = { text: TextPanel, image: PicturePanel, audio: SoundPanel };
+const PATIENCE = 3; // seconds without news before the page says how long it has waited
 
 export class Side {
   // onMark: called when marks change; none in a page that only shows a run.
@@ -16,6 +17,7 @@ export class Side {
     this.onMark = onMark;
     this.run = null;
     this.earlier = [];
+    this.replaced = null;
     this.back = make("button", { type: "button", class: "quiet back", hidden: true, onclick: () => {
       this.open(this.earlier.pop());
       onBack();
@@ -32,16 +34,17 @@ export class Side {
 
   // isFurther: whether the run goes on from the one that is shown, to which there is a way back.
   show(run, isFurther = false) {
+    this.replaced = { run: this.run, earlier: this.earlier };
     this.earlier = isFurther ? [...this.earlier, this.run] : [];
     this.back.hidden = !this.earlier.length;
     this.open(run);
   }
 
-  // Forget a run that has not begun.
+  // Forget a run that has not begun: what it has replaced comes back.
   undo() {
-    const before = this.earlier.pop();
-    if (before) this.open(before);
-    else this.run = null;
+    const { run, earlier } = this.replaced;
+    this.earlier = earlier;
+    this.open(run);
     this.back.hidden = !this.earlier.length;
   }
 
@@ -58,7 +61,8 @@ export class Side {
     if (!this.run) return;
     const { run } = this;
     if (!run.events.length) {
-      this.note.textContent = "waiting for the first step …";
+      this.note.textContent = run.idle < PATIENCE ? "waiting for the first step …"
+        : `waiting for the first step: ${run.idle} s so far. The server may have others to serve first.`;
       return;
     }
     const place = Math.min(number, run.last);
@@ -73,8 +77,9 @@ export class Side {
       panel.state.textContent = state;
     }
     const { seed } = run.done ?? run.body;
-    const steps = run.done ? `step ${place} of ${run.last}` : `step ${place}`;
-    this.note.textContent = `${steps}, ${percent(1 - run.masked(place))} revealed, seed ${seed}`;
+    const steps = run.done ? `step ${place} of ${run.last}` : `step ${place}${run.isStopped && place === run.last ? ", stopped here" : ""}`;
+    const late = run.isOver || place < run.last || run.idle < PATIENCE ? "" : `; the next step has taken ${run.idle} s so far`;
+    this.note.textContent = `${steps}, ${percent(1 - run.masked(place))} revealed, seed ${seed}${late}`;
     this.element.classList.toggle("is-done", Boolean(run.done) && place === run.last);
     if (run.done && !this.warnings.children.length) {
       this.warnings.append(...(run.done.warnings ?? []).map((line) => make("li", {}, line)));

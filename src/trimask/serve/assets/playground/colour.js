@@ -38,6 +38,7 @@ export function makeLegend() {
     { class: "legend-body", role: "img", "aria-label": "Colours: dark blue is 0 percent sure, yellow is 100 percent" },
     make("span", { class: "swatch masked" }), make("span", {}, "masked"),
     make("span", { class: "swatch given" }), make("span", {}, "given"),
-    make("span", { class: "ramp-label" }, "how sure the model was: 0 %"), ramp, make("span", {}, "100 %"),
+    make("span", { class: "ramp-label" }, "how sure the model was:"),
+    make("span", { class: "ramp-scale" }, "0 %", ramp, "100 %"),
   );
 }

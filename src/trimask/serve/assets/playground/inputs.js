@@ -7,7 +7,13 @@ import { drawWave } from "./sound.js";
 
 const LARGEST = 512; // pixels of a side: more is not seen by any model of ours, and slow to send
 
-export class InputError extends Error {}
+// What a visitor has to do first, and the element to do it at.
+export class InputError extends Error {
+  constructor(message, element = null) {
+    super(message);
+    this.element = element;
+  }
+}
 
 // The modalities of a task's sequences of which one can be given, beside text.
 export function takesOf(description, task, pair) {
@@ -24,11 +30,13 @@ export class Inputs {
   describe(description, task, pair) {
     const before = new Map(this.parts.map((part) => [part.space.name, part]));
     this.parts = [];
-    for (const space of takesOf(description, task, pair)) {
+    const spaces = takesOf(description, task, pair);
+    const isAlone = spaces.filter(({ name }) => !task.condition.includes(name)).length === 1;
+    for (const space of spaces) {
       const isTarget = !task.condition.includes(space.name);
       const Kind = { image: PictureInput, audio: SoundInput, text: null }[space.decodes_to] ?? (space.decodes_to ? null : CodesInput);
       if (!Kind || (Kind === CodesInput && isTarget)) continue;
-      const part = new Kind({ space, isTarget, limits: description.limits, onChange: this.onChange });
+      const part = new Kind({ space, isTarget, isAlone, limits: description.limits, onChange: this.onChange });
       const old = before.get(space.name);
       if (old?.file && part.take) part.take(old.file);
       this.parts.push(part);
@@ -48,6 +56,11 @@ export class Inputs {
     return { fields, given };
   }
 
+  // Whether the task starts from a file.
+  get isFirst() {
+    return this.parts.some((part) => part.accepts && !part.isTarget);
+  }
+
   // The part that takes a file, if there is one.
   partFor(file) {
     const kind = file.type.split("/")[0];
@@ -56,8 +69,9 @@ export class Inputs {
 }
 
 class FileInput {
-  constructor({ space, isTarget, limits, onChange, accepts, noun, use, brushHint }) {
-    Object.assign(this, { space, isTarget, limits, onChange, accepts, noun });
+  // isAlone: whether nothing else is made, so that some of it must be.
+  constructor({ space, isTarget, isAlone, limits, onChange, accepts, noun, use, brushHint }) {
+    Object.assign(this, { space, isTarget, isAlone, limits, onChange, accepts, noun });
     this.file = this.url = this.units = null;
     const id = `file-${space.name}`;
     this.input = make("input", { type: "file", id, class: "file", accept: `${accepts}/*`, "aria-describedby": `${id}-hint` });
@@ -65,7 +79,8 @@ class FileInput {
     this.remove = make("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.clear() }, "Remove");
     this.preview = make("div", { class: "input-preview" });
     this.hint = make("p", { class: "hint", id: `${id}-hint` });
-    this.hints = { empty: isTarget ? "optional: keep most of it, and mark what to make anew" : use, marked: brushHint };
+    const kept = isAlone ? "keep most of it, and mark what to make anew" : "it is kept, but for what you mark in it";
+    this.hints = { empty: isTarget ? `optional: ${kept}` : use, marked: isAlone ? brushHint : `It is kept, but for what you mark. ${brushHint}` };
     this.problem = make("p", { class: "message", role: "alert", hidden: true });
     this.drop = make("label", { class: "drop", for: id }, make("strong", {}, `Drop a ${noun}`), " or choose a file");
     this.element = make("div", { class: "input", role: "group", "aria-label": spell(space.name) },
@@ -107,8 +122,8 @@ class FileInput {
   }
 
   require(what) {
-    if (!this.isTarget && !this.url) throw new InputError(`Give ${what} first: this task starts from one.`);
-    if (this.isTarget && this.url && !this.frames.length) throw new InputError(`Mark in the ${this.noun} what to make anew.`);
+    if (!this.isTarget && !this.url) throw new InputError(`Give ${what} first: this task starts from one.`, this.input);
+    if (this.isTarget && this.isAlone && this.url && !this.frames.length) throw new InputError(`Mark in the ${this.noun} what to make anew.`);
   }
 }
 
@@ -152,7 +167,7 @@ class PictureInput extends FileInput {
     this.require("a picture");
     if (!this.url) return {};
     const fields = { image: this.url.slice(this.url.indexOf(",") + 1) };
-    if (this.isTarget) fields.mask = this.mask();
+    if (this.frames.length) fields.mask = this.mask();
     return { fields, url: this.url };
   }
 
@@ -218,8 +233,8 @@ class SoundInput extends FileInput {
     this.require("a recording");
     if (!this.url) return {};
     const fields = { speech: this.url.slice(this.url.indexOf(",") + 1) };
-    if (this.isTarget) {
-      const { frames } = this;
+    const { frames } = this;
+    if (frames.length) {
       fields.seconds = [frames[0] / this.space.frame_rate, (frames.at(-1) + 1) / this.space.frame_rate];
     }
     return { fields, url: this.url };

@@ -8,6 +8,7 @@ export class Run {
     this.done = null;
     this.isStopped = false;
     this.place = -1;
+    this.heard = performance.now();
   }
 
   static restore(stored) {
@@ -32,6 +33,11 @@ export class Run {
     return Math.max(this.events.length - 1, 0);
   }
 
+  // Whole seconds since anything was told.
+  get idle() {
+    return Math.floor((performance.now() - this.heard) / 1000);
+  }
+
   // Whether no more will be told.
   get isOver() {
     return this.isStopped || Boolean(this.done);
@@ -44,6 +50,7 @@ export class Run {
   }
 
   add(event) {
+    this.heard = performance.now();
     if (event.type === "done") this.done = event;
     else this.events.push(event);
   }
@@ -68,20 +75,19 @@ export class Run {
 
   apply(event, number) {
     if (event.spans) this.stretch(event.spans);
-    const texts = new Map(event.texts ?? []);
     for (const [slot, code] of event.given ?? []) {
       const cell = this.cellAt(slot);
       // What another piece of a longer span has revealed keeps its probability.
-      if (cell && cell.masked) this.put(cell, { code, text: texts.get(slot), given: true, masked: false, since: 0 });
+      if (cell && cell.masked) this.put(cell, { code, given: true, masked: false, since: 0 });
     }
     event.revealed.forEach(([slot, code], at) => {
       const share = event.confidence?.[at] ?? null;
-      const text = texts.get(slot);
-      this.put(this.cellAt(slot), { code, text, share, masked: false, given: false, since: number });
+      this.put(this.cellAt(slot), { code, share, masked: false, given: false, since: number });
     });
     for (const slot of event.remasked) {
       this.put(this.cellAt(slot), { code: -1, text: undefined, share: null, masked: true, since: number });
     }
+    for (const [slot, text] of event.texts ?? []) this.put(this.cellAt(slot), { text });
   }
 
   put(cell, values) {

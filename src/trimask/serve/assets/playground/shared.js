@@ -1,6 +1,7 @@
 // What both sides of a comparison have in common: the prompt, its voice, and which pair of modalities.
 
 import { find, make, spell } from "./dom.js";
+import { InputError } from "./inputs.js";
 
 // "image → text", "text + image + speech": by what is given and what is generated.
 export function nameTask(task) {
@@ -58,6 +59,7 @@ export class Shared {
     this.keepText(isAlone || isOnlyTarget ? "gaps" : "text");
     find("examples").hidden = isAlone || isOnlyTarget || !this.description.examples.length;
     this.isPrompted = Boolean(text);
+    this.isNeeded = Boolean(isCondition);
     const isSpoken = isCondition && spaces.length === 2 && spaces.some((space) => space.decodes_to === "audio");
     this.voiceField.hidden = !isSpoken || this.description.voices.length < 2;
     this.negativeField.hidden = !isCondition;
@@ -70,6 +72,11 @@ export class Shared {
     this.texts[this.kind] = find("prompt").value;
     this.kind = kind;
     find("prompt").value = this.texts[kind] ?? "";
+  }
+
+  // Throws InputError where the task needs a prompt that is not there.
+  check() {
+    if (this.isNeeded && !find("prompt").value.trim()) throw new InputError("Write a prompt first: this task starts from one.", find("prompt"));
   }
 
   read() {

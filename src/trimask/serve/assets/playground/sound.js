@@ -79,7 +79,7 @@ export class SoundPanel {
     const content = contentLength(span);
     this.inner.style.minWidth = `${frames.length * NARROWEST}px`;
     this.units.update(frames, { number, isFresh, length: content });
-    this.hidden = frames.map((cells, frame) => frame < content && cells.some((cell) => cell.masked));
+    this.hidden = frames.map((cells, frame) => frame < content && cells[0].masked);
     this.redraw();
     const found = this.run.isTarget(this.space.name) ? this.run.preview(number, "audio") : null;
     const given = this.run.given[this.space.name];
@@ -99,7 +99,7 @@ export class SoundPanel {
     Object.assign(this.wave, { width, height });
     const context = this.wave.getContext("2d");
     const { color: colour, borderTopColor: veil } = getComputedStyle(this.wave);
-    context.fillStyle = veil; // what is masked in part is not heard yet
+    context.fillStyle = veil; // what has no first code, the coarsest, is not heard yet
     this.hidden.forEach((is, frame) => {
       if (is) context.fillRect((frame * width) / this.numFrames, 0, width / this.numFrames, height);
     });

@@ -51,7 +51,7 @@ export class Units {
       const isBehind = frame >= length;
       const fresh = isFresh && cells.some((cell) => !cell.masked && !cell.given && cell.since === number);
       const isMarked = this.marked.has(frame);
-      const key = `${cells.map((c) => `${c.code},${c.masked},${c.share}`)}${isBehind}${fresh}${isMarked}`;
+      const key = `${cells.map((c) => `${c.code},${c.masked},${c.share},${c.text}`)}${isBehind}${fresh}${isMarked}`;
       if (this.keys[frame] === key) return;
       this.keys[frame] = key;
       let unit = this.element.children[frame];
