@@ -132,6 +132,9 @@ def test_nulls_are_as_if_left_out_and_warnings_are_told() -> None:
             found = (await client.post("/v1/completions", json=body)).json()
             nulls = body | {"n": None, "stream": None, "suffix": None, "order": None}
             same = (await client.post("/v1/completions", json=nulls)).json()
+            neutral = body | {"frequency_penalty": 0, "presence_penalty": 0.0, "user": "someone"}
+            alike = (await client.post("/v1/completions", json=neutral)).json()
+            assert found["choices"] == alike["choices"]
             assert found["choices"] == same["choices"] and found["choices"][0]["finish_reason"] == "length"
             assert "did not end within its span" in found["warnings"][0]
             streamed = await client.post("/v1/completions", json=body | {"stream": True})
@@ -145,6 +148,7 @@ WRONG: list[tuple[dict[str, Any], int, str | None]] = [
     ({"prompt": "a"}, 400, "model"),
     ({"model": "tiny"}, 400, "prompt"),
     ({"model": "tiny", "prompt": "a", "best_of": 2}, 400, "best_of"),
+    ({"model": "tiny", "prompt": "a", "presence_penalty": 0.5}, 400, "presence_penalty"),
     ({"model": "tiny", "prompt": "a", "num_steps": 0}, 400, "num_steps"),
     ({"model": "tiny", "prompt": "a", "num_steps": 10_000}, 400, "num_steps"),
     ({"model": "tiny", "prompt": "a", "n": 17}, 400, "n"),

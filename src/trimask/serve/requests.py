@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _Text = Annotated[str, Field(max_length=1_000_000)]
 _Name = Annotated[str, Field(max_length=256)]
+_Zero = Annotated[float, Field(ge=0, le=0)]
 _Scalar = bool | int | float | _Name | None
 Stops = Annotated[list[_Name], Field(max_length=8)]
 
@@ -45,7 +46,9 @@ class StreamOptions(BaseModel):
 
 
 class CompletionRequest(Settings):
-    """POST /v1/completions. `suffix` is what comes after the text: it is written into the gap."""
+    """POST /v1/completions. `suffix` is what comes after the text: it is written into the gap. Penalties are
+    for clients that always send them, as 0; `user` changes nothing.
+    """
 
     model: _Name
     prompt: _Text | Annotated[list[_Text], Field(min_length=1, max_length=64)]
@@ -56,10 +59,13 @@ class CompletionRequest(Settings):
     echo: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
+    frequency_penalty: _Zero = 0.0
+    presence_penalty: _Zero = 0.0
+    user: _Name | None = None
 
 
 class ImageRequest(Settings):
-    """POST /v1/images/generations."""
+    """POST /v1/images/generations. `user` changes nothing."""
 
     prompt: _Text
     model: _Name | None = None
@@ -69,6 +75,7 @@ class ImageRequest(Settings):
     output_format: Literal["png", "webp", "jpeg"] | None = None
     stream: bool | None = False
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
+    user: _Name | None = None
 
 
 class Voice(BaseModel):
