@@ -102,6 +102,7 @@ def test_demo_generates_trains_and_reports(
     assert set(io.read_json(out / "demo.json")["stages"]) == {"shipped", "fresh"}
     said = capsys.readouterr().out
     assert "report.html" in said and "trimask sample quickstart --task text_to_image" in said
+    assert "trimask serve quickstart" in said
     assert f"evaluate {out / 'run'}" in said
 
 

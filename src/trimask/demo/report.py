@@ -137,7 +137,8 @@ def list_next_commands(out: Path, prompts: Mapping[str, str], program: str) -> s
         prompts: RUN argument -> a caption of that model's training data.
         program: how the user calls trimask.
     """
-    commands = [
+    commands = [f"{program} serve quickstart"]  # its page shows all of it
+    commands += [
         f"{program} sample {run} --task text_to_image --prompt {shlex.quote(prompt)} --out samples"
         for run, prompt in prompts.items()
     ]
