@@ -188,7 +188,7 @@ def test_compiled_blocks_give_the_same_predictions() -> None:
     """In a process of its own, without checks of types, which cannot be compiled."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])},
         capture_output=True,
         text=True,
         timeout=300,
