@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import functools
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -139,7 +139,6 @@ def watch_canvas(previews: int) -> Watch:
     """
     spans: dict[str, list[int]] = {}
     pieces: dict[int, str] = {}
-    silence_of = functools.cache(_find_silence)
     num_targets = 0
 
     def watch(results: Results, index: int, event: Event) -> Body:
@@ -163,7 +162,7 @@ def watch_canvas(previews: int) -> Watch:
         found["texts"] = [[slot, text] for slot, text in pieces.items() if before.get(slot) != text]
         found["remasked"] = event.remasked.tolist()
         if previews and event.number % previews == 0:
-            found["previews"] = _preview(results, index, tokens, silence_of)
+            found["previews"] = _preview(results, index, tokens)
         return found
 
     return watch
@@ -206,16 +205,15 @@ def read_codes(vocabulary: Vocabulary, tokens: np.ndarray, spans: Mapping[str, l
     return found
 
 
+@functools.lru_cache(maxsize=16)  # tokenizers, of models that are served
 @torch.inference_mode()
-def _find_silence(speech: SpeechCodec) -> np.ndarray:
+def find_silence(speech: SpeechCodec) -> np.ndarray:
     """Return the codes of a frame of silence, from the middle of a second of it."""
     frames = speech.encode(torch.zeros(speech.sample_rate))
     return frames[len(frames) // 2].cpu().numpy()
 
 
-def _preview(
-    results: Results, index: int, tokens: np.ndarray, silence_of: Callable[[SpeechCodec], np.ndarray]
-) -> Body:
+def _preview(results: Results, index: int, tokens: np.ndarray) -> Body:
     """Return what the targets decode to: masked text is `_`, and cells are grey. A frame is silent until its
     first code is revealed, the coarsest; other codes that are masked are those of silence.
     """
@@ -236,7 +234,7 @@ def _preview(
         if name == "text":
             found["text"] = _preview_text(results, codes[:, 0], is_spoken=is_transcript(document.spans))
         elif name == "speech" and codecs.speech is not None:
-            waveform, rate = codecs.decode_speech(np.where(codes < 0, silence_of(codecs.speech), codes))
+            waveform, rate = codecs.decode_speech(np.where(codes < 0, find_silence(codecs.speech), codes))
             hidden = np.repeat(masked[:, 0], -(-len(waveform) // max(length, 1)))[: len(waveform)]
             found["audio"] = base64.b64encode(
                 write_sound(np.where(hidden, 0, waveform), rate, "wav")
