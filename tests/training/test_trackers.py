@@ -246,6 +246,7 @@ def test_the_real_libraries_keep_a_resumed_run_as_one(tmp_path: Path) -> None:
     ):
         done = subprocess.run(
             [sys.executable, "-m", "trimask", "train", *command],
+            cwd=tmp_path,  # MLflow keeps artifacts in the working directory
             env=environment,
             capture_output=True,
             text=True,
