@@ -13,8 +13,7 @@ import soundfile
 from trimask.generation.generate import Generator
 
 WORDS = ("strawberry", "red apple", "cat face", "blue book", "good morning", "snowman", "it was the")
-_VARYING = ("id", "created", "created_at", "confidence")
-"""Confidences are shown rounded: sums in another order move the last digit of one in thousands."""
+_VARYING = ("id", "created", "created_at")
 
 
 @final
@@ -106,8 +105,8 @@ def ask_mixed(givens: Givens, number: int) -> list[Asked]:
 
 
 def read(asked: Asked, content: bytes) -> tuple[str, int]:
-    """Return all that an answer has of the result, without times, ids and confidences; and its target tokens.
-    Events of several results may come in any order: here they are sorted.
+    """Return all that an answer has of the result, without times and ids; and its target tokens. Events
+    of several results may come in any order: here they are sorted.
     """
     if asked.is_streamed:
         lines = [line[6:] for line in content.decode().splitlines() if line.startswith("data: {")]

@@ -51,7 +51,7 @@ FIFTY = [number % len(REQUESTS) for number in range(50)]
     begins=st.lists(st.integers(0, 12), min_size=50, max_size=50),
     cancelled=st.sets(st.integers(0, 49), max_size=12),
     most_rows=st.integers(4, 50),
-    most_positions=st.integers(200, 2_048),  # attention over more takes minutes on a CPU
+    most_positions=st.integers(200, 16_384),
 )
 def test_results_among_fifty_requests(
     order: list[int], begins: list[int], cancelled: set[int], most_rows: int, most_positions: int
