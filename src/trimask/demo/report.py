@@ -103,7 +103,7 @@ def describe_training(run: Path, config: RunConfig, generator: Generator, result
     )
     short = (
         "Minutes of training show that the model learns, not how good it gets: at this stage, samples "
-        "without a prompt are nearly empty, and words and outlines take hours (the shipped model: two)."
+        "without a prompt are nearly empty, and words and outlines take hours (the shipped one: half a day)."
     )
     note = (
         "NELBO on the training mixture (all tasks of a modality together), smoothed. Lower is better; the "

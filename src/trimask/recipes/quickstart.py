@@ -17,13 +17,14 @@ from trimask.vocabulary.codebooks import Parallel
 
 
 def quickstart() -> RunConfig:
-    """The model that ships: 600 concepts in pictures and speech, every sentence, two centuries of speeches.
+    """600 concepts in pictures and speech, every embedded sentence, two centuries of speeches: the first
+    version of the model that ships. Today's has the same size; it was trained for longer, on more sentences.
 
     Size: 3.1M parameters in blocks, 2.0M in embeddings. Cost: about two hours on two CPU cores. Quality of
     pictures depends on the views per concept (experiments/), so the concepts are limited; speech improves
     with more different sentences, so all are used.
     Expect: recognizable pictures of things seen in training, but not of people; speech in which a recognizer
-    gets one word in ten; real words of text without coherence. The model card has the scores.
+    gets one word in ten; real words of text without coherence.
     """
     return RunConfig(
         seed=0,

@@ -1,6 +1,5 @@
 """Load a model by name or folder."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -8,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from trimask.config import from_dict, to_dict
+from trimask.config import from_dict
 from trimask.errors import UserError
 from trimask.generation.generate import Generator
 from trimask.generation.request import describe_value
 from trimask.model.denoiser import Denoiser
 from trimask.model.weights import read_denoiser
-from trimask.recipes.quickstart import quickstart
 from trimask.runs.build import build_denoiser, build_vocabulary
 from trimask.runs.exported import (
     collect_facts,
@@ -22,6 +20,7 @@ from trimask.runs.exported import (
     load_samplers,
     read_lengths,
     read_presets_of_file,
+    read_run_config,
     read_samplers,
     read_seen,
     seen_in,
@@ -153,7 +152,7 @@ def _load(
         raise UserError(f"tokenizers are for an exported file, and {run} has its own: leave them out")
     if _is_shipped(run):
         codecs, lengths, seen = Tokenizers.load(SHIPPED), None, load_seen(QUICKSTART.parent)
-        samplers = quickstart().sampler
+        samplers = read_samplers(facts, QUICKSTART)
     elif path.is_file():
         given = None if tokenizers is None else Path(tokenizers)
         codecs = Tokenizers.load(find_tokenizers_of_file(path, facts, given))
@@ -254,7 +253,7 @@ def read_facts(run: str | Path) -> dict[str, str]:
     """Return the export metadata of `run` (as in `load`), besides recipe and steps."""
     run = _run_of_file(run)
     if _is_shipped(run):
-        return {**collect_facts(QUICKSTART.parent, SHIPPED), "run": json.dumps(to_dict(quickstart()))}
+        return collect_facts(QUICKSTART.parent, SHIPPED)
     if Path(run).is_file():
         return {}
     folder = find_run_folder(run)
@@ -266,6 +265,14 @@ def _run_of_file(run: str | Path) -> str | Path:
     path = Path(run)
     is_in_run = path.name == MODEL and path.is_file() and (path.parent / CONFIG).exists()
     return path.parent if is_in_run else run
+
+
+def load_config_of(run: str | Path) -> RunConfig:
+    """Return the configuration of `run` (as in `load`), or of the run that an exported file comes from."""
+    path = QUICKSTART if _is_shipped(run) else Path(run)
+    if path.is_file():
+        return read_run_config(load_trained(run)[1], path)
+    return load_run_config(find_run_folder(run))
 
 
 def load_run_config(folder: Path) -> RunConfig:

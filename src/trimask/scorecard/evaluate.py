@@ -18,12 +18,10 @@ from trimask.evaluation.judges.languages import whisper_language
 from trimask.evaluation.judges.panel import Panel
 from trimask.generation.generate import Generator
 from trimask.reading import find_problem
-from trimask.recipes.quickstart import quickstart
 from trimask.runs import load as runs
 from trimask.runs.embedded_tokens import check_encoded, load_encoded
 from trimask.runs.hub import fetch, is_hub_name
 from trimask.runs.kinds import kind_of
-from trimask.runs.load import load_run_config
 from trimask.runs.pretrain import TOKENIZERS, TOKENS
 from trimask.scorecard.claims import Claim, check_claims
 from trimask.scorecard.examples import Examples
@@ -233,7 +231,7 @@ def load_model(
     tokenizers = tokenizers_of(generator)
     folder = fetch(str(run)) if is_hub_name(run) else runs.find_run_folder(run)
     config = folder / CONFIG
-    recipe = load_run_config(folder) if os.path.lexists(config) else quickstart()
+    recipe = runs.load_config_of(folder if is_hub_name(run) else run)
     kind = kind_of(recipe.data)
     if data:
         recipe = replace(recipe, data=kind.moved(data))

@@ -4,7 +4,6 @@ Imports lm-eval (extra `eval`): import this module only where it is needed.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, final
 
 from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]  (an extra)
@@ -14,7 +13,6 @@ from trimask.errors import UserError
 from trimask.evaluation.continuation import ContinuationScorer
 from trimask.evaluation.harness import HarnessModel
 from trimask.runs import load as runs
-from trimask.runs.exported import read_run_config
 from trimask.runs.hub import fetch, is_hub_name
 from trimask.scorecard.score import denoiser_of, tokenizers_of
 
@@ -91,5 +89,4 @@ def _text_window(run: str, given: Mapping[str, Any]) -> int:
     if "text_window" in given:
         return given["text_window"]
     found = fetch(run, given.get("revision")) if is_hub_name(run) else run
-    facts = runs.read_facts(found) or runs.load_trained(found)[1]  # a file has them beside the weights
-    return read_run_config(facts, Path(found)).data.text_window
+    return runs.load_config_of(found).data.text_window

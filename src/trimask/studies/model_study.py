@@ -12,11 +12,10 @@ from trimask.data.mixture import MixtureConfig
 from trimask.data.source import ExampleSource
 from trimask.errors import UserError
 from trimask.model.denoiser import Denoiser
-from trimask.recipes.quickstart import quickstart
 from trimask.runs.embedded_tokens import load_encoded, write_encoded
-from trimask.runs.exported import find_tokenizers_of_file, read_run_config
+from trimask.runs.exported import find_tokenizers_of_file
 from trimask.runs.kinds import kind_of
-from trimask.runs.load import find_run_folder, load_run_config, load_tokenizers_of, load_trained
+from trimask.runs.load import find_run_folder, load_config_of, load_tokenizers_of, load_trained
 from trimask.runs.presets import hash_weights
 from trimask.runs.validation import draw_sequences
 from trimask.sampling.config import SamplerConfig
@@ -54,7 +53,7 @@ class StudiedRun:
 
     def load_config(self) -> RunConfig:
         """Return the run's configuration, with its data where it is now. UserError if it is damaged."""
-        config = _load_config(self.path)
+        config = load_config_of(self.path)
         return replace(config, data=kind_of(config.data).moved(self.data)) if self.data else config
 
     def load_denoiser(self) -> Denoiser:
@@ -115,7 +114,7 @@ def identify_run(run: str | Path) -> StudiedRun:
     """
     path = str(Path(run).absolute()) if os.path.lexists(run) else str(run)
     denoiser, weights = _load_weights(path)
-    vocabulary, config = denoiser.vocabulary, _load_config(path)
+    vocabulary, config = denoiser.vocabulary, load_config_of(path)
     tasks = dict.fromkeys(component.task for component in config.mixture.components)
     codebooks = {
         name: max(vocabulary.space(target).num_codebooks for target in vocabulary.task(name).targets)
@@ -167,13 +166,6 @@ def draw_held_out(
         raise UserError(f"the run's data has no held-out example of {task}: leave it out with --tasks")
     mixture = MixtureConfig(components=components, block_length=_BLOCK)
     return draw_sequences(replace(config, seed=seed), mixture, sources, vocabulary, number=number)
-
-
-def _load_config(path: str) -> RunConfig:
-    if Path(path).is_file():
-        return read_run_config(load_trained(path)[1], Path(path))
-    folder = find_run_folder(path)
-    return load_run_config(folder) if os.path.lexists(folder / CONFIG) else quickstart()
 
 
 def _load_tokenizers(path: str) -> Tokenizers:
