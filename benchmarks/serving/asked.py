@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,6 +12,7 @@ import numpy as np
 import soundfile
 
 from trimask.generation.generate import Generator
+from trimask.serve.canvas import LAST_DIGIT
 
 WORDS = ("strawberry", "red apple", "cat face", "blue book", "good morning", "snowman", "it was the")
 _VARYING = ("id", "created", "created_at")
@@ -104,10 +106,36 @@ def ask_mixed(givens: Givens, number: int) -> list[Asked]:
     return found
 
 
-def read(asked: Asked, content: bytes) -> tuple[str, int]:
-    """Return all that an answer has of the result, without times and ids; and its target tokens. Events
-    of several results may come in any order: here they are sorted.
+@final
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """All that an answer has of its result, without times and ids.
+
+    Attributes:
+        lines: its events, without confidences. Those of several results may come in any order: here they are
+            sorted.
+        confidences: in the order of `lines`.
+        tokens: of its targets.
     """
+
+    lines: Sequence[str]
+    confidences: Sequence[float | None]
+    tokens: int
+
+    def is_like(self, other: "Told") -> bool:
+        """Whether all is equal, byte for byte; but confidences, which are rounded, may differ by one in their
+        last digit: products of larger matrices are rounded otherwise.
+        """
+        if self.lines != other.lines or len(self.confidences) != len(other.confidences):
+            return False
+        pairs = zip(self.confidences, other.confidences, strict=True)
+        return all(
+            a == b or (a is not None and b is not None and abs(a - b) < 1.5 * LAST_DIGIT) for a, b in pairs
+        )
+
+
+def read(asked: Asked, content: bytes) -> Told:
+    """Read an answer. Raises ValueError if it is an error, or has one among its events."""
     if asked.is_streamed:
         lines = [line[6:] for line in content.decode().splitlines() if line.startswith("data: {")]
         events = [json.loads(line) for line in lines]
@@ -121,8 +149,10 @@ def read(asked: Asked, content: bytes) -> tuple[str, int]:
         tokens = max(tokens, usage.get("output_tokens", usage.get("completion_tokens", 0)))
         for name in _VARYING:
             event.pop(name, None)
-    told = sorted(json.dumps(event, sort_keys=True) for event in events)
+    shares = [event.pop("confidence", ()) for event in events]
+    told = sorted(zip([json.dumps(event, sort_keys=True) for event in events], shares, strict=True), key=str)
+    lines, confidences = [line for line, _ in told], [share for _, each in told for share in each]
     if asked.kind in ("text", "gap", "words") and not tokens:
         text = "".join(choice["text"] for event in events for choice in event["choices"])
         tokens = int(np.ceil(len(text) / 4))  # a stream without usage: about as many
-    return "\n".join(told), tokens
+    return Told(lines=lines, confidences=confidences, tokens=tokens)

@@ -8,10 +8,11 @@ result at a time and never waits for a client; and the twin that batches whole r
 server gets all of them, one server after the other, in an order that changes: ratios are within a round.
 
 Before that, each request is carried out alone by our server: its seconds w, and its result, with which all
-later ones are compared byte by byte. Its *fair share* is when it would be done if one result were computed at
-a time and all requests had equal shares of that (processor sharing): c · the sum over all requests j of
-min(w_j, w), where c makes the sum of all w as long as the server of one at a time takes in that round. The
-slowdown of a request is its seconds in company over its fair share: the median over the rounds.
+later ones are compared byte by byte (confidences to one of their last digit). Its *fair share* is when it
+would be done if one result were computed at a time and all requests had equal shares of that (processor
+sharing): c · the sum over all requests j of min(w_j, w), where c makes the sum of all w as long as the server
+of one at a time takes in that round. The slowdown of a request is its seconds in company over its fair share:
+the median over the rounds.
 
 A busy machine slows down all. So the server's own CPU seconds are told too: their ratio is what remains of
 the other on an idle machine where one thread computes.
@@ -33,7 +34,7 @@ import httpx2
 import torch
 
 import trimask
-from benchmarks.serving.asked import Asked, Givens, ask_captions, ask_mixed, ask_words, read
+from benchmarks.serving.asked import Asked, Givens, Told, ask_captions, ask_mixed, ask_words, read
 from benchmarks.serving.process import Peak, ServerProcess
 
 _WAIT = 1800.0
@@ -88,7 +89,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 def measure(
     server: ServerProcess,
     requests: Sequence[Asked],
-    expected: Sequence[str],
+    expected: Sequence[Told],
     tokens: int,
 ) -> dict[str, Any]:
     """Carry out a round on one server."""
@@ -101,7 +102,7 @@ def measure(
     differ = [
         request.kind
         for request, (status, body, _), told in pairs
-        if status == 200 and read(request, body)[0] != told
+        if status == 200 and not read(request, body).is_like(told)
     ]
     latencies = [answer[2] for answer in answers]
     return {
@@ -128,8 +129,8 @@ def compare(servers: dict[str, ServerProcess], requests: Sequence[Asked], rounds
     bad = [answer for answer in alone if answer[0] != 200]
     if bad:
         raise SystemExit(f"{len(bad)} requests fail alone, the first with {bad[0][1][:500]!r}")
-    results = [read(request, body) for request, (_, body, _) in zip(requests, alone, strict=True)]
-    expected, tokens = [told for told, _ in results], sum(number for _, number in results)
+    expected = [read(request, body) for request, (_, body, _) in zip(requests, alone, strict=True)]
+    tokens = sum(told.tokens for told in expected)
     works = [seconds for _, _, seconds in alone]
     shares = find_shares(works)  # of c = 1
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}

@@ -9,13 +9,13 @@ longest, and computed until the last is full.
 """
 
 import argparse
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import trimask
 from trimask.cli.console import print_json
+from trimask.generation.doubts import doubt, hear_doubts
 from trimask.generation.results import Results
 from trimask.serve import server
 from trimask.serve.app import create_app
@@ -69,13 +69,12 @@ class WholeRequests:
 
     def _prepare(self, job: Job) -> None:
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
+            with hear_doubts() as heard:
                 results = job.prepare()
         except Exception as error:
             job.tell(Failed(error=error))
             return
-        job.prepare = _give(results, caught)
+        job.prepare = _give(results, heard)
         job.tell = self._hold_back(job.tell)
         self._waiting.append((results.documents[0].task.name, len(results.documents), job))
 
@@ -104,10 +103,10 @@ class WholeRequests:
         self._waiting = later
 
 
-def _give(results: Results, caught: Sequence[warnings.WarningMessage]) -> Callable[[], Results]:
+def _give(results: Results, heard: Sequence[str]) -> Callable[[], Results]:
     def give() -> Results:
-        for each in caught:
-            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        for message in heard:
+            doubt(message, UserWarning)
         return results
 
     return give

@@ -64,9 +64,26 @@ def test_the_twin_is_bounded() -> None:
 def test_answers_are_compared_without_times_and_ids() -> None:
     asked = Asked(kind="words", path="/v1/completions", body={"stream": True})
     lines = 'data: {"id": "%s", "choices": [{"text": "%s"}], "usage": {"completion_tokens": 7}}\n\n'
-    first, tokens = read(asked, (lines % ("a", "x") + lines % ("a", "y")).encode())
-    second, _ = read(asked, (lines % ("b", "y") + lines % ("b", "x")).encode())
-    other, _ = read(asked, (lines % ("b", "y") + lines % ("b", "z")).encode())
-    assert first == second != other and tokens == 7
+    first = read(asked, (lines % ("a", "x") + lines % ("a", "y")).encode())
+    second = read(asked, (lines % ("b", "y") + lines % ("b", "x")).encode())
+    other = read(asked, (lines % ("b", "y") + lines % ("b", "z")).encode())
+    assert first.is_like(second) and not first.is_like(other) and first.tokens == 7
     with pytest.raises(ValueError, match="down"):
         read(asked, b'data: {"error": {"message": "down"}}\n\n')
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_like"),
+    [
+        ("[0.764, null]", "[0.764, null]", True),
+        ("[0.764, null]", "[0.765, null]", True),
+        ("[0.0, null]", "[0.001, null]", True),
+        ("[0.764, null]", "[0.766, null]", False),
+        ("[0.764, null]", "[0.764, 0.0]", False),
+        ("[0.764, null]", "[0.764]", False),
+    ],
+)
+def test_confidences_may_differ_in_their_last_digit(one: str, other: str, is_like: bool) -> None:
+    asked = Asked(kind="caption", path="/v1/canvas", body={})
+    line = 'data: {"revealed": [[0, 1]], "confidence": %s}\n\n'
+    assert read(asked, (line % one).encode()).is_like(read(asked, (line % other).encode())) == is_like

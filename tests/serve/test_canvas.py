@@ -161,7 +161,7 @@ def test_events_carry_the_probability_and_the_text_of_each_code() -> None:
         for (slot, code), told in zip(event["revealed"], event["confidence"], strict=True):
             index = int(document.range_index[slot])
             log_p = prediction(torch.tensor([slot]), index)[0]
-            assert told == pytest.approx(float(log_p[code].exp()), abs=2e-5)
+            assert told == pytest.approx(float(log_p[code].exp()), abs=6e-4)
             after[slot] = vocabulary.ranges[index].start + code
             number += 1
         z = after

@@ -1,6 +1,5 @@
 """`Generator`: generate text, images and waveforms from prompts, images and waveforms, for every task."""
 
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
@@ -12,6 +11,7 @@ from trimask.config import override
 from trimask.errors import UserError
 from trimask.generation.chain import run_chain
 from trimask.generation.codecs import Codecs, ImageInput, SpeechInput, choose_spans
+from trimask.generation.doubts import doubt
 from trimask.generation.generated import Generated
 from trimask.generation.guides import Guide, prepare_guides
 from trimask.generation.infill import MaskInput
@@ -217,7 +217,7 @@ class Generator:
         self.seen.check_task(row, spans, self.vocabulary.tasks, stacklevel=3)
         if config is None and self.tuned is not None and row.name not in self.tuned:
             message = f"the preset has no settings for {row.name}: the run's own are used"
-            warnings.warn(message, UntunedTaskWarning, stacklevel=2)
+            doubt(message, UntunedTaskWarning, stacklevel=2)
         if not raw_prompt and prompt is not None and is_transcript(spans):
             voice = self.seen.voice(voice)
         guidance = prepare_guides(

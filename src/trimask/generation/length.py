@@ -12,12 +12,12 @@ silently.
 """
 
 import math
-import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
 from trimask.errors import UserError
+from trimask.generation.doubts import doubt
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.length import Given, Grown
 from trimask.sampling.order import FixedOrder
@@ -181,10 +181,10 @@ def warn_of_length(
     if not is_complete:
         span = f"its span of {span_length} {'tokens' if what == 'text' else 'frames'}"
         message = f"the {what} did not end within {span} and may be cut short: {too_short}"
-        warnings.warn(message, SpanTooShortWarning, stacklevel=stacklevel + 1)
+        doubt(message, SpanTooShortWarning, stacklevel=stacklevel + 1)
     elif is_empty:
         message = f"the {what} is empty: its end token came first; {empty}"
-        warnings.warn(message, EmptySpanWarning, stacklevel=stacklevel + 1)
+        doubt(message, EmptySpanWarning, stacklevel=stacklevel + 1)
 
 
 def say_how_to_lengthen(document: Sequence, modality: str, config: SamplerConfig) -> str:

@@ -6,13 +6,13 @@ of the data alone.
 
 import re
 import unicodedata
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import final
 
 from trimask.errors import UserError
+from trimask.generation.doubts import doubt
 from trimask.generation.request import describe_value
 from trimask.vocabulary.task import Task
 from trimask.vocabulary.transcript import DEFAULT_VOICE, is_transcript, voice_tag
@@ -187,7 +187,7 @@ class Seen:
         if not set(task.targets_of(list(spans))) <= gives or not set(task.condition) <= met:
             raise UserError(f"the model was not trained on {task.name}: {trained}")
         message = f"the model was not trained on {task.name}, and the result may be noise: {trained}"
-        warnings.warn(message, UntrainedTaskWarning, stacklevel=stacklevel + 1)
+        doubt(message, UntrainedTaskWarning, stacklevel=stacklevel + 1)
 
     def warn_if_unseen(self, task: Task, prompt: str, *, stacklevel: int = 2) -> None:
         """Warn of a prompt far from the training data: unknown words (captions), unknown characters
@@ -212,7 +212,7 @@ class Seen:
             return
         excerpt = prompt if len(prompt) <= 60 else f"{prompt[:59]}…"
         message = f"the prompt {excerpt!r} is far from the training data: {what}; the result may be poor"
-        warnings.warn(message, UnseenPromptWarning, stacklevel=stacklevel + 1)
+        doubt(message, UnseenPromptWarning, stacklevel=stacklevel + 1)
 
 
 def find_opening(text: str) -> str | None:

@@ -5,7 +5,6 @@ same way for training data and for users' inputs. Headers are checked against th
 """
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -23,7 +22,7 @@ from trimask.media.picture_repairs import (
     jpeg_without_end,
     png_without_metadata,
 )
-from trimask.media.quiet import quiet_libraries
+from trimask.media.quiet import quiet_libraries, quiet_pillow
 from trimask.media.rejection import Reason, Rejected, first_line
 
 SUFFIXES = frozenset(
@@ -121,10 +120,7 @@ def crop_square(
 def reject_decoder_errors() -> Iterator[None]:
     """Convert exceptions of Pillow in the `with` block to `Rejected`."""
     try:
-        with warnings.catch_warnings():
-            # Pillow's warnings do not concern the user, except for that of its size limit.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+        with quiet_pillow():
             yield
     except Rejected:
         raise

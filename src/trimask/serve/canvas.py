@@ -38,7 +38,8 @@ from trimask.vocabulary.transcript import is_transcript
 
 _FIELDS = tuple(CanvasRequest.model_fields)
 _GAP = "_"
-_DIGITS = 5  # of probabilities
+_DIGITS = 3  # of probabilities
+LAST_DIGIT = 10**-_DIGITS
 
 
 def make_router(service: Service) -> APIRouter:

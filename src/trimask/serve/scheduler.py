@@ -7,14 +7,12 @@ result is the same alone and in any company, whenever it is admitted and whoever
 
 import itertools
 import threading
-import warnings
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import final
 
 import numpy as np
 
+from trimask.generation.doubts import hear_doubts
 from trimask.sampling.config import SamplerConfig
 from trimask.sampling.predictor import Predictor
 from trimask.sampling.row import Event, Row
@@ -110,7 +108,7 @@ class Scheduler:
     def _begin(self, job: Job) -> None:
         """Check a new request, and let it wait for its turn."""
         try:
-            with _heed_warnings() as told:
+            with hear_doubts() as told:
                 job.results = job.prepare()
                 job.results.config = self._share(job.results.config)
         except Exception as error:
@@ -211,7 +209,7 @@ class Scheduler:
         assert job.results is not None
         index = row.place - job.first
         try:
-            with _heed_warnings() as told:
+            with hear_doubts() as told:
                 generated = job.results.decode(row.document, tokens)
             job.tell(Made(index=index, generated=generated, warnings=tuple(told)))
             job.made.add(index)
@@ -246,17 +244,3 @@ def _are_equal(one: SamplerConfig, other: SamplerConfig) -> bool:
         return one == other
     except Exception:  # of a user's class, such as one that holds an array
         return False
-
-
-@contextmanager
-def _heed_warnings() -> Iterator[list[str]]:
-    """Collect trimask's warnings in the block as lines, to tell them to who asked; others go their way."""
-    lines: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield lines
-    for each in caught:
-        if each.category.__module__.startswith("trimask."):
-            lines.append(str(each.message))
-        else:
-            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
