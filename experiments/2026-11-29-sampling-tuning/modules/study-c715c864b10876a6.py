@@ -12,9 +12,9 @@ from trimask.sampling.grid import Cosine, Uniform
 from trimask.sampling.guidance import IntervalGuidance, LinearGuidance
 from trimask.sampling.order import CalibratedConfidence, Confidence, LargestProbability, LowestEntropy
 from trimask.sampling.recompute import ConditionFrozen, Needed, RevealedFrozen
-from trimask.studies import sampling as plans
-from trimask.studies.sampling_study import Sampling
-from trimask.studies.tuning import DrawnLaw, Guidance
+from trimask.tuning import plans
+from trimask.tuning.judged import DrawnLaw, Guidance
+from trimask.tuning.study import Sampling
 
 
 def sampling() -> Sampling:
