@@ -64,6 +64,13 @@ def test_a_table_that_cannot_tell_exits_1_with_reasons_and_a_page(
     assert "4 runs for 5 parameters" in (out / "law.html").read_text()
 
 
+def test_a_column_may_have_a_comma_in_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "runs.csv"
+    file.write_text('params,tokens,"loss, held out"\n1e6,1e9,3.5\n')
+    assert main(["study", "fit", str(file), "--columns=n=params,d=tokens,loss=loss, held out"]) == 1
+    assert "1 run for 5 parameters" in capsys.readouterr().err
+
+
 def test_a_column_of_runs_groups_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = write_runs(tmp_path / "runs.csv", more="name=one")
     assert main(["study", "fit", str(file), f"{COLUMNS},run=name"]) == 1
@@ -107,6 +114,9 @@ def test_a_users_law_in_a_file_of_their_own(tmp_path: Path, capsys: pytest.Captu
     assert "beta in [0.01, 0.9]" in " ".join(found["notes"])
     assert main([*command, "--shallowest=0.9"]) == 2
     assert "mine.py:OfData has no option --shallowest: its options are --steepest" in capsys.readouterr().err
+    code.write_text(code.read_text().replace("steepest: float = 2.0", "steepest: float"))
+    assert main(command) == 2
+    assert "mine.py:OfData: OfData needs --steepest: give a number\n" in capsys.readouterr().err
     assert main(["study", "fit", str(file), f"--law={code}:np", "--columns=d=d,loss=l"]) == 2
     assert "is no law: name a subclass" in capsys.readouterr().err
 
@@ -120,6 +130,7 @@ def test_a_users_law_in_a_file_of_their_own(tmp_path: Path, capsys: pytest.Captu
         ([f"{COLUMNS},x=params"], "has no use for x: leave it out"),
         (["--columns=n=params,n=tokens,loss=val_loss"], "n is given twice"),
         (["--columns=params"], "'params' is not NAME=VALUE"),
+        (["--columns=n=params,d=tokens,loss="], "'loss=' is not NAME=VALUE"),
         ([COLUMNS, "--law=scalling"], "unknown law 'scalling': choose one of scaling"),
         ([COLUMNS, "--ceiling=high"], "--ceiling is 'high': give a number"),
         ([COLUMNS, "--floor=2"], "scaling has no option --floor: its options are --ceiling"),

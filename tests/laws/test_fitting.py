@@ -1,4 +1,6 @@
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ from scipy import optimize
 
 from law_surfaces import TRUTH, grid, loss_of, with_noise
 from trimask.errors import UserError
-from trimask.laws.fitting import Frontier, Huber, NotIdentified, Reweighting, fit_law, group_equal
+from trimask.laws.fitting import Frontier, Huber, Inputs, NotIdentified, Reweighting, fit_law, group_equal
+from trimask.laws.projection import Exponent, ProjectedLaw
 from trimask.laws.scaling import Chinchilla, share_of_size
 
 INPUTS = grid()
@@ -109,7 +112,7 @@ def test_too_few_runs_are_refused():
         ({"n": np.full(25, np.nan)}, "n is nan in row 1"),
         ({"d": -INPUTS["d"]}, "d is -70000 in row 1"),
         ({"d": INPUTS["d"][:3]}, r"d has shape \(3,\)"),
-        ({"n": 0 * INPUTS["n"]}, "n is 0: a power law needs values above 0"),
+        ({"n": 0 * INPUTS["n"]}, "n is 0 in row 1: a power law needs values above 0"),
     ],
 )
 def test_rows_that_no_law_can_hold(change: dict[str, np.ndarray], message: str):
@@ -118,8 +121,28 @@ def test_rows_that_no_law_can_hold(change: dict[str, np.ndarray], message: str):
 
 
 def test_a_loss_of_0_is_refused():
-    with pytest.raises(UserError, match="a loss is 0"):
-        fit_law(Chinchilla(), INPUTS, 0 * NOISY)
+    with pytest.raises(UserError, match="a loss is 0, in row 3"):
+        fit_law(Chinchilla(), INPUTS, np.where(np.arange(25) < 2, NOISY, 0))
+
+
+@final
+class Broken(ProjectedLaw):
+    """A law whose author divided by 0."""
+
+    inputs = ("d",)
+    coefficients = ("E", "B")
+    formula = "L = E + B/D^beta"
+    exponents: ClassVar = {"beta": Exponent(low=0.02, high=1.2)}
+
+    def columns(
+        self, inputs: Inputs, exponents: Mapping[str, np.ndarray], losses: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        return np.full((1, len(losses)), np.nan), inputs["d"] ** -exponents["beta"]
+
+
+def test_a_users_law_that_is_no_number_identifies_nothing():
+    with pytest.raises(UserError, match=r"E of L = E .* comes out as nan: the law must be a number"):
+        fit_law(Broken(), INPUTS, NOISY, num_draws=0)
 
 
 def test_doubts_are_raised_as_reasons():

@@ -185,13 +185,24 @@ def test_shares_that_do_not_matter_are_told():
             np.concatenate([MIXTURES, [[1.0, 0.0, 0.0]]]),
             "row 14: the share of image is 0, and the laws break",
         ),
-        (np.concatenate([MIXTURES, [[0.5, 0.3, 0.1]]]), "row 14: the shares add up to 0.9"),
+        (np.concatenate([MIXTURES, [[0.5, 0.3, 0.1]]]), "row 14: the shares add up to 0.9: divide each"),
+        (np.concatenate([MIXTURES, [[0.33, 0.33, 0.33]]]), "row 14: the shares add up to 0.99"),
+        (MIXTURES[:1], "1 different mixture of 3 parts"),
     ],
 )
 @pytest.mark.parametrize("law", [EXPONENTIAL, ADDITIVE])
 def test_tables_that_cannot_be_fitted(law: MixingLaw, rows: np.ndarray, match: str):
     with pytest.raises(UserError, match=match):
         fit_mixing(law, columns(rows), np.full(len(rows), 5.0))
+
+
+def test_shares_of_three_digits_are_taken():
+    """Rounded, they may add up to 0.999 or 1.001: thirds do, which every table has."""
+    rows = np.round(np.concatenate([MIXTURES, [[1 / 3, 1 / 3, 1 / 3]]]), 3)
+    losses = surface(EXPONENTIAL, [3.0, 1.2, 0.5, 0.1], rows)
+    assert rows[-1].sum() < 1
+    fit = fit_law(EXPONENTIAL, columns(rows), losses, num_draws=0)
+    np.testing.assert_allclose(fit.estimate, [3.0, 1.2, 0.5, 0.1], atol=1e-3)
 
 
 def test_a_loss_that_is_the_same_everywhere_tells_nothing_of_shares():

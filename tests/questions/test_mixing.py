@@ -268,6 +268,7 @@ def test_arms_are_values():
         ({"mixtures": ((0.5, 0.5, 0.0),)}, r"mixtures\.0 is \(0\.5, 0\.5, 0\.0\): give a share above 0"),
         ({"held_out": ((0.5, 0.5),)}, r"held_out\.0"),
         ({"mixtures": ((0.5, 0.5, 0.5),)}, "adding up to 1"),
+        ({"mixtures": ((0.33, 0.33, 0.33),)}, "adding up to 1"),
         ({"tasks": ("text", "text_to_image", "triple")}, "give tasks of one modality each"),
         ({"tasks": ("text", "image_to_text", "text_to_speech")}, "of different ones"),
         ({"tasks": ("text", "song")}, "there is no song"),

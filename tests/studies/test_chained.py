@@ -174,3 +174,18 @@ def test_a_damaged_copy_of_another_study_is_told(desk: Path, capsys: pytest.Capt
     path.write_text(path.read_text().replace("3.0", "3.5"))
     assert main(command) == 2
     assert "has changed since it was written" in capsys.readouterr().err
+
+
+def test_a_start_that_is_stopped_while_it_copies_goes_on(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["study", "run", "chained.py:around", "--out", "out", "--workers=1", "--uses", "grid=grid"]
+    assert main(["study", "run", "chained.py:parabola", "--out", "grid", "--workers=1"]) == 0
+
+    def stop(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:40])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(shutil, "copyfile", stop)
+        assert main(command) == 130
+    assert main(command) == 0
+    assert (desk / "out" / "used" / "grid" / STUDY).read_bytes() == (desk / "grid" / STUDY).read_bytes()

@@ -53,3 +53,9 @@ def test_findings_as_json():
 def test_an_estimate_without_interval_shows_none():
     assert format_estimate(Estimate(value=0.444, low=0.3, high=0.58)) == "0.44 [0.30, 0.58]"
     assert format_estimate(Estimate(value=0.444, low=-math.inf, high=math.inf)) == "0.44"
+
+
+def test_a_bar_in_a_cell_ends_no_cell(tmp_path: Path):
+    table = Table(title="Arms", header=("arm", "loss"), rows=(("a|b", "1"),))
+    path = write_report(replace(FINDINGS, tables=(table,)), tmp_path, title="Which?", facts={})
+    assert "| a\\|b | 1 |" in path.read_text()

@@ -43,7 +43,8 @@ def test_a_byte_order_mark_and_carriage_returns(tmp_path: Path):
         ("params,loss\n1,2\n\n3,n/a\n", "line 4: loss is 'n/a', not a number: give a number"),
         (
             "params,loss\n1B,2\n",
-            "line 2: params is '1B', not a number: write 1234.5, without a comma or a unit",
+            "line 2: params is '1B', not a number: write 1234.5, without a comma, a "
+            "separator of thousands or a unit",
         ),
         ("params,loss\n1,-2\n", "line 2: loss is -2: it must not be negative"),
         ("params,loss\n1,nan\n", "line 2: loss is nan: remove runs that diverged"),

@@ -1,5 +1,6 @@
 """`trimask study fit FILE`: a law of anyone's table of runs."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,9 +131,11 @@ class TableFit:
 
 
 def _parse_pairs(text: str, option: str) -> dict[str, str]:
-    """Parse `a=x,b=y`. UsageError if it is something else."""
+    """Parse `a=x,b=y`. A value may have commas, as names of columns do. UsageError if it is something
+    else.
+    """
     pairs: dict[str, str] = {}
-    for part in text.split(","):
+    for part in re.split(r",(?=[^,=]*=)", text):
         name, equals, value = (each.strip() for each in part.partition("="))
         if not (name and equals and value):
             raise UsageError(f"{option} {text}: {part!r} is not NAME=VALUE: {_FORM}")

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 from trimask import modules
@@ -63,7 +64,8 @@ def _make(kind: type[Law], name: str, columns: Sequence[str], options: Mapping[s
         raise UserError(f"{name} has no option --{unknown[0]}: its options are {known}")
     if not modules.is_own(name):
         return kind.for_columns(columns, **options)
-    with modules.run_user_code(name, None):
+    file = name.rpartition(":")[0]
+    with modules.run_user_code(modules.label(name), Path(file) if file.endswith(".py") else None):
         return kind.for_columns(columns, **options)
 
 

@@ -261,6 +261,12 @@ def fit_law(
         runs = "1 run" if num_units == 1 else f"{num_units} runs"
         raise NotIdentified([f"{runs} for {num_parameters} parameters: run at least {num_parameters + 1}"])
     estimate = _solve(law, rows, losses, np.ones((1, len(losses))), reweighting)
+    for name, value in zip(law.parameters, estimate[0], strict=True):
+        if not np.isfinite(value):  # of a user's law: ours have none such within the limits above
+            raise UserError(
+                f"{name} of {law.formula} comes out as {value:g}: the law must be a number at all rows and "
+                "at all parameters that it is searched at"
+            )
     # A few less than there are: residuals spread less than the noise, by the fitted parameters [D]. With all
     # of them 95 % intervals of 25 runs hold the truth 93 % of the time, with p fewer 98 %.
     size = num_units - num_parameters // 2
@@ -330,5 +336,5 @@ def _check(inputs: Inputs, losses: Float[np.ndarray, "rows"]) -> None:
                 f"{name} is {values[bad[0]]:g} in row {bad[0] + 1}, and powers of that are no numbers: "
                 f"choose a unit that keeps it within {_LEAST:g} and {_MOST:g}"
             )
-    if not (losses > 0).all():
-        raise UserError("a loss is 0: errors are relative, so losses must be above 0")
+    for number in np.flatnonzero(losses == 0):
+        raise UserError(f"a loss is 0, in row {number + 1}: errors are relative, so losses must be above 0")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from trimask.errors import UserError
 from trimask.estimate import mean
@@ -15,7 +15,8 @@ from trimask.laws.fitting import Fit, Inputs, Law, group_equal
 
 SPREAD = 3.0
 """Standard deviation that the ridge expects of what it holds together."""
-_SUM = 1e-3  # shares are written with three digits
+_ROUNDED = 5e-4  # by how much a share of three digits may be off
+_LEAST_SPREAD = 1e-3  # of shares
 _MOST_ROWS = 2000
 _ROUNDING = 1e-9  # of relative errors
 _MOST_POLISHED = 48
@@ -49,10 +50,10 @@ class MixingLaw(Law):
 
     def check_inputs(self, inputs: Inputs) -> None:
         shares = stack_shares(inputs, self.parts)
-        total = shares.sum(1)
-        for number in np.flatnonzero(np.abs(total - 1) > _SUM):
+        for number in np.flatnonzero(~add_up(shares)):
             raise UserError(
-                f"row {number + 1}: the shares add up to {total[number]:g}: give shares that add up to 1"
+                f"row {number + 1}: the shares add up to {shares[number].sum():g}: divide each by that, so "
+                "that they add up to 1, and keep three digits or more"
             )
         for row, column in np.argwhere(shares <= 0):
             raise UserError(
@@ -69,14 +70,14 @@ class MixingLaw(Law):
         found = len(np.unique(stack_shares(inputs, self.parts), axis=0))
         if found < self.fewest_mixtures:
             raise UserError(
-                f"{found} different mixtures of {len(self.parts)} parts: give at least "
+                f"{found} different mixture{'s' * (found != 1)} of {len(self.parts)} parts: give at least "
                 f"{self.fewest_mixtures}, well spread, three for each part and three more"
             )
 
     def find_doubts(self, fit: Fit) -> tuple[str, ...]:
         shares = stack_shares(fit.inputs, self.parts)
         spread = np.linalg.svd(shares - shares.mean(0), compute_uv=False) / np.sqrt(len(shares))
-        varied, needed = int((spread > _SUM).sum()), len(self.parts) - 1
+        varied, needed = int((spread > _LEAST_SPREAD).sum()), len(self.parts) - 1
         if varied < needed:
             return (
                 f"the mixtures vary in {varied} direction{'s' * (varied != 1)}, and shares of "
@@ -305,6 +306,12 @@ def leave_one_out(
     first = [int(np.flatnonzero(units == unit)[0]) for unit in range(number)]
     means = np.array([losses[units == unit].mean() for unit in range(number)])
     return predicted[np.arange(number), first] / means - 1
+
+
+def add_up(shares: Float[np.ndarray, "rows parts"]) -> Bool[np.ndarray, "rows"]:
+    """Return whether the shares of each row add up to 1, but for three digits: 0.333 and so on are thirds."""
+    # The last term: 0.333 + 0.333 + 0.333 is a rounding error further from 1 than 0.001.
+    return np.abs(shares.sum(1) - 1) <= _ROUNDED * shares.shape[1] + 1e-9
 
 
 def stack_shares(inputs: Inputs, parts: Sequence[str]) -> Float[np.ndarray, "rows parts"]:

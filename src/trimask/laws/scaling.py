@@ -45,8 +45,9 @@ class PowerLaw(ProjectedLaw):
 
     def check_inputs(self, inputs: Inputs) -> None:
         for name in self.inputs:
-            if not (inputs[name] > 0).all():
-                raise UserError(f"{name} is 0: a power law needs values above 0")
+            for number in np.flatnonzero(~(inputs[name] > 0)):
+                where = f" in row {number + 1}" if len(inputs[name]) > 1 else ""
+                raise UserError(f"{name} is 0{where}: a power law needs values above 0")
 
     def find_doubts(self, fit: Fit) -> tuple[str, ...]:
         return (*ProjectedLaw.find_doubts(self, fit), *find_doubts(fit))

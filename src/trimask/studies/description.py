@@ -21,7 +21,7 @@ def read_study(out: Path) -> dict[str, Any]:
 
 def read_description(path: Path) -> dict[str, Any]:
     """Read what `run_study` wrote. UserError if it is damaged or something else."""
-    stored = io.read_sealed(path)
+    stored = io.read_sealed(path, fix="put back what was there, or choose another --out")
     names = {"request": dict, "study": dict, "environment": dict, "threads": int}
     asked = {"study": str, "short": bool, "data": list, "overrides": dict}
     made_on = {"device_name": str, "cores": int, "torch": str}

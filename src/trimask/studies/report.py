@@ -85,7 +85,6 @@ def format_claim(claim: Claim) -> str:
 
 
 def _shorten(text: str) -> str:
-    text = text.replace("|", "\\|")
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}… (whole in {DERIVED})"
 
 
@@ -95,4 +94,4 @@ def _table(table: Table) -> Iterator[str]:
     yield "| " + " | ".join(table.header) + " |"
     yield "|" + "---|" * len(table.header)
     for row in table.rows:
-        yield "| " + " | ".join(row) + " |"
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"

@@ -126,10 +126,12 @@ def run_study(
     with _claim(out, described):
         progress = Progress.read(study, out, used_studies(sources))
         _check_results(progress, described, out)  # before anything is written
-        keep_sources(sources, out)
-        io.keep_modules(described, out)
         described["request"] = _recall_uses(request, out)
+        # First, since without it nobody may write into a folder that is not empty: a start that is stopped
+        # while it copies goes on.
         io.write_sealed(out / STUDY, {**described, "environment": environment})
+        io.keep_modules(described, out)
+        keep_sources(sources, out)
         study.make_tokens(out / _TOKENS, report)
         work = Measuring(study=study, out=out.resolve(), threads=threads)
         progress.derive()

@@ -79,7 +79,8 @@ class Results:
             return _result(unseal(parse_json(line), self._lines.path))
         except (TypeError, ValueError) as error:
             raise UserError(
-                f"{self._lines.path}, line {number}: not a result; remove the line, and its trial runs again"
+                f"{self._lines.path}, line {number}: not a result, or changed since it was written: put back "
+                "what was there, or remove the line, and its trial runs again"
             ) from error
 
 

@@ -8,6 +8,7 @@ from typing import Any, final
 
 from trimask import modules
 from trimask.errors import UserError
+from trimask.io import atomic_write
 from trimask.seals import SEAL, seal
 from trimask.studies.description import STUDY, read_study
 from trimask.studies.known import UsedStudy
@@ -98,7 +99,8 @@ def keep_sources(sources: Mapping[str, Source], out: Path) -> None:
         kept.mkdir(parents=True, exist_ok=True)
         for file in (RESULTS, DERIVED, STUDY):  # the last one marks a whole copy
             if (source.folder / file).is_file():
-                shutil.copyfile(source.folder / file, kept / file)
+                with atomic_write(kept / file) as temporary:
+                    shutil.copyfile(source.folder / file, temporary)
         if Source.read(kept).hash != source.hash:
             (kept / STUDY).unlink()
             raise UserError(f"{source.folder} is being written: wait until its study has ended")

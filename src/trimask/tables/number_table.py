@@ -106,7 +106,7 @@ def _read_number(path: Path, line: int, name: str, cell: str) -> float:
         value = float(text)
     except ValueError:
         fix = (
-            "write 1234.5, without a comma or a unit"
+            "write 1234.5, without a comma, a separator of thousands or a unit"
             if any(each.isdigit() for each in text)
             else "give a number"
         )

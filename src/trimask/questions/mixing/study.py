@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
+import numpy as np
+
 from trimask.data.mixture import Component, MixtureConfig, sequence_shares, target_tokens
 from trimask.errors import UserError
 from trimask.laws.mixing import Additive, Exponential
-from trimask.laws.mixing_law import MixingLaw
+from trimask.laws.mixing_law import MixingLaw, add_up
 from trimask.questions.mixing.answer import Answer, answer
 from trimask.questions.mixing.joint_and_alone import compare_with_alone
 from trimask.questions.mixing.report import mixing_findings
@@ -24,7 +26,6 @@ from trimask.studies.trial import Factor, Result, Trial
 from trimask.training.run import RunConfig
 
 _DIGITS = 4  # of the shares in the names of trials
-_SUM = 1e-3
 NUM_DRAWS = 1000
 """Draws of the laws, for intervals."""
 
@@ -142,7 +143,7 @@ class Mixing(Study):
             )
         for name, rows in (("mixtures", self.mixtures), ("held_out", self.held_out)):
             for number, row in enumerate(rows):
-                if len(row) != len(self.tasks) or min(row) <= 0 or abs(sum(row) - 1) > _SUM:
+                if len(row) != len(self.tasks) or min(row) <= 0 or not add_up(np.array([row]))[0]:
                     raise UserError(
                         f"{name}.{number} is {row}: give a share above 0 for each of "
                         f"{', '.join(self.tasks)}, adding up to 1; each task alone is run besides"
