@@ -1,6 +1,6 @@
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 import pytest
@@ -129,10 +129,21 @@ def test_a_loss_of_0_is_refused():
 class Broken(ProjectedLaw):
     """A law whose author divided by 0."""
 
-    inputs = ("d",)
-    coefficients = ("E", "B")
-    formula = "L = E + B/D^beta"
-    exponents: ClassVar = {"beta": Exponent(low=0.02, high=1.2)}
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("d",)
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        return ("E", "B")
+
+    @property
+    def formula(self) -> str:
+        return "L = E + B/D^beta"
+
+    @property
+    def exponents(self) -> Mapping[str, Exponent]:
+        return {"beta": Exponent(low=0.02, high=1.2)}
 
     def columns(
         self, inputs: Inputs, exponents: Mapping[str, np.ndarray], losses: np.ndarray
