@@ -155,6 +155,16 @@ def test_a_law_with_steps_leaves_samplers_without_steps_alone():
     assert presets["best"].filters == presets["balanced"].filters
 
 
+def test_a_start_without_steps_is_tuned_too():
+    chosen = {**CHOSEN, "balanced": SamplerConfig(count=FirstHitting(), filters=(Temperature(value=1.0),))}
+    tuning = task_tuning(chosen=chosen)
+    results = answer(tuning)
+    presets = tuning.presets(results)
+    assert presets is not None and presets["balanced"].count == FirstHitting()
+    assert presets["balanced"].filters == (Temperature(value=0.5), TopP(value=0.9))
+    assert "order" not in {trial.factors["judged"] for trial in tuning.trials(results)}
+
+
 def test_tasks_without_condition_are_not_guided_and_nothing_is_tried_twice():
     tuning = task_tuning(has_condition=False)
     trials = tuning.trials(answer(tuning))

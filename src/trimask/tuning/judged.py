@@ -250,7 +250,7 @@ class TaskTuning:
                 )
                 for each in self.tuning.truncations
             }
-        elif name == "order":
+        elif name == "order" and best.num_steps is not None:  # these laws have steps
             found = {each.label: _with_law(best, each) for each in self.tuning.laws}
         elif name == UNGUIDED and best.guidance_scale != 1:
             found = {UNGUIDED: _unguided(best)}
