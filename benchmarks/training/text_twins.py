@@ -1,6 +1,6 @@
 """Text against an autoregressive twin: the same network, blocks and data under a causal mask.
 
-    python -m benchmarks.training.text_twins --updates 5500 --out RESULT.json
+    python -m benchmarks.training.text_twins --updates 1000 8700 --out RESULT.json
 
 Bits per byte of the same held-out passages, by three models of one size:
 
@@ -8,10 +8,11 @@ Bits per byte of the same held-out passages, by three models of one size:
 - `masked`, trained here on its text alone (a NELBO);
 - `autoregressive`, trained here on its text alone, each token from those before it (exact).
 
-Both see the same sequences in the same order, with the shipped run's optimizer and batch, under a schedule
-that falls to 2 % at the end, at each of several rates: the best counts. `--updates` of 16 sequences make
-their data and their compute those of the shipped model's text: an update of either runs all positions forward
-and backward.
+Both see the same sequences in the same order, with the shipped run's optimizer, precision and batch, under a
+schedule that falls to 2 % at the end, at each of the rates and each number of updates: the best counts. The
+greatest number of `--updates` of 16 sequences should make their data and their compute those of the shipped
+model's text; smaller ones show where a twin begins to overfit. An update of either runs all positions forward
+and backward. The same command goes on after the last twin that its RESULT.json has.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ from trimask.runs.build import build_denoiser, build_step, build_stream
 from trimask.runs.embedded_tokens import load_encoded, write_encoded
 from trimask.runs.load import load_config_of
 from trimask.tokenizers.bundle import Tokenizers
+from trimask.training.compute import Precision
 from trimask.training.corruption import ObjectiveConfig
 from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import clip_gradients, set_learning_rate
@@ -100,11 +103,14 @@ def sequence_nats(denoiser: Denoiser, documents: Sequence[Document]) -> np.ndarr
     return np.array(found)
 
 
-def update_causally(step: DenoiserStep, batch: Batch, targets: float) -> float:
-    """Take one update of the autoregressive twin; return its loss in nats per target token."""
+def update_causally(step: DenoiserStep, batch: Batch, targets: float, *, is_half: bool = False) -> float:
+    """Take one update of the autoregressive twin, with products in bf16 if `is_half`; return its loss in nats
+    per target token.
+    """
     set_learning_rate(step.optimizer, step.lr_schedule.factor((step.step + 1) / step.num_steps))
     step.optimizer.zero_grad(set_to_none=True)
-    nats = next_token_nats(step.denoiser, batch)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+        nats = next_token_nats(step.denoiser, batch)
     (nats.sum() / (len(batch.tokens) * targets)).backward()
     clip_gradients(step.optimizer, step.optimizer_config.clip_norm)
     step.optimizer.step()
@@ -134,11 +140,12 @@ def train(config: RunConfig, denoiser: Denoiser, stream: TrainingStream, *, is_c
     """Train a twin; return its seconds."""
     step = build_step(config, denoiser, stream)
     targets = sum(stream.target_tokens())  # of text: there is no other
+    is_half = config.compute.precision is Precision.BF16
     began = time.monotonic()
     for number in range(config.num_steps):
         batch = stream.batch(number)
         if is_causal:
-            bits = update_causally(step, batch, targets) / math.log(2)
+            bits = update_causally(step, batch, targets, is_half=is_half) / math.log(2)
         else:
             bits = float(step(batch)["text_bits_per_token"])
         if number % 100 == 0:
@@ -162,7 +169,7 @@ def held_out(config: RunConfig, source: ExampleSource, denoiser: Denoiser, numbe
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="quickstart")
-    parser.add_argument("--updates", type=int, default=5500)
+    parser.add_argument("--updates", type=int, nargs="+", default=[1000, 8700])
     parser.add_argument("--rates", type=float, nargs="+", default=[1.5e-3, 3e-3])
     parser.add_argument("--passages", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -173,7 +180,7 @@ def main() -> None:
     shipped = replace(load_config_of(given.run), seed=given.seed)
     tokenizers = Tokenizers.load()
     with tempfile.TemporaryDirectory() as folder:
-        config = text_alone(shipped, updates=given.updates, rate=given.rates[0])
+        config = text_alone(shipped, updates=given.updates[0], rate=given.rates[0])
         assert isinstance(config.data, QuickstartData)
         write_encoded(config.data, tokenizers, Path(folder) / "tokens", ("train", "validation"))
         training, unseen = (load_encoded(Path(folder) / "tokens", split) for split in ("train", "validation"))
@@ -190,27 +197,28 @@ def main() -> None:
         def bounds(each: Denoiser) -> np.ndarray:
             return sequence_nelbo(each, documents, seed=0)[TASK]
 
-        found: dict[str, Any] = {given.run: {"bits_per_byte": per_byte(bounds(model.denoiser))}}
+        found: dict[str, Any] = {}
+        if given.out is not None and given.out.exists():
+            found = json.loads(given.out.read_text(encoding="utf-8"))["found"]
+        found[given.run] = {"bits_per_byte": per_byte(bounds(model.denoiser))}
         print(given.run, found[given.run]["bits_per_byte"], flush=True)
-        for name, is_causal in (("autoregressive", True), ("masked", False)):
-            for rate in given.rates:
-                config = text_alone(shipped, updates=given.updates, rate=rate)
-                denoiser = build_denoiser(config, model.vocabulary)
-                if is_causal:
-                    make_causal(denoiser)
-                stream = build_stream(config, training, model.vocabulary)
-                seconds = train(config, denoiser, stream, is_causal=is_causal)
-                nats = sequence_nats(denoiser, documents) if is_causal else bounds(denoiser)
-                row = {"bits_per_byte": per_byte(nats), "seconds": seconds, "updates": given.updates}
-                found[f"{name}, rate {rate:g}"] = row
-                print(name, rate, row, flush=True)
-                if given.out is not None:
-                    told = {
-                        "command": vars(given) | {"out": None},
-                        "torch": torch.__version__,
-                        "found": found,
-                    }
-                    given.out.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        for name, updates, rate in product(("autoregressive", "masked"), given.updates, given.rates):
+            key = f"{name}, {updates} updates, rate {rate:g}"
+            if key in found:
+                continue
+            config = text_alone(shipped, updates=updates, rate=rate)
+            denoiser = build_denoiser(config, model.vocabulary)
+            is_causal = name == "autoregressive"
+            if is_causal:
+                make_causal(denoiser)
+            stream = build_stream(config, training, model.vocabulary)
+            seconds = train(config, denoiser, stream, is_causal=is_causal)
+            nats = sequence_nats(denoiser, documents) if is_causal else bounds(denoiser)
+            found[key] = {"bits_per_byte": per_byte(nats), "seconds": seconds}
+            print(key, found[key], flush=True)
+            if given.out is not None:
+                told = {"command": vars(given) | {"out": None}, "torch": torch.__version__, "found": found}
+                given.out.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
