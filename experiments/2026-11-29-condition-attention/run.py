@@ -22,7 +22,7 @@ from trimask.evaluation.likelihood import sequence_nelbo
 from trimask.model.denoiser import Denoiser
 from trimask.model.segments import ConditionAttention
 from trimask.model.weights import load_denoiser
-from trimask.recipes.quickstart import quickstart, quickstart_mini
+from trimask.recipes.quickstart import quickstart_mini, quickstart_short
 from trimask.runs.kinds import kind_of
 from trimask.runs.pretrain import MODEL, TOKENS, pretrain
 from trimask.runs.validation import draw_sequences
@@ -50,7 +50,7 @@ def arm(attention: ConditionAttention, *, seed: int, num_steps: int) -> RunConfi
         seed=seed,
         model=replace(config.model, condition_attention=attention),
         data=QuickstartData(num_concepts=600, voices=("slt",)),
-        mixture=quickstart().mixture,
+        mixture=quickstart_short().mixture,
         logical_batch=16,
         num_steps=num_steps,
         log_every=50,

@@ -27,6 +27,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
     {
         "debug": "quickstart",
         "quickstart_mini": "quickstart",
+        "quickstart_short": "quickstart",
         "quickstart": "quickstart",
         "pilot_320m": "reference",
         "trimodal_1b": "reference",

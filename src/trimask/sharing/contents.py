@@ -11,7 +11,6 @@ from trimask.errors import UserError
 from trimask.generation.length import LengthPolicy
 from trimask.generation.prompts import Seen
 from trimask.model.denoiser import Denoiser
-from trimask.recipes.quickstart import quickstart
 from trimask.runs.exported import (
     find_tokenizers_of_file,
     read_lengths,
@@ -21,7 +20,14 @@ from trimask.runs.exported import (
     seen_in,
 )
 from trimask.runs.lengths import load_lengths
-from trimask.runs.load import QUICKSTART, find_presets_file, find_run_folder, load_run_config, load_trained
+from trimask.runs.load import (
+    QUICKSTART,
+    find_presets_file,
+    find_run_folder,
+    load_config_of,
+    load_run_config,
+    load_trained,
+)
 from trimask.runs.presets import Presets, load_presets
 from trimask.runs.pretrain import MODEL, TOKENIZERS
 from trimask.runs.seen import load_seen
@@ -73,7 +79,7 @@ def gather_contents(run: str | Path) -> Contents:
     if path.name == MODEL and path.is_file():
         path = path.parent
     folder = QUICKSTART.parent if is_shipped else find_run_folder(path)
-    config = quickstart() if is_shipped else load_run_config(folder)
+    config = load_config_of(run) if is_shipped else load_run_config(folder)
     presets = find_presets_file(run)
     is_newest = is_shipped or path == folder
     return Contents(

@@ -11,7 +11,7 @@ from trimask.errors import UserError
 from trimask.model.denoiser import DenoiserConfig
 from trimask.model.flops import block_parameters
 from trimask.model.parametrization import CompletedP
-from trimask.recipes.quickstart import quickstart
+from trimask.recipes.quickstart import quickstart_short
 from trimask.runs.prepared import with_prepared
 from trimask.studies.question import Question
 from trimask.studies.tokens import load_sources, load_tokenizers
@@ -72,7 +72,7 @@ def small_run(*, learning_rate: float) -> RunConfig:
 
     No gradient clipping: it follows no rule, and would change with the batch. Decay and β₂ are [D].
     """
-    base = quickstart()
+    base = quickstart_short()
     return replace(
         base,
         model=DenoiserConfig(
