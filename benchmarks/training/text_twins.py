@@ -2,16 +2,17 @@
 
     python -m benchmarks.training.text_twins --updates 1000 8700 --out RESULT.json
 
-Bits per byte of the same held-out passages, by three models of one size:
+Bits per byte of the same held-out passages, by models of one size:
 
 - the shipped one, which learned three modalities (a NELBO: its own bits are at most these);
-- `masked`, trained here on its text alone (a NELBO);
+- `masked`, trained here on its text alone (a NELBO), its loss weighted as the shipped run weights it;
+- `masked, exact bound`, the same with the NELBO itself as the loss;
 - `autoregressive`, trained here on its text alone, each token from those before it (exact).
 
-Both see the same sequences in the same order, with the shipped run's optimizer, precision and batch, under a
-schedule that falls to 2 % at the end, at each of the rates and each number of updates: the best counts. The
+All twins see the same sequences in the same order, with the shipped run's optimizer, precision and batch,
+under a schedule that falls to 2 % at the end, at each rate and number of updates: the best counts. The
 greatest number of `--updates` of 16 sequences should make their data and their compute those of the shipped
-model's text; smaller ones show where a twin begins to overfit. An update of either runs all positions forward
+model's text; smaller ones show where a twin begins to overfit. An update of each runs all positions forward
 and backward. The same command goes on after the last twin that its RESULT.json has.
 """
 
@@ -54,11 +55,13 @@ from trimask.training.lr_schedule import WarmupCosine
 from trimask.training.optimizers import clip_gradients, set_learning_rate
 from trimask.training.run import RunConfig
 from trimask.training.step import DenoiserStep
+from trimask.training.weighting import Bound
 from trimask.vocabulary.batch import Batch, make_batch
 from trimask.vocabulary.sequence import Sequence as Document
 from trimask.vocabulary.sequence import build_sequence
 
 TASK = "text"
+TWINS = ("autoregressive", "masked", "masked, exact bound")
 
 
 def attend_to_the_left(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
@@ -120,14 +123,16 @@ def update_causally(step: DenoiserStep, batch: Batch, targets: float, *, is_half
     return float(nats.detach().mean())
 
 
-def text_alone(shipped: RunConfig, *, updates: int, rate: float) -> RunConfig:
-    """Return the shipped run's configuration for its text alone."""
+def text_alone(shipped: RunConfig, *, updates: int, rate: float, is_exact: bool = False) -> RunConfig:
+    """Return the shipped run's configuration for its text alone, with the NELBO as the loss if `is_exact`."""
     assert isinstance(shipped.data, QuickstartData)
     return replace(
         shipped,
         data=replace(shipped.data, readings=None, num_concepts=8, num_sentences=8),
         mixture=MixtureConfig(components=(Component(source=SPEECHES, task=TASK, weight=1.0),)),
-        objective=ObjectiveConfig(condition_dropout=0.0),
+        objective=ObjectiveConfig(
+            condition_dropout=0.0, weighting=Bound() if is_exact else shipped.objective.weighting
+        ),
         modalities={name: replace(row, weight=1.0) for name, row in shipped.modalities.items()},
         optimizer=replace(shipped.optimizer, learning_rate=rate),
         lr_schedule=WarmupCosine(warmup_fraction=0.03, final_fraction=0.02),
@@ -169,6 +174,7 @@ def held_out(config: RunConfig, source: ExampleSource, denoiser: Denoiser, numbe
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="quickstart")
+    parser.add_argument("--twins", nargs="+", choices=TWINS, default=TWINS)
     parser.add_argument("--updates", type=int, nargs="+", default=[1000, 8700])
     parser.add_argument("--rates", type=float, nargs="+", default=[1.5e-3, 3e-3])
     parser.add_argument("--passages", type=int, default=200)
@@ -202,11 +208,11 @@ def main() -> None:
             found = json.loads(given.out.read_text(encoding="utf-8"))["found"]
         found[given.run] = {"bits_per_byte": per_byte(bounds(model.denoiser))}
         print(given.run, found[given.run]["bits_per_byte"], flush=True)
-        for name, updates, rate in product(("autoregressive", "masked"), given.updates, given.rates):
+        for name, updates, rate in product(given.twins, given.updates, given.rates):
             key = f"{name}, {updates} updates, rate {rate:g}"
             if key in found:
                 continue
-            config = text_alone(shipped, updates=updates, rate=rate)
+            config = text_alone(shipped, updates=updates, rate=rate, is_exact=name.endswith("bound"))
             denoiser = build_denoiser(config, model.vocabulary)
             is_causal = name == "autoregressive"
             if is_causal:
