@@ -76,7 +76,7 @@ def quickstart() -> RunConfig:
 
 
 def quickstart_short() -> RunConfig:
-    """A model of the shipped one's size in a third of the time: 600 concepts in pictures and speech, every
+    """A model of the shipped one's size in 40 % of the updates: 600 concepts in pictures and speech, every
     embedded sentence, two centuries of speeches.
 
     The first version of the model that ships. Cost: about two hours on two CPU cores. Quality of pictures
