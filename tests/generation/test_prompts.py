@@ -72,11 +72,14 @@ def test_far_prompts_are_told() -> None:
         seen.warn_if_unseen(ROWS["text_to_image"], "a purple xylophone")
     with pytest.warns(UnseenPromptWarning, match="'4' is not in its data"):
         seen.warn_if_unseen(ROWS["text_to_speech"], "good 4")
+    with pytest.warns(UnseenPromptWarning, match="'🍓' is not in its data"):
+        seen.warn_if_unseen(ROWS["text_to_image"], "🍓")
     with pytest.warns(UnseenPromptWarning, match="it has 9 words, and the longest text of its data has 4"):
         seen.warn_if_unseen(ROWS["text_to_image"], "red " * 9)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         seen.warn_if_unseen(ROWS["text_to_image"], "Red cat (face)")
+        seen.warn_if_unseen(ROWS["text_to_image"], "red cat — face")
         seen.warn_if_unseen(ROWS["text_to_speech"], "Moon gid")
         seen.warn_if_unseen(ROWS["text"], "anything at all")
         Seen().warn_if_unseen(ROWS["text_to_image"], "anything at all")

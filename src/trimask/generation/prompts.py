@@ -227,13 +227,18 @@ def find_closing(text: str) -> str:
 
 
 def normalize_prompt(text: str) -> list[str]:
-    """Return the words of `text` in a normalized spelling, without surrounding marks, to look them up."""
+    """Return the words of `text` in a normalized spelling, without surrounding marks, to look them up.
+
+    A word without letters and digits counts if it has a symbol, such as an emoji; other marks are dropped.
+    """
     words = []
     for word in _UNSPACED.sub(r" \g<0> ", _key(text)).split():
         first = next((place for place, c in enumerate(word) if c.isalnum()), None)
         if first is not None:
             last = next(place for place in range(len(word), 0, -1) if _is_word(word[place - 1]))
             words.append(word[first:last])
+        elif any(unicodedata.category(c).startswith("S") for c in word):
+            words.append(word)
     return words
 
 

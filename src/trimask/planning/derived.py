@@ -58,7 +58,8 @@ def derived_values(config: RunConfig, *, target_tokens: int) -> Iterator[Derived
     yield Derived(
         name="token horizon",
         value=target_tokens,
-        rule="target tokens of the horizon's sequences, from the data's mean lengths",
+        rule="target tokens of the horizon's sequences by the data's mean lengths, without end frames "
+        "(`trimask plan` counts those too)",
         source="counted",
     )
     for phase, fraction in config.lr_schedule.phases().items():

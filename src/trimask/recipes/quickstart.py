@@ -26,7 +26,7 @@ def quickstart() -> RunConfig:
     Size: 3.1M parameters in blocks, 2.0M in embeddings. Cost: about 6 hours of one CPU core with
     `--compute.precision bf16`, where the CPU has it, and 10 without.
     Data: with `--data.readings DIR` it reads 16,037 sentences, written by `python -m
-    trimask.data.quickstart.readings --out DIR`; without, the embedded ones, and unseen words suffer.
+    trimask.datasets.quickstart.readings --out DIR`; without, the embedded ones, and unseen words suffer.
     Expect: recognizable pictures of what it has seen, and of some new combinations; speech of which a
     recognizer gets two words in three; text without coherence.
 
@@ -76,7 +76,7 @@ def quickstart() -> RunConfig:
 
 
 def quickstart_short() -> RunConfig:
-    """A model of the shipped one's size in a third of the time: 600 concepts in pictures and speech, every
+    """A model of the shipped one's size in 40 % of the updates: 600 concepts in pictures and speech, every
     embedded sentence, two centuries of speeches.
 
     The first version of the model that ships. Cost: about two hours on two CPU cores. Quality of pictures

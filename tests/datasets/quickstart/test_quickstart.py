@@ -150,6 +150,8 @@ def test_contact_sheet_is_self_contained(tmp_path: Path) -> None:
 def test_bad_files_and_names_give_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no quickstart data at .*rebuild it"):
         load_images(folder=tmp_path)
+    with pytest.raises(ValueError, match=r"no quickstart data at .*name a folder that .*readings --out DIR"):
+        load_speech(folder=tmp_path)
     (tmp_path / "images.parquet").write_bytes((ASSETS / "images.parquet").read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"damaged or no parquet file.*rebuild it"):
         load_images(folder=tmp_path)

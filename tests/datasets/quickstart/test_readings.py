@@ -9,6 +9,7 @@ import soundfile
 
 from trimask.datasets.quickstart import load_speech, readings
 from trimask.datasets.quickstart.spoken import select_sentences
+from trimask.errors import UserError
 
 
 @pytest.fixture
@@ -48,3 +49,12 @@ def test_another_wordnet_is_refused(reader: list[str], monkeypatch: pytest.Monke
     with pytest.raises(ValueError, match="do not begin with the 2,000 embedded ones"):
         list(readings.read_sentences(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_read(reader: list[str], tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is a file: name a folder"):
+        next(readings.read_sentences(tmp_path / "file"))
+    for count in (0, -1):
+        with pytest.raises(UserError, match=f"num_sentences is {count}: must be at least 1"):
+            next(readings.read_sentences(tmp_path / "out", num_sentences=count))

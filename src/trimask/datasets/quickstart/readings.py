@@ -31,8 +31,12 @@ def read_sentences(out: Path, *, wordnet: Path = WORDNET, num_sentences: int | N
 
     Raises:
         UserError: flite or WordNet is missing, or WordNet has another version than that of the embedded
-            sentences.
+            sentences; `out` is no folder; `num_sentences` is below 1.
     """
+    if num_sentences is not None and num_sentences < 1:
+        raise UserError(f"num_sentences is {num_sentences}: must be at least 1; leave it out for all")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: name a folder")
     require_flite()
     rows = read_table("speech")
     embedded = [row["text"] for row in rows if row["kind"] == "sentence"]
@@ -78,6 +82,9 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -12,7 +12,8 @@ from trimask.errors import UserError
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "data"
 VERSION = "1"
-REMEDY = "restore it from the repository, or rebuild it with `python -m trimask.datasets.quickstart.build`"
+RESTORE = "restore it from the repository, or rebuild it with `python -m trimask.datasets.quickstart.build`"
+READ_ALOUD = "name a folder that `python -m trimask.datasets.quickstart.readings --out DIR` wrote"
 
 SCHEMAS = {
     "images": pa.schema(
@@ -95,24 +96,25 @@ def read_table(name: str, split: str | None = None, *, folder: Path = ASSETS) ->
         UserError: the file is missing, damaged, of another kind or of another version.
     """
     path = folder / f"{name}.parquet"
+    remedy = READ_ALOUD if name == "speech" and folder != ASSETS else RESTORE
     if not path.is_file():
-        raise UserError(f"no quickstart data at {path}: {REMEDY}")
+        raise UserError(f"no quickstart data at {path}: {remedy}")
     try:
         seals.check_indexed(path)
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {REMEDY}") from error
+        raise UserError(f"{path} is damaged: {remedy}") from error
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} is damaged or no parquet file ({str(error).splitlines()[0]}): {REMEDY}"
+            f"{path} is damaged or no parquet file ({str(error).splitlines()[0]}): {remedy}"
         ) from error
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if metadata.get("trimask.table") != name or not table.schema.equals(SCHEMAS[name]):
-        raise UserError(f"{path} is not trimask's table of {name}: {REMEDY}")
+        raise UserError(f"{path} is not trimask's table of {name}: {remedy}")
     if metadata["trimask.version"] != VERSION:
         raise UserError(
-            f"{path} has version {metadata['trimask.version']}, this trimask reads {VERSION}: {REMEDY}"
+            f"{path} has version {metadata['trimask.version']}, this trimask reads {VERSION}: {remedy}"
         )
     if split is not None:
         table = table.filter(pa.array([found == split for found in table["split"].to_pylist()]))
