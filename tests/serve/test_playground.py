@@ -79,7 +79,7 @@ def visit(browser: Browser, url: str) -> Iterator[Visit]:
 def test_three_modalities_unmask_and_can_be_scrubbed(visit: Visit) -> None:
     page = visit.page
     page.emulate_media(reduced_motion="no-preference")
-    assert page.locator("[name=task]:checked").get_attribute("value") == "triple"
+    assert page.locator("[name=task]:checked").get_attribute("value") == "text_to_image"
     visit.choose("triple", "", num_steps=6)
     page.click("#run")
     page.wait_for_selector(".text-panel .unit.masked")

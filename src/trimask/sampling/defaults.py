@@ -28,12 +28,9 @@ _SPEECH = SamplerConfig(
 )
 # In pure confidence order the end tokens come first and leave little room for the words.
 _CAPTION = SamplerConfig(num_steps=24, order=Confidence(), block_length=4, filters=(Temperature(value=0.0),))
-OTHER = SamplerConfig(
-    num_steps=32,
-    grid=Cosine(),
-    order=Confidence(noise_temperature=0.5, codebook_penalty=5.0),
-    filters=(Temperature(value=0.8),),
-)
+# Not in order of confidence: where nothing is given, white cells, silence and end tokens come first, and
+# blank pictures and silent clips follow from them (experiments/2026-11-30-joint-defaults).
+OTHER = replace(_IMAGE, guidance_scale=1.0)
 """The settings of a task without a default of its own."""
 
 DEFAULTS: Mapping[str, SamplerConfig] = MappingProxyType(

@@ -96,8 +96,9 @@ async function choose(id) {
   find("model").value = id;
   state.description = await getJson(`v1/models/${encodeURIComponent(id)}`);
   const { tasks, examples } = state.description;
-  const most = Math.max(...tasks.map((task) => task.spans[0].length));
-  state.task = tasks.find(({ name }) => name === state.task?.name) ?? tasks.find((task) => task.spans[0].length === most);
+  state.task = tasks.find(({ name }) => name === state.task?.name)
+    ?? tasks.find((task) => task.is_trained && task.condition.includes("text")) // a prompt is the least that a visitor has
+    ?? tasks[0];
   find("tasks").replaceChildren(...tasks.map((task) => make("label", {
     class: task.is_trained ? "chip" : "chip untrained",
     title: task.is_trained ? spell(task.name) : `${spell(task.name)}: the model was not trained on it`,
