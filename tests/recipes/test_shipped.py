@@ -5,6 +5,7 @@ from dataclasses import replace
 from trimask.data.selection import QuickstartData
 from trimask.recipes.quickstart import quickstart
 from trimask.runs.load import load_config_of
+from trimask.sharing.contents import gather_contents
 
 
 def test_the_recipe_states_the_run_that_ships() -> None:
@@ -23,3 +24,9 @@ def test_the_recipe_states_the_run_that_ships() -> None:
         )
         == shipped
     )
+
+
+def test_what_is_shared_has_the_configuration_of_the_run() -> None:
+    shipped = load_config_of("quickstart")
+    expected = replace(shipped, data=shipped.data.without_places())
+    assert gather_contents("quickstart").config == expected != quickstart()

@@ -28,11 +28,11 @@ def quickstart() -> RunConfig:
     Data: with `--data.readings DIR` it reads 16,037 sentences, written by `python -m
     trimask.datasets.quickstart.readings --out DIR`; without, the embedded ones, and unseen words suffer.
     Expect: recognizable pictures of what it has seen, and of some new combinations; speech of which a
-    recognizer gets two words in three; text without coherence.
+    recognizer gets six words in ten or more; text without coherence.
 
-    The shipped weights took a detour: they began with those of `quickstart_short`, and the fall of the rate
-    was a run of its own (experiments/2026-11-28-shipped-model). This recipe is the same work in one run, from
-    nothing; it has not been run whole.
+    The shipped weights began with those of `quickstart_short`, and are of update 34,750, before the rate
+    falls (experiments/2026-11-28-shipped-model). This recipe, from nothing and to the end, has not been run
+    whole.
     """
     base = quickstart_short()
     return replace(
