@@ -171,6 +171,20 @@ def held_out(config: RunConfig, source: ExampleSource, denoiser: Denoiser, numbe
     return documents
 
 
+def rows_so_far(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the rows of RESULT.json, which must be of the same model, passages and seed."""
+    if given.out is None or not given.out.exists():
+        return {}
+    told = json.loads(given.out.read_text(encoding="utf-8"))
+    for name in ("run", "passages", "seed"):
+        if told["command"][name] != getattr(given, name):
+            raise SystemExit(
+                f"{given.out} has rows of --{name} {told['command'][name]}, not of {getattr(given, name)}: "
+                "name another --out, or repeat that value."
+            )
+    return told["found"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="quickstart")
@@ -203,9 +217,7 @@ def main() -> None:
         def bounds(each: Denoiser) -> np.ndarray:
             return sequence_nelbo(each, documents, seed=0)[TASK]
 
-        found: dict[str, Any] = {}
-        if given.out is not None and given.out.exists():
-            found = json.loads(given.out.read_text(encoding="utf-8"))["found"]
+        found = rows_so_far(given)
         found[given.run] = {"bits_per_byte": per_byte(bounds(model.denoiser))}
         print(given.run, found[given.run]["bits_per_byte"], flush=True)
         for name, updates, rate in product(given.twins, given.updates, given.rates):

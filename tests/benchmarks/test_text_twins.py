@@ -1,11 +1,15 @@
 """The autoregressive twin sees nothing to its right, and its probabilities are normalized."""
 
+import json
+from argparse import Namespace
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
-from benchmarks.training.text_twins import make_causal, next_token_nats, sequence_nats
+from benchmarks.training.text_twins import make_causal, next_token_nats, rows_so_far, sequence_nats
 from narrow import resolve_run
 from trimask.runs.build import build_denoiser, build_vocabulary
 from trimask.tokenizers.bundle import Tokenizers
@@ -33,3 +37,14 @@ def test_a_target_depends_on_what_is_to_its_left_alone() -> None:
     np.testing.assert_allclose(
         sequence_nats(denoiser, [document]), nats[:1].double().sum(1).detach(), rtol=1e-5
     )
+
+
+def test_rows_are_continued_only_for_the_same_model_passages_and_seed(tmp_path: Path) -> None:
+    given = Namespace(run="quickstart", passages=200, seed=0, out=tmp_path / "result.json")
+    assert rows_so_far(given) == {}
+    told = {"command": {"run": "quickstart", "passages": 200, "seed": 0}, "found": {"masked": {"seconds": 1}}}
+    given.out.write_text(json.dumps(told))
+    assert rows_so_far(given) == told["found"]
+    for name, value in {"run": "runs/mini", "passages": 48, "seed": 1}.items():
+        with pytest.raises(SystemExit, match=f"--{name} .* not of {value}"):
+            rows_so_far(Namespace(**(vars(given) | {name: value})))
