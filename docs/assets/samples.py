@@ -43,7 +43,7 @@ def main() -> None:
         for number, (image, title) in enumerate(zip(images, titles, strict=True)):
             axes = figure.add_subplot(grid[row, start + number])
             axes.imshow(image, interpolation="nearest")
-            axes.set_title(textwrap.shorten(title, 22, placeholder="…"), fontsize=6, pad=2)
+            axes.set_title(textwrap.shorten(title, 22, placeholder="…"), fontsize=6, pad=2, parse_math=False)
             axes.set_axis_off()
 
     few = NUM_COLUMNS // 2
@@ -68,23 +68,25 @@ def main() -> None:
     heading(3, few, "Speech for a sentence seen in training: generated, real")
     spoken = rows.seen_speech[-1]
     waveform, rate = model.generate("text_to_speech", spoken.text, voice=spoken.voice, seed=0)
-    half = few // 2
-    for start, stop, sound in (
-        (few, few + half, waveform),
-        (few + half, NUM_COLUMNS, spoken.waveform()),
+    longest = max(len(waveform), len(spoken.waveform()))
+    for place, sound in zip(
+        grid[3, few:].subgridspec(1, 2, wspace=0.05), (waveform, spoken.waveform()), strict=True
     ):
-        axes = figure.add_subplot(grid[3, start:stop])
+        axes = figure.add_subplot(place)
         _, _, power = spectrogram(np.asarray(sound, dtype=np.float64), rate, nperseg=512, noverlap=384)
         axes.imshow(np.log(power + 1e-10), origin="lower", aspect="auto", cmap="magma", vmin=-22, vmax=-8)
+        axes.set_xlim(0, power.shape[1] * longest / len(sound))  # one scale of time
         axes.set_axis_off()
     box = grid[3, few].get_position(figure)
-    figure.text(box.x0, box.y0 - 0.022, f"“{textwrap.shorten(spoken.text, 90)}”", fontsize=6)
+    figure.text(
+        box.x0, box.y0 - 0.022, f"“{textwrap.shorten(spoken.text, 90)}”", fontsize=6, parse_math=False
+    )
 
     passage = model.generate("text", "The Congress", seed=0)
     heading(4, 0, "Text that goes on from “The Congress”")
     box = grid[4, 0].get_position(figure)
     lines = textwrap.fill(" ".join(passage.split()), 150, max_lines=8)
-    figure.text(box.x0, box.y1 + 0.02, lines, fontsize=7.5, va="top", linespacing=1.35)
+    figure.text(box.x0, box.y1 + 0.02, lines, fontsize=7.5, va="top", linespacing=1.35, parse_math=False)
     figure.savefig(PLACE, bbox_inches="tight", pad_inches=0.08)
     with PIL.Image.open(PLACE) as drawn:
         few_colours = drawn.convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)

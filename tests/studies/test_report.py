@@ -59,3 +59,11 @@ def test_a_bar_in_a_cell_ends_no_cell(tmp_path: Path):
     table = Table(title="Arms", header=("arm", "loss"), rows=(("a|b", "1"),))
     path = write_report(replace(FINDINGS, tables=(table,)), tmp_path, title="Which?", facts={})
     assert "| a\\|b | 1 |" in path.read_text()
+
+
+def test_dollars_in_names_are_no_formula(tmp_path: Path):
+    named = "$a and $b"
+    curve = Curve(label=named, x=[1.0], y=[2.0])
+    panel = Panel(title=named, x_label=named, y_label=named, curves=(curve,))
+    write_report(replace(FINDINGS, pictures={"costs": ((panel,),)}), tmp_path, title="", facts={})
+    assert (tmp_path / "costs.svg").read_text().count(f">{named}<") == 4

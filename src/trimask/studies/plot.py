@@ -40,9 +40,9 @@ def draw(rows: Sequence[Sequence[Panel]], path: Path) -> None:
 
 
 def _panel(axes: Axes, panel: Panel) -> None:
-    axes.set_title(panel.title, fontsize=9)
-    axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
+    axes.set_title(panel.title, fontsize=9, parse_math=False)  # names are the user's: "$" is no formula
+    axes.set_xlabel(panel.x_label, parse_math=False)
+    axes.set_ylabel(panel.y_label, parse_math=False)
     axes.grid(visible=True, color="#e2e6ec", linewidth=0.7)
     if panel.is_log_x:
         axes.set_xscale("log", base=2)
@@ -58,7 +58,8 @@ def _panel(axes: Axes, panel: Panel) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelrotation=30 if len(places) > 4 else 0)
     if any(curve.label for curve in panel.curves):
-        axes.legend(fontsize=7, frameon=False)
+        for text in axes.legend(fontsize=7, frameon=False).get_texts():
+            text.set_parse_math(False)
 
 
 def _format_tick(x: float) -> str:
