@@ -35,7 +35,7 @@ def test_the_figures_are_those_of_the_scorecard(contents: Contents) -> None:
     scores = read_json(QUICKSTART.parent / "scorecard.json")
     row = next(row for row in scores["likelihood"] if (row["task"], row["split"]) == ("text", "validation"))
     assert f"| text → text | unseen | {row['conditional']['value']:.2f} ± " in text
-    assert "`trimask evaluate RUN --suite quick --out RUN/scorecard.json`, seed 0, 48 examples" in text
+    assert "`trimask evaluate RUN --suite full --out RUN/scorecard.json`, seed 0, 200 examples" in text
     scores["claims"][1:3] = [{**claim, "passed": False} for claim in scores["claims"][1:3]]
     failed = sum(not claim["passed"] for claim in scores["claims"])
     assert f"- {failed} bounds of its scorecard do not hold" in card(replace(contents, scores=scores))

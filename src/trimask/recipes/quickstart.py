@@ -27,12 +27,12 @@ def quickstart() -> RunConfig:
     `--compute.precision bf16`, where the CPU has it, and 10 without.
     Data: with `--data.readings DIR` it reads 16,037 sentences, written by `python -m
     trimask.datasets.quickstart.readings --out DIR`; without, the embedded ones, and unseen words suffer.
-    Expect: recognizable pictures of what it has seen, and of some new combinations; speech of which a
-    recognizer gets six words in ten or more; text without coherence.
+    Expect: recognizable pictures of what it has seen, and of new combinations of that; speech of which a
+    recognizer gets two words in three; text without coherence.
 
-    The shipped weights began with those of `quickstart_short`, and are of update 34,750, before the rate
-    falls (experiments/2026-11-28-shipped-model). This recipe, from nothing and to the end, has not been run
-    whole.
+    The shipped weights began with those of `quickstart_short`. They had 54,000 updates at the constant rate,
+    and 12,000 more, in a run of their own, in which it fell (experiments/2026-11-28-shipped-model). This
+    recipe, from nothing and in one run, has not been run whole.
     """
     base = quickstart_short()
     return replace(

@@ -275,7 +275,11 @@ class Sampling(ModelStudy[SamplerTrial]):
             likelihoods = [trial for trial in of_task if not isinstance(trial.config, Judgement)]
             if any(trial.name not in by_name for trial in likelihoods):
                 continue
-            presets[task] = self._settle(task, likelihoods, by_name)
+            settled = self._settle(task, likelihoods, by_name)
+            # A likelihood says nothing of texts that end before they begin, as judges do.
+            presets[task] = {
+                name: replace(law, ends_last=law.ends_last or law.may_flood) for name, law in settled.items()
+            }
             tuning = self._tune(task, likelihoods, by_name)
             if tuning is not None:
                 tuned.append(tuning)
