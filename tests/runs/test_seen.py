@@ -48,6 +48,17 @@ def test_what_a_run_sees() -> None:
     assert seen.transcripts == measure_spelling([words.lower() for words, _ in said])
 
 
+def test_examples_are_whole_texts_of_the_shorter_half_in_any_order() -> None:
+    captions = ["service dog", "fork and knife with plate", *(f"thing {n}" for n in range(40)), "dog", "dog"]
+    captions += [f"a thing of {n} words or more than that" for n in range(44)]
+    seen = measure_spelling(captions)
+    assert seen is not None and len(set(seen.examples)) == 8
+    assert set(seen.examples) <= {each for each in captions if len(each.split()) <= 2}
+    assert measure_spelling(captions[::-1]) == seen
+    few = measure_spelling(["x" * 41, "a red apple", "apple"])
+    assert few is not None and set(few.examples) == {"a red apple", "apple"}
+
+
 def test_texts_beside_a_modality_of_ones_own_are_captions() -> None:
     text = TextTokenizer.train(["a large room"], 280)
     rooms = ["a large room", "a small room"]

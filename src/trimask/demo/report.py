@@ -38,7 +38,7 @@ def describe_shipped(folder: Path = QUICKSTART.parent) -> Section | None:
         blocks += card_blocks(card.read_text(encoding="utf-8"))
     if (folder / SCORECARD).exists():
         blocks += scorecard_blocks(io.read_json(folder / SCORECARD))
-        command = "trimask evaluate quickstart --out scorecard.json"
+        command = "trimask evaluate quickstart --suite full --judges JUDGES --out scorecard.json"
         blocks.append(Prose(text=f"All scores: `{command}`", is_note=True))
     return Section(title="What it can and cannot do", blocks=blocks) if blocks else None
 
@@ -103,7 +103,7 @@ def describe_training(run: Path, config: RunConfig, generator: Generator, result
     )
     short = (
         "Minutes of training show that the model learns, not how good it gets: at this stage, samples "
-        "without a prompt are nearly empty, and words and outlines take hours (the shipped one: half a day)."
+        "without a prompt are nearly empty, and words and outlines take hours (the shipped one: nine)."
     )
     note = (
         "NELBO on the training mixture (all tasks of a modality together), smoothed. Lower is better; the "

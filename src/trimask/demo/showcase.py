@@ -220,7 +220,12 @@ class Showcase:
             cards.append(
                 Card(title=f"A {name}", pictures=(Picture(image=image),), sounds=sounds, words=words)
             )
-        return Cards(heading="Everything from nothing", cards=cards, is_wide=True)
+        return Cards(
+            heading="Everything from nothing",
+            cards=cards,
+            note="Generated at once, without any prompt: its parts rarely belong together.",
+            is_wide=True,
+        )
 
     def _save_image(self, image: Image.Image, name: str) -> None:
         with atomic_write(self.folder / f"{name}.png") as path:
@@ -231,7 +236,9 @@ class Showcase:
         samples = np.asarray(result.waveform, dtype=np.float32)
         with atomic_write(self.folder / f"{name}.wav") as path:
             soundfile.write(path, np.clip(samples, -1, 1), result.sample_rate, subtype="PCM_16")
-        cut = "" if result.is_complete else ", did not end within its span"
+        # Of several targets, another one may be what did not end.
+        is_cut = not result.is_complete and len(result.codes) == 1
+        cut = ", did not end within its span" if is_cut else ""
         return Sound(samples=samples, sample_rate=result.sample_rate, label=label + cut)
 
 

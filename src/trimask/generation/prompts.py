@@ -47,6 +47,8 @@ class SeenTexts:
         openings: if they do not: the articles that some texts begin with, each with the next word, in lower
             case.
         longest: number of words of the longest text.
+        examples: a few of the shorter texts, whole, for a page to suggest: the words of a caption are seldom
+            captions themselves.
     """
 
     words: tuple[str, ...]
@@ -56,6 +58,7 @@ class SeenTexts:
     has_articles: bool
     openings: tuple[str, ...]
     longest: int
+    examples: tuple[str, ...] = ()
 
     def respell(self, text: str, *, drops_article: bool = True) -> str:
         """Respell `text` like the data: known spellings, the usual closing mark, and no article that no text

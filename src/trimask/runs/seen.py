@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trimask import io
+from trimask import io, rng
 from trimask.config import from_dict, to_dict
 from trimask.data.choice import choose
 from trimask.data.mixture import Component
@@ -27,6 +27,8 @@ _VOICES = 10_000
 _MOST = 0.95  # share of texts ending with a mark that makes it the rule
 _OFTEN = 0.05  # share of texts beginning with an article that makes articles usual
 _LOWER = 0.8  # share of texts without capitals that makes lower case the rule
+_EXAMPLES = 8
+_LONGEST_EXAMPLE = 40  # characters
 _REPORT_EVERY = 20_000
 _FIX = "remove it and resume the run, which writes it again"
 
@@ -90,11 +92,13 @@ def measure_spelling(texts: Iterable[str], *, is_all: bool = True) -> SeenTexts 
     words: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     openings: Counter[str] = Counter()
+    distinct: dict[str, int] = {}  # number of words
     num_texts = num_lower = longest = 0
     for text in texts:
         own = text.split()
         if not own:
             continue
+        distinct[text] = len(own)
         num_texts += 1
         num_lower += text == text.lower()
         longest = max(longest, len(normalize_prompt(text)))
@@ -115,7 +119,15 @@ def measure_spelling(texts: Iterable[str], *, is_all: bool = True) -> SeenTexts 
         has_articles=has_articles,
         openings=() if has_articles else tuple(sorted(_commonest(openings, _OPENINGS))),
         longest=longest,
+        examples=_choose_examples(distinct),
     )
+
+
+def _choose_examples(distinct: Mapping[str, int]) -> tuple[str, ...]:
+    """Choose a few texts by a hash of each, from the shorter half of `distinct` (text -> number of words)."""
+    short = sorted(distinct, key=lambda text: (distinct[text], rng.key(0, "example", text)))
+    short = [text for text in short[: max(len(short) // 2, _EXAMPLES)] if len(text) <= _LONGEST_EXAMPLE]
+    return tuple(sorted(short, key=lambda text: rng.key(0, "example", text))[:_EXAMPLES])
 
 
 def _voices(

@@ -222,4 +222,5 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Block | None:
         heading=f"Bounds that do not hold yet: {len(failed)} of {len(claims)}",
         header=("bound", "value", "bound"),
         rows=rows,
+        note="A bound holds if all of the value's 95 % interval does: more examples narrow it.",
     )

@@ -1,6 +1,5 @@
 """GET /v1/models/NAME: what a model can be asked for, so that a client needs no list of its own."""
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +12,6 @@ from trimask.sampling.order import Order
 from trimask.serve.limits import Limits
 from trimask.vocabulary.layout import CodeSpace
 
-_NUM_EXAMPLES = 8
-_SHORTEST = 4  # letters: shorter words, and common ones, are seldom what a picture shows
-
 
 def describe_model(
     generator: Generator, presets: Mapping[str, Mapping[str, SamplerConfig]], limits: Limits
@@ -26,7 +22,8 @@ def describe_model(
     tasks: `spans`, the modalities of its sequences, in alternatives; `condition`, those that are given; what
         is left is generated. `sampler` has the settings of a request that gives none.
     presets: by name and task, the settings that `preset` stands for.
-    voices: most common first. examples: words of the captions that it has seen. orders: names for `order`.
+    voices: most common first. examples: captions that it has seen, or
+        transcripts if it has seen no captions. orders: names for `order`.
     """
     seen = generator.seen
     return {
@@ -105,7 +102,5 @@ def _find_orders() -> list[str]:
 
 
 def _choose_examples(generator: Generator) -> list[str]:
-    captions = generator.seen.captions
-    words = [] if captions is None else [word for word in captions.words if word.isalpha()]
-    words = [word for word in words[len(words) // 2 :] if len(word) >= _SHORTEST and word.islower()]
-    return random.Random(0).sample(words, min(_NUM_EXAMPLES, len(words)))
+    texts = generator.seen.captions or generator.seen.transcripts
+    return [] if texts is None else list(texts.examples)

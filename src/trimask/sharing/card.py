@@ -146,8 +146,8 @@ def _limits(contents: Contents) -> Iterator[str]:
         "what it generates.",
         "- Its log-likelihoods are bounds (NELBO): do not compare them with an autoregressive model's as if "
         "they were the same quantity.",
-        "- `seen.json` lists the commonest words of the training captions and transcripts, and the names of "
-        "voices.",
+        "- `seen.json` lists the commonest words of the training captions and transcripts, a few short ones "
+        "whole, and the names of voices.",
     ]
     if failed:
         lines.append(f"- {len(failed)} bounds of its scorecard do not hold: see the table of them above.")
