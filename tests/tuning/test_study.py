@@ -175,7 +175,7 @@ def test_findings_of_results_whose_truth_is_known():
     assert orders == {"Random", "LowestEntropy"}  # one codebook: nothing is coarse
 
 
-def test_a_preset_in_order_of_evidence_that_no_judge_heard_has_its_ends_last():
+def test_a_preset_in_order_of_evidence_has_its_ends_last():
     truth = {"Uniform": 2.05, "measured": 2.0, "EntropyBound(nats=8.0)": 0.5}
     study = tiny()
     best = from_dict(Presets, study.findings(answer(study, truth)).files[PRESETS]).presets["best"]["text"]

@@ -226,17 +226,23 @@ class Sampling(ModelStudy[SamplerTrial]):
     def _settle(
         self, task: str, trials: Sequence[SamplerTrial], results: Mapping[str, Result]
     ) -> dict[str, SamplerConfig]:
-        """Return the sampler of each preset, with the filters, guidance and lengths of the run."""
+        """Return the sampler of each preset, with the filters, guidance and lengths of the run.
+
+        A likelihood is of documents whose ends are given. In samples, ends that are surer than words would
+        come first and empty a text, so they come last.
+        """
         own = self.run.samplers.get(task, OTHER)
         return {
             name: replace(
-                trial.config.sampler,
+                law,
+                ends_last=law.ends_last or law.may_flood,
                 filters=own.filters,
                 guidance_scale=own.guidance_scale,
                 guidance_ramp=own.guidance_ramp,
                 length=own.length,
             )
             for name, trial in self._choose(trials, results).items()
+            for law in [trial.config.sampler]
         }
 
     def _tune(
@@ -275,11 +281,7 @@ class Sampling(ModelStudy[SamplerTrial]):
             likelihoods = [trial for trial in of_task if not isinstance(trial.config, Judgement)]
             if any(trial.name not in by_name for trial in likelihoods):
                 continue
-            settled = self._settle(task, likelihoods, by_name)
-            # A likelihood says nothing of texts that end before they begin, as judges do.
-            presets[task] = {
-                name: replace(law, ends_last=law.ends_last or law.may_flood) for name, law in settled.items()
-            }
+            presets[task] = self._settle(task, likelihoods, by_name)
             tuning = self._tune(task, likelihoods, by_name)
             if tuning is not None:
                 tuned.append(tuning)
